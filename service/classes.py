@@ -1,0 +1,47 @@
+"""Which answers of a run are the same answer: equivalence classes, as small ids."""
+
+from __future__ import annotations
+
+import anyio
+
+from secondpass.service.answers import Allowance, Equivalence
+from secondpass.strategies import tasks
+from secondpass.strategies.tasks import Task
+
+
+class AnswerClasses:
+    """The classes among the answers seen so far; the first answer of a class represents it."""
+
+    def __init__(self, task: Task, equivalence: Equivalence) -> None:
+        self._task = task
+        self._equivalence = equivalence
+        self._allowance = Allowance()
+        self._numbers: dict[str, int] = {}
+        self._representatives: list[str] = []
+        self._comparing = anyio.Lock()
+
+    async def same(self, a: str, b: str) -> bool:
+        """Are two answers of the task equivalent? What nothing can decide in time is different."""
+        if tasks.normalise(self._task, a) == tasks.normalise(self._task, b):
+            return True
+        return tasks.needs_comparison(self._task) and await self._equals(a, b)
+
+    async def of(self, answer: str) -> int:
+        """The class of an answer: that of the first representative it equals, or a new one."""
+        form = tasks.normalise(self._task, answer)
+        async with self._comparing:
+            if form not in self._numbers:
+                self._numbers[form] = await self._find(answer)
+            return self._numbers[form]
+
+    async def _find(self, answer: str) -> int:
+        """The class of an answer whose normal form no class has."""
+        if tasks.needs_comparison(self._task):
+            for number, representative in enumerate(self._representatives):
+                if await self._equals(answer, representative):
+                    return number
+        self._representatives.append(answer)
+        return len(self._representatives) - 1
+
+    async def _equals(self, a: str, b: str) -> bool:
+        return await self._equivalence.same(a, b, self._allowance)

@@ -1,0 +1,264 @@
+"""Any OpenAI-compatible server as an engine: most of it where the server speaks vLLM's dialect.
+
+Deltas are exact there: token ids and usage come with every chunk, completions are continued from their tokens, and
+labels are read by their ids. What another server cannot do is missing from its capabilities. asyncio only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx
+
+from secondpass.service.engines.connection import Connection
+from secondpass.service.engines.labels import fetch_labels
+from secondpass.service.engines.probe import check_health, probe
+from secondpass.service.engines.rendering import Tokenizer
+from secondpass.service.engines.seams import Seam, open_character
+from secondpass.service.engines.wire import (
+    Dialect,
+    ReplyReader,
+    chat_body,
+    completion_body,
+    streamed,
+    traced,
+    usage_of,
+)
+from secondpass.strategies.core import (
+    Call,
+    CallRejected,
+    Capability,
+    CapabilityMissing,
+    Delta,
+    EngineError,
+    EngineUnavailable,
+    ImagePart,
+    PlainReply,
+    PlainRequest,
+    StreamCut,
+)
+
+_TAKEN_ALONG = frozenset(("content-type", "accept", "x-request-id", "traceparent", "tracestate"))
+# Those of one connection only (RFC 9110, 7.6.1), and those that our own server writes.
+_LEFT_BEHIND = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "date",
+        "server",
+        "set-cookie",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What is known of a server that has answered."""
+
+    dialect: Dialect
+    tokenizer: Tokenizer | None
+
+
+class HttpEngine:
+    """The engine behind `url` (it ends in /v1), serving `model` (None: the only one that it serves).
+
+    `key` is sent to that URL alone. `connect_timeout` and `idle_timeout`, the longest silence within a reply, are in
+    seconds. `client` replaces our own httpx client. Until `start` has succeeded `ready` is false and
+    `why_not_ready` says why, in words for an operator.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        model: str | None = None,
+        *,
+        key: str | None = None,
+        connect_timeout: float = 5.0,
+        idle_timeout: float | None = 120.0,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model or ""
+        self.why_not_ready: str | None = "not asked yet"
+        self._wanted = model
+        self._server: _Server | None = None
+        self._starting = anyio.Lock()
+        self._connection = Connection(
+            name,
+            url,
+            key,
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+            client=client,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether the server answered when it was last asked, and can serve the model."""
+        return self.why_not_ready is None
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the server was found to do; empty until it has answered."""
+        return self._server.dialect.capabilities if self._server else frozenset()
+
+    @property
+    def context_window(self) -> int | None:
+        """Most tokens of prompt and completion together, where the server tells."""
+        return self._server.dialect.context_window if self._server else None
+
+    async def start(self) -> None:
+        """Find out what the server can do, or, once that is known, whether it is still alive.
+
+        After a failure the next call asks everything anew: it may be another server by then.
+        """
+        async with self._starting:
+            try:
+                if self.ready and self._server:
+                    await check_health(self._connection, self._server.dialect)
+                else:
+                    self._become(await probe(self._connection, self._wanted))
+            except EngineError as failure:
+                self.why_not_ready = str(failure)
+            else:
+                self.why_not_ready = None
+
+    def _become(self, dialect: Dialect) -> None:
+        has_tokenizer = "tokenize" in dialect.capabilities
+        self.model = dialect.model
+        self._server = _Server(
+            dialect, Tokenizer(self._connection, dialect) if has_tokenizer else None
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection; calls that are running fail."""
+        self.why_not_ready = "closed"
+        await self._connection.aclose()
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        """Deltas as the server sends them; closing the generator closes the connection, which aborts.
+
+        Raises CallRejected for a 4xx, EngineUnavailable for 5xx, 429 and silence, StreamCut for a stream that ends
+        early or is no such stream, CapabilityMissing for what the server was not found to do.
+        """
+        server = self._server_for(call)
+        if call.labels:
+            for delta in await self._read_labels(call, server):
+                yield delta
+            return
+        route, body, seam = await self._request(call, server)
+        reader = ReplyReader(call, self._connection)
+        url = f"{self._connection.url}/{route}"
+        content = json.dumps(body).encode()
+        async with (
+            self._connection.open(
+                "POST", url, content, headers=traced(call), role=call.role
+            ) as response,
+            aclosing(self._connection.events(response, role=call.role)) as events,
+        ):
+            try:
+                # Once around the stream and not around each chunk: this is the hot path.
+                with self._connection.readable(call.role):
+                    async for payloads in events:
+                        for payload in payloads:
+                            for delta in reader.read(payload):
+                                yield await seam.mend(delta) if seam else delta
+            except StreamCut:
+                if not reader.is_finished:
+                    raise
+        reader.finish()
+        if server.tokenizer and reader.prompt_ids:
+            server.tokenizer.remember(call, reader.prompt_ids)
+
+    async def _read_labels(self, call: Call, server: _Server) -> tuple[Delta, ...]:
+        labels, reply = await fetch_labels(call, self._connection, server.dialect, server.tokenizer)
+        with self._connection.readable(call.role):
+            usage = usage_of(reply)
+        read = Delta(tokens=1, labels=labels, finish_reason="stop")
+        return (read, Delta(usage=usage)) if usage else (read,)
+
+    async def _request(
+        self, call: Call, server: _Server
+    ) -> tuple[str, dict[str, Any], Seam | None]:
+        """The route below /v1 and the body that stream the reply, and what mends its beginning."""
+        if not (isinstance(call.prefix, tuple) and server.tokenizer):
+            body = chat_body(call, server.dialect)
+            return "chat/completions", streamed(body, call, server.dialect), None
+        tail = await open_character(call, server.tokenizer)
+        if tail and call.sampling.stop:
+            raise self._rejected(call, "a prefix ends inside a character: no stop strings after it")
+        prompt = [*await server.tokenizer.render(call), *call.prefix]
+        body = streamed(completion_body(call, server.dialect, prompt), call, server.dialect)
+        return "completions", body, Seam(call, server.tokenizer, tail) if tail else None
+
+    async def count_prompt(self, call: Call) -> int:
+        """Prompt tokens of `call`, its prefix included, by the server's own tokenizer.
+
+        Raises CapabilityMissing without `tokenize`, EngineError and its kinds when the server fails.
+        """
+        if not (self._server and self._server.tokenizer):
+            raise CapabilityMissing(self.name, ("tokenize",))
+        held = len(call.prefix) if isinstance(call.prefix, tuple) else 0
+        return len(await self._server.tokenizer.render(call)) + held
+
+    @asynccontextmanager
+    async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
+        """Proxy `request` byte for byte, with our key and none of the client's; leaving the block aborts.
+
+        Headers that are not ASCII, which no server has to understand, stay behind.
+
+        Raises EngineUnavailable when nothing answers; reading the chunks raises StreamCut when they break off.
+        """
+        url = f"{self._connection.url}/{request.path.lstrip('/')}"
+        headers = {
+            name: value
+            for name, value in request.headers
+            if name.lower() in _TAKEN_ALONG and value.isascii()
+        }
+        async with (
+            self._connection.open("POST", url, request.body, headers=headers) as response,
+            aclosing(self._connection.chunks(response)) as chunks,
+        ):
+            yield PlainReply(response.status_code, _passed_back(response.headers), chunks)
+
+    def _server_for(self, call: Call) -> _Server:
+        """The server, if it can serve `call`: what cannot be done is never imitated in silence."""
+        if self._server is None:
+            raise EngineUnavailable(
+                f"not ready: {self.why_not_ready}", engine=self.name, role=call.role
+            )
+        missing = set(call.needs - self.capabilities)
+        if isinstance(call.prefix, tuple):
+            if not self._server.dialect.continues_tokens:
+                missing.add("tokenize")
+            if any(isinstance(part, ImagePart) for m in call.messages for part in m.content or ()):
+                raise self._rejected(call, "a prompt with images is not continued from token ids")
+        if missing:
+            raise CapabilityMissing(self.name, missing)
+        if call.prefix is not None and call.schema is not None:
+            raise self._rejected(call, "a schema constrains whole replies, not continuations")
+        return self._server
+
+    def _rejected(self, call: Call, why: str) -> CallRejected:
+        return CallRejected(why, engine=self.name, role=call.role)
+
+
+def _passed_back(headers: httpx.Headers) -> tuple[tuple[str, str], ...]:
+    named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    return tuple(
+        (name, value)
+        for name, value in headers.multi_items()
+        if name not in _LEFT_BEHIND and name not in named
+    )

@@ -1,0 +1,175 @@
+"""What happened in a run, as an append-only list of typed events that everyone reads.
+
+Streams, metrics, traces and tests all subscribe to the one list; nothing else reports what a run does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from secondpass.strategies.core import (
+    Candidate,
+    FinishReason,
+    LabelRead,
+    Message,
+    Role,
+    StopReason,
+    Usage,
+)
+
+CallEnd = Literal["finished", "cut", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The root of all events; `type` is the name on the wire, `at` is seconds since the run began."""
+
+    type: ClassVar[str]
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """The run as it was resolved: what will be done, and with which models."""
+
+    type: ClassVar[str] = "run.started"
+    id: str
+    strategy: str
+    params: Mapping[str, Any]
+    models: Mapping[Role, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Event):
+    """An engine request is about to be sent (and has its lease)."""
+
+    type: ClassVar[str] = "call.started"
+    call: int
+    role: Role
+    purpose: str
+    index: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDelta(Event):
+    """Tokens of a call; only recorded where the trace is full and somebody listens."""
+
+    type: ClassVar[str] = "call.delta"
+    call: int
+    index: int
+    text: str
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished(Event):
+    """An engine request ended, however it ended, and this is its bill.
+
+    `wasted` are completion tokens of work that was thrown away. `is_estimated` says that the engine never told what
+    the call used, so what it may have used at most was charged. `queued` and `seconds` are its wait for admission and its time
+    in the engine. `texts` are what it wrote, one for each completion, in reply to `messages`. `attempts` are engine
+    requests: 0 for a call that ended while it was queued.
+    """
+
+    type: ClassVar[str] = "call.finished"
+    call: int
+    role: Role
+    purpose: str
+    index: int
+    end: CallEnd
+    usage: Usage
+    attempts: int = 1
+    wasted: int = 0
+    is_estimated: bool = False
+    cost: float = 0.0
+    queued: float = 0.0
+    seconds: float = 0.0
+    texts: tuple[str, ...] = ()
+    finish_reasons: tuple[FinishReason | None, ...] = ()
+    labels: LabelRead | None = None
+    error: str | None = None
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSeen(Event):
+    """A candidate there is, or one that leads from now on (`is_best`)."""
+
+    type: ClassVar[str] = "candidate"
+    candidate: Candidate
+    is_best: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictSeen(Event):
+    """What a critic said of a candidate or of a draft."""
+
+    type: ClassVar[str] = "verdict"
+    role: Role
+    purpose: str
+    labels: LabelRead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDelta(Event):
+    """Text of the answer: nothing later overrules it."""
+
+    type: ClassVar[str] = "answer.delta"
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """The run has an outcome."""
+
+    type: ClassVar[str] = "run.finished"
+    stop_reason: StopReason
+    seconds: float
+    overhead: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(Event):
+    """The run has no answer; `reason` is the error's type."""
+
+    type: ClassVar[str] = "error"
+    reason: str
+    seconds: float
+    overhead: float
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Trace:
+    """The list itself, and its subscribers, who are told of each event as it is appended.
+
+    `keeps_deltas` says whether CallDelta events are wanted: at a GPU's rate they would flood the loop.
+    """
+
+    def __init__(self, *subscribers: Subscriber, keeps_deltas: bool = False) -> None:
+        self.events: list[Event] = []
+        self.keeps_deltas = keeps_deltas
+        self._subscribers = list(subscribers)
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell `subscriber` of every event so far, then of every later one."""
+        for event in self.events:
+            subscriber(event)
+        self._subscribers.append(subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Append the event and tell every subscriber."""
+        self.events.append(event)
+        for subscriber in self._subscribers:
+            subscriber(event)

@@ -1,0 +1,153 @@
+"""Run one strategy to an outcome: the only place that knows how a run may end."""
+
+from __future__ import annotations
+
+import anyio
+
+from secondpass.service import errors, outcome
+from secondpass.service.events import AnswerDelta, RunFailed, RunFinished, RunStarted
+from secondpass.service.outcome import Outcome
+from secondpass.service.run import LiveRun
+from secondpass.strategies.core import (
+    BudgetExhausted,
+    CallRejected,
+    CapabilityMissing,
+    EngineError,
+    SecondpassError,
+    StopReason,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+
+
+async def execute(run: LiveRun) -> Outcome:
+    """Run the job's strategy until it returns, or until its budget, deadline or engine ends it.
+
+    What was proposed or elected by then is the answer. With nothing proposed: NothingWithinBudget, DeadlinePassed,
+    AllCallsFailed, Drained or Abandoned, each with the bill. Raises CapabilityMissing before the first call, and
+    CallRejected when the engine refused the request itself. Cancelling it cancels every call of the run.
+    """
+    _check_capabilities(run)
+    job = run.job
+    run.trace.emit(
+        RunStarted(
+            at=run.trace.elapsed,
+            id=job.id,
+            strategy=job.strategy.name,
+            params=job.params.model_dump(),
+            models={role: engine.model for role, engine in job.engines.items()},
+        )
+    )
+    try:
+        reason = await _until_it_ends(run)
+    except BaseException as error:
+        _report_failure(run, error)
+        raise
+    return _conclude(run, reason)
+
+
+async def _until_it_ends(run: LiveRun) -> StopReason:
+    """Why the run ended, with an answer. Raises NoAnswer or CallRejected without one."""
+    failure: SecondpassError | None = None
+    reason: StopReason | None = None
+    if run.job.limits.deadline_ms is not None:
+        run.scope.deadline = anyio.current_time() + run.job.limits.deadline_ms / 1e3
+    with run.scope:
+        try:
+            answer = await run.job.strategy.body(run, run.job.params)
+            if not run.has_answer or run.best != answer:
+                run.elect(answer)
+            reason = run.stop_reason
+        except (BudgetExhausted, EngineError, UnusableCompletion, VerdictUnreadable) as error:
+            failure = error
+    if reason is not None:
+        return reason
+    if failure is None:
+        reason = run.interrupted or "deadline"
+    elif isinstance(failure, BudgetExhausted):
+        reason = _BY_BUDGET[failure.kind]
+    else:
+        reason = "finished"
+    if not run.has_answer:
+        raise _nothing_to_show(run, failure)
+    return reason
+
+
+_BY_BUDGET: dict[str, StopReason] = {
+    "tokens": "budget_tokens",
+    "prompt_tokens": "budget_prompt_tokens",
+    "calls": "budget_calls",
+    "samples": "budget_samples",
+    "cost": "budget_cost",
+}
+
+
+def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
+    """The error of a run that ended without an answer."""
+    bill = {
+        "usage": outcome.bill(run.trace.events),
+        "budget": outcome.spending(run.budget),
+    }
+    if isinstance(failure, BudgetExhausted):
+        return errors.NothingWithinBudget(failure.kind, bill=bill)
+    if isinstance(failure, CallRejected):
+        return failure
+    if failure is not None:
+        role = failure.role if isinstance(failure, EngineError) else None
+        return errors.AllCallsFailed(errors.excerpt(str(failure)), role=role, bill=bill)
+    if run.interrupted == "draining":
+        return errors.Drained("the service is shutting down", bill=bill)
+    if run.interrupted == "cancelled":
+        return errors.Abandoned("the run was cancelled", bill=bill)
+    deadline = run.job.limits.deadline_ms
+    return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=bill)
+
+
+def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
+    events, best = run.trace.events, run.best
+    if not run.has_streamed:
+        run.trace.emit(AnswerDelta(at=run.trace.elapsed, text=best.text))
+    total = run.trace.elapsed
+    result = Outcome(
+        candidate=best,
+        stop_reason=reason,
+        usage=outcome.bill(events),
+        budget=outcome.spending(run.budget),
+        timing=outcome.timing(events, total),
+        degraded=outcome.failures(events),
+        saved=outcome.saved(events, run.skipped_samples) if reason == "consensus" else None,
+        candidates=outcome.candidates(events, best),
+    )
+    run.trace.emit(
+        RunFinished(
+            at=total,
+            stop_reason=reason,
+            seconds=total,
+            overhead=result.timing.orchestration / 1e3,
+        )
+    )
+    return result
+
+
+def _report_failure(run: LiveRun, error: BaseException) -> None:
+    if isinstance(error, errors.HttpError):
+        reason = error.code
+    elif isinstance(error, anyio.get_cancelled_exc_class()):
+        reason = errors.Abandoned.code
+    else:
+        reason = "rejected" if isinstance(error, CallRejected) else "internal"
+    total = run.trace.elapsed
+    run.trace.emit(
+        RunFailed(
+            at=total,
+            reason=reason,
+            seconds=total,
+            overhead=outcome.timing(run.trace.events, total).orchestration / 1e3,
+        )
+    )
+
+
+def _check_capabilities(run: LiveRun) -> None:
+    engine = run.job.engines["actor"]
+    if missing := run.job.strategy.needs - engine.capabilities:
+        raise CapabilityMissing(engine.name, missing)

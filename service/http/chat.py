@@ -1,0 +1,125 @@
+"""POST /v1/chat/completions: plain requests go to the engine untouched, the others to a strategy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from secondpass.service.errors import HttpError, InvalidRequest, NotFound
+from secondpass.service.events import Trace
+from secondpass.service.http.bodies import decode, read_body
+from secondpass.service.http.chat_render import Chunks, completion
+from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of
+from secondpass.service.http.forward import Forwarded
+from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.problems import openai_error
+from secondpass.service.http.resolve import (
+    Terms,
+    check_conversation,
+    check_sampling,
+    find_params,
+    find_strategy,
+    resolve,
+)
+from secondpass.service.http.runs import new_id, perform, traced
+from secondpass.service.http.schema import choose
+from secondpass.service.http.state import Service, service_of, tenant_of
+from secondpass.service.http.wire import dumps
+from secondpass.service.job import Job
+from secondpass.service.tenants import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model as the client wrote it: the engine's own name, and the strategy behind an @."""
+
+    name: str
+    suffix: str | None
+
+
+async def chat(request: Request) -> Response:
+    """OpenAI's chat completions. `MODEL@STRATEGY`, or a field `secondpass`, has a strategy answer."""
+    service = service_of(request)
+    raw = await read_body(request, service.settings.max_body_bytes)
+    body = decode(raw)
+    model = _find_model(service, body)
+    if model.suffix is None and body.get("secondpass") is None:
+        node = service.node_of_model(model.name)
+        return Forwarded(service, node, "chat/completions", raw, request)
+    wanted = read_chat(body)
+    job = replace(
+        traced(_job(service, tenant_of(request), wanted, model), request), is_streamed=wanted.stream
+    )
+    if wanted.stream:
+        keep_alive = service.settings.keep_alive_seconds
+        return EventStream(partial(_produce, request, job, wanted), keep_alive)
+    trace, created = Trace(), int(time.time())
+    outcome = await unless_client_leaves(request.receive, partial(perform, request, job, trace))
+    return Response(
+        dumps(completion(job, outcome, trace, wanted, created)),
+        media_type="application/json",
+        headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
+    )
+
+
+async def _produce(request: Request, job: Job, wanted: ChatRequest, outbox: Outbox) -> None:
+    """Chunks as they come. An error is a response of its own until the first of them has been sent."""
+    trace = Trace()
+    chunks = Chunks(job, wanted, int(time.time()))
+
+    def tell(event: Any) -> None:
+        for chunk in chunks.of(event):
+            outbox.put(chunk)
+
+    try:
+        outcome = await perform(request, job, trace, tell)
+    except HttpError as error:
+        if not outbox.has_begun:
+            raise
+        outbox.put(b"data: %b\n\n" % dumps(openai_error(error)))
+    else:
+        for chunk in chunks.last(outcome, trace):
+            outbox.put(chunk)
+
+
+def _find_model(service: Service, body: dict[str, Any]) -> _Model:
+    """An exact name wins; else what follows the last @ is a strategy. Raises NotFound."""
+    model = body.get("model")
+    if not isinstance(model, str):
+        raise InvalidRequest("is missing" if model is None else "must be a string", field="model")
+    if model in service.models:
+        return _Model(model, None)
+    name, at, suffix = model.rpartition("@")
+    if at and name in service.models:
+        return _Model(name, suffix)
+    raise NotFound(choose(model, service.models, "model"), field="model")
+
+
+def _job(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -> Job:
+    check_conversation(wanted.messages)
+    name, values = strategy_of(wanted, model.suffix, service.settings.default_strategy)
+    strategy = find_strategy(name, field="secondpass.strategy")
+    extension, sampling = wanted.secondpass, wanted.sampling
+    check_sampling(service, sampling, field=wanted.cap_field)
+    if extension.models.get("actor", model.name) != model.name:
+        raise InvalidRequest("differs from model", field="secondpass.models.actor")
+    return resolve(
+        service,
+        tenant,
+        id=new_id("chatcmpl-"),
+        strategy=strategy,
+        params=find_params(strategy, values, sampling, service, at="secondpass.params"),
+        messages=wanted.messages,
+        sampling=sampling,
+        terms=Terms(
+            task=extension.task,
+            models={**extension.models, "actor": model.name},
+            budget=extension.budget,
+            at="secondpass.",
+        ),
+    )

@@ -1,0 +1,72 @@
+"""Plain OpenAI requests: handed to an engine byte for byte, and aborted there when the client leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from secondpass.service.http.live import unless_client_leaves
+from secondpass.service.http.problems import as_http_error
+from secondpass.service.http.state import Node, Service
+from secondpass.strategies.core import EngineError, PlainRequest
+
+_NOT_PASSED_ON = frozenset(
+    ("authorization", "connection", "content-length", "cookie", "host", "transfer-encoding")
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Forwarded(Response):
+    """The engine's own reply, from its status to its last byte."""
+
+    def __init__(
+        self, service: Service, node: Node, path: str, body: bytes, request: Request
+    ) -> None:
+        super().__init__()
+        self._service, self._engine = service, node.engine
+        self._plain = PlainRequest(path, body, _passed_on(request))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward; an engine that fails after its first byte ends the connection, which says that it failed."""
+        with self._service.traffic.plain():
+            is_whole = await unless_client_leaves(receive, partial(self._forward, send))
+        if is_whole:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _forward(self, send: Send) -> bool:
+        """Send all but the end; False when the reply broke off."""
+        ended = self._service.metrics.plain_began()
+        status: int | None = None
+        try:
+            async with self._engine.forward(self._plain) as reply:
+                await send(_start(reply.status, reply.headers))
+                status = reply.status
+                async for chunk in reply.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except EngineError as error:
+            if status is None:
+                raise as_http_error(error) from error
+            logger.warning("engine %s broke off a forwarded reply: %s", self._engine.name, error)
+            return False
+        finally:
+            ended(status)
+        return True
+
+
+def _start(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _passed_on(request: Request) -> tuple[tuple[str, str], ...]:
+    headers = [(k, v) for k, v in request.headers.items() if k not in _NOT_PASSED_ON]
+    return (
+        *((k, v) for k, v in headers if k != "x-request-id"),
+        ("x-request-id", request.state.request_id),
+    )

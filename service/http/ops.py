@@ -1,0 +1,70 @@
+"""The routes of operators: what can be asked for, and how the service is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from secondpass.service.http.state import service_of
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.registry import Strategy
+
+
+async def strategies(request: Request) -> dict[str, Any]:
+    """Every strategy, with its paper and the JSON schema of its params."""
+    return {
+        "default": service_of(request).settings.default_strategy,
+        "strategies": [_described(strategy) for strategy in STRATEGIES.values()],
+    }
+
+
+async def models(request: Request) -> dict[str, Any]:
+    """Every model, plain and with each strategy, in OpenAI's shape."""
+    service = service_of(request)
+    data: list[dict[str, Any]] = []
+    for model in service.models:
+        window = service.node_of_model(model).engine.context_window
+        for name in (model, *(f"{model}@{strategy}" for strategy in STRATEGIES)):
+            entry = {
+                "id": name,
+                "object": "model",
+                "created": request.app.state.created,
+                "owned_by": "secondpass",
+            }
+            data.append(entry if window is None else entry | {"max_model_len": window})
+    return {"object": "list", "data": data}
+
+
+async def livez() -> Response:
+    """Is the process there? Never asks an engine."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """Can it take work? A 503 names the reasons why not."""
+    reasons = service_of(request).not_ready()
+    return JSONResponse(
+        {"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _described(strategy: Strategy[Any]) -> dict[str, Any]:
+    return {
+        "name": strategy.name,
+        "summary": strategy.summary,
+        "paper": strategy.paper,
+        "signal": strategy.signal,
+        "update": strategy.update,
+        "needs": sorted(strategy.needs),
+        "streams": strategy.streams,
+        "params": strategy.params.model_json_schema(),
+    }

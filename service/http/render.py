@@ -1,0 +1,63 @@
+"""What a run looks like to its client: its answer, and its events."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from secondpass.service.events import CallFinished, Event, Trace, VerdictSeen
+from secondpass.service.http.schema import TraceLevel
+from secondpass.service.http.state import models_of
+from secondpass.service.http.wire import budget, plain, usage
+from secondpass.service.job import Job
+from secondpass.service.outcome import Outcome
+
+
+def answer(
+    job: Job, outcome: Outcome, trace: Trace, level: TraceLevel, created: int
+) -> dict[str, Any]:
+    """The answer object of POST /solve."""
+    return {"id": job.id, "created": created, "text": outcome.candidate.text} | report(
+        job, outcome, trace, level
+    )
+
+
+def report(job: Job, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[str, Any]:
+    """Everything about a run but its text."""
+    document: dict[str, Any] = {
+        "strategy": job.strategy.name,
+        "params": job.params.model_dump(),
+        "models": models_of(job),
+        "task": job.task.model_dump(exclude_defaults=True) | {"guessed": job.task.guessed},
+        "answer": outcome.candidate.answer,
+        "confidence": outcome.confidence,
+        "confidence_kind": outcome.confidence_kind,
+        "finish_reason": outcome.candidate.finish_reason,
+        "stop_reason": outcome.stop_reason,
+        "degraded": outcome.degraded,
+        "saved": plain(outcome.saved),
+        "usage": usage(outcome.usage),
+        "budget": budget(outcome.budget, job.limits.deadline_ms, outcome.timing.total),
+        "timing": {name: round(ms, 3) for name, ms in plain(outcome.timing).items()},
+    }
+    if level != "none":
+        document["candidates"] = plain(outcome.candidates)
+        document["trace"] = [
+            event_document(event, level)
+            for event in trace.events
+            if isinstance(event, CallFinished | VerdictSeen)
+        ]
+    return document
+
+
+def event_document(event: Event, level: TraceLevel) -> dict[str, Any]:
+    """An event as JSON has it. Only a full trace has prompts, and texts that are not the answer."""
+    document: dict[str, Any] = {"type": event.type}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        document[field.name] = float(f"{value:.9g}") if isinstance(value, float) else plain(value)
+    if isinstance(event, CallFinished):
+        document["estimated"] = document.pop("is_estimated")
+        if level != "full":
+            del document["texts"], document["messages"]
+    return document

@@ -1,0 +1,65 @@
+"""A job as the routes run it: counted, measured, and ended when its client leaves or the service drains."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from starlette.requests import Request
+
+from secondpass.service.errors import HttpError
+from secondpass.service.events import Subscriber, Trace
+from secondpass.service.execute import execute
+from secondpass.service.http.problems import Internal, as_http_error
+from secondpass.service.http.state import service_of
+from secondpass.service.job import Job
+from secondpass.service.outcome import Outcome
+from secondpass.service.run import LiveRun
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+logger = logging.getLogger(__name__)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh name for a run."""
+    return f"{prefix}{uuid.uuid4().hex}"
+
+
+def traced(job: Job, request: Request) -> Job:
+    """The job, whose calls carry the W3C trace context of the request; one of another form is none."""
+    given = request.headers.get("traceparent", "")
+    return replace(job, traceparent=given if _TRACEPARENT.fullmatch(given) else None)
+
+
+async def perform(
+    request: Request, job: Job, trace: Trace, subscriber: Subscriber | None = None
+) -> Outcome:
+    """Execute the job. Raises HttpError and its kinds, NotAdmitted among them, and nothing else."""
+    service = service_of(request)
+    trace.subscribe(service.metrics.subscriber(job.strategy.name))
+    if subscriber is not None:
+        trace.subscribe(subscriber)
+    run = LiveRun(job, service.shared, trace)
+    with service.traffic.run(run), failing_in_http(request.state.request_id, job.id):
+        return await execute(run)
+
+
+@contextmanager
+def failing_in_http(request: str, run: str) -> Iterator[None]:
+    """Turn every error of the block into its HttpError; a defect of ours is logged under these ids."""
+    try:
+        yield
+    except HttpError:
+        raise
+    except (
+        Exception
+    ) as error:  # the boundary: a client must learn that its run failed, whatever the reason
+        failure = as_http_error(error)
+        if isinstance(failure, Internal):
+            logger.exception("request %s, run %s: failed by a defect", request, run)
+        raise failure from error

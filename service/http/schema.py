@@ -1,0 +1,144 @@
+"""What POST /solve takes, and how any wrong value is turned into an error that names its field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails
+
+from secondpass.service.budget import Limits
+from secondpass.service.errors import InvalidRequest, excerpt
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Message, Role, Sampling
+from secondpass.strategies.tasks import TaskRequest
+
+TraceLevel = Literal["none", "summary", "full"]
+
+_FIELD_LIMIT = 60  # OpenAI's error objects may name a field three times
+_NEAREST = 12
+_AT_ABSENT = ("missing", "value_error")
+"""Problems that may lie at a field which the request does not have."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StrategyChoice(_Request):
+    """A strategy and its parameters; GET /strategies has the schema of each."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+def _shape(value: Any) -> str:
+    return "name" if isinstance(value, str) else "object"
+
+
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})
+
+Strategy = Annotated[
+    Annotated[str, Tag("name"), _NAME_SCHEMA] | Annotated[StrategyChoice, Tag("object")],
+    Discriminator(_shape),
+]
+
+
+class SolveRequest(_Request):
+    """One question, and how it shall be answered. Exactly one of `question` and `messages` is given."""
+
+    question: str | None = Field(default=None, description="the question as text")
+    messages: tuple[Message, ...] | None = Field(
+        default=None, description="the question as a conversation in OpenAI's shape"
+    )
+    strategy: Strategy | None = Field(
+        default=None, description="a name, or a name and params; see GET /strategies"
+    )
+    task: TaskRequest | None = Field(
+        default=None, description="how answers are extracted and compared; guessed by default"
+    )
+    models: dict[Role, str] = Field(
+        default_factory=dict, description="models by role; see GET /v1/models"
+    )
+    sampling: Sampling = Field(default=Sampling(), description="of the actor's calls")
+    budget: Limits = Field(default=Limits(), description="what the run may spend at most")
+    stream: bool = Field(default=False, description="server-sent events instead of one JSON")
+    trace: TraceLevel = Field(default="none", description="how much of the run comes back")
+    background: bool = Field(default=False, description="not supported yet")
+
+
+def read(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
+    """`value`, decoded from JSON, as a `model`: strictly typed. Raises InvalidRequest; its field begins with `at`."""
+    try:
+        return model.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise _worst(error, model, value, at) from error
+
+
+def choose(value: str, allowed: Iterable[str], what: str) -> str:
+    """How to say that `value` is none of `allowed`."""
+    allowed = sorted(allowed)
+    near = get_close_matches(value[:_FIELD_LIMIT], allowed, n=_NEAREST, cutoff=0.5)
+    listed = ", ".join(allowed if len(allowed) <= _NEAREST else near or allowed[:_NEAREST])
+    return f"there is no {what} {excerpt_of(value)!r}; allowed: {listed}"
+
+
+def excerpt_of(text: str) -> str:
+    """As much of a name from a request as an error repeats."""
+    return text if len(text) <= _FIELD_LIMIT else text[: _FIELD_LIMIT - 1] + "…"
+
+
+def _worst(
+    error: ValidationError, model: type[BaseModel], value: Mapping[str, Any], at: str
+) -> InvalidRequest:
+    """The problem that lies deepest: of a union's branches it is the one that was meant."""
+    problems = error.errors(include_url=False, include_input=False)
+    paths = [_path(problem, value) for problem in problems]
+    deepest = max(range(len(problems)), key=lambda i: len(paths[i]))
+    path, problem = paths[deepest], problems[deepest]
+    field = ".".join(part for part in (at, *path) if part)
+    return InvalidRequest(_detail(problem, path, model), field=excerpt_of(field) or "body")
+
+
+def _path(problem: ErrorDetails, value: Any) -> list[str]:
+    """Where the problem is in `value`: pydantic's location without the names of union branches."""
+    path: list[str] = []
+    location = problem["loc"]
+    for position, part in enumerate(location):
+        is_there = (
+            part in value
+            if isinstance(value, Mapping)
+            else isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
+        if is_there:
+            value = value[part]
+            path.append(str(part))
+        elif problem["type"] in _AT_ABSENT and position == len(location) - 1:
+            path.append(str(part))
+    return path
+
+
+def _detail(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]) -> str:
+    if problem["type"] == "extra_forbidden":
+        if len(path) > 1:
+            return "there is no such field here"
+        return choose(path[-1], model.model_fields, "field")
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
+    return excerpt(problem["msg"].removeprefix("Value error, "))

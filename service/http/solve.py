@@ -1,0 +1,114 @@
+"""POST /solve: one question, answered as one JSON document or as the events of its run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from secondpass.service.errors import HttpError, InvalidRequest
+from secondpass.service.events import Event, RunFailed, RunFinished, Trace
+from secondpass.service.http.bodies import decode, read_body
+from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.problems import problem
+from secondpass.service.http.render import answer, event_document
+from secondpass.service.http.resolve import (
+    Terms,
+    check_braces,
+    check_conversation,
+    check_sampling,
+    find_params,
+    find_strategy,
+    is_blank,
+    resolve,
+)
+from secondpass.service.http.runs import new_id, perform, traced
+from secondpass.service.http.schema import SolveRequest, TraceLevel, read
+from secondpass.service.http.state import Service, service_of, tenant_of
+from secondpass.service.http.wire import dumps, frame
+from secondpass.service.job import Job
+from secondpass.service.tenants import Tenant
+from secondpass.strategies.core import Message
+
+
+async def solve(request: Request) -> Response:
+    """Solve a question by a strategy, within a budget."""
+    service = service_of(request)
+    if "idempotency-key" in request.headers:
+        raise InvalidRequest("is not supported yet", field="Idempotency-Key")
+    body = decode(await read_body(request, service.settings.max_body_bytes))
+    wanted = read(SolveRequest, body)
+    job = replace(
+        traced(_job(service, tenant_of(request), wanted), request), is_streamed=wanted.stream
+    )
+    if wanted.stream:
+        return EventStream(
+            partial(_produce, request, job, wanted.trace), service.settings.keep_alive_seconds
+        )
+    trace, created = Trace(), int(time.time())
+    outcome = await unless_client_leaves(request.receive, partial(perform, request, job, trace))
+    return Response(
+        dumps(answer(job, outcome, trace, wanted.trace, created)),
+        media_type="application/json",
+        headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
+    )
+
+
+async def _produce(request: Request, job: Job, level: TraceLevel, outbox: Outbox) -> None:
+    """Every event of the run as it comes, then the answer object or the problem."""
+    trace, created = Trace(keeps_deltas=level == "full"), int(time.time())
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, RunFinished | RunFailed):
+            outbox.put(frame(event.type, len(trace.events) - 1, event_document(event, level)))
+
+    try:
+        outcome = await perform(request, job, trace, tell)
+    except HttpError as error:
+        if not trace.events:
+            raise
+        outbox.put(frame(RunFailed.type, len(trace.events) - 1, problem(error)))
+    else:
+        document = answer(job, outcome, trace, level, created)
+        outbox.put(frame(RunFinished.type, len(trace.events) - 1, document))
+
+
+def _job(service: Service, tenant: Tenant, wanted: SolveRequest) -> Job:
+    if wanted.background:
+        raise InvalidRequest("is not supported yet", field="background")
+    check_sampling(service, wanted.sampling, field="sampling.max_tokens")
+    choice = wanted.strategy or service.settings.default_strategy
+    if isinstance(choice, str):
+        strategy, params = find_strategy(choice, field="strategy"), {}
+    else:
+        strategy, params = find_strategy(choice.name, field="strategy.name"), choice.params
+    return resolve(
+        service,
+        tenant,
+        id=new_id("run_"),
+        strategy=strategy,
+        params=find_params(strategy, params, wanted.sampling, service, at="strategy.params"),
+        messages=_messages(wanted),
+        sampling=wanted.sampling,
+        terms=Terms(wanted.task, wanted.models, wanted.budget),
+    )
+
+
+def _messages(wanted: SolveRequest) -> tuple[Message, ...]:
+    if (wanted.question is None) == (wanted.messages is None):
+        both = (
+            "and messages exclude each other"
+            if wanted.messages is not None
+            else "is missing, and so is messages"
+        )
+        raise InvalidRequest(both, field="question")
+    if wanted.question is None:
+        check_conversation(wanted.messages or ())
+        return wanted.messages or ()
+    if is_blank(wanted.question):
+        raise InvalidRequest("is blank", field="question")
+    check_braces(wanted.question, field="question")
+    return (Message(role="user", content=wanted.question),)

@@ -1,0 +1,168 @@
+"""What the routes share: the engines by role, who may call, and what is in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+from starlette.requests import Request
+
+from secondpass.service.budget import Price
+from secondpass.service.errors import NotAdmitted, NotFound, excerpt
+from secondpass.service.job import Job, Shared
+from secondpass.service.metrics import Metrics
+from secondpass.service.run import LiveRun
+from secondpass.service.settings import Settings
+from secondpass.service.tenants import Tenant, Tenants
+from secondpass.strategies.core import Engine, Role
+
+END_SECONDS = 2.0
+"""Interrupted runs get so long to say what they have."""
+
+
+class _Explains(Protocol):
+    @property
+    def why_not_ready(self) -> str | None: ...
+
+
+class _Queues(Protocol):
+    @property
+    def waiting(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One engine with its wrappers, its price (None: not configured), and where its state is read."""
+
+    engine: Engine
+    price: Price | None
+    health: _Explains
+    queue: _Queues
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """In words for an operator; None when it is ready."""
+        return self.health.why_not_ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Did the engine answer when it was last asked?"""
+        return self.engine.ready
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their admission."""
+        return self.queue.waiting
+
+
+class Traffic:
+    """The requests that are being worked on, and whether any more are taken."""
+
+    def __init__(self, max_runs: int) -> None:
+        self._max_runs = max_runs
+        self._runs: set[LiveRun] = set()
+        self._plain = 0
+        self._idle = anyio.Event()
+        self.is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._runs) + self._plain
+
+    @contextmanager
+    def run(self, run: LiveRun) -> Iterator[None]:
+        """Count a run while the block lasts. Raises NotAdmitted."""
+        self._admit()
+        self._runs.add(run)
+        try:
+            yield
+        finally:
+            self._runs.discard(run)
+            self._left()
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Count a forwarded request while the block lasts. Raises NotAdmitted."""
+        self._admit()
+        self._plain += 1
+        try:
+            yield
+        finally:
+            self._plain -= 1
+            self._left()
+
+    async def drain(self, grace: float = 0.0) -> None:
+        """Take nothing new; give what is in flight `grace` seconds, then end runs with their best so far."""
+        self.is_draining = True
+        await self._wait(grace)
+        for run in list(self._runs):
+            run.interrupt("draining")
+        await self._wait(END_SECONDS if self._runs else 0.0)
+
+    async def _wait(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            while self:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    def _admit(self) -> None:
+        if self.is_draining:
+            raise NotAdmitted("the service is shutting down")
+        if len(self) >= self._max_runs:
+            raise NotAdmitted(f"the service is busy with {len(self)} requests")
+
+    def _left(self) -> None:
+        if not self:
+            self._idle.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything that a route may need."""
+
+    settings: Settings
+    nodes: Mapping[str, Node]
+    roles: Mapping[Role, Node]
+    shared: Shared
+    tenants: Tenants
+    metrics: Metrics
+    traffic: Traffic
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models, each once."""
+        return list(dict.fromkeys(node.engine.model for node in self.nodes.values()))
+
+    def node_of_model(self, model: str) -> Node:
+        """The engine that serves `model`; of several, the one that plays a role. Raises NotFound."""
+        for node in (*self.roles.values(), *self.nodes.values()):
+            if node.engine.model == model:
+                return node
+        raise NotFound(f"no engine serves {excerpt(model)!r}", field="model")
+
+    def not_ready(self) -> list[str]:
+        """Why the service cannot take work; empty when it can."""
+        reasons = ["draining"] if self.traffic.is_draining else []
+        for role, node in self.roles.items():
+            if not node.engine.ready:
+                reasons.append(f"{role}: engine {node.engine.name!r}: {node.why_not_ready}")
+        return reasons
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def tenant_of(request: Request) -> Tenant:
+    """Who sent the request, as the middleware found."""
+    tenant: Tenant = request.state.tenant
+    return tenant
+
+
+def models_of(job: Job) -> dict[Role, str]:
+    """The model of each role of a job."""
+    return {role: engine.model for role, engine in job.engines.items()}

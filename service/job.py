@@ -1,0 +1,49 @@
+"""What a run is given: the job, resolved and checked, and what all runs of a process share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from secondpass.service.answers import Equivalence
+from secondpass.service.budget import Limits, Price
+from secondpass.service.learned import Lengths, Pace
+from secondpass.strategies.core import Engine, Message, Role, Sampling
+from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be done: a request after everything in it was resolved and checked.
+
+    `sampling` is the client's, for calls of the actor; `max_tokens_per_call` caps a call that has no other cap.
+    `task_is_explicit` adds the task's answer-format instruction to the question. `is_streamed` says that the client
+    reads the answer while it is written.
+    """
+
+    id: str
+    strategy: Strategy[Any]
+    params: Params
+    messages: tuple[Message, ...]
+    task: Task
+    engines: Mapping[Role, Engine]
+    limits: Limits = Limits()
+    sampling: Sampling = Sampling()
+    max_tokens_per_call: int = 2048
+    task_is_explicit: bool = False
+    prices: Mapping[Role, Price] = field(default_factory=dict)
+    cache_salt: str | None = None
+    session: str | None = None
+    traceparent: str | None = None
+    is_streamed: bool = False
+
+
+class Shared:
+    """What all runs of a process share: the equivalence workers, and what was learned from earlier calls."""
+
+    def __init__(self, equivalence: Equivalence) -> None:
+        self.equivalence = equivalence
+        self.lengths = Lengths()
+        self.pace = Pace()

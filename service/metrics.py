@@ -1,0 +1,174 @@
+"""Prometheus metrics: one more subscriber of the events of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from secondpass.service.events import (
+    AnswerDelta,
+    CallDelta,
+    CallFinished,
+    CallStarted,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    Subscriber,
+)
+
+OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Watched(Protocol):
+    """The state of an engine, as it is at the time of asking."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class Metrics:
+    """The metrics of one service, in a registry of their own: vLLM registers in the global one."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._solves = Counter(
+            "secondpass_solves",
+            "Runs that ended, by why they did; failures by their code",
+            ["strategy", "stop_reason"],
+            registry=self._registry,
+        )
+        self._calls = Counter(
+            "secondpass_engine_calls",
+            "Calls that ended, by how they did",
+            ["strategy", "role", "end"],
+            registry=self._registry,
+        )
+        self._attempts = Counter(
+            "secondpass_engine_attempts",
+            "Engine requests, retries among them",
+            ["role"],
+            registry=self._registry,
+        )
+        self._tokens = Counter(
+            "secondpass_tokens",
+            "Tokens of all calls: prompt (cached is a part of it) and completion (wasted is)",
+            ["role", "kind"],
+            registry=self._registry,
+        )
+        self._runs_in_flight = Gauge(
+            "secondpass_runs_in_flight", "Runs at the moment", registry=self._registry
+        )
+        self._calls_in_flight = Gauge(
+            "secondpass_engine_calls_in_flight",
+            "Calls at the moment",
+            ["role"],
+            registry=self._registry,
+        )
+        self._overhead = Histogram(
+            "secondpass_overhead_seconds",
+            "Time of a run in which none of its calls was in an engine or waited for one",
+            ["strategy"],
+            buckets=OVERHEAD_BUCKETS,
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "secondpass_solve_seconds",
+            "Time of a run",
+            ["strategy"],
+            buckets=SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        self._plain = Counter(
+            "secondpass_plain_requests",
+            "Requests that were forwarded",
+            ["status"],
+            registry=self._registry,
+        )
+        self._plain_in_flight = Gauge(
+            "secondpass_plain_requests_in_flight",
+            "Forwarded requests at the moment",
+            registry=self._registry,
+        )
+
+    def subscriber(self, strategy: str) -> Subscriber:
+        """What counts the events of one run of `strategy`."""
+
+        def count(event: Event) -> None:
+            if isinstance(event, AnswerDelta | CallDelta):
+                return  # the most frequent by far, and nothing here counts them
+            match event:
+                case RunStarted():
+                    self._runs_in_flight.inc()
+                case CallStarted():
+                    self._calls_in_flight.labels(event.role).inc()
+                case CallFinished():
+                    self._count_call(strategy, event)
+                case RunFinished():
+                    self._count_run(strategy, event.stop_reason, event)
+                case RunFailed():
+                    self._count_run(strategy, event.reason, event)
+
+        return count
+
+    def plain_began(self) -> Callable[[int | None], None]:
+        """Count a forwarded request; the result is called at its end, with its status if it has one."""
+        self._plain_in_flight.inc()
+
+        def ended(status: int | None) -> None:
+            self._plain_in_flight.dec()
+            self._plain.labels(str(status or "none")).inc()
+
+        return ended
+
+    def watch(self, engines: Mapping[str, Watched]) -> None:
+        """Report the state of these engines whenever the metrics are read."""
+        self._registry.register(_Engines(engines))
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _count_call(self, strategy: str, event: CallFinished) -> None:
+        self._calls_in_flight.labels(event.role).dec()
+        self._calls.labels(strategy, event.role, event.end).inc()
+        self._attempts.labels(event.role).inc(event.attempts)
+        for kind, tokens in (
+            ("prompt", event.usage.prompt),
+            ("cached", event.usage.cached),
+            ("completion", event.usage.completion),
+            ("wasted", event.wasted),
+        ):
+            self._tokens.labels(event.role, kind).inc(tokens)
+
+    def _count_run(self, strategy: str, reason: str, event: RunFinished | RunFailed) -> None:
+        self._runs_in_flight.dec()
+        self._solves.labels(strategy, reason).inc()
+        self._overhead.labels(strategy).observe(event.overhead)
+        self._seconds.labels(strategy).observe(event.seconds)
+
+
+class _Engines(Collector):
+    def __init__(self, engines: Mapping[str, Watched]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        ready = GaugeMetricFamily(
+            "secondpass_engine_ready", "1 when the engine answers", labels=["engine"]
+        )
+        waiting = GaugeMetricFamily(
+            "secondpass_engine_calls_waiting", "Calls that wait for admission", labels=["engine"]
+        )
+        for name, engine in self._engines.items():
+            ready.add_metric([name], float(engine.is_ready))
+            waiting.add_metric([name], engine.waiting)
+        yield ready
+        yield waiting

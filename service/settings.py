@@ -1,0 +1,287 @@
+"""Every setting of the service: one frozen value, read from flags, then SECONDPASS_* variables, then a TOML file.
+
+A key that does not exist is an error wherever it stands: a setting that is dropped in silence is a lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSuppress,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from secondpass.service.budget import Limits
+from secondpass.service.settings_sources import (
+    PREFIX,
+    BadSettings,
+    ConfigFile,
+    flag_problem,
+    unknown,
+)
+from secondpass.service.settings_tables import (
+    EngineTable,
+    HttpEngineTable,
+    Positive,
+    Roles,
+    ScriptedEngineTable,
+    table_of,
+)
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Role
+
+DEFAULT_ENGINE = "default"
+"""The name of the engine that --engine and --model describe."""
+
+LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+
+class Settings(BaseSettings):
+    """Serve questions over HTTP: POST /solve and an OpenAI-compatible /v1/chat/completions.
+
+    Several engines and roles stand in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls
+    and prices, and [roles] with actor, critic, judge and reward.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        cli_prog_name="secondpass serve",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_implicit_flags="toggle",
+        cli_show_env_vars=True,
+        cli_exit_on_error=False,
+        cli_avoid_json=True,
+    )
+
+    config: Path | None = Field(None, description="TOML file with settings")
+    engine: Literal["http", "scripted"] | None = Field(
+        None, description="kind of the engine, where there is one only"
+    )
+    engine_url: str | None = Field(None, description="address of the http engine, up to its /v1")
+    engine_key_env: str | None = Field(
+        None, description="name of the variable that holds the http engine's key"
+    )
+    model: str | None = Field(None, description="the model that the engine serves")
+    engines: CliSuppress[dict[str, EngineTable]] = Field(default_factory=dict)
+    roles: CliSuppress[Roles] = Field(default_factory=Roles)
+    max_concurrent_calls: Positive = Field(256, description="calls in an engine at once; more wait")
+    answer_workers: Positive = Field(
+        2, description="processes that compare mathematical answers, about 100 MB each"
+    )
+    max_runs: Positive = Field(1024, description="solves at once; more are refused with a 503")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_keys_file: Path | None = Field(None, description="file of lines TENANT:SHA256_OF_KEY")
+    allow_unauthenticated: bool = Field(
+        False, description="listen beyond this machine although there are no API keys"
+    )
+    log_level: LogLevel = Field("info", description="what is logged")
+    access_log: bool = Field(False, description="log a line for each request")
+    keep_alive_seconds: float = Field(
+        15.0, gt=0, description="silence after which a stream gets a comment"
+    )
+    stalled_client_seconds: float = Field(
+        60.0, gt=0, description="time without taking a byte after which a client counts as gone"
+    )
+    shutdown_grace_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="time that running solves get before they end with their best so far",
+    )
+    health_check_seconds: float = Field(10.0, gt=0, description="time between checks of an engine")
+    max_body_bytes: Positive = Field(4 * 2**20, description="largest request body")
+
+    default_strategy: str = Field("single", description="strategy of a solve that names none")
+    max_n: Positive = Field(64, description="largest n of a strategy")
+    max_tokens_per_call: Positive = Field(
+        2048,
+        description="completion tokens of one call unless sampling.max_tokens says more or less",
+    )
+    max_sampling_tokens: Positive = Field(131_072, description="largest sampling.max_tokens")
+    default_max_tokens: Positive = Field(16_384, description="budget.max_tokens unless given")
+    default_deadline_ms: Positive = Field(120_000, description="budget.deadline_ms unless given")
+    max_budget_tokens: Positive = Field(1_000_000, description="largest budget.max_tokens")
+    max_budget_prompt_tokens: Positive = Field(
+        10_000_000, description="largest budget.max_prompt_tokens, and what holds unless given"
+    )
+    max_budget_calls: Positive = Field(
+        4096, description="largest budget.max_calls, and what holds unless given"
+    )
+    max_budget_samples: Positive = Field(
+        4096, description="largest budget.max_samples, and what holds unless given"
+    )
+    max_budget_cost: float | None = Field(
+        None, gt=0, description="largest budget.max_cost, and what holds unless given"
+    )
+    max_deadline_ms: Positive = Field(600_000, description="largest budget.deadline_ms")
+
+    @property
+    def engine_tables(self) -> dict[str, HttpEngineTable | ScriptedEngineTable]:
+        """Every engine by its name, the one of the flags among them."""
+        if self.engine is None:
+            return self.engines
+        return {DEFAULT_ENGINE: self._engine_of_flags(), **self.engines}
+
+    @property
+    def role_engines(self) -> dict[Role, str]:
+        """The engine's name for each role that has one; always the actor's, the critic's and the judge's."""
+        tables = self.engine_tables
+        actor = self.roles.actor or (
+            DEFAULT_ENGINE if DEFAULT_ENGINE in tables else next(iter(tables))
+        )
+        named: dict[Role, str] = {
+            "actor": actor,
+            "critic": self.roles.critic or actor,
+            "judge": self.roles.judge or actor,
+        }
+        return named if self.roles.reward is None else {**named, "reward": self.roles.reward}
+
+    @property
+    def operator_maxima(self) -> Limits:
+        """The largest value of each limit that a client may ask for."""
+        return Limits(
+            max_tokens=self.max_budget_tokens,
+            max_prompt_tokens=self.max_budget_prompt_tokens,
+            max_calls=self.max_budget_calls,
+            max_samples=self.max_budget_samples,
+            max_cost=self.max_budget_cost,
+            deadline_ms=self.max_deadline_ms,
+        )
+
+    @property
+    def default_limits(self) -> Limits:
+        """The limits of a solve that names none."""
+        return self.operator_maxima.model_copy(
+            update={"max_tokens": self.default_max_tokens, "deadline_ms": self.default_deadline_ms}
+        )
+
+    @model_validator(mode="after")
+    def _is_servable(self) -> Self:
+        self._check_engines()
+        self._check_roles()
+        self._check_prices()
+        if self.default_strategy not in STRATEGIES:
+            raise ValueError(
+                f"default_strategy is not one of {', '.join(STRATEGIES)}: {self.default_strategy!r}"
+            )
+        for default, maximum in (
+            ("max_tokens_per_call", "max_sampling_tokens"),
+            ("default_max_tokens", "max_budget_tokens"),
+            ("default_deadline_ms", "max_deadline_ms"),
+        ):
+            if getattr(self, default) > getattr(self, maximum):
+                raise ValueError(f"{default} is larger than {maximum}")
+        if not (_is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
+            raise ValueError(
+                f"host {self.host} is reached from other machines and there are no API keys: "
+                "set api_keys_file, or allow_unauthenticated to say that you mean it"
+            )
+        return self
+
+    def _check_engines(self) -> None:
+        if self.engine is None:
+            for key in ("engine_url", "engine_key_env", "model"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} needs engine (its kind) beside it")
+            if not self.engines:
+                raise ValueError(
+                    "there is no engine: set engine and model, or [engines.NAME] in the file"
+                )
+            return
+        if DEFAULT_ENGINE in self.engines:
+            raise ValueError(f"engine and [engines.{DEFAULT_ENGINE}] name the same engine twice")
+        self._engine_of_flags()
+
+    def _engine_of_flags(self) -> HttpEngineTable | ScriptedEngineTable:
+        if self.engine == "scripted":
+            for key in ("engine_url", "engine_key_env"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is for the http engine, not for the scripted one")
+            return ScriptedEngineTable(kind="scripted", model=self.model or "scripted")
+        if self.engine_url is None:
+            raise ValueError("engine_url is missing: the http engine's address")
+        if self.model is None:
+            raise ValueError("model is missing: what the http engine serves")
+        if not self.engine_url.startswith(("http://", "https://")):
+            raise ValueError(f"engine_url begins with http:// or https://, not {self.engine_url!r}")
+        return HttpEngineTable(
+            kind="http", url=self.engine_url, model=self.model, key_env=self.engine_key_env
+        )
+
+    def _check_roles(self) -> None:
+        names = list(self.engine_tables)
+        for role, name in self.roles:
+            if name is not None and name not in names:
+                raise ValueError(f"roles.{role} is not an engine ({', '.join(names)}): {name!r}")
+        if self.roles.actor is None and DEFAULT_ENGINE not in names and len(names) > 1:
+            raise ValueError(f"roles.actor is missing: one of {', '.join(names)}")
+
+    def _check_prices(self) -> None:
+        if self.max_budget_cost is None:
+            return
+        for name, table in self.engine_tables.items():
+            if table.prices is None:
+                raise ValueError(
+                    f"max_budget_cost limits nothing without prices, and engine {name!r} has none: "
+                    f"set prices in [engines.{name}] in the file"
+                )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values in code, then variables, then the file that either of them (or a flag) names."""
+        return init_settings, env_settings, ConfigFile(settings_cls)
+
+
+def load(arguments: Sequence[str]) -> Settings:
+    """The settings for these command-line arguments. Raises BadSettings; --help prints and exits."""
+    try:
+        return CliApp.run(Settings, cli_args=list(arguments))
+    except ValidationError as error:
+        raise BadSettings("\n".join(_lines(error))) from error
+    except SettingsError as error:
+        raise BadSettings(flag_problem(str(error), Settings)) from error
+
+
+def _lines(error: ValidationError) -> Iterable[str]:
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"]]
+        where = ".".join(part for part in path if part not in ("http", "scripted"))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            yield f"{where}: {unknown(path[-1], table_of(path).model_fields)}"
+        elif not where:
+            yield message
+        elif isinstance(problem["input"], str | int | float):
+            yield f"{where}: {message}, not {problem['input']!r}"
+        else:
+            yield f"{where}: {message}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

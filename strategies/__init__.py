@@ -1,0 +1,10 @@
+"""What to ask, and in which order: strategies, prompts, tasks and votes. Pure: the stdlib and pydantic only.
+
+Importing this package registers every strategy; a new one adds its line here.
+"""
+
+import secondpass.strategies.self_consistency
+import secondpass.strategies.single
+from secondpass.strategies.registry import STRATEGIES
+
+__all__ = ["STRATEGIES"]

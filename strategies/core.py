@@ -1,0 +1,592 @@
+"""The vocabulary every other module speaks: values that travel, and the two protocols they travel between.
+
+A strategy sees a `Run` and nothing else; a run sees an `Engine` and nothing else. Everything in between is a
+frozen value, so that it can be logged, hashed and replayed.
+
+The error tree (all of it can be raised through `Run`; a strategy need not catch any of it)::
+
+    SecondpassError
+    ├── EngineError                 a call failed; `role` and `engine` say where
+    │   ├── EngineUnavailable       no connection, 5xx, 429: another attempt may work
+    │   ├── StreamCut               the stream ended without a finish reason: another attempt may work
+    │   └── CallRejected            the engine refused the call itself: the same call fails again
+    ├── CapabilityMissing           the engine cannot do what the call needs
+    ├── BudgetExhausted             the call does not fit what is left of the budget; `kind` says which limit
+    ├── UnusableCompletion          a completion that cannot serve: empty, or cut before it answered
+    └── VerdictUnreadable           a judge's reply that cannot be parsed (never read as a zero)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from secondpass.strategies.tasks import Task
+
+Role = Literal["actor", "critic", "judge", "reward"]
+Capability = Literal["prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts"]
+BudgetKind = Literal["tokens", "prompt_tokens", "calls", "samples", "cost"]
+StopReason = Literal[
+    "finished",
+    "accepted",
+    "consensus",
+    "budget_tokens",
+    "budget_prompt_tokens",
+    "budget_calls",
+    "budget_samples",
+    "budget_cost",
+    "deadline",
+    "draining",
+    "cancelled",
+]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SOLVE = "solve"
+"""The prompt name that stands for the client's own messages, sent verbatim."""
+
+
+# -- what is said -----------------------------------------------------------------------------------
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TextPart(_Value):
+    """A piece of text inside a message with several parts."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageURL(_Value):
+    """Where an image is: a `data:` URL or an address that the engine may fetch."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(_Value):
+    """An image inside a user message."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+class FunctionCall(_Value):
+    """The function that a model asked to call; `arguments` is JSON text as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Value):
+    """One tool call of an assistant turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(_Value):
+    """One turn of a conversation, in OpenAI's shape."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | tuple[ContentPart, ...] | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the turn; images are left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart))
+
+
+class Sampling(_Value):
+    """How an engine draws tokens. `None` leaves a value to the engine's own default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**62)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        default=None, max_length=16
+    )
+    max_tokens: int | None = Field(default=None, ge=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+
+
+# -- what is asked of an engine ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to an engine. A value: equal calls are the same request.
+
+    `prefix` is what the assistant turn already holds: token ids, or text for engines without tokens.
+    `labels`, when given, asks for the probability of each label as the first token instead of for text.
+    `index` is the position of the first of the `n` completions among its siblings. `visible` says that
+    somebody acts on the deltas as they come (the client reads them, say), so that none can be taken back. `stream_interval` is how many tokens may be gathered in a delta.
+    `traceparent` is the W3C trace context of the request that the call serves.
+    """
+
+    role: Role
+    purpose: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    n: int = 1
+    index: int = 0
+    prefix: tuple[int, ...] | str | None = None
+    labels: tuple[str, ...] = ()
+    schema: str | None = None
+    logprobs: int | None = None
+    thinking: bool | None = None
+    visible: bool = False
+    stream_interval: int = 1
+    session: str | None = None
+    cache_salt: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """The capabilities without which an engine cannot serve this call."""
+        wanted: dict[Capability, bool] = {
+            "prefix": self.prefix is not None,
+            "labels": bool(self.labels),
+            "schema": self.schema is not None,
+            "logprobs": self.logprobs is not None,
+        }
+        return frozenset(name for name, is_needed in wanted.items() if is_needed)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over everything that decides the reply; who asked, and how it is delivered, is not."""
+        value = asdict(self) | {
+            "messages": [message.model_dump(exclude_none=True) for message in self.messages],
+            "sampling": self.sampling.model_dump(exclude_none=True),
+        }
+        for name in ("session", "cache_salt", "traceparent", "visible", "stream_interval"):
+            del value[name]
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or more calls. `cached` is the part of `prompt` that was found in the prefix cache."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.completion + other.completion,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What an engine has to say next about one of the `n` completions of a call.
+
+    `tokens` counts the completion tokens in this delta (0 from engines that count only at the end). `usage` is
+    the total of the whole call up to here, whenever the engine states it; the last one stands. `labels` maps each
+    label to its probability. `notice` is not from the engine but from a wrapper around it: the call is
+    `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so far is void and the call is
+    `retried` from its start; or it is `resumed` from the tokens that were already delivered.
+    """
+
+    index: int = 0
+    text: str = ""
+    reasoning: str = ""
+    tokens: int = 0
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    labels: Mapping[str, float] | None = None
+    logprobs: tuple[float, ...] = ()
+    notice: Literal["queued", "admitted", "retried", "resumed"] | None = None
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRequest:
+    """An OpenAI request to hand on untouched: `path` below /v1, the raw JSON `body`, and its `headers`."""
+
+    path: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlainReply:
+    """The untouched reply: `chunks` must be iterated within the block that `forward` opened."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: AsyncIterator[bytes]
+
+
+class Engine(Protocol):
+    """Where completions come from. Wrappers (admission, retries) have the same shape, so they stack.
+
+    `model` is the name that the engine serves. `capabilities` is empty, and `ready` false, until the engine has
+    answered; `context_window` is the most tokens that prompt and completion may hold together (None: unknown).
+    """
+
+    name: str
+    model: str
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def context_window(self) -> int | None: ...
+
+    async def start(self) -> None:
+        """Find out what the engine can do. May be called again until `ready`; never raises EngineError."""
+
+    async def aclose(self) -> None:
+        """Free everything the engine holds."""
+
+    def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        """Yield deltas until each of the `n` completions has its finish reason.
+
+        A `max_tokens` past the end of the context window ends there, with "length".
+        Closing the generator aborts the request in the engine. Raises EngineError and its kinds.
+        """
+
+    async def count_prompt(self, call: Call) -> int:
+        """Prompt tokens of `call`, exactly. Raises CapabilityMissing without `tokenize`."""
+
+    def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
+        """Hand an OpenAI request on, byte for byte. Raises EngineUnavailable when nothing answered."""
+
+
+# -- what comes back to a strategy ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One finished (or cut) completion and the conversation that it answers.
+
+    `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it.
+    """
+
+    text: str
+    messages: tuple[Message, ...]
+    role: Role = "actor"
+    purpose: str = SOLVE
+    index: int = 0
+    reasoning: str = ""
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    logprobs: tuple[float, ...] = ()
+
+    @property
+    def is_cut(self) -> bool:
+        """True when a token limit ended the completion before the model did."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A possible answer of the run. `score` is None where nothing graded it, which is not a score of 0.
+
+    `answer` is what the task's extraction found in `text`, or None. `score_kind` names what the score is
+    (vote_share, judge_score, p_true, ...) and `why` says it for a person. `tokens` are the completion tokens of
+    `text`, 0 where the engine does not count them.
+    """
+
+    text: str
+    answer: str | None = None
+    score: float | None = None
+    score_kind: str | None = None
+    why: str | None = None
+    index: int = 0
+    finish_reason: FinishReason = "stop"
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a critic found. `first_error` is the 0-based first wrong step; None when no step is wrong."""
+
+    accepted: bool
+    score: float | None = None
+    reasons: str = ""
+    first_error: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRead:
+    """Probabilities of chosen labels as the next token.
+
+    `probabilities` sums to 1 over the labels; `mass` (0 to 1) is what the labels had together before that:
+    a small mass says that the model wanted to say something else.
+    """
+
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    mass: float = 0.0
+
+    def expect(self, values: Mapping[str, float]) -> float:
+        """The mean of `values` (one for each label) under the probabilities."""
+        return sum(self.probabilities[label] * value for label, value in values.items())
+
+
+class Draft(Protocol):
+    """A completion while it is being written: iterate it for its steps, in order, each once finished."""
+
+    @property
+    def completion(self) -> Completion:
+        """What has been written so far."""
+
+    def __aiter__(self) -> AsyncIterator[str]: ...
+
+
+class Run(Protocol):
+    """All that a strategy sees: the question, the verbs, and the best answer so far.
+
+    Every verb draws on the run's budget and deadline. A strategy need not watch either: what it proposed or
+    elected is the answer when one of them ends the run. `stop_reason` may be set by a strategy that knows why it
+    stops early (`accepted`, `consensus`).
+    """
+
+    stop_reason: StopReason
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The client's conversation, verbatim."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def best(self) -> Candidate:
+        """The provisional answer. Raises UnusableCompletion while there is none."""
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        role: Role = "actor",
+        after: Completion | None = None,
+        visible: bool = False,
+        index: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+        reserved: Reserve | None = None,
+        **values: str,
+    ) -> Completion:
+        """One completion of `prompt` (a file's name, filled with `values`, or SOLVE).
+
+        With `after` the prompt is a further turn of that completion's conversation, else a fresh one. `reserved`
+        spends what `reserve` set aside.
+        """
+
+    def sample(
+        self,
+        prompt: str,
+        n: int,
+        *,
+        width: int | None = None,
+        batch: int = 1,
+        role: Role = "actor",
+        temperature: float | None = None,
+        **values: str,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
+        """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the rest.
+
+        `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a
+        seed they come in index order. A failed request is survived as long as another one gives a completion.
+        """
+
+    async def extend(
+        self, completion: Completion, *, text: str = "", max_tokens: int | None = None
+    ) -> Completion:
+        """The completion continued, after `text` was appended to it, as one longer completion."""
+
+    def steps(
+        self,
+        prompt: str,
+        *,
+        role: Role = "actor",
+        index: int = 0,
+        temperature: float | None = None,
+        **values: str,
+    ) -> AbstractAsyncContextManager[Draft]:
+        """A completion seen step by step as it is written; leaving the block aborts it in the engine."""
+
+    async def probe(
+        self,
+        completion: Completion | Draft,
+        prompt: str,
+        labels: Sequence[str],
+        *,
+        role: Role = "actor",
+        **values: str,
+    ) -> LabelRead:
+        """How probable each label is as the reply to `prompt`, asked as a further turn after `completion`."""
+
+    async def labels(
+        self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: str
+    ) -> LabelRead:
+        """How probable each label is as the reply to `prompt` in a fresh conversation."""
+
+    async def same(self, a: str, b: str) -> bool:
+        """Are two answers of this task equivalent?"""
+
+    async def class_of(self, candidate: Candidate) -> int | None:
+        """The class of a candidate's answer among the answers classed so far, as a small id.
+
+        None for a candidate without an answer, and in open tasks, where no answer equals another.
+        """
+
+    async def map(
+        self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
+    ) -> list[R]:
+        """`work` over all items, in item order; failed items are left out and counted as degraded."""
+
+    def as_completed(
+        self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
+        """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the rest."""
+
+    def reserve(
+        self, *, tokens: int, prompt_tokens: int = 0, role: Role = "actor"
+    ) -> AbstractContextManager[Reserve]:
+        """Set aside what a closing call will need, so that earlier calls cannot spend it.
+
+        Raises BudgetExhausted when it is not there.
+        """
+
+    def candidate(
+        self,
+        completion: Completion | Draft,
+        *,
+        score: float | None = None,
+        score_kind: str | None = None,
+        why: str | None = None,
+    ) -> Candidate:
+        """The candidate that a completion holds; a cut one has an answer only if it had finished one."""
+
+    def propose(self, candidate: Candidate) -> None:
+        """Keep the candidate if its score is the highest so far; ties go to the earlier one."""
+
+    def elect(self, candidate: Candidate) -> None:
+        """Replace the provisional answer, whatever its score."""
+
+
+class Reserve(Protocol):
+    """A part of the budget set aside for one later call of the run: `tokens` completion tokens."""
+
+    tokens: int
+
+    def release(self) -> None:
+        """Give it back unspent."""
+
+
+# -- what can go wrong ---------------------------------------------------------------------------------
+
+
+class SecondpassError(Exception):
+    """The root of every error that secondpass raises on purpose."""
+
+
+class EngineError(SecondpassError):
+    """A call failed in or on its way to an engine."""
+
+    def __init__(self, message: str, *, engine: str = "", role: Role | None = None) -> None:
+        super().__init__(message)
+        self.engine = engine
+        self.role = role
+
+
+class EngineUnavailable(EngineError):
+    """No connection, a 5xx or a 429: another attempt may work. `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        engine: str = "",
+        role: Role | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, engine=engine, role=role)
+        self.retry_after = retry_after
+
+
+class StreamCut(EngineError):
+    """A stream ended before every completion had its finish reason."""
+
+
+class CallRejected(EngineError):
+    """The engine understood the call and refused it (a 4xx); `status` is its HTTP status."""
+
+    def __init__(
+        self, message: str, *, engine: str = "", role: Role | None = None, status: int = 400
+    ) -> None:
+        super().__init__(message, engine=engine, role=role)
+        self.status = status
+
+
+class CapabilityMissing(SecondpassError):
+    """An engine cannot do what a call needs."""
+
+    def __init__(self, engine: str, missing: Iterable[Capability]) -> None:
+        self.engine = engine
+        self.missing = tuple(sorted(missing))
+        super().__init__(f"engine {engine!r} lacks the capability {', '.join(self.missing)}")
+
+
+class BudgetExhausted(SecondpassError):
+    """A call does not fit into what is left of one limit of the budget."""
+
+    def __init__(self, kind: BudgetKind) -> None:
+        self.kind: BudgetKind = kind
+        super().__init__(f"the budget's {kind} are spent")
+
+
+class UnusableCompletion(SecondpassError):
+    """A completion that cannot serve: empty, or cut before it held an answer."""
+
+
+class VerdictUnreadable(SecondpassError):
+    """A judge's reply that could not be parsed."""

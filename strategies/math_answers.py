@@ -1,0 +1,204 @@
+r"""Reads and normalises the answers of quantitative questions.
+
+Normal forms are exact: numerals are compared digit by digit, never as floats. Currency and percent signs are
+dropped, because the question fixes the unit: models write the same 18 as "18", "$18" and "18 dollars". Other
+units stay in the normal form and are left to the comparison of `service.answers`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from secondpass.strategies.answer_markers import (
+    Statement,
+    conclusion,
+    last_box,
+    statements,
+    strip_formula_marks,
+)
+
+_NUMERAL = re.compile(
+    r"""(?<![A-Za-z0-9_])
+        (?P<sign> [-+\u2212]?) (?:\\?[$\u20ac\u00a3\u00a5]\s?)?
+        (?P<value> (?:\d+\s?)? \\[dt]?frac\{-?\d+\}\{\d+\}
+                 | (?: \d(?:[\d,]*\d)? (?:\.\d+)? | \.\d+ ) (?: /\d+ | :\d\d(?!\d) )?
+                   (?: [ ](?:thousand|million|billion|trillion)\b )? )""",
+    re.VERBOSE | re.ASCII,
+)
+_HASHES = re.compile(r"(?<!\#)\#{4}(?!\#)[ \t]{0,8}([^\n]{0,200})(\n?)")
+_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+)(\.\d*)?", re.ASCII)
+_DECIMAL = re.compile(
+    r"([+-]?)(\d*)(?:\.(\d*))?(?: ?(thousand|million|billion|trillion))?", re.ASCII
+)
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|pi|sqrt|mod)\b)[A-Za-z]{2,}")
+_ASSIGNED = re.compile(r"(?:[A-Za-z]\w{0,3}|[^A-Za-z=]{1,200})=([^=]+)")
+
+_PASSES = 8
+_FORMULA_MARK = re.compile("(\\\\\\\\)|\\\\[()\\[\\]$]|[$\u20ac\u00a3\u00a5]")
+_UNIT = re.compile(
+    r"(?<=[\d}])(?:[\s.]*(?:\\?%|\b(?:percent|dollars?|usd|euros?|eur)\b))+[\s.]*$", re.IGNORECASE
+)
+_FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
+_PI = re.compile(r"(?<![\\A-Za-z])pi\b")
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox|displaystyle)\b\s?\{([^{}]*)\}"
+)
+_SPACING = re.compile(
+    r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\[;:> ]|~|\\q?quad(?![A-Za-z])"
+)
+_THIN_SPACE = re.compile(r"(?<!\\)\\[!,]")
+_SMALL_FRACTION = re.compile(r"(-?)\\frac\{(\d+)\}\{(\d+)\}", re.ASCII)
+_MIXED = re.compile(r"(-?\d+)(?:\s+(\d+)/(\d+)|\s*\\frac\{(\d+)\}\{(\d+)\})", re.ASCII)
+_LOOSE_SPACE = re.compile(r"(?<=[^A-Za-z0-9])\s|\s(?=[^A-Za-z0-9\s])", re.ASCII)
+_SIMPLE_WORDS = re.compile(r"[A-Z]?[a-z]{2,}(?: [A-Z]?[a-z]+)*")
+_SYMBOLS = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u2013": "-",
+        "\u03c0": "\\pi ",
+        "\u221e": "\\infty ",
+        "\u00b0": "^\\circ ",
+        "\u00d7": "\\times ",
+        "\u00b7": "\\cdot ",
+        "\u00a0": " ",
+        "\u202f": " ",
+    }
+)
+
+
+def extract(text: str, *, finished: bool) -> str | None:
+    """The final answer: boxed, after ####, stated, or else (of a finished text) its last number."""
+    tail = conclusion(text)
+    if tail is None:
+        return None
+    box = last_box(tail)
+    if box and (finished or box.is_last):
+        return box.content
+    return (
+        _after_hashes(tail, finished=finished)
+        or _stated(tail, finished=finished)
+        or (_last_number(tail) if finished else None)
+    )
+
+
+def _after_hashes(text: str, *, finished: bool) -> str | None:
+    """What the last #### line says, unless it is a heading in words."""
+    last = None
+    for match in _HASHES.finditer(text):
+        value = match[1].strip(" *_.\t\r")
+        if _is_expression(value) and (finished or match[2]):
+            last = value
+    return last
+
+
+def _stated(text: str, *, finished: bool) -> str | None:
+    for statement in statements(text):
+        value = _read(statement, finished=finished)
+        if value or not finished:
+            return value
+    return None
+
+
+def _read(statement: Statement, *, finished: bool) -> str | None:
+    """The value of one statement; a lone letter is none, since models copy "the answer is N" from a prompt."""
+    value = _value(statement, finished=finished)
+    return None if value and len(value) == 1 and value.isalpha() else value
+
+
+def _value(statement: Statement, *, finished: bool) -> str | None:
+    formula = statement.formula
+    if formula and _is_expression(formula):
+        return _right_side(formula)
+    if not finished and not statement.is_closed:
+        return None
+    sentence = statement.sentence.strip(" *_`\"'\t\r")
+    if _is_expression(sentence):
+        return _right_side(sentence)
+    right = sentence.rpartition("=")[2].strip()
+    if match := _NUMERAL.search(_join_digits(right)):
+        return _numeral(match)
+    is_short = len(sentence.split()) <= 3 and any(map(str.isalpha, sentence))
+    return sentence if is_short else None
+
+
+def _is_expression(text: str) -> bool:
+    """True for text without words: 18, $x + 1$, 3/4, but not "18 apples"."""
+    is_balanced = text.count("{") == text.count("}")
+    return is_balanced and any(map(str.isalnum, text)) and not _WORD.search(_COMMAND.sub(" ", text))
+
+
+def _right_side(expression: str) -> str:
+    """The value in "x = 5" or "12 - 5 = 7"; other equations are answers as they stand."""
+    expression = strip_formula_marks(expression.strip(" *_`")).rstrip(". ")
+    assigned = _ASSIGNED.fullmatch(expression.replace(" ", ""))
+    return expression.rpartition("=")[2].strip() if assigned else expression
+
+
+def _last_number(text: str) -> str | None:
+    last = None
+    for match in _NUMERAL.finditer(_join_digits(text)):
+        last = match
+    return _numeral(last) if last else None
+
+
+def _join_digits(text: str) -> str:
+    r"""LaTeX's ways to write the comma in 1,000."""
+    return _THIN_SPACE.sub("", text.replace("{,}", ","))
+
+
+def _numeral(match: re.Match[str]) -> str:
+    """The number without its signs of currency and thousands; of "3,4" the last."""
+    value = match["value"]
+    whole, slash, divisor = value.partition("/")
+    grouped = _GROUPED.fullmatch(whole)
+    whole = whole.replace(",", "") if grouped else whole.rpartition(",")[2]
+    return match["sign"].replace("\u2212", "-").replace("+", "") + whole + slash + divisor
+
+
+def normalise(answer: str) -> str:
+    r"""The normal form: plain numerals, \frac for every fraction command, no wrappers, no loose spaces.
+
+    A text that does not come to rest, which no answer does, stays as it is but for its spaces.
+    """
+    collapsed = " ".join(answer.split())
+    text = collapsed
+    for _ in range(_PASSES):
+        simpler = _simplify(text)
+        if simpler == text:
+            return text
+        if not simpler:
+            break
+        text = simpler
+    return collapsed
+
+
+def _simplify(text: str) -> str:
+    text = text.translate(_SYMBOLS)
+    text = _FORMULA_MARK.sub(lambda mark: mark[1] or " ", text).strip(" *_`")
+    text = _SPACING.sub(" ", _join_digits(_WRAPPER.sub(r"\1", text))).replace("**", "^")
+    text = _PI.sub(r"\\pi", _FRACTION.sub(r"\\frac", text))
+    text = _UNIT.sub("", text).strip().rstrip(". ")
+    if mixed := _MIXED.fullmatch(text):
+        whole, *parts = mixed.groups()
+        text = "{}\\frac{{{}}}{{{}}}".format(whole, *filter(None, parts))
+    elif small := _SMALL_FRACTION.fullmatch(text):
+        text = f"{small[1]}{small[2]}/{small[3]}"
+    text = _LOOSE_SPACE.sub("", " ".join(text.split()))
+    return text.lower() if _SIMPLE_WORDS.fullmatch(text) else _plain_decimal(text) or text
+
+
+def _plain_decimal(text: str) -> str | None:
+    """1,000.50 as 1000.5, exactly and whatever its length; None for what is no decimal number."""
+    if grouped := _GROUPED.match(text):
+        text = grouped[0].replace(",", "") + text[grouped.end() :]
+    match = _DECIMAL.fullmatch(text)
+    if not match or not (match[2] or match[3]):
+        return None
+    part = match[3] or ""
+    zeros = _ZEROS.get(match[4], 0)
+    whole = (match[2] + part[:zeros].ljust(zeros, "0")).lstrip("0") or "0"
+    part = part[zeros:].rstrip("0")
+    value = f"{whole}.{part}" if part else whole
+    return f"-{value}" if match[1] == "-" and value != "0" else value

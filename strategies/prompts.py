@@ -1,0 +1,46 @@
+"""Prompts are files beside this module; they are read, checked and indexed once, at import.
+
+A placeholder is a name in braces, `{question}`. Filling is one pass over the placeholders, so that braces in what is
+filled in are text and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+def _load() -> dict[str, str]:
+    folder = files(__package__) / "prompts"
+    return {
+        entry.name.removesuffix(".txt"): entry.read_text("utf-8").strip()
+        for entry in folder.iterdir()
+        if entry.name.endswith(".txt")
+    }
+
+
+PROMPTS: Mapping[str, str] = MappingProxyType(_load())
+"""Every prompt by the name of its file."""
+
+
+def placeholders(name: str) -> frozenset[str]:
+    """The placeholders of a prompt. Raises KeyError for a prompt that does not exist."""
+    return frozenset(_PLACEHOLDER.findall(PROMPTS[name]))
+
+
+def fill(name: str, values: Mapping[str, str]) -> str:
+    """The prompt with every placeholder replaced by its value.
+
+    Raises ValueError unless `values` names exactly the placeholders of the prompt: a value that would be
+    dropped is as wrong as one that is missing.
+    """
+    wanted = placeholders(name)
+    if wanted != values.keys():
+        raise ValueError(
+            f"prompt {name!r} has the placeholders {sorted(wanted)}, not {sorted(values)}"
+        )
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], PROMPTS[name])

@@ -1,0 +1,16 @@
+"""One completion, as the client asked for it: the yardstick for everything else."""
+
+from __future__ import annotations
+
+from secondpass.strategies.core import SOLVE, Candidate, Run
+from secondpass.strategies.registry import Params, strategy
+
+
+class Single(Params):
+    """`single` has no parameters: the request's own sampling governs its one completion."""
+
+
+@strategy("single", Single, paper=None, signal="none", update="none", streams=True)
+async def single(run: Run, params: Single) -> Candidate:
+    """One completion, streamed as it is written."""
+    return run.candidate(await run.ask(SOLVE, visible=True))

@@ -1,0 +1,165 @@
+"""Counting votes and knowing when to stop. Pure: ballots are class ids, equivalence is decided elsewhere.
+
+A stopping rule is asked after each ballot. Rules only ever see counts in the order in which ballots were cast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from secondpass.strategies.core import Candidate
+
+
+class StoppingRule(Protocol):
+    """Decides whether further ballots are worth drawing."""
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        """`ballots` so far, None for a sample without an answer; `left` may still be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """Draw all samples."""
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class BetaRule:
+    """Adaptive-Consistency (arXiv 2305.11860): stop when the leader is probably the majority.
+
+    With a and b ballots for the two leading classes and a uniform prior, P(leader's share > 1/2) is the tail of
+    Beta(a + 1, b + 1); `confidence` is the probability that is enough.
+    """
+
+    confidence: float = 0.95
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        first, second = leading_counts(ballots)
+        return first > 0 and beats_half(first, second) > self.confidence
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """ESC (arXiv 2401.10480): stop when a window of `window` consecutive samples is unanimous.
+
+    Windows do not overlap. A sample without an answer agrees with nothing.
+    """
+
+    window: int = 5
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        if not ballots or len(ballots) % self.window:
+            return False
+        return None not in (last := ballots[-self.window :]) and len(set(last)) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class SafeLead:
+    """Stop when the samples that are left cannot change the winner: exact, and free."""
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        first, second = leading_counts(ballots)
+        return first > second + left
+
+
+def leading_counts(ballots: Sequence[int | None]) -> tuple[int, int]:
+    """How many ballots the first and the second class have."""
+    ranked = [count for _, count in Counter(b for b in ballots if b is not None).most_common(2)]
+    first, second, *_ = [*ranked, 0, 0]
+    return first, second
+
+
+def beats_half(a: int, b: int) -> float:
+    """P(X > 1/2) for X ~ Beta(a + 1, b + 1), exactly: a binomial tail since a and b are whole."""
+    trials = a + b + 1
+    ways: int = sum(math.comb(trials, j) for j in range(a + 1))
+    return ways / (1 << trials)
+
+
+class _Trigrams:
+    """How often each three characters stand in a text; case and white space do not matter."""
+
+    def __init__(self, text: str) -> None:
+        folded = " ".join(text.lower().split())
+        self.counts = Counter(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
+        self.norm = math.sqrt(sum(count * count for count in self.counts.values()))
+
+    def likeness(self, other: _Trigrams) -> float:
+        """The cosine of the two counts, 0 to 1."""
+        fewer, more = sorted((self.counts, other.counts), key=len)
+        shared = sum(count * more.get(gram, 0) for gram, count in fewer.items())
+        return shared / (self.norm * other.norm)
+
+
+@dataclass
+class Medoid:
+    """The text that is most like all others: cosine of character trigrams, ties to the earlier."""
+
+    _candidates: list[Candidate] = field(default_factory=list)
+    _grams: list[_Trigrams] = field(default_factory=list)
+    _likeness: list[float] = field(default_factory=list)
+
+    def add(self, candidate: Candidate) -> None:
+        """Take one more text into account."""
+        grams = _Trigrams(candidate.text)
+        likeness = [grams.likeness(other) for other in self._grams]
+        self._likeness = [old + new for old, new in zip(self._likeness, likeness, strict=True)]
+        self._likeness.append(sum(likeness))
+        self._candidates.append(candidate)
+        self._grams.append(grams)
+
+    @property
+    def leader(self) -> Candidate:
+        """The candidate with that text. Raises ValueError without any."""
+        return self._candidates[self._likeness.index(max(self._likeness))]
+
+
+@dataclass
+class Vote:
+    """A vote over at most `n` samples that always knows its leader.
+
+    Ties go to the class that was seen first. A sample without a class counts as drawn and votes for nothing; while
+    no sample has one, as in open tasks, the text most like all others leads, without a score.
+    """
+
+    n: int
+    rule: StoppingRule = field(default_factory=Never)
+    ballots: list[int | None] = field(default_factory=list)
+    _first: dict[int, Candidate] = field(default_factory=dict)
+    _texts: Medoid = field(default_factory=Medoid)
+
+    def add(self, candidate: Candidate, ballot: int | None) -> Candidate:
+        """Count `candidate` for class `ballot`; gives the leader, whose score is its share of the ballots."""
+        self.ballots.append(ballot)
+        if ballot is not None:
+            self._first.setdefault(ballot, candidate)
+        elif not self._first:
+            self._texts.add(candidate)
+        return self.leader
+
+    @property
+    def leader(self) -> Candidate:
+        """The candidate that leads. Raises ValueError before the first ballot."""
+        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
+        if not counts:
+            why = f"most like the other texts, of {len(self.ballots)}"
+            return replace(self._texts.leader, why=why)
+        leader, count = counts.most_common(1)[0]
+        cast = counts.total()
+        return replace(
+            self._first[leader],
+            score=count / cast,
+            score_kind="vote_share",
+            why=f"{count} of {cast} answers agree ({len(self.ballots)} samples drawn)",
+        )
+
+    @property
+    def is_decided(self) -> bool:
+        """Does the stopping rule say that the samples not drawn yet are not worth their cost?"""
+        return self.rule.is_decided(self.ballots, self.n - len(self.ballots))

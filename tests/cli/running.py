@@ -1,0 +1,110 @@
+"""The command line as a process of its own: in pipes, and at a terminal that is really one."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from secondpass.service.settings_sources import PREFIX
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "secondpass.service"]
+SECONDS = 60
+
+CONTROLLED = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Makes its stdin the terminal of its session, as a login would: Ctrl-C becomes a signal then."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def surroundings(**more: str) -> dict[str, str]:
+    """The environment of a user at a terminal who has set nothing."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) and k != "NO_COLOR"}
+    return mine | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | more
+
+
+def piped(*arguments: str, stdin: bytes = b"", **more: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command with pipes at both its ends."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=surroundings(**more),
+        input=stdin,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@dataclass
+class Terminal:
+    """A process at a terminal of 100 by 30, and everything it wrote so far."""
+
+    popen: "subprocess.Popen[bytes]"
+    screen: int
+    written: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """What it wrote, without colours and movements of the cursor."""
+        return _ESCAPES.sub("", self.written.decode(errors="replace")).replace("\r", "")
+
+    def read_until(self, text: str) -> None:
+        """Read until `text` was written; fails when the process ends before."""
+        began = time.monotonic()
+        while text not in self.text:
+            assert self._read() or self.popen.poll() is None, f"ended without {text!r}: {self.text}"
+            assert time.monotonic() - began < SECONDS, f"waited for {text!r} in: {self.text}"
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self.screen, keys)
+
+    def end(self) -> int:
+        """Read until it has ended; its exit code."""
+        began = time.monotonic()
+        while self._read() or self.popen.poll() is None:
+            assert time.monotonic() - began < SECONDS, self.text
+        return self.popen.wait()
+
+    def _read(self) -> bool:
+        if not select.select([self.screen], [], [], 0.05)[0]:
+            return False
+        with suppress(OSError):  # Linux says so when nobody holds the other side any more
+            chunk = os.read(self.screen, 65536)
+            self.written += chunk
+            return bool(chunk)
+        return False
+
+
+@contextmanager
+def at_terminal(*arguments: str, **more: str) -> Iterator[Terminal]:
+    """Run a command at a terminal while the block lasts."""
+    screen, side = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    command = [sys.executable, "-c", CONTROLLED, *COMMAND, *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=surroundings(**more),
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+    ) as popen:
+        os.close(side)
+        try:
+            yield Terminal(popen, screen)
+        finally:
+            popen.kill()
+            os.close(screen)

@@ -1,0 +1,129 @@
+"""What a server has, what the commands take, and what a shell can complete of it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from secondpass.service.__main__ import main
+from secondpass.service.cli.options import SHELLS, build_parser
+from secondpass.service.settings import Settings
+from secondpass.strategies import STRATEGIES
+from tests.cli.running import COMMAND, ROOT, surroundings
+from tests.http.serving import Served
+
+COMMANDS = ("serve", "solve", "strategies", "models", "completion")
+
+
+def test_strategies_are_listed_with_all_there_is_to_say(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["strategies", "--url", served.url]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["name", "what it does", "learns from", "does with it", "paper", "params"]
+    names = [row[0].removesuffix(" (default)") for row in rows[1:]]
+    assert names == list(STRATEGIES)
+    vote = rows[1 + names.index("self_consistency")]
+    assert "arxiv.org/abs/2203.11171" in vote
+    assert "n=8" in vote[-1].split()
+
+
+def test_models_are_listed_once_each(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--url", served.url]) == 0
+    assert capsys.readouterr().out == "model\tcontext\nscripted\t32768\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "path"), [("strategies", "/strategies"), ("models", "/v1/models")]
+)
+def test_json_is_what_the_server_said(
+    served: Served, capsys: pytest.CaptureFixture[str], command: str, path: str
+) -> None:
+    assert main([command, "--url", served.url, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert json.loads(shown) == served.get(path).json()
+
+
+@pytest.mark.parametrize("command", ["strategies", "models"])
+def test_nobody_there_is_code_1(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([command, "--url", "http://127.0.0.1:1"]) == 1
+    assert "secondpass serve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main(["--help"]) == 0
+    assert f"\n    {command} " in capsys.readouterr().out
+
+
+def test_help_of_solve_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert "  130  Ctrl-C" in shown
+
+
+def test_every_option_is_in_the_manual() -> None:
+    _, known = build_parser()
+    manual = (Path(ROOT) / "docs" / "operations.md").read_text()
+    section = manual.split("\n## Command line\n")[1].split("\n## ")[0]
+    flags = {f for p in known.values() for action in p._actions for f in action.option_strings}
+    assert [flag for flag in sorted(flags - {"-h", "--help"}) if f"`{flag}" not in section] == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_completion_script_knows_every_command_and_the_flags_of_serve(
+    capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "budget-tokens", *(n.replace("_", "-") for n in Settings.model_fields)):
+        assert word in script or word in ("engines", "roles")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["str"], {"strategies"}),
+        (["solve", "--budget"], {"--budget-tokens", "--budget-calls"}),
+        (["solve", "--task", ""], {"math", "choice", "open"}),
+        (["serve", "--max-n"], {"--max-n"}),
+        (["completion", "z"], {"zsh"}),
+    ],
+)
+def test_bash_completes(words: list[str], expected: set[str]) -> None:
+    line = " ".join(f"'{word}'" for word in ["secondpass", *words])
+    script = (
+        f"source <({' '.join(COMMAND)} completion bash)\n"
+        f"COMP_WORDS=({line}); COMP_CWORD={len(words)}\n"
+        "$(complete -p secondpass | sed 's/.*-F \\([^ ]*\\).*/\\1/') secondpass\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env=surroundings(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(ended.stdout.split()) == expected, ended.stderr
+
+
+@pytest.mark.parametrize("package", ["rich", "shtab"])
+def test_without_the_extra_it_says_what_to_install(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    served: Served,
+    package: str,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else name)
+    if package == "shtab":
+        assert main(["completion", "bash"]) == 1
+    else:
+        assert main(["solve", "What is 6 times 7?", "--url", served.url, "--trace"]) == 0
+    assert "pip install 'secondpass[cli]'" in capsys.readouterr().err

@@ -1,0 +1,30 @@
+"""What every test may ask for: both async backends, and a real vLLM server that is started once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis  # noqa: F401 - before anything freezes the garbage collector, which hypothesis asks
+import pytest
+
+from tools.fetch_model import fetch
+from tools.local_vllm import VllmServer, serve_vllm
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Tests run on both; a module that needs aiohttp overrides this with asyncio alone."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(scope="session")
+def vllm_server() -> Iterator[VllmServer]:
+    """A vLLM server with the small model (or the folder TEST_MODEL); fails where none starts.
+
+    In float32: bfloat16 has so few digits that tokens often tie, and then the order of sums decides.
+    """
+    folder = os.environ.get("TEST_MODEL")
+    model = Path(folder) if folder else fetch()
+    with serve_vllm(model, extra_args=("--dtype", "float32")) as server:
+        yield server

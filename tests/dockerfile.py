@@ -1,0 +1,159 @@
+"""A Dockerfile read, and its install lines run into a folder: what can be tried of an image without a container runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# Absolute paths of the image that a build writes to, none of which may be a place of this machine's.
+_BUILT = re.compile(r"(?<![\w.])/(?=(?:opt|src|dist)\b)")
+_FLAG = re.compile(r"--([\w-]+)=(\S+)\s+")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction; `flags` are those of the builder (--from, --mount), not of the command."""
+
+    name: str
+    flags: Mapping[str, str]
+    rest: str
+
+    @classmethod
+    def read(cls, line: str) -> Instruction:
+        name, rest = line.split(maxsplit=1)
+        flags = {}
+        while found := _FLAG.match(rest):
+            flags[found[1]] = found[2]
+            rest = rest[found.end() :]
+        return cls(name, flags, rest)
+
+    @property
+    def source(self) -> str | None:
+        """The stage whose files it takes."""
+        mount = dict(part.split("=") for part in self.flags.get("mount", "").split(",") if part)
+        if mount:
+            assert mount["source"] == mount["target"], "stages share one folder here"
+        return self.flags.get("from", mount.get("from"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What follows one FROM; `base` is another stage or an image."""
+
+    base: str
+    instructions: tuple[Instruction, ...]
+
+    def all(self, name: str) -> list[Instruction]:
+        return [one for one in self.instructions if one.name == name]
+
+    def last(self, name: str) -> str:
+        return self.all(name)[-1].rest
+
+    def command(self, name: str) -> list[str]:
+        """The list in ENTRYPOINT, CMD or HEALTHCHECK."""
+        command: list[str] = json.loads(self.last(name).removeprefix("CMD "))
+        return command
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(pair.split("=", 1) for one in self.all("ENV") for pair in one.rest.split())
+
+
+def stages_of(text: str) -> dict[str, Stage]:
+    """Every named stage of a Dockerfile, in its order."""
+    lines = (line.strip() for line in text.splitlines())
+    whole = " ".join(
+        line.removesuffix("\\") if line.endswith("\\") else f"{line}\n"
+        for line in lines
+        if line and not line.startswith("#")
+    )
+    found: dict[str, tuple[str, list[Instruction]]] = {}
+    for line in whole.splitlines():
+        instruction = Instruction.read(line.strip())
+        if instruction.name == "FROM":
+            base, _, name = instruction.rest.split()
+            found[name] = base, []
+        else:
+            found[name][1].append(instruction)
+    return {name: Stage(base, tuple(instructions)) for name, (base, instructions) in found.items()}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Runs stages with `python` for their Python; every stage has the same folder `root` for its file system."""
+
+    stages: Mapping[str, Stage]
+    context: Path
+    root: Path
+    python: Path
+
+    def build(self, target: str) -> None:
+        """Leave in `root` what the image of `target` adds to the one it starts from."""
+        for name in self._needed(target):
+            folder = self.root
+            for instruction in self.stages[name].instructions:
+                if instruction.name == "WORKDIR":
+                    folder = Path(self.inside(instruction.rest))
+                    folder.mkdir(parents=True, exist_ok=True)
+                elif instruction.name == "COPY":
+                    self._copy(instruction, folder)
+                elif instruction.name == "RUN":
+                    self._run(instruction.rest, folder)
+        kept = {
+            one.rest.split()[-1].split("/")[1]
+            for one in self.stages[target].all("COPY")
+            if one.source
+        }
+        for path in self.root.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path)
+
+    def inside(self, text: str) -> str:
+        """`text` with the image's paths as they are here."""
+        return _BUILT.sub(f"{self.root}/", text)
+
+    def _needed(self, target: str) -> Iterator[str]:
+        stage = self.stages[target]
+        sources = (one.source for one in stage.instructions if one.source)
+        for name in dict.fromkeys([stage.base, *sources]):
+            if name in self.stages:
+                yield from self._needed(name)
+        yield target
+
+    def _copy(self, instruction: Instruction, folder: Path) -> None:
+        *sources, target = instruction.rest.split()
+        if instruction.source:
+            assert sources == [target], "stages share one folder here"
+            return
+        for source in (self.context / name for name in sources):
+            into = folder / target
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, into, symlinks=True, ignore=ignored, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, into)
+
+    def _run(self, command: str, folder: Path) -> None:
+        tools = self.root / "tools"
+        tools.mkdir(exist_ok=True)
+        for name, meant in {"python": self.python, "pip": f"{sys.executable} -m pip"}.items():
+            script = tools / name
+            script.write_text(f'#!/bin/sh\nexec {meant} "$@"\n')
+            script.chmod(0o755)
+        done = subprocess.run(
+            ["/bin/sh", "-c", self.inside(command)],
+            cwd=folder,
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}"

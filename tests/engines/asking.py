@@ -1,0 +1,55 @@
+"""How the tests of the HTTP engine ask: one engine for one upstream, and its replies as lists."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+
+import anyio
+
+from secondpass.service.engines.http import HttpEngine
+from secondpass.strategies.core import (
+    Call,
+    Delta,
+    Engine,
+    Message,
+)
+from tests.engines.upstream import (
+    Upstream,
+)
+
+KEY = "sk-a-secret"
+CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="Hi"),))
+
+
+@asynccontextmanager
+async def started(
+    upstream: Upstream,
+    model: str | None = None,
+    *,
+    key: str | None = KEY,
+    idle_timeout: float = 10,
+) -> AsyncGenerator[HttpEngine]:
+    engine = HttpEngine("e", upstream.url, model, key=key, idle_timeout=idle_timeout)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def run(engine: Engine, call: Call = CALL) -> list[Delta]:
+    async with aclosing(engine.stream(call)) as deltas:
+        return [delta async for delta in deltas]
+
+
+def is_ready(engine: Engine) -> bool:
+    return engine.ready  # as a call, since a type checker believes that a property keeps its value
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+async def until_idle(upstream: Upstream, seconds: float) -> None:
+    with anyio.fail_after(seconds):
+        while upstream.running:
+            await anyio.sleep(0.005)

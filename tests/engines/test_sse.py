@@ -1,0 +1,67 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.service.engines import sse
+from secondpass.service.engines.sse import EventParser, EventTooLong
+
+
+def parsed(*chunks: bytes) -> list[bytes]:
+    parser = EventParser()
+    events = [event for chunk in chunks for event in parser.feed(chunk)]
+    return events + parser.close()
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data:a\n\n", [b"a"]),
+        (b"data:  a\n\n", [b" a"]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b": hello\n\nevent: x\nid: 7\nretry: 1\ndata: a\n\n", [b"a"]),
+        (b"data\n\ndata:\n\ndata: a\n\n", [b"a"]),
+        (b"database: a\n\n", []),
+        (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+        (b"\n\n\ndata: a\n\n\n\n", [b"a"]),
+        (b"data: a\n\ndata: the last one is not ended", [b"a", b"the last one is not ended"]),
+        (b"", []),
+    ],
+)
+def test_events_are_read_as_the_standard_says(stream: bytes, events: list[bytes]) -> None:
+    assert parsed(stream) == events
+
+
+lines = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=20)
+
+
+@given(
+    st.lists(lines, max_size=6),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.lists(st.integers(0, 400), max_size=20),
+)
+def test_no_split_of_the_bytes_ever_changes_the_events(
+    texts: list[str], end: str, cuts: list[int]
+) -> None:
+    stream = "".join(f": note{end}data: {text}{end}{end}" for text in texts).encode()
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
+
+    events = [text.encode() for text in texts if text]
+    assert parsed(*pieces) == events
+    assert parsed(*(bytes([byte]) for byte in stream)) == events
+
+
+@pytest.mark.parametrize("piece", [b"x" * 50, b"data: " + b"x" * 50 + b"\n"])
+def test_an_event_without_an_end_is_refused(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 1000)
+    parser = EventParser()
+
+    def feed_for_ever() -> None:
+        for _ in range(100):
+            parser.feed(piece)
+
+    with pytest.raises(EventTooLong):
+        feed_for_ever()

@@ -1,0 +1,121 @@
+"""The service on a real socket, over a scripted engine that tests can look into."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import uvicorn
+
+from secondpass.service.__main__ import Server
+from secondpass.service.answers import Equivalence
+from secondpass.service.app import create_app, service_in
+from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.http.state import Service
+from secondpass.service.settings import Settings
+from secondpass.service.settings_sources import PREFIX
+
+Json = dict[str, Any]
+QUESTION: Json = {"question": "What is 6 times 7?"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service, its engine, and how to reach it."""
+
+    service: Service
+    engine: ScriptedEngine
+    server: Server
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **more: Any) -> httpx.Client:
+        # Without verify=False httpx would load every certificate of the machine, for each client.
+        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, verify=False, **more)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        with self.client() as client:
+            return client.get(path, **more)
+
+    def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
+        with self.client() as client:
+            return client.post(path, json=body, **more)
+
+    def solve(self, **fields: Any) -> httpx.Response:
+        return self.post("/solve", QUESTION | fields)
+
+    def open(self, path: str, body: Json) -> socket.socket:
+        """Send a request and leave the socket open, unread."""
+        raw = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        client = socket.create_connection(("127.0.0.1", self.port))
+        client.sendall(f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw)
+        return client
+
+
+@contextmanager
+def serving(over: ScriptedEngine | None = None, /, **settings: Any) -> Iterator[Served]:
+    """Run the service in a thread until the block is left."""
+    engine = over or ScriptedEngine()
+    chosen = settings_of(
+        **{"engine": "scripted", "port": 0, "shutdown_grace_seconds": 0} | settings
+    )
+    table = chosen.engine_tables.get("default")
+    is_fake = table is not None and table.kind == "scripted"
+    app = create_app(chosen, engines={"default": engine} if is_fake else None)
+    service = service_in(app)
+    config = uvicorn.Config(
+        app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2
+    )
+    server = Server(config, service.traffic, chosen.shutdown_grace_seconds)
+    thread = threading.Thread(target=server.run)
+    with patch.object(Equivalence, "warm", _stay_cold):
+        thread.start()
+        wait_until(lambda: server.started)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Served(service, engine, server, port)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+    assert not engine.running
+
+
+async def _stay_cold(_: Equivalence) -> None:
+    """Most tests compare no answers that need a worker."""
+
+
+def settings_of(**values: Any) -> Settings:
+    """Settings in which the surroundings have no part."""
+    surroundings = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    with patch.dict(os.environ, surroundings, clear=True):
+        return Settings(**values)
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> float:
+    """How many seconds it took; fails when it takes more than `seconds`."""
+    began = time.monotonic()
+    while not is_true():
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+def events_of(text: str) -> list[tuple[str, int, Json]]:
+    """Name, id and data of every server-sent event; comments are left out."""
+    events = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line[0] != ":")
+        if fields:
+            events.append((fields["event"], int(fields["id"]), json.loads(fields["data"])))
+    return events

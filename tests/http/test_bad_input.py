@@ -1,0 +1,322 @@
+"""What cannot be served is a 4xx that names the field, and nothing is started for it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.strategies import STRATEGIES
+from tests.http.serving import QUESTION, Json, Served, serving
+
+USER = {"role": "user", "content": "What is 6 times 7?"}
+BOMB = "{" * 101 + "}" * 101
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(max_n=64, max_budget_tokens=1000, default_max_tokens=500) as running:
+        yield running
+        assert running.engine.calls == []
+
+
+def vote(**params: Any) -> Json:
+    return {"strategy": {"name": "self_consistency", "params": params}}
+
+
+BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
+    ("an unknown strategy", {"strategy": "guessing"}, 404, "strategy", "self_consistency"),
+    (
+        "an unknown strategy in an object",
+        {"strategy": {"name": "guessing"}},
+        404,
+        "strategy.name",
+        "self_consistency",
+    ),
+    ("a strategy that is no name", {"strategy": 7}, 422, "strategy", ""),
+    ("a strategy without a name", {"strategy": {}}, 422, "strategy.name", "missing"),
+    ("an unknown field", {"quesion": "?"}, 422, "quesion", "question"),
+    (
+        "an unknown field of a strategy",
+        {"strategy": {"name": "single", "parms": {}}},
+        422,
+        "strategy.parms",
+        "no such field",
+    ),
+    ("an unknown param", vote(m=3), 422, "strategy.params.m", "window"),
+    ("a param of another type", vote(n="3"), 422, "strategy.params.n", "integer"),
+    ("no samples", vote(n=0), 422, "strategy.params.n", "greater than or equal to 1"),
+    ("a million samples", vote(n=1_000_000), 422, "strategy.params.n", "64"),
+    ("a width of 0", vote(width=0), 422, "strategy.params.width", "1"),
+    ("a param that is none of its values", vote(stop="never"), 422, "strategy.params.stop", "esc"),
+    ("equal samples", vote(n=3, temperature=0), 422, "strategy.params.temperature", "same"),
+    (
+        "equal samples by the client's temperature",
+        vote(n=3) | {"sampling": {"temperature": 0}},
+        422,
+        "sampling.temperature",
+        "same",
+    ),
+    ("an unknown model", {"models": {"actor": "gpt"}}, 404, "models.actor", "scripted"),
+    ("an unknown role", {"models": {"boss": "scripted"}}, 422, "models.boss", "critic"),
+    ("a task of no kind", {"task": {"kind": "riddle"}}, 422, "task.kind", "choice"),
+    ("a task without its kind", {"task": {}}, 422, "task.kind", "missing"),
+    ("a choice without options", {"task": {"kind": "choice"}}, 422, "task.options", "options"),
+    (
+        "code without a sandbox",
+        {"task": {"kind": "code", "tests": "assert 1"}},
+        422,
+        "task.kind",
+        "sandbox",
+    ),
+    ("a blank question", {"question": " \n"}, 422, "question", "blank"),
+    ("an empty question", {"question": ""}, 422, "question", "blank"),
+    ("no question", {"question": None}, 422, "question", "missing"),
+    ("a question twice", {"messages": [USER]}, 422, "question", "exclude"),
+    ("a question and no messages", {"messages": []}, 422, "question", "exclude"),
+    (
+        "a question that nobody sees",
+        {"question": "\u200b\u00a0\u2060\x00"},
+        422,
+        "question",
+        "blank",
+    ),
+    ("braces that hang parsers", {"question": BOMB}, 422, "question", "100"),
+    (
+        "braces in an option",
+        {"task": {"kind": "choice", "options": ["a", BOMB]}},
+        422,
+        "task.options.1",
+        "100",
+    ),
+    ("an unknown trace", {"trace": "loud"}, 422, "trace", "summary"),
+    ("a stream that is no flag", {"stream": "yes"}, 422, "stream", "boolean"),
+    ("a background run", {"background": True}, 422, "background", "not supported"),
+    ("a temperature of 3", {"sampling": {"temperature": 3}}, 422, "sampling.temperature", "2"),
+    ("unknown sampling", {"sampling": {"heat": 1}}, 422, "sampling.heat", "no such field"),
+    (
+        "an empty stop string",
+        {"sampling": {"stop": ["a", ""]}},
+        422,
+        "sampling.stop.1",
+        "at least 1",
+    ),
+    (
+        "too long a completion",
+        {"sampling": {"max_tokens": 131_073}},
+        422,
+        "sampling.max_tokens",
+        "131072",
+    ),
+    ("money without prices", {"budget": {"max_cost": 1.5}}, 422, "budget.max_cost", "prices"),
+    ("too large a budget", {"budget": {"max_tokens": 1001}}, 422, "budget.max_tokens", "1000"),
+    *(
+        (f"a budget of 0: {name}", {"budget": {name: 0}}, 422, f"budget.{name}", "greater than")
+        for name in (
+            "max_tokens",
+            "max_prompt_tokens",
+            "max_calls",
+            "max_samples",
+            "max_cost",
+            "deadline_ms",
+        )
+    ),
+]
+
+BAD_CONVERSATIONS: list[tuple[str, Any, str, str]] = [
+    ("none at all", [], "messages", "user"),
+    ("nobody asks", [{"role": "system", "content": "Be brief."}], "messages", "user"),
+    ("an unknown role", [{"role": "boss", "content": "?"}], "messages.0.role", "assistant"),
+    ("no role", [{"content": "?"}], "messages.0.role", "missing"),
+    ("an unknown field", [USER | {"mood": "bad"}], "messages.0.mood", "no such field"),
+    ("a blank turn", [USER, {"role": "user", "content": " "}], "messages.1.content", "blank"),
+    ("an unseen turn", [{"role": "user", "content": "\u200b"}], "messages.0.content", "blank"),
+    ("a number", [{"role": "user", "content": 5}], "messages.0.content", "string"),
+    (
+        "an unknown part",
+        [{"role": "user", "content": [{"type": "audio"}]}],
+        "messages.0.content.0",
+        "image_url",
+    ),
+    (
+        "a part without its text",
+        [{"role": "user", "content": [{"type": "text"}]}],
+        "messages.0.content.0.text",
+        "missing",
+    ),
+    ("a bomb", [{"role": "user", "content": BOMB}], "messages.0.content", "100"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "field", "says"),
+    [case[1:] for case in BAD_SOLVES],
+    ids=[case[0] for case in BAD_SOLVES],
+)
+def test_a_bad_solve_names_its_field(
+    served: Served, fields: Json, status: int, field: str, says: str
+) -> None:
+    reply = served.solve(**fields)
+    problem = reply.json()
+    assert reply.status_code == problem["status"] == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert problem["field"] == field
+    assert says in problem["detail"]
+    assert served.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "field", "says"),
+    [case[1:] for case in BAD_CONVERSATIONS],
+    ids=[case[0] for case in BAD_CONVERSATIONS],
+)
+def test_a_bad_conversation_names_its_turn(
+    served: Served, messages: Any, field: str, says: str
+) -> None:
+    reply = served.post("/solve", {"messages": messages})
+    problem = reply.json()
+    assert reply.status_code == 422
+    assert problem["field"] == field
+    assert says in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"question": "\xff"}', "UTF-8"),
+        (b'{"question": "\\ud83d"}', "UTF-8"),
+        (b'{"question": ', "not JSON"),
+        (b'{"question": "a", "question": "b"}', "twice"),
+        (b'{"question": "a", "budget": {"max_cost": NaN}}', "NaN"),
+        (b'{"question": "a", "budget": {"max_cost": 1' + b"0" * 5000 + b"}}", "digits"),
+        (b"[" * 100_000, "nested"),
+        (b'["question"]', "object"),
+        (b"", "not JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_is_malformed(served: Served, body: bytes, says: str) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", content=body)
+    problem = reply.json()
+    assert reply.status_code == 400
+    assert problem["field"] == "body"
+    assert says in problem["detail"]
+
+
+def test_text_beyond_the_basic_plane_is_welcome(served: Served) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", content=b'{"question": "\\ud83d\\ude00", "strategy": 7}')
+    assert reply.json()["field"] == "strategy"
+
+
+def test_a_form_is_not_json(served: Served) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", data={"question": "?"})
+    assert reply.status_code == 400
+    assert reply.json()["field"] == "content-type"
+
+
+@pytest.mark.parametrize("path", ["/solve", "/v1/chat/completions"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_ten_megabytes_are_too_much(served: Served, path: str, is_chunked: bool) -> None:
+    body = json.dumps(QUESTION | {"question": "x" * 10 * 2**20}).encode()
+    pieces = (body[at : at + 65536] for at in range(0, len(body), 65536))
+    with served.client() as client:
+        reply = client.post(
+            path,
+            content=pieces if is_chunked else body,
+            headers={"content-type": "application/json"},
+        )
+    error = reply.json().get("error", {})
+    assert reply.status_code == 413
+    assert "body" in (reply.json().get("field"), error.get("param"))
+    assert str(4 * 2**20) in reply.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"strategy": "x" * 5000},
+        {"x" * 5000: 1},
+        {"models": {"actor": "x" * 5000}},
+        {"models": {"x" * 5000: "a"}},
+        {"trace": "x" * 5000},
+        {"messages": [{"role": "x" * 5000, "content": "a"}], "question": None},
+        {"messages": [{"role": "user", "content": [{"type": "x" * 5000}]}], "question": None},
+        {"task": {"kind": "x" * 5000}},
+    ],
+)
+def test_no_error_repeats_more_than_200_characters(served: Served, fields: Json) -> None:
+    reply = served.solve(**fields)
+    assert 400 <= reply.status_code < 500
+    assert reply.text.count("x") <= 210
+
+
+def test_an_idempotency_key_is_not_supported_yet(served: Served) -> None:
+    reply = served.post("/solve", QUESTION, headers={"idempotency-key": "1"})
+    assert reply.status_code == 422
+    assert reply.json()["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_missing_capability_names_engine_and_capability_and_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    needy = replace(STRATEGIES["single"], needs=frozenset({"labels"}))
+    monkeypatch.setattr("secondpass.service.http.resolve.STRATEGIES", {"single": needy})
+    chat = {"model": "scripted@single", "messages": [USER], "stream": is_stream}
+    with serving(ScriptedEngine(lacking=frozenset({"labels"}))) as served:
+        reply = served.solve(strategy="single", stream=is_stream)
+        error = served.post("/v1/chat/completions", chat)
+        metrics = served.get("/metrics").text
+        assert served.engine.calls == []
+    assert (reply.status_code, reply.json()["field"]) == (422, "strategy")
+    assert (error.status_code, error.json()["error"]["param"]) == (400, "secondpass.strategy")
+    assert "'scripted'" in reply.json()["detail"]
+    assert "labels" in reply.json()["detail"]
+    assert "secondpass_runs_in_flight 0.0" in metrics
+
+
+@pytest.fixture(scope="module")
+def capped() -> Iterator[Served]:
+    engines = {"default": {"kind": "scripted", "prices": {"prompt": 1, "completion": 1}}}
+    with serving(
+        engine=None,
+        engines=engines,
+        max_budget_prompt_tokens=70,
+        max_budget_calls=3,
+        max_budget_samples=2,
+        max_budget_cost=0.5,
+        max_deadline_ms=60_000,
+        default_deadline_ms=60_000,
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "over"),
+    [
+        ("max_prompt_tokens", 70, 71),
+        ("max_calls", 3, 4),
+        ("max_samples", 2, 3),
+        ("max_cost", 0.5, 0.6),
+        ("deadline_ms", 60_000, 60_001),
+    ],
+)
+def test_what_the_operator_allows_at_most_is_allowed_and_no_more(
+    capped: Served, name: str, most: float, over: float
+) -> None:
+    refused = capped.solve(budget={name: over})
+    assert (refused.status_code, refused.json()["field"]) == (422, f"budget.{name}")
+    assert str(most) in refused.json()["detail"]
+    assert capped.solve(budget={name: most}).json()["budget"][name]["limit"] == most
+    assert capped.solve().json()["budget"][name]["limit"] == most
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/solve", 405)])
+def test_wrong_paths_and_methods_are_problems_too(served: Served, path: str, status: int) -> None:
+    reply = served.get(path)
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,114 @@
+"""A service in front of a server: another instance of the service, which is one more OpenAI-compatible server."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from secondpass.service.engines.scripted import ScriptedEngine
+from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.support import says
+
+PATH = "/v1/chat/completions"
+PLAIN: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Served]:
+    with serving(ScriptedEngine(per_token=0.001)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def front(upstream: Served) -> Iterator[Served]:
+    with serving(engine="http", engine_url=f"{upstream.url}/v1", model="scripted") as running:
+        wait_until(lambda: running.get("/readyz").status_code == 200)
+        yield running
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_plain_reply_is_the_servers_byte_for_byte(
+    front: Served, upstream: Served, is_stream: bool
+) -> None:
+    body = PLAIN | {"stream": is_stream}
+    direct, through = upstream.post(PATH, body), front.post(PATH, body)
+    assert through.status_code == direct.status_code == 200
+    assert through.content == direct.content
+    assert through.headers["content-type"] == direct.headers["content-type"]
+
+
+def test_the_servers_refusals_pass_through(front: Served, upstream: Served) -> None:
+    body = PLAIN | {"messages": "none"}
+    direct, through = upstream.post(PATH, body), front.post(PATH, body)
+    assert through.status_code == direct.status_code == 400
+    assert through.content == direct.content
+
+
+def test_a_strategy_runs_over_the_server(front: Served) -> None:
+    strategy = {"name": "self_consistency", "params": {"n": 3}}
+    document = front.solve(strategy=strategy).json()
+    assert document["answer"] == "42"
+    assert document["usage"]["actor"]["calls"] == 3
+
+
+def test_the_request_id_reaches_the_server(front: Served) -> None:
+    reply = front.post(PATH, PLAIN, headers={"x-request-id": "mine"})
+    assert reply.headers.get_list("x-request-id") == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["accept", "traceparent", "tracestate", "content-type", "x-odd"])
+def test_a_header_that_is_not_ascii_breaks_nothing(front: Served, name: str) -> None:
+    value = b"application/json; \xe9\xff"
+    with front.client() as client:
+        plain = client.post(PATH, json=PLAIN, headers={name.encode(): value})
+        solve = client.post("/solve", json=QUESTION, headers={name.encode(): value})
+    assert plain.status_code == solve.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, PLAIN),
+        (PATH, PLAIN | {"stream": True}),
+        (PATH, PLAIN | {"model": "scripted@single", "stream": True}),
+        ("/solve", QUESTION),
+    ],
+)
+def test_who_leaves_in_front_frees_the_engine_behind(path: str, body: Json) -> None:
+    with (
+        serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as behind,
+        serving(engine="http", engine_url=f"{behind.url}/v1", model="scripted") as front,
+    ):
+        wait_until(lambda: front.get("/readyz").status_code == 200)
+        with front.open(path, body):
+            wait_until(lambda: bool(behind.engine.running))
+        wait_until(lambda: not behind.engine.running, 0.5)
+
+
+def test_a_server_that_is_not_there_is_said_to_be_missing() -> None:
+    with serving(engine="http", engine_url="http://127.0.0.1:9/v1", model="m") as alone:
+        wait_until(lambda: "not asked yet" not in alone.get("/readyz").text)
+        ready = alone.get("/readyz")
+        solve = alone.solve()
+        plain = alone.post(PATH, PLAIN | {"model": "m"})
+        metrics = alone.get("/metrics").text
+    assert ready.status_code == solve.status_code == 503
+    assert "is not ready" in solve.json()["detail"]
+    assert plain.status_code == 502
+    assert plain.json()["error"]["type"] == "server_error"
+    assert 'secondpass_engine_ready{engine="default"} 0.0' in metrics
+
+
+def test_a_server_that_goes_is_noticed() -> None:
+    with ExitStack() as front:
+        with serving() as behind:
+            served = front.enter_context(
+                serving(
+                    engine="http",
+                    engine_url=f"{behind.url}/v1",
+                    model="scripted",
+                    health_check_seconds=0.05,
+                )
+            )
+            wait_until(lambda: served.get("/readyz").status_code == 200)
+        wait_until(lambda: served.get("/readyz").status_code == 503)

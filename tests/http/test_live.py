@@ -1,0 +1,168 @@
+"""Work and its client: either may end first, and neither holds up the other."""
+
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.service.errors import Abandoned, Drained
+from secondpass.service.http.live import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
+
+Sent = MutableMapping[str, Any]
+
+
+class Client:
+    """The other end of an ASGI response: what it got, and when it leaves."""
+
+    def __init__(self, *, reads: bool = True) -> None:
+        self.sent: list[Sent] = []
+        self.left = anyio.Event()
+        self._reads = reads
+
+    async def receive(self) -> Sent:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Sent) -> None:
+        if not self._reads:
+            await anyio.sleep_forever()
+        self.sent.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(m.get("body", b"") for m in self.sent)
+
+
+@asynccontextmanager
+async def leaving(client: Client, after: float) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            await anyio.sleep(after)
+            client.left.set()
+
+        group.start_soon(leave)
+        yield
+
+
+@pytest.mark.anyio
+async def test_work_that_is_done_first_gives_its_result() -> None:
+    async def work() -> int:
+        await anyio.sleep(0.01)
+        return 42
+
+    assert await unless_client_leaves(Client().receive, work) == 42
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
+    async def work() -> None:
+        raise Drained("going down")
+
+    with pytest.raises(Drained):
+        await unless_client_leaves(Client().receive, work)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> None:
+    client, cleaned = Client(), False
+
+    async def work() -> None:
+        nonlocal cleaned
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
+                cleaned = True
+
+    async with leaving(client, 0.01):
+        with pytest.raises(Abandoned):
+            await unless_client_leaves(client.receive, work)
+    assert cleaned
+
+
+@pytest.mark.anyio
+async def test_a_stream_sends_everything_and_then_its_end() -> None:
+    client = Client()
+
+    async def produce(outbox: Outbox) -> None:
+        for number in range(3):
+            outbox.put(b"%d" % number)
+            await anyio.lowlevel.checkpoint()
+
+    await EventStream(produce, 10)({}, client.receive, client.send)
+    assert client.sent[0]["type"] == "http.response.start"
+    assert client.body == b"012"
+    assert client.sent[-1]["more_body"] is False
+
+
+@pytest.mark.anyio
+async def test_an_error_before_the_first_bytes_leaves_the_status_open() -> None:
+    client = Client()
+
+    async def produce(outbox: Outbox) -> None:
+        assert not outbox.has_begun
+        raise Drained("going down")
+
+    with pytest.raises(Drained):
+        await EventStream(produce, 10)({}, client.receive, client.send)
+    assert client.sent == []
+
+
+@pytest.mark.anyio
+async def test_silence_begins_the_response_with_a_comment() -> None:
+    client = Client()
+
+    async def produce(outbox: Outbox) -> None:
+        await anyio.sleep(0.05)
+        assert outbox.has_begun
+        outbox.put(b"end")
+
+    await EventStream(produce, 0.01)({}, client.receive, client.send)
+    assert client.body.startswith(KEEP_ALIVE)
+    assert client.body.endswith(b"end")
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_holds_up_nothing() -> None:
+    client, put = Client(reads=False), 0
+
+    async def produce(outbox: Outbox) -> None:
+        nonlocal put
+        while put < 1000:
+            outbox.put(b"x" * 1000)
+            put += 1
+            await anyio.lowlevel.checkpoint()
+
+        client.left.set()
+
+    with anyio.fail_after(60), pytest.raises(Abandoned):
+        await EventStream(produce, 10)({}, client.receive, client.send)
+    assert put == 1000
+
+
+@given(st.lists(st.binary(max_size=5)))
+def test_an_outbox_never_loses_or_reorders_bytes(chunks: list[bytes]) -> None:
+    async def main() -> bytes:
+        outbox, got = Outbox(), b""
+
+        async def put() -> None:
+            for chunk in chunks:
+                outbox.put(chunk)
+                if chunk:
+                    await anyio.lowlevel.checkpoint()
+            outbox.close()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(put)
+            while (taken := await outbox.take(0.001)) or not outbox.is_closed:
+                got += taken
+        return got
+
+    assert anyio.run(main) == b"".join(chunks)

@@ -1,0 +1,271 @@
+"""POST /solve where all goes well, or at least as it should."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.events import CallFinished
+from secondpass.service.http.render import event_document
+from secondpass.strategies.core import Call, Usage
+from tests.http.serving import QUESTION, Served, events_of, serving, wait_until
+from tests.support import answers, says
+
+ANSWER_FIELDS = {
+    "id",
+    "created",
+    "strategy",
+    "params",
+    "models",
+    "task",
+    "text",
+    "answer",
+    "confidence",
+    "confidence_kind",
+    "finish_reason",
+    "stop_reason",
+    "degraded",
+    "saved",
+    "usage",
+    "budget",
+    "timing",
+}
+
+
+def vote(**params: Any) -> dict[str, Any]:
+    return {"name": "self_consistency", "params": params}
+
+
+def test_an_answer_says_what_was_run_and_what_it_cost(served: Served) -> None:
+    reply = served.solve(strategy=vote(n=4, stop="none"))
+    document = reply.json()
+    assert reply.status_code == 200
+    assert set(document) == ANSWER_FIELDS
+    assert document["answer"] == "42"
+    assert document["confidence"] == 0.75
+    assert document["confidence_kind"] == "vote_share"
+    assert document["stop_reason"] == "finished"
+    assert document["task"] == {"kind": "math", "guessed": True}
+    assert document["models"]["actor"] == "scripted"
+    assert document["params"]["n"] == 4
+    assert document["usage"]["actor"]["completion"] == 60
+    assert document["budget"]["max_tokens"] == {"limit": 16384, "spent": 60}
+    assert document["timing"]["total"] >= document["timing"]["engine"] > 0
+    assert float(reply.headers["x-secondpass-overhead-ms"]) >= 0
+
+
+def test_the_trace_context_reaches_every_call(served: Served) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    served.engine.calls.clear()
+    served.post("/solve", QUESTION, headers={"traceparent": parent})
+    assert {call.traceparent for call in served.engine.calls} == {parent}
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        b"\xff",
+        b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+        b"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-\xe9",
+    ],
+)
+def test_a_trace_context_of_another_form_is_none(served: Served, parent: bytes) -> None:
+    served.engine.calls.clear()
+    with served.client() as client:
+        reply = client.post("/solve", json=QUESTION, headers={b"traceparent": parent})
+    assert reply.status_code == 200
+    assert {call.traceparent for call in served.engine.calls} == {None}
+
+
+def test_a_question_and_a_conversation_ask_the_same(served: Served) -> None:
+    turn = {"role": "user", "content": QUESTION["question"]}
+    asked = served.post("/solve", QUESTION).json()
+    told = served.post("/solve", {"messages": [turn]}).json()
+    assert asked["text"] == told["text"]
+
+
+def test_a_decided_vote_reports_what_it_saved() -> None:
+    with serving(ScriptedEngine(answers("42"))) as served:
+        document = served.solve(strategy=vote(n=16)).json()
+    assert document["stop_reason"] == "consensus"
+    assert document["confidence"] == 1
+    assert document["saved"]["samples"] > 0
+
+
+def test_an_explicit_task_changes_the_prompt_and_is_reported(served: Served) -> None:
+    options = ["41", "42"]
+    document = served.solve(task={"kind": "choice", "options": options}).json()
+    assert document["task"] == {"kind": "choice", "options": options, "guessed": False}
+    assert served.engine.calls[-1].messages[-1].text != QUESTION["question"]
+
+
+def test_a_summary_has_no_texts_of_calls_and_a_full_trace_has(served: Served) -> None:
+    summary = served.solve(strategy=vote(n=3), trace="summary").json()
+    full = served.solve(strategy=vote(n=3), trace="full").json()
+    assert len(summary["candidates"]) == len(full["candidates"]) == 3
+    assert all("texts" not in call and "messages" not in call for call in summary["trace"])
+    assert full["trace"][0]["texts"]
+    assert full["trace"][0]["messages"] == [{"role": "user", "content": QUESTION["question"]}]
+
+
+def test_a_full_trace_has_the_whole_conversation_of_a_call(served: Served) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "6 times 7?"}]},
+        {"role": "assistant", "content": "41"},
+        {"role": "user", "content": "Sure?"},
+    ]
+    full = served.post("/solve", {"messages": turns, "trace": "full"}).json()
+    assert full["trace"][0]["messages"] == turns
+
+
+def test_a_very_small_cost_is_not_rounded_away() -> None:
+    usage = Usage(prompt=1, completion=1)
+    event = CallFinished(
+        at=12.3456789012,
+        call=0,
+        role="actor",
+        purpose="solve",
+        index=0,
+        end="finished",
+        usage=usage,
+        cost=1.23456e-9,
+    )
+    document = event_document(event, "summary")
+    assert document["cost"] == 1.23456e-9
+    assert document["at"] == 12.3456789
+
+
+def test_the_budget_ends_a_run_with_what_it_has(served: Served) -> None:
+    document = served.solve(strategy=vote(width=1), budget={"max_calls": 2}).json()
+    assert document["stop_reason"] == "budget_calls"
+    assert document["budget"]["max_calls"] == {"limit": 2, "spent": 2}
+
+
+def test_a_budget_that_holds_no_answer_is_an_error_with_the_bill(served: Served) -> None:
+    reply = served.solve(budget={"max_prompt_tokens": 1})
+    problem = reply.json()
+    assert reply.status_code == 422
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-should-retry"] == "false"
+    assert problem["code"] == "budget_exhausted"
+    assert problem["field"] == "budget.max_prompt_tokens"
+    assert problem["budget"]["max_prompt_tokens"] == {"limit": 1, "spent": 0}
+
+
+def test_a_deadline_with_nothing_to_show_is_a_504() -> None:
+    with serving(ScriptedEngine(first_token=5)) as served:
+        reply = served.solve(budget={"deadline_ms": 100})
+    assert reply.status_code == 504
+    assert reply.json()["code"] == "deadline"
+    assert reply.headers["x-should-retry"] == "false"
+    assert reply.elapsed.total_seconds() < 1
+
+
+def test_an_engine_that_fails_is_a_502_that_names_the_role() -> None:
+    def fails(_call: Call, _index: int) -> Reply:
+        return Reply("never", fault="unavailable")
+
+    with serving(ScriptedEngine(fails)) as served:
+        reply = served.solve()
+    assert reply.status_code == 502
+    assert reply.json()["role"] == "actor"
+
+
+def test_what_the_engine_refuses_is_a_422_in_its_words() -> None:
+    with serving(ScriptedEngine(window=5)) as served:
+        reply = served.solve(question="word " * 50)
+    assert reply.status_code == 422
+    assert "context holds 5" in reply.json()["detail"]
+
+
+def test_a_request_id_is_echoed_or_made(served: Served) -> None:
+    body = QUESTION
+    given = served.post("/solve", body, headers={"x-request-id": "abc-1"})
+    made = served.post("/solve", body, headers={"x-request-id": "a b (c)"})
+    assert given.headers["x-request-id"] == "abc-1"
+    assert re.fullmatch(r"req_[0-9a-f]{32}", made.headers["x-request-id"])
+
+
+def test_a_stream_tells_the_run_and_ends_with_the_answer(served: Served) -> None:
+    reply = served.solve(stream=True)
+    events = events_of(reply.text)
+    names = [name for name, _, _ in events]
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert names[:2] == ["run.started", "call.started"]
+    assert names[-1] == "run.finished"
+    assert [number for _, number, _ in events] == list(range(len(events)))
+    assert "call.delta" not in names
+    assert set(events[-1][2]) == ANSWER_FIELDS
+    streamed = "".join(data["text"] for name, _, data in events if name == "answer.delta")
+    assert streamed == events[-1][2]["text"]
+
+
+def test_only_a_full_trace_streams_the_deltas_of_calls(served: Served) -> None:
+    full = events_of(served.solve(stream=True, trace="full", strategy=vote(n=3)).text)
+    deltas = [data["text"] for name, _, data in full if name == "call.delta"]
+    assert "".join(deltas)
+    assert full[-1][2]["trace"]
+
+
+def test_a_run_that_fails_after_its_stream_began_ends_with_the_problem() -> None:
+    with serving(ScriptedEngine(first_token=5)) as served:
+        reply = served.solve(stream=True, budget={"deadline_ms": 100})
+    name, _, problem = events_of(reply.text)[-1]
+    assert reply.status_code == 200
+    assert name == "error"
+    assert problem["status"] == 504
+    assert problem["code"] == "deadline"
+
+
+def test_silence_is_filled_with_comments() -> None:
+    with serving(ScriptedEngine(first_token=0.3), keep_alive_seconds=0.05) as served:
+        text = served.solve(stream=True).text
+    assert text.count(": keep-alive\n\n") >= 3
+    assert events_of(text)[-1][0] == "run.finished"
+
+
+@pytest.fixture
+def chatty() -> Iterator[Served]:
+    with serving(ScriptedEngine(says("word " * 200_000), tokens_per_delta=50)) as served:
+        yield served
+
+
+def test_a_slow_reader_does_not_hold_up_the_run(chatty: Served) -> None:
+    body = QUESTION | {
+        "stream": True,
+        "sampling": {"max_tokens": 100_000},
+        "budget": {"max_tokens": 100_000},
+    }
+    with chatty.open("/solve", body):
+        wait_until(lambda: bool(chatty.engine.calls))
+        wait_until(lambda: not chatty.engine.running)
+
+
+def test_more_runs_than_allowed_are_refused_with_a_time_to_come_back() -> None:
+    with serving(ScriptedEngine(first_token=5), max_runs=1) as served, served.client() as client:
+        with served.open("/solve", QUESTION):
+            wait_until(lambda: bool(served.engine.running))
+            refused = client.post("/solve", json=QUESTION)
+        wait_until(lambda: not served.engine.running)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_an_engine_that_is_not_ready_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedEngine, "ready", False)
+    monkeypatch.setattr(ScriptedEngine, "why_not_ready", "it sleeps")
+    with serving() as served:
+        refused, ready = served.solve(), served.get("/readyz")
+    assert refused.status_code == ready.status_code == 503
+    assert "it sleeps" in refused.json()["detail"]
+    assert "it sleeps" in ready.json()["reasons"][0]
+
+
+def test_a_connection_serves_one_question_after_the_other(served: Served) -> None:
+    with served.client() as client:
+        replies = [client.post("/solve", json=QUESTION) for _ in range(3)]
+    assert {reply.status_code for reply in replies} == {200}

@@ -1,0 +1,96 @@
+"""Prompts are filled in one pass; steps are found wherever the text was cut into deltas."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.strategies import prompts
+from secondpass.strategies.parsing import StepSplitter, split_steps
+
+
+@pytest.fixture
+def one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Q: {question}\nA: {draft} \\boxed{}"
+    monkeypatch.setattr(prompts, "PROMPTS", {"one": text})
+
+
+@pytest.mark.usefixtures("one_prompt")
+def test_what_is_filled_in_is_never_scanned_again() -> None:
+    filled = prompts.fill("one", {"question": "{draft}", "draft": "{question} \\frac{a}{b}"})
+    assert filled == "Q: {draft}\nA: {question} \\frac{a}{b} \\boxed{}"
+
+
+@pytest.mark.usefixtures("one_prompt")
+@pytest.mark.parametrize("values", [{}, {"question": "q"}, {"question": "", "draft": "", "x": ""}])
+def test_values_must_be_exactly_the_placeholders(values: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"has the placeholders \['draft', 'question'\]"):
+        prompts.fill("one", values)
+
+
+def test_every_prompt_of_the_package_says_something() -> None:
+    assert prompts.PROMPTS
+    assert all(text.strip() for text in prompts.PROMPTS.values())
+
+
+def test_steps_are_paragraphs() -> None:
+    assert split_steps("One.\nStill one.\n\n\n  Two.\n \nThree.\n\n") == [
+        "One.\nStill one.",
+        "Two.",
+        "Three.",
+    ]
+    assert split_steps("  \n\n ") == []
+
+
+def test_a_code_fence_is_never_split() -> None:
+    text = "Look:\n\n```python\na = 1\n\nb = 2\n```\n\nDone."
+    assert split_steps(text) == ["Look:", "```python\na = 1\n\nb = 2\n```", "Done."]
+
+
+def steps_by_definition(text: str) -> list[str]:
+    """Split at every blank line that an even number of fences stands before."""
+    steps, begin = [], 0
+    for boundary in re.finditer(r"\n[ \t]*\n\s*", text):
+        if text.count("```", 0, boundary.start()) % 2 == 0:
+            steps.append(text[begin : boundary.start()].strip())
+            begin = boundary.end()
+    steps.append(text[begin:].strip())
+    return [step for step in steps if step]
+
+
+PIECES = st.lists(
+    st.sampled_from(["a", " b.", "\n", "\n\n", " \n", "```", "`", "\n \n\n", "\f\n", "c"]),
+    max_size=30,
+)
+
+
+@given(PIECES)
+def test_steps_do_not_depend_on_where_the_text_was_cut(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    assert split_steps(text) == steps_by_definition(text)
+    for parts in (pieces, list(text), [text]):
+        splitter = StepSplitter()
+        steps = [step for part in parts for step in splitter.feed(part)]
+        assert steps + splitter.close() == split_steps(text)
+
+
+@given(PIECES)
+def test_a_step_is_given_as_soon_as_the_next_one_has_begun(pieces: list[str]) -> None:
+    splitter, steps, text = StepSplitter(), [], ""
+    for piece in pieces:
+        text += piece
+        steps += splitter.feed(piece)
+        assert steps == steps_by_definition(text)[:-1]
+
+
+def test_a_long_text_costs_its_length_and_not_the_square_of_it() -> None:
+    began = time.process_time()
+    splitter, found = StepSplitter(), 0
+    for number in range(20_000):
+        found += len(splitter.feed("\n\nso " if number % 8 == 0 else "word "))
+    assert found == 2499
+    assert time.process_time() - began < 2

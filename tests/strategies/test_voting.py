@@ -1,0 +1,151 @@
+"""Votes and stopping rules: against the papers' tables, brute force, and properties."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.strategies.core import Candidate
+from secondpass.strategies.voting import (
+    BetaRule,
+    Medoid,
+    Never,
+    SafeLead,
+    StoppingRule,
+    Vote,
+    WindowRule,
+    beats_half,
+    leading_counts,
+)
+
+BALLOTS = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=14)
+
+
+def candidate(text: str) -> Candidate:
+    return Candidate(text=text, answer=text)
+
+
+def test_the_beta_rule_stops_where_the_paper_says() -> None:
+    rule = BetaRule(0.95)
+    needed = [4, 6, 8, 9, 11, 12, 14, 15, 17]
+    for against, expected in enumerate(needed):
+        first = next(
+            a
+            for a in itertools.count(against + 1)
+            if rule.is_decided([0] * a + [1] * against, left=99)
+        )
+        assert first == expected, f"with {against} against"
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_beating_half_is_a_probability_and_symmetric(a: int, b: int) -> None:
+    assert 0 < beats_half(a, b) < 1
+    assert beats_half(a, b) + beats_half(b, a) == pytest.approx(1)
+    assert beats_half(a, a) == 0.5
+
+
+def test_beating_half_agrees_with_drawing_from_the_posterior() -> None:
+    chance = random.Random(0)
+    draws = 20_000
+    hits = sum(chance.betavariate(6, 3) > 0.5 for _ in range(draws))
+    assert beats_half(5, 2) == pytest.approx(hits / draws, abs=0.01)
+
+
+def test_a_window_must_be_unanimous_and_windows_do_not_overlap() -> None:
+    rule = WindowRule(3)
+    assert rule.is_decided([0, 1, 2, 5, 5, 5], left=3)
+    assert not rule.is_decided([0, 5, 5, 5], left=3)
+    assert not rule.is_decided([5, 5], left=3)
+    assert not rule.is_decided([], left=3)
+
+
+def test_a_sample_without_an_answer_agrees_with_nothing() -> None:
+    assert not WindowRule(3).is_decided([None, None, None], left=3)
+    assert not BetaRule().is_decided([None] * 20, left=3)
+    assert leading_counts([None, 1, None, 1, 0]) == (2, 1)
+
+
+@given(BALLOTS, st.integers(0, 4), st.randoms())
+def test_a_safe_lead_is_never_overtaken(
+    ballots: list[int | None], left: int, chance: random.Random
+) -> None:
+    if not SafeLead().is_decided(ballots, left):
+        return
+    winner = _winner(ballots)
+    for _ in range(20):
+        rest = [chance.choice([None, 0, 1, 2, 3, 4]) for _ in range(left)]
+        assert _winner([*ballots, *rest]) == winner
+
+
+@given(BALLOTS, st.integers(0, 6))
+def test_the_lead_is_called_as_soon_as_it_is_safe(ballots: list[int | None], left: int) -> None:
+    first, second = leading_counts(ballots)
+    challenger = second + left
+    assert SafeLead().is_decided(ballots, left) == (first > challenger)
+
+
+@given(BALLOTS)
+def test_the_leader_is_always_the_mode_and_ties_go_to_the_first(ballots: list[int | None]) -> None:
+    vote = Vote(n=20)
+    for i, ballot in enumerate(ballots):
+        leader = vote.add(Candidate(text=f"{i}:{ballot}"), ballot)
+        seen = ballots[: i + 1]
+        answered = [b for b in seen if b is not None]
+        winner = _winner(seen)
+        if winner is not None:
+            assert leader.text.endswith(f":{winner}")
+            assert leader.score == answered.count(winner) / len(answered)
+        else:
+            assert leader.score is None
+
+
+def test_a_vote_knows_when_its_rule_is_satisfied() -> None:
+    rules: list[tuple[StoppingRule, int]] = [
+        (BetaRule(), 4),
+        (WindowRule(5), 5),
+        (SafeLead(), 5),
+        (Never(), 8),
+    ]
+    for rule, expected in rules:
+        vote = Vote(n=8, rule=rule)
+        drawn = 0
+        while drawn < 8 and not vote.is_decided:
+            vote.add(candidate("a"), 0)
+            drawn += 1
+        assert drawn == expected, rule
+
+
+def test_the_medoid_is_the_text_most_like_the_others() -> None:
+    medoid = Medoid()
+    for text in ("the cat sat on a mat", "a cat sat on the mat", "the cat sat on the mat", "Rome"):
+        medoid.add(candidate(text))
+    assert medoid.leader.text == "the cat sat on the mat"
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=6))
+def test_the_medoid_is_that_of_the_definition(texts: list[str]) -> None:
+    medoid, pairwise = Medoid(), {}
+    for text in texts:
+        medoid.add(candidate(text))
+    for i, j in itertools.permutations(range(len(texts)), 2):
+        pair = Medoid()
+        pair.add(candidate(texts[i]))
+        pair.add(candidate(texts[j]))
+        pairwise[i, j] = pair._likeness[0]
+    totals = [sum(pairwise[i, j] for j in range(len(texts)) if j != i) for i in range(len(texts))]
+    assert totals[texts.index(medoid.leader.text)] == pytest.approx(max(totals))
+
+
+def test_without_a_vote_there_is_no_leader() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        _ = Vote(n=3).leader
+
+
+def _winner(ballots: list[int | None]) -> int | None:
+    answered: list[int] = [ballot for ballot in ballots if ballot is not None]
+    ranked = sorted(set(answered), key=lambda b: (-answered.count(b), answered.index(b)))
+    return ranked[0] if ranked else None

@@ -1,0 +1,88 @@
+"""Making runs over the scripted engine, as tests need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from secondpass.service.answers import Equivalence
+from secondpass.service.budget import Limits, Price
+from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.events import CallFinished, Trace
+from secondpass.service.job import Job, Shared
+from secondpass.service.run import LiveRun
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Engine, Message, Role, Sampling
+from secondpass.strategies.tasks import Task
+
+ROLES = ("actor", "critic", "judge", "reward")
+MATH = Task(kind="math")
+OPEN = Task(kind="open")
+
+
+def answers(*values: str) -> Script:
+    """A script whose i-th completion answers the i-th value, in turn."""
+    return lambda _, index: Reply(
+        f"Let me see.\n\nThe answer is \\boxed{{{values[index % len(values)]}}}."
+    )
+
+
+def says(text: str) -> Script:
+    """A script in which everybody says the same."""
+    return lambda _call, _index: Reply(text)
+
+
+def make_run(
+    engine: Engine | None = None,
+    strategy: str = "single",
+    params: Mapping[str, Any] | None = None,
+    *,
+    question: str = "What is 6 times 7?",
+    task: Task = MATH,
+    shared: Shared | None = None,
+    trace: Trace | None = None,
+    sampling: Sampling | None = None,
+    task_is_explicit: bool = False,
+    is_streamed: bool = False,
+    prices: Mapping[Role, Price] | None = None,
+    **limits: Any,
+) -> LiveRun:
+    """A run of `strategy` over `engine` (default: a scripted one) in all roles."""
+    played = engine or ScriptedEngine()
+    spec = STRATEGIES[strategy]
+    return LiveRun(
+        Job(
+            id="run-test",
+            strategy=spec,
+            params=spec.params(**(params or {})),
+            messages=(Message(role="user", content=question),),
+            task=task,
+            engines={"actor": played, "critic": played, "judge": played, "reward": played},
+            limits=Limits(**limits),
+            prices=prices or {},
+            task_is_explicit=task_is_explicit,
+            is_streamed=is_streamed,
+            sampling=sampling or Sampling(),
+            max_tokens_per_call=256,
+        ),
+        shared or Shared(Equivalence()),
+        trace or Trace(),
+    )
+
+
+def bills(run: LiveRun) -> list[CallFinished]:
+    """The bills of the run's calls."""
+    return [event for event in run.trace.events if isinstance(event, CallFinished)]
+
+
+def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
+    """After any ending: nothing passed a limit, nothing is held, nothing runs."""
+    for kind, limit in run.budget.limit.items():
+        assert run.budget.spent[kind] <= limit, kind
+    assert not run.budget.holdings
+    assert not engine.running
+    spent = run.budget.spent
+    usages = [bill.usage for bill in bills(run)]
+    assert spent["tokens"] == sum(usage.completion for usage in usages)
+    assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
+    assert spent["calls"] == sum(bill.attempts for bill in bills(run))

@@ -1,0 +1,387 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.answers import Allowance, Equivalence, WorkerFailed
+from secondpass.service.answers_process import Verdict
+from secondpass.service.answers_turns import Turns
+
+TOWER = "9^{9^{9^{9^9}}}"
+
+
+@pytest.fixture
+async def equivalence() -> AsyncIterator[Equivalence]:
+    async with Equivalence() as equivalence:
+        yield equivalence
+
+
+def pids(equivalence: Equivalence) -> list[int]:
+    return [worker._process.pid for worker in equivalence._workers]
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.anyio
+async def test_equivalent_answers_are_the_same(equivalence: Equivalence) -> None:
+    for a, b in [
+        ("1/2", "0.5"),
+        (r"\frac{1}{2}", "1/2"),
+        ("2x+1", "1+2x"),
+        (r"\sqrt{27}", r"3\sqrt{3}"),
+        ("x=5", "5"),
+        ("[1,2]", r"x\in[1,2]"),
+        (r"2\frac{1}{2}", "2.5"),
+        (r"\text{Ellipse}", "ellipse"),
+        (r"\begin{pmatrix}1\\1/2\end{pmatrix}", r"\begin{pmatrix}1\\0.5\end{pmatrix}"),
+        ("18 apples", "18"),
+    ]:
+        assert await equivalence.same(a, b), (a, b)
+        assert await equivalence.same(b, a), (b, a)
+    assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+async def test_different_answers_are_different(equivalence: Equivalence) -> None:
+    for a, b in [
+        ("(1,2)", "(2,1)"),
+        ("1", "2"),
+        ("0.1", "0.10000001"),
+        ("2x", "3x"),
+        ("listen", "silent"),
+        ("[1,2)", "(1,2)"),
+        (r"\frac{1}{", "1"),
+        ("1/0", "2/0"),
+        ("", "0"),
+        ("\ud800", "1"),
+        ("\x00\n{}}}{", r"\\\\"),
+        (r"\undefined{x}", r"\begin{matrix}"),
+    ]:
+        assert not await equivalence.same(a, b), (a, b)
+        assert not await equivalence.same(b, a), (b, a)
+    assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+async def test_what_text_or_arithmetic_decides_starts_no_worker(equivalence: Equivalence) -> None:
+    assert await equivalence.same(TOWER, TOWER)
+    assert await equivalence.same("x" * 5000, "x" * 5000)
+    assert await equivalence.same("1/2", "0.50")
+    assert not await equivalence.same("3", "4")
+    assert not await equivalence.same("1" * 3000, "1")
+    assert not await equivalence.same("x+1" + " " * 2000, "1+x")
+    assert not await equivalence.same("{" * 101 + "1" + "}" * 101, "1")
+    assert pids(equivalence) == []
+    assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bomb", [TOWER, "(((9!)!)!)!"])
+async def test_a_bomb_is_undecided_within_seconds_and_the_next_comparison_works(
+    equivalence: Equivalence, bomb: str
+) -> None:
+    await equivalence.warm()
+    began = time.monotonic()
+    assert not await equivalence.same(bomb, "2x+1")
+    assert time.monotonic() - began < 15
+    assert equivalence.undecided == 1
+    assert await equivalence.same("2x+1", "1+2x")
+    assert equivalence.undecided == 1
+
+
+@pytest.mark.anyio
+async def test_a_bomb_burns_time_twice_and_not_once_for_every_other_answer(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    ask = equivalence._ask
+
+    async def counted(a: str, b: str) -> Verdict:
+        asked.append((a, b))
+        return await ask(a, b)
+
+    monkeypatch.setattr(equivalence, "_ask", counted)
+    for number in range(20):
+        assert not await equivalence.same(TOWER, f"{number}x")
+    assert len(asked) == 2
+    assert equivalence.undecided == 20
+    assert await equivalence.same("0x", "x-x")
+
+
+class Asked:
+    """Stands for the workers: a pair with a B in it exhausts them, any other is different; all are counted."""
+
+    def __init__(self, equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pairs: list[tuple[str, str]] = []
+        monkeypatch.setattr(equivalence, "_ask", self.ask)
+
+    async def ask(self, a: str, b: str) -> Verdict:
+        self.pairs.append((a, b))
+        await anyio.sleep(0.01)
+        return Verdict.EXHAUSTED if "B" in a + b else Verdict.DIFFERENT
+
+
+@pytest.mark.anyio
+async def test_a_run_burns_its_allowance_and_no_more(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, allowance = Asked(equivalence, monkeypatch), Allowance()
+    assert not await equivalence.same("x", "y", allowance)
+    for number in range(20):
+        assert not await equivalence.same(f"B{number}", f"{number}x", allowance)
+    assert len(asked.pairs) == 4
+    assert allowance.is_spent
+    assert equivalence.undecided == 20
+    # What is known costs nothing, and nobody else pays for it.
+    assert not await equivalence.same("x", "y", allowance)
+    assert equivalence.undecided == 20
+    assert not await equivalence.same("z", "y", Allowance())
+    assert not await equivalence.same("z", "w")
+    assert len(asked.pairs) == 6
+
+
+@pytest.mark.anyio
+async def test_an_allowance_holds_for_comparisons_that_wait_together(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, allowance = Asked(equivalence, monkeypatch), Allowance()
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(equivalence.same, f"B{number}", f"{number}x", allowance)
+    assert len(asked.pairs) == 3
+
+
+@pytest.mark.anyio
+async def test_an_innocent_comparison_waits_one_turn_of_each_hostile_run(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(equivalence, monkeypatch)
+    async with anyio.create_task_group() as group:
+        for run in range(6):
+            allowance = Allowance(left=100)
+            for number in range(20):
+                group.start_soon(equivalence.same, f"B{run}-{number}", f"{number}x", allowance)
+        await anyio.wait_all_tasks_blocked()
+        before = len(asked.pairs)
+        await equivalence.same("x", "y")
+        assert asked.pairs.index(("x", "y")) - before <= 7
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_turns_go_around_and_each_keeps_its_own_order() -> None:
+    turns, served = Turns(1), []
+
+    async def wait(who: str, number: int) -> None:
+        async with turns.turn(who):
+            served.append(f"{who}{number}")
+
+    async with anyio.create_task_group() as group, turns.turn("first"):
+        for who, number in (("a", 0), ("a", 1), ("a", 2), ("b", 0), ("c", 0), ("b", 1)):
+            group.start_soon(wait, who, number)
+            await anyio.wait_all_tasks_blocked()
+    assert served == ["a0", "b0", "c0", "a1", "b1", "a2"]
+
+
+@pytest.mark.anyio
+async def test_no_place_is_lost_or_made_however_many_leave_while_they_wait() -> None:
+    turns, held, most = Turns(3), 0, 0
+
+    async def visit(number: int) -> None:
+        nonlocal held, most
+        with anyio.move_on_after(0.001 * (number % 7) if number % 2 else 30):
+            async with turns.turn(number % 5):
+                held += 1
+                most = max(most, held)
+                try:
+                    await anyio.sleep(0.001 * (number % 3))
+                finally:
+                    held -= 1
+
+    async with anyio.create_task_group() as group:
+        for number in range(200):
+            group.start_soon(visit, number)
+    assert (held, most, turns._free) == (0, 3, 3)
+    assert not turns._waiting
+
+
+@pytest.mark.anyio
+async def test_a_waiting_worker_is_not_killed_for_time_that_others_use() -> None:
+    async with Equivalence(cpu_seconds=2.0) as equivalence:
+        await equivalence.warm()
+        (pid,) = pids(equivalence)
+        os.kill(pid, signal.SIGSTOP)
+        async with anyio.create_task_group() as group:
+            group.start_soon(equivalence.same, "2x+1", "1+2x")
+            await anyio.sleep(3.0)
+            os.kill(pid, signal.SIGCONT)
+        assert pids(equivalence) == [pid]
+        assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_hangs_without_using_time_is_given_up_and_not_held_against_the_pair() -> (
+    None
+):
+    async with Equivalence(wall_seconds=0.5) as equivalence:
+        await equivalence.warm()
+        os.kill(pids(equivalence)[0], signal.SIGSTOP)
+        assert not await equivalence.same("2x+1", "1+2x")
+        assert equivalence.undecided == 1
+    async with Equivalence() as equivalence:
+        await equivalence.warm()
+        os.kill(pids(equivalence)[0], signal.SIGSTOP)
+        with anyio.move_on_after(0.2) as scope:
+            await equivalence.same("2x+1", "1+2x")
+        assert scope.cancelled_caught
+        assert await equivalence.same("2x+1", "1+2x")
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_died_while_idle_costs_no_answer(equivalence: Equivalence) -> None:
+    await equivalence.warm()
+    (pid,) = pids(equivalence)
+    os.kill(pid, signal.SIGKILL)
+    with anyio.fail_after(5):
+        await next(iter(equivalence._workers))._process.wait()
+    assert await equivalence.same("2x+1", "1+2x")
+    assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+async def test_memory_is_limited_and_a_swollen_worker_retires() -> None:
+    async with Equivalence(memory_bytes=100 * 2**20) as equivalence:
+        assert await equivalence.same("2x+1", "1+2x")
+        assert pids(equivalence) == []
+        assert await equivalence.same("2x+2", "2+2x")
+        assert equivalence.undecided == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("executable", ["/bin/false", "/nowhere/python"])
+async def test_a_worker_that_cannot_start_is_an_error_when_warming_and_undecided_later(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(WorkerFailed):
+        await equivalence.warm()
+    assert not await equivalence.same("2x+1", "1+2x")
+    assert equivalence.undecided == 1
+    assert pids(equivalence) == []
+
+
+@pytest.mark.anyio
+async def test_decided_pairs_are_remembered_in_either_order(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await equivalence.same("2x+1", "1+2x")
+    monkeypatch.setattr(equivalence, "_ask", None)
+    assert await equivalence.same("1+2x", "2x+1")
+
+
+@pytest.mark.anyio
+async def test_what_is_remembered_is_bounded() -> None:
+    async with Equivalence(remembered=3) as equivalence:
+        for number in range(6):
+            assert not await equivalence.same("y", f"{number}x")
+        assert len(equivalence._decided) == 3
+
+
+@pytest.mark.anyio
+async def test_no_reply_reaches_the_wrong_caller_however_many_callers_leave() -> None:
+    wrong: list[str] = []
+    finished = 0
+
+    async def caller(index: int, equivalence: Equivalence) -> None:
+        nonlocal finished
+        left, same = f"{index}x+1", index % 3 > 0
+        right = f"1+{index}x" if same else f"2+{index}x"
+        patience = 0.003 * (index % 7) if index % 2 else 60.0
+        with anyio.move_on_after(patience) as scope:
+            if await equivalence.same(left, right) != same:
+                wrong.append(f"{left} {right}")
+        finished += not scope.cancelled_caught
+
+    async with Equivalence(workers=2) as equivalence:
+        for start in range(0, 160, 40):
+            async with anyio.create_task_group() as group:
+                for index in range(start, start + 40):
+                    group.start_soon(caller, index, equivalence)
+        assert len(pids(equivalence)) <= 2
+        assert await equivalence.same("2x+1", "1+2x")
+    assert wrong == []
+    assert equivalence.undecided == 0
+    assert finished >= 80
+
+
+@pytest.mark.anyio
+async def test_nothing_is_left_of_the_workers_afterwards() -> None:
+    with anyio.CancelScope() as scope:
+        async with Equivalence(workers=2) as equivalence:
+            await equivalence.warm()
+            started = pids(equivalence)
+            await equivalence.same(TOWER, "x")
+            async with anyio.create_task_group() as group:
+                group.start_soon(equivalence.same, "(((9!)!)!)!", "x")
+                group.start_soon(equivalence.same, "(((8!)!)!)!", "x")
+                await anyio.sleep(0.3)
+                started += pids(equivalence)
+                scope.cancel()
+    assert len(started) == 3
+    assert not any(exists(pid) for pid in started)
+
+
+def test_workers_end_when_the_server_is_killed() -> None:
+    code = (
+        "import anyio\n"
+        "from secondpass.service.answers import Equivalence\n"
+        "async def main():\n"
+        "    async with Equivalence() as equivalence:\n"
+        "        await equivalence.warm()\n"
+        "        print(*(worker._process.pid for worker in equivalence._workers), flush=True)\n"
+        "        await anyio.sleep_forever()\n"
+        "anyio.run(main)\n"
+    )
+    root = Path(__file__).parents[1]
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root) as server:
+        assert server.stdout
+        (pid,) = map(int, server.stdout.readline().split())
+        assert is_running(pid)
+        server.kill()
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def test_the_server_process_never_imports_a_computer_algebra_system() -> None:
+    code = "import sys, secondpass.service.answers; sys.exit('sympy' in sys.modules)"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@settings(deadline=None)  # the first comparison loads the parser
+@given(st.lists(st.text("{}\\^!$x1+ ab", max_size=60), min_size=2, max_size=2))
+def test_garbage_never_breaks_the_decision_itself(pair: list[str]) -> None:
+    from secondpass.service.answers_worker import equivalent  # noqa: PLC0415
+
+    a, b = (text.replace("^", "").replace("!", "") for text in pair)
+    assert equivalent(a, b) == equivalent(b, a)

@@ -1,0 +1,130 @@
+"""The benchmarks measure what they say, and still run."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+
+from benchmarks import in_process
+from benchmarks.load import BadReply, Load, Traffic, generate
+from benchmarks.mock_upstream import ANSWERS, Upstream
+from benchmarks.pairs import Pairs, cpu_seconds, table
+from secondpass.service.engines.http import HttpEngine
+from secondpass.strategies.core import SOLVE, Call, Message, Sampling
+
+TOKENS = 16
+CHAT = "/v1/chat/completions"
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The load generator and the upstream are asyncio's own protocols."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[int]:
+    """The port of a mock upstream within this process."""
+    turns = count()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Upstream([0, 20], TOKENS, turns), "127.0.0.1", 0
+    )
+    async with server:
+        port: int = server.sockets[0].getsockname()[1]
+        yield port
+
+
+async def test_every_unit_and_every_delta_is_counted(upstream: int) -> None:
+    body = {"model": "mock-0ms", "stream": True, "n": 2}
+    load = await generate(
+        Traffic(port=upstream, path=CHAT, body=body, clients=3, count=9, fan=2, seconds=60)
+    )
+    assert len(load.latencies) == 9
+    assert load.deltas == 9 * 2 * 2 * TOKENS
+
+
+async def test_the_upstream_takes_its_latency_before_it_answers(upstream: int) -> None:
+    body = {"model": "mock-20ms"}
+    load = await generate(Traffic(port=upstream, path=CHAT, body=body, clients=2, count=4))
+    assert min(load.latencies) >= 20
+
+
+async def test_traffic_ends_in_time_though_every_client_has_its_turn(upstream: int) -> None:
+    body = {"model": "mock-20ms"}
+    traffic = Traffic(port=upstream, path=CHAT, body=body, clients=4, count=10_000, seconds=0.01)
+    assert len((await generate(traffic)).latencies) == 4
+
+
+async def test_a_reply_that_is_no_success_is_never_measured(upstream: int) -> None:
+    with pytest.raises(BadReply, match="404"):
+        await generate(Traffic(port=upstream, path="/v1/nothing", body={}, clients=2, count=2))
+
+
+async def test_the_upstream_speaks_the_dialect_in_which_the_service_counts_exactly(
+    upstream: int,
+) -> None:
+    engine = HttpEngine("mock", f"http://127.0.0.1:{upstream}/v1", "mock-0ms")
+    await engine.start()
+    try:
+        assert engine.why_not_ready is None
+        assert {"token_counts", "tokenize", "seed", "schema"} <= engine.capabilities
+        call = Call(
+            role="actor",
+            purpose=SOLVE,
+            messages=(Message(role="user", content="What is 6 times 7?"),),
+            sampling=Sampling(max_tokens=100),
+            n=ANSWERS,
+            stream_interval=5,
+        )
+        deltas = [delta async for delta in engine.stream(call)]
+        texts = ["".join(d.text for d in deltas if d.index == i) for i in range(ANSWERS)]
+        assert len(set(texts)) == ANSWERS
+        assert sum(delta.tokens for delta in deltas) == ANSWERS * TOKENS
+        assert deltas[-1].usage is not None
+        assert deltas[-1].usage.completion == ANSWERS * TOKENS
+    finally:
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("case", in_process.CASES, ids=lambda case: case.name)
+async def test_a_run_takes_as_many_deltas_from_the_engine_as_a_reader_does(
+    case: in_process.Case,
+) -> None:
+    pairs = await in_process.measure(case, pairs=1, tokens=4)
+    assert pairs.direct[0].deltas == pairs.through[0].deltas == 4 * in_process.SEQUENCES
+    assert case.name in in_process.report([pairs])
+
+
+def test_figures_are_compared_within_each_pair() -> None:
+    pairs = Pairs("case", [10.0, 20.0, 40.0], [11.0, 24.0, 40.0])
+    ratio = pairs.compared(lambda direct, through: through / direct)
+    assert ratio.shown(".1f") == "1.1 [1.0..1.2]"
+    assert pairs.medians(float) == (20.0, 24.0)
+
+
+def test_a_single_unit_has_percentiles_too() -> None:
+    assert Load(1.0, [5.0], 0).percentile(99) == 5.0
+    assert Load(1.0, [1.0, 2.0, 3.0], 0).median == 2.0
+
+
+def test_processor_time_is_that_of_the_process_asked_about() -> None:
+    assert cpu_seconds(1) >= 0.0
+
+
+def test_a_table_lines_up() -> None:
+    lines = table(("name", "figure"), [("a", "1"), ("longer", "1000")]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_prints_both_tables() -> None:
+    command = [sys.executable, "-m", "benchmarks.overhead", "--quick", "--pairs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "in process" in done.stdout
+    assert "over HTTP" in done.stdout

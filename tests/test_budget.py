@@ -1,0 +1,297 @@
+"""The budget's promises, as properties: over limits, sizes, lengths and faults, on both async backends."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.budget import BLOCK, Budget, Lease, Limits, Need, Price
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
+from secondpass.service.errors import NoAnswer
+from secondpass.service.execute import execute
+from secondpass.service.run import LiveRun
+from secondpass.strategies.core import (
+    BudgetExhausted,
+    Call,
+    CallRejected,
+    Capability,
+    Sampling,
+    Usage,
+)
+from tests.support import assert_books_are_closed, bills, make_run, says
+
+FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
+LIMITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_tokens": st.integers(1, 200),
+        "max_prompt_tokens": st.integers(1, 120),
+        "max_calls": st.integers(1, 6),
+        "max_samples": st.integers(1, 10),
+        "max_cost": st.integers(1, 300).map(lambda millionths: millionths / 1e6),
+    },
+)
+
+
+@dataclass
+class World:
+    """An engine of random lengths and faults, and what is asked of it."""
+
+    seed: int
+    limits: dict[str, Any]
+    n: int
+    width: int
+    cap: int
+    prompt: int
+    stop: str
+    faults: float
+    per_delta: int
+    is_counted: bool
+    deadline: int | None
+    engine: ScriptedEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        lacking: set[Capability] = set() if self.is_counted else {"token_counts"}
+        self.engine = ScriptedEngine(
+            self.script,
+            tokens_per_delta=self.per_delta,
+            lacking=frozenset(lacking),
+            per_token=0.0001,
+        )
+
+    def script(self, _: Call, index: int) -> Reply:
+        """Up to 60 words and an answer, or nothing at all, or a fault."""
+        chance = random.Random(f"{self.seed}-{index}-{len(self.engine.calls)}")
+        words = " ".join(["word"] * chance.randint(0, 60))
+        text = f"{words} \\boxed{{{chance.randint(1, 3)}}}" if chance.random() > 0.1 else ""
+        is_faulty = chance.random() < self.faults
+        return Reply(text, fault=chance.choice(FAULTS) if is_faulty else None)
+
+    def play(self, backend: str) -> None:
+        """Run it to any ending, and look at the books."""
+        run = anyio.run(self._execute, backend=backend)
+        assert_books_are_closed(run, self.engine)
+        assert run.budget.spent["calls"] == len(self.engine.calls)
+        if (most := self.limits.get("max_tokens")) is not None:
+            in_flight = (
+                self.n * self.per_delta
+            )  # a delta that does not fit was written all the same
+            assert self.engine.delivered <= most + in_flight
+
+    async def _execute(self) -> LiveRun:
+        run = make_run(
+            RetryingEngine(self.engine, attempts=2, first_pause=0.0),
+            "self_consistency",
+            {"n": self.n, "width": self.width, "stop": self.stop},
+            question=" ".join(["word"] * self.prompt),
+            prices={"actor": Price(prompt=1.0, completion=3.0)},
+            sampling=Sampling(max_tokens=self.cap),
+            deadline_ms=self.deadline,
+            **self.limits,
+        )
+        try:
+            await execute(run)
+        except (NoAnswer, CallRejected):
+            assert not run.has_answer
+        return run
+
+
+WORLDS = st.builds(
+    World,
+    seed=st.integers(0, 2**16),
+    limits=LIMITS,
+    n=st.integers(1, 8),
+    width=st.integers(1, 8),
+    cap=st.integers(1, 80),
+    prompt=st.sampled_from([5, 60]),
+    stop=st.sampled_from(["adaptive", "esc", "lead", "none"]),
+    faults=st.sampled_from([0.0, 0.3, 1.0]),
+    per_delta=st.sampled_from([1, 3, 16]),
+    is_counted=st.booleans(),
+    deadline=st.sampled_from([None, None, 2, 10]),
+)
+PROPERTY = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_no_limit_is_ever_passed_and_nothing_is_held_or_running_after_any_ending(
+    backend: str,
+) -> None:
+    @PROPERTY
+    @given(WORLDS)
+    def check(world: World) -> None:
+        world.play(backend)
+
+    check()
+
+
+def test_the_property_fails_without_the_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "held", lambda *_: 0)
+
+    @PROPERTY
+    @given(WORLDS)
+    def check(world: World) -> None:
+        world.play("asyncio")
+
+    with pytest.raises(AssertionError):
+        check()
+
+
+def need(expected: int, cap: int = 1000, n: int = 1, **more: object) -> Need:
+    return Need(prompt_tokens=0, cap=cap, expected=lambda: expected, n=n, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_the_first_call_takes_what_there_is() -> None:
+    lease = await Budget(Limits(max_tokens=50)).lease(need(expected=300))
+    assert lease.cap == 50
+
+
+@pytest.mark.anyio
+async def test_a_lane_that_cannot_get_its_expected_length_does_not_start() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    first = await budget.lease(need(expected=60))
+    first.settle(Usage(completion=60))
+    with pytest.raises(BudgetExhausted) as error:
+        await budget.lease(need(expected=60))
+    assert error.value.kind == "tokens"
+    assert budget.spent["calls"] == 1
+
+
+@pytest.mark.anyio
+async def test_a_lane_waits_for_its_siblings_to_return_enough() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    first = await budget.lease(need(expected=80))
+    second: list[Lease] = []
+
+    async def wait() -> None:
+        second.append(await budget.lease(need(expected=60)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not second
+        first.settle(Usage(completion=10))
+    assert second[0].cap == 90
+
+
+@pytest.mark.anyio
+async def test_a_lease_grows_in_blocks_and_stops_at_the_limit() -> None:
+    budget = Budget(Limits(max_tokens=10 + BLOCK))
+    lease = await budget.lease(need(expected=10))
+    assert lease.take(11)
+    assert budget.held("tokens") == BLOCK - 1
+    assert lease.take(BLOCK - 1)
+    assert not lease.take(1)
+    assert lease.settle(Usage(completion=10 + BLOCK)) == 0
+    assert budget.spent["tokens"] == 10 + BLOCK
+
+
+@pytest.mark.anyio
+async def test_a_call_whose_usage_never_came_is_charged_its_whole_lease() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    lease = await budget.lease(need(expected=10, cap=40, is_whole=True))
+    lease.settle(lease.estimate)
+    assert budget.spent["tokens"] == 40
+
+
+@pytest.mark.anyio
+async def test_what_is_reserved_cannot_be_spent_by_earlier_calls() -> None:
+    budget = Budget(Limits(max_tokens=100, max_calls=2))
+    reserved = budget.reserve(40)
+    lease = await budget.lease(need(expected=200))
+    assert not lease.take(61)
+    assert lease.take(60)
+    lease.settle(Usage(completion=60))
+    with pytest.raises(BudgetExhausted):
+        await budget.lease(need(expected=1))
+    last = await budget.lease(need(expected=40), reserved)
+    assert last.take(40)
+    last.settle(Usage(completion=40))
+    assert not budget.holdings
+
+
+@pytest.mark.anyio
+async def test_money_is_counted_exactly() -> None:
+    price = Price(prompt=0.1, completion=0.3)
+    budget = Budget(Limits(max_cost=0.0000031))
+    lease = await budget.lease(Need(prompt_tokens=1, cap=100, expected=lambda: 100, price=price))
+    assert lease.cap == 10
+    assert lease.take(10)
+    assert not lease.take(1)
+    lease.settle(Usage(prompt=1, completion=10))
+    assert budget.spent["cost"] == budget.limit["cost"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stop", ["none", "lead"])
+async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop: str) -> None:
+    engine = ScriptedEngine(says("word " * 60), lacking=frozenset({"token_counts"}))
+    run = make_run(
+        engine,
+        "self_consistency",
+        {"n": 8, "width": 8, "stop": stop},
+        sampling=Sampling(max_tokens=30),
+        max_tokens=40,
+    )
+    await settle(run)
+    assert 0 < engine.delivered <= 40
+    assert engine.delivered == run.budget.spent["tokens"]
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["anew", "resumed"])
+@pytest.mark.parametrize("limit", [{"max_prompt_tokens": 100}, {"max_cost": 0.00013}])
+async def test_a_second_attempt_must_fit_like_the_first(
+    limit: dict[str, Any], *, is_streamed: bool
+) -> None:
+    first = iter(["cut"])
+    engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
+    run = make_run(
+        RetryingEngine(engine, first_pause=0.0),
+        question=" ".join(["word"] * 60),
+        prices={"actor": Price(prompt=1.0, completion=1.0)},
+        is_streamed=is_streamed,
+        **limit,
+    )
+    await settle(run)
+    assert len(engine.calls) == run.budget.spent["calls"] == 1
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_end() -> None:
+    faults = iter(["cut", "cut"])
+    engine = ScriptedEngine(
+        lambda *_: Reply("word " * 20, fault=next(faults, None)),  # type: ignore[arg-type]
+        lacking=frozenset({"token_counts"}),
+    )
+    run = make_run(
+        RetryingEngine(engine, first_pause=0.0), sampling=Sampling(max_tokens=25), max_tokens=200
+    )
+    await settle(run)
+    (bill,) = bills(run)
+    assert bill.is_estimated
+    assert bill.usage.completion == 25 + 25 + 21 >= engine.delivered
+    assert bill.wasted == 50
+    assert_books_are_closed(run, engine)
+
+
+async def settle(run: LiveRun) -> None:
+    """Execute the run to whatever end."""
+    with suppress(NoAnswer):
+        await execute(run)

@@ -1,0 +1,187 @@
+"""What every strategy promises, whatever happens. A new strategy joins by being registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from secondpass.service import errors
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.engines.scripted import Reply, ScriptedEngine, arithmetic
+from secondpass.service.events import RunFailed, RunFinished, RunStarted
+from secondpass.service.execute import execute
+from secondpass.service.outcome import Outcome
+from secondpass.service.run import LiveRun
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Call, CallRejected
+from tests.support import OPEN, assert_books_are_closed, bills, make_run, says
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", sorted(STRATEGIES))]
+
+GARBAGE = ["\x00\ufffd}{\\boxed{", "]]>\u202e" * 50, "{}" * 300, "\\frac{" * 200]
+
+
+def faulty(share: int, fault: str) -> Callable[[Call, int], Reply]:
+    """Every `share`-th call ends in the fault."""
+    made = 0
+
+    def script(call: Call, index: int) -> Reply:
+        nonlocal made
+        made += 1
+        reply = arithmetic(call, index)
+        if made % share:
+            return reply
+        return Reply(reply.text, fault=fault, labels=reply.labels)  # type: ignore[arg-type]
+
+    return script
+
+
+def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
+    assert outcome.candidate.text.strip()
+    assert outcome.candidate == run.best
+    assert sum(role.calls for role in outcome.usage.values()) == run.budget.spent["calls"]
+    assert isinstance(run.trace.events[0], RunStarted)
+    assert isinstance(run.trace.events[-1], RunFinished)
+
+
+async def test_answers_at_its_defaults(name: str) -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, name)
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert outcome.candidate.answer == "42"
+    assert outcome.stop_reason in {"finished", "accepted", "consensus"}
+    assert_books_are_closed(run, engine)
+
+
+async def test_answers_an_open_question(name: str) -> None:
+    engine = ScriptedEngine(says("Roses are red."))
+    run = make_run(engine, name, question="Write a poem.", task=OPEN)
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 40])
+async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, name, max_tokens=tokens)
+    try:
+        outcome = await execute(run)
+    except errors.NothingWithinBudget:
+        assert not run.has_answer
+    else:
+        assert_is_whole(outcome, run)
+        assert outcome.stop_reason in {"budget_tokens", "finished", "consensus", "accepted"}
+        if outcome.stop_reason == "budget_tokens":
+            assert outcome.candidate.answer == "42"
+    assert run.budget.spent["tokens"] <= tokens
+    assert_books_are_closed(run, engine)
+
+
+async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
+    for per_token in (0.004, 0.02, 10.0):
+        engine = ScriptedEngine(per_token=per_token)
+        run = make_run(engine, name, deadline_ms=150)
+        began = anyio.current_time()
+        try:
+            outcome = await execute(run)
+        except errors.DeadlinePassed:
+            assert not run.has_answer
+        else:
+            assert_is_whole(outcome, run)
+        assert anyio.current_time() - began < 0.5
+        assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
+async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
+    run = make_run(ScriptedEngine(per_token=60.0), name, deadline_ms=2000)
+    began = anyio.current_time()
+    with pytest.raises(errors.DeadlinePassed):
+        await execute(run)
+    assert anyio.current_time() - began == pytest.approx(2.0, abs=1e-6)
+
+
+async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
+    engine = ScriptedEngine(per_token=0.01)
+    run = make_run(engine, name)
+    with anyio.move_on_after(0.05) as scope:
+        await execute(run)
+    assert scope.cancelled_caught
+    assert_books_are_closed(run, engine)
+    made = len(engine.calls)
+    await anyio.sleep(0.05)
+    assert len(engine.calls) == made
+    assert isinstance(run.trace.events[-1], RunFailed)
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
+    engine = ScriptedEngine(faulty(1, fault))
+    run = make_run(RetryingEngine(engine, attempts=2, first_pause=0.001), name)
+    with pytest.raises((errors.AllCallsFailed, CallRejected)) as caught:
+        await execute(run)
+    error = caught.value
+    assert isinstance(error, errors.AllCallsFailed | CallRejected)
+    assert error.role == "actor"
+    assert not run.has_answer
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "cut"])
+async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
+    engine = ScriptedEngine(faulty(2, fault))
+    run = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001), name)
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
+    engine = ScriptedEngine(says(text))
+    run = make_run(engine, name)
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert outcome.candidate.answer is None
+    assert outcome.confidence is None
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("text", ["", "   \n\n "])
+async def test_never_answers_with_an_empty_completion(name: str, text: str) -> None:
+    engine = ScriptedEngine(says(text))
+    run = make_run(engine, name)
+    with pytest.raises(errors.AllCallsFailed, match="white space"):
+        await execute(run)
+    assert_books_are_closed(run, engine)
+
+
+async def test_gives_its_best_when_the_service_drains(name: str) -> None:
+    engine = ScriptedEngine(per_token=0.005)
+    run = make_run(engine, name)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_interrupt_soon, run)
+        try:
+            outcome = await execute(run)
+        except errors.Drained:
+            assert not run.has_answer
+        else:
+            assert outcome.stop_reason == "draining"
+    assert_books_are_closed(run, engine)
+
+
+async def _interrupt_soon(run: LiveRun) -> None:
+    await anyio.sleep(0.03)
+    run.interrupt("draining")
+
+
+async def test_every_call_that_starts_is_billed(name: str) -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, name)
+    await execute(run)
+    assert len(bills(run)) == len(engine.calls) > 0

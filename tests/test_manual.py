@@ -1,0 +1,35 @@
+"""What the documentation lists is all there is."""
+
+from pathlib import Path
+
+from secondpass.service.settings import Settings
+from secondpass.strategies import STRATEGIES
+from tests.http.serving import serving
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_setting_is_in_the_manual() -> None:
+    manual = (DOCS / "operations.md").read_text()
+    flags = [f"`--{name.replace('_', '-')}`" for name in Settings.model_fields]
+    # These two are tables, in the file only.
+    assert [flag for flag in flags if flag not in manual] == ["`--engines`", "`--roles`"]
+
+
+def test_every_metric_is_in_the_manual() -> None:
+    manual = (DOCS / "operations.md").read_text()
+    with serving() as served:
+        served.solve()
+        lines = served.get("/metrics").text.splitlines()
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert [name for name in names if not name.endswith("_created") and name not in manual] == []
+
+
+def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:
+    manual = (DOCS / "strategies.md").read_text()
+    for name, strategy in STRATEGIES.items():
+        section = manual.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        assert "```mermaid" in section
+        assert [
+            field for field in strategy.params.model_fields if f"`{field}`" not in section
+        ] == []

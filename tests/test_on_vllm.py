@@ -1,0 +1,221 @@
+"""The whole way through: a client, the service as its own process, and a real vLLM with a real model behind it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tools.cache import log_folder
+from tools.local_vllm import VllmServer
+from tools.processes import free_port, serving
+
+pytestmark = pytest.mark.vllm
+
+Json = dict[str, Any]
+WORDY = {
+    "question": "Write a long story about a lighthouse keeper, with every detail.",
+    "sampling": {"max_tokens": 1500},
+}
+
+
+@pytest.fixture(scope="module")
+def service(vllm_server: VllmServer) -> Iterator[httpx.Client]:
+    """A client of the service, which runs as it does in production."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "secondpass.service", "serve", "--port", str(port)),
+        *("--engine", "http", "--engine-url", vllm_server.base_url),
+        *("--model", vllm_server.model_name),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    log = log_folder() / f"service-{port}.log"
+    with (
+        serving("secondpass", command, f"{url}/readyz", log, timeout=60),
+        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
+    ):
+        yield client
+
+
+def engine_metric(server: VllmServer, name: str) -> float:
+    """A metric of the engine, as the engine itself counts it."""
+    text = httpx.get(f"{server.root_url}/metrics", trust_env=False).text
+    found = re.findall(rf"^vllm:{name}(?:_total)?{{[^}}]*}} (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def wait_until_idle(server: VllmServer, seconds: float) -> float:
+    """Seconds until the engine holds no request; fails after `seconds`."""
+    began = time.monotonic()
+    while engine_metric(server, "num_requests_running") + engine_metric(
+        server, "num_requests_waiting"
+    ):
+        assert time.monotonic() - began < seconds, "the engine still holds requests"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def wait_until_busy(server: VllmServer) -> None:
+    deadline = time.monotonic() + 20
+    while not engine_metric(server, "num_requests_running"):
+        assert time.monotonic() < deadline, "no request came to the engine"
+        time.sleep(0.01)
+
+
+def test_a_vote_is_counted_and_its_bill_is_the_engines_own(
+    service: httpx.Client, vllm_server: VllmServer
+) -> None:
+    wait_until_idle(vllm_server, 20)
+    before = engine_metric(vllm_server, "generation_tokens")
+    prompts = engine_metric(vllm_server, "prompt_tokens")
+    reply = service.post(
+        "/solve",
+        json={
+            "question": "Anna has 3 apples and buys 4 more. How many apples does she have?",
+            "strategy": {"name": "self_consistency", "params": {"n": 5, "stop": "none"}},
+            "task": {"kind": "math"},
+            "sampling": {"max_tokens": 120, "seed": 1},
+        },
+    ).json()
+    assert reply["stop_reason"] == "finished", reply
+    assert reply["text"].strip()
+    assert reply["confidence"] is None or 0 < reply["confidence"] <= 1
+    wait_until_idle(vllm_server, 5)
+    bill = reply["usage"]["actor"]
+    assert bill["completion"] == engine_metric(vllm_server, "generation_tokens") - before
+    assert bill["prompt"] <= engine_metric(vllm_server, "prompt_tokens") - prompts
+    assert (bill["wasted"], bill["estimated"]) == (0, False)
+
+
+def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(
+    service: httpx.Client, vllm_server: VllmServer
+) -> None:
+    wait_until_idle(vllm_server, 20)
+    before = engine_metric(vllm_server, "generation_tokens")
+    reply = service.post(
+        "/solve",
+        json=WORDY
+        | {
+            "strategy": {"name": "self_consistency", "params": {"n": 4, "stop": "lead"}},
+            "budget": {"deadline_ms": 2500},
+        },
+    )
+    wait_until_idle(vllm_server, 5)
+    spent = engine_metric(vllm_server, "generation_tokens") - before
+    bill = reply.json()["usage"]["actor"]
+    assert reply.status_code == 504
+    assert 0 <= spent - bill["completion"] <= 2 * 4
+    assert bill["wasted"] == bill["completion"] > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_the_engine_within_a_second(
+    service: httpx.Client, vllm_server: VllmServer, *, stream: bool
+) -> None:
+    wait_until_idle(vllm_server, 20)
+    body = json.dumps(
+        WORDY | {"strategy": {"name": "self_consistency", "params": {"n": 4}}, "stream": stream}
+    ).encode()
+    head = (
+        "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    client = socket.create_connection((service.base_url.host, service.base_url.port or 80))
+    client.sendall(head.encode() + body)
+    wait_until_busy(vllm_server)
+    client.close()
+    wait_until_idle(vllm_server, 1.0)
+    made = engine_metric(vllm_server, "request_success")
+    time.sleep(0.3)
+    assert engine_metric(vllm_server, "request_success") == made
+    metrics = service.get("/metrics").text.splitlines()
+    assert "secondpass_runs_in_flight 0.0" in metrics
+    assert 'secondpass_engine_calls_in_flight{role="actor"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("strategy", ["single", "self_consistency"])
+def test_a_deadline_of_two_seconds_ends_within_two_point_one(
+    service: httpx.Client, vllm_server: VllmServer, strategy: str
+) -> None:
+    wait_until_idle(vllm_server, 20)
+    body = WORDY | {"strategy": strategy, "budget": {"deadline_ms": 2000}}
+    seconds = []
+    for _ in range(3):  # a busy machine may hold up one reply, and not all of them
+        reply = service.post("/solve", json=body)
+        assert reply.status_code == 504
+        assert reply.headers["x-should-retry"] == "false"
+        seconds.append(reply.elapsed.total_seconds())
+        wait_until_idle(vllm_server, 1.0)
+        if seconds[-1] <= 2.1:
+            break
+    assert 2.0 <= min(seconds) <= 2.1
+
+
+def test_what_was_streamed_by_the_deadline_is_the_answer(
+    service: httpx.Client, vllm_server: VllmServer
+) -> None:
+    wait_until_idle(vllm_server, 20)
+    reply = service.post("/solve", json=WORDY | {"budget": {"deadline_ms": 2000}, "stream": True})
+    *_, last = re.findall(
+        r"^event: run.finished\n(?:id: .*\n)?data: (.*)$", reply.text, re.MULTILINE
+    )
+    answer = json.loads(last)
+    assert answer["stop_reason"] == "deadline"
+    assert answer["finish_reason"] == "length"
+    assert answer["text"]
+    assert 2000 <= answer["timing"]["total"] <= 2500
+    wait_until_idle(vllm_server, 1.0)
+
+
+def test_plain_chat_is_passed_on_untouched(service: httpx.Client, vllm_server: VllmServer) -> None:
+    body = {
+        "model": vllm_server.model_name,
+        "messages": [{"role": "user", "content": "Say hi."}],
+        "max_tokens": 12,
+        "temperature": 0,
+        "top_k": 5,  # vLLM's own
+    }
+    ours = service.post("/v1/chat/completions", json=body).json()
+    theirs = httpx.post(
+        f"{vllm_server.base_url}/chat/completions", json=body, trust_env=False, timeout=60
+    ).json()
+    for reply in (ours, theirs):
+        for changing in ("id", "created", "metrics"):
+            reply.pop(changing, None)
+        reply["usage"].pop("prompt_tokens_details", None)  # the second finds its prompt cached
+    assert ours == theirs
+
+
+def test_the_openai_client_gets_a_strategys_answer(
+    service: httpx.Client, vllm_server: VllmServer
+) -> None:
+    client = openai.OpenAI(base_url=f"{service.base_url}/v1", api_key="none", max_retries=0)
+    with client:
+        stream = client.chat.completions.create(
+            model=f"{vllm_server.model_name}@self_consistency",
+            messages=[{"role": "user", "content": "What is 2 + 3? End with the number."}],
+            max_tokens=60,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text.strip()
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.completion_tokens_details is not None
+    assert usage.completion_tokens_details.reasoning_tokens
+
+
+def test_what_the_engine_refuses_is_the_clients_to_mend(service: httpx.Client) -> None:
+    reply = service.post("/solve", json={"question": "word " * 4000, "strategy": "single"})
+    assert reply.status_code == 422, reply.text
+    assert "2048" in reply.json()["detail"]

@@ -1,0 +1,194 @@
+"""Settings: flags over variables over the file, and no key that does not exist."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from secondpass.service.__main__ import main
+from secondpass.service.settings import Settings, load
+from secondpass.service.settings_sources import PREFIX, BadSettings
+
+FAKE = ("--engine", "scripted")
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "secondpass.toml"
+
+
+def problems(*arguments: str) -> str:
+    with pytest.raises(BadSettings) as bad:
+        load(arguments)
+    return str(bad.value)
+
+
+def test_flags_win_over_variables_and_those_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text('engine = "scripted"\nport = 1\nmax_n = 1\nhost = "localhost"\n')
+    monkeypatch.setenv("SECONDPASS_PORT", "2")
+    monkeypatch.setenv("SECONDPASS_MAX_N", "2")
+    settings = load(["--config", str(file), "--port", "3"])
+    assert (settings.port, settings.max_n, settings.host) == (3, 2, "localhost")
+
+
+def test_the_file_may_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    file.write_text('engine = "scripted"\nport = 1\n')
+    monkeypatch.setenv("SECONDPASS_CONFIG", str(file))
+    assert load([]).port == 1
+
+
+def test_one_engine_needs_only_flags() -> None:
+    url = "http://127.0.0.1:9000/v1"
+    settings = load(["--engine", "http", "--engine-url", url, "--model", "m"])
+    table = settings.engine_tables["default"]
+    assert table.kind == "http"
+    assert table.url == url
+    assert settings.role_engines == {"actor": "default", "critic": "default", "judge": "default"}
+
+
+def test_several_engines_play_roles(file: Path) -> None:
+    file.write_text(
+        """
+        [engines.big]
+        kind = "http"
+        url = "http://vllm-a:8000/v1"
+        model = "Qwen/Qwen3-8B"
+        prices = { prompt = 0.1, completion = 0.4 }
+        [engines.small]
+        kind = "http"
+        url = "http://vllm-b:8000/v1"
+        model = "Qwen/Qwen3-4B"
+        max_concurrent_calls = 8
+        [roles]
+        actor = "big"
+        judge = "small"
+        """
+    )
+    settings = load(["--config", str(file)])
+    assert settings.role_engines == {"actor": "big", "critic": "big", "judge": "small"}
+    prices = settings.engine_tables["big"].prices
+    assert prices
+    assert prices.completion == 0.4
+
+
+def test_an_engine_may_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (("KIND", "http"), ("URL", "http://x/v1"), ("MODEL", "m")):
+        monkeypatch.setenv(f"SECONDPASS_ENGINES__BIG__{key}", value)
+    assert load([]).role_engines["actor"] == "big"
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    settings = load(FAKE)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prot = 1", ("'prot'", "port")),
+        ("[roles]\nactr = 'a'", ("roles.actr", "actor")),
+        ("[engines.a]\nkind = 'http'\nurll = 'http://x'", ("engines.a.urll", "url")),
+        ("[engines.a]\nkind = 'http'", ("engines.a.url", "engines.a.model")),
+        ("[engines.a]\nkind = 'vllm'", ("engines.a", "'http', 'scripted'")),
+        ("[engines.a]\nkind = 'http'\nurl = 'x:1'\nmodel = 'm'", ("engines.a.url", "'x:1'")),
+        ("port = 70000", ("port", "65535")),
+        ("= 1", ("line 1",)),
+        ("config = 'again'", ("'config'",)),
+        ("[engines.a]\nkind='scripted'\n[engines.b]\nkind='scripted'", ("roles.actor", "a, b")),
+        ("max_budget_cost = 1e-6\n[engines.a]\nkind='scripted'", ("prices", "'a'")),
+        ("[engines.a]\nkind='scripted'\n[roles]\njudge='b'", ("roles.judge", "'b'")),
+    ],
+)
+def test_a_bad_file_names_the_key(file: Path, text: str, says: tuple[str, ...]) -> None:
+    file.write_text(text)
+    found = problems("--config", str(file))
+    assert all(part in found for part in says)
+
+
+def test_a_variable_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECONDPASS_MODLE", "m")
+    assert "SECONDPASS_MODEL" in problems(*FAKE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "there is no engine"),
+        (("--engine", "vllm"), "'http' or 'scripted'"),
+        (("--engin", "http"), "--engine"),
+        (("--model", "m"), "model needs engine"),
+        (("--engine", "http", "--model", "m"), "engine_url is missing"),
+        (("--engine", "http", "--engine-url", "http://x/v1"), "model is missing"),
+        (("--engine", "http", "--engine-url", "x", "--model", "m"), "begins with http"),
+        ((*FAKE, "--engine-url", "http://x"), "not for the scripted"),
+        ((*FAKE, "--port", "many"), "port"),
+        ((*FAKE, "--default-strategy", "guessing"), "self_consistency"),
+        ((*FAKE, "--default-max-tokens", "10", "--max-budget-tokens", "5"), "larger"),
+        ((*FAKE, "--max-tokens-per-call", "10", "--max-sampling-tokens", "5"), "larger"),
+        ((*FAKE, "--max-budget-cost", "1"), "'default'"),
+        ((*FAKE, "--answer-workers", "0"), "answer_workers"),
+        ((*FAKE, "--host", "0.0.0.0"), "allow_unauthenticated"),
+        ((*FAKE, "--host", "secondpass.example"), "API keys"),
+        ((*FAKE, "--config", "/nowhere.toml"), "/nowhere.toml"),
+    ],
+)
+def test_settings_that_cannot_be_served_say_why(arguments: tuple[str, ...], says: str) -> None:
+    found = problems(*arguments)
+    assert says in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.9.9.9"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    assert load([*FAKE, "--host", host]).host == host
+
+
+def test_other_hosts_are_allowed_out_loud(tmp_path: Path) -> None:
+    for means in (["--allow-unauthenticated"], ["--api-keys-file", str(tmp_path)]):
+        assert load([*FAKE, "--host", "0.0.0.0", *means]).host == "0.0.0.0"
+
+
+def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    for name, field in Settings.model_fields.items():
+        if name in ("engines", "roles"):
+            continue
+        assert f"--{name.replace('_', '-')}" in shown
+        assert field.description
+    assert shown.count("(default: ") == len(Settings.model_fields) - 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--version"], 0, "secondpass 0"),
+        (["--help"], 0, "serve"),
+        ([], 2, "usage"),
+        (["sevre"], 2, "no command 'sevre'"),
+    ],
+)
+def test_the_command_line_explains_itself(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
+) -> None:
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    assert says in shown.out + shown.err
+
+
+def test_a_key_that_is_not_there_is_a_bad_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
+    assert main(["serve", *engine, "--engine-key-env", "NOT_THERE"]) == 2
+    assert "NOT_THERE" in capsys.readouterr().err

@@ -1,0 +1,188 @@
+"""`make run`: one line a step, a question that can be pasted, and nothing left running afterwards."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.demo import example
+from tools.processes import free_port, is_free
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STAND_IN = Path(__file__).with_name("stand_in_demo.py")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the demo with stand-ins; all of its descendants carry this test's mark."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        paths = {"PYTHONPATH": str(CHECKOUT), "TOOLS_CACHE": str(tmp_path)}
+        process = subprocess.Popen(
+            [sys.executable, str(STAND_IN), *arguments, "--model", "stand-in"],
+            env={**os.environ, **paths},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def descendants(mark: Path) -> list[int]:
+    """Every process whose environment names `mark`, the demo itself included."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(mark).encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def read_until(process: "subprocess.Popen[str]", text: str) -> str:
+    assert process.stdout is not None
+    output = ""
+    while text not in output:
+        line = process.stdout.readline()
+        assert line, f"ended before {text!r}:\n{output}"
+        output += line
+    return output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_that_was_started(
+    number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    port = free_port()
+    demo = start("deaf", "serve", "--port", str(port))
+    read_until(demo, "curl")
+    assert len(descendants(tmp_path)) == 4
+
+    demo.send_signal(number)
+
+    output, _ = demo.communicate(timeout=30)
+    assert f"ended by {number.name}" in output
+    assert demo.returncode == 128 + number
+    assert descendants(tmp_path) == []
+    assert is_free(port)
+
+
+def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path) -> None:
+    demo = start("hang", "serve", "--port", str(free_port()))
+    read_until(demo, "starting vLLM")
+
+    demo.send_signal(signal.SIGINT)
+
+    demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert descendants(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "service", "name", "last_words"),
+    [
+        ("die", "serve", "vLLM", "died of a test"),
+        ("fall", "serve", "vLLM", "fell in a test"),
+        ("fall", "hang", "vLLM", "fell in a test"),
+        ("serve", "die", "secondpass", "died of a test"),
+        ("serve", "fall", "secondpass", "fell in a test"),
+    ],
+)
+def test_a_part_that_dies_is_named_with_its_last_words_and_ends_the_rest(
+    engine: str, service: str, name: str, last_words: str, start: Start, tmp_path: Path
+) -> None:
+    demo = start(engine, service, "--port", str(free_port()))
+
+    output, _ = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert f"make run: {name} ended" in output
+    assert last_words in output
+    assert descendants(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "variable"), [("--port", "PORT"), ("--engine-port", "ENGINE_PORT")]
+)
+def test_a_port_in_use_is_said_before_anything_starts(
+    option: str, variable: str, start: Start
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = {"--port": free_port(), "--engine-port": free_port(), option: taken}
+        demo = start("serve", "serve", *(str(word) for pair in ports.items() for word in pair))
+        output, _ = demo.communicate(timeout=30)
+
+    assert demo.returncode == 1
+    assert f"port {taken} is in use" in output
+    assert f"set {variable}" in output
+    assert "starting" not in output
+
+
+def test_every_step_is_one_line_with_its_time(start: Start) -> None:
+    demo = start("serve", "serve", "--port", str(free_port()))
+    steps = read_until(demo, "Try it").splitlines()[:-2]
+
+    assert [line.partition("] ")[2].split(" ")[0] for line in steps] == [
+        "starting",
+        "vLLM",
+        "secondpass",
+    ]
+    assert all(line.startswith("[") and " s] " in line for line in steps)
+
+
+def test_the_example_is_one_shell_command_with_a_json_body() -> None:
+    words = shlex.split(example(8123).replace("\\\n", ""))
+
+    assert words[0] == "curl"
+    assert "http://127.0.0.1:8123/solve" in words
+    body = json.loads(words[words.index("-d") + 1])
+    assert body["strategy"]["name"] == "self_consistency"
+    assert body["strategy"]["params"]["n"] == 5
+    assert body["task"] == {"kind": "math"}
+    assert body["budget"]
+
+
+@pytest.mark.vllm
+def test_the_printed_command_is_answered_by_a_real_engine(tmp_path: Path) -> None:
+    log = (tmp_path / "demo.log").open("w+")
+    demo = subprocess.Popen(
+        [sys.executable, "-u", "-m", "tools.demo", "--port", str(free_port())],
+        cwd=CHECKOUT,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        while not (output := Path(log.name).read_text()).endswith("}'\n\n"):
+            assert demo.poll() is None, output
+            time.sleep(0.5)
+        command = output[output.index("curl") :]
+        answer = json.loads(subprocess.check_output(["sh", "-c", command], text=True))
+    finally:
+        demo.send_signal(signal.SIGINT)
+        status = demo.wait(timeout=60)
+        log.close()
+
+    assert answer["strategy"] == "self_consistency"
+    assert 0 < answer["confidence"] <= 1
+    assert answer["stop_reason"] in {"finished", "consensus"}
+    assert answer["usage"]["actor"]["completion"] > 0
+    assert status == 130

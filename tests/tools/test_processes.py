@@ -1,0 +1,172 @@
+"""No started process outlives the one that started it, however either of them ends."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.processes import (
+    Child,
+    ServerDidNotStart,
+    free_port,
+    is_free,
+    serving,
+    wait_until_ready,
+)
+
+# A parent whose child, deaf to SIGTERM, writes its own id to a file: as vLLM and its engine core.
+FAMILY = """
+import signal, subprocess, sys, time
+deaf = (
+    "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "open(sys.argv[1] + '.new', 'w').write(str(os.getpid()));"
+    "os.rename(sys.argv[1] + '.new', sys.argv[1]); time.sleep(600)"
+)
+subprocess.Popen([sys.executable, "-c", deaf, sys.argv[1]])
+time.sleep(float(sys.argv[2]))
+"""
+SERVER = """
+import http.server, sys
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[2]))
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def is_running(pid: int) -> bool:
+    """Whether `pid` executes: a zombie that init has yet to reap does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_pid(path: Path) -> int:
+    while not path.exists():
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def test_stop_ends_a_grandchild_that_ignores_sigterm(tmp_path: Path) -> None:
+    child = Child.start("family", python(FAMILY, tmp_path / "pid", 600), tmp_path / "log")
+    grandchild = wait_for_pid(tmp_path / "pid")
+
+    child.stop(grace=0.2)
+
+    assert child.exit_status() == -15
+    assert not is_running(grandchild)
+
+
+def test_stop_ends_the_orphans_of_a_dead_child(tmp_path: Path) -> None:
+    child = Child.start("family", python(FAMILY, tmp_path / "pid", 0.5), tmp_path / "log")
+    grandchild = wait_for_pid(tmp_path / "pid")
+    assert child.process.wait() == 0
+    assert is_running(grandchild)
+
+    child.stop(grace=0.2)
+
+    assert not is_running(grandchild)
+
+
+def test_stop_can_be_called_twice(tmp_path: Path) -> None:
+    child = Child.start("short", python("pass"), tmp_path / "log")
+    child.stop()
+    child.stop()
+
+
+def test_stop_does_not_wait_out_the_grace_of_a_child_that_obeys(tmp_path: Path) -> None:
+    child = Child.start("obedient", python("import time; time.sleep(600)"), tmp_path / "log")
+    start = time.monotonic()
+
+    child.stop(grace=30)
+
+    assert time.monotonic() - start < 5
+
+
+def test_a_child_is_out_of_reach_of_the_terminals_signals(tmp_path: Path) -> None:
+    child = Child.start("own group", python("import time; time.sleep(600)"), tmp_path / "log")
+    try:
+        assert os.getpgid(child.process.pid) == child.process.pid != os.getpgrp()
+    finally:
+        child.stop()
+
+
+def test_the_tail_is_the_end_of_both_streams(tmp_path: Path) -> None:
+    code = "import sys; [print(i) for i in range(100)]; sys.stdout.flush(); sys.exit('the end')"
+    child = Child.start("chatty", python(code), tmp_path / "log")
+    child.process.wait()
+
+    assert child.tail(lines=3) == "98\n99\nthe end"
+    child.stop()
+
+
+def test_the_environment_is_added_to_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "kept")
+    code = "import os; print(os.environ['OURS'], os.environ['THEIRS'])"
+    child = Child.start("environment", python(code), tmp_path / "log", {"THEIRS": "added"})
+    child.process.wait()
+
+    assert child.tail() == "kept added"
+    child.stop()
+
+
+def test_a_server_is_ready_in_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/ready"
+    command = python(SERVER, port, 200)
+
+    with serving("server", command, url, tmp_path / "log", timeout=30) as child:
+        assert child.exit_status() is None
+        assert not is_free(port)
+
+    assert child.exit_status() == -15
+    assert is_free(port)
+
+
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    command = python("raise SystemExit('no such model')")
+    url = f"http://127.0.0.1:{free_port()}/ready"
+
+    with (
+        pytest.raises(ServerDidNotStart, match=r"server ended \(1\).*log:\nno such model"),
+        serving("server", command, url, tmp_path / "log", timeout=30),
+    ):
+        pytest.fail("the block was entered")
+
+
+def test_a_server_that_never_gets_ready_is_given_up_and_ended(tmp_path: Path) -> None:
+    port = free_port()
+    child = Child.start("server", python(SERVER, port, 503), tmp_path / "log")
+    try:
+        with pytest.raises(ServerDidNotStart, match="not ready after 1 s"):
+            wait_until_ready(child, f"http://127.0.0.1:{port}/ready", timeout=1)
+    finally:
+        child.stop()
+
+
+def test_an_interrupted_wait_ends_the_server(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+
+    def interrupt() -> None:
+        if pid_file.exists():
+            raise KeyboardInterrupt
+
+    command = python(FAMILY, pid_file, 600)
+    url = f"http://127.0.0.1:{free_port()}/ready"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        serving(
+            "family", command, url, tmp_path / "log", timeout=30, interrupt=interrupt, grace=0.2
+        ),
+    ):
+        pytest.fail("the block was entered")
+
+    assert not is_running(int(pid_file.read_text()))

@@ -51,6 +51,12 @@ def _words(text: str) -> str | None:
     return plain.casefold() if _WORDS.fullmatch(plain) else None
 
 
+def resident_bytes() -> int:
+    """Memory that this process holds. Not getrusage's ru_maxrss: a child inherits the peak of its parent."""
+    with open("/proc/self/statm", encoding="ascii") as sizes:
+        return int(sizes.read().split()[1]) * resource.getpagesize()
+
+
 def main(cpu_seconds: float, memory_bytes: int) -> None:
     """Answer pairs until stdin ends, or until so much memory was used that a fresh process is safer."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -70,8 +76,7 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         same = equivalent(*pair)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        retire = used > memory_bytes // 2
+        retire = resident_bytes() > memory_bytes // 2
         reply({"same": same, "retire": retire})
         if retire:
             return

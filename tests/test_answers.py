@@ -267,6 +267,17 @@ async def test_a_worker_that_died_while_idle_costs_no_answer(equivalence: Equiva
 
 
 @pytest.mark.anyio
+async def test_a_worker_of_a_large_process_is_not_taken_for_swollen() -> None:
+    ballast = b"x" * (600 * 2**20)  # more than the half of its memory at which a worker retires
+    async with Equivalence() as equivalence:
+        await equivalence.warm()
+        started = pids(equivalence)
+        assert await equivalence.same("2x+1", "1+2x")
+        assert pids(equivalence) == started
+    del ballast
+
+
+@pytest.mark.anyio
 async def test_memory_is_limited_and_a_swollen_worker_retires() -> None:
     async with Equivalence(memory_bytes=100 * 2**20) as equivalence:
         assert await equivalence.same("2x+1", "1+2x")

@@ -1,0 +1,1 @@
+"""What strategies are worth: pure metrics over plain records of attempts, without an engine."""

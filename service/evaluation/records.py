@@ -1,0 +1,286 @@
+"""One attempt at one question as a plain record: what every metric reads, and nothing else does.
+
+A records file (`*.records.jsonl`) is JSON lines: first `{"about": {...}}`, then one attempt a line. It can be
+appended to while it grows, and a line that a kill cut in two is named when the file is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from secondpass.service.outcome import Outcome
+from secondpass.strategies.core import Candidate
+
+SUFFIX = ".records.jsonl"
+
+IsCorrect = Callable[[str, str], bool]
+"""Does an answer (first) mean the gold answer (second)? Never asked about no answer, which is wrong."""
+
+_Count = Annotated[int, Field(ge=0)]
+_Seconds = Annotated[FiniteFloat, Field(ge=0)]
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+_STRICT = ConfigDict(extra="forbid")
+_T = TypeVar("_T")
+
+
+class BadRecords(ValueError):
+    """A file that cannot be read; the message names the file, the line and the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Where attempts come from: question set, model, ISO date, and the command that made them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    data: str
+    model: str
+    date: str = ""
+    command: str = ""
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    correct: bool
+    answer: str | None = None
+    score: FiniteFloat | None = None
+    score_kind: str | None = None
+    tokens: _Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One answer in a chain of revisions. `accepted` is the critic's verdict on it; None: no verdict was asked."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    correct: bool
+    answer: str | None = None
+    accepted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What an attempt used. `prompt` includes `cached`; `wasted` decode tokens are part of `decode`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    decode: _Count = 0
+    prompt: _Count = 0
+    cached: _Count = 0
+    wasted: _Count = 0
+
+    def __post_init__(self) -> None:
+        if self.cached > self.prompt:
+            raise ValueError(f"cached ({self.cached}) must not be more than prompt ({self.prompt})")
+
+    @property
+    def uncached(self) -> int:
+        """Prompt tokens that had to be computed."""
+        return self.prompt - self.cached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One strategy at one setting on one question, once for each shuffle of the recorded samples (or seed).
+
+    `turns` are the answers of the chain that the final answer came from, in order; `correct` is the final answer's,
+    which need not be the last turn's. `confidence` (0 to 1) is None when the strategy claims none. `error` names
+    what an attempt without an answer died of; such an attempt counts as wrong.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    question: str
+    strategy: str
+    correct: bool
+    setting: str = ""
+    shuffle: _Count = 0
+    answer: str | None = None
+    turns: tuple[Turn, ...] = ()
+    candidates: tuple[Graded, ...] = ()
+    usage: Tokens = Tokens()
+    seconds: _Seconds = 0.0
+    confidence: _Share | None = None
+    confidence_kind: str | None = None
+    stop_reason: str | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Strategy and setting as tables show them."""
+        return f"{self.strategy} {self.setting}".strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The attempts of one file, and where they come from."""
+
+    about: About
+    attempts: tuple[Attempt, ...]
+
+
+_ABOUT = TypeAdapter(About)
+_ATTEMPT = TypeAdapter(Attempt)
+
+
+def from_response(
+    document: Mapping[str, Any],
+    gold: str,
+    is_correct: IsCorrect,
+    *,
+    question: str,
+    setting: str = "",
+    shuffle: int = 0,
+) -> Attempt:
+    """The attempt that an answer of POST /solve with trace "summary" or "full" tells of.
+
+    Raises ValueError when it has no candidates to grade, which is so with trace "none".
+    """
+    if "candidates" not in document:
+        raise ValueError('candidates: missing from the response; ask for it with trace "summary"')
+    bills = document["usage"].values()
+    return _attempt(
+        Candidate(text=document["text"], answer=document["answer"]),
+        [Candidate(**each) for each in document["candidates"]],
+        lambda answer: is_correct(answer, gold),
+        question=question,
+        strategy=document["strategy"],
+        setting=setting,
+        shuffle=shuffle,
+        usage=_tokens((b["completion"], b["prompt"], b["cached"], b["wasted"]) for b in bills),
+        seconds=document["timing"]["total"] / 1e3,
+        confidence=document["confidence"],
+        confidence_kind=document["confidence_kind"],
+        stop_reason=document["stop_reason"],
+    )
+
+
+def from_outcome(
+    outcome: Outcome,
+    gold: str,
+    is_correct: IsCorrect,
+    *,
+    question: str,
+    strategy: str,
+    setting: str = "",
+    shuffle: int = 0,
+) -> Attempt:
+    """The attempt that an outcome tells of; what `from_response` gives for the same run, to the microsecond."""
+    bills = outcome.usage.values()
+    return _attempt(
+        outcome.candidate,
+        outcome.candidates,
+        lambda answer: is_correct(answer, gold),
+        question=question,
+        strategy=strategy,
+        setting=setting,
+        shuffle=shuffle,
+        usage=_tokens((b.completion, b.prompt, b.cached, b.wasted) for b in bills),
+        seconds=round(outcome.timing.total, 3) / 1e3,
+        confidence=outcome.confidence,
+        confidence_kind=outcome.confidence_kind,
+        stop_reason=outcome.stop_reason,
+    )
+
+
+def line_of(value: Attempt | About) -> str:
+    """A line of a records file, newline included; what has its default is left out of an attempt."""
+    if isinstance(value, About):
+        return _dumps({"about": asdict(value)})
+    return _dumps(_ATTEMPT.dump_python(value, mode="json", exclude_defaults=True))
+
+
+def write_records(path: Path, about: About, attempts: Iterable[Attempt]) -> None:
+    """Write a records file in place of whatever was at `path`."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(line_of(about))
+        file.writelines(map(line_of, attempts))
+
+
+def read_records(path: Path) -> Records:
+    """The records of a file. Raises BadRecords naming line and field; also for an attempt that is there twice."""
+    lines = _lines(path)
+    number, first = next(lines, (1, ""))
+    about = _parsed_about(f"{path}:{number}", first)
+    seen: dict[tuple[str, str, str, int], int] = {}
+    attempts = []
+    for number, line in lines:
+        attempt = _parsed(_ATTEMPT, f"{path}:{number}", line)
+        key = (attempt.question, attempt.strategy, attempt.setting, attempt.shuffle)
+        if key in seen:
+            raise BadRecords(f"{path}:{number}: question {key[0]!r}, {attempt.name}, shuffle {key[3]} "
+                             f"is already in line {seen[key]}")  # fmt: skip
+        seen[key] = number
+        attempts.append(attempt)
+    return Records(about=about, attempts=tuple(attempts))
+
+
+def _attempt(
+    final: Candidate, candidates: Sequence[Candidate], grade: Callable[[str], bool], **rest: Any
+) -> Attempt:
+    """Grade each distinct answer once, and tell revisions from siblings by the index they share."""
+    answers = {each.answer for each in (final, *candidates)}
+    right = {answer: answer is not None and grade(answer) for answer in answers}
+    chosen = next((c.index for c in reversed(candidates) if c.text == final.text), final.index)
+    return Attempt(
+        correct=right[final.answer],
+        answer=final.answer,
+        turns=tuple(
+            Turn(correct=right[c.answer], answer=c.answer) for c in candidates if c.index == chosen
+        ),
+        candidates=tuple(
+            Graded(
+                correct=right[c.answer],
+                answer=c.answer,
+                score=c.score,
+                score_kind=c.score_kind,
+                tokens=c.tokens,
+            )
+            for c in candidates
+        ),
+        **rest,
+    )
+
+
+def _tokens(bills: Iterable[tuple[int, int, int, int]]) -> Tokens:
+    decode, prompt, cached, wasted = (sum(kind) for kind in zip((0, 0, 0, 0), *bills, strict=True))
+    return Tokens(decode=decode, prompt=prompt, cached=cached, wasted=wasted)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8") as file:
+        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+def _parsed_about(where: str, line: str) -> About:
+    try:
+        document = json.loads(line)
+        about = document["about"]
+    except (ValueError, TypeError, KeyError):
+        raise BadRecords(f'{where}: the first line must be {{"about": {{...}}}}') from None
+    return _parsed(_ABOUT, where, json.dumps(about))
+
+
+def _parsed(adapter: TypeAdapter[_T], where: str, line: str) -> _T:
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BadRecords(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+
+
+def _dumps(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"

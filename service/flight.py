@@ -39,6 +39,7 @@ class Writing:
     tokens: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
     def add(self, delta: Delta) -> None:
@@ -48,6 +49,7 @@ class Writing:
         self.tokens += delta.tokens
         self.token_ids.extend(delta.token_ids)
         self.logprobs.extend(delta.logprobs)
+        self.confidences.extend(delta.confidences)
         self.finish_reason = delta.finish_reason or self.finish_reason
 
     @property
@@ -62,6 +64,7 @@ class Writing:
             index=self.index,
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs),
+            confidences=tuple(self.confidences),
             finish_reason=self.finish_reason or "length",
             usage=Usage(completion=self.tokens),
         )

@@ -200,6 +200,7 @@ class LiveRun:
             text=completion.text + text + more.text,
             token_ids=completion.token_ids + more.token_ids if is_by_token else (),
             logprobs=completion.logprobs + more.logprobs,
+            confidences=completion.confidences + more.confidences,
             purpose=completion.purpose,
             usage=completion.usage + more.usage,
         )

@@ -221,6 +221,10 @@ class Delta:
     label to its probability. `notice` is not from the engine but from a wrapper around it: the call is
     `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so far is void and the call is
     `retried` from its start; or it is `resumed` from the tokens that were already delivered.
+
+    With `Call.logprobs` = k > 0 there is a log probability and a confidence for each token of the delta. A token's
+    confidence is minus the mean log probability (natural) of the k most probable tokens at its place, whichever was
+    drawn: 0 or more, and the larger the surer (arXiv 2508.15260). With k = 0 there are log probabilities only.
     """
 
     index: int = 0
@@ -232,6 +236,7 @@ class Delta:
     usage: Usage | None = None
     labels: Mapping[str, float] | None = None
     logprobs: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
     notice: Literal["queued", "admitted", "retried", "resumed"] | None = None
     waited: float = 0.0
 
@@ -300,7 +305,8 @@ class Engine(Protocol):
 class Completion:
     """One finished (or cut) completion and the conversation that it answers.
 
-    `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it.
+    `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it. `logprobs` and
+    `confidences` have an entry for each token where the call asked for them; see `Delta`.
     """
 
     text: str
@@ -313,6 +319,7 @@ class Completion:
     finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
     logprobs: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
 
     @property
     def is_cut(self) -> bool:

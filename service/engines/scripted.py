@@ -34,6 +34,9 @@ KEPT_CALLS = 10_000
 KEPT_TOKENS = 100_000
 """What a served fake remembers at most: its last calls, and tokens by their ids."""
 
+CONFIDENCE = 8.0
+"""Of every token, where it is asked for."""
+
 Fault = Literal["refuse", "unavailable", "cut"]
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
@@ -194,6 +197,7 @@ class ScriptedEngine:
                     tokens=len(piece) if "token_counts" in self.capabilities else 0,
                     token_ids=tuple(self._id(token) for token in piece),
                     logprobs=(-0.1,) * len(piece) if call.logprobs is not None else (),
+                    confidences=(CONFIDENCE,) * len(piece) if call.logprobs else (),
                     finish_reason=ends[index] if at + width >= len(tokens) else None,
                     usage=Usage(prompt=prompt) if not at and not index else None,
                 )

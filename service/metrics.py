@@ -36,9 +36,13 @@ class Watched(Protocol):
 
 
 class Metrics:
-    """The metrics of one service, in a registry of their own: vLLM registers in the global one."""
+    """The metrics of one service, in a registry of their own: vLLM registers in the global one.
 
-    def __init__(self) -> None:
+    `beside` gives the registry of what else runs in this process, whose metrics are shown with ours.
+    """
+
+    def __init__(self, beside: Callable[[], CollectorRegistry] | None = None) -> None:
+        self._beside = beside
         self._registry = CollectorRegistry()
         self._solves = Counter(
             "secondpass_solves",
@@ -135,7 +139,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
+        others = generate_latest(self._beside()) if self._beside is not None else b""
+        return generate_latest(self._registry) + others
 
     def _count_call(self, strategy: str, event: CallFinished) -> None:
         self._calls_in_flight.labels(event.role).dec()

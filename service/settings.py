@@ -5,10 +5,11 @@ A key that does not exist is an error wherever it stands: a setting that is drop
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -29,11 +30,12 @@ from secondpass.service.settings_sources import (
     unknown,
 )
 from secondpass.service.settings_tables import (
+    ENGINE_KINDS,
+    AnyEngineTable,
     EngineTable,
-    HttpEngineTable,
     Positive,
     Roles,
-    ScriptedEngineTable,
+    engine_of_flags,
     table_of,
 )
 from secondpass.strategies import STRATEGIES
@@ -67,14 +69,19 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = Field(None, description="TOML file with settings")
-    engine: Literal["http", "scripted"] | None = Field(
+    engine: Literal["http", "vllm", "scripted"] | None = Field(
         None, description="kind of the engine, where there is one only"
     )
     engine_url: str | None = Field(None, description="address of the http engine, up to its /v1")
     engine_key_env: str | None = Field(
         None, description="name of the variable that holds the http engine's key"
     )
-    model: str | None = Field(None, description="the model that the engine serves")
+    model: str | None = Field(
+        None, description="the model that the engine serves; for vllm a folder or a hub name"
+    )
+    vllm_flags: str | None = Field(
+        None, description="vLLM's own flags for the vllm engine; as well after --, one by one"
+    )
     engines: CliSuppress[dict[str, EngineTable]] = Field(default_factory=dict)
     roles: CliSuppress[Roles] = Field(default_factory=Roles)
     max_concurrent_calls: Positive = Field(256, description="calls in an engine at once; more wait")
@@ -130,7 +137,7 @@ class Settings(BaseSettings):
     max_deadline_ms: Positive = Field(600_000, description="largest budget.deadline_ms")
 
     @property
-    def engine_tables(self) -> dict[str, HttpEngineTable | ScriptedEngineTable]:
+    def engine_tables(self) -> dict[str, AnyEngineTable]:
         """Every engine by its name, the one of the flags among them."""
         if self.engine is None:
             return self.engines
@@ -193,8 +200,11 @@ class Settings(BaseSettings):
         return self
 
     def _check_engines(self) -> None:
+        inside = [name for name, t in self.engine_tables.items() if t.kind == "vllm"]
+        if len(inside) > 1:
+            raise ValueError(f"one vllm engine fits into a process, not {', '.join(inside)}")
         if self.engine is None:
-            for key in ("engine_url", "engine_key_env", "model"):
+            for key in ("engine_url", "engine_key_env", "model", "vllm_flags"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} needs engine (its kind) beside it")
             if not self.engines:
@@ -204,22 +214,11 @@ class Settings(BaseSettings):
             return
         if DEFAULT_ENGINE in self.engines:
             raise ValueError(f"engine and [engines.{DEFAULT_ENGINE}] name the same engine twice")
-        self._engine_of_flags()
 
-    def _engine_of_flags(self) -> HttpEngineTable | ScriptedEngineTable:
-        if self.engine == "scripted":
-            for key in ("engine_url", "engine_key_env"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key} is for the http engine, not for the scripted one")
-            return ScriptedEngineTable(kind="scripted", model=self.model or "scripted")
-        if self.engine_url is None:
-            raise ValueError("engine_url is missing: the http engine's address")
-        if self.model is None:
-            raise ValueError("model is missing: what the http engine serves")
-        if not self.engine_url.startswith(("http://", "https://")):
-            raise ValueError(f"engine_url begins with http:// or https://, not {self.engine_url!r}")
-        return HttpEngineTable(
-            kind="http", url=self.engine_url, model=self.model, key_env=self.engine_key_env
+    def _engine_of_flags(self) -> AnyEngineTable:
+        flags = ("engine_url", "engine_key_env", "vllm_flags")
+        return engine_of_flags(
+            str(self.engine), self.model, {flag: getattr(self, flag) for flag in flags}
         )
 
     def _check_roles(self) -> None:
@@ -254,19 +253,35 @@ class Settings(BaseSettings):
 
 
 def load(arguments: Sequence[str]) -> Settings:
-    """The settings for these command-line arguments. Raises BadSettings; --help prints and exits."""
+    """The settings for these command-line arguments; what follows after -- are vLLM's own flags.
+
+    Raises BadSettings; --help prints and exits.
+    """
+    own, vllm_flags = _divided(arguments)
+    given: dict[str, Any] = {} if vllm_flags is None else {"vllm_flags": shlex.join(vllm_flags)}
     try:
-        return CliApp.run(Settings, cli_args=list(arguments))
+        return CliApp.run(Settings, cli_args=own, **given)
     except ValidationError as error:
         raise BadSettings("\n".join(_lines(error))) from error
     except SettingsError as error:
         raise BadSettings(flag_problem(str(error), Settings)) from error
 
 
+def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Our arguments, and those after the first -- (None without one). Raises BadSettings."""
+    if "--" not in arguments:
+        return list(arguments), None
+    place = list(arguments).index("--")
+    own = list(arguments[:place])
+    if any(flag.split("=")[0] == "--vllm-flags" for flag in own):
+        raise BadSettings("vLLM's flags stand in --vllm-flags or after --, not in both")
+    return own, list(arguments[place + 1 :])
+
+
 def _lines(error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"]]
-        where = ".".join(part for part in path if part not in ("http", "scripted"))
+        where = ".".join(part for part in path if part not in ENGINE_KINDS)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{where}: {unknown(path[-1], table_of(path).model_fields)}"

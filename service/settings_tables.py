@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _shell_words(text: str) -> str:
+    shlex.split(text)  # raises ValueError for a quote that is not closed
+    return text
 
 
 class _Table(BaseModel):
@@ -32,6 +38,21 @@ class HttpEngineTable(_Table):
     prices: Prices | None = None
 
 
+class VllmEngineTable(_Table):
+    """vLLM in this process; `flags` are its own, as on its command line."""
+
+    kind: Literal["vllm"]
+    model: str = Field(min_length=1)
+    flags: Annotated[str, AfterValidator(_shell_words)] = ""
+    max_concurrent_calls: Positive | None = None
+    prices: Prices | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The flags, one by one."""
+        return shlex.split(self.flags)
+
+
 class ScriptedEngineTable(_Table):
     """The fake that ships: latencies in seconds, `rate` in deltas a second over all calls."""
 
@@ -45,7 +66,36 @@ class ScriptedEngineTable(_Table):
     prices: Prices | None = None
 
 
-EngineTable = Annotated[HttpEngineTable | ScriptedEngineTable, Field(discriminator="kind")]
+AnyEngineTable = HttpEngineTable | VllmEngineTable | ScriptedEngineTable
+EngineTable = Annotated[AnyEngineTable, Field(discriminator="kind")]
+ENGINE_KINDS = ("http", "vllm", "scripted")
+_OWN_FLAGS: dict[str, tuple[str, ...]] = {
+    "http": ("engine_url", "engine_key_env"),
+    "vllm": ("vllm_flags",),
+    "scripted": (),
+}
+
+
+def engine_of_flags(
+    kind: str, model: str | None, given: Mapping[str, str | None]
+) -> AnyEngineTable:
+    """The engine that --engine, --model and the `given` flags of one kind describe. Raises ValueError."""
+    for owner, flags in _OWN_FLAGS.items():
+        for flag in flags:
+            if owner != kind and given[flag] is not None:
+                raise ValueError(f"{flag} is for the {owner} engine, not for the {kind} one")
+    if kind == "scripted":
+        return ScriptedEngineTable(kind="scripted", model=model or "scripted")
+    if kind == "http" and given["engine_url"] is None:
+        raise ValueError("engine_url is missing: the http engine's address")
+    if model is None:
+        raise ValueError(f"model is missing: what the {kind} engine serves")
+    if kind == "vllm":
+        return VllmEngineTable(kind="vllm", model=model, flags=given["vllm_flags"] or "")
+    url = given["engine_url"] or ""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"engine_url begins with http:// or https://, not {url!r}")
+    return HttpEngineTable(kind="http", url=url, model=model, key_env=given["engine_key_env"])
 
 
 class Roles(_Table):
@@ -63,4 +113,5 @@ def table_of(path: Sequence[str]) -> type[BaseModel]:
         return Roles
     if "prices" in path[2:-1]:
         return Prices
-    return ScriptedEngineTable if "scripted" in path[2:-1] else HttpEngineTable
+    kinds: dict[str, type[BaseModel]] = {"scripted": ScriptedEngineTable, "vllm": VllmEngineTable}
+    return next((kinds[part] for part in path[2:-1] if part in kinds), HttpEngineTable)

@@ -6,16 +6,17 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import anyio
 import uvicorn
+from fastapi import FastAPI
 
-from secondpass.service.app import create_app, service_in
+from secondpass.service.app import create_app, in_process, service_in
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.concurrency import task_group
 from secondpass.service.http.state import Service
-from secondpass.service.settings import load
+from secondpass.service.settings import Settings, load
 from secondpass.service.settings_sources import BadSettings
 
 LAST_SECONDS = 5
@@ -54,11 +55,18 @@ async def embedded(flags: Sequence[str], wait: float) -> AsyncIterator[str]:
     Its host and port settings have no part. `wait` is how many seconds engines may take to get ready. Raises
     Failure; leaving the block ends everything, and waits until it has ended.
     """
-    try:
-        settings = load(flags)
-        app = create_app(settings)
-    except BadSettings as error:
-        raise Failure(f"--embedded: {error}", REFUSED) from error
+    async with AsyncExitStack() as stack:
+        try:
+            settings = load(flags)
+            inside = await stack.enter_async_context(in_process(settings))
+            app = create_app(settings, inside)
+        except BadSettings as error:
+            raise Failure(f"--embedded: {error}", REFUSED) from error
+        yield await stack.enter_async_context(_served(app, settings, wait))
+
+
+@asynccontextmanager
+async def _served(app: FastAPI, settings: Settings, wait: float) -> AsyncIterator[str]:
     if "log_level" in settings.model_fields_set:
         logging.basicConfig(level=settings.log_level.upper())
     config = uvicorn.Config(

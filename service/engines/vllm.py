@@ -48,7 +48,8 @@ from secondpass.strategies.core import (
     StreamCut,
 )
 
-_FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
+FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
+"""What vLLM raises."""
 
 
 class VllmEngine:
@@ -83,9 +84,14 @@ class VllmEngine:
         """None when ready. A core that has died shows at once, whoever asked last."""
         if self._client is None:
             return "closed"
-        if self._was_ready and self._client.errored:
+        if self.has_died:
             return "the engine core has died: vLLM's log says of what, and only a new process helps"
         return self._why_not_ready
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the engine core is gone, for good."""
+        return self._was_ready and self._client is not None and self._client.errored
 
     @property
     def ready(self) -> bool:
@@ -233,7 +239,7 @@ class VllmEngine:
         """What vLLM raises, as the error that its server's status for it stands for."""
         try:
             yield
-        except _FOREIGN as failure:
+        except FOREIGN as failure:
             cause = failure.__cause__ if isinstance(failure, EngineGenerateError) else None
             error = create_error_response(cause if isinstance(cause, Exception) else failure).error
             raise refusal(error.code, error.message, engine=self.name, role=role) from failure
@@ -271,7 +277,7 @@ async def launched(
             client = await stack.enter_async_context(
                 build_async_engine_client_from_engine_args(arguments)
             )
-        except (*_FOREIGN, TypeError, OSError, RuntimeError) as failure:
+        except (*FOREIGN, TypeError, OSError, RuntimeError) as failure:
             why = f"vLLM does not start with {model!r}: {short(str(failure))}"
             raise EngineUnavailable(why, engine=name) from failure
         served = client.model_config.served_model_name

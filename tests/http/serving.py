@@ -16,7 +16,7 @@ import uvicorn
 
 from secondpass.service.__main__ import Server
 from secondpass.service.answers import Equivalence
-from secondpass.service.app import create_app, service_in
+from secondpass.service.app import InProcess, create_app, service_in
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http.state import Service
 from secondpass.service.settings import Settings
@@ -72,7 +72,7 @@ def serving(over: ScriptedEngine | None = None, /, **settings: Any) -> Iterator[
     )
     table = chosen.engine_tables.get("default")
     is_fake = table is not None and table.kind == "scripted"
-    app = create_app(chosen, engines={"default": engine} if is_fake else None)
+    app = create_app(chosen, InProcess({"default": engine}) if is_fake else None)
     service = service_in(app)
     config = uvicorn.Config(
         app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2

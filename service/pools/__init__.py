@@ -1,0 +1,10 @@
+"""Record once, replay everything: questions with known answers, and what a model wrote to them.
+
+    jsonl       lines of a file, and what is wrong with one by its number
+    questions   questions with their known answers
+    format      the lines of a pool, and what makes two calls the same draw
+    pool        a pool in memory, and the file that it grows in
+    record      draws what a pool lacks
+
+`docs/decisions/0009-pools.md` says why a pool looks as it does.
+"""

@@ -98,8 +98,8 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
         yield beside(vllm.engine, vllm.app)
 
 
-def beside(engine: VllmEngine, server: ASGIApp | None) -> InProcess:
-    """What it takes to serve `engine`, which runs in this process already."""
+def beside(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
+    """What it takes to serve `engine`, which runs in this process already, behind our routes or (no `server`) before them."""
     from secondpass.service.engines.vllm_server import metrics_registry  # noqa: PLC0415 - heavy
 
     return InProcess({engine.name: engine}, server, metrics_registry, lambda: engine.has_died)
@@ -127,6 +127,7 @@ def create_app(
         tenants=tenants or _tenants(settings),
         metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
+        knows_other_models=next((nodes[name] for name in inside.engines if inside.registry), None),
     )
     service.metrics.watch(nodes)
     app = FastAPI(

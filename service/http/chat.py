@@ -32,6 +32,7 @@ from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.http.wire import dumps
 from secondpass.service.job import Job
 from secondpass.service.tenants import Tenant
+from secondpass.strategies import STRATEGIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class _Model:
 
     name: str
     suffix: str | None
+    is_unknown: bool = False
 
 
 async def chat(request: Request) -> Response:
@@ -49,7 +51,8 @@ async def chat(request: Request) -> Response:
     body = decode(raw)
     model = _find_model(service, body)
     if model.suffix is None and body.get("secondpass") is None:
-        node = service.node_of_model(model.name)
+        node = service.knows_other_models if model.is_unknown else None
+        node = node or service.node_of_model(model.name)
         return Forwarded(service, node, "chat/completions", raw, request)
     wanted = read_chat(body)
     job = replace(
@@ -97,6 +100,8 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
     name, at, suffix = model.rpartition("@")
     if at and name in service.models:
         return _Model(name, suffix)
+    if service.knows_other_models and suffix not in STRATEGIES:
+        return _Model(model, None, is_unknown=True)
     raise NotFound(choose(model, service.models, "model"), field="model")
 
 

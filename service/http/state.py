@@ -129,6 +129,8 @@ class Service:
     tenants: Tenants
     metrics: Metrics
     traffic: Traffic
+    knows_other_models: Node | None = None
+    """vLLM in this process: it serves a model by several names, and adapters of it, which plain requests may name."""
 
     @property
     def models(self) -> list[str]:

@@ -1,0 +1,161 @@
+"""Accuracy against cost: what a strategy gains or loses against plain voting that costs the same.
+
+The reference line joins the settings of self-consistency by cost. Between two of them it is straight, because
+choosing between them at random attains every point of that line.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from secondpass.service.evaluation.intervals import Estimate, bootstrap, mean, wilson
+from secondpass.service.evaluation.records import Attempt
+from secondpass.service.evaluation.votes import Poll, replay
+
+REFERENCE = "self_consistency"
+DECODE, SECONDS, SAMPLES = "decode tokens", "seconds", "samples"
+
+Place = Literal["within", "cheaper", "dearer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A strategy at one setting: for each question (same order in all points) its accuracy and its costs by unit."""
+
+    strategy: str
+    setting: str
+    accuracies: tuple[float, ...]
+    costs: Mapping[str, tuple[float, ...]]
+
+    @property
+    def name(self) -> str:
+        """Strategy and setting as tables show them."""
+        return f"{self.strategy} {self.setting}".strip()
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The mean over questions with its Wilson interval; shares of shuffles count as fractions of successes."""
+        n = len(self.accuracies)
+        return wilson(min(float(n), sum(self.accuracies)), n)
+
+    def cost(self, unit: str) -> float:
+        """The mean cost of a question."""
+        return mean(self.costs[unit])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A point against the reference line at equal cost; `place` says where its cost lies on the line.
+
+    A point that is dearer than the whole line is compared with its end, which favours the point. One that is cheaper than
+    the whole line has no difference.
+    """
+
+    place: Place
+    difference: Estimate | None
+
+
+def points_of(attempts: Iterable[Attempt]) -> tuple[list[Point], int]:
+    """A point for each strategy and setting, over the questions that all of them tried, and how many others there are.
+
+    Shuffles of one question are averaged. Raises ValueError where no question was tried by all.
+    """
+    runs: dict[tuple[str, str], dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
+    for each in attempts:
+        runs[each.strategy, each.setting][each.question].append(each)
+    tried = [set(by_question) for by_question in runs.values()]
+    if not tried or not (common := sorted(set.intersection(*tried))):
+        raise ValueError(f"no question was tried by all of: {', '.join(' '.join(key).strip() for key in runs)}")  # fmt: skip
+    points = [
+        Point(
+            strategy=strategy,
+            setting=setting,
+            accuracies=tuple(mean([float(a.correct) for a in by_question[q]]) for q in common),
+            costs={
+                DECODE: tuple(mean([float(a.usage.decode) for a in by_question[q]]) for q in common),
+                SECONDS: tuple(mean([a.seconds for a in by_question[q]]) for q in common),
+            },
+        )
+        for (strategy, setting), by_question in runs.items()
+    ]  # fmt: skip
+    return points, len(set.union(*tried)) - len(common)
+
+
+def vote_curve(polls: Sequence[Poll], sizes: Iterable[int], shuffles: int = 20) -> list[Point]:
+    """Self-consistency by n over recorded samples; the cost is in samples."""
+    curve = []
+    for n in sizes:
+        made = replay(polls, n=n, shuffles=shuffles)
+        curve.append(
+            Point(
+                strategy=REFERENCE,
+                setting=f"n={n}",
+                accuracies=made.accuracies,
+                costs={SAMPLES: made.drawn},
+            )
+        )
+    return curve
+
+
+def reference_of(points: Iterable[Point], unit: str) -> list[Point]:
+    """The points of the reference line, the cheapest first: self-consistency with nothing set but its n."""
+    return sorted(
+        (p for p in points if p.strategy == REFERENCE and _is_plain(p.setting)),
+        key=lambda point: point.cost(unit),
+    )
+
+
+def compare(
+    point: Point, line: Sequence[Point], unit: str, *, seed: int = 0, resamples: int = 2000
+) -> Comparison:
+    """The accuracy of `point` less that of `line` (of `reference_of`) at the same cost, bootstrapped by question.
+
+    Costs are resampled with the accuracies. Raises ValueError for an empty line, or one of other questions.
+    """
+    if not line or any(len(other.accuracies) != len(point.accuracies) for other in line):
+        raise ValueError(f"{point.name}: the reference line must have points, over the same questions")  # fmt: skip
+    spent = point.cost(unit)
+    if spent < line[0].cost(unit):
+        return Comparison(place="cheaper", difference=None)
+    rows = list(
+        zip(
+            point.accuracies,
+            point.costs[unit],
+            *(other.accuracies for other in line),
+            *(other.costs[unit] for other in line),
+            strict=True,
+        )
+    )
+    return Comparison(
+        place="within" if spent <= line[-1].cost(unit) else "dearer",
+        difference=bootstrap(rows, _above_the_line, seed=seed, resamples=resamples),
+    )
+
+
+def interpolate(at: float, costs: Sequence[float], values: Sequence[float]) -> float:
+    """The value at cost `at` on the line through (costs, values), costs ascending; beyond an end, that of the end."""
+    right = bisect_left(costs, at)
+    if right in (0, len(costs)):
+        return values[0 if right == 0 else -1]
+    low, high = costs[right - 1], costs[right]
+    weight = (at - low) / (high - low)
+    return values[right - 1] * (1 - weight) + values[right] * weight
+
+
+def _above_the_line(rows: Sequence[tuple[float, ...]]) -> float:
+    """Columns: accuracy, cost, the accuracies of the line's points, their costs."""
+    means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    size = (len(means) - 2) // 2
+    ordered = sorted(zip(means[2 + size :], means[2 : 2 + size], strict=True))
+    costs, values = zip(*ordered, strict=True)
+    above: float = means[0] - interpolate(means[1], costs, values)
+    return above
+
+
+def _is_plain(setting: str) -> bool:
+    name, _, n = setting.partition("=")
+    return name == "n" and n.isdecimal()

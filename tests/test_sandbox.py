@@ -1,0 +1,301 @@
+"""Code that a model wrote: right, wrong, and written to look right or to do harm. In the real sandbox."""
+
+import math
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service import sandbox, sandbox_inside
+from secondpass.service.sandbox import SandboxUnavailable, Verdict, run_python
+
+pytestmark = pytest.mark.anyio
+
+ADD = "def add(a, b):\n    return a + b\n"
+CHECK = "def check(candidate):\n    assert candidate(2, 3) == 5\n    assert candidate(-1, 1) == 0\n"
+
+
+async def run(code: str, tests: str = CHECK, entry: str | None = "add", **limits: Any) -> Verdict:
+    return await run_python(code, tests, entry_point=entry, **limits)
+
+
+async def test_right_code_passes_and_wrong_code_fails_with_its_line() -> None:
+    assert await run(ADD) == Verdict("passed", "")
+    wrong = await run(ADD.replace("+", "-"))
+    assert wrong.status == "failed"
+    assert "line 2 of the tests: assert candidate(2, 3) == 5" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def add(a, b) return", "SyntaxError"),
+        ("def sub(a, b):\n    return 0", "does not define add"),
+        ("add = 5", "does not define add"),
+        ("def add(a, b):\n    raise ValueError('no idea')", "no idea"),
+        ("1 / 0", "ZeroDivisionError"),
+        (
+            "print('thinking')\ndef add(a, b):\n    print('adding')\n    return 1",
+            "thinking\nadding",
+        ),
+        ("\0", "null"),
+    ],
+)
+async def test_code_that_is_no_answer_fails_with_a_reason(code: str, says: str) -> None:
+    verdict = await run(code)
+    assert verdict.status == "failed"
+    assert says in verdict.output
+
+
+FORGERIES = {
+    "leaves before the tests": "import sys\nsys.exit(0)",
+    "ends its process before the tests": "import os\nos._exit(0)",
+    "ends its process in a test": "import os\ndef add(a, b):\n    os._exit(0)",
+    "leaves in a test": "import sys\ndef add(a, b):\n    sys.exit(0)",
+    "interrupts": "def add(a, b):\n    raise KeyboardInterrupt",
+    "equals everything": (
+        "class Yes:\n    def __eq__(self, other):\n        return True\n"
+        "    def __ne__(self, other):\n        return False\n    __hash__ = None\n"
+        "def add(a, b):\n    return Yes()"
+    ),
+    "is an int that equals everything": (
+        "class Yes(int):\n    def __eq__(self, other):\n        return True\n    __hash__ = None\n"
+        "def add(a, b):\n    return Yes(7)"
+    ),
+    "takes assertions away": (
+        "import builtins\nclass Quiet(Exception):\n    pass\nbuiltins.AssertionError = Quiet\n"
+        "def check(candidate):\n    pass\ndef add(a, b):\n    return 0"
+    ),
+    "claims to have passed": (
+        "import sys\n"
+        'print(\'{"started": true}\\n{"status": "passed", "why": ""}\', flush=True)\n'
+        "print('1 passed')\ndef add(a, b):\n    return 0"
+    ),
+    "answers the tests by itself": (
+        "import os\nfor descriptor in range(3, 20):\n    try:\n"
+        '        os.write(descriptor, b\'{"status": "passed", "why": ""}\\n\' * 9)\n'
+        "    except OSError:\n        pass\ndef add(a, b):\n    return 0"
+    ),
+    "patches the frames above": (
+        "import sys\nframe = sys._getframe()\nwhile frame:\n"
+        "    frame.f_globals['run_tests'] = lambda *_: ('passed', '')\n    frame = frame.f_back\n"
+        "def add(a, b):\n    return 0"
+    ),
+    "says garbage": "import os\nfor d in range(3, 9):\n    try:\n        os.write(d, b'[' * 10**6 + b'\\n')\n    except OSError:\n        pass",
+}
+
+
+@pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES.keys())
+async def test_a_forgery_never_passes(code: str) -> None:
+    assert (await run(code)).status == "failed"
+
+
+async def test_patching_what_the_tests_use_changes_nothing() -> None:
+    code = "import math\nmath.isclose = lambda *a, **k: True\ndef root(x):\n    return 0.0"
+    verdict = await run(code, "assert math.isclose(root(4), 2)", "root")
+    assert verdict.status == "failed"
+    assert (await run(code.replace("0.0", "math.sqrt(x)"), "assert math.isclose(root(4), 2)", "root")).status == "passed"  # fmt: skip
+
+
+async def test_tests_may_use_objects_exceptions_iterators_and_change_arguments() -> None:
+    code = (
+        "class Stack:\n    def __init__(self):\n        self.items = []\n"
+        "    def push(self, x):\n        self.items.append(x)\n        return self\n"
+        "    def __len__(self):\n        return len(self.items)\n"
+        "class Empty(ValueError):\n    pass\n"
+        "def pop(stack):\n    if not stack.items:\n        raise Empty('nothing there')\n    return stack.items.pop()\n"
+        "def count(n):\n    yield from range(n)\n"
+        "def order(xs):\n    xs.sort()\n"
+        "LIMIT = 10\n"
+    )
+    tests = (
+        "s = Stack()\nassert not s\nassert len(s.push(1).push((2, {'a': {3}}))) == 2 and s\n"
+        "assert pop(s) == (2, {'a': {3}}) and pop(s) == 1\n"
+        "try:\n    pop(s)\nexcept ValueError as error:\n    assert 'nothing there' in str(error)\nelse:\n    assert False\n"
+        "assert list(count(3)) == [0, 1, 2] and LIMIT == 10\n"
+        "xs = [3, 1, 2]\norder(xs)\nassert xs == [1, 2, 3]\n"
+        "def test_more():\n    assert sum(count(4)) == 6\n"
+    )
+    assert await run(code, tests, None) == Verdict("passed", "")
+
+
+async def test_tests_that_cannot_run_are_an_error_of_the_tests() -> None:
+    assert (await run(ADD, "def check(:")).status == "error"
+    handed = await run(ADD, "add(lambda: 1, 2)")
+    assert handed.status == "error"
+    assert "plain data" in handed.output
+
+
+async def test_an_endless_loop_runs_out_of_cpu_time() -> None:
+    began = time.monotonic()
+    verdict = await run("while True:\n    pass", cpu_seconds=1)
+    assert verdict.status == "timeout"
+    assert "CPU" in verdict.output
+    assert time.monotonic() - began < 20
+
+
+async def test_a_sleeper_runs_out_of_wall_time() -> None:
+    verdict = await run("import time\ntime.sleep(60)", wall_seconds=1.0)
+    assert verdict == Verdict("timeout", "the wall time ran out")
+
+
+async def test_endless_tests_run_out_of_time_too() -> None:
+    assert (await run(ADD, "while True:\n    pass", cpu_seconds=1)).status == "timeout"
+
+
+async def test_memory_is_limited() -> None:
+    verdict = await run("def add(a, b):\n    return len(bytearray(2 * 10**9))")
+    assert verdict.status == "failed"
+    assert "MemoryError" in verdict.output
+
+
+async def test_a_fork_bomb_goes_off_in_a_box() -> None:
+    code = "import os\ndef add(a, b):\n    while True:\n        os.fork()\n"
+    before = len(mine())
+    verdict = await run(code, wall_seconds=5.0)
+    assert verdict.status in ("failed", "timeout")
+    assert len(mine()) <= before
+
+
+async def test_what_is_left_running_ends_with_the_run() -> None:
+    code = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(300)\n    os._exit(0)\n"
+        + ADD
+    )
+    assert (await run(code)).status == "passed"
+    assert not mine()
+
+
+async def test_a_flood_of_output_is_stopped_and_its_end_kept() -> None:
+    verdict = await run("while True:\n    print('flood' * 1000)")
+    assert verdict.status == "failed"
+    assert "printed more" in verdict.output
+    assert len(verdict.output) < 2 * sandbox.TAIL
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        yield server
+
+
+async def test_there_is_no_network(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    code = f"import socket\ndef add(a, b):\n    socket.create_connection(('127.0.0.1', {port}), 2)\n    return a + b"
+    assert (await run(code)).status == "failed"
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+LOOKS = {
+    "nothing of the environment": "import os\nassert not {*os.environ} - {'PWD', 'LC_CTYPE'}, os.environ",
+    "no users": "import os\nassert not os.path.exists('/etc')",
+    "no home, no other process": (
+        "import os\nassert not os.path.exists('/home') and not os.path.exists('/proc') and os.getpid() < 5"
+    ),
+    "no root": "import os\nassert os.getuid() != 0 and os.geteuid() != 0",
+    "no way back to root": (
+        "import os\ntry:\n    os.setuid(0)\nexcept OSError:\n    pass\nelse:\n    raise AssertionError"
+    ),
+    "no way to raise a limit": (
+        "import resource\ntry:\n    resource.setrlimit(resource.RLIMIT_CPU, (999, 999))\n"
+        "except (ValueError, OSError):\n    pass\nelse:\n    raise AssertionError"
+    ),
+    "no place to write but its own": (
+        "import sys, os\nfor place in ('/', '/usr', '/usr/lib', '/dev', sys.prefix):\n    try:\n"
+        "        open(os.path.join(place, 'x'), 'w')\n    except OSError:\n        pass\n    else:\n        raise AssertionError(place)\n"
+        "open('/tmp/x', 'w').write('mine')"
+    ),
+    "little room even there": (
+        "try:\n    for i in range(64):\n        open(f'/tmp/{i}', 'wb').write(bytes(2**20))\n"
+        "except OSError:\n    pass\nelse:\n    raise AssertionError"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", LOOKS.values(), ids=LOOKS.keys())
+async def test_the_sandbox_holds(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hush")
+    secret = tmp_path / "secret"
+    secret.write_text("hush")
+    hidden = f"import os\nassert not os.path.exists({str(secret)!r})\n"
+    assert await run(hidden + code + "\n" + ADD) == Verdict("passed", "")
+
+
+async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
+    with anyio.move_on_after(0.7) as scope:
+        await run("import time\ntime.sleep(60)")
+    assert scope.cancelled_caught
+    assert not mine()
+
+
+async def test_many_run_at_once() -> None:
+    verdicts: list[Verdict] = []
+
+    async def one() -> None:
+        verdicts.append(await run(ADD))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(6):
+            group.start_soon(one)
+    assert verdicts == [Verdict("passed", "")] * 6
+
+
+async def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
+        await run(ADD)
+
+
+async def test_where_no_sandbox_can_be_set_up_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'bwrap: no permission to make a namespace' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SandboxUnavailable, match="no permission"):
+        await run(ADD)
+
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+    | st.fractions() | st.complex_numbers(allow_nan=False),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner)
+    | st.sets(st.integers()) | st.frozensets(st.text()),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(DATA)
+def test_plain_data_always_arrives_as_it_left(value: object) -> None:
+    def never(_: object) -> object:
+        raise AssertionError
+
+    arrived = sandbox_inside.decoded(sandbox_inside.encoded(value, never), never)
+    assert arrived == value
+    assert type(arrived) is type(value)
+    assert not isinstance(value, float) or math.copysign(1, arrived) == math.copysign(1, value)
+
+
+def mine() -> list[str]:
+    """Sandboxes of this process that are still there."""
+    found = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line for line in found.stdout.splitlines() if "bwrap" in line]

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from secondpass.service.instructions import instructed
 from secondpass.service.job import Job
-from secondpass.strategies import prompts, tasks
+from secondpass.strategies import prompts
 from secondpass.strategies.core import (
     SOLVE,
     Call,
     Completion,
-    ContentPart,
     Message,
     Role,
     Sampling,
-    TextPart,
 )
 
 
@@ -73,30 +72,7 @@ class Asking:
 
 def opening(job: Job) -> tuple[Message, ...]:
     """The client's messages; with an explicit task its answer format is a last paragraph of the question."""
-    name = tasks.format_prompt(job.task) if job.task_is_explicit else None
-    if name is None:
-        return job.messages
-    known = {"letters": ", ".join(job.task.letters)}
-    values = {key: known[key] for key in prompts.placeholders(name)}
-    return _with_text(job.messages, _unseen_options(job) + prompts.fill(name, values))
-
-
-def _unseen_options(job: Job) -> str:
-    """The task's options, a line each, unless the conversation names them all already."""
-    said = "\n".join(message.text for message in job.messages)
-    if all(option in said for option in job.task.options):
-        return ""
-    options = zip(job.task.letters, job.task.options, strict=True)
-    return "\n".join(f"{letter}) {option}" for letter, option in options) + "\n\n"
-
-
-def _with_text(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
-    last = max(i for i, message in enumerate(messages) if message.role == "user")
-    turn = messages[last]
-    content: str | tuple[ContentPart, ...] = f"{turn.text}\n\n{text}"
-    if isinstance(turn.content, tuple):
-        content = (*turn.content, TextPart(type="text", text=text))
-    return (*messages[:last], turn.model_copy(update={"content": content}), *messages[last + 1 :])
+    return instructed(job.messages, job.task) if job.task_is_explicit else job.messages
 
 
 def _seed_of(call: Call, seed: int) -> int:

@@ -18,6 +18,8 @@ from secondpass.service.cli.client import Event, ask, connect, get, key_in
 from secondpass.service.cli.embedded import embedded
 from secondpass.service.cli.failure import ANSWERED, FAILED, INTERRUPTED, Failure, Json
 from secondpass.service.cli.options import Options, build_parser, parse
+from secondpass.service.cli.pool import pool
+from secondpass.service.cli.results import results
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 _INTERRUPTED = {
-    "solve": "interrupted; the connection is closed, so the server ends the run and frees its engine"
+    "solve": "interrupted; the connection is closed, so the server ends the run and frees its engine",
+    "pool": "interrupted; what was drawn is in the pool, and the same command goes on from there",
 }
 
 
@@ -116,6 +119,8 @@ COMMANDS: Mapping[str, Callable[[Options], None]] = {
     "solve": solve,
     "strategies": strategies,
     "models": models,
+    "pool": pool,
+    "results": results,
     "completion": completion,
 }
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from secondpass import __version__
+from secondpass.service.cli.pool_options import POOL, add_pool
+from secondpass.service.cli.results_options import RESULTS, add_results
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 SHELLS = ("bash", "zsh", "fish")
@@ -72,6 +74,18 @@ class Options(argparse.Namespace):
     trace: bool
     embedded: bool
     wait: float
+    action: str
+    data: list[str]
+    out: str
+    limit: int | None
+    prompt_format: str
+    logprobs: int
+    samples: int
+    first_seed: int
+    concurrency: int
+    note: list[tuple[str, str]]
+    pools: list[str]
+    readme: str | None
     serve_flags: list[str]
 
 
@@ -115,16 +129,19 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
         listing = command(name, f"list the {what} of a running server")
         _add_server(listing)
         listing.add_argument("--json", action="store_true", help="the server's reply on one line")
+    pool = command("pool", "record what a model writes, to replay it later", POOL)
+    add_pool(pool.add_subparsers(dest="action", metavar="ACTION", required=True))
+    add_results(command("results", "write what was measured into documents", RESULTS))
     completion = command("completion", "print a completion script for a shell", _COMPLETION)
     completion.add_argument("shell", choices=SHELLS)
     return parser, commands.choices
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The options. What follows `--` after --embedded are flags of `serve`. Raises SystemExit as argparse does."""
+    """The options. What follows `--` after --embedded or of `pool` are flags of `serve`. Raises SystemExit as argparse does."""
     given, flags = list(arguments), []
-    if "--" in given and "--embedded" in given[: given.index("--")]:
-        at = given.index("--")
+    at = given.index("--") if "--" in given else len(given)
+    if "--embedded" in given[:at] or given[:1] == ["pool"]:
         given, flags = given[:at], given[at + 1 :]
     parser, commands = build_parser()
     if not given:

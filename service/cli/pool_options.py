@@ -1,0 +1,138 @@
+"""What `secondpass pool` takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import ValidationError
+
+from secondpass.strategies.core import Sampling
+from secondpass.strategies.tasks import Kind
+
+if TYPE_CHECKING:
+    Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no other name
+
+POOL = """\
+A pool holds what a model wrote: text, tokens, log probabilities, confidences and times. It is drawn once, and any
+strategy can be run over it afterwards, without a model and as often as one likes.
+
+  secondpass pool record --help
+"""
+_RECORD = """\
+The flags of `secondpass serve` after -- say which engine writes. Each sample is in the file as soon as it is
+finished. The same command goes on where an earlier one was ended, however that happened; a larger --n or more
+--data add to a pool. Another model, prompt or sampling is refused.
+
+A row of --data has id, question and answer; choices, of a multiple choice; test, of code.
+
+exit codes:
+  0    every sample is there
+  1    the engine failed, or is not ready
+  2    the options, the data or the pool are wrong; told by file and line
+  130  Ctrl-C
+
+example:
+  secondpass pool record --data questions.jsonl --task math --n 16 --out pool.jsonl -- \\
+    --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
+"""
+
+
+def add_pool(actions: Actions) -> None:
+    """The actions of `pool`, and their options."""
+    says = "draw samples of questions from an engine, into a pool"
+    parser = actions.add_parser(
+        "record",
+        help=says,
+        description=says[0].upper() + says[1:] + ".",
+        epilog=_RECORD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
+    add("--out", required=True, metavar="FILE", help="the pool, new or begun")
+    add(
+        "--n",
+        dest="samples",
+        type=_count,
+        default=16,
+        metavar="N",
+        help="samples of each question (default: %(default)s)",
+    )
+    add("--limit", type=_count, metavar="N", help="only the first N questions of each file")
+    add("--task", choices=get_args(Kind), help="kind of the rows that do not tell theirs")
+    add(
+        "--prompt-format",
+        choices=("on", "off"),
+        default="on",
+        help="ask for the task's answer format, as an explicit task does (default: %(default)s)",
+    )
+    add("--max-tokens", type=_sampled("max_tokens", int), default=1024, metavar="N")
+    add("--temperature", type=_sampled("temperature", float), default=0.7, metavar="T")
+    add(
+        "--seed",
+        dest="first_seed",
+        type=_sampled("seed", int),
+        default=0,
+        metavar="N",
+        help="of sample 0",
+    )
+    add(
+        "--logprobs",
+        type=_natural,
+        default=20,
+        metavar="K",
+        help="alternatives that a token's confidence is taken over (default: %(default)s)",
+    )
+    add("--concurrency", type=_count, default=64, help="samples at once (default: %(default)s)")
+    add(
+        "--note",
+        action="append",
+        default=[],
+        type=_note,
+        metavar="KEY=VALUE",
+        help="what the pool shall say of this recording; may be repeated",
+    )
+    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+
+
+def _count(text: str) -> int:
+    if (value := _natural(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _natural(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, not {text!r}")
+    return value
+
+
+def _sampled(field: str, number: Callable[[str], float]) -> Callable[[str], float]:
+    """A value of `field` in its own range."""
+
+    def value(text: str) -> float:
+        try:
+            given = number(text)
+            Sampling.model_validate({field: given})
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]["msg"]
+            raise argparse.ArgumentTypeError(f"{problem}, not {text!r}") from error
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
+        return given
+
+    return value
+
+
+def _note(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text!r}")
+    return key, value

@@ -27,7 +27,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run test test-long check bench clean
+.PHONY: help run test test-long check bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -54,6 +54,10 @@ check: $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
 
 bench: $(DEV) ## what the service adds to a call, as a table
 	$(BIN)/python -m benchmarks.overhead
+
+# matplotlib comes with the developer tools.
+results: $(DEV) ## write docs/results.md and README's table [DATA=folder of recorded sets, RUNS=folder of records]
+	$(BIN)/secondpass results --data '$(DATA)' $(if $(RUNS),--pools '$(RUNS)') --out docs/results.md --readme README.md
 
 clean: ## remove what was made, the environment and the fetched model included
 	rm -rf .venv .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from secondpass.service.evaluation.intervals import Estimate, bootstrap, mean, wilson
 from secondpass.service.evaluation.records import Attempt
 from secondpass.service.evaluation.votes import Poll, replay
+from secondpass.strategies.core import SecondpassError
 
 REFERENCE = "self_consistency"
 DECODE, SECONDS, SAMPLES = "decode tokens", "seconds", "samples"
 
 Place = Literal["within", "cheaper", "dearer"]
+
+
+class NothingShared(SecondpassError):
+    """No question was tried by every strategy, so that there is nothing to compare."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(f"no question was tried by all of: {', '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +46,8 @@ class Point:
 
     @property
     def accuracy(self) -> Estimate:
-        """The mean over questions with its Wilson interval; shares of shuffles count as fractions of successes."""
-        n = len(self.accuracies)
-        return wilson(min(float(n), sum(self.accuracies)), n)
+        """The mean over questions, with its interval."""
+        return share_of(self.accuracies)
 
     def cost(self, unit: str) -> float:
         """The mean cost of a question."""
@@ -59,30 +66,46 @@ class Comparison:
     difference: Estimate | None
 
 
-def points_of(attempts: Iterable[Attempt]) -> tuple[list[Point], int]:
-    """A point for each strategy and setting, over the questions that all of them tried, and how many others there are.
+def share_of(accuracies: Sequence[float]) -> Estimate:
+    """The mean accuracy with its Wilson interval; shares of shuffles or ties count as fractions of successes."""
+    return wilson(min(float(len(accuracies)), sum(accuracies)), len(accuracies))
 
-    Shuffles of one question are averaged. Raises ValueError where no question was tried by all.
+
+def shared(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts at questions that every strategy and setting tried. Raises NothingShared."""
+    tried: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in attempts:
+        tried[each.strategy, each.setting].add(each.question)
+    common = set.intersection(*tried.values()) if tried else set()
+    if not common:
+        raise NothingShared(" ".join(key).strip() for key in tried)
+    return [each for each in attempts if each.question in common]
+
+
+def points_of(attempts: Sequence[Attempt]) -> list[Point]:
+    """A point for each strategy and setting, over the questions that all of them tried.
+
+    Shuffles of one question are averaged. Raises NothingShared.
     """
     runs: dict[tuple[str, str], dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
-    for each in attempts:
+    for each in shared(attempts):
         runs[each.strategy, each.setting][each.question].append(each)
-    tried = [set(by_question) for by_question in runs.values()]
-    if not tried or not (common := sorted(set.intersection(*tried))):
-        raise ValueError(f"no question was tried by all of: {', '.join(' '.join(key).strip() for key in runs)}")  # fmt: skip
-    points = [
-        Point(
-            strategy=strategy,
-            setting=setting,
-            accuracies=tuple(mean([float(a.correct) for a in by_question[q]]) for q in common),
-            costs={
-                DECODE: tuple(mean([float(a.usage.decode) for a in by_question[q]]) for q in common),
-                SECONDS: tuple(mean([a.seconds for a in by_question[q]]) for q in common),
-            },
-        )
+    return [
+        _point(strategy, setting, [tries for _, tries in sorted(by_question.items())])
         for (strategy, setting), by_question in runs.items()
-    ]  # fmt: skip
-    return points, len(set.union(*tried)) - len(common)
+    ]
+
+
+def _point(strategy: str, setting: str, questions: Sequence[Sequence[Attempt]]) -> Point:
+    def means(figure: Callable[[Attempt], float]) -> tuple[float, ...]:
+        return tuple(mean([figure(each) for each in tries]) for tries in questions)
+
+    return Point(
+        strategy=strategy,
+        setting=setting,
+        accuracies=means(lambda each: float(each.correct)),
+        costs={DECODE: means(lambda each: each.usage.decode), SECONDS: means(lambda each: each.seconds)},
+    )  # fmt: skip
 
 
 def vote_curve(polls: Sequence[Poll], sizes: Iterable[int], shuffles: int = 20) -> list[Point]:

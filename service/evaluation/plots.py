@@ -17,6 +17,7 @@ EXTRA = "pip install 'secondpass[eval]'"
 _MARKERS = "osD^vPX*"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#444444")
 _LINE = "#8a8a8a"
+_COLUMNS = 3
 
 
 class NoMatplotlib(Exception):
@@ -37,7 +38,12 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], caption: str, stem: Path) -> tuple[Path, Path]:
-    """Draw `panels` side by side into STEM.png and STEM.svg; returns both. Raises NoMatplotlib."""
+    """Draw `panels` side by side into STEM.png and STEM.svg; returns both.
+
+    Raises NoMatplotlib, and ValueError without panels.
+    """
+    if not panels:
+        raise ValueError("there is nothing to draw")
     if importlib.util.find_spec("matplotlib") is None:
         raise NoMatplotlib
     import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow
@@ -45,13 +51,15 @@ def draw(panels: Sequence[Panel], caption: str, stem: Path) -> tuple[Path, Path]
 
     # The same points give the same file, so that a new plot means new figures.
     with mpl.rc_context({"svg.hashsalt": "secondpass", "font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(4.6 * len(panels), 4.4), layout="constrained")
+        columns = min(_COLUMNS, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(4.4 * columns, 3.4 * rows + 0.8), layout="constrained")
         styles = _styles(panels)
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):  # fmt: skip
-            _fill(axes, panel, styles)
+        for at, panel in enumerate(panels, 1):
+            _fill(figure.add_subplot(rows, columns, at), panel, styles)
         figure.supxlabel(caption, fontsize=8, color="#444444")
         handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)  # fmt: skip
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)  # fmt: skip
         png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(png, dpi=150, metadata={"Software": None})
@@ -67,14 +75,23 @@ def _fill(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
     for point in panel.points:
         if point not in line:
             _draw_point(axes, point, panel.unit, styles[point.strategy])
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    _set_log_ticks(axes)
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel(f"{panel.unit} a question")
     axes.set_ylabel("accuracy, %")
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _set_log_ticks(axes: Axes) -> None:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, 20, ... written out."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_line(axes: Axes, line: Sequence[Point], unit: str) -> None:
@@ -90,7 +107,7 @@ def _draw_line(axes: Axes, line: Sequence[Point], unit: str) -> None:
         label=f"{REFERENCE} by n (reference)",
     )
     for point, cost, estimate in zip(line, costs, estimates, strict=True):
-        _label(axes, point.setting, cost, estimate.value, _LINE)
+        _label(axes, point.setting, cost, estimate.value, _LINE, below=True)
 
 
 def _draw_point(axes: Axes, point: Point, unit: str, style: tuple[str, str]) -> None:
@@ -111,8 +128,17 @@ def _draw_point(axes: Axes, point: Point, unit: str, style: tuple[str, str]) -> 
     _label(axes, point.setting, cost, estimate.value, colour)
 
 
-def _label(axes: Axes, text: str, cost: float, accuracy: float, colour: str) -> None:
-    axes.annotate(text, (cost, 100 * accuracy), xytext=(4, -9), textcoords="offset points", fontsize=7, color=colour)  # fmt: skip
+def _label(
+    axes: Axes, text: str, cost: float, accuracy: float, colour: str, *, below: bool = False
+) -> None:
+    axes.annotate(
+        text,
+        (cost, 100 * accuracy),
+        xytext=(2, -11 if below else 5),
+        textcoords="offset points",
+        fontsize=7,
+        color=colour,
+    )
 
 
 def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:

@@ -7,7 +7,7 @@ appended to while it grows, and a line that a kill cut in two is named when the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from secondpass.service.outcome import Outcome
+from secondpass.service.pools.jsonl import BadLine, Row, rows
 from secondpass.strategies.core import Candidate
 
 SUFFIX = ".records.jsonl"
@@ -27,10 +28,6 @@ _Seconds = Annotated[FiniteFloat, Field(ge=0)]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _STRICT = ConfigDict(extra="forbid")
 _T = TypeVar("_T")
-
-
-class BadRecords(ValueError):
-    """A file that cannot be read; the message names the file, the line and the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +119,16 @@ class Attempt:
         """Strategy and setting as tables show them."""
         return f"{self.strategy} {self.setting}".strip()
 
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What there is one attempt of."""
+        return (self.question, self.strategy, self.setting, self.shuffle)
+
+    @property
+    def label(self) -> str:
+        """The key as a person reads it."""
+        return f"question {self.question!r}, {self.name}, shuffle {self.shuffle}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
@@ -210,19 +217,19 @@ def write_records(path: Path, about: About, attempts: Iterable[Attempt]) -> None
 
 
 def read_records(path: Path) -> Records:
-    """The records of a file. Raises BadRecords naming line and field; also for an attempt that is there twice."""
-    lines = _lines(path)
-    number, first = next(lines, (1, ""))
-    about = _parsed_about(f"{path}:{number}", first)
+    """The records of a file. Raises BadLine naming line and field; also for an attempt that is there twice."""
+    lines = rows(path)
+    number, first = next(lines, (1, Row()))
+    if list(first) != ["about"]:
+        raise BadLine(path, number, 'the first line must be {"about": {...}}')
+    about = _parsed(_ABOUT, path, number, first["about"])
     seen: dict[tuple[str, str, str, int], int] = {}
     attempts = []
-    for number, line in lines:
-        attempt = _parsed(_ATTEMPT, f"{path}:{number}", line)
-        key = (attempt.question, attempt.strategy, attempt.setting, attempt.shuffle)
-        if key in seen:
-            raise BadRecords(f"{path}:{number}: question {key[0]!r}, {attempt.name}, shuffle {key[3]} "
-                             f"is already in line {seen[key]}")  # fmt: skip
-        seen[key] = number
+    for number, row in lines:
+        attempt = _parsed(_ATTEMPT, path, number, row)
+        if attempt.key in seen:
+            raise BadLine(path, number, f"{attempt.label} is in line {seen[attempt.key]} already")
+        seen[attempt.key] = number
         attempts.append(attempt)
     return Records(about=about, attempts=tuple(attempts))
 
@@ -259,27 +266,13 @@ def _tokens(bills: Iterable[tuple[int, int, int, int]]) -> Tokens:
     return Tokens(decode=decode, prompt=prompt, cached=cached, wasted=wasted)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8") as file:
-        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-
-
-def _parsed_about(where: str, line: str) -> About:
+def _parsed(adapter: TypeAdapter[_T], path: Path, number: int, value: object) -> _T:
     try:
-        document = json.loads(line)
-        about = document["about"]
-    except (ValueError, TypeError, KeyError):
-        raise BadRecords(f'{where}: the first line must be {{"about": {{...}}}}') from None
-    return _parsed(_ABOUT, where, json.dumps(about))
-
-
-def _parsed(adapter: TypeAdapter[_T], where: str, line: str) -> _T:
-    try:
-        return adapter.validate_json(line)
+        return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise BadRecords(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+        raise BadLine(path, number, f"{field}: {first['msg']}") from None
 
 
 def _dumps(document: Mapping[str, Any]) -> str:

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from secondpass.service.evaluation import markdown, plots
-from secondpass.service.evaluation.frontier import SAMPLES, Point, compare, reference_of, vote_curve
+from secondpass.service.evaluation.frontier import (
+    SAMPLES,
+    Point,
+    compare,
+    reference_of,
+    share_of,
+    vote_curve,
+)
 from secondpass.service.evaluation.intervals import mean, paired_difference
 from secondpass.service.evaluation.intervals import verdict as verdict_of
 from secondpass.service.evaluation.recorded import Votes
@@ -31,13 +38,14 @@ RULES: tuple[tuple[str, str, StoppingRule], ...] = (
 """Strategy name in plots, setting, and rule."""
 
 _OVERVIEW = """\
-Accuracy in % with 95% Wilson intervals; tied classes share. No model ran: recorded samples were voted on."""
+Accuracy in % with 95% Wilson intervals; tied classes share. The gain of voting is over one sample, in points,
+with a 95% bootstrap interval. No model ran: recorded samples were voted on."""
 _RULES = f"""\
 Stopping rules of `self_consistency`, {SHUFFLES} shuffles of each question. The difference is to the vote of all samples, in points,
 question by question, with a 95% bootstrap interval; non-inferior: a loss of {100 * MARGIN:g} point lies outside of it."""
 _AT_EQUAL_COST = """\
-Against the vote of as many samples as the rule drew on average, in points (above 0: above the line). Where the line is flat up to the
-dotted oracle, as it is for samples that hardly differ, no rule and no further sample helps."""
+Against the vote of as many samples as the rule drew on average, in points (above 0: above the line). Where the line is flat
+although the dotted oracle is far above it, right samples are there but never the majority: voting cannot help, and a rule can only save."""
 
 
 def vote_section(sets: Sequence[Votes]) -> str:
@@ -47,7 +55,16 @@ def vote_section(sets: Sequence[Votes]) -> str:
             "### Votes over recorded samples",
             _OVERVIEW,
             markdown.table(
-                ("set", "model", "questions", "samples", "single", "majority", "any right"),
+                (
+                    "set",
+                    "model",
+                    "questions",
+                    "samples",
+                    "single",
+                    "majority",
+                    "gain of voting",
+                    "any right",
+                ),
                 [_overview(each) for each in sets],
                 names=2,
             ),
@@ -106,10 +123,17 @@ def vote_frontier(sets: Sequence[Votes], folder: Path) -> str:
 
 
 def _overview(each: Votes) -> tuple[str, ...]:
-    n = len(each.polls)
-    figures = (single, majority, any_right)
-    shares = [Point(strategy="", setting="", costs={}, accuracies=tuple(map(f, each.polls))).accuracy for f in figures]  # fmt: skip
-    return (each.name, each.model, str(n), str(len(each.polls[0].classes)), *map(markdown.percent, shares))  # fmt: skip
+    one, vote, oracle = (tuple(map(f, each.polls)) for f in (single, majority, any_right))
+    return (
+        each.name,
+        each.model,
+        str(len(each.polls)),
+        str(len(each.polls[0].classes)),
+        markdown.percent(share_of(one)),
+        markdown.percent(share_of(vote)),
+        markdown.points(paired_difference(vote, one)),
+        markdown.percent(share_of(oracle)),
+    )
 
 
 def _rule_rows(each: Votes) -> Iterator[tuple[str, ...]]:

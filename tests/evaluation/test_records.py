@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from secondpass.service.evaluation.records import (
     About,
     Attempt,
-    BadRecords,
     Graded,
     Records,
     Tokens,
@@ -25,6 +24,7 @@ from secondpass.service.evaluation.records import (
 )
 from secondpass.service.http.wire import plain, usage
 from secondpass.service.outcome import Outcome, RoleBill, Timing
+from secondpass.service.pools.jsonl import BadLine
 from secondpass.strategies.core import Candidate
 
 ABOUT = About(data="sums", model="tiny", date="2026-11-24")
@@ -124,20 +124,20 @@ def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[Atte
         ('{"question":"q","strategy":"s","correct":true,"usage":{"cached":1}}', ":3: usage.*cached"),
         ('{"question":"q","strategy":"s","correct":true,"confidence":1.5}', ":3: confidence: "),
         ('{"question":"q","strategy":"s","correct":true,"seconds":NaN}', ":3: "),
-        ('{"question":"q","stra', ":3: Invalid JSON"),
-        (line_of(GOOD), ":3: question 'q1', single, shuffle 0 is already in line 2"),
+        ('{"question":"q","stra', ":3: no JSON"),
+        (line_of(GOOD), ":3: question 'q1', single, shuffle 0 is in line 2 already"),
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
     path = tmp_path / "bad.records.jsonl"
     path.write_text(line_of(ABOUT) + line_of(GOOD) + line, "utf-8")
-    with pytest.raises(BadRecords, match=r"bad\.records\.jsonl" + complaint):
+    with pytest.raises(BadLine, match=r"bad\.records\.jsonl" + complaint):
         read_records(path)
 
 
-@pytest.mark.parametrize("first", ["", "[]", '{"question":"q"}', '{"about":{"data":"d"}}'])
+@pytest.mark.parametrize("first", ["", "{}", '{"question":"q"}', '{"about":{"data":"d"}}'])
 def test_a_file_says_first_where_it_comes_from(tmp_path: Path, first: str) -> None:
     path = tmp_path / "bad.records.jsonl"
     path.write_text(first, "utf-8")
-    with pytest.raises(BadRecords, match=r"records\.jsonl:1: (the first line must be|model: )"):
+    with pytest.raises(BadLine, match=r"records\.jsonl:1: (the first line must be|model: )"):
         read_records(path)

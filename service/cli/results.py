@@ -1,0 +1,27 @@
+"""`secondpass results`: write what was measured into the documents, from the files that hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from secondpass.service.cli.failure import REFUSED, Failure
+from secondpass.service.cli.options import Options
+from secondpass.service.evaluation.plots import NoMatplotlib
+from secondpass.service.evaluation.results import write_results
+from secondpass.strategies.core import SecondpassError
+
+
+def results(options: Options) -> None:
+    """Write the documents and say which files were written."""
+    folders = [Path(folder) for folder in (*options.data, *options.pools)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise Failure(f"--data, --pools: {folder} is no folder", REFUSED)
+    readme = Path(options.readme) if options.readme else None
+    if readme and not readme.exists():
+        raise Failure(f"--readme: {readme} is not there", REFUSED)
+    try:
+        for path in write_results(folders, Path(options.out), readme):
+            print(path)  # noqa: T201
+    except (SecondpassError, NoMatplotlib, OSError) as error:
+        raise Failure(str(error), REFUSED) from error

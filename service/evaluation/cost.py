@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from secondpass.service.evaluation.attempts import Attempt
 from secondpass.service.evaluation.intervals import quantile
-from secondpass.service.evaluation.records import Attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from secondpass.service.evaluation.attempts import Attempt
 from secondpass.service.evaluation.intervals import Estimate, bootstrap, mean, wilson
-from secondpass.service.evaluation.records import Attempt
 from secondpass.service.evaluation.votes import Poll, replay
 from secondpass.strategies.core import SecondpassError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondpass.service.evaluation.records import Turn
+from secondpass.service.evaluation.attempts import Turn
 from secondpass.service.evaluation.votes import Poll
 from secondpass.service.pools.jsonl import BadLine, Row, rows
 

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from secondpass.service.evaluation import markdown, plots
+from secondpass.service.evaluation.attempts import About, Attempt
 from secondpass.service.evaluation.cost import cost
 from secondpass.service.evaluation.frontier import (
     DECODE,
@@ -21,7 +22,7 @@ from secondpass.service.evaluation.frontier import (
 )
 from secondpass.service.evaluation.intervals import mean
 from secondpass.service.evaluation.intervals import verdict as verdict_of
-from secondpass.service.evaluation.records import About, Attempt, Records
+from secondpass.service.evaluation.records import Records
 from secondpass.service.evaluation.scores import aurc, auroc, ece
 from secondpass.service.evaluation.selection import gap_closed
 from secondpass.service.evaluation.turns import change, decompose, feedback_resistance, verdicts

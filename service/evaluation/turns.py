@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.evaluation.records import Turn
+from secondpass.service.evaluation.attempts import Turn
 
 Chain = Sequence[bool]
 

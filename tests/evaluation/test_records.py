@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.service.cli.commands import main
 from secondpass.service.evaluation.records import (
     About,
     Attempt,
@@ -141,3 +144,23 @@ def test_a_file_says_first_where_it_comes_from(tmp_path: Path, first: str) -> No
     path.write_text(first, "utf-8")
     with pytest.raises(BadLine, match=r"records\.jsonl:1: (the first line must be|model: )"):
         read_records(path)
+
+
+def test_what_the_command_line_prints_makes_an_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["solve", "What is 6 times 7?", "--strategy", "self_consistency", "--n", "3", "--task", "math"]  # fmt: skip
+    embedded = ["--embedded", "--", "--engine", "scripted", "--model", "scripted"]
+    assert main([*asked, "--json", "--trace", *embedded]) == 0
+    document = json.loads(capsys.readouterr().out)
+    made = from_response(document, document["answer"], str.__eq__, question="q", setting="n=3")
+    assert (made.name, made.correct) == ("self_consistency n=3", True)
+    assert made.usage.decode == sum(bill["completion"] for bill in document["usage"].values()) > 0
+    assert made.candidates
+    assert [turn.correct for turn in made.turns] == [True]
+    assert read_back(made) == made
+
+
+def read_back(attempt: Attempt) -> Attempt:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.records.jsonl"
+        write_records(path, ABOUT, [attempt])
+        return read_records(path).attempts[0]

@@ -1,0 +1,113 @@
+"""One attempt at one question as a plain value: what every metric reads, and nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, FiniteFloat
+
+_Count = Annotated[int, Field(ge=0)]
+_Seconds = Annotated[FiniteFloat, Field(ge=0)]
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Where attempts come from: question set, model, ISO date, and the command that made them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    data: str
+    model: str
+    date: str = ""
+    command: str = ""
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    correct: bool
+    answer: str | None = None
+    score: FiniteFloat | None = None
+    score_kind: str | None = None
+    tokens: _Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One answer in a chain of revisions. `accepted` is the critic's verdict on it; None: no verdict was asked."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    correct: bool
+    answer: str | None = None
+    accepted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What an attempt used. `prompt` includes `cached`; `wasted` decode tokens are part of `decode`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    decode: _Count = 0
+    prompt: _Count = 0
+    cached: _Count = 0
+    wasted: _Count = 0
+
+    def __post_init__(self) -> None:
+        if self.cached > self.prompt:
+            raise ValueError(f"cached ({self.cached}) must not be more than prompt ({self.prompt})")
+
+    @property
+    def uncached(self) -> int:
+        """Prompt tokens that had to be computed."""
+        return self.prompt - self.cached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One strategy at one setting on one question, once for each shuffle of the recorded samples (or seed).
+
+    `turns` are the answers of the chain that the final answer came from, in order; `correct` is the final answer's,
+    which need not be the last turn's. `confidence` (0 to 1) is None when the strategy claims none. `error` names
+    what an attempt without an answer died of; such an attempt counts as wrong.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    question: str
+    strategy: str
+    correct: bool
+    setting: str = ""
+    shuffle: _Count = 0
+    answer: str | None = None
+    turns: tuple[Turn, ...] = ()
+    candidates: tuple[Graded, ...] = ()
+    usage: Tokens = Tokens()
+    seconds: _Seconds = 0.0
+    confidence: _Share | None = None
+    confidence_kind: str | None = None
+    stop_reason: str | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Strategy and setting as tables show them."""
+        return f"{self.strategy} {self.setting}".strip()
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What there is one attempt of."""
+        return (self.question, self.strategy, self.setting, self.shuffle)
+
+    @property
+    def label(self) -> str:
+        """The key as a person reads it."""
+        return f"question {self.question!r}, {self.name}, shuffle {self.shuffle}"

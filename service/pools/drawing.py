@@ -48,6 +48,7 @@ class _Draft:
     logprobs: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     labels: dict[str, float] | None = None
+    reward: float | None = None
     finish_reason: FinishReason | None = None
     first: float | None = None
     last: float = 0.0
@@ -61,6 +62,8 @@ class _Draft:
         self.confidences += (round(value, DIGITS) for value in delta.confidences)
         if delta.labels is not None:
             self.labels = dict(delta.labels)
+        if delta.reward is not None:
+            self.reward = delta.reward
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.last = now
         if self.first is None and (delta.tokens or delta.text or delta.reasoning):
@@ -115,6 +118,7 @@ class Drawing:
             logprobs=tuple(draft.logprobs),
             confidences=tuple(draft.confidences),
             labels=draft.labels,
+            reward=draft.reward,
             prompt=self._usage.prompt,
             cached=self._usage.cached,
             max_tokens=self._call.sampling.max_tokens,

@@ -36,8 +36,9 @@ class _Line(BaseModel):
 
 
 class Header(_Line):
-    """What all samples of questions share. `sampling` is without a seed: sample i has `seed` + i.
+    """What all samples of questions share.
 
+    `sampling` is without a seed: sample i has `seed` + i. None where nobody knows how they were drawn.
     `model` is the name that it was served under. `formatted` says that the task's answer-format instruction was
     added to the questions, and `logprobs` over how many alternatives the confidences were taken.
     """
@@ -45,7 +46,7 @@ class Header(_Line):
     kind: Literal["pool"] = "pool"
     format: Literal[1] = FORMAT
     model: str
-    sampling: Sampling
+    sampling: Sampling | None
     seed: Count = 0
     formatted: bool = True
     logprobs: Count | None = None
@@ -86,7 +87,7 @@ class Asked(_Line):
 
 
 class Sample(_Line):
-    """One completion, or one read of labels. `question` is missing where a strategy asked for it.
+    """One completion, or one read of labels or of a reward. `question` is missing where a strategy asked for it.
 
     Of each token there are its id, its log probability, its confidence (see `Delta`) and how many characters of the
     text were told with it. `seconds` is the whole time in the engine without waiting for admission, `first_seconds` that up to the first token.
@@ -109,6 +110,7 @@ class Sample(_Line):
     logprobs: tuple[float, ...] = ()
     confidences: tuple[float, ...] = ()
     labels: dict[str, float] | None = None
+    reward: float | None = None
     prompt: Count
     cached: Count
     max_tokens: int | None = None
@@ -137,21 +139,25 @@ Line = Annotated[Header | Pass | Asked | Sample, Field(discriminator="kind")]
 LINES: TypeAdapter[Header | Pass | Asked | Sample] = TypeAdapter(Line)
 
 
-def key_of(call: Call) -> str:
+def key_of(call: Call, *, by_sampling: bool = True) -> str:
     """SHA-256 (hex) over what decides from which distribution a call draws.
 
     That is the conversation, the prefix, schema and labels, whether thinking is off, and how tokens are sampled. Not
     in it: the seed and the index, which choose a draw; `max_tokens`, since a shorter completion is the beginning of a
-    longer one; who asks and for what. A read of labels does not depend on sampling at all.
+    longer one; who asks and for what. A read of labels or of a reward does not depend on sampling at all, nor does
+    anything without `by_sampling`.
     """
+    is_sampled = by_sampling and not is_read(call)
     value = {
         "messages": [message.model_dump(exclude_none=True) for message in call.messages],
         "prefix": call.prefix,
         "schema": call.schema,
         "labels": call.labels,
         "thinking": call.thinking,
-        "sampling": {} if call.labels else distribution(call.sampling),
+        "sampling": distribution(call.sampling) if is_sampled else {},
     }
+    if call.reward:
+        value["reward"] = True
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -160,6 +166,11 @@ def distribution(sampling: Sampling) -> dict[str, object]:
     return sampling.model_dump(exclude_none=True, exclude={"seed", "max_tokens"})
 
 
+def is_read(call: Call) -> bool:
+    """Is the reply a reading, of which every copy is the same, and no draw?"""
+    return bool(call.labels) or call.reward
+
+
 def place_of(call: Call, index: int) -> tuple[str, int]:
     """Where in a pool the completion stands that is the `index`-th of the call."""
-    return key_of(call), 0 if call.labels else call.index + index
+    return key_of(call), 0 if is_read(call) else call.index + index

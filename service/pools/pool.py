@@ -30,6 +30,11 @@ class Pool:
         self.questions: dict[str, Asked] = {}
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
+        self._indices: dict[str, list[int]] = {}
+
+    def indices(self, key: str) -> list[int]:
+        """Which samples of a key there are, in order."""
+        return sorted(self._indices.get(key, ()))
 
     def add(self, line: Pass | Asked | Sample, number: int) -> None:
         """Take in what stands in line `number`. Raises BadLine for what is there already."""
@@ -42,13 +47,34 @@ class Pool:
                 self.questions[line.id], self.lines[line.id] = line, number
             case Sample():
                 place = (line.key, line.index)
-                if place in self.samples:
+                if place in self.samples and not is_longer(line, self.samples[place]):
                     raise BadLine(self.path, number, f"sample {line.index} stands there twice")
+                if place not in self.samples:
+                    self._indices.setdefault(line.key, []).append(line.index)
                 self.samples[place] = line
 
 
-def read_pool(path: Path) -> tuple[Pool, int]:
-    """The pool in a file, and how many bytes of it are whole lines: what follows was cut while it was written.
+def is_longer(new: Sample, old: Sample) -> bool:
+    """Was `old` cut by its cap, and `new` drawn under a higher one?"""
+    if not is_capped(old) or old.max_tokens is None:
+        return False
+    return new.max_tokens is None or new.max_tokens > old.max_tokens
+
+
+def is_capped(sample: Sample) -> bool:
+    """Did its own cap end the sample, and not the model or the end of its context?"""
+    cap = sample.max_tokens
+    return sample.finish_reason == "length" and cap is not None and sample.tokens >= cap
+
+
+def read_pool(path: Path | str) -> Pool:
+    """The pool in a file; a last line that is still being written is left out. Raises BadLine."""
+    pool, _, _ = _read(Path(path))
+    return pool
+
+
+def _read(path: Path) -> tuple[Pool, int, int]:
+    """The pool, its whole lines, and their bytes: what follows was cut while it was written.
 
     Raises BadLine.
     """
@@ -70,7 +96,7 @@ def read_pool(path: Path) -> tuple[Pool, int]:
             pool.add(line, number)
     if pool is None:
         raise BadLine(path, 1, "no pool: not even its header is whole")
-    return pool, len(content) - len(torn)
+    return pool, len(whole), len(content) - len(torn)
 
 
 def _line(path: Path, number: int, raw: bytes) -> Header | Pass | Asked | Sample:
@@ -140,10 +166,9 @@ def _opened(path: Path, header: Header, file: BinaryIO) -> PoolFile:
         book = PoolFile(Pool(path, header), file, 0, size)
         book._write(header)  # noqa: SLF001 - its maker
         return book
-    pool, whole = read_pool(path)
+    pool, lines, whole = _read(path)
     check_same(path, pool.header, header)
     file.truncate(whole)
-    lines = 1 + len(pool.passes) + len(pool.questions) + len(pool.samples)
     return PoolFile(pool, file, lines, size - whole)
 
 

@@ -16,7 +16,7 @@ from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sampl
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, PoolFile
 from secondpass.service.pools.questions import Question
-from secondpass.strategies.core import SOLVE, Call, Engine, EngineError
+from secondpass.strategies.core import SOLVE, Call, Engine, EngineError, Sampling
 
 ROUND = 4
 """Samples that every question gets before any gets more: what is there of a pool is balanced."""
@@ -38,12 +38,13 @@ def call_of(question: Question, header: Header, index: int = 0) -> Call:
     """The call that draws a sample, as a run with this sampling and seed would make it for the question itself."""
     task = question.task.as_task()
     messages = instructed(question.messages, task) if header.formatted else question.messages
+    seed = {"seed": header.seed + index}
     return Call(
         role="actor",
         purpose=SOLVE,
         messages=messages,
         index=index,
-        sampling=header.sampling.model_copy(update={"seed": header.seed + index}),
+        sampling=(header.sampling or Sampling()).model_copy(update=seed),
         logprobs=header.logprobs,
     )
 

@@ -1,0 +1,71 @@
+"""Time that passes only in sleeps: a recorded hour is replayed in the time that its computations take.
+
+A run on this loop is the same run as ever: timeouts, deadlines and `anyio.current_time` all follow the loop's clock. It
+does not tick while code runs, and jumps to the next timer once nothing else can go on. asyncio only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Where the loop would wait for its next timer, the time is put forward instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.holds = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or self.holds:
+            # Nobody waits for a time, or time stands still: only the outside world can go on.
+            return super().select(0 if timeout is not None and timeout <= 0 else None)
+        ready = super().select(0)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock begins at 0 and jumps, see the module."""
+
+    def __init__(self) -> None:
+        self._clock = _Jumping()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let no time pass within the block, which waits for something outside of this process."""
+        self._clock.holds += 1
+        try:
+            yield
+        finally:
+            self._clock.holds -= 1
+
+
+@contextmanager
+def time_stands_still() -> Iterator[None]:
+    """`VirtualLoop.hold` where such a loop runs, and nothing elsewhere."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop):
+        with loop.hold():
+            yield
+    else:
+        yield
+
+
+def run_virtually(work: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """`anyio.run` on a virtual loop."""
+    return anyio.run(work, *args, backend_options={"loop_factory": VirtualLoop})

@@ -1,0 +1,95 @@
+"""Run a strategy over a pool: the same runs as ever, without a model, in the time that their computations take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from secondpass.service.answers import Allowance, Equivalence
+from secondpass.service.budget import Limits
+from secondpass.service.engines.replay import ReplayEngine
+from secondpass.service.events import Trace
+from secondpass.service.execute import execute
+from secondpass.service.job import Job, Shared
+from secondpass.service.outcome import Outcome
+from secondpass.service.pools.clock import time_stands_still
+from secondpass.service.pools.format import Asked
+from secondpass.service.pools.pool import Pool
+from secondpass.service.run import LiveRun
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Message, Role, Sampling, SecondpassError
+
+DEFAULT_MAX_TOKENS = 2048
+_ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")
+
+
+class TimelessEquivalence(Equivalence):
+    """Comparisons that take none of a virtual loop's time, since their processes live in another one."""
+
+    async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
+        with time_stands_still():
+            return await super().same(a, b, allowance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A run over a pool: its outcome, or the error that ended it without an answer. `seconds` are the loop's."""
+
+    outcome: Outcome | None
+    failure: SecondpassError | None
+    trace: Trace
+    seconds: float
+
+
+async def replay(
+    pool: Pool,
+    asked: Asked,
+    strategy: str,
+    params: Mapping[str, Any],
+    equivalence: Equivalence,
+    *,
+    shuffle: int | None = None,
+    limits: Limits | None = None,
+) -> Replayed:
+    """Run a strategy on one question of the pool; on a `VirtualLoop` in no time.
+
+    `shuffle` as in ReplayEngine. Every call has the pool's own `max_tokens`, or what is left of `limits`. Nothing is
+    learned from one run for the next one, so that their order does not matter. A call that was not recorded ends the
+    run, and is its `failure`. Raises KeyError for a strategy that there is not, ValidationError for its params.
+    """
+    engine = ReplayEngine(pool, shuffle=shuffle)
+    spec = STRATEGIES[strategy]
+    sampling = pool.header.sampling or Sampling()
+    job = Job(
+        id=f"{asked.id}#{shuffle}",
+        strategy=spec,
+        params=spec.params(**params),
+        messages=messages_of(pool, asked),
+        task=asked.task.as_task(),
+        engines=dict.fromkeys(_ROLES, engine),
+        limits=limits or Limits(),
+        sampling=sampling.model_copy(update={"seed": None}),
+        max_tokens_per_call=sampling.max_tokens or DEFAULT_MAX_TOKENS,
+        task_is_explicit=pool.header.formatted,
+    )
+    trace = Trace()
+    run = LiveRun(job, Shared(equivalence), trace)
+    began = anyio.current_time()
+    outcome, failure = None, None
+    try:
+        outcome = await execute(run)
+    except SecondpassError as error:
+        failure = error
+    return Replayed(
+        outcome=outcome, failure=failure, trace=trace, seconds=anyio.current_time() - began
+    )
+
+
+def messages_of(pool: Pool, asked: Asked) -> tuple[Message, ...]:
+    """What the client said: the question itself where the answer format was added to it."""
+    if pool.header.formatted:
+        return (Message(role="user", content=asked.question),)
+    return asked.messages

@@ -27,7 +27,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run test test-long check bench results clean
+.PHONY: help run sandbox test test-long check bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,15 +37,21 @@ run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PO
 	@exec $(BIN)/python -m tools.demo --port $(PORT) \
 	  $(if $(MODEL),--model '$(MODEL)') $(if $(ENGINE_PORT),--engine-port $(ENGINE_PORT))
 
-test: $(RUNTIME) $(DEV) ## all tests but the slow ones, those on a real vLLM included
+# Code that a model wrote is run in it.
+sandbox:
+	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && echo "installing bubblewrap ..." \
+	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >/dev/null; } \
+	  || { echo "bwrap is missing: install the package bubblewrap" >&2; false; }
+
+test: sandbox $(RUNTIME) $(DEV) ## all tests but the slow ones, those on a real vLLM included
 	@$(BIN)/python -m tools.fetch_model
 	$(BIN)/python -m pytest -m "not slow"
 
-test-long: $(RUNTIME) $(DEV) ## the tests that are too long for every change
+test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change
 	@$(BIN)/python -m tools.fetch_model
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
-check: $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
+check: sandbox $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

@@ -274,9 +274,10 @@ def _rebuilt(names: list[str], says: str) -> BaseException:
         kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, Exception):
             try:
-                return type(names[0], (kind,), {})(says)
+                error: Exception = type(names[0], (kind,), {})(says)
             except TypeError:
                 break
+            return error
     return Exception(f"{names[0]}: {says}") if "Exception" in names else Broken(names[0])
 
 

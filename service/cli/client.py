@@ -36,7 +36,7 @@ def key_in(variable: str | None) -> str | None:
 @asynccontextmanager
 async def connect(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the server at `url`; what goes wrong in the block is raised as Failure."""
-    with _explained(url):
+    with explained(url):
         base = httpx.URL(url.rstrip("/"))
         if base.scheme not in ("http", "https") or not base.host:
             raise Failure(f"--url must be http://HOST:PORT or https://..., not {url!r}", REFUSED)
@@ -54,6 +54,12 @@ async def get(client: httpx.AsyncClient, path: str) -> Json:
     """The document at `path`. Raises Failure."""
     reply = await client.get(path)
     return _document(reply)
+
+
+async def post(client: httpx.AsyncClient, path: str, body: Json) -> Json:
+    """The reply to a request, however long it takes. Raises Failure."""
+    patient = httpx.Timeout(None, connect=CONNECT_SECONDS)
+    return _document(await client.post(path, json=body, timeout=patient))
 
 
 async def ask(client: httpx.AsyncClient, body: Json) -> AsyncGenerator[Event]:
@@ -119,7 +125,8 @@ def _document(reply: httpx.Response) -> Json:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
+def explained(url: str) -> Iterator[None]:
+    """Raise what goes wrong with the connection in the block as Failure."""
     try:
         yield
     except httpx.InvalidURL as error:

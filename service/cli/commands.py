@@ -16,6 +16,7 @@ import anyio
 from secondpass.service.cli.body import limits, solve_body
 from secondpass.service.cli.client import Event, ask, connect, get, key_in
 from secondpass.service.cli.embedded import embedded
+from secondpass.service.cli.eval import evaluate
 from secondpass.service.cli.failure import ANSWERED, FAILED, INTERRUPTED, Failure, Json
 from secondpass.service.cli.options import Options, build_parser, parse
 from secondpass.service.cli.pool import pool
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 _INTERRUPTED = {
     "solve": "interrupted; the connection is closed, so the server ends the run and frees its engine",
+    "eval": "interrupted; what was answered is in the log folder, and the same command goes on from there",
     "pool": "interrupted; what was drawn is in the pool, and the same command goes on from there",
 }
 
@@ -120,6 +122,7 @@ COMMANDS: Mapping[str, Callable[[Options], None]] = {
     "strategies": strategies,
     "models": models,
     "pool": pool,
+    "eval": evaluate,
     "results": results,
     "completion": completion,
 }

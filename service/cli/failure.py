@@ -17,11 +17,17 @@ _LONGEST = 300
 
 
 class Failure(Exception):
-    """Ends a command with `code`; the text says why, and what to change."""
+    """Ends a command with `code`; the text says why, and what to change.
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    `problem` is the server's own document, where the failure is one of its.
+    """
+
+    def __init__(
+        self, message: str, code: int = FAILED, problem: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.problem = problem or {}
 
 
 def failure_of(problem: Mapping[str, Any]) -> Failure:
@@ -36,7 +42,7 @@ def failure_of(problem: Mapping[str, Any]) -> Failure:
         detail = f"{field}: {detail}"
     if status == 401:
         detail += "; --api-key-env names the variable that holds the server's key"
-    return Failure(detail[:_LONGEST], _code_of(status, code))
+    return Failure(detail[:_LONGEST], _code_of(status, code), problem)
 
 
 def _code_of(status: int, code: object) -> int:

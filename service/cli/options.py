@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from secondpass import __version__
+from secondpass.service.cli.eval_options import EVAL, add_eval
 from secondpass.service.cli.pool_options import POOL, add_pool
 from secondpass.service.cli.results_options import RESULTS, add_results
+from secondpass.service.cli.values import number, param
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 SHELLS = ("bash", "zsh", "fish")
@@ -85,6 +85,11 @@ class Options(argparse.Namespace):
     concurrency: int
     note: list[tuple[str, str]]
     pools: list[str]
+    log_dir: str
+    strategies: list[str]
+    epochs: int
+    route: str
+    records: str | None
     readme: str | None
     serve_flags: list[str]
 
@@ -131,6 +136,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
         listing.add_argument("--json", action="store_true", help="the server's reply on one line")
     pool = command("pool", "record what a model writes, to replay it later", POOL)
     add_pool(pool.add_subparsers(dest="action", metavar="ACTION", required=True))
+    evaluation = command("eval", "find out how often strategies are right, and at what cost", EVAL)
+    _add_server(evaluation)
+    add_eval(evaluation)
+    _add_embedded(evaluation)
     add_results(command("results", "write what was measured into documents", RESULTS))
     completion = command("completion", "print a completion script for a shell", _COMPLETION)
     completion.add_argument("shell", choices=SHELLS)
@@ -168,7 +177,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         "--param",
         action="append",
         default=[],
-        type=_param,
+        type=param,
         metavar="KEY=VALUE",
         help="any other parameter of the strategy; may be repeated",
     )
@@ -182,7 +191,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     add("--model", metavar="NAME", help="the actor's model; see `secondpass models`")
     add("--max-tokens", type=int, metavar="N", help="completion tokens of one call")
-    add("--temperature", type=_number, metavar="T", help="of the answer's own call")
+    add("--temperature", type=number, metavar="T", help="of the answer's own call")
     add("--seed", type=int, metavar="N", help="where the strategy's seeds begin")
 
 
@@ -190,7 +199,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--budget-tokens", type=int, metavar="N", help="completion tokens of all calls, at most")
     add("--budget-calls", type=int, metavar="N", help="engine requests, at most")
-    add("--deadline", type=_number, metavar="SECONDS", help="time of the whole run, at most")
+    add("--deadline", type=number, metavar="SECONDS", help="time of the whole run, at most")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -212,32 +221,8 @@ def _add_embedded(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--wait",
-        type=_number,
+        type=number,
         default=300.0,
         metavar="SECONDS",
         help="--embedded: how long its engines may take to get ready (default: 300)",
     )
-
-
-def _param(text: str) -> tuple[str, object]:
-    key, sign, value = text.partition("=")
-    if not (key and sign):
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text!r}")
-    try:
-        return key, json.loads(value, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return key, value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is a word here")
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
-    return value

@@ -11,20 +11,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
-os.environ.setdefault("INSPECT_DISPLAY", "none")  # stdout is the command's own; read at import
+import inspect_ai
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
+from inspect_ai.model import ModelOutput, ModelUsage
+from inspect_ai.scorer import Score, Target, accuracy, scorer, stderr
+from inspect_ai.scorer import Scorer as InspectScorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import display_type
 
-import inspect_ai  # noqa: E402
-from inspect_ai.dataset import MemoryDataset, Sample  # noqa: E402
-from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log  # noqa: E402
-from inspect_ai.model import ModelOutput, ModelUsage  # noqa: E402
-from inspect_ai.scorer import Score, Target, accuracy, scorer, stderr  # noqa: E402
-from inspect_ai.scorer import Scorer as InspectScorer  # noqa: E402
-from inspect_ai.solver import Generate, Solver, TaskState, solver  # noqa: E402
-
-from secondpass.service.evaluation.asked import Asked, Setting, digest, digest_of  # noqa: E402
-from secondpass.service.evaluation.records import Attempt  # noqa: E402
-from secondpass.service.pools.questions import Question  # noqa: E402
+from secondpass.service.evaluation.asked import Asked, Setting, digest, digest_of
+from secondpass.service.evaluation.records import Attempt
+from secondpass.service.pools.questions import Question
 
 Ask = Callable[[Setting, Question, int], Awaitable[Asked]]
 """(setting, question, epoch from 1) -> what it was answered; what it raises is the sample's error."""
@@ -62,6 +62,8 @@ async def run(job: Job, ask: Ask, score: Grade, *, log_dir: Path, concurrency: i
     earlier = logs_of(job, log_dir)
     if any(_is_complete(log) for log in earlier):
         return
+    os.environ.setdefault("INSPECT_DISPLAY", "none")  # stdout is the command's own
+    display_type()  # reads it, once; evaluations would show themselves otherwise
     await inspect_ai.eval_async(
         [task_of(job, ask, score)],
         model=None,
@@ -76,7 +78,12 @@ async def run(job: Job, ask: Ask, score: Grade, *, log_dir: Path, concurrency: i
         acp_server=False,
         ctl_server=False,
     )
-    for log in earlier:  # begun and never ended, or with failures that were asked again
+    _remove(earlier)
+
+
+def _remove(logs: Sequence[EvalLog]) -> None:
+    """Take away logs that were begun and never ended, or had failures that were asked again."""
+    for log in logs:
         Path(log.location.removeprefix("file://")).unlink(missing_ok=True)
 
 
@@ -109,8 +116,15 @@ def task_of(job: Job, ask: Ask, score: Grade) -> inspect_ai.Task:
 
 def logs_of(job: Job, log_dir: Path) -> list[EvalLog]:
     """The headers of the logs in the folder that are of this very job."""
-    headers = (read_eval_log(each, header_only=True) for each in list_eval_logs(str(log_dir)))
-    return [log for log in headers if (log.eval.metadata or {}).get(_MARK) == job.id]
+    found = []
+    for each in list_eval_logs(str(log_dir)):
+        try:
+            log = read_eval_log(each, header_only=True)
+        except (OSError, ValueError, BadZipFile):  # cut by a kill; inspect's viewer says so too
+            continue
+        if (log.eval.metadata or {}).get(_MARK) == job.id:
+            found.append(log)
+    return found
 
 
 def _is_complete(log: EvalLog) -> bool:
@@ -127,8 +141,8 @@ _AskedIn = Callable[[TaskState], tuple[Setting, Question, int]]
 
 def _solver(setting: Setting, asked_in: _AskedIn, ask: Ask) -> Solver:
     @solver(name="secondpass")
-    def secondpass(strategy: str, **terms: Any) -> Solver:  # noqa: ARG001 - for the log to tell
-        async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001
+    def secondpass(strategy: str, **terms: Any) -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
             asked = await ask(*asked_in(state))
             if asked.document is None:
                 state.output = ModelOutput(model=setting.model, error=asked.problem)
@@ -152,7 +166,7 @@ def _solver(setting: Setting, asked_in: _AskedIn, ask: Ask) -> Solver:
 def _scorer(asked_in: _AskedIn, ask: Ask, score: Grade) -> InspectScorer:
     @scorer(metrics=[accuracy(), stderr()], name="secondpass")
     def secondpass() -> InspectScorer:
-        async def judge(state: TaskState, target: Target) -> Score:  # noqa: ARG001
+        async def judge(state: TaskState, target: Target) -> Score:
             setting, question, epoch = asked_in(state)
             attempt = await score(setting, question, epoch, await ask(setting, question, epoch))
             why = attempt.error or f"ended: {attempt.stop_reason}"

@@ -105,7 +105,7 @@ def program(question: str, code: str, entry_point: str | None) -> str:
     if entry_point is None:
         return code
     defines = re.compile(
-        rf"^\s*(?:async\s+)?(?:def|class)\s+{re.escape(entry_point.strip())}\b", re.M
+        rf"^\s*(?:async\s+)?(?:def|class)\s+{re.escape(entry_point.strip())}\b", re.MULTILINE
     )
     if defines.search(code) is None and defines.search(question) is not None:
         return f"{question}\n{code}"

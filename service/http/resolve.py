@@ -182,9 +182,11 @@ def _find_task(messages: Sequence[Message], terms: Terms) -> Task:
     if terms.task is None:
         question = next(m.text for m in reversed(messages) if m.role == "user")
         return tasks.guess(question)
-    if terms.task.kind == "code":
+    if terms.task.tests is not None:
         field = f"{terms.at}task.kind"
-        raise InvalidRequest("'code' needs a sandbox, and none is configured", field=field)
+        raise InvalidRequest(
+            "'code' with tests needs a sandbox, and none is configured", field=field
+        )
     return terms.task.as_task()
 
 

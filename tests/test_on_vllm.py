@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from tests.engines.in_process import model_folder
 from tools.cache import log_folder
-from tools.local_vllm import VllmServer
-from tools.processes import free_port, serving
+from tools.local_vllm import VllmServer, vllm_command, vllm_environment
+from tools.processes import Child, free_port, serving
 
 pytestmark = pytest.mark.vllm
 
@@ -27,56 +31,87 @@ WORDY = {
 }
 
 
-@pytest.fixture(scope="module")
-def service(vllm_server: VllmServer) -> Iterator[httpx.Client]:
-    """A client of the service, which runs as it does in production."""
+@dataclass(frozen=True)
+class Deployment:
+    """The service as its own process, however vLLM stands to it."""
+
+    client: httpx.Client
+    model: str
+    vllm: str
+    """The address at which vLLM itself answers, without /v1."""
+    process: Child
+
+
+SMALL = ("--dtype", "float32")
+ONE_PROCESS = ("inside", "plug-in")
+
+
+@pytest.fixture(scope="module", params=["beside", *ONE_PROCESS])
+def service(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """vLLM beside the service, inside of its process, and with the service as its plug-in."""
     port = free_port()
-    command = [
-        *(sys.executable, "-m", "secondpass.service", "serve", "--port", str(port)),
-        *("--engine", "http", "--engine-url", vllm_server.base_url),
-        *("--model", vllm_server.model_name),
-    ]
     url = f"http://127.0.0.1:{port}"
+    if request.param == "beside":
+        server: VllmServer = request.getfixturevalue("vllm_server")
+        model, vllm = server.model_name, server.root_url
+        command = serve(port, "--engine", "http", "--engine-url", server.base_url, "--model", model)
+        environment = {}
+    else:
+        folder = model_folder()
+        model, vllm = Path(folder).name, url
+        # The first core: a server that other tests have started is bound to the rest.
+        first = str(min(os.sched_getaffinity(0)))
+        environment = {**vllm_environment(folder), "VLLM_CPU_OMP_THREADS_BIND": first}
+        own = vllm_command(folder, model, port, SMALL)
+        if request.param == "inside":
+            flags = own[own.index("--served-model-name") :]
+            drop = flags.index("--host")  # and its port, which are ours to say
+            command = serve(port, "--engine", "vllm", "--model", folder)
+            command += ["--", *flags[:drop], *flags[drop + 4 :]]
+        else:
+            command, environment = own, {**environment, "VLLM_PLUGINS": "secondpass"}
     log = log_folder() / f"service-{port}.log"
     with (
-        serving("secondpass", command, f"{url}/readyz", log, timeout=60),
+        serving("secondpass", command, f"{url}/readyz", log, timeout=180, env=environment) as child,
         httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
     ):
-        yield client
+        yield Deployment(client, model, vllm, child)
 
 
-def engine_metric(server: VllmServer, name: str) -> float:
+def serve(port: int, *engine: str) -> list[str]:
+    return [sys.executable, "-m", "secondpass.service", "serve", "--port", str(port), *engine]
+
+
+def engine_metric(service: Deployment, name: str) -> float:
     """A metric of the engine, as the engine itself counts it."""
-    text = httpx.get(f"{server.root_url}/metrics", trust_env=False).text
+    text = httpx.get(f"{service.vllm}/metrics", trust_env=False).text
     found = re.findall(rf"^vllm:{name}(?:_total)?{{[^}}]*}} (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 
 
-def wait_until_idle(server: VllmServer, seconds: float) -> float:
+def wait_until_idle(service: Deployment, seconds: float) -> float:
     """Seconds until the engine holds no request; fails after `seconds`."""
     began = time.monotonic()
-    while engine_metric(server, "num_requests_running") + engine_metric(
-        server, "num_requests_waiting"
+    while engine_metric(service, "num_requests_running") + engine_metric(
+        service, "num_requests_waiting"
     ):
         assert time.monotonic() - began < seconds, "the engine still holds requests"
         time.sleep(0.01)
     return time.monotonic() - began
 
 
-def wait_until_busy(server: VllmServer) -> None:
+def wait_until_busy(service: Deployment) -> None:
     deadline = time.monotonic() + 20
-    while not engine_metric(server, "num_requests_running"):
+    while not engine_metric(service, "num_requests_running"):
         assert time.monotonic() < deadline, "no request came to the engine"
         time.sleep(0.01)
 
 
-def test_a_vote_is_counted_and_its_bill_is_the_engines_own(
-    service: httpx.Client, vllm_server: VllmServer
-) -> None:
-    wait_until_idle(vllm_server, 20)
-    before = engine_metric(vllm_server, "generation_tokens")
-    prompts = engine_metric(vllm_server, "prompt_tokens")
-    reply = service.post(
+def test_a_vote_is_counted_and_its_bill_is_the_engines_own(service: Deployment) -> None:
+    wait_until_idle(service, 20)
+    before = engine_metric(service, "generation_tokens")
+    prompts = engine_metric(service, "prompt_tokens")
+    reply = service.client.post(
         "/solve",
         json={
             "question": "Anna has 3 apples and buys 4 more. How many apples does she have?",
@@ -88,19 +123,17 @@ def test_a_vote_is_counted_and_its_bill_is_the_engines_own(
     assert reply["stop_reason"] == "finished", reply
     assert reply["text"].strip()
     assert reply["confidence"] is None or 0 < reply["confidence"] <= 1
-    wait_until_idle(vllm_server, 5)
+    wait_until_idle(service, 5)
     bill = reply["usage"]["actor"]
-    assert bill["completion"] == engine_metric(vllm_server, "generation_tokens") - before
-    assert bill["prompt"] <= engine_metric(vllm_server, "prompt_tokens") - prompts
+    assert bill["completion"] == engine_metric(service, "generation_tokens") - before
+    assert bill["prompt"] <= engine_metric(service, "prompt_tokens") - prompts
     assert (bill["wasted"], bill["estimated"]) == (0, False)
 
 
-def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(
-    service: httpx.Client, vllm_server: VllmServer
-) -> None:
-    wait_until_idle(vllm_server, 20)
-    before = engine_metric(vllm_server, "generation_tokens")
-    reply = service.post(
+def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(service: Deployment) -> None:
+    wait_until_idle(service, 20)
+    before = engine_metric(service, "generation_tokens")
+    reply = service.client.post(
         "/solve",
         json=WORDY
         | {
@@ -108,8 +141,8 @@ def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(
             "budget": {"deadline_ms": 2500},
         },
     )
-    wait_until_idle(vllm_server, 5)
-    spent = engine_metric(vllm_server, "generation_tokens") - before
+    wait_until_idle(service, 5)
+    spent = engine_metric(service, "generation_tokens") - before
     bill = reply.json()["usage"]["actor"]
     assert reply.status_code == 504
     assert 0 <= spent - bill["completion"] <= 2 * 4
@@ -118,9 +151,9 @@ def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_the_engine_within_a_second(
-    service: httpx.Client, vllm_server: VllmServer, *, stream: bool
+    service: Deployment, *, stream: bool
 ) -> None:
-    wait_until_idle(vllm_server, 20)
+    wait_until_idle(service, 20)
     body = json.dumps(
         WORDY | {"strategy": {"name": "self_consistency", "params": {"n": 4}}, "stream": stream}
     ).encode()
@@ -128,42 +161,44 @@ def test_a_client_that_leaves_frees_the_engine_within_a_second(
         "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
-    client = socket.create_connection((service.base_url.host, service.base_url.port or 80))
+    client = socket.create_connection(
+        (service.client.base_url.host, service.client.base_url.port or 80)
+    )
     client.sendall(head.encode() + body)
-    wait_until_busy(vllm_server)
+    wait_until_busy(service)
     client.close()
-    wait_until_idle(vllm_server, 1.0)
-    made = engine_metric(vllm_server, "request_success")
+    wait_until_idle(service, 1.0)
+    made = engine_metric(service, "request_success")
     time.sleep(0.3)
-    assert engine_metric(vllm_server, "request_success") == made
-    metrics = service.get("/metrics").text.splitlines()
+    assert engine_metric(service, "request_success") == made
+    metrics = service.client.get("/metrics").text.splitlines()
     assert "secondpass_runs_in_flight 0.0" in metrics
     assert 'secondpass_engine_calls_in_flight{role="actor"} 0.0' in metrics
 
 
 @pytest.mark.parametrize("strategy", ["single", "self_consistency"])
 def test_a_deadline_of_two_seconds_ends_within_two_point_one(
-    service: httpx.Client, vllm_server: VllmServer, strategy: str
+    service: Deployment, strategy: str
 ) -> None:
-    wait_until_idle(vllm_server, 20)
+    wait_until_idle(service, 20)
     body = WORDY | {"strategy": strategy, "budget": {"deadline_ms": 2000}}
     seconds = []
     for _ in range(3):  # a busy machine may hold up one reply, and not all of them
-        reply = service.post("/solve", json=body)
+        reply = service.client.post("/solve", json=body)
         assert reply.status_code == 504
         assert reply.headers["x-should-retry"] == "false"
         seconds.append(reply.elapsed.total_seconds())
-        wait_until_idle(vllm_server, 1.0)
+        wait_until_idle(service, 1.0)
         if seconds[-1] <= 2.1:
             break
     assert 2.0 <= min(seconds) <= 2.1
 
 
-def test_what_was_streamed_by_the_deadline_is_the_answer(
-    service: httpx.Client, vllm_server: VllmServer
-) -> None:
-    wait_until_idle(vllm_server, 20)
-    reply = service.post("/solve", json=WORDY | {"budget": {"deadline_ms": 2000}, "stream": True})
+def test_what_was_streamed_by_the_deadline_is_the_answer(service: Deployment) -> None:
+    wait_until_idle(service, 20)
+    reply = service.client.post(
+        "/solve", json=WORDY | {"budget": {"deadline_ms": 2000}, "stream": True}
+    )
     *_, last = re.findall(
         r"^event: run.finished\n(?:id: .*\n)?data: (.*)$", reply.text, re.MULTILINE
     )
@@ -172,20 +207,20 @@ def test_what_was_streamed_by_the_deadline_is_the_answer(
     assert answer["finish_reason"] == "length"
     assert answer["text"]
     assert 2000 <= answer["timing"]["total"] <= 2500
-    wait_until_idle(vllm_server, 1.0)
+    wait_until_idle(service, 1.0)
 
 
-def test_plain_chat_is_passed_on_untouched(service: httpx.Client, vllm_server: VllmServer) -> None:
+def test_plain_chat_is_passed_on_untouched(service: Deployment) -> None:
     body = {
-        "model": vllm_server.model_name,
+        "model": service.model,
         "messages": [{"role": "user", "content": "Say hi."}],
         "max_tokens": 12,
         "temperature": 0,
         "top_k": 5,  # vLLM's own
     }
-    ours = service.post("/v1/chat/completions", json=body).json()
+    ours = service.client.post("/v1/chat/completions", json=body).json()
     theirs = httpx.post(
-        f"{vllm_server.base_url}/chat/completions", json=body, trust_env=False, timeout=60
+        f"{service.vllm}/v1/chat/completions", json=body, trust_env=False, timeout=60
     ).json()
     for reply in (ours, theirs):
         for changing in ("id", "created", "metrics"):
@@ -194,13 +229,11 @@ def test_plain_chat_is_passed_on_untouched(service: httpx.Client, vllm_server: V
     assert ours == theirs
 
 
-def test_the_openai_client_gets_a_strategys_answer(
-    service: httpx.Client, vllm_server: VllmServer
-) -> None:
-    client = openai.OpenAI(base_url=f"{service.base_url}/v1", api_key="none", max_retries=0)
+def test_the_openai_client_gets_a_strategys_answer(service: Deployment) -> None:
+    client = openai.OpenAI(base_url=f"{service.client.base_url}/v1", api_key="none", max_retries=0)
     with client:
         stream = client.chat.completions.create(
-            model=f"{vllm_server.model_name}@self_consistency",
+            model=f"{service.model}@self_consistency",
             messages=[{"role": "user", "content": "What is 2 + 3? End with the number."}],
             max_tokens=60,
             stream=True,
@@ -215,7 +248,7 @@ def test_the_openai_client_gets_a_strategys_answer(
     assert usage.completion_tokens_details.reasoning_tokens
 
 
-def test_what_the_engine_refuses_is_the_clients_to_mend(service: httpx.Client) -> None:
-    reply = service.post("/solve", json={"question": "word " * 4000, "strategy": "single"})
+def test_what_the_engine_refuses_is_the_clients_to_mend(service: Deployment) -> None:
+    reply = service.client.post("/solve", json={"question": "word " * 4000, "strategy": "single"})
     assert reply.status_code == 422, reply.text
     assert "2048" in reply.json()["detail"]

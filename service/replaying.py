@@ -52,11 +52,13 @@ async def replay(
     equivalence: Equivalence,
     *,
     shuffle: int | None = None,
+    seed: int | None = None,
     limits: Limits | None = None,
 ) -> Replayed:
     """Run a strategy on one question of the pool; on a `VirtualLoop` in no time.
 
-    `shuffle` as in ReplayEngine. Every call has the pool's own `max_tokens`, or what is left of `limits`. Nothing is
+    `shuffle` as in ReplayEngine. With a `seed` the run is like one that has it: judges get the prompts of that run again, which they
+    were recorded with, and samples are given to the strategy by their index; without one, as they are finished. Every call has the pool's own `max_tokens`, or what is left of `limits`. Nothing is
     learned from one run for the next one, so that their order does not matter. A call that was not recorded ends the
     run, and is its `failure`. Raises KeyError for a strategy that there is not, ValidationError for its params.
     """
@@ -71,7 +73,7 @@ async def replay(
         task=asked.task.as_task(),
         engines=dict.fromkeys(_ROLES, engine),
         limits=limits or Limits(),
-        sampling=sampling.model_copy(update={"seed": None}),
+        sampling=sampling.model_copy(update={"seed": seed}),
         max_tokens_per_call=sampling.max_tokens or DEFAULT_MAX_TOKENS,
         task_is_explicit=pool.header.formatted,
     )

@@ -56,11 +56,11 @@ async def _record(options: Options, questions: tuple[Question, ...]) -> None:
             file_questions(book, questions)
             wanted = missing(book.pool, questions, options.samples)
             if not wanted:
-                _say(f"{options.out} has all {len(questions) * options.samples} samples already")
+                _say(f"{options.out} has {options.samples} samples of each question already")
                 return
             book.add(new_pass(engine, data, questions, options.samples, dict(options.note)))
             _say(
-                f"{len(wanted)} of {len(questions) * options.samples} samples are to be drawn from "
+                f"{len(wanted)} samples of {len(questions)} questions are to be drawn from "
                 f"{engine.model}, {options.concurrency} at once"
             )
             with _progress(len(wanted)) as on_sample:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,14 +101,19 @@ def file_questions(book: PoolFile, questions: Sequence[Question]) -> None:
 
 
 def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
-    """What is still to be drawn for `n` samples of each question, in the order in which to draw it."""
+    """What is still to be drawn for `n` samples of each question, in the order in which to draw it.
+
+    Questions in the same words share their samples, as they would get the same ones from an engine.
+    """
     wanted = []
+    taken = set(pool.samples)
     for start in range(0, n, ROUND):
         for question in questions:
             call = call_of(question, pool.header)
             key = key_of(call)
             for index in range(start, min(n, start + ROUND)):
-                if (key, index) not in pool.samples:
+                if (key, index) not in taken:
+                    taken.add((key, index))
                     seed = {"seed": pool.header.seed + index}
                     sampling = call.sampling.model_copy(update=seed)
                     wanted.append(Wanted(question, replace(call, index=index, sampling=sampling)))
@@ -123,22 +128,35 @@ async def record(
     concurrency: int,
     on_sample: Callable[[Sample], None],
 ) -> None:
-    """Draw all that is wanted, at most `concurrency` samples at once. Raises NotDrawn for the first that fails."""
+    """Draw all that is wanted, at most `concurrency` samples at once.
+
+    Raises NotDrawn for the first that fails, once those that were being drawn beside it have ended.
+    """
     queue = iter(wanted)
+    failures: list[NotDrawn] = []
+
+    async def draw_on() -> None:
+        for want in queue:
+            try:
+                samples = await draw(engine, want.call, want.question.id)
+            except EngineError as error:
+                failures.append(_not_drawn(want, error))
+                return
+            for sample in samples:
+                book.add(sample)
+                on_sample(sample)
+            if failures:
+                return
+
     async with task_group() as group:
         for _ in range(min(concurrency, len(wanted))):
-            group.start_soon(_draw_on, engine, book, queue, on_sample)
+            group.start_soon(draw_on)
+    if failures:
+        raise failures[0]
 
 
-async def _draw_on(
-    engine: Engine, book: PoolFile, queue: Iterator[Wanted], on_sample: Callable[[Sample], None]
-) -> None:
-    for want in queue:
-        try:
-            samples = await draw(engine, want.call, want.question.id)
-        except EngineError as error:
-            where = f"question {want.question.id!r} ({want.question.place})"
-            raise NotDrawn(f"{where}: {error}", engine=engine.name, role="actor") from error
-        for sample in samples:
-            book.add(sample)
-            on_sample(sample)
+def _not_drawn(want: Wanted, error: EngineError) -> NotDrawn:
+    where = f"question {want.question.id!r} ({want.question.place})"
+    failure = NotDrawn(f"{where}: {error}", engine=error.engine, role=error.role)
+    failure.__cause__ = error
+    return failure

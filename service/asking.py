@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from secondpass.service.instructions import instructed
-from secondpass.service.job import Job
-from secondpass.strategies import prompts
+from secondpass.service.instructions import instructed, with_text
+from secondpass.service.job import Job, RoleDefaults
+from secondpass.strategies import prompts, quoting
 from secondpass.strategies.core import (
     SOLVE,
+    After,
     Call,
     Completion,
     Message,
     Role,
     Sampling,
 )
+from secondpass.strategies.quoting import Value
 
 
 class Asking:
@@ -26,17 +29,45 @@ class Asking:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._opening = opening(job)
+        seed = job.sampling.seed
+        # Nobody who writes a candidate knows it; with a seed a run has the same boundaries again.
+        self._secret = secrets.token_bytes(16) if seed is None else b"seed %d" % seed
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn."""
+        return next((m.text for m in reversed(self._job.messages) if m.role == "user"), "")
 
     def conversation(
-        self, prompt: str, values: Mapping[str, str], after: Completion | None = None
+        self, prompt: str, values: Mapping[str, Value], after: After = None, *, reply: str = ""
     ) -> tuple[Message, ...]:
-        """The client's own conversation for SOLVE; else the filled prompt, as a fresh one or as a further turn."""
+        """The client's own conversation for SOLVE; else the filled prompt, said where `after` says.
+
+        Candidate text among the values is quoted. `reply`, how to reply, is the prompt's last paragraph.
+        """
         if prompt == SOLVE:
             return self._opening
-        turn = Message(role="user", content=prompts.fill(prompt, values))
+        boundary = quoting.boundary_of(self._secret, prompt, values)
+        text = prompts.fill(prompt, quoting.quoted(values, boundary))
+        text = f"{text}\n\n{reply}" if reply else text
+        if after == "question":
+            return with_text(self._opening, text)
+        turn = Message(role="user", content=text)
         if after is None:
             return (turn,)
-        return (*after.messages, Message(role="assistant", content=after.text), turn)
+        draft = after if isinstance(after, Completion) else after.completion
+        return (*draft.messages, Message(role="assistant", content=draft.text), turn)
+
+    def reply_to(self, name: str, **values: str) -> str:
+        """A prompt that says how to reply."""
+        return prompts.fill(name, values)
+
+    def temperature_of(self, role: Role) -> float | None:
+        """The temperature that the settings give a role."""
+        return self._defaults(role).temperature
+
+    def _defaults(self, role: Role) -> RoleDefaults:
+        return self._job.defaults.get(role, RoleDefaults())
 
     def call(
         self,
@@ -48,8 +79,12 @@ class Asking:
         n: int = 1,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        is_verdict: bool = False,
     ) -> Call:
-        """The call, with the client's sampling where it is the actor's, then the strategy's own, then its seed."""
+        """The call, with the client's sampling where it is the actor's answer, then the strategy's own, then its seed.
+
+        What neither says is as the settings have it for the role.
+        """
         call = Call(
             role=role,
             purpose=purpose,
@@ -60,11 +95,15 @@ class Asking:
             cache_salt=self._job.cache_salt,
             traceparent=self._job.traceparent,
         )
-        sampling = self._job.sampling if role == "actor" else Sampling()
+        sampling = self._job.sampling if role == "actor" and not is_verdict else Sampling()
+        defaults = self._defaults(role)
         given = [cap for cap in (max_tokens, sampling.max_tokens) if cap is not None]
-        changes: dict[str, Any] = {"max_tokens": min(given, default=self._job.max_tokens_per_call)}
-        if temperature is not None:
-            changes["temperature"] = temperature
+        usual = defaults.max_tokens or self._job.max_tokens_per_call
+        changes: dict[str, Any] = {"max_tokens": min(given, default=usual)}
+        for wanted in (temperature, sampling.temperature, defaults.temperature):
+            if wanted is not None:
+                changes["temperature"] = wanted
+                break
         if self._job.sampling.seed is not None:
             changes["seed"] = _seed_of(call, self._job.sampling.seed)
         return replace(call, sampling=sampling.model_copy(update=changes))

@@ -19,6 +19,7 @@ from secondpass.strategies.core import (
     StopReason,
     Usage,
 )
+from secondpass.strategies.judgements import How
 
 CallEnd = Literal["finished", "cut", "cancelled", "failed"]
 
@@ -91,6 +92,7 @@ class CallFinished(Event):
     texts: tuple[str, ...] = ()
     finish_reasons: tuple[FinishReason | None, ...] = ()
     labels: LabelRead | None = None
+    reward: float | None = None
     error: str | None = None
     messages: tuple[Message, ...] = ()
 
@@ -106,12 +108,30 @@ class CandidateSeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictSeen(Event):
-    """What a critic said of a candidate or of a draft."""
+    """What a judge or a critic said of a candidate or of a draft, in as far as it said it.
+
+    The label that it chose, and `how` that was read; the probabilities of the labels; its whole `reply`, field by
+    field; a reward; or the `error` why nothing could be read.
+    """
 
     type: ClassVar[str] = "verdict"
     role: Role
     purpose: str
-    labels: LabelRead
+    verdict: str | None = None
+    how: How | None = None
+    labels: LabelRead | None = None
+    reply: Mapping[str, Any] | None = None
+    reward: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteMade(Event):
+    """Something to know of how the answer came about; the last word on a thing stands."""
+
+    type: ClassVar[str] = "note"
+    about: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

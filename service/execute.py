@@ -13,6 +13,7 @@ from secondpass.strategies.core import (
     CallRejected,
     CapabilityMissing,
     EngineError,
+    RoleMissing,
     SecondpassError,
     StopReason,
     UnusableCompletion,
@@ -116,6 +117,7 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
         timing=outcome.timing(events, total),
         degraded=outcome.failures(events),
         saved=outcome.saved(events, run.skipped_samples) if reason == "consensus" else None,
+        notes=outcome.notes(events),
         candidates=outcome.candidates(events, best),
     )
     run.trace.emit(
@@ -129,13 +131,22 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
     return result
 
 
+_OTHERS: dict[type[SecondpassError], str] = {
+    CallRejected: "rejected",
+    CapabilityMissing: "capability_missing",
+    RoleMissing: "capability_missing",
+}
+
+
 def _report_failure(run: LiveRun, error: BaseException) -> None:
     if isinstance(error, errors.HttpError):
         reason = error.code
     elif isinstance(error, anyio.get_cancelled_exc_class()):
         reason = errors.Abandoned.code
     else:
-        reason = "rejected" if isinstance(error, CallRejected) else "internal"
+        reason = next(
+            (name for kind, name in _OTHERS.items() if isinstance(error, kind)), "internal"
+        )
     total = run.trace.elapsed
     run.trace.emit(
         RunFailed(

@@ -14,7 +14,7 @@ def instructed(messages: tuple[Message, ...], task: Task) -> tuple[Message, ...]
         return messages
     known = {"letters": ", ".join(task.letters)}
     values = {key: known[key] for key in prompts.placeholders(name)}
-    return _with_text(messages, _unseen_options(messages, task) + prompts.fill(name, values))
+    return with_text(messages, _unseen_options(messages, task) + prompts.fill(name, values))
 
 
 def _unseen_options(messages: tuple[Message, ...], task: Task) -> str:
@@ -26,7 +26,8 @@ def _unseen_options(messages: tuple[Message, ...], task: Task) -> str:
     return "\n".join(f"{letter}) {option}" for letter, option in options) + "\n\n"
 
 
-def _with_text(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+def with_text(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """`messages` with `text` as the last paragraph of the last user turn."""
     last = max(i for i, message in enumerate(messages) if message.role == "user")
     turn = messages[last]
     content: str | tuple[ContentPart, ...] = f"{turn.text}\n\n{text}"

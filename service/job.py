@@ -9,9 +9,19 @@ from typing import Any
 from secondpass.service.answers import Equivalence
 from secondpass.service.budget import Limits, Price
 from secondpass.service.learned import Lengths, Pace
+from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import Engine, Message, Role, Sampling
+from secondpass.strategies.profiles import Profile
 from secondpass.strategies.registry import Params, Strategy
 from secondpass.strategies.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class RoleDefaults:
+    """How the settings have a role drawn where neither the strategy nor the client says so."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +30,8 @@ class Job:
 
     `sampling` is the client's, for calls of the actor; `max_tokens_per_call` caps a call that has no other cap.
     `task_is_explicit` adds the task's answer-format instruction to the question. `is_streamed` says that the client
-    reads the answer while it is written.
+    reads the answer while it is written. `profiles` are of models whose names do not say enough, and `calibrations` of
+    models that were measured as judges.
     """
 
     id: str
@@ -34,6 +45,9 @@ class Job:
     max_tokens_per_call: int = 2048
     task_is_explicit: bool = False
     prices: Mapping[Role, Price] = field(default_factory=dict)
+    profiles: Mapping[Role, Profile] = field(default_factory=dict)
+    calibrations: Mapping[Role, Calibration] = field(default_factory=dict)
+    defaults: Mapping[Role, RoleDefaults] = field(default_factory=dict)
     cache_salt: str | None = None
     session: str | None = None
     traceparent: str | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from secondpass.service.budget import KINDS, Budget
-from secondpass.service.events import CallFinished, CandidateSeen, Event
+from secondpass.service.events import CallFinished, CandidateSeen, Event, NoteMade
 from secondpass.strategies.core import BudgetKind, Candidate, Role, StopReason
 
 Interval = tuple[float, float]
@@ -66,6 +66,7 @@ class Outcome:
     timing: Timing
     degraded: Mapping[Role, int] | None = None
     saved: Saved | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
     candidates: Sequence[Candidate] = ()
 
     @property
@@ -102,6 +103,11 @@ def failures(events: Iterable[Event]) -> dict[Role, int] | None:
     """Failed calls by role; None when there were none."""
     failed = Counter(e.role for e in events if isinstance(e, CallFinished) and e.end == "failed")
     return dict(failed) or None
+
+
+def notes(events: Iterable[Event]) -> dict[str, str]:
+    """What there is to know of how the answer came about: about what, and the last word on it."""
+    return {event.about: event.what for event in events if isinstance(event, NoteMade)}
 
 
 def spending(budget: Budget) -> dict[BudgetKind, Spend]:

@@ -11,8 +11,10 @@ The error tree (all of it can be raised through `Run`; a strategy need not catch
     │   ├── StreamCut               the stream ended without a finish reason: another attempt may work
     │   └── CallRejected            the engine refused the call itself: the same call fails again
     ├── CapabilityMissing           the engine cannot do what the call needs
+    ├── RoleMissing                 no engine plays the role that the call is for
     ├── BudgetExhausted             the call does not fit what is left of the budget; `kind` says which limit
     ├── UnusableCompletion          a completion that cannot serve: empty, or cut before it answered
+    │   └── DegenerateCandidate     nothing to judge: empty, only punctuation, or one thing over and over
     └── VerdictUnreadable           a judge's reply that cannot be parsed (never read as a zero)
 """
 
@@ -30,15 +32,31 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.judgements import Judgement, Preference
+from secondpass.strategies.profiles import Profile
+from secondpass.strategies.quoting import Value
 from secondpass.strategies.tasks import Task
 
 Role = Literal["actor", "critic", "judge", "reward"]
-Capability = Literal["prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts"]
+Capability = Literal[
+    "prefix",
+    "labels",
+    "tokenize",
+    "schema",
+    "logprobs",
+    "seed",
+    "token_counts",
+    "reward",
+    "text",
+]
+"""`text` is only ever missing: every engine writes, but for one that only scores."""
+
 BudgetKind = Literal["tokens", "prompt_tokens", "calls", "samples", "cost"]
 StopReason = Literal[
     "finished",
@@ -57,6 +75,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M", bound=BaseModel)
 
 SOLVE = "solve"
 """The prompt name that stands for the client's own messages, sent verbatim."""
@@ -150,7 +169,8 @@ class Call:
     """One request to an engine. A value: equal calls are the same request.
 
     `prefix` is what the assistant turn already holds: token ids, or text for engines without tokens.
-    `labels`, when given, asks for the probability of each label as the first token instead of for text.
+    `labels`, when given, asks for the probability of each label as the first token instead of for text. `reward` asks
+    for one number instead: how good the conversation's last turn is, which is an assistant's; nothing is written.
     `index` is the position of the first of the `n` completions among its siblings. `visible` says that
     somebody acts on the deltas as they come (the client reads them, say), so that none can be taken back. `stream_interval` is how many tokens may be gathered in a delta.
     `traceparent` is the W3C trace context of the request that the call serves.
@@ -164,6 +184,7 @@ class Call:
     index: int = 0
     prefix: tuple[int, ...] | str | None = None
     labels: tuple[str, ...] = ()
+    reward: bool = False
     schema: str | None = None
     logprobs: int | None = None
     thinking: bool | None = None
@@ -179,6 +200,7 @@ class Call:
         wanted: dict[Capability, bool] = {
             "prefix": self.prefix is not None,
             "labels": bool(self.labels),
+            "reward": self.reward,
             "schema": self.schema is not None,
             "logprobs": self.logprobs is not None,
         }
@@ -218,7 +240,7 @@ class Delta:
 
     `tokens` counts the completion tokens in this delta (0 from engines that count only at the end). `usage` is
     the total of the whole call up to here, whenever the engine states it; the last one stands. `labels` maps each
-    label to its probability. `notice` is not from the engine but from a wrapper around it: the call is
+    label to its probability; `reward` is the score of a reward call. `notice` is not from the engine but from a wrapper around it: the call is
     `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so far is void and the call is
     `retried` from its start; or it is `resumed` from the tokens that were already delivered.
 
@@ -239,6 +261,7 @@ class Delta:
     confidences: tuple[float, ...] = ()
     notice: Literal["queued", "admitted", "retried", "resumed"] | None = None
     waited: float = 0.0
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +349,13 @@ class Completion:
         """True when a token limit ended the completion before the model did."""
         return self.finish_reason == "length"
 
+    def in_reply_to(self, messages: tuple[Message, ...]) -> Completion:
+        """The same text as the reply to another conversation, which what comes `after` it goes on with.
+
+        A revision in reply to the question alone, say, has forgotten the versions before it.
+        """
+        return replace(self, messages=messages)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -382,6 +412,11 @@ class Draft(Protocol):
     def __aiter__(self) -> AsyncIterator[str]: ...
 
 
+After = Completion | Draft | Literal["question"] | None
+"""Where a prompt is said: as a further turn of a completion's conversation; "question": as the last paragraph of the
+client's own question; None: in a fresh conversation."""
+
+
 class Run(Protocol):
     """All that a strategy sees: the question, the verbs, and the best answer so far.
 
@@ -412,19 +447,19 @@ class Run(Protocol):
         prompt: str,
         *,
         role: Role = "actor",
-        after: Completion | None = None,
+        after: After = None,
         visible: bool = False,
         index: int = 0,
         temperature: float | None = None,
         max_tokens: int | None = None,
         schema: Mapping[str, Any] | None = None,
         reserved: Reserve | None = None,
-        **values: str,
+        **values: Value,
     ) -> Completion:
         """One completion of `prompt` (a file's name, filled with `values`, or SOLVE).
 
-        With `after` the prompt is a further turn of that completion's conversation, else a fresh one. `reserved`
-        spends what `reserve` set aside.
+        `after` says in which conversation. Values of placeholders for candidate text (see `quoting`) are quoted as
+        data, in every verb; such a value may be several texts. `reserved` spends what `reserve` set aside.
         """
 
     def sample(
@@ -435,8 +470,9 @@ class Run(Protocol):
         width: int | None = None,
         batch: int = 1,
         role: Role = "actor",
+        after: After = None,
         temperature: float | None = None,
-        **values: str,
+        **values: Value,
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
         """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the rest.
 
@@ -454,9 +490,10 @@ class Run(Protocol):
         prompt: str,
         *,
         role: Role = "actor",
+        after: After = None,
         index: int = 0,
         temperature: float | None = None,
-        **values: str,
+        **values: Value,
     ) -> AbstractAsyncContextManager[Draft]:
         """A completion seen step by step as it is written; leaving the block aborts it in the engine."""
 
@@ -467,14 +504,89 @@ class Run(Protocol):
         labels: Sequence[str],
         *,
         role: Role = "actor",
-        **values: str,
+        **values: Value,
     ) -> LabelRead:
         """How probable each label is as the reply to `prompt`, asked as a further turn after `completion`."""
 
     async def labels(
-        self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: str
+        self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: Value
     ) -> LabelRead:
         """How probable each label is as the reply to `prompt` in a fresh conversation."""
+
+    async def reward(
+        self, completion: Completion | Draft | str, *, messages: Sequence[Message] | None = None
+    ) -> float:
+        """What the reward model thinks of a completion, or of any text, as the last turn of `messages`.
+
+        Without `messages`: of the conversation that the completion answers, or for a text the client's own. Higher is
+        better; the scale is the model's (a logit, or a probability for one with two labels), so that rewards of one
+        model are compared and nothing else. It costs one call and its prompt tokens. Raises RoleMissing where no
+        engine plays `reward`, CapabilityMissing where the one that does cannot score.
+        """
+
+    async def judge(
+        self,
+        prompt: str,
+        labels: Sequence[str],
+        *,
+        after: After = None,
+        role: Role = "judge",
+        index: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        **values: Value,
+    ) -> Judgement:
+        """Which of the labels is the reply to `prompt`, by the best means that the role's engine has.
+
+        Label probabilities; else a reply held to a schema; else text, parsed strictly and asked for once more if it
+        cannot be read. How to reply is added to the prompt, which need not name the labels. `index` tells samples of
+        one verdict apart. `temperature` is 0 unless given, and never for a model that thinks. Raises VerdictUnreadable,
+        and DegenerateCandidate when what is to be judged says nothing.
+        """
+
+    async def critique(
+        self,
+        prompt: str,
+        shape: type[M],
+        *,
+        after: After = None,
+        role: Role = "critic",
+        index: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        **values: Value,
+    ) -> tuple[Completion, M]:
+        """A reply in the shape of a pydantic model (see `verdicts`), and the completion that it was read from.
+
+        Held to the shape by the engine where it can, else parsed strictly and asked for once more. How to reply is
+        added to the prompt. The completion can be gone on with (`ask(..., after=...)`). Temperature and errors are
+        those of `judge`.
+        """
+
+    async def prefer(
+        self, a: Candidate, b: Candidate, *, prompt: str = "prefer", role: Role = "judge"
+    ) -> Preference:
+        """Which of two candidates answers the question better, asked in both orders at once.
+
+        With label probabilities a win is a sum of log-odds beyond `judgements.MARGIN`, else the same choice in both
+        orders; anything less is a tie. A candidate that says nothing loses without a call. Raises VerdictUnreadable.
+        """
+
+    def profile(self, role: Role) -> Profile:
+        """What is particular to the model of a role. Raises RoleMissing."""
+
+    def calibration(self, role: Role) -> Calibration | None:
+        """What was measured of the role's model as a judge of its own drafts; None when nothing was."""
+
+    def trust(self, role: Role = "judge", *, always: bool = False) -> float:
+        """How far votes may be weighted by this role's judgement: 0 (not at all) or 1, as its calibration says.
+
+        Where that is not calibrated, or has an AUROC below 0.6, the answer is 0 and a note says so; `always` (somebody
+        asked for weights whatever was measured) makes it 1.
+        """
+
+    def note(self, about: str, what: str) -> None:
+        """Say something of how the answer came about in the response's `notes`; the last word on a thing stands."""
 
     async def same(self, a: str, b: str) -> bool:
         """Are two answers of this task equivalent?"""
@@ -583,6 +695,14 @@ class CapabilityMissing(SecondpassError):
         super().__init__(f"engine {engine!r} lacks the capability {', '.join(self.missing)}")
 
 
+class RoleMissing(SecondpassError):
+    """No engine plays a role."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        super().__init__(f"no engine plays the role {role!r}: name one under roles.{role}")
+
+
 class BudgetExhausted(SecondpassError):
     """A call does not fit into what is left of one limit of the budget."""
 
@@ -593,6 +713,10 @@ class BudgetExhausted(SecondpassError):
 
 class UnusableCompletion(SecondpassError):
     """A completion that cannot serve: empty, or cut before it held an answer."""
+
+
+class DegenerateCandidate(UnusableCompletion):
+    """A candidate that gives a judge nothing to judge."""
 
 
 class VerdictUnreadable(SecondpassError):

@@ -6,7 +6,7 @@ A stopping rule is asked after each ballot. Rules only ever see counts in the or
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -159,7 +159,96 @@ class Vote:
             why=f"{count} of {cast} answers agree ({len(self.ballots)} samples drawn)",
         )
 
+    def leaders(self, count: int) -> list[Candidate]:
+        """The first candidate of each of the `count` largest classes, largest first, ties to the class seen first."""
+        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
+        return [self._first[ballot] for ballot, _ in counts.most_common(count)]
+
+    @property
+    def share(self) -> float | None:
+        """The share (0 to 1) of the ballots that the largest class has; None while there is no ballot."""
+        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
+        return max(counts.values()) / counts.total() if counts else None
+
     @property
     def is_decided(self) -> bool:
         """Does the stopping rule say that the samples not drawn yet are not worth their cost?"""
         return self.rule.is_decided(self.ballots, self.n - len(self.ballots))
+
+
+@dataclass
+class WeightedVote(Vote):
+    """A vote whose ballots may weigh differently, shrunk towards equal weights by `trust` (0 to 1).
+
+    A ballot weighs trust * weight + (1 - trust) * mean, where the mean is of all weights. One without a weight
+    weighs the mean. With no weights, equal weights, only zeros, or trust 0 it is the plain vote, exactly.
+    """
+
+    trust: float = 1.0
+    weights: list[float | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.trust <= 1:
+            raise ValueError(f"trust is from 0 to 1, not {self.trust}")
+
+    def add(
+        self, candidate: Candidate, ballot: int | None, weight: float | None = None
+    ) -> Candidate:
+        """Count `candidate` for class `ballot`; gives the leader, whose score is its share of the weight.
+
+        Raises ValueError unless `weight` is None or a finite number of at least 0.
+        """
+        if weight is not None and not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"a weight is a finite number of at least 0, not {weight}")
+        self.weights.append(weight)
+        return super().add(candidate, ballot)
+
+    @property
+    def leader(self) -> Candidate:
+        """The candidate that leads, ties to the class seen first. Raises ValueError before the first ballot."""
+        plain = super().leader
+        if not self._is_weighted:
+            return plain
+        sums = self._sums
+        total = math.fsum(sums.values())
+        best = max(sums, key=sums.__getitem__)
+        supporters = self.ballots.count(best)
+        return replace(
+            self._first[best],
+            score=sums[best] / total,
+            score_kind="weighted_vote_share",
+            why=f"{supporters} of {sum(b is not None for b in self.ballots)} answers agree, with "
+            f"{sums[best] / total:.2f} of the weight ({len(self.ballots)} samples drawn)",
+        )
+
+    @property
+    def is_decided(self) -> bool:
+        """Does the rule, which counts ballots, say so while the leader by weight is the leader by count as well?"""
+        if not super().is_decided:
+            return False
+        if not self._is_weighted:
+            return True
+        sums = self._sums
+        heaviest = self._first[max(sums, key=sums.__getitem__)]
+        return heaviest == self.leaders(1)[0]
+
+    @property
+    def _cast(self) -> list[tuple[int, float | None]]:
+        pairs = zip(self.ballots, self.weights, strict=True)
+        return [(ballot, weight) for ballot, weight in pairs if ballot is not None]
+
+    @property
+    def _is_weighted(self) -> bool:
+        known = {weight for _, weight in self._cast if weight is not None}
+        return self.trust > 0 and len(known) > 1
+
+    @property
+    def _sums(self) -> dict[int, float]:
+        """The weight of each class, in the order in which classes were first seen; exact sums, so ties are ties."""
+        known = [weight for _, weight in self._cast if weight is not None]
+        mean = math.fsum(known) / len(known)
+        shares: defaultdict[int, list[float]] = defaultdict(list)
+        for ballot, weight in self._cast:
+            own = mean if weight is None else weight
+            shares[ballot].append(self.trust * own + (1 - self.trust) * mean)
+        return {ballot: math.fsum(each) for ballot, each in shares.items()}

@@ -130,7 +130,7 @@ class Picture:
     def _see_verdict(self, document: Json) -> None:
         for call in reversed(self._calls.values()):
             if all(call.started[key] == document[key] for key in ("role", "purpose")):
-                call.verdicts.append(document["labels"]["probabilities"])
+                call.verdicts.append(document)
                 return
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -178,7 +178,7 @@ class Picture:
         if call.written:
             yield Text(printable(call.written)) if self._is_over else _tail(call.written)
         for verdict in call.verdicts:
-            yield _line("  ".join(f"{label} {p:.2f}" for label, p in verdict.items()), "magenta")
+            yield _line(_judged(verdict), "magenta")
         for index, candidate in call.candidates.items():
             is_best = index == self._best
             yield _line(_told(candidate, is_best), "bold green" if is_best else "")
@@ -205,6 +205,19 @@ class Picture:
             "max_calls": sum(c.finished["attempts"] if c.finished else 1 for c in calls),
             "deadline_ms": (time.monotonic() - self._began) * 1000,
         }
+
+
+def _judged(verdict: Json) -> str:
+    """What a verdict says, in as far as it says it."""
+    read = verdict.get("labels")
+    said = [f"{label} {p:.2f}" for label, p in read["probabilities"].items()] if read else []
+    if not read and verdict.get("verdict") is not None:
+        said.append(verdict["verdict"])
+    if verdict.get("reward") is not None:
+        said.append(f"reward {verdict['reward']:.3g}")
+    if verdict.get("error") is not None:
+        said.append(verdict["error"])
+    return "  ".join(said)
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from secondpass.service.events import (
     CallFinished,
     CandidateSeen,
     Event,
+    NoteMade,
     Trace,
     VerdictSeen,
 )
@@ -116,12 +117,24 @@ def progress(event: Event) -> str | None:
             if candidate.why is not None:
                 said.append(candidate.why)
             return f"{'best' if event.is_best else 'candidate'}: {'; '.join(said)}"
-        case VerdictSeen(labels=read):
-            likely = ", ".join(f"{label} {p:.2f}" for label, p in read.probabilities.items())
-            return f"{event.role}, {event.purpose}: {likely}"
+        case VerdictSeen():
+            return f"{event.role}, {event.purpose}: {_verdict(event)}"
+        case NoteMade():
+            return f"{event.about}: {event.what}"
         case CallFinished(end="failed"):
             return f"a call of the {event.role} failed"
     return None
+
+
+def _verdict(event: VerdictSeen) -> str:
+    said = [] if event.verdict is None else [event.verdict]
+    if event.labels is not None:
+        said += [f"{label} {p:.2f}" for label, p in event.labels.probabilities.items()]
+    if event.reward is not None:
+        said.append(f"reward {event.reward:.3g}")
+    if event.error is not None:
+        said.append(event.error[:_SHOWN])
+    return ", ".join(said)
 
 
 def _prompt(calls: list[CallFinished]) -> Usage:

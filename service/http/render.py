@@ -36,6 +36,7 @@ def report(job: Job, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[
         "stop_reason": outcome.stop_reason,
         "degraded": outcome.degraded,
         "saved": plain(outcome.saved),
+        "notes": dict(outcome.notes),
         "usage": usage(outcome.usage),
         "budget": budget(outcome.budget, job.limits.deadline_ms, outcome.timing.total),
         "timing": {name: round(ms, 3) for name, ms in plain(outcome.timing).items()},

@@ -28,6 +28,7 @@ ANSWER_FIELDS = {
     "stop_reason",
     "degraded",
     "saved",
+    "notes",
     "usage",
     "budget",
     "timing",

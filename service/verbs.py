@@ -1,0 +1,72 @@
+"""What all verbs of a run share: the job, its books and events, the calls that it makes, and what is known of its models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+from secondpass.service.asking import Asking
+from secondpass.service.budget import Budget
+from secondpass.service.calls import Calls
+from secondpass.service.events import NoteMade, Trace
+from secondpass.service.job import Job, Shared
+from secondpass.strategies.calibration import USEFUL_AUROC, Calibration
+from secondpass.strategies.core import Call, Completion, Role
+from secondpass.strategies.profiles import Profile, profile_of
+
+
+class Verbs(ABC):
+    """The base of the groups of verbs that make a run."""
+
+    def __init__(self, job: Job, shared: Shared, trace: Trace) -> None:
+        self.job = job
+        self.trace = trace
+        self.budget = Budget(job.limits)
+        self._pace = shared.pace
+        self._asking = Asking(job)
+        self._calls = Calls(
+            job.engines,
+            job.prices,
+            self.budget,
+            trace,
+            shared.lengths,
+            shared.pace,
+            strategy=job.strategy.name,
+            is_usable=self._is_usable,
+            salvage=self._salvage,
+        )
+
+    @abstractmethod
+    def _is_usable(self, call: Call, completion: Completion) -> bool:
+        """May a completion that was cut serve as an answer?"""
+
+    @abstractmethod
+    def _salvage(self, completion: Completion) -> bool:
+        """Answer with a cut completion if there is nothing better; was it needed?"""
+
+    def _unread(self, call: Call) -> Call:
+        """Nobody reads the deltas of this call as they come: they may be gathered."""
+        return replace(call, stream_interval=self._pace.interval)
+
+    # -- what is known of the models ----------------------------------------------------------------
+
+    def profile(self, role: Role) -> Profile:
+        return self.job.profiles.get(role) or profile_of(self._calls.engine(role).model)
+
+    def calibration(self, role: Role) -> Calibration | None:
+        return self.job.calibrations.get(role)
+
+    def trust(self, role: Role = "judge", *, always: bool = False) -> float:
+        calibration = self.calibration(role)
+        if calibration is None:
+            problem = "not calibrated"
+        elif not calibration.is_useful:
+            problem = f"auroc {calibration.auroc:.2f} below {USEFUL_AUROC}"
+        else:
+            return 1.0
+        done = "weighted votes, as asked" if always else "unweighted votes"
+        self.note(role, f"{problem}: {done}")
+        return 1.0 if always else 0.0
+
+    def note(self, about: str, what: str) -> None:
+        self.trace.emit(NoteMade(at=self.trace.elapsed, about=about, what=what))

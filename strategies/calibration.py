@@ -1,0 +1,116 @@
+"""How far a model's judgement of its own drafts can be trusted: what was measured, and how it is fitted. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from secondpass.strategies.ranking import calibrated, log_odds, probability_of
+
+USEFUL_AUROC = 0.6
+"""Below it a judge tells right from wrong hardly better than a coin: votes are not weighted by it."""
+
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class Calibration(BaseModel):
+    """What was measured of a model as the judge of its own drafts, over `n` of them.
+
+    `labels` are those that were read, the one for "right" first, each in both orders. `mass` (0 to 1) is the mean
+    probability that all labels had together. `temperature` divides log-odds, after `offset` was taken from them.
+    `auroc` (0 to 1) is how probable it is that a right draft was scored above a wrong one; `accuracy` is the share of
+    right drafts. `data` is the SHA-256 of the file of questions, `drawn` the day.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    labels: tuple[str, str]
+    mass: _Share
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
+    offset: FiniteFloat = 0.0
+    auroc: _Share
+    accuracy: _Share
+    n: int = Field(ge=1)
+    drawn: date
+    data: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def is_useful(self) -> bool:
+        """Does the model tell its right drafts from its wrong ones?"""
+        return self.auroc >= USEFUL_AUROC
+
+    def probability(self, read: float) -> float:
+        """How probable it is that a draft is right which was read as `read` (0 to 1)."""
+        return calibrated(read, self.temperature, self.offset)
+
+
+def auroc(scores: Sequence[float], are_right: Sequence[bool]) -> float | None:
+    """How probable a right one is to have a higher score than a wrong one, ties counting half; None without both."""
+    positives = [s for s, is_right in zip(scores, are_right, strict=True) if is_right]
+    negatives = [s for s, is_right in zip(scores, are_right, strict=True) if not is_right]
+    if not positives or not negatives:
+        return None
+    order = sorted(scores)
+    first: dict[float, int] = {}
+    count: dict[float, int] = {}
+    for place, score in enumerate(order):
+        first.setdefault(score, place)
+        count[score] = count.get(score, 0) + 1
+    ranks = math.fsum(first[s] + (count[s] + 1) / 2 for s in positives)
+    pairs = len(positives) * len(negatives)
+    return (ranks - len(positives) * (len(positives) + 1) / 2) / pairs
+
+
+HOTTEST = 20.0
+COLDEST = 0.05
+
+
+def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple[float, float]:
+    """(temperature, offset) for log-odds, such that the mean calibrated probability is right and its log loss least.
+
+    For each temperature from 0.05 to 20 the offset follows from the share of right ones, so that one search in one
+    dimension is left (by golden section over its logarithm; for one search it is smooth enough). Platt scaling with a
+    slope above 0: a judge that is systematically wrong is not turned around. Raises ValueError for no scores, or where all are right or
+    all are wrong.
+    """
+    if not scores or len(set(are_right)) < 2:
+        raise ValueError("a temperature needs right drafts and wrong ones")
+    odds = [log_odds(score) for score in scores]
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if _loss_at(left, odds, are_right) <= _loss_at(right, odds, are_right):
+            high = right
+        else:
+            low = left
+    temperature = math.exp((low + high) / 2)
+    return temperature, _offset(temperature, odds, are_right)
+
+
+def _loss_at(log_temperature: float, odds: Sequence[float], are_right: Sequence[bool]) -> float:
+    temperature = math.exp(log_temperature)
+    offset = _offset(temperature, odds, are_right)
+    return math.fsum(
+        math.log1p(math.exp(-abs(z))) + max(0.0, -z if is_right else z)
+        for z, is_right in zip(((o - offset) / temperature for o in odds), are_right, strict=True)
+    )
+
+
+def _offset(temperature: float, odds: Sequence[float], are_right: Sequence[bool]) -> float:
+    """The offset under which the mean probability is the share of right ones, by bisection: the mean falls with it."""
+    wanted = sum(are_right)
+    low = min(odds) - 40 * temperature
+    high = max(odds) + 40 * temperature
+    for _ in range(60):
+        middle = (low + high) / 2
+        if math.fsum(probability_of((o - middle) / temperature) for o in odds) > wanted:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

@@ -33,9 +33,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 # exec: a signal to make, or a Ctrl-C, must meet the demo itself.
-run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=, ENGINE_PORT=]
+run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=]
 	@exec $(BIN)/python -m tools.demo --port $(PORT) \
-	  $(if $(MODEL),--model '$(MODEL)') $(if $(ENGINE_PORT),--engine-port $(ENGINE_PORT))
+	  $(if $(MODEL),--model '$(MODEL)')
 
 # Code that a model wrote is run in it.
 sandbox:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pytest
 
 from tests.engines.in_process import model_folder
 from tools.cache import log_folder
-from tools.local_vllm import VllmServer, vllm_command, vllm_environment
+from tools.local_vllm import VllmServer, vllm_command, vllm_environment, vllm_flags
 from tools.processes import Child, free_port, serving
 
 pytestmark = pytest.mark.vllm
@@ -62,14 +65,12 @@ def service(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         # The first core: a server that other tests have started is bound to the rest.
         first = str(min(os.sched_getaffinity(0)))
         environment = {**vllm_environment(folder), "VLLM_CPU_OMP_THREADS_BIND": first}
-        own = vllm_command(folder, model, port, SMALL)
         if request.param == "inside":
-            flags = own[own.index("--served-model-name") :]
-            drop = flags.index("--host")  # and its port, which are ours to say
             command = serve(port, "--engine", "vllm", "--model", folder)
-            command += ["--", *flags[:drop], *flags[drop + 4 :]]
+            command += ["--", *vllm_flags(model), *SMALL]
         else:
-            command, environment = own, {**environment, "VLLM_PLUGINS": "secondpass"}
+            command = vllm_command(folder, model, port, SMALL)
+            environment["VLLM_PLUGINS"] = "secondpass"
     log = log_folder() / f"service-{port}.log"
     with (
         serving("secondpass", command, f"{url}/readyz", log, timeout=180, env=environment) as child,
@@ -210,6 +211,7 @@ def test_what_was_streamed_by_the_deadline_is_the_answer(service: Deployment) ->
     wait_until_idle(service, 1.0)
 
 
+@pytest.mark.parametrize("service", ["beside"], indirect=True)
 def test_plain_chat_is_passed_on_untouched(service: Deployment) -> None:
     body = {
         "model": service.model,
@@ -252,3 +254,46 @@ def test_what_the_engine_refuses_is_the_clients_to_mend(service: Deployment) -> 
     reply = service.client.post("/solve", json={"question": "word " * 4000, "strategy": "single"})
     assert reply.status_code == 422, reply.text
     assert "2048" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("service", ONE_PROCESS, indirect=True)
+def test_what_is_not_ours_is_vllms(service: Deployment) -> None:
+    body = {"model": service.model, "prompt": "One, two,", "max_tokens": 3, "temperature": 0}
+    assert service.client.post("/v1/completions", json=body).json()["choices"][0]["text"].strip()
+    assert service.client.get("/no-such-path").status_code == 404
+    metrics = service.client.get("/metrics").text
+    assert "\nvllm:num_requests_running{" in metrics
+    assert "\nsecondpass_runs_in_flight 0.0" in metrics
+
+
+@pytest.mark.parametrize("service", ONE_PROCESS, indirect=True)
+def test_a_core_that_dies_takes_its_process_along_and_no_run_hangs(service: Deployment) -> None:
+    """The last test of a deployment: nothing is left of it."""
+    wait_until_idle(service, 20)
+    replies: list[httpx.Response] = []
+    asking = threading.Thread(
+        target=lambda: replies.append(service.client.post("/solve", json=WORDY))
+    )
+    asking.start()
+    wait_until_busy(service)
+    os.kill(core_of(service), signal.SIGKILL)
+    died = time.monotonic()
+    asking.join(timeout=10)
+    assert [reply.status_code for reply in replies] == [502]
+    assert replies[0].json()["role"] == "actor"
+    while service.process.exit_status() is None:
+        assert time.monotonic() - died < 10, "the process goes on without its engine"
+        with suppress(httpx.HTTPError):
+            assert service.client.get("/readyz").status_code == 503
+        time.sleep(0.1)
+
+
+def core_of(service: Deployment) -> int:
+    """The engine core's process, a child of the server's."""
+    server = service.process.process.pid
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == server and b"EngineCore" in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    raise AssertionError("no engine core")

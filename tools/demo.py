@@ -1,7 +1,7 @@
-"""What `make run` starts: a vLLM server, the service in front of it, and one question to try.
+"""What `make run` starts: the service with vLLM inside of it, and one question to try.
 
-Both run as child processes in groups of their own; whichever way this program ends, they end with it.
-The engine's log and the service's go to files, so that the terminal shows one line a step.
+It runs in a process group of its own; whichever way this program ends, all of that ends with it. Its log, and that of
+the engine in it, goes to a file, so that the terminal shows one line a step.
 """
 
 import argparse
@@ -11,30 +11,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from tools import fetch_model
 from tools.cache import log_folder
-from tools.local_vllm import VllmServer, serve_vllm
+from tools.local_vllm import START_SECONDS, name_of, vllm_environment, vllm_flags
 from tools.processes import Child, ServerDidNotStart, is_free, serving
 
 HOST = "127.0.0.1"
-SERVICE_SECONDS = 60.0
 QUESTION = "There are 10 rows of 10 chairs. What is 10 * 10, the number of chairs?"
 
-ServiceCommand = Callable[[VllmServer, int], Sequence[str]]
-
-
-class EngineServer(Protocol):
-    """What `serve_vllm` is to the demo."""
-
-    def __call__(
-        self, model_dir: str, port: int | None, *, interrupt: Callable[[], None]
-    ) -> AbstractContextManager[VllmServer]:
-        """Serve `model_dir` while the block runs; `interrupt` is called while it starts."""
+ServiceCommand = Callable[[str, int], Sequence[str]]
+"""(model, port) -> the command that serves it"""
 
 
 class Failed(RuntimeError):
@@ -77,13 +67,13 @@ class Signals:
             raise Stopped(self._number)
 
 
-def secondpass_serve(engine: VllmServer, port: int) -> list[str]:
-    """The command that serves secondpass in front of `engine`."""
+def secondpass_serve(model: str, port: int) -> list[str]:
+    """The command that serves `model` by secondpass, with vLLM in the same process."""
     return [
         *(sys.executable, "-m", "secondpass.service", "serve"),
-        *("--engine", "http", "--engine-url", engine.base_url, "--model", engine.model_name),
-        *("--host", HOST, "--port", str(port)),
+        *("--engine", "vllm", "--model", model, "--host", HOST, "--port", str(port)),
         *("--shutdown-grace-seconds", "5"),  # who presses Ctrl-C wants the prompt back
+        *("--", *vllm_flags(name_of(model))),
     ]
 
 
@@ -102,10 +92,10 @@ def example(port: int) -> str:
     )
 
 
-def require_free(port: int, variable: str) -> None:
-    """Raise Failed if something listens on `port`, which the make variable `variable` sets."""
+def require_free(port: int) -> None:
+    """Raise Failed if something listens on `port`."""
     if not is_free(port):
-        raise Failed(f"port {port} is in use; end what listens there, or set {variable} to another")
+        raise Failed(f"port {port} is in use; end what listens there, or set PORT to another")
 
 
 def get_model(step: Steps, signals: Signals) -> Path:
@@ -130,65 +120,47 @@ def get_model(step: Steps, signals: Signals) -> Path:
     return folder
 
 
-def require_alive(*children: Child) -> None:
-    """Raise Failed if one of them has ended."""
-    for child in children:
-        if (status := child.exit_status()) is not None:
-            raise Failed(f"{child.name} ended ({status}); end of {child.log_path}:\n{child.tail()}")
+def require_alive(child: Child) -> None:
+    """Raise Failed if it has ended."""
+    if (status := child.exit_status()) is not None:
+        raise Failed(f"{child.name} ended ({status}); end of {child.log_path}:\n{child.tail()}")
 
 
-def run(
-    options: argparse.Namespace, serve_engine: EngineServer, service_command: ServiceCommand
-) -> NoReturn:
-    """Start everything and watch it until a signal comes (Stopped) or a part fails.
+def run(options: argparse.Namespace, service_command: ServiceCommand) -> NoReturn:
+    """Start the service and watch it until a signal comes (Stopped) or it fails.
 
-    Raises Failed or ServerDidNotStart where a part cannot start or dies.
+    Raises Failed or ServerDidNotStart where it cannot start or dies.
     """
     step, signals = Steps(), Signals()
     port: int = options.port
-    require_free(port, "PORT")
-    if options.engine_port:
-        require_free(options.engine_port, "ENGINE_PORT")
+    require_free(port)
     model = options.model or str(get_model(step, signals))
-    with ExitStack() as running:
-        step(f"starting vLLM with {model} (about a minute without a GPU)")
-        engine = running.enter_context(
-            serve_engine(model, options.engine_port, interrupt=signals.check)
-        )
-        step(f"vLLM answers at {engine.base_url}; its log: {engine.log_path}")
-
-        def watch(*others: Child) -> None:
-            signals.check()
-            require_alive(engine.process, *others)
-
-        service = running.enter_context(
-            serving(
-                "secondpass",
-                service_command(engine, port),
-                f"http://{HOST}:{port}/readyz",
-                log_folder() / f"secondpass-{port}.log",
-                timeout=SERVICE_SECONDS,
-                interrupt=watch,
-            )
-        )
+    step(f"starting secondpass and vLLM with {model} (about a minute without a GPU)")
+    with serving(
+        "secondpass",
+        service_command(model, port),
+        f"http://{HOST}:{port}/readyz",
+        log_folder() / f"secondpass-{port}.log",
+        timeout=START_SECONDS,
+        env=vllm_environment(model),
+        interrupt=signals.check,
+    ) as service:
         step(f"secondpass answers at http://{HOST}:{port}; its log: {service.log_path}")
         print(f"\nTry it in another terminal (Ctrl-C here ends everything):\n\n{example(port)}\n")
         sys.stdout.flush()
         while True:
-            watch(service)
+            signals.check()
+            require_alive(service)
             time.sleep(0.2)
 
 
-def main(
-    serve_engine: EngineServer = serve_vllm, service_command: ServiceCommand = secondpass_serve
-) -> int:
+def main(service_command: ServiceCommand = secondpass_serve) -> int:
     """The exit status: 1 for a failure, 128 + the signal's number when a signal ended the demo."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__.splitlines()[0])
     parser.add_argument("--model", help=f"a folder or a hub name; default: {fetch_model.NAME}")
     parser.add_argument("--port", type=int, default=8000, help="the service's; default: 8000")
-    parser.add_argument("--engine-port", type=int, help="vLLM's; default: a free one")
     try:
-        run(parser.parse_args(), serve_engine, service_command)
+        run(parser.parse_args(), service_command)
     except (Failed, ServerDidNotStart) as failure:
         print(f"make run: {failure}", file=sys.stderr)
         return 1

@@ -44,22 +44,33 @@ def is_cpu_build() -> bool:
     return True
 
 
+def vllm_flags(name: str) -> list[str]:
+    """Flags of vLLM, but for the model and where to listen; it serves the model as `name`."""
+    # Of the CPU build: a seeded request whose prompt is prefilled in pieces kills the engine.
+    small = ["--enforce-eager", "--max-model-len", "2048", "--no-enable-chunked-prefill"]
+    return [
+        *("--served-model-name", name, "--dtype", "bfloat16", "--enable-prompt-tokens-details"),
+        *(small if is_cpu_build() else []),
+    ]
+
+
 def vllm_command(model: str, name: str, port: int, extra_args: Sequence[str] = ()) -> list[str]:
     """The command that serves `model` (a folder or a hub name) as `name` on loopback.
 
     The module is named and not `vllm serve`: the CPU build has no distribution `vllm`, whose version
     that command asks for.
     """
-    # Of the CPU build: a seeded request whose prompt is prefilled in pieces kills the engine.
-    small = ["--enforce-eager", "--max-model-len", "2048", "--no-enable-chunked-prefill"]
     return [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", model, "--served-model-name", name),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "bfloat16", "--enable-prompt-tokens-details"),
-        *(small if is_cpu_build() else []),
+        *("--model", model, "--host", "127.0.0.1", "--port", str(port)),
+        *vllm_flags(name),
         *extra_args,
     ]
+
+
+def name_of(model: str) -> str:
+    """What a model is served as: its folder's own name, or its hub name."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def vllm_environment(model: str) -> Mapping[str, str]:
@@ -93,7 +104,7 @@ def serve_vllm(
     ServerDidNotStart, with the tail of the log, if vLLM dies or is not healthy in `timeout` seconds.
     """
     model = str(model_dir)
-    name = Path(model).resolve().name if Path(model).is_dir() else model
+    name = name_of(model)
     port = port or free_port()
     with serving(
         "vLLM",

@@ -15,6 +15,7 @@ import pytest
 
 from secondpass.service.engines.labels import label_body
 from secondpass.service.engines.wire import chat_body, completion_body
+from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies import prompts
 from secondpass.strategies.core import (
     SOLVE,
@@ -279,24 +280,42 @@ async def test_images_are_for_models_that_see(engine: VllmEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "arguments", "said"),
+    ("model", "flags", "said"),
     [
-        ("/no/such/folder", {}, "/no/such/folder"),
-        (None, {"max_model_len": 10**6}, r"max_model_len \(1000000\) is greater"),
-        (None, {"no_such_flag": 1}, "no_such_flag"),
+        ("/no/such/folder", "", "/no/such/folder"),
+        (None, "--max-model-len 1000000", r"max_model_len \(1000000\) is greater"),
+        (None, "--no-such-flag 1", "--no-such-flag"),
+        (None, "--max-model-len many", "max-model-len"),
+        (None, "--port 9000", "--port has no effect inside secondpass: use --port before the --"),
+        (None, "--api-key k", "--api-keys-file"),
+        (None, "--enable-auto-tool-choice", "requires --tool-call-parser"),
     ],
-    ids=["folder", "context", "flag"],
+    ids=["folder", "context", "flag", "value", "port", "key", "parser"],
 )
 async def test_a_launch_that_cannot_be_says_what_to_change(
-    model: str | None, arguments: dict[str, Any], said: str
+    model: str | None, flags: str, said: str
 ) -> None:
     folder = model_folder()
     with vllm_at_hand(folder):
-        from secondpass.service.engines.vllm import launched  # noqa: PLC0415
+        from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
 
-        with pytest.raises(EngineUnavailable, match=said):
-            async with launched(model or folder, **arguments):
+        with pytest.raises(BadSettings, match=said):
+            async with vllm_server("vllm", model or folder, flags.split()):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("VLLM_API_KEY", "k"), ("VLLM_PLUGINS", "secondpass")]
+)
+async def test_variables_that_would_work_against_us_are_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
+
+    with pytest.raises(BadSettings, match=variable):
+        async with vllm_server("vllm", model_folder()):
+            pass
 
 
 # -- plain requests ------------------------------------------------------------------------------------------

@@ -1,19 +1,14 @@
-"""The demo with an engine and a service that cost nothing; run as a program by test_demo.py.
+"""The demo with a service that costs nothing; run as a program by test_demo.py.
 
-    stand_in_demo.py ENGINE SERVICE [options of the demo]
+    stand_in_demo.py BEHAVIOUR [options of the demo]
 
-ENGINE and SERVICE say how each of them behaves: "serve", "deaf" (a child of its own ignores SIGTERM),
+BEHAVIOUR is that of the service: "serve", "deaf" (a child of its own ignores SIGTERM),
 "die" (at once), "fall" (two seconds after it was ready) or "hang" (never ready).
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-from tools.cache import log_folder
 from tools.demo import main
-from tools.local_vllm import VllmServer
-from tools.processes import free_port, serving
 
 SERVER = """
 import http.server, subprocess, sys, threading, time
@@ -34,24 +29,12 @@ if behaviour == "fall":
     threading.Timer(2, lambda: (print("fell in a test", flush=True), server.shutdown())).start()
 server.serve_forever()
 """
-engine_behaviour, service_behaviour, *options = sys.argv[1:]
+behaviour, *options = sys.argv[1:]
 
 
-@contextmanager
-def serve_engine(
-    model_dir: str, port: int | None, *, interrupt: Callable[[], None]
-) -> Iterator[VllmServer]:
-    port = port or free_port()
-    command = [sys.executable, "-c", SERVER, str(port), engine_behaviour]
-    url = f"http://127.0.0.1:{port}"
-    log = log_folder() / "engine.log"
-    with serving("vLLM", command, url, log, timeout=60, interrupt=interrupt, grace=1) as child:
-        yield VllmServer(f"{url}/v1", model_dir, child, child.log_path)
-
-
-def service_command(_engine: VllmServer, port: int) -> list[str]:
-    return [sys.executable, "-c", SERVER, str(port), service_behaviour]
+def service_command(_model: str, port: int) -> list[str]:
+    return [sys.executable, "-c", SERVER, str(port), behaviour]
 
 
 sys.argv[1:] = options
-sys.exit(main(serve_engine, service_command))
+sys.exit(main(service_command))

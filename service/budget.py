@@ -76,6 +76,7 @@ class Need:
 
     `cap` is the most completion tokens of each of its `n` completions, and `expected` their usual number, asked
     again whenever the lease waits. `is_whole` holds all `n * cap` at once: for engines that count only at the end.
+    A call that writes nothing has an `n` and a `cap` of 0: it needs room for its prompt alone.
     """
 
     prompt_tokens: int
@@ -147,6 +148,8 @@ class Budget:
             return "samples"
         if self.left("prompt_tokens") < need.prompt_tokens:
             return "prompt_tokens"
+        if self.left("cost") < need.price.of(need.prompt_tokens, 0):
+            return "cost"
         room, scarce = self.room(need.price, need.prompt_tokens)
         wanted = need.usual
         if wanted > room and not self.spent["calls"]:

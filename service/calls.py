@@ -19,6 +19,7 @@ from secondpass.strategies.core import (
     LabelRead,
     Reserve,
     Role,
+    RoleMissing,
     UnusableCompletion,
 )
 
@@ -63,15 +64,27 @@ class Calls:
     ) -> LabelRead | None:
         """Make the call; give each completion to `on_completion` as soon as it is finished.
 
-        Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, EngineError, and
+        Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and
         UnusableCompletion when every completion is empty.
         """
+        flight = await self._fly(call, on_completion, on_delta, reserved)
+        return flight.labels
+
+    async def _fly(
+        self,
+        call: Call,
+        on_completion: OnCompletion,
+        on_delta: OnDelta | None = None,
+        reserved: Reserve | None = None,
+    ) -> Flight:
         engine = self.engine(call.role)
-        if missing := call.needs - engine.capabilities:
+        # An engine that has never answered lacks everything: it says itself that it is not ready.
+        if (missing := call.needs - engine.capabilities) and (engine.ready or engine.capabilities):
             raise CapabilityMissing(engine.name, missing)
         lease = await self._lease(call, engine, reserved)
-        sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
-        call = replace(call, sampling=sampling)
+        if not call.reward:
+            sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
+            call = replace(call, sampling=sampling)
         flight = Flight(
             self._next_number(),
             call,
@@ -88,7 +101,7 @@ class Calls:
                 async for delta in deltas:
                     flight.take(delta)
             flight.check()
-        return flight.labels
+        return flight
 
     async def read(self, call: Call) -> LabelRead:
         """Make a call that reads label probabilities. Raises as `perform`."""
@@ -97,8 +110,17 @@ class Calls:
             raise UnusableCompletion(f"engine {self.engine(call.role).name!r} read no labels")
         return read
 
+    async def reward(self, call: Call) -> float:
+        """Make a call that asks for a reward. Raises as `perform`."""
+        flight = await self._fly(call, lambda _: None)
+        if flight.reward is None:
+            raise UnusableCompletion(f"engine {self.engine(call.role).name!r} gave no reward")
+        return flight.reward
+
     def engine(self, role: Role) -> Engine:
-        """The engine that plays this role."""
+        """The engine that plays this role. Raises RoleMissing."""
+        if role not in self._engines:
+            raise RoleMissing(role)
         return self._engines[role]
 
     def price(self, role: Role) -> Price:
@@ -106,15 +128,15 @@ class Calls:
         return self._prices.get(role, FREE)
 
     async def _lease(self, call: Call, engine: Engine, reserved: Reserve | None) -> Lease:
-        cap = call.sampling.max_tokens or 1
+        cap = 0 if call.reward else call.sampling.max_tokens or 1
         key = (self._strategy, call.role, call.purpose, engine.model)
         need = Need(
             prompt_tokens=await self._prompt_tokens(call, engine),
             cap=cap,
             expected=lambda: self._lengths.expected(key, cap),
-            n=call.n,
+            n=0 if call.reward else call.n,
             price=self.price(call.role),
-            is_whole="token_counts" not in engine.capabilities,
+            is_whole=not call.reward and "token_counts" not in engine.capabilities,
         )
         return await self._budget.lease(need, reserved)
 

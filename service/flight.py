@@ -105,6 +105,7 @@ class Flight:
         self._began = anyio.current_time()
         self._writings = self._fresh()
         self.labels: LabelRead | None = None
+        self.reward: float | None = None
 
     def __enter__(self) -> Self:
         self._trace.emit(
@@ -135,6 +136,8 @@ class Flight:
         writing.add(delta)
         if delta.labels is not None:
             self.labels = self._normalised(delta)
+        if delta.reward is not None:
+            self.reward = delta.reward
         if self._on_delta is not None:
             self._on_delta(delta)
         if self._trace.keeps_deltas and (delta.text or delta.reasoning):
@@ -211,6 +214,7 @@ class Flight:
                 texts=tuple("".join(writing.text) for writing in self._writings),
                 finish_reasons=tuple(writing.finish_reason for writing in self._writings),
                 labels=self.labels,
+                reward=self.reward,
                 error=str(error) if end == "failed" else None,
                 messages=self._call.messages,
             )
@@ -252,12 +256,13 @@ class Flight:
         self._useful = []
         self._wasted += self._unused(used)
         self._usage, self._was_heard, self._writings = None, False, self._fresh()
+        self.labels = self.reward = None
 
     def _hand_over(self, writing: Writing) -> None:
         completion = writing.completion
         if self._is_cut_by_budget(writing) and not self._is_usable(self._call, completion):
             return
-        if completion.text.strip() or self._call.labels:
+        if completion.text.strip() or self._call.labels or self._call.reward:
             self._useful.append(writing)
             self._on_completion(completion)
 

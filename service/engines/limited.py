@@ -41,7 +41,7 @@ class _Waiter:
 class LimitedEngine(EngineWrapper):
     """At most `max_concurrent_calls` of `engine` in flight, streams and forwarded requests together.
 
-    Waiters are served label reads first, then by lower `Call.index`, then by arrival. With `max_waiting` a call that
+    Waiters are served label reads and rewards first, then by lower `Call.index`, then by arrival. With `max_waiting` a call that
     finds that many waiting raises EngineUnavailable at once.
     """
 
@@ -69,7 +69,7 @@ class LimitedEngine(EngineWrapper):
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """The engine's deltas, after the notices "queued" and "admitted" where the call had to wait."""
-        rank = (0 if call.labels else 1, call.index)
+        rank = (0 if call.labels or call.reward else 1, call.index)
         is_queued = self._in_flight >= self.max_concurrent_calls
         if is_queued:
             yield Delta(notice="queued")

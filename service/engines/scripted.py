@@ -47,12 +47,13 @@ class Reply:
     """What the script says for one completion: its text, and how it goes wrong.
 
     `refuse` and `unavailable` fail before the first token, `cut` ends the stream after half of them without a
-    finish reason. `labels` are the probabilities that a label call reads.
+    finish reason. `labels` are the probabilities that a label call reads, `reward` is what a reward call gets.
     """
 
     text: str
     fault: Fault | None = None
     labels: Mapping[str, float] = field(default_factory=dict)
+    reward: float | None = None
 
 
 Script = Callable[[Call, int], Reply]
@@ -70,11 +71,15 @@ def token_id(token: str) -> int:
 
 
 def arithmetic(call: Call, index: int) -> Reply:
-    """The default script: three of four completions agree that the answer is 42."""
+    """The default script: three of four completions agree that the answer is 42, and that is what is rewarded."""
     answer = 41 if (index + (call.sampling.seed or 0)) % 4 == 3 else 42
     text = f"Let me work it out step by step.\n\nThat makes {answer}. The answer is \\boxed{{{answer}}}."
     others = 0.3 / max(1, len(call.labels) - 1)
-    return Reply(text, labels={label: others if i else 0.6 for i, label in enumerate(call.labels)})
+    return Reply(
+        text,
+        labels={label: others if i else 0.6 for i, label in enumerate(call.labels)},
+        reward=1.0 if "42" in call.messages[-1].text else 0.0,
+    )
 
 
 @dataclass
@@ -113,7 +118,7 @@ class ScriptedEngine:
     @property
     def capabilities(self) -> frozenset[Capability]:
         every: frozenset[Capability] = frozenset(
-            ("prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts")
+            ("prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts", "reward")
         )
         return every - self.lacking
 
@@ -163,6 +168,11 @@ class ScriptedEngine:
             read = {label: replies[0].labels.get(label, 0.0) for label in call.labels}
             usage = Usage(prompt=prompt, completion=1)
             yield Delta(tokens=1, labels=read, finish_reason="stop", usage=usage)
+            return
+        if call.reward:
+            if replies[0].fault == "cut":
+                raise StreamCut("cut by the script", engine=self.name, role=call.role)
+            yield Delta(reward=replies[0].reward, finish_reason="stop", usage=Usage(prompt=prompt))
             return
         async with aclosing(self._write(call, replies, prompt)) as deltas:
             async for delta in deltas:

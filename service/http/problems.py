@@ -24,6 +24,7 @@ from secondpass.strategies.core import (
     CallRejected,
     CapabilityMissing,
     EngineError,
+    RoleMissing,
 )
 
 OPENAI_PATHS = "/v1"
@@ -43,7 +44,7 @@ class Unsupported(InvalidRequest):
 
 
 class Incapable(InvalidRequest):
-    """The strategy needs what an engine cannot do."""
+    """The strategy needs what an engine cannot do, or a role that no engine plays."""
 
     code = "capability_missing"
 
@@ -61,7 +62,7 @@ def as_http_error(error: Exception) -> HttpError:
         return error
     if isinstance(error, CallRejected):
         return InvalidRequest(f"engine {error.engine!r} refused the call: {excerpt(str(error))}")
-    if isinstance(error, CapabilityMissing):
+    if isinstance(error, CapabilityMissing | RoleMissing):
         return Incapable(str(error), field="strategy")
     if isinstance(error, EngineError):
         return AllCallsFailed(excerpt(str(error)), role=error.role)

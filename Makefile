@@ -58,8 +58,10 @@ check: sandbox $(DEV) ## format, lint, types, import rule, fast tests; needs no 
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest -m "not vllm and not slow"
 
-bench: $(DEV) ## what the service adds to a call, as a table
+bench: $(RUNTIME) $(DEV) ## what the service adds to a call, and the throughput of a real vLLM behind it, as tables
+	@$(BIN)/python -m tools.fetch_model
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.throughput
 
 # matplotlib comes with the developer tools.
 results: $(DEV) ## write docs/results.md and README's table [DATA=folder of recorded sets, RUNS=folder of records]

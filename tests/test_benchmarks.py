@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from benchmarks import in_process
+from benchmarks import in_process, throughput
 from benchmarks.load import BadReply, Load, Traffic, generate
 from benchmarks.mock_upstream import ANSWERS, Upstream
 from benchmarks.pairs import Pairs, cpu_seconds, table
@@ -105,6 +105,58 @@ def test_figures_are_compared_within_each_pair() -> None:
     ratio = pairs.compared(lambda direct, through: through / direct)
     assert ratio.shown(".1f") == "1.1 [1.0..1.2]"
     assert pairs.medians(float) == (20.0, 24.0)
+
+
+def test_a_median_is_said_to_be_at_least_what_few_of_its_resamples_are_below() -> None:
+    ratios = [0.9 + 0.02 * i for i in range(11)]
+    pairs = Pairs("case", [1.0] * len(ratios), ratios)
+
+    def ratio(direct: float, through: float) -> float:
+        return through / direct
+
+    bound = pairs.at_least(ratio)
+    assert min(ratios) < bound < pairs.compared(ratio).middle
+    assert bound == pairs.at_least(ratio)
+    assert Pairs("one", [2.0], [1.0]).at_least(ratio) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rate", "ratio", "bound", "is_met"),
+    [(96.0, 0.95, 0.0, True), (96.0, 0.97, 0.0, False), (96.0, 0.95, 0.97, False)],
+)
+def test_a_target_is_met_by_the_median_and_by_its_bound(
+    rate: float, ratio: float, bound: float, is_met: bool
+) -> None:
+    def passed(tokens: float) -> in_process.Measured:
+        return in_process.Measured(seconds=1.0, cpu=1.0, deltas=round(tokens))
+
+    pairs = Pairs("case", [passed(100)] * 3, [passed(rate)] * 3)
+    result = throughput.Result(pairs, (100, 100), ratio, bound)
+    assert result.is_met == is_met
+    assert ("yes" if is_met else "no") in throughput.report([result])
+
+
+def test_the_throughput_benchmark_prints_its_table_without_a_vllm() -> None:
+    command = [sys.executable, "-m", "benchmarks.throughput", "--quick", "--only", "scripted"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "8192 → 8192" in done.stdout
+    assert "Medians of 2 interleaved pairs" in done.stdout
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_throughput_benchmark_meets_a_real_vllm_both_ways() -> None:
+    command = [sys.executable, "-m", "benchmarks.throughput", "--quick", "--pairs", "1"]
+    chosen = ["--only", "in-process", "--only", "http"]
+    done = subprocess.run(
+        [*command, *chosen], capture_output=True, text=True, timeout=850, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| vLLM")]
+    assert len(rows) == 3
+    assert all("256 → 256" in row for row in rows)
 
 
 def test_a_single_unit_has_percentiles_too() -> None:

@@ -1,0 +1,269 @@
+"""The rate at which a real vLLM writes, with runs before it and without: the direct side repeats what the last runs sent.
+
+So both sides give the engine the same prompts, sampling, seeds, output kind and stream interval, whatever these are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from benchmarks.pairs import Pairs
+from secondpass.service.answers import Equivalence
+from secondpass.service.engines.connection import KEEP_ALIVE_SECONDS
+from secondpass.service.engines.http import HttpEngine
+from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.events import CallFinished, Trace
+from secondpass.service.execute import execute
+from secondpass.service.job import Job, Shared
+from secondpass.service.run import LiveRun
+from secondpass.service.settings import Settings
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Engine, Message, Sampling
+from secondpass.strategies.tasks import Task
+from tools.local_vllm import VllmServer, is_cpu_build, serve_vllm, vllm_environment
+from tools.processes import free_port, serving
+
+RUNS = 2
+PARAMS = {"n": 8, "stop": "none"}
+MAX_CALLS = 256
+START_SECONDS = 60.0
+# Few replies of the small model end before the cap, so that both sides write as many tokens.
+QUESTION = (
+    "A farmer has {} sheep and twice as many goats, sells 5 of each and gives a third of what is left to his "
+    "neighbour. How many animals does he keep? Explain every step at length, in whole sentences."
+)
+ON_CPU: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_model_len": 2048}
+
+_WRITTEN = re.compile(rb'"completion_tokens":\s*(\d+)')
+
+Way = Callable[[], Awaitable[int]]
+"""Has RUNS questions answered at once, and counts the completion tokens that were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One way, taken once: its wall time in seconds and the completion tokens of all its completions."""
+
+    seconds: float
+    tokens: int
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
+    """Runs over the engine in this process, against its client's own `generate`; `tokens` caps each completion."""
+    from secondpass.service.engines.vllm import VllmEngine, launched  # noqa: PLC0415 - heavy
+
+    os.environ |= {"VLLM_LOGGING_LEVEL": "WARNING", **vllm_environment(str(model))}
+    arguments = ON_CPU if is_cpu_build() else {"max_model_len": ON_CPU["max_model_len"]}
+    async with launched(str(model), **arguments) as own:
+        client = RecordingClient(own._client)  # noqa: SLF001 - what the engine is compared with
+        engine = VllmEngine("vllm", client, own.model)
+        await engine.start()
+        ways = {"direct": client.repeat, "through": _runs(engine, tokens, client.given.clear)}
+        measured = await _in_turn(ways, pairs)
+        await engine.aclose()
+        client.release()
+    return Pairs("vLLM in process", measured["direct"], measured["through"])
+
+
+async def over_http(model: Path, pairs: int, tokens: int) -> tuple[Pairs[Pass], Pairs[Pass]]:
+    """Runs over the HTTP engine, and `/solve` of the whole service, each against plain requests to the same vLLM.
+
+    Raises ServerDidNotStart.
+    """
+    flags = ("--dtype", "float32") if is_cpu_build() else ()
+    with serve_vllm(model, extra_args=flags) as server:
+        async with _client() as client, _client() as recorded, _service(server) as service:
+            requests = RecordedRequests(recorded)
+            engine = HttpEngine("vllm", server.base_url, server.model_name, client=recorded)
+            await engine.start()
+            ways = {
+                "direct": lambda: requests.repeat(client),
+                "through": _runs(engine, tokens, requests.given.clear),
+                "service": lambda: _solves(client, service, tokens),
+            }
+            measured = await _in_turn(ways, pairs)
+    return (
+        Pairs("vLLM over HTTP, runs", measured["direct"], measured["through"]),
+        Pairs("vLLM over HTTP, service", measured["direct"], measured["service"]),
+    )
+
+
+async def _in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[Pass]]:
+    """Every way once in each round, after one of each for warmth: backwards, for the first repeats the second."""
+    for way in reversed(list(ways.values())):
+        await way()
+    measured: dict[str, list[Pass]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            written = await way()
+            measured[name].append(Pass(time.perf_counter() - began, written))
+    return measured
+
+
+async def _at_once(work: Callable[[int], Awaitable[int]], count: int) -> int:
+    """The sum of what `work` gives for each number below `count`, all at once."""
+    found: list[int] = []
+
+    async def one(number: int) -> None:
+        found.append(await work(number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(one, number)
+    return sum(found)
+
+
+# -- through us ----------------------------------------------------------------------------------------
+
+
+def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
+    """Runs as the service makes them, all of one process; `begin` is called before the first."""
+    served = RetryingEngine(LimitedEngine(engine, MAX_CALLS))
+    shared = Shared(Equivalence())
+
+    async def one(number: int) -> int:
+        run = LiveRun(_job(served, number, tokens), shared, Trace())
+        await execute(run)
+        bills = [event for event in run.trace.events if isinstance(event, CallFinished)]
+        return sum(bill.usage.completion for bill in bills)
+
+    async def way() -> int:
+        begin()
+        return await _at_once(one, RUNS)
+
+    return way
+
+
+def _job(engine: Engine, number: int, tokens: int) -> Job:
+    strategy = STRATEGIES["self_consistency"]
+    return Job(
+        id=f"run-{number}",
+        strategy=strategy,
+        params=strategy.params(**PARAMS),
+        messages=(Message(role="user", content=QUESTION.format(11 + number)),),
+        task=Task(kind="math"),
+        engines={"actor": engine, "critic": engine, "judge": engine},
+        limits=Settings(engine="scripted", model="scripted").default_limits,
+        sampling=Sampling(seed=number, max_tokens=tokens),
+    )
+
+
+@asynccontextmanager
+async def _service(server: VllmServer) -> AsyncIterator[str]:
+    """The URL of a service of its own process before `server`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(sys.executable, "-m", "secondpass.service", "serve", "--port", str(port)),
+        *("--engine", "http", "--engine-url", server.base_url, "--model", server.model_name),
+    ]
+    log = server.log_path.with_name(f"service-{port}.log")
+    with serving("secondpass", command, f"{url}/readyz", log, timeout=START_SECONDS):
+        yield url
+
+
+async def _solves(client: httpx.AsyncClient, service: str, tokens: int) -> int:
+    async def one(number: int) -> int:
+        body = {
+            "question": QUESTION.format(11 + number),
+            "strategy": {"name": "self_consistency", "params": PARAMS},
+            "sampling": {"max_tokens": tokens, "seed": number},
+        }
+        reply = (await client.post(f"{service}/solve", json=body)).raise_for_status().json()
+        written: int = reply["usage"]["actor"]["completion"]
+        return written
+
+    return await _at_once(one, RUNS)
+
+
+# -- around us -----------------------------------------------------------------------------------------
+
+
+class RecordingClient:
+    """vLLM's engine client, which remembers what it was asked to generate and can do so again."""
+
+    def __init__(self, client: Any) -> None:
+        self.given: list[tuple[Any, Any, dict[str, Any]]] = []
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def generate(self, prompt: Any, sampling: Any, request: str, **options: Any) -> Any:
+        """The client's own results."""
+        self.given.append(deepcopy((prompt, sampling, options)))
+        return self._client.generate(prompt, sampling, request, **options)
+
+    def release(self) -> None:
+        """Let go of the client, whose destructor fails when it comes as late as the interpreter's end."""
+        self._client = None
+
+    async def repeat(self) -> int:
+        """Have all of it generated again, at once; counts the tokens written."""
+        return await _at_once(self._generate, len(self.given))
+
+    async def _generate(self, number: int) -> int:
+        prompt, sampling, options = self.given[number]
+        written = 0
+        async for result in self._client.generate(prompt, sampling, f"direct-{number}", **options):
+            written += sum(len(output.token_ids) for output in result.outputs)
+        return written
+
+
+class RecordedRequests:
+    """The streaming requests that `client` sends, which can be sent again."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.given: list[httpx.Request] = []
+        client.event_hooks = {"request": [self._note]}
+
+    async def _note(self, request: httpx.Request) -> None:
+        self.given.append(request)
+
+    async def repeat(self, client: httpx.AsyncClient) -> int:
+        """Send all of them with `client`, at once, and read the replies; counts the tokens written."""
+
+        async def one(number: int) -> int:
+            request = self.given[number]
+            tail = b""
+            async with client.stream(
+                "POST", request.url, content=request.content, headers=request.headers
+            ) as reply:
+                async for chunk in reply.raise_for_status().aiter_raw():
+                    tail = (tail + chunk)[-4096:]
+            return int(_WRITTEN.findall(tail)[-1])
+
+        return await _at_once(one, len(self.given))
+
+
+def _client() -> httpx.AsyncClient:
+    """A client as the engine's own is made."""
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        return aiohttp.ClientSession(connector=connector)
+
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(client=session), trust_env=False, timeout=None
+    )

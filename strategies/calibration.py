@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated
 
@@ -70,46 +71,55 @@ HOTTEST = 20.0
 COLDEST = 0.05
 
 
-def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple[float, float]:
-    """(temperature, offset) for log-odds, such that the mean calibrated probability is right and its log loss least.
+Tally = Mapping[tuple[float, bool], int]
+"""How many drafts have these log-odds, and are right or are not."""
 
-    For each temperature from 0.05 to 20 the offset follows from the share of right ones, so that one search in one
-    dimension is left (by golden section over its logarithm; for one search it is smooth enough). Platt scaling with a
-    slope above 0: a judge that is systematically wrong is not turned around. Raises ValueError for no scores, or where all are right or
-    all are wrong.
+
+def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple[float, float]:
+    """(temperature, offset) for log-odds: of those under which the mean probability is right, the one of least log loss.
+
+    Platt scaling as a search in one dimension: for each temperature from 0.05 to 20 the offset follows from the share
+    of right drafts. The slope is above 0: a judge that is systematically wrong is not turned around. Raises ValueError
+    where all drafts are right or all are wrong, or there are none.
     """
-    if not scores or len(set(are_right)) < 2:
+    if len(set(are_right)) < 2:
         raise ValueError("a temperature needs right drafts and wrong ones")
-    odds = [log_odds(score) for score in scores]
+    tally = Counter(
+        (log_odds(score), is_right) for score, is_right in zip(scores, are_right, strict=True)
+    )
     low, high = math.log(COLDEST), math.log(HOTTEST)
     ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(60):
+    for _ in range(24):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if _loss_at(left, odds, are_right) <= _loss_at(right, odds, are_right):
+        if _loss(math.exp(left), tally) <= _loss(math.exp(right), tally):
             high = right
         else:
             low = left
     temperature = math.exp((low + high) / 2)
-    return temperature, _offset(temperature, odds, are_right)
+    return temperature, _offset(temperature, tally)
 
 
-def _loss_at(log_temperature: float, odds: Sequence[float], are_right: Sequence[bool]) -> float:
-    temperature = math.exp(log_temperature)
-    offset = _offset(temperature, odds, are_right)
+def _loss(temperature: float, tally: Tally) -> float:
+    offset = _offset(temperature, tally)
+    terms = (
+        (count, (odds - offset) / temperature, is_right)
+        for (odds, is_right), count in tally.items()
+    )
     return math.fsum(
-        math.log1p(math.exp(-abs(z))) + max(0.0, -z if is_right else z)
-        for z, is_right in zip(((o - offset) / temperature for o in odds), are_right, strict=True)
+        count * (math.log1p(math.exp(-abs(z))) + max(0.0, -z if is_right else z))
+        for count, z, is_right in terms
     )
 
 
-def _offset(temperature: float, odds: Sequence[float], are_right: Sequence[bool]) -> float:
+def _offset(temperature: float, tally: Tally) -> float:
     """The offset under which the mean probability is the share of right ones, by bisection: the mean falls with it."""
-    wanted = sum(are_right)
-    low = min(odds) - 40 * temperature
-    high = max(odds) + 40 * temperature
-    for _ in range(60):
+    wanted = sum(count for (_, is_right), count in tally.items() if is_right)
+    low = min(odds for odds, _ in tally) - 40 * temperature
+    high = max(odds for odds, _ in tally) + 40 * temperature
+    for _ in range(40):
         middle = (low + high) / 2
-        if math.fsum(probability_of((o - middle) / temperature) for o in odds) > wanted:
+        held = ((count, (odds - middle) / temperature) for (odds, _), count in tally.items())
+        if math.fsum(count * probability_of(z) for count, z in held) > wanted:
             low = middle
         else:
             high = middle

@@ -87,7 +87,8 @@ def _quote(name: str, value: Value, boundary: str) -> str:
 
 def quote(text: str, label: str, boundary: str) -> str:
     """`text` between two lines with the boundary; nothing in it can be taken for either of them."""
-    body = disarm(text).replace(boundary, "")
+    # Broken and not left out: what is left around a piece that is taken out may be the same piece again.
+    body = disarm(text).replace(boundary, f"{boundary[:8]}\u00b7{boundary[8:]}")
     return f"[{label} {boundary}]\n{body}\n[END OF {label} {boundary}]"
 
 

@@ -186,8 +186,9 @@ def test_the_fit_finds_the_temperature_that_made_the_data(
         right = round(200 * truth)
         scores += [score] * 200
         are_right += [True] * right + [False] * (200 - right)
-    found = fit_temperature(scores, are_right)
-    assert found == (pytest.approx(temperature, rel=0.05), pytest.approx(offset, abs=0.1))
+    found, shift = fit_temperature(scores, are_right)
+    assert found == pytest.approx(temperature, rel=0.05)
+    assert shift == pytest.approx(offset, abs=0.1)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=12))

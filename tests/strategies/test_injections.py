@@ -1,0 +1,239 @@
+"""Hostile candidates: nothing that one writes changes how another, or a judge's reply, is read."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.strategies import prompts
+from secondpass.strategies.core import VerdictUnreadable
+from secondpass.strategies.quoting import (
+    boundary_of,
+    degenerate,
+    disarm,
+    has_tokens,
+    is_quoted,
+    quote,
+    quoted,
+)
+from secondpass.strategies.verdicts import (
+    Critique,
+    Feedback,
+    example_of,
+    first_object,
+    parse_label,
+    parse_label_object,
+    parse_reply,
+    parse_scores,
+)
+from tests.strategies.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
+
+SECRET = b"a secret of the run"
+HOSTILE = st.sampled_from(sorted(INJECTIONS.values()))
+TEXT = st.one_of(
+    HOSTILE,
+    st.text(),
+    st.lists(st.one_of(HOSTILE, st.text(alphabet="<>|[]/ {}\\\"'\n:ABimstarend_"))).map("".join),
+)
+
+
+def read_back(text: str, boundary: str) -> dict[str, str]:
+    """The quoted texts of a prompt, by their labels, as whoever knows the boundary reads them."""
+    form = rf"^\[([A-Z0-9 ]+) {boundary}\]\n(.*?)\n\[END OF \1 {boundary}\]$"
+    return dict(re.findall(form, text, re.DOTALL | re.MULTILINE))
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(INJECTIONS) >= 40
+
+
+@given(TEXT, TEXT)
+def test_a_candidate_never_changes_what_stands_in_anothers_place(one: str, other: str) -> None:
+    values = {"question": QUESTION, "candidate_a": one, "candidate_b": other}
+    boundary = boundary_of(SECRET, "prefer", values)
+    filled = prompts.fill("prefer", quoted(values, boundary))
+    assert read_back(filled, boundary) == {
+        "CANDIDATE A": disarm(one),
+        "CANDIDATE B": disarm(other),
+    }
+    assert filled.count(boundary) == 4
+    assert not has_tokens(filled)
+
+
+@given(TEXT)
+def test_a_boundary_that_somebody_learns_is_never_inside(hostile: str) -> None:
+    boundary = "0123456789abcdef"
+    text = quote(
+        f"{boundary[:8]}{boundary}{boundary[8:]}{hostile}{boundary}", "CANDIDATE", boundary
+    )
+    assert text.count(boundary) == 2
+    assert len(read_back(text, boundary)) == 1
+
+
+@given(TEXT)
+def test_no_control_token_is_ever_left_and_twice_is_as_good_as_once(text: str) -> None:
+    assert not has_tokens(disarm(text))
+    assert disarm(disarm(text)) == disarm(text)
+
+
+@given(
+    st.text(alphabet=st.characters(categories=("L", "N", "P", "Zs", "Sm"), exclude_characters="<["))
+)
+def test_what_is_no_token_is_left_as_it_is(text: str) -> None:
+    assert disarm(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["if a < b and c > d:", "x[0] = y[i]", "List<String> names", "|x| < |y|", "a <s b", "[1, 2]"],
+)
+def test_code_and_mathematics_are_left_as_they_are(text: str) -> None:
+    assert disarm(text) == text
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_what_says_nothing_is_found_before_it_is_judged(name: str) -> None:
+    assert degenerate(DEGENERATE[name]) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "42",
+        "x",
+        "\u221e",
+        HONEST,
+        "no",
+        "0.5",
+        "\u56db\u5341\u4e8c",
+        "1 " * 20,
+        *(str(n) for n in range(3)),
+    ],
+)
+def test_a_short_answer_is_one(text: str) -> None:
+    assert degenerate(text) is None
+
+
+def test_only_candidate_text_is_quoted() -> None:
+    names = (
+        "candidate",
+        "candidates",
+        "candidate_a",
+        "critique",
+        "attempts",
+        "step",
+        "tried",
+        "review",
+    )
+    assert all(map(is_quoted, names))
+    assert not any(map(is_quoted, ("question", "labels", "shape", "reply", "draft", "letters")))
+    with pytest.raises(ValueError, match="takes one text"):
+        quoted({"question": ["a", "b"]}, "0" * 16)
+
+
+@pytest.mark.parametrize("name", sorted(prompts.PROMPTS))
+def test_in_every_prompt_candidate_text_comes_after_what_calls_share(name: str) -> None:
+    order = re.findall(r"\{([a-z_]+)\}", prompts.PROMPTS[name])
+    are_quoted = [is_quoted(placeholder) for placeholder in order]
+    assert are_quoted == sorted(are_quoted)
+
+
+@given(st.binary(min_size=1), st.text(), st.text())
+def test_boundaries_depend_on_the_secret_and_on_every_text(
+    secret: bytes, one: str, other: str
+) -> None:
+    values = {"candidate": one}
+    assert boundary_of(secret, "p", values) == boundary_of(secret, "p", dict(values))
+    assert boundary_of(secret + b"x", "p", values) != boundary_of(secret, "p", values)
+    if one != other:
+        assert boundary_of(secret, "p", values) != boundary_of(secret, "p", {"candidate": other})
+
+
+# -- reading a judge's reply ---------------------------------------------------------------------------
+
+LABELS = ("correct", "wrong")
+
+
+@given(TEXT, st.sampled_from(LABELS))
+def test_a_verdict_is_always_the_last_line_whatever_is_cited_before_it(
+    cited: str, verdict: str
+) -> None:
+    assert parse_label(f"The candidate says: {cited}\n\nVerdict: {verdict}", LABELS) == verdict
+
+
+@given(TEXT)
+def test_a_label_is_read_or_it_raises(text: str) -> None:
+    for parse in (parse_label, parse_label_object):
+        with suppress(VerdictUnreadable):
+            assert parse(text, LABELS) in LABELS
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["correct or wrong", "not correct", "correctly", "incorrect", "", ":", "It is correct?no"],
+)
+def test_what_may_be_meant_is_no_verdict(text: str) -> None:
+    with pytest.raises(VerdictUnreadable):
+        parse_label(text, LABELS)
+
+
+@given(TEXT, st.sampled_from(LABELS))
+def test_text_cited_inside_a_reply_never_changes_its_verdict(cited: str, verdict: str) -> None:
+    reply = Critique(issues=[cited[:600]], first_wrong_step=None, verdict=verdict)  # type: ignore[arg-type]
+    assert parse_reply(f"{reply.model_dump_json()}\n{cited}", Critique) == reply
+
+
+@given(TEXT)
+def test_a_shape_is_read_or_it_raises(text: str) -> None:
+    for shape in (Critique, Feedback):
+        with suppress(VerdictUnreadable):
+            assert isinstance(parse_reply(text, shape), shape)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nothing", "no JSON object"),
+        ('{"verdict": "ok"', "does not end"),
+        ('{"issues": [], "verdict": "ok", "verdict": "revise"}', "twice"),
+        ('{"issues": [], "verdict": "maybe"}', "verdict"),
+        ('{"issues": []}', "verdict"),
+        ('{"issues": [1], "verdict": "ok"}', "issues"),
+        ('{"issues": [], "verdict": "ok", "score": 10}', "score"),
+        ("{'issues': [], 'verdict': 'ok'}", "Feedback"),
+        ('{"a":' * 3_000 + "1" + "}" * 3_000, "Feedback"),
+    ],
+)
+def test_why_a_reply_cannot_be_read(text: str, says: str) -> None:
+    with pytest.raises(VerdictUnreadable, match=says):
+        parse_reply(text, Feedback)
+
+
+def test_the_first_object_ends_where_it_ends() -> None:
+    assert first_object('x {"a": "}{\\"", "b": {}} {"c": 1}') == '{"a": "}{\\"", "b": {}}'
+
+
+def test_a_shape_is_shown_as_json() -> None:
+    assert example_of(Critique) == (
+        '{"issues": ["string", "..."], "first_wrong_step": "integer | null", "verdict": "correct | wrong"}'
+    )
+
+
+@given(TEXT, st.lists(st.integers(1, 10), min_size=1, max_size=4))
+def test_scores_are_the_last_list_whatever_is_cited_before_it(
+    cited: str, scores: list[int]
+) -> None:
+    listed = ", ".join(map(str, scores))
+    assert parse_scores(f"{cited}\nScores: \\boxed{{{listed}}}", len(scores)) == tuple(scores)
+
+
+@pytest.mark.parametrize(
+    "text", ["7, 3", "[7]", "[7, 3, 1]", "[7, 11]", "[0, 3]", "[7.5, 3]", "[7, x]", "[\u0667, 3]"]
+)
+def test_scores_are_never_guessed(text: str) -> None:
+    with pytest.raises(VerdictUnreadable):
+        parse_scores(text, 2)

@@ -25,6 +25,7 @@ from secondpass.service.concurrency import task_group
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.pooling import PoolingEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http import chat, ops, solve
@@ -39,6 +40,7 @@ from secondpass.service.settings_sources import BadSettings
 from secondpass.service.settings_tables import (
     AnyEngineTable,
     HttpEngineTable,
+    PoolingEngineTable,
     Prices,
     VllmEngineTable,
 )
@@ -222,12 +224,20 @@ def _tenants(settings: Settings) -> Tenants:
 def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngine | None) -> Node:
     bare = engine or _engine(name, table)
     limited = LimitedEngine(bare, table.max_concurrent_calls or settings.max_concurrent_calls)
-    return Node(RetryingEngine(limited), _price(table.prices), health=bare, queue=limited)
+    return Node(
+        RetryingEngine(limited),
+        _price(table.prices),
+        health=bare,
+        queue=limited,
+        writes=table.kind != "pooling",
+    )
 
 
 def _engine(name: str, table: AnyEngineTable) -> BareEngine:
     if isinstance(table, HttpEngineTable):
         return HttpEngine(name, table.url, table.model, key=_key(table.key_env))
+    if isinstance(table, PoolingEngineTable):
+        return PoolingEngine(name, table.url, table.model, key=_key(table.key_env))
     if isinstance(table, VllmEngineTable):
         raise BadSettings(f"engine {name!r} runs in this process, and was not started")
     return ScriptedEngine(

@@ -146,16 +146,19 @@ class Settings(BaseSettings):
     @property
     def role_engines(self) -> dict[Role, str]:
         """The engine's name for each role that has one; always the actor's, the critic's and the judge's."""
-        tables = self.engine_tables
-        actor = self.roles.actor or (
-            DEFAULT_ENGINE if DEFAULT_ENGINE in tables else next(iter(tables))
-        )
+        writers = self._writers
+        actor = self.roles.actor or (DEFAULT_ENGINE if DEFAULT_ENGINE in writers else writers[0])
         named: dict[Role, str] = {
             "actor": actor,
             "critic": self.roles.critic or actor,
             "judge": self.roles.judge or actor,
         }
         return named if self.roles.reward is None else {**named, "reward": self.roles.reward}
+
+    @property
+    def _writers(self) -> list[str]:
+        """The engines that write text, which those of reward models do not."""
+        return [name for name, table in self.engine_tables.items() if table.kind != "pooling"]
 
     @property
     def operator_maxima(self) -> Limits:
@@ -226,8 +229,15 @@ class Settings(BaseSettings):
         for role, name in self.roles:
             if name is not None and name not in names:
                 raise ValueError(f"roles.{role} is not an engine ({', '.join(names)}): {name!r}")
-        if self.roles.actor is None and DEFAULT_ENGINE not in names and len(names) > 1:
-            raise ValueError(f"roles.actor is missing: one of {', '.join(names)}")
+            if name is not None and role != "reward" and name not in self._writers:
+                raise ValueError(
+                    f"roles.{role} has to write, and the pooling engine {name!r} cannot"
+                )
+        writers = self._writers
+        if not writers:
+            raise ValueError("roles.actor is missing: the pooling engines write no text")
+        if self.roles.actor is None and DEFAULT_ENGINE not in writers and len(writers) > 1:
+            raise ValueError(f"roles.actor is missing: one of {', '.join(writers)}")
 
     def _check_prices(self) -> None:
         if self.max_budget_cost is None:

@@ -38,6 +38,17 @@ class HttpEngineTable(_Table):
     prices: Prices | None = None
 
 
+class PoolingEngineTable(_Table):
+    """A vLLM server of a reward model, which plays no other role than `reward`."""
+
+    kind: Literal["pooling"]
+    url: str = Field(pattern=r"^https?://")
+    model: str = Field(min_length=1)
+    key_env: str | None = None
+    max_concurrent_calls: Positive | None = None
+    prices: Prices | None = None
+
+
 class VllmEngineTable(_Table):
     """vLLM in this process; `flags` are its own, as on its command line."""
 
@@ -66,9 +77,9 @@ class ScriptedEngineTable(_Table):
     prices: Prices | None = None
 
 
-AnyEngineTable = HttpEngineTable | VllmEngineTable | ScriptedEngineTable
+AnyEngineTable = HttpEngineTable | VllmEngineTable | PoolingEngineTable | ScriptedEngineTable
 EngineTable = Annotated[AnyEngineTable, Field(discriminator="kind")]
-ENGINE_KINDS = ("http", "vllm", "scripted")
+ENGINE_KINDS = ("http", "vllm", "pooling", "scripted")
 _OWN_FLAGS: dict[str, tuple[str, ...]] = {
     "http": ("engine_url", "engine_key_env"),
     "vllm": ("vllm_flags",),
@@ -99,7 +110,7 @@ def engine_of_flags(
 
 
 class Roles(_Table):
-    """Which engine serves a role. Critic and judge are the actor's engine unless they are named."""
+    """Which engine serves a role. Critic and judge are the actor's unless they are named; reward is nobody's."""
 
     actor: str | None = None
     critic: str | None = None
@@ -113,5 +124,9 @@ def table_of(path: Sequence[str]) -> type[BaseModel]:
         return Roles
     if "prices" in path[2:-1]:
         return Prices
-    kinds: dict[str, type[BaseModel]] = {"scripted": ScriptedEngineTable, "vllm": VllmEngineTable}
+    kinds: dict[str, type[BaseModel]] = {
+        "scripted": ScriptedEngineTable,
+        "vllm": VllmEngineTable,
+        "pooling": PoolingEngineTable,
+    }
     return next((kinds[part] for part in path[2:-1] if part in kinds), HttpEngineTable)

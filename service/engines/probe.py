@@ -55,7 +55,7 @@ async def probe(connection: Connection, wanted: str | None) -> Dialect:
     """
     listed = await connection.fetch("GET", f"{connection.url}/models")
     with connection.readable(None):
-        model = _find_model(listed["data"], wanted, connection.engine)
+        model = find_model(listed["data"], wanted, connection.engine)
         owner = str(model.get("owned_by"))
         window = model.get("max_model_len")
         dialect = Dialect(
@@ -96,9 +96,10 @@ async def check_health(connection: Connection, dialect: Dialect) -> None:
     raise EngineUnavailable(f"silent for {HEALTH_SECONDS:g} s", engine=connection.engine)
 
 
-def _find_model(
+def find_model(
     served: Sequence[Mapping[str, Any]], wanted: str | None, engine: str
 ) -> Mapping[str, Any]:
+    """The entry of the model `wanted` (None: the only one there is). Raises CallRejected, which lists those served."""
     names = [str(model["id"]) for model in served]
     if wanted is None and len(served) == 1:
         return served[0]

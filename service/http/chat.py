@@ -52,7 +52,7 @@ async def chat(request: Request) -> Response:
     model = _find_model(service, body)
     if model.suffix is None and body.get("secondpass") is None:
         node = service.knows_other_models if model.is_unknown else None
-        node = node or service.node_of_model(model.name)
+        node = node or service.writer_of_model(model.name, field="model")
         return Forwarded(service, node, "chat/completions", raw, request)
     wanted = read_chat(body)
     job = replace(
@@ -111,6 +111,7 @@ def _job(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -
     strategy = find_strategy(name, field="secondpass.strategy")
     extension, sampling = wanted.secondpass, wanted.sampling
     check_sampling(service, sampling, field=wanted.cap_field)
+    service.writer_of_model(model.name, field="model")
     if extension.models.get("actor", model.name) != model.name:
         raise InvalidRequest("differs from model", field="secondpass.models.actor")
     return resolve(

@@ -23,12 +23,14 @@ async def strategies(request: Request) -> dict[str, Any]:
 
 
 async def models(request: Request) -> dict[str, Any]:
-    """Every model, plain and with each strategy, in OpenAI's shape."""
+    """Every model, plain and with each strategy, in OpenAI's shape; reward models, which write nothing, plain only."""
     service = service_of(request)
     data: list[dict[str, Any]] = []
     for model in service.models:
-        window = service.node_of_model(model).engine.context_window
-        for name in (model, *(f"{model}@{strategy}" for strategy in STRATEGIES)):
+        node = service.node_of_model(model)
+        window = node.engine.context_window
+        suffixes = [f"@{strategy}" for strategy in STRATEGIES] if node.writes else []
+        for name in (model, *(f"{model}{suffix}" for suffix in suffixes)):
             entry = {
                 "id": name,
                 "object": "model",

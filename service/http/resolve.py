@@ -156,7 +156,11 @@ def _find_models(service: Service, terms: Terms) -> dict[Role, Node]:
         if model not in service.models:
             known = choose(model, service.models, "model")
             raise NotFound(known, field=f"{terms.at}models.{role}")
-        nodes[role] = service.node_of_model(model)
+        nodes[role] = (
+            service.node_of_model(model)
+            if role == "reward"
+            else service.writer_of_model(model, field=f"{terms.at}models.{role}")
+        )
     return nodes
 
 

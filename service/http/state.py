@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import Request
 
 from secondpass.service.budget import Price
-from secondpass.service.errors import NotAdmitted, NotFound, excerpt
+from secondpass.service.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
@@ -35,12 +35,16 @@ class _Queues(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One engine with its wrappers, its price (None: not configured), and where its state is read."""
+    """One engine with its wrappers, its price (None: not configured), and where its state is read.
+
+    `writes` is false for a reward model, which only scores.
+    """
 
     engine: Engine
     price: Price | None
     health: _Explains
     queue: _Queues
+    writes: bool = True
 
     @property
     def why_not_ready(self) -> str | None:
@@ -143,6 +147,13 @@ class Service:
             if node.engine.model == model:
                 return node
         raise NotFound(f"no engine serves {excerpt(model)!r}", field="model")
+
+    def writer_of_model(self, model: str, *, field: str) -> Node:
+        """The same, for an engine that is to write. Raises InvalidRequest for a reward model's, which cannot."""
+        node = self.node_of_model(model)
+        if not node.writes:
+            raise InvalidRequest("is a reward model: it scores, and writes no text", field=field)
+        return node
 
     def not_ready(self) -> list[str]:
         """Why the service cannot take work; empty when it can."""

@@ -56,9 +56,9 @@ async def get(client: httpx.AsyncClient, path: str) -> Json:
     return _document(reply)
 
 
-async def post(client: httpx.AsyncClient, path: str, body: Json) -> Json:
-    """The reply to a request, however long it takes. Raises Failure."""
-    patient = httpx.Timeout(None, connect=CONNECT_SECONDS)
+async def post(client: httpx.AsyncClient, path: str, body: Json, seconds: float) -> Json:
+    """The reply to a request, which may take that many seconds. Raises Failure."""
+    patient = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
     return _document(await client.post(path, json=body, timeout=patient))
 
 
@@ -137,6 +137,6 @@ def explained(url: str) -> Iterator[None]:
             "`secondpass serve`, name another one with --url, or solve with --embedded"
         ) from error
     except httpx.ReadTimeout as error:
-        raise Failure(f"{url} has been silent for {SILENCE_SECONDS:g} s") from error
+        raise Failure(f"{url} has been silent for too long") from error
     except httpx.HTTPError as error:
         raise Failure(f"{url}: {str(error) or type(error).__name__}") from error

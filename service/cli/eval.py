@@ -74,8 +74,6 @@ def evaluate(options: Options) -> None:
 
 
 async def _evaluate(options: Options, questions: Sequence[Question], book: Book) -> None:
-    from secondpass.service.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra
-
     if any(question.task.kind == "code" for question in questions):
         await run_python("", "")  # no answer is paid for that could not be scored
     async with AsyncExitStack() as stack:
@@ -84,7 +82,10 @@ async def _evaluate(options: Options, questions: Sequence[Question], book: Book)
             url = await stack.enter_async_context(embedded(options.serve_flags, options.wait))
         client = await stack.enter_async_context(connect(url, key_in(options.api_key_env)))
         listed = await get(client, "/strategies"), await get(client, "/v1/models")
-        jobs = _jobs(plan(options, *listed), questions, options.epochs)
+        settings = plan(options, *listed)
+        from secondpass.service.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
+
+        jobs = _jobs(settings, questions, options.epochs)
         total = sum(len(job.questions) * job.epochs for job in jobs)
         asker = Asker(client, url, book, total)
         equivalence = await stack.enter_async_context(Equivalence(workers=2))

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import httpx
 
-from secondpass.service.cli.client import ask, explained, post
+from secondpass.service.cli.client import explained, post
 from secondpass.service.cli.eval_plan import sampling_of
 from secondpass.service.cli.failure import NOTHING, REFUSED, Failure, Json
 from secondpass.service.evaluation.asked import Asked, Book, Setting
@@ -17,6 +17,8 @@ from secondpass.service.pools.questions import Question
 
 LINE_SECONDS = 30.0
 """Between two lines of progress where nobody watches a terminal."""
+
+PATIENCE = 1200.0
 
 
 class Asker:
@@ -86,11 +88,9 @@ async def _solve(
         "task": _task(question),
         "sampling": sampling_of(setting, epoch),
         "budget": dict(setting.budget),
-        "stream": True,  # so that a server that is gone is noticed
         "trace": "summary",
     }
-    events = [document async for _, document in ask(client, body)]
-    return events[-1]  # run.finished has the whole answer
+    return await post(client, "/solve", body, _patience(setting))
 
 
 async def _chat(
@@ -108,9 +108,14 @@ async def _chat(
         **sampling_of(setting, epoch),
         "secondpass": extension,
     }
-    reply = await post(client, "/v1/chat/completions", body)
+    reply = await post(client, "/v1/chat/completions", body, _patience(setting))
     text: str = reply["choices"][0]["message"]["content"]
     return {"id": reply["id"], "created": reply["created"], "text": text, **reply["secondpass"]}
+
+
+def _patience(setting: Setting) -> float:
+    """Seconds after which a server that says nothing is gone: well over any deadline of its own."""
+    return max(PATIENCE, 2 * setting.budget.get("deadline_ms", 0) / 1000)
 
 
 def _strategy(setting: Setting) -> Json:

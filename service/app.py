@@ -21,6 +21,7 @@ from starlette.responses import Response
 from secondpass import __version__
 from secondpass.service.answers import Equivalence, WorkerFailed
 from secondpass.service.budget import Price
+from secondpass.service.calibration import load_calibrations
 from secondpass.service.concurrency import task_group
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
@@ -127,6 +128,7 @@ def create_app(
         roles={role: nodes[name] for role, name in settings.role_engines.items()},
         shared=Shared(Equivalence(workers=settings.answer_workers)),
         tenants=tenants or _tenants(settings),
+        calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
         knows_other_models=next((nodes[name] for name in inside.engines if inside.registry), None),

@@ -34,12 +34,14 @@ from secondpass.service.settings_tables import (
     AnyEngineTable,
     EngineTable,
     Positive,
+    ProfileTable,
     Roles,
     engine_of_flags,
     table_of,
 )
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.core import Role
+from secondpass.strategies.profiles import Profile, profile_of
 
 DEFAULT_ENGINE = "default"
 """The name of the engine that --engine and --model describe."""
@@ -51,7 +53,7 @@ class Settings(BaseSettings):
     """Serve questions over HTTP: POST /solve and an OpenAI-compatible /v1/chat/completions.
 
     Several engines and roles stand in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls
-    and prices, and [roles] with actor, critic, judge and reward.
+    and prices, [roles] with actor, critic, judge and reward, and [profiles.NAME] for what a model's name does not tell.
     """
 
     model_config = SettingsConfigDict(
@@ -84,6 +86,10 @@ class Settings(BaseSettings):
     )
     engines: CliSuppress[dict[str, EngineTable]] = Field(default_factory=dict)
     roles: CliSuppress[Roles] = Field(default_factory=Roles)
+    profiles: CliSuppress[dict[str, ProfileTable]] = Field(default_factory=dict)
+    calibrations: Path | None = Field(
+        None, description="file, or folder of files, that `secondpass calibrate` wrote"
+    )
     max_concurrent_calls: Positive = Field(256, description="calls in an engine at once; more wait")
     answer_workers: Positive = Field(
         2, description="processes that compare mathematical answers, about 100 MB each"
@@ -147,18 +153,29 @@ class Settings(BaseSettings):
     def role_engines(self) -> dict[Role, str]:
         """The engine's name for each role that has one; always the actor's, the critic's and the judge's."""
         writers = self._writers
-        actor = self.roles.actor or (DEFAULT_ENGINE if DEFAULT_ENGINE in writers else writers[0])
+        actor = self.roles.actor.engine or (
+            DEFAULT_ENGINE if DEFAULT_ENGINE in writers else writers[0]
+        )
         named: dict[Role, str] = {
             "actor": actor,
-            "critic": self.roles.critic or actor,
-            "judge": self.roles.judge or actor,
+            "critic": self.roles.critic.engine or actor,
+            "judge": self.roles.judge.engine or actor,
         }
-        return named if self.roles.reward is None else {**named, "reward": self.roles.reward}
+        reward = self.roles.reward.engine
+        return named if reward is None else {**named, "reward": reward}
 
     @property
     def _writers(self) -> list[str]:
         """The engines that write text, which those of reward models do not."""
         return [name for name, table in self.engine_tables.items() if table.kind != "pooling"]
+
+    def profile_of(self, model: str) -> Profile:
+        """What is particular to a model: what its name tells, with the [profiles] that match it, in their order."""
+        profile = profile_of(model)
+        for name, table in self.profiles.items():
+            if table.matches(model):
+                profile = table.applied(name, profile)
+        return profile
 
     @property
     def operator_maxima(self) -> Limits:
@@ -226,7 +243,8 @@ class Settings(BaseSettings):
 
     def _check_roles(self) -> None:
         names = list(self.engine_tables)
-        for role, name in self.roles:
+        for role, table in self.roles:
+            name = table.engine
             if name is not None and name not in names:
                 raise ValueError(f"roles.{role} is not an engine ({', '.join(names)}): {name!r}")
             if name is not None and role != "reward" and name not in self._writers:
@@ -236,7 +254,7 @@ class Settings(BaseSettings):
         writers = self._writers
         if not writers:
             raise ValueError("roles.actor is missing: the pooling engines write no text")
-        if self.roles.actor is None and DEFAULT_ENGINE not in writers and len(writers) > 1:
+        if self.roles.actor.engine is None and DEFAULT_ENGINE not in writers and len(writers) > 1:
             raise ValueError(f"roles.actor is missing: one of {', '.join(writers)}")
 
     def _check_prices(self) -> None:

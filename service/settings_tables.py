@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from secondpass.strategies.profiles import Profile
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -109,19 +120,67 @@ def engine_of_flags(
     return HttpEngineTable(kind="http", url=url, model=model, key_env=given["engine_key_env"])
 
 
+class RoleTable(_Table):
+    """A role's engine, and how it is drawn where neither the strategy nor the client says so."""
+
+    engine: str | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: Positive | None = None
+
+
+def _as_table(value: object) -> object:
+    return {"engine": value} if isinstance(value, str) else value
+
+
+Role = Annotated[RoleTable, BeforeValidator(_as_table), NoDecode]
+"""A table, or the engine's name alone, also where a variable holds it."""
+
+
 class Roles(_Table):
     """Which engine serves a role. Critic and judge are the actor's unless they are named; reward is nobody's."""
 
-    actor: str | None = None
-    critic: str | None = None
-    judge: str | None = None
-    reward: str | None = None
+    actor: Role = RoleTable()
+    critic: Role = RoleTable()
+    judge: Role = RoleTable()
+    reward: Role = RoleTable()
+
+
+class ProfileTable(_Table):
+    """What differs in a model from what its name says; `match` is found in the name: * stands for anything.
+
+    `thinking` are the marks around thoughts. See docs/operations.md.
+    """
+
+    match: str = Field(min_length=1)
+    is_thinking: bool | None = None
+    thinking: tuple[str, str] | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: Positive | None = None
+    own_reference: bool | None = None
+
+    @model_validator(mode="after")
+    def _draws_what_thinks(self) -> Self:
+        if self.is_thinking and self.temperature == 0:
+            raise ValueError("temperature: a model that thinks is not drawn at 0")
+        return self
+
+    def matches(self, model: str) -> bool:
+        """Is it about this model?"""
+        return fnmatchcase(model.casefold(), self.match.casefold())
+
+    def applied(self, name: str, profile: Profile) -> Profile:
+        """The profile with what is set here."""
+        changes = self.model_dump(exclude={"match"}, exclude_none=True)
+        return profile.model_copy(update=changes | {"name": name})
 
 
 def table_of(path: Sequence[str]) -> type[BaseModel]:
     """The table in which the setting at `path` would stand."""
     if path[0] == "roles":
-        return Roles
+        return Roles if len(path) == 2 else RoleTable
+    if path[0] == "profiles":
+        return ProfileTable
     if "prices" in path[2:-1]:
         return Prices
     kinds: dict[str, type[BaseModel]] = {

@@ -11,10 +11,12 @@ from secondpass.service.budget import Limits
 from secondpass.service.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
-from secondpass.service.job import Job
+from secondpass.service.job import Job, RoleDefaults
 from secondpass.service.tenants import Tenant
 from secondpass.strategies import STRATEGIES, tasks
+from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import Message, Role, Sampling, TextPart
+from secondpass.strategies.profiles import Profile
 from secondpass.strategies.registry import Params, Strategy
 from secondpass.strategies.tasks import MAX_BRACE_DEPTH, Task, TaskRequest, brace_depth
 
@@ -94,11 +96,30 @@ def resolve(
         engines={role: node.engine for role, node in nodes.items()},
         prices={role: node.price for role, node in nodes.items() if node.price is not None},
         limits=limits,
+        profiles=profiles_of(service, nodes),
+        calibrations=calibrations_of(service, nodes),
+        defaults={
+            role: RoleDefaults(table.temperature, table.max_tokens)
+            for role, table in service.settings.roles
+        },
         sampling=sampling,
         max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
         session=id,
     )
+
+
+def profiles_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Profile]:
+    """What is particular to the model of each role."""
+    return {role: service.settings.profile_of(node.engine.model) for role, node in nodes.items()}
+
+
+def calibrations_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Calibration]:
+    """What was measured of the model of each role, where anything was."""
+    known = service.calibrations
+    return {
+        role: known[node.engine.model] for role, node in nodes.items() if node.engine.model in known
+    }
 
 
 def check_conversation(messages: Sequence[Message], *, field: str = "messages") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
@@ -17,6 +17,7 @@ from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
 from secondpass.service.settings import Settings
 from secondpass.service.tenants import Tenant, Tenants
+from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import Engine, Role
 
 END_SECONDS = 2.0
@@ -131,6 +132,7 @@ class Service:
     roles: Mapping[Role, Node]
     shared: Shared
     tenants: Tenants
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     metrics: Metrics
     traffic: Traffic
     knows_other_models: Node | None = None

@@ -62,7 +62,7 @@ class JudgingVerbs(Verbs):
         role: Role = "actor",
         **values: Value,
     ) -> LabelRead:
-        messages = self._asking.conversation(prompt, values, completion)
+        messages = self._asking.conversation(prompt, values, self._shown(completion))
         return await self._read(prompt, labels, role, messages)
 
     async def labels(
@@ -188,15 +188,18 @@ class JudgingVerbs(Verbs):
         """The conversation that ends with the prompt and how to reply. Raises DegenerateCandidate."""
         shown = [*_judged(values)]
         if after is not None and not isinstance(after, str):
-            draft = after if isinstance(after, Completion) else after.completion
-            # What is judged is the conclusion, and no token in it may end its turn.
-            text = quoting.disarm(self.profile(draft.role).conclusion(draft.text))
-            after = replace(draft, text=text)
-            shown.append(text)
+            after = self._shown(after)
+            shown.append(after.text)
         for text in shown:
             if why := quoting.degenerate(text):
                 raise DegenerateCandidate(f"there is nothing for the {role} to judge: {why}")
         return self._asking.conversation(prompt, values, after, reply=reply)
+
+    def _shown(self, draft: Completion | Draft) -> Completion:
+        """A draft as it is judged: its conclusion, without a token that could end its turn."""
+        completion = draft if isinstance(draft, Completion) else draft.completion
+        conclusion = self.profile(completion.role).conclusion(completion.text)
+        return replace(completion, text=quoting.disarm(conclusion))
 
     async def _judge_by_labels(
         self, prompt: str, labels: Sequence[str], role: Role, messages: tuple[Message, ...]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from secondpass.service.cli.body import limits, solve_body
+from secondpass.service.cli.calibrate import calibrate
 from secondpass.service.cli.client import Event, ask, connect, get, key_in
 from secondpass.service.cli.embedded import embedded
 from secondpass.service.cli.eval import evaluate
@@ -122,6 +123,7 @@ COMMANDS: Mapping[str, Callable[[Options], None]] = {
     "strategies": strategies,
     "models": models,
     "pool": pool,
+    "calibrate": calibrate,
     "eval": evaluate,
     "results": results,
     "completion": completion,

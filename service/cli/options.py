@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from secondpass import __version__
+from secondpass.service.cli.calibrate_options import CALIBRATE, add_calibrate
 from secondpass.service.cli.eval_options import EVAL, add_eval
 from secondpass.service.cli.pool_options import POOL, add_pool
 from secondpass.service.cli.results_options import RESULTS, add_results
@@ -91,6 +92,8 @@ class Options(argparse.Namespace):
     route: str
     records: str | None
     readme: str | None
+    engine_url: str | None
+    engine_key_env: str | None
     serve_flags: list[str]
 
 
@@ -136,6 +139,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
         listing.add_argument("--json", action="store_true", help="the server's reply on one line")
     pool = command("pool", "record what a model writes, to replay it later", POOL)
     add_pool(pool.add_subparsers(dest="action", metavar="ACTION", required=True))
+    add_calibrate(command("calibrate", "find out how far a model can judge itself", CALIBRATE))
     evaluation = command("eval", "find out how often strategies are right, and at what cost", EVAL)
     _add_server(evaluation)
     add_eval(evaluation)
@@ -147,10 +151,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The options. What follows `--` after --embedded or of `pool` are flags of `serve`. Raises SystemExit as argparse does."""
+    """The options. What follows `--` after --embedded or of `pool` and `calibrate` are flags of `serve`. Raises SystemExit as argparse does."""
     given, flags = list(arguments), []
     at = given.index("--") if "--" in given else len(given)
-    if "--embedded" in given[:at] or given[:1] == ["pool"]:
+    if "--embedded" in given[:at] or given[:1] in (["pool"], ["calibrate"]):
         given, flags = given[:at], given[at + 1 :]
     parser, commands = build_parser()
     if not given:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import anyio
 
-from secondpass.service.app import create_app, in_process, service_in
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
+from secondpass.service.cli.own_service import own_service
 from secondpass.service.pools.format import Header, Sample
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import growing
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.pools.record import NotDrawn, file_questions, missing, new_pass, record
-from secondpass.service.settings import load
-from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies.core import Engine, Sampling
+from secondpass.strategies.core import Sampling
 
 LINE_SECONDS = 30.0
 """Between two lines of progress where nobody watches a terminal."""
@@ -41,7 +38,8 @@ def pool(options: Options) -> None:
 
 
 async def _record(options: Options, questions: tuple[Question, ...]) -> None:
-    async with _engine(options) as engine:
+    async with own_service(options.serve_flags, options.wait) as service:
+        engine = service.roles["actor"].engine
         header = Header(
             model=engine.model,
             sampling=Sampling(temperature=options.temperature, max_tokens=options.max_tokens),
@@ -67,31 +65,6 @@ async def _record(options: Options, questions: tuple[Question, ...]) -> None:
                 await record(
                     engine, book, wanted, concurrency=options.concurrency, on_sample=on_sample
                 )
-
-
-@asynccontextmanager
-async def _engine(options: Options) -> AsyncIterator[Engine]:
-    """The actor's engine by the flags of `serve`, once it is ready. Raises Failure."""
-    try:
-        settings = load(options.serve_flags)
-        async with in_process(settings) as inside:
-            node = service_in(create_app(settings, inside)).roles["actor"]
-            if "log_level" in settings.model_fields_set:
-                logging.basicConfig(level=settings.log_level.upper())
-            try:
-                began = anyio.current_time()
-                await node.engine.start()
-                while not node.is_ready:
-                    if anyio.current_time() - began >= options.wait:
-                        raise Failure(f"not ready after {options.wait:g} s: {node.why_not_ready}")
-                    await anyio.sleep(1)
-                    await node.engine.start()
-                yield node.engine
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await node.engine.aclose()
-    except BadSettings as error:
-        raise Failure(f"after --: {error}", REFUSED) from error
 
 
 class _Tally:

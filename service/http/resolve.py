@@ -12,6 +12,7 @@ from secondpass.service.errors import InvalidRequest, NotAdmitted, NotFound, exc
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
 from secondpass.service.job import Job, RoleDefaults
+from secondpass.service.settings_tables import RoleTable
 from secondpass.service.tenants import Tenant
 from secondpass.strategies import STRATEGIES, tasks
 from secondpass.strategies.calibration import Calibration
@@ -98,15 +99,17 @@ def resolve(
         limits=limits,
         profiles=profiles_of(service, nodes),
         calibrations=calibrations_of(service, nodes),
-        defaults={
-            role: RoleDefaults(table.temperature, table.max_tokens)
-            for role, table in service.settings.roles
-        },
+        defaults={role: _defaults(service, role) for role in nodes},
         sampling=sampling,
         max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
         session=id,
     )
+
+
+def _defaults(service: Service, role: Role) -> RoleDefaults:
+    table: RoleTable = getattr(service.settings.roles, role)
+    return RoleDefaults(table.temperature, table.max_tokens)
 
 
 def profiles_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Profile]:

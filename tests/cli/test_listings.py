@@ -81,7 +81,7 @@ def test_a_completion_script_knows_every_command_and_the_flags_of_serve(
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     for word in (*COMMANDS, "budget-tokens", *(n.replace("_", "-") for n in Settings.model_fields)):
-        assert word in script or word in ("engines", "roles")
+        assert word in script or word in ("engines", "roles", "profiles")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")

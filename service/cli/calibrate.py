@@ -1,0 +1,223 @@
+"""`secondpass calibrate`: have a model judge drafts of its own whose answers are known, and write down how well it did."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+from pydantic import ValidationError
+
+from secondpass.service.calibration import save_calibration
+from secondpass.service.cli.failure import FAILED, REFUSED, Failure
+from secondpass.service.cli.options import Options
+from secondpass.service.cli.own_service import own_service
+from secondpass.service.concurrency import Emit, gather
+from secondpass.service.events import Trace
+from secondpass.service.http.state import Service
+from secondpass.service.job import Job
+from secondpass.service.pools.jsonl import BadLine
+from secondpass.service.pools.questions import Question, read_all
+from secondpass.service.run import LiveRun
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.calibration import Calibration, auroc, fit_temperature
+from secondpass.strategies.core import (
+    SOLVE,
+    CapabilityMissing,
+    Completion,
+    EngineError,
+    Sampling,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+from secondpass.strategies.p_true import LABELS, p_true
+
+LINE_SECONDS = 30.0
+"""Between two lines of progress."""
+
+GRADED = ("math", "choice")
+"""Kinds of tasks whose answers can be compared without running anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A draft that its own model judged: how probably right, the labels' mass (both 0 to 1), and whether it is."""
+
+    score: float
+    mass: float
+    is_right: bool
+
+
+def calibrate(options: Options) -> None:
+    """Draw, judge, fit, write. Raises Failure."""
+    flags, sampling = _flags(options), _sampling(options)
+    out = Path(options.out)
+    if not out.parent.is_dir():
+        raise Failure(f"--out: there is no folder {out.parent}", REFUSED)
+    try:
+        questions = _questions(options)
+    except BadLine as error:
+        raise Failure(str(error), REFUSED) from error
+    calibration = anyio.run(_measure, options, flags, questions, sampling)
+    try:
+        save_calibration(out, calibration)
+    except OSError as error:
+        raise Failure(f"--out {out}: {error.strerror}") from error
+    print(summary(calibration))  # noqa: T201 - the command's own output
+
+
+def _questions(options: Options) -> tuple[Question, ...]:
+    """The questions, all of a kind that can be graded. Raises BadLine."""
+    found = read_all([Path(path) for path in options.data], options.task, limit=options.limit)
+    for question in found:
+        if question.task.kind not in GRADED:
+            said = f"kind: one of {', '.join(GRADED)}, not {question.task.kind!r}"
+            raise BadLine(question.path, question.line, said)
+    return found
+
+
+def _sampling(options: Options) -> Sampling:
+    """How drafts are drawn. Raises Failure, naming the option."""
+    if options.temperature == 0 and options.samples > 1:
+        raise Failure(
+            "--temperature: 0 makes all drafts of a question the same; or take --n 1", REFUSED
+        )
+    values = {"temperature": options.temperature, "max_tokens": options.max_tokens}
+    try:
+        return Sampling.model_validate(values | {"seed": options.first_seed})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = f"--{str(problem['loc'][0]).replace('_', '-')}"
+        raise Failure(f"{name}: {problem['msg']}, not {problem['input']!r}", REFUSED) from error
+
+
+def summary(calibration: Calibration) -> str:
+    """What was found, in a line."""
+    use = "votes are weighted by it" if calibration.is_useful else "votes are not weighted by it"
+    return (
+        f"{calibration.model}: auroc {calibration.auroc:.3f} over {calibration.n} drafts, of which "
+        f"{calibration.accuracy:.0%} are right; temperature {calibration.temperature:.2f}, "
+        f"label mass {calibration.mass:.2f}; {use}"
+    )
+
+
+def fitted(model: str, judged: Sequence[Judged], digest: str) -> Calibration:
+    """The calibration that the judged drafts make. Raises Failure where all are right or all are wrong."""
+    scores, are_right = [j.score for j in judged], [j.is_right for j in judged]
+    area = auroc(scores, are_right)
+    if area is None:
+        which = "right" if any(are_right) else "wrong"
+        raise Failure(f"all {len(judged)} drafts with an answer are {which}: take other questions")
+    temperature, offset = fit_temperature(scores, are_right)
+    return Calibration(
+        model=model,
+        labels=LABELS,
+        mass=sum(j.mass for j in judged) / len(judged),
+        temperature=temperature,
+        offset=offset,
+        auroc=area,
+        accuracy=sum(are_right) / len(judged),
+        n=len(judged),
+        drawn=datetime.now(UTC).date(),
+        data=digest,
+    )
+
+
+def _flags(options: Options) -> list[str]:
+    """The flags of `serve` that name the engine. Raises Failure."""
+    named = {
+        "--engine-url": options.engine_url,
+        "--model": options.model,
+        "--engine-key-env": options.engine_key_env,
+    }
+    given = [part for flag, value in named.items() if value is not None for part in (flag, value)]
+    if given and options.serve_flags:
+        raise Failure(f"{given[0]}: name the engine by options or after --, not both", REFUSED)
+    if not (given or options.serve_flags):
+        raise Failure(
+            "no engine: give --engine-url and --model, or serve's flags after --", REFUSED
+        )
+    return ["--engine", "http", *given] if given else list(options.serve_flags)
+
+
+async def _measure(
+    options: Options,
+    flags: Sequence[str],
+    questions: Sequence[Question],
+    sampling: Sampling,
+) -> Calibration:
+    async with own_service(flags, options.wait) as service, service.shared.equivalence:
+        engine = service.roles["actor"].engine
+        if "labels" not in engine.capabilities:
+            raise Failure(str(CapabilityMissing(engine.name, ["labels"])))
+        try:
+            judged = await _judge_all(options, service, questions, sampling)
+        except EngineError as error:
+            raise Failure(f"engine {engine.name!r}: {error}", FAILED) from error
+        return fitted(engine.model, judged, _digest(options))
+
+
+def _digest(options: Options) -> str:
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in options.data)).hexdigest()
+
+
+async def _judge_all(
+    options: Options, service: Service, questions: Sequence[Question], sampling: Sampling
+) -> list[Judged]:
+    async def one(question: Question, emit: Emit[Judged]) -> None:
+        run = LiveRun(_job(service, question, sampling), service.shared, Trace())
+        async with run.sample(SOLVE, options.samples, temperature=options.temperature) as drafts:
+            async for draft in drafts:
+                if (judged := await _judge(run, draft, question)) is not None:
+                    emit(judged)
+
+    found: list[Judged] = []
+    due = time.monotonic() + LINE_SECONDS
+    async with gather(one, questions, width=options.concurrency) as results:
+        async for judged in results:
+            found.append(judged)
+            if time.monotonic() >= due:
+                due = time.monotonic() + LINE_SECONDS
+                _say(f"{len(found)} of at most {len(questions) * options.samples} drafts judged")
+    if not found:
+        raise Failure("no draft held an answer that could be judged")
+    if (without := len(questions) * options.samples - len(found)) > 0:
+        _say(f"{without} drafts had no answer, or could not be drawn or judged, and do not count")
+    return found
+
+
+async def _judge(run: LiveRun, draft: Completion, question: Question) -> Judged | None:
+    """What the model says of its draft; None where there is no answer, which no vote counts either."""
+    answer = run.candidate(draft).answer
+    if answer is None:
+        return None
+    try:
+        read = await p_true(run, draft)
+    except (UnusableCompletion, VerdictUnreadable):
+        return None
+    return Judged(read.probability, read.mass, await run.same(answer, question.answer))
+
+
+def _job(service: Service, question: Question, sampling: Sampling) -> Job:
+    spec = STRATEGIES["single"]
+    engine = service.roles["actor"].engine
+    return Job(
+        id=f"calibrate-{question.id}",
+        strategy=spec,
+        params=spec.params(),
+        messages=question.messages,
+        task=question.task.as_task(),
+        task_is_explicit=True,
+        engines={"actor": engine, "judge": engine},
+        profiles={"actor": service.settings.profile_of(engine.model)},
+        sampling=sampling,
+    )
+
+
+def _say(line: str) -> None:
+    print(f"secondpass calibrate: {line}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,81 @@
+"""What `secondpass calibrate` takes."""
+
+from __future__ import annotations
+
+import argparse
+
+from secondpass.service.cli.values import number
+
+CALIBRATE = """\
+The model writes drafts of questions whose answers are known, and is asked of each draft whether it is right: by label
+probabilities, the labels in both orders. What is written to --out says how well it told right from wrong (AUROC), how
+much of its probability the labels had, and the temperature that makes its probabilities true. A server that is given
+the file (--calibrations) weighs votes by it.
+
+A row of --data has id, question and answer; choices, of a multiple choice.
+
+exit codes:
+  0    the file is written
+  1    the engine failed, is not ready or gives no label probabilities; or all drafts were right, or all wrong
+  2    the options or the data are wrong; told by file and line
+  130  Ctrl-C: nothing is written
+
+examples:
+  secondpass calibrate --engine-url http://127.0.0.1:9000/v1 --model NAME \\
+    --data questions.jsonl --task math --out NAME.calibration.json
+  secondpass calibrate --data questions.jsonl --out NAME.calibration.json -- --config settings.toml
+"""
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    """The options of `calibrate`."""
+    add = parser.add_argument
+    add(
+        "--engine-url",
+        metavar="URL",
+        help="the engine's address, up to its /v1; or serve's flags after --",
+    )
+    add("--model", metavar="NAME", help="the model that it serves")
+    add("--engine-key-env", metavar="VAR", help="name of the variable that holds the engine's key")
+    add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
+    add("--out", required=True, metavar="FILE", help="the calibration file")
+    add("--limit", type=_count, metavar="N", help="only the first N questions of each file")
+    add("--task", choices=("math", "choice"), help="kind of the rows that do not tell theirs")
+    add(
+        "--n",
+        dest="samples",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="drafts of each question (default: %(default)s)",
+    )
+    add(
+        "--max-tokens",
+        type=_count,
+        default=1024,
+        metavar="N",
+        help="of one draft (default: %(default)s)",
+    )
+    add(
+        "--temperature",
+        type=number,
+        default=0.7,
+        metavar="T",
+        help="of the drafts (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        dest="first_seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of draft 0 (default: %(default)s)",
+    )
+    add("--concurrency", type=_count, default=16, help="questions at once (default: %(default)s)")
+    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)

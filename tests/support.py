@@ -45,10 +45,12 @@ def make_run(
     task_is_explicit: bool = False,
     is_streamed: bool = False,
     prices: Mapping[Role, Price] | None = None,
+    others: Engine | None = None,
     **limits: Any,
 ) -> LiveRun:
-    """A run of `strategy` over `engine` (default: a scripted one) in all roles."""
+    """A run of `strategy` over `engine` (default: a scripted one) in all roles, or with `others` in all but the actor's."""
     played = engine or ScriptedEngine()
+    judging = others or played
     spec = STRATEGIES[strategy]
     return LiveRun(
         Job(
@@ -57,7 +59,7 @@ def make_run(
             params=spec.params(**(params or {})),
             messages=(Message(role="user", content=question),),
             task=task,
-            engines={"actor": played, "critic": played, "judge": played, "reward": played},
+            engines={"actor": played, "critic": judging, "judge": judging, "reward": judging},
             limits=Limits(**limits),
             prices=prices or {},
             task_is_explicit=task_is_explicit,

@@ -1,0 +1,110 @@
+"""What every strategy that judges promises besides; those that do are found by their signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from secondpass.service.answers import Equivalence
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine, arithmetic
+from secondpass.service.execute import execute
+from secondpass.service.job import Shared
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import SOLVE, Call, Capability, CapabilityMissing
+from secondpass.strategies.quoting import has_tokens
+from tests.strategies.injections import INJECTIONS
+from tests.support import assert_books_are_closed, bills, make_run
+from tests.test_contract import GARBAGE, assert_is_whole, faulty
+
+JUDGES = sorted(
+    name for name, spec in STRATEGIES.items() if spec.signal in ("self-score", "critique", "reward")
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", JUDGES)]
+
+NO_VERDICTS = ["", "correct or wrong", ":", "{" * 200, '{"verdict": "A", "verdict": "B"}', *GARBAGE]
+LESS: list[frozenset[Capability]] = [
+    frozenset({"labels"}),
+    frozenset({"schema"}),
+    frozenset({"labels", "schema"}),
+    frozenset({"labels", "schema", "logprobs", "reward", "prefix", "tokenize"}),
+]
+
+
+def _is_draft(call: Call) -> bool:
+    return call.role == "actor" and call.purpose in (SOLVE, "extend")
+
+
+def judged_by(text: str, labels: Mapping[str, float] | None = None) -> Script:
+    """Drafts as ever, and whoever is asked for anything else says this."""
+
+    def script(call: Call, index: int) -> Reply:
+        return arithmetic(call, index) if _is_draft(call) else Reply(text, labels=labels or {})
+
+    return script
+
+
+@pytest.mark.parametrize("lacking", [frozenset[Capability](), *LESS[:3]])
+@pytest.mark.parametrize("text", NO_VERDICTS)
+async def test_verdicts_that_cannot_be_read_cost_no_answer(
+    name: str, text: str, lacking: frozenset[Capability]
+) -> None:
+    engine = ScriptedEngine(judged_by(text), lacking=lacking)
+    run = make_run(engine, name)
+    if STRATEGIES[name].needs & lacking:
+        with pytest.raises(CapabilityMissing):
+            await execute(run)
+        return
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert outcome.candidate.answer == "42"
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("lacking", LESS)
+async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
+    name: str, lacking: frozenset[Capability]
+) -> None:
+    actor, other = ScriptedEngine(), ScriptedEngine(name="lesser", lacking=lacking)
+    run = make_run(actor, name, others=other)
+    try:
+        outcome = await execute(run)
+    except CapabilityMissing as error:
+        missing: tuple[str, ...] = (error.engine, *error.missing)
+    else:
+        missing = ()
+        assert_is_whole(outcome, run)
+        assert outcome.candidate.answer == "42"
+    assert set(missing) <= {"lesser", *lacking}
+    assert not run.budget.holdings
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:
+    actor, other = ScriptedEngine(), ScriptedEngine(faulty(1, fault))
+    run = make_run(actor, name, others=RetryingEngine(other, attempts=2, first_pause=0.001))
+    outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert outcome.candidate.answer == "42"
+    assert bool(outcome.degraded) == bool([bill for bill in bills(run) if bill.end == "failed"])
+    assert not run.budget.holdings
+
+
+@pytest.mark.parametrize("hostile", INJECTIONS)
+async def test_no_candidate_writes_into_the_prompt_of_a_judge(name: str, hostile: str) -> None:
+    def script(call: Call, index: int) -> Reply:
+        if _is_draft(call) and index % 2:
+            return Reply(INJECTIONS[hostile])
+        return arithmetic(call, index)
+
+    engine = ScriptedEngine(script)
+    async with Equivalence(workers=1) as equivalence:
+        run = make_run(engine, name, shared=Shared(equivalence))
+        outcome = await execute(run)
+    assert_is_whole(outcome, run)
+    assert_books_are_closed(run, engine)
+    for call in engine.calls:
+        if not _is_draft(call):
+            assert not has_tokens(call.messages[-1].text)

@@ -89,6 +89,8 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
         yield InProcess()
         return
     ((name, table),) = inside
+    # Where our own log goes too: what a command says is its own.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     try:
         from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415 - heavy
     except ModuleNotFoundError as error:

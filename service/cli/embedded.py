@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -58,6 +59,9 @@ async def embedded(flags: Sequence[str], wait: float) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         try:
             settings = load(flags)
+            os.environ.setdefault(
+                "VLLM_LOGGING_LEVEL", "WARNING"
+            )  # vLLM in this process tells a lot
             inside = await stack.enter_async_context(in_process(settings))
             app = create_app(settings, inside)
         except BadSettings as error:

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry
@@ -89,6 +90,7 @@ async def vllm_server(
     Loading blocks the event loop. Raises BadSettings, in vLLM's words, when it does not start.
     """
     _check_environment()
+    _check_folder(model)
     args = parse(model, flags)
     cli_env_setup()
     _import_parsers(args)
@@ -130,6 +132,13 @@ def _check_environment() -> None:
     if _PLUGIN in os.environ.get("VLLM_PLUGINS", "").split(","):
         raise BadSettings(
             "VLLM_PLUGINS names secondpass, which is for vLLM's own server: this is secondpass itself"
+        )
+
+
+def _check_folder(model: str) -> None:
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        raise BadSettings(
+            f"model: no folder {model!r}; give one that exists, or a hub's OWNER/NAME"
         )
 
 

@@ -1,5 +1,6 @@
 """`--embedded`: the same answer without a server, and nothing of it left afterwards."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from secondpass.service.__main__ import main
 from tests.cli.running import COMMAND, ROOT, at_terminal, piped, surroundings
+from tests.engines.in_process import model_folder
 from tests.http.serving import Served, wait_until
+from tools.local_vllm import vllm_environment, vllm_flags
 
 SOLVE = ["solve", "What is 6 times 7?", "--embedded"]
 
@@ -54,6 +57,23 @@ def test_an_engine_over_http_is_one_of_the_kinds(
     flags = ["--engine", "http", "--engine-url", f"{served.url}/v1", "--model", "scripted"]
     assert main([*SOLVE, "--json", "--", *flags]) == 0
     assert '"answer":"42"' in capsys.readouterr().out
+
+
+@pytest.mark.vllm
+def test_vllm_in_the_same_process_answers_and_keeps_its_log_from_stdout() -> None:
+    model = model_folder()
+    first = str(min(os.sched_getaffinity(0)))  # a server of other tests is bound to the rest
+    service = ["--engine", "vllm", "--model", model, "--", *vllm_flags("small")]
+    ran = subprocess.run(
+        [*COMMAND, *SOLVE, "--max-tokens", "8", "--json", "--", *service],
+        cwd=ROOT,
+        env=surroundings() | {**vllm_environment(model), "VLLM_CPU_OMP_THREADS_BIND": first},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["models"]["actor"] == "small"
 
 
 @pytest.mark.parametrize(

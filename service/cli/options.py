@@ -86,6 +86,10 @@ class Options(argparse.Namespace):
     concurrency: int
     note: list[tuple[str, str]]
     pools: list[str]
+    pool: str
+    settings: list[str]
+    shuffles: int
+    only: str
     log_dir: str
     strategies: list[str]
     epochs: int

@@ -13,6 +13,7 @@ import anyio
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
+from secondpass.service.cli.pool_replay import replay_pool
 from secondpass.service.pools.format import Header, Sample
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import growing
@@ -26,6 +27,9 @@ LINE_SECONDS = 30.0
 
 def pool(options: Options) -> None:
     """Run the action that was named."""
+    if options.action == "replay":
+        replay_pool(options)
+        return
     try:
         questions = read_all(
             [Path(path) for path in options.data], options.task, limit=options.limit

@@ -19,6 +19,16 @@ A pool holds what a model wrote: text, tokens, log probabilities, confidences an
 strategy can be run over it afterwards, without a model and as often as one likes.
 
   secondpass pool record --help
+  secondpass pool replay --help
+"""
+_REPLAY = """\
+Nothing is asked of a model: a run gets the samples that were recorded, with the lengths and the times that they
+had, in another order for each shuffle. A call that the pool does not hold ends its run, which counts as wrong and
+is told at the end (exit code 1).
+
+example:
+  secondpass pool replay --pool pool.jsonl --out runs/pool.records.jsonl --shuffles 20 \\
+    --setting single --setting "self_consistency n=8" --setting "self_consistency n=8 stop=esc window=4"
 """
 _RECORD = """\
 The flags of `secondpass serve` after -- say which engine writes. Each sample is in the file as soon as it is
@@ -41,6 +51,7 @@ example:
 
 def add_pool(actions: Actions) -> None:
     """The actions of `pool`, and their options."""
+    _add_replay(actions)
     says = "draw samples of questions from an engine, into a pool"
     parser = actions.add_parser(
         "record",
@@ -96,6 +107,31 @@ def add_pool(actions: Actions) -> None:
         help="what the pool shall say of this recording; may be repeated",
     )
     add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+
+
+def _add_replay(actions: Actions) -> None:
+    says = "run strategies over a pool, and keep the attempts for `secondpass results`"
+    parser = actions.add_parser(
+        "replay",
+        help=says,
+        description=says[0].upper() + says[1:] + ".",
+        epilog=_REPLAY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--pool", required=True, metavar="FILE", help="a recorded pool")
+    add("--out", required=True, metavar="FILE", help="the records, *.records.jsonl; written anew")
+    add(
+        "--setting",
+        dest="settings",
+        action="append",
+        required=True,
+        metavar="'NAME KEY=VALUE ...'",
+        help="a strategy and its params; may be repeated",
+    )
+    add("--shuffles", type=_count, default=20, metavar="K", help="(default: %(default)s)")
+    add("--only", default="", metavar="PREFIX", help="only questions whose id begins so")
 
 
 def _count(text: str) -> int:

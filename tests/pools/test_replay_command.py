@@ -1,0 +1,67 @@
+"""`secondpass pool replay`: from a pool to records that every metric reads, without a model."""
+
+from pathlib import Path
+
+import pytest
+
+from secondpass.service.__main__ import main
+from secondpass.service.evaluation.records import read_records
+from tests.pools.making import recorded, write_rows
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = write_rows(tmp_path_factory.mktemp("data") / "data.jsonl")
+    return recorded(data.with_name("pool.jsonl"), data, n=4).path
+
+
+def replayed(pool: Path, out: Path, *settings: str, options: tuple[str, ...] = ()) -> int:
+    flags = [word for setting in settings for word in ("--setting", setting)]
+    command = ["pool", "replay", "--pool", str(pool), "--out", str(out), "--shuffles", "3"]
+    return main([*command, *flags, *options])
+
+
+def test_every_setting_has_an_attempt_for_each_question_and_shuffle(
+    pool: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pool.records.jsonl"
+    assert replayed(pool, out, "single", "self_consistency n=4 stop=none") == 0
+    records = read_records(out)
+    questions = {attempt.question for attempt in records.attempts}
+    assert len(records.attempts) == 2 * 3 * len(questions)
+    assert {attempt.name for attempt in records.attempts} == {
+        "single",
+        "self_consistency n=4 stop=none",
+    }
+    assert records.about.model == "scripted"
+
+
+def test_what_was_not_recorded_is_told_and_counts_as_wrong(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pool.records.jsonl"
+    assert replayed(pool, out, "self_consistency n=9 stop=none") == 1
+    assert "have no answer; the first: question" in capsys.readouterr().err
+    assert not any(attempt.correct for attempt in read_records(out).attempts)
+
+
+@pytest.mark.parametrize(
+    ("setting", "options", "says"),
+    [
+        ("no_such", (), "--setting: no strategy 'no_such'; one of "),
+        ("self_consistency n", (), "must be KEY=VALUE, not 'n'"),
+        ("self_consistency n=0", (), "n: Input should be greater than or equal to 1"),
+        ("single", ("--only", "nobody"), "no question of"),
+        ("single", ("--pool", "/no/such/pool"), "/no/such/pool"),
+    ],
+)
+def test_what_cannot_be_replayed_is_named(
+    setting: str,
+    options: tuple[str, ...],
+    says: str,
+    pool: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert replayed(pool, tmp_path / "x", setting, options=options) == 2
+    assert says in capsys.readouterr().err

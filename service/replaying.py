@@ -11,7 +11,7 @@ import anyio
 from secondpass.service.answers import Allowance, Equivalence
 from secondpass.service.budget import Limits
 from secondpass.service.engines.replay import ReplayEngine
-from secondpass.service.events import Trace
+from secondpass.service.events import Subscriber, Trace
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.outcome import Outcome
@@ -32,6 +32,18 @@ class TimelessEquivalence(Equivalence):
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
         with time_stands_still():
             return await super().same(a, b, allowance)
+
+
+class LoopTrace(Trace):
+    """A trace whose times are the event loop's. To be made on it."""
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        super().__init__(*subscribers)
+        self._start = anyio.current_time()
+
+    @property
+    def elapsed(self) -> float:
+        return anyio.current_time() - self._start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +89,14 @@ async def replay(
         max_tokens_per_call=sampling.max_tokens or DEFAULT_MAX_TOKENS,
         task_is_explicit=pool.header.formatted,
     )
-    trace = Trace()
+    trace = LoopTrace()
     run = LiveRun(job, Shared(equivalence), trace)
-    began = anyio.current_time()
     outcome, failure = None, None
     try:
         outcome = await execute(run)
     except SecondpassError as error:
         failure = error
-    return Replayed(
-        outcome=outcome, failure=failure, trace=trace, seconds=anyio.current_time() - began
-    )
+    return Replayed(outcome=outcome, failure=failure, trace=trace, seconds=trace.elapsed)
 
 
 def messages_of(pool: Pool, asked: Asked) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ It sleeps between its deltas. On a `VirtualLoop` that costs nothing, and the loo
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import get_args
@@ -51,7 +51,7 @@ class ReplayEngine:
         self.name, self.model = name, pool.header.model
         self.pool = pool
         self._shuffle, self._width = shuffle, tokens_per_delta
-        self._orders: dict[str, tuple[int, ...]] = {}
+        self._orders: dict[str, Sequence[int]] = {}
 
     @property
     def ready(self) -> bool:
@@ -170,14 +170,13 @@ class ReplayEngine:
             finish_reason=(sample.finish_reason if whole else "length") if is_last else None,
         )
 
-    def _order(self, key: str) -> tuple[int, ...]:
+    def _order(self, key: str) -> Sequence[int]:
         """Which recorded index is served as 0, 1, ...; a gap in what was recorded is no sample."""
-        if key not in self._orders:
-            indices = self.pool.indices(key)
-            if self._shuffle is None:
-                indices = list(range(max(indices, default=-1) + 1))
-            else:
-                random.Random(f"{self._shuffle}:{key}").shuffle(indices)  # noqa: S311 - a replay is repeatable
+        indices = self.pool.indices(key)
+        if self._shuffle is None:
+            return range(max(indices, default=-1) + 1)
+        if len(self._orders.get(key, ())) != len(indices):  # the pool may still grow
+            random.Random(f"{self._shuffle}:{key}").shuffle(indices)  # noqa: S311 - a replay is repeatable
             self._orders[key] = tuple(indices)
         return self._orders[key]
 

@@ -17,7 +17,7 @@ from secondpass.strategies.core import Call, Engine, Sampling
 HEADER = Header(
     model="scripted", sampling=Sampling(temperature=0.7, max_tokens=64), logprobs=20, seed=5
 )
-ROWS = (
+ROWS: tuple[dict[str, Any], ...] = (
     {"id": "a", "question": "What is 6 times 7?", "answer": "42"},
     {"id": "b", "question": "What is 40 and 2?", "answer": 42},
     {"id": "c", "question": "What is half of 84?", "answer": "42"},

@@ -194,8 +194,9 @@ def test_token_counts_that_do_not_fit_are_named(path: Path, data: Path) -> None:
 
 def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data: Path) -> None:
     def faulty(call: Call, index: int) -> Reply:
-        fault = "refuse" if "half" in call.messages[-1].text else None
-        return Reply("\\boxed{1}", fault=fault)
+        if "half" in call.messages[-1].text:
+            return Reply("", fault="refuse")
+        return Reply("\\boxed{1}")
 
     with pytest.raises(NotDrawn, match=f"question 'c' \\({data}:3\\): refused by the script"):
         recorded(path, data, n=1, script=faulty)

@@ -9,7 +9,7 @@ from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import read_all, read_questions
 from tests.pools.making import ROWS, write_rows
 
-FINE = {"id": "z", "question": "Which?", "answer": "B", "choices": ["no", "yes"]}
+FINE: dict[str, Any] = {"id": "z", "question": "Which?", "answer": "B", "choices": ["no", "yes"]}
 
 
 def test_a_row_becomes_a_question_with_its_task(tmp_path: Path) -> None:

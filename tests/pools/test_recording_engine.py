@@ -1,0 +1,114 @@
+"""What strategies ask for is written down when it is first asked, and never asked again."""
+
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from secondpass.service.engines.recording import RecordingEngine
+from secondpass.service.engines.replay import ReplayEngine
+from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.pools.jsonl import BadLine
+from secondpass.service.pools.pool import growing, read_pool
+from secondpass.service.pools.questions import read_questions
+from secondpass.service.pools.record import call_of
+from secondpass.strategies.core import Call, CallRejected, Delta, Engine, Message
+from tests.pools.making import HEADER, numbered, recorded, write_rows
+
+JUDGE = Call(
+    role="judge",
+    purpose="verdict",
+    messages=(Message(role="user", content="Is it right?"),),
+    labels=("Yes", "No"),
+)
+
+
+def ask(engine: Engine, *calls: Call) -> list[list[Delta]]:
+    async def one(call: Call) -> list[Delta]:
+        async with aclosing(engine.stream(call)) as deltas:
+            return [delta async for delta in deltas]
+
+    async def every() -> list[list[Delta]]:
+        return [await one(call) for call in calls]
+
+    return anyio.run(every)
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "data.jsonl")
+
+
+@pytest.fixture
+def path(tmp_path: Path, data: Path) -> Path:
+    recorded(tmp_path / "pool.jsonl", data, n=2)
+    return tmp_path / "pool.jsonl"
+
+
+def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        engine = RecordingEngine(real, book)
+        first, second = ask(engine, JUDGE, replace(JUDGE, index=3))
+    assert len(real.calls) == 1
+    assert first[0].labels == second[0].labels == {"Yes": 0.4, "No": 0.4}
+    (again,) = ask(ReplayEngine(read_pool(path)), JUDGE)
+    assert again[0].labels == first[0].labels
+
+
+def test_drafts_come_from_the_pool_and_new_ones_from_the_engine(path: Path, data: Path) -> None:
+    call = call_of(read_questions(data, "math")[0], HEADER)
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        replies = ask(RecordingEngine(real, book), call, replace(call, index=2), call)
+    assert [made.index for made in real.calls] == [2]
+    (again,) = ask(ReplayEngine(read_pool(path)), replace(call, index=2))
+    assert text(again) == text(replies[1])
+
+
+def test_judgements_in_words_are_kept_by_their_index(path: Path) -> None:
+    real = ScriptedEngine(numbered)
+    critic = replace(JUDGE, labels=(), purpose="critique")
+    with growing(path, HEADER) as book:
+        ask(RecordingEngine(real, book), critic, replace(critic, index=1), critic)
+    assert [made.index for made in real.calls] == [0, 1]
+
+
+def test_a_call_that_was_left_early_is_not_in_the_pool(path: Path) -> None:
+    critic = replace(JUDGE, labels=())
+
+    async def leave() -> None:
+        with growing(path, HEADER) as book:
+            engine = RecordingEngine(ScriptedEngine(numbered), book)
+            async with aclosing(engine.stream(critic)) as deltas:
+                await anext(deltas)
+
+    before = len(read_pool(path).samples)
+    anyio.run(leave)
+    assert len(read_pool(path).samples) == before
+    with pytest.raises(CallRejected):
+        ask(ReplayEngine(read_pool(path)), critic)
+
+
+def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None:
+    critic = replace(JUDGE, labels=())
+    short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        engine = RecordingEngine(real, book)
+        cut, whole, cut_again = ask(engine, short, critic, short)
+    assert len(real.calls) == 2
+    assert text(cut) == text(cut_again) == text(whole)[: len(text(cut))]
+    (again,) = ask(ReplayEngine(read_pool(path)), critic)
+    assert text(again) == text(whole)
+
+
+def test_another_model_is_refused_by_file_and_line(path: Path) -> None:
+    with growing(path, HEADER) as book, pytest.raises(BadLine, match=f"^{path}:1: model: "):
+        RecordingEngine(ScriptedEngine(model="other"), book)

@@ -244,8 +244,10 @@ def test_the_same_replay_is_the_same_in_everything(pool: Pool) -> None:
 def slowed(pool: Pool, first: float, last: Callable[[Sample], float]) -> Pool:
     """The same pool, whose samples take other times."""
     slow = Pool(pool.path, pool.header)
-    for line in (*pool.passes, *pool.questions.values()):
-        slow.add(line, 0)
+    for each in pool.passes:
+        slow.add(each, 0)
+    for asked in pool.questions.values():
+        slow.add(asked, 0)
     for sample in pool.samples.values():
         times = {"first_seconds": first, "seconds": last(sample)}
         slow.add(sample.model_copy(update=times), 0)

@@ -100,8 +100,9 @@ class VllmEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """All of them, once the engine has answered."""
-        return frozenset(get_args(Capability)) if self._was_ready else frozenset()
+        """All of them but a pooling model's, once the engine has answered."""
+        every: frozenset[Capability] = frozenset(get_args(Capability))
+        return every - {"reward"} if self._was_ready else frozenset()
 
     @property
     def context_window(self) -> int | None:

@@ -201,7 +201,7 @@ def test_a_plain_request_is_passed_byte_for_byte(served: Served) -> None:
         ({"secondpass": {"budget": {"max_tokens": 0}}}, "secondpass.budget.max_tokens"),
         ({"secondpass": {"budget": {"max_cost": 1}}}, "secondpass.budget.max_cost"),
         ({"secondpass": {"mood": 1}}, "secondpass.mood"),
-        ({"secondpass": {"task": {"kind": "code", "tests": "x"}}}, "secondpass.task.tests"),
+        ({"secondpass": {"task": {"kind": "code", "tests": "x"}}}, "secondpass.task.kind"),
         ({"secondpass": {"models": {"actor": "other"}}}, "secondpass.models.actor"),
         ({"secondpass": 5}, "secondpass"),
         ({"stop": ["a"] * 17}, "stop"),

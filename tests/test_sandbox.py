@@ -287,7 +287,7 @@ def test_plain_data_always_arrives_as_it_left(value: object) -> None:
     arrived = sandbox_inside.decoded(sandbox_inside.encoded(value, never), never)
     assert arrived == value
     assert type(arrived) is type(value)
-    if isinstance(value, float):
+    if isinstance(value, float) and isinstance(arrived, float):
         assert math.copysign(1, arrived) == math.copysign(1, value)
 
 

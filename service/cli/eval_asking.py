@@ -115,7 +115,8 @@ async def _chat(
 
 def _patience(setting: Setting) -> float:
     """Seconds after which a server that says nothing is gone: well over any deadline of its own."""
-    return max(PATIENCE, 2 * setting.budget.get("deadline_ms", 0) / 1000)
+    deadline: float = setting.budget.get("deadline_ms", 0) / 1000
+    return max(PATIENCE, 2 * deadline)
 
 
 def _strategy(setting: Setting) -> Json:

@@ -25,12 +25,12 @@ from tests.evaluation.serving import (
 )
 from tests.http.serving import wait_until
 
-MATH = [
+MATH: list[dict[str, object]] = [
     {"id": "right", "question": "What is 6 times 7?", "answer": 42},
     {"id": "equivalent", "question": "What is the half of 84?", "answer": "\\frac{84}{2}"},
     {"id": "wrong", "question": "What is 6 times 9?", "answer": "54"},
 ]
-OTHERS = [
+OTHERS: list[dict[str, object]] = [
     {"id": "letter", "question": "Which is it?", "choices": ["the 41", "the 42"], "answer": "B"},
     {
         "id": "code",
@@ -79,7 +79,7 @@ def test_strategies_are_compared_and_inspect_reads_the_logs(
     assert all(float(cell) > 0 for row in table[2:] for cell in row[5:7])
 
     by_name = {log.eval.task: log for log in logs_in(logs)}
-    log = by_name["sums-self_consistency-n=4".replace("_", "-")]
+    log = by_name["sums-self_consistency-n=4"]
     assert log.status == "success"
     assert log.samples
     assert {s.id: s.scores["secondpass"].value for s in log.samples if s.scores} == {

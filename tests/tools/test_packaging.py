@@ -84,7 +84,10 @@ def test_the_folders_import_only_below_secondpass(
 def test_an_editable_install_imports_the_same_names(
     part: str, source: Path, tmp_path: Path
 ) -> None:
-    subprocess.run([*PIP, "install", *OFFLINE, "--prefix", tmp_path, "-e", source], check=True)
+    subprocess.run(
+        [*PIP, "install", *OFFLINE, "--ignore-installed", "--prefix", tmp_path, "-e", source],
+        check=True,
+    )
     (site,) = tmp_path.glob("lib/python*/site-packages")
 
     below = imported(f"secondpass.{part}", site)

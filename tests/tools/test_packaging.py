@@ -40,7 +40,12 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zi
 
 def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
     """Import `module` in a fresh interpreter, elsewhere, with `site` as one more site-packages."""
-    code = f"import site; site.addsitedir({str(site)!r}); import {module} as m; print(m.__file__)"
+    code = (
+        "import site, sys;"
+        # This environment's own editable install would answer first.
+        "sys.meta_path[:] = [f for f in sys.meta_path if not f.__module__.startswith('__editable__')];"
+        f"site.addsitedir({str(site)!r}); import {module} as m; print(m.__file__)"
+    )
     command = [sys.executable, "-I", "-c", code]
     return subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
 

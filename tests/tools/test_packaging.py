@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -40,13 +41,13 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zi
 
 def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
     """Import `module` in a fresh interpreter, elsewhere, with `site` as one more site-packages."""
+    # -S, and packages by their path alone: an editable install of this environment would answer first.
+    packages = sysconfig.get_path("purelib")
     code = (
-        "import site, sys;"
-        # This environment's own editable install would answer first.
-        "sys.meta_path[:] = [f for f in sys.meta_path if not f.__module__.startswith('__editable__')];"
-        f"site.addsitedir({str(site)!r}); import {module} as m; print(m.__file__)"
+        f"import site, sys; site.addsitedir({str(site)!r}); sys.path.append({packages!r});"
+        f"import {module} as m; print(m.__file__)"
     )
-    command = [sys.executable, "-I", "-c", code]
+    command = [sys.executable, "-I", "-S", "-c", code]
     return subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
 
 

@@ -283,6 +283,10 @@ class Lease:
         if rest > 0:
             self.take(rest)
             if not self._grow(rest, block=rest):
+                self._spend(
+                    prompt=-used.prompt
+                )  # no attempt after all: the last one is settled with the call
+                self._budget.spent["calls"] -= 1
                 raise BudgetExhausted(self.scarce)
         self._earlier_attempts = self._written
 

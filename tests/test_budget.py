@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.budget import BLOCK, Budget, Lease, Limits, Need, Price
+from secondpass.service.calls import prompt_bound
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
 from secondpass.service.errors import NoAnswer
@@ -288,6 +289,19 @@ async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_e
     assert bill.is_estimated
     assert bill.usage.completion == 25 + 25 + 21 >= engine.delivered
     assert bill.wasted == 50
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
+    engine = ScriptedEngine(
+        lambda *_: Reply("word word", fault="cut"), lacking=frozenset({"token_counts"})
+    )
+    run = make_run(RetryingEngine(engine, first_pause=0.0), max_tokens=2)
+    await settle(run)
+    (bill,) = bills(run)
+    assert len(engine.calls) == bill.attempts == 1
+    assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
     assert_books_are_closed(run, engine)
 
 

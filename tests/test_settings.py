@@ -10,6 +10,12 @@ from secondpass.service.settings import Settings, load
 from secondpass.service.settings_sources import PREFIX, BadSettings
 
 FAKE = ("--engine", "scripted")
+REWARD_MODEL = """
+[engines.rm]
+kind = "pooling"
+url = "http://vllm-c:8000/v1"
+model = "rm"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +86,18 @@ def test_several_engines_play_roles(file: Path) -> None:
     assert prices.completion == 0.4
 
 
+def test_a_reward_model_plays_its_role_and_no_other(file: Path) -> None:
+    writes = "[engines.big]\nkind = 'http'\nurl = 'http://x/v1'\nmodel = 'm'\n"
+    file.write_text(f"{REWARD_MODEL}prices = {{ prompt = 0.1 }}\n{writes}[roles]\nreward = 'rm'\n")
+    settings = load(["--config", str(file)])
+    assert settings.role_engines == {
+        "actor": "big",
+        "critic": "big",
+        "judge": "big",
+        "reward": "rm",
+    }
+
+
 def test_an_engine_may_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in (("KIND", "http"), ("URL", "http://x/v1"), ("MODEL", "m")):
         monkeypatch.setenv(f"SECONDPASS_ENGINES__BIG__{key}", value)
@@ -99,6 +117,17 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("[roles]\nactr = 'a'", ("roles.actr", "actor")),
         ("[engines.a]\nkind = 'http'\nurll = 'http://x'", ("engines.a.urll", "url")),
         ("[engines.a]\nkind = 'http'", ("engines.a.url", "engines.a.model")),
+        ("[engines.a]\nkind = 'pooling'", ("engines.a.url", "engines.a.model")),
+        (f"{REWARD_MODEL}top_k = 1", ("engines.rm.top_k", "url")),
+        (REWARD_MODEL, ("roles.actor is missing", "write no text")),
+        (
+            f"{REWARD_MODEL}[engines.a]\nkind='scripted'\n[roles]\njudge='rm'",
+            ("roles.judge", "'rm'"),
+        ),
+        (
+            f"{REWARD_MODEL}[engines.a]\nkind='scripted'\n[engines.b]\nkind='scripted'",
+            ("roles.actor is missing: one of a, b",),
+        ),
         ("[engines.a]\nkind = 'tgi'", ("engines.a", "'http'", "'vllm'", "'scripted'")),
         ("[engines.a]\nkind = 'vllm'", ("engines.a.model",)),
         (

@@ -1,0 +1,171 @@
+"""Reward models behind the service: which requests may name one, and what a client is told when it is down."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from secondpass.strategies import registry
+from secondpass.strategies.core import SOLVE, Candidate, Run
+from secondpass.strategies.registry import Params, Strategy
+from tests.engines.upstream import Body, Upstream
+from tests.http.serving import Json, Served, events_of, serving, wait_until
+
+NOBODY = "http://127.0.0.1:9/v1"
+
+
+async def scored(run: Run, _: Params) -> Candidate:
+    """A draft with its reward."""
+    draft = await run.ask(SOLVE)
+    return run.candidate(draft, score=await run.reward(draft), score_kind="reward")
+
+
+@pytest.fixture(autouse=True)
+def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Strategy("scored", scored, Params, None, "reward", "select", frozenset(), streams=False)
+    monkeypatch.setitem(registry._strategies, "scored", spec)
+
+
+async def _classify(_: web.Request, body: Body) -> web.StreamResponse:
+    right = "42" in body["messages"][-1]["content"]
+    return web.json_response(
+        {"data": [{"probs": [2.5 if right else -1.0]}], "usage": {"prompt_tokens": 50}}
+    )
+
+
+@contextmanager
+def reward_server() -> Iterator[Upstream]:
+    """A server with /classify on a real socket, in a thread of its own."""
+    upstream = Upstream(models=[{"id": "rm"}], routes={"/classify": _classify})
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        async with upstream.serving():
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    wait_until(lambda: bool(upstream.url))
+    try:
+        yield upstream
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(5)
+        loop.close()
+
+
+@contextmanager
+def service_with(url: str, **settings: Any) -> Iterator[Served]:
+    table = {"kind": "pooling", "url": url, "model": "rm"}
+    roles = {"reward": "rm"} | settings.pop("roles", {})
+    with serving(engines={"rm": table}, roles=roles, **settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def alive() -> Iterator[Served]:
+    with reward_server() as upstream, service_with(upstream.url) as served:
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+        yield served
+
+
+def test_a_reward_is_in_the_answer_the_bill_and_the_trace(alive: Served) -> None:
+    reply = alive.solve(strategy="scored", trace="summary").json()
+    assert reply["usage"]["reward"] | {"cost": 0} == {
+        "calls": 1,
+        "prompt": 50,
+        "cached": 0,
+        "completion": 0,
+        "wasted": 0,
+        "cost": 0,
+        "estimated": False,
+    }
+    assert reply["models"]["reward"] == "rm"
+    assert reply["candidates"][0]["score"] == 2.5
+    assert reply["confidence"] is None
+    (verdict,) = (event for event in reply["trace"] if event["type"] == "verdict")
+    assert (verdict["role"], verdict["reward"]) == ("reward", 2.5)
+
+
+def test_a_reward_is_an_event_of_the_stream(alive: Served) -> None:
+    reply = alive.solve(strategy="scored", stream=True)
+    (verdict,) = (data for name, _, data in events_of(reply.text) if name == "verdict")
+    assert (verdict["role"], verdict["purpose"], verdict["reward"]) == ("reward", "reward", 2.5)
+
+
+def test_a_reward_is_told_as_progress(alive: Served) -> None:
+    body = chat("scripted@scored") | {"stream": True, "secondpass": {"progress": True}}
+    assert "reward, reward: reward 2.5" in alive.post("/v1/chat/completions", body).text
+
+
+def test_a_reward_model_is_listed_without_strategies(alive: Served) -> None:
+    names = [model["id"] for model in alive.get("/v1/models").json()["data"]]
+    assert "rm" in names
+    assert "scripted@scored" in names
+    assert not [name for name in names if name.startswith("rm@")]
+
+
+@pytest.mark.parametrize("model", ["rm", "rm@single"])
+def test_a_reward_model_is_no_model_to_chat_with(alive: Served, model: str) -> None:
+    reply = alive.post("/v1/chat/completions", chat(model))
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == "model"
+    assert "writes no text" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("role", ["actor", "critic", "judge"])
+def test_a_request_may_not_have_a_reward_model_write(alive: Served, role: str) -> None:
+    reply = alive.solve(models={role: "rm"})
+    assert reply.status_code == 422
+    assert reply.json()["field"] == f"models.{role}"
+    assert alive.solve(models={"reward": "rm"}).status_code == 200
+
+
+def test_a_reward_model_that_never_came_is_a_502_that_names_the_role() -> None:
+    with service_with(NOBODY) as served:
+        reply = served.solve(strategy="scored")
+        assert reply.status_code == 502
+        problem = reply.json()
+        assert (problem["code"], problem["role"]) == ("engine_failed", "reward")
+        assert "not ready" in problem["detail"]
+        assert problem["usage"]["actor"]["calls"] == 1
+        assert "reward: engine 'rm'" in str(served.get("/readyz").json()["reasons"])
+        assert served.solve().status_code == 200
+
+
+def test_a_reward_model_that_went_away_is_a_502_that_names_the_role() -> None:
+    with reward_server() as upstream, service_with(upstream.url) as served:
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+        upstream.routes["/classify"] = _refuse
+        reply = served.solve(strategy="scored")
+    assert reply.status_code == 502
+    assert reply.json()["role"] == "reward"
+    assert reply.json()["usage"]["reward"]["calls"] == 3
+
+
+def test_an_engine_that_cannot_score_is_named_with_what_it_lacks(alive: Served) -> None:
+    alive.engine.lacking = frozenset({"reward"})
+    try:
+        reply = alive.solve(strategy="scored", models={"reward": "scripted"})
+    finally:
+        alive.engine.lacking = frozenset()
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == "engine 'scripted' lacks the capability reward"
+
+
+def test_no_engine_for_the_role_is_said_so(served: Served) -> None:
+    reply = served.solve(strategy="scored")
+    assert reply.status_code == 422
+    assert "no engine plays the role 'reward'" in reply.json()["detail"]
+
+
+async def _refuse(_: web.Request, __: Body) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "out of memory"}}, status=500)
+
+
+def chat(model: str) -> Json:
+    return {"model": model, "messages": [{"role": "user", "content": "What is 6 times 7?"}]}

@@ -251,6 +251,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"roles.{role} has to write, and the pooling engine {name!r} cannot"
                 )
+        for key in ("temperature", "max_tokens"):
+            if getattr(self.roles.reward, key) is not None:
+                raise ValueError(f"roles.reward.{key} means nothing: a reward is not drawn")
         writers = self._writers
         if not writers:
             raise ValueError("roles.actor is missing: the pooling engines write no text")

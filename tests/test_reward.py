@@ -30,6 +30,7 @@ from secondpass.strategies.core import (
     CapabilityMissing,
     EngineError,
     Message,
+    Role,
     RoleMissing,
     Run,
     SecondpassError,
@@ -197,7 +198,7 @@ async def test_it_needs_no_tokens_and_no_samples_to_be_left() -> None:
     ("limits", "kind"),
     [({"max_calls": 1}, "calls"), ({"max_prompt_tokens": 30}, "prompt_tokens")],
 )
-async def test_what_does_not_fit_is_not_asked(limits: dict[str, int], kind: str) -> None:
+async def test_what_does_not_fit_is_not_asked(limits: dict[str, Any], kind: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, **limits)
     await run.reward("42")
@@ -210,7 +211,7 @@ async def test_what_does_not_fit_is_not_asked(limits: dict[str, int], kind: str)
 @pytest.mark.parametrize("completion", [0.0, 5.0])
 async def test_a_prompt_that_the_money_does_not_buy_is_not_asked(completion: float) -> None:
     engine = ScriptedEngine()
-    price = {"reward": Price(prompt=1.0, completion=completion)}
+    price: dict[Role, Price] = {"reward": Price(prompt=1.0, completion=completion)}
     await make_run(engine).reward("42")
     tokens = await engine.count_prompt(engine.calls.pop())
     assert await make_run(engine, prices=price, max_cost=tokens / 1e6).reward("42") == 1.0

@@ -121,6 +121,10 @@ def test_nothing_can_be_changed_afterwards() -> None:
         (f"{REWARD_MODEL}top_k = 1", ("engines.rm.top_k", "url")),
         (REWARD_MODEL, ("roles.actor is missing", "write no text")),
         (
+            "[engines.a]\nkind='scripted'\n[roles]\nreward={engine='a',temperature=1.0}",
+            ("roles.reward.temperature", "not drawn"),
+        ),
+        (
             f"{REWARD_MODEL}[engines.a]\nkind='scripted'\n[roles]\njudge='rm'",
             ("roles.judge", "'rm'"),
         ),

@@ -12,6 +12,7 @@ from secondpass.service.flight import Flight, OnCompletion, OnDelta
 from secondpass.service.learned import Lengths, Pace
 from secondpass.strategies.core import (
     Call,
+    Capability,
     CapabilityMissing,
     Completion,
     Delta,
@@ -77,10 +78,8 @@ class Calls:
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
     ) -> Flight:
+        self.require(call.role, call.needs)
         engine = self.engine(call.role)
-        # An engine that has never answered lacks everything: it says itself that it is not ready.
-        if (missing := call.needs - engine.capabilities) and (engine.ready or engine.capabilities):
-            raise CapabilityMissing(engine.name, missing)
         lease = await self._lease(call, engine, reserved)
         if not call.reward:
             sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
@@ -116,6 +115,16 @@ class Calls:
         if flight.reward is None:
             raise UnusableCompletion(f"engine {self.engine(call.role).name!r} gave no reward")
         return flight.reward
+
+    def require(self, role: Role, capabilities: frozenset[Capability]) -> None:
+        """Raise RoleMissing or CapabilityMissing unless the role's engine can do this.
+
+        One that has never answered lacks nothing yet: a call to it fails as unavailable, which is what it is.
+        """
+        engine = self.engine(role)
+        missing = capabilities - engine.capabilities
+        if missing and (engine.ready or engine.capabilities):
+            raise CapabilityMissing(engine.name, missing)
 
     def engine(self, role: Role) -> Engine:
         """The engine that plays this role. Raises RoleMissing."""

@@ -41,8 +41,8 @@ class _Waiter:
 class LimitedEngine(EngineWrapper):
     """At most `max_concurrent_calls` of `engine` in flight, streams and forwarded requests together.
 
-    Waiters are served label reads and rewards first, then by lower `Call.index`, then by arrival. With `max_waiting` a call that
-    finds that many waiting raises EngineUnavailable at once.
+    Waiters are served label reads and rewards first, then by lower `Call.index`, then by arrival. With `max_waiting` a
+    call that finds that many waiting raises EngineUnavailable at once.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from secondpass.service.calls import Calls
 from secondpass.service.events import NoteMade, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.strategies.calibration import USEFUL_AUROC, Calibration
-from secondpass.strategies.core import Call, Completion, Role
+from secondpass.strategies.core import Call, Capability, Completion, Role
 from secondpass.strategies.profiles import Profile, profile_of
 
 
@@ -49,6 +49,9 @@ class Verbs(ABC):
         return replace(call, stream_interval=self._pace.interval)
 
     # -- what is known of the models ----------------------------------------------------------------
+
+    def require(self, role: Role, *capabilities: Capability) -> None:
+        self._calls.require(role, frozenset(capabilities))
 
     def profile(self, role: Role) -> Profile:
         return self.job.profiles.get(role) or profile_of(self._calls.engine(role).model)

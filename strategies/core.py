@@ -572,6 +572,9 @@ class Run(Protocol):
         orders; anything less is a tie. A candidate that says nothing loses without a call. Raises VerdictUnreadable.
         """
 
+    def require(self, role: Role, *capabilities: Capability) -> None:
+        """Make sure, before anything is spent, that the role can do this. Raises RoleMissing and CapabilityMissing."""
+
     def profile(self, role: Role) -> Profile:
         """What is particular to the model of a role. Raises RoleMissing."""
 

@@ -1,0 +1,178 @@
+"""Have a model grade its own drafts, where they disagree, and let the grades weigh the vote."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import Field
+
+from secondpass.strategies.core import (
+    SOLVE,
+    Candidate,
+    CapabilityMissing,
+    Completion,
+    EngineError,
+    Run,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+from secondpass.strategies.judgements import MARGIN
+from secondpass.strategies.p_true import p_true
+from secondpass.strategies.ranking import log_odds, mean_log_odds, probability_of
+from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.voting import Vote, WeightedVote
+
+
+class SelfPRM(Params):
+    """How many drafts, what is graded, and what the grades do."""
+
+    n: int = Field(default=4, ge=1, le=64, description="drafts")
+    width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
+    temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
+    grade: Literal["solution", "steps"] = Field(
+        default="solution",
+        description="solution: whole drafts, where they disagree; steps: each step as it is written",
+    )
+    combine: Literal["mean", "last"] = Field(
+        default="mean", description="steps: the mean of the log-odds of all steps, or the last one"
+    )
+    abandon_below: float = Field(
+        default=0.0, ge=0, lt=1, description="steps: a draft with a step graded lower is aborted"
+    )
+    decided: float = Field(
+        default=0.75, ge=0, le=1, description="solution: no judge is asked above this vote share"
+    )
+    select: Literal["vote", "argmax"] = Field(
+        default="vote", description="vote: grades weigh the vote; argmax: the best grade wins"
+    )
+    always_weigh: bool = Field(
+        default=False, description="use grades even of a judge not calibrated, or with AUROC < 0.6"
+    )
+    without_labels: Literal["error", "vote"] = Field(
+        default="error",
+        description="what to do where the judge's engine gives no label probabilities",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A draft, its candidate and its class; `grade` (0 to 1) is how probably it is right, None where not graded."""
+
+    draft: Completion
+    candidate: Candidate
+    ballot: int | None
+    grade: float | None = None
+
+
+@strategy("self_prm", SelfPRM, paper="2505.11227", signal="self-score", update="select")
+async def self_prm(run: Run, params: SelfPRM) -> Candidate:
+    """The model grades its own drafts where they disagree; answers are voted, each weighted by its draft's grade.
+
+    Paper: Self-PRM (arXiv 2505.11227), whose argmax is `select`. Ours: label probabilities in place of a written
+    verdict; only disagreement is judged; a judge that is not known to be any good weighs nothing.
+    """
+    trust = _trust(run, params)
+    vote = Vote(n=params.n)
+    graded: list[Graded] = []
+    async with _drafts(run, params, trust) as drafts:
+        async for found in drafts:
+            if found is None:
+                continue
+            draft, grade = found
+            candidate = run.candidate(draft)
+            each = Graded(draft, candidate, await run.class_of(candidate), grade)
+            graded.append(each)
+            run.elect(vote.add(candidate, each.ballot))
+    if params.abandon_below and trust:
+        run.note("abandoned", f"{params.n - len(graded)} of {params.n} drafts")
+    if not graded:  # every draft was abandoned: one that nobody grades is better than none
+        run.elect(run.candidate(await run.ask(SOLVE, index=params.n)))
+    if trust and params.grade == "solution" and (vote.share or 1.0) <= params.decided:
+        graded = await _grade_disagreement(run, params, vote, graded)
+    if any(each.grade is not None and each.ballot is not None for each in graded):
+        run.elect(_elected(params, graded, trust))
+    return run.best
+
+
+def _trust(run: Run, params: SelfPRM) -> float:
+    """How far grades count. Raises CapabilityMissing without label probabilities, unless the params say what then."""
+    try:
+        run.require("judge", "labels")
+    except CapabilityMissing as error:
+        if params.without_labels == "error":
+            raise
+        run.note("judge", f"{error}: unweighted votes")
+        return 0.0
+    return run.trust("judge", always=params.always_weigh)
+
+
+def _drafts(
+    run: Run, params: SelfPRM, trust: float
+) -> AbstractAsyncContextManager[AsyncIterator[tuple[Completion, float | None] | None]]:
+    """Drafts as they finish, with the grade of their steps where these are graded; None for an abandoned one."""
+
+    async def write(index: int) -> tuple[Completion, float | None] | None:
+        if not trust or params.grade == "solution":
+            return await run.ask(SOLVE, index=index, temperature=params.temperature), None
+        grades: list[float] = []
+        async with run.steps(SOLVE, index=index, temperature=params.temperature) as draft:
+            async for _ in draft:
+                try:
+                    read = await run.probe(draft, "step_right", ("yes", "no"), role="judge")
+                except (EngineError, UnusableCompletion):
+                    continue
+                grades.append(min(1.0, read.probabilities["yes"]))
+                if grades[-1] < params.abandon_below:
+                    return None  # leaving the block aborts the draft in the engine
+            kept = grades[-1:] if params.combine == "last" else grades
+            return draft.completion, probability_of(mean_log_odds(kept)) if kept else None
+
+    return run.as_completed(write, range(params.n), width=params.width)
+
+
+async def _grade_disagreement(
+    run: Run, params: SelfPRM, vote: Vote, drawn: Sequence[Graded]
+) -> list[Graded]:
+    """The drafts with grades: of one draft of each of the two leading answers, and of all where these are close."""
+
+    async def grade(each: Graded) -> Graded:
+        return replace(each, grade=await _grade(run, each.draft))
+
+    leaders = [next(each for each in drawn if each.candidate == c) for c in vote.leaders(2)]
+    first = {each.candidate.index: each for each in await run.map(grade, leaders)}
+    odds = [log_odds(each.grade) for each in first.values() if each.grade is not None]
+    if len(odds) == 2 and abs(odds[0] - odds[1]) > MARGIN and params.select == "vote":
+        run.note("graded", f"2 of {len(drawn)} drafts: one of each leading answer")
+        known = {each.ballot: each.grade for each in first.values()}
+        return [replace(each, grade=known.get(each.ballot)) for each in drawn]
+    others = [e for e in drawn if e.candidate.index not in first and e.ballot is not None]
+    rest = {each.candidate.index: each for each in await run.map(grade, others)}
+    run.note("graded", f"{len(first) + len(rest)} of {len(drawn)} drafts")
+    return [(first | rest).get(each.candidate.index, each) for each in drawn]
+
+
+async def _grade(run: Run, draft: Completion) -> float | None:
+    """How probably a draft is right; None where that cannot be read."""
+    try:
+        read = (await p_true(run, draft)).probability
+    except (EngineError, UnusableCompletion, VerdictUnreadable):
+        return None
+    calibration = run.calibration("judge")
+    return read if calibration is None else calibration.probability(read)
+
+
+def _elected(params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
+    """The leader of the weighted vote, or the draft with the highest grade, ties to the earlier."""
+    if params.select == "argmax":
+        best = max(
+            (each for each in graded if each.ballot is not None and each.grade is not None),
+            key=lambda each: each.grade or 0.0,
+        )
+        return replace(best.candidate, score=best.grade, score_kind="p_true", why="best grade")
+    vote = WeightedVote(n=params.n, trust=trust)
+    for each in graded:
+        vote.add(each.candidate, each.ballot, each.grade)
+    return vote.leader

@@ -1,0 +1,138 @@
+"""Drafts graded by their own model: when a judge is asked, what its grades decide, and what it may not decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.events import NoteMade
+from secondpass.service.execute import execute
+from secondpass.service.run import LiveRun
+from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.core import Call, CapabilityMissing
+from tests.support import MATH, assert_books_are_closed, make_run
+
+pytestmark = pytest.mark.anyio
+
+
+def judging(values: tuple[str, ...], right: str, p: float = 0.95) -> Any:
+    """Draft i answers values[i]; the judge gives those that answer `right` the probability p, the others 1 - p."""
+
+    def script(call: Call, index: int) -> Reply:
+        if not call.labels:
+            return Reply(f"Let me see.\n\nSo \\boxed{{{values[index]}}}.")
+        draft, asked = call.messages[-2].text, call.messages[-1].text
+        grade = p if "boxed" not in draft or right in draft else 1 - p
+        if "yes" in call.labels:
+            return Reply("x", labels={"yes": grade, "no": 1 - grade})
+        a = grade if "A) right" in asked else 1 - grade
+        return Reply("x", labels={"A": a, "B": 1 - a})
+
+    return script
+
+
+def calibrated(run: LiveRun, auroc: float | None = 0.9) -> LiveRun:
+    if auroc is None:
+        return run
+    measured = Calibration(
+        model="scripted",
+        labels=("A", "B"),
+        mass=1.0,
+        temperature=1.0,
+        auroc=auroc,
+        accuracy=0.5,
+        n=100,
+        drawn=date(2026, 11, 1),
+        data="0" * 64,
+    )
+    job = replace(run.job, calibrations={"judge": measured})
+    run.job = job
+    return run
+
+
+def notes(run: LiveRun) -> dict[str, str]:
+    return {event.about: event.what for event in run.trace.events if isinstance(event, NoteMade)}
+
+
+def reads(engine: ScriptedEngine) -> int:
+    return sum(bool(call.labels) for call in engine.calls)
+
+
+SPLIT = ("41", "41", "42", "43")
+
+
+@pytest.mark.parametrize(("right", "answer"), [("42", "42"), ("41", "41")])
+async def test_grades_weigh_the_vote_both_ways(right: str, answer: str) -> None:
+    engine = ScriptedEngine(judging(SPLIT, right, 0.99))
+    run = calibrated(make_run(engine, "self_prm", {"width": 1}))
+    outcome = await execute(run)
+    assert outcome.candidate.answer == answer
+    assert reads(engine) == 4
+    assert notes(run)["graded"].startswith("2 of 4")
+    assert_books_are_closed(run, engine)
+
+
+async def test_all_are_graded_where_the_two_leading_answers_are_close() -> None:
+    engine = ScriptedEngine(judging(SPLIT, "43", 0.99))
+    run = calibrated(make_run(engine, "self_prm", {"width": 1}))
+    assert (await execute(run)).candidate.answer == "43"
+    assert reads(engine) == 8
+
+
+async def test_above_the_share_no_judge_is_asked() -> None:
+    engine = ScriptedEngine(judging(("42", "42", "42", "42", "41"), "41"))
+    run = calibrated(make_run(engine, "self_prm", {"n": 5}))
+    assert (await execute(run)).candidate.answer == "42"
+    assert reads(engine) == 0
+
+
+@pytest.mark.parametrize(("auroc", "said"), [(None, "not calibrated"), (0.55, "auroc 0.55 below")])
+async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
+    auroc: float | None, said: str
+) -> None:
+    for grade in ("solution", "steps"):
+        engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
+        run = calibrated(make_run(engine, "self_prm", {"width": 1, "grade": grade}), auroc)
+        assert (await execute(run)).candidate.answer == "41"
+        assert reads(engine) == 0
+        assert said in notes(run)["judge"]
+
+
+async def test_argmax_takes_the_best_grade() -> None:
+    engine = ScriptedEngine(judging(("41", "41", "41", "42"), "42"))
+    params = {"select": "argmax", "always_weigh": True, "width": 1}
+    run = make_run(engine, "self_prm", params)
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.candidate.score_kind) == ("42", "p_true")
+
+
+async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
+    engine = ScriptedEngine(judging(SPLIT, "42"))
+    params = {"grade": "steps", "abandon_below": 0.3, "width": 1}
+    run = calibrated(make_run(engine, "self_prm", params))
+    assert (await execute(run)).candidate.answer == "42"
+    assert "of 4 drafts" in notes(run)["abandoned"]
+    assert_books_are_closed(run, engine)
+
+
+async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded() -> None:
+    engine = ScriptedEngine(judging((*SPLIT, "44"), "none", p=0.1))
+    params = {"grade": "steps", "abandon_below": 0.95, "width": 1}
+    run = calibrated(make_run(engine, "self_prm", params))
+    assert (await execute(run)).candidate.answer == "44"
+    assert_books_are_closed(run, engine)
+
+
+async def test_an_engine_without_labels_is_named_or_the_vote_is_plain() -> None:
+    lacking = frozenset({"labels"})
+    run = make_run(ScriptedEngine(judging(SPLIT, "42"), lacking=lacking), "self_prm", task=MATH)  # type: ignore[arg-type]
+    with pytest.raises(CapabilityMissing, match=r"'scripted' lacks the capability labels"):
+        await execute(run)
+    engine = ScriptedEngine(judging(SPLIT, "42"), lacking=lacking)  # type: ignore[arg-type]
+    run = make_run(engine, "self_prm", {"without_labels": "vote", "width": 1})
+    assert (await execute(run)).candidate.answer == "41"
+    assert "lacks the capability labels" in notes(run)["judge"]

@@ -22,9 +22,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def vllm_server() -> Iterator[VllmServer]:
     """A vLLM server with the small model (or the folder TEST_MODEL); fails where none starts.
 
-    In float32: bfloat16 has so few digits that tokens often tie, and then the order of sums decides.
+    In float32: bfloat16 has so few digits that tokens often tie, and then the order of sums decides. In blocks as
+    small as a GPU's: the cache shares whole ones, and the CPU build's hold 128 tokens.
     """
     folder = os.environ.get("TEST_MODEL")
     model = Path(folder) if folder else fetch()
-    with serve_vllm(model, extra_args=("--dtype", "float32")) as server:
+    flags = ("--dtype", "float32", "--block-size", "32")
+    with serve_vllm(model, extra_args=flags) as server:
         yield server

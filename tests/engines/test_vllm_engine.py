@@ -16,9 +16,7 @@ import pytest
 from secondpass.service.engines.labels import label_body
 from secondpass.service.engines.wire import chat_body, completion_body
 from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies import prompts
 from secondpass.strategies.core import (
-    SOLVE,
     Call,
     CallRejected,
     Delta,
@@ -31,7 +29,6 @@ from secondpass.strategies.core import (
 )
 from tests.engines.asking import run, text
 from tests.engines.in_process import in_process_engine, model_folder, requests_in_core, vllm_at_hand
-from tests.support import bills, make_run
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm import VllmEngine
@@ -399,62 +396,6 @@ async def test_seeds_and_prompts_longer_than_a_step_do_not_kill_the_core(
             call = ask(f"{index} " + "word " * 1100, seed=index, max_tokens=2)
             tasks.start_soon(run, engine, call)
     assert engine.ready
-
-
-# -- what a draft leaves in the cache ------------------------------------------------------------------------------
-
-
-async def test_a_probe_finds_its_draft_in_the_cache(
-    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = {"is_right": "Is this solution right? Reply with one word, Yes or No."}
-    monkeypatch.setattr(prompts, "PROMPTS", {**prompts.PROMPTS, **own})
-    question = (
-        "A farmer has 17 sheep and 12 goats. He sells 5 sheep, buys 8 goats, and then gives a third of his goats "
-        "to his neighbour. How many animals does he have left? Work it out step by step."
-    )
-    live = make_run(
-        engine, question=question, sampling=Sampling(temperature=1, seed=1, max_tokens=160)
-    )
-
-    async def draft_and_probe(index: int) -> None:
-        draft = await live.ask(SOLVE, index=index)
-        read = await live.probe(draft, "is_right", ("Yes", "No"))
-        assert sum(read.probabilities.values()) == pytest.approx(1)
-
-    async with anyio.create_task_group() as tasks:
-        for index in range(50):
-            tasks.start_soon(draft_and_probe, index)
-    reads = [bill.usage for bill in bills(live) if bill.purpose == "is_right"]
-    assert len(reads) == 50
-    share = sum(usage.cached for usage in reads) / sum(usage.prompt for usage in reads)
-    assert share > 0.7
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-async def test_drafts_go_on_from_their_own_tokens_as_if_never_stopped(engine: VllmEngine) -> None:
-    kinds = ("What is {0} + {1}?", "Tell me a story about {0} foxes and {1} hens.", "Is {0} > {1}?",
-             "Write {0} Python functions that add {1}.", "Erzähle mir etwas über {0} Äpfel, 🦊 und {1} Birnen.")  # fmt: skip
-    questions = [kind.format(i, i * 7 % 40) for i in range(3, 43) for kind in kinds]
-    limiter = anyio.CapacityLimiter(16)
-    differing: list[str] = []
-
-    async def compare(question: str, place: int) -> None:
-        async with limiter:
-            whole = await run(engine, ask(question, temperature=0, max_tokens=48))
-            written = ids(whole)
-            cut = 1 + place % (len(written) - 1)
-            left = ask(question, temperature=0, max_tokens=48 - cut)
-            rest = await run(engine, replace(left, prefix=written[:cut]))
-            if ids(rest) != written[cut:] or not text(whole).endswith(text(rest)):
-                differing.append(f"{question} after {cut}: {text(rest)!r} of {text(whole)!r}")
-
-    async with anyio.create_task_group() as tasks:
-        for place, question in enumerate(questions):
-            tasks.start_soon(compare, question, place)
-    assert len(questions) == 200
-    assert not differing
 
 
 # -- death: the last test of this file, for nothing comes after it ---------------------------------------------------

@@ -344,7 +344,7 @@ async def test_it_never_writes() -> None:
         (refuses(400, {"error": {"message": "too long"}}), CallRejected, "status 400: too long"),
         (refuses(500, {"error": {"message": "oom"}}), EngineUnavailable, "status 500: oom"),
         (refuses(429, {}, **{"retry-after": "3"}), EngineUnavailable, "status 429"),
-        (breaking(), EngineError, "disconnect|reset|closed|broke"),
+        (breaking(), EngineError, "disconnect|reset|closed|not completed"),
         (replies({"data": [{"label": "good"}]}), StreamCut, "unreadable reply"),
         (replies({"data": [{"probs": ["high"]}]}), StreamCut, "unreadable reply"),
         (replies("good"), StreamCut, "no JSON object"),

@@ -9,17 +9,19 @@ import anyio
 from secondpass.service.calls import Calls
 from secondpass.service.flight import Writing
 from secondpass.strategies.core import Call, Completion, Delta, SecondpassError
-from secondpass.strategies.parsing import StepSplitter
+from secondpass.strategies.parsing import StepSplitter, TokenSplitter
 
 
 class LiveDraft:
     """The `Draft` of `Run.steps`: written by a task of its own, so that its reader may take its time.
 
-    Iterating raises what ended the writing early, after the steps that were finished by then.
+    Iterating raises what ended the writing early, after the steps that were finished by then. With `every` it is
+    read in pieces of at least that many tokens.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, every: int | None = None) -> None:
         self._call = call
+        self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._writing = Writing(call, call.index)
         self._finished: Completion | None = None
         self._error: SecondpassError | None = None
@@ -32,7 +34,7 @@ class LiveDraft:
 
     async def write(self, calls: Calls) -> None:
         """Make the call and split what it writes into steps."""
-        splitter = StepSplitter()
+        splitter = self._splitter
 
         def grow(delta: Delta) -> None:
             self._writing.add(delta)

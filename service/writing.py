@@ -43,6 +43,7 @@ class WritingVerbs(Verbs):
         temperature: float | None = None,
         max_tokens: int | None = None,
         schema: Mapping[str, Any] | None = None,
+        logprobs: int | None = None,
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
@@ -58,6 +59,7 @@ class WritingVerbs(Verbs):
         call = replace(
             call if is_visible else self._unread(call),
             visible=is_visible,
+            logprobs=logprobs,
             schema=None if schema is None else json.dumps(schema, sort_keys=True),
         )
         found: list[Completion] = []
@@ -85,6 +87,7 @@ class WritingVerbs(Verbs):
         role: Role = "actor",
         after: After = None,
         temperature: float | None = None,
+        logprobs: int | None = None,
         **values: Value,
     ) -> AsyncIterator[AsyncIterator[Completion]]:
         messages = self._asking.conversation(prompt, values, after)
@@ -98,7 +101,7 @@ class WritingVerbs(Verbs):
                 n=min(batch, n - start),
                 temperature=temperature,
             )
-            await self._calls.perform(self._unread(call), emit)
+            await self._calls.perform(self._unread(replace(call, logprobs=logprobs)), emit)
 
         batch = batch if width is None else min(batch, width)
         lanes = None if width is None else width // batch
@@ -142,11 +145,13 @@ class WritingVerbs(Verbs):
         after: After = None,
         index: int = 0,
         temperature: float | None = None,
+        logprobs: int | None = None,
+        every: int | None = None,
         **values: Value,
     ) -> AsyncIterator[LiveDraft]:
         messages = self._asking.conversation(prompt, values, after)
         call = self._asking.call(prompt, role, messages, index=index, temperature=temperature)
-        draft = LiveDraft(replace(call, visible=True))
+        draft = LiveDraft(replace(call, visible=True, logprobs=logprobs), every)
         with draft:
             async with task_group() as group:
                 group.start_soon(draft.write, self._calls)

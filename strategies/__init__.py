@@ -4,6 +4,7 @@ Importing this package registers every strategy; a new one adds its line here.
 """
 
 import secondpass.strategies.iterative_deepening
+import secondpass.strategies.meta_rm
 import secondpass.strategies.self_consistency
 import secondpass.strategies.self_prm
 import secondpass.strategies.self_refine

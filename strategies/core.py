@@ -240,9 +240,10 @@ class Delta:
 
     `tokens` counts the completion tokens in this delta (0 from engines that count only at the end). `usage` is
     the total of the whole call up to here, whenever the engine states it; the last one stands. `labels` maps each
-    label to its probability; `reward` is the score of a reward call. `notice` is not from the engine but from a wrapper around it: the call is
-    `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so far is void and the call is
-    `retried` from its start; or it is `resumed` from the tokens that were already delivered.
+    label to its probability; `reward` is the score of a reward call. `notice` is not from the engine but from a
+    wrapper around it: the call is `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so
+    far is void and the call is `retried` from its start; or it is `resumed` from the tokens that were already
+    delivered.
 
     With `Call.logprobs` = k > 0 there is a log probability and a confidence for each token of the delta. A token's
     confidence is minus the mean log probability (natural) of the k most probable tokens at its place, whichever was
@@ -453,6 +454,7 @@ class Run(Protocol):
         temperature: float | None = None,
         max_tokens: int | None = None,
         schema: Mapping[str, Any] | None = None,
+        logprobs: int | None = None,
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
@@ -472,12 +474,14 @@ class Run(Protocol):
         role: Role = "actor",
         after: After = None,
         temperature: float | None = None,
+        logprobs: int | None = None,
         **values: Value,
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
         """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the rest.
 
         `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a
         seed they come in index order. A failed request is survived as long as another one gives a completion.
+        `logprobs` asks for log probabilities and confidences, see `Delta`.
         """
 
     async def extend(
@@ -493,9 +497,14 @@ class Run(Protocol):
         after: After = None,
         index: int = 0,
         temperature: float | None = None,
+        logprobs: int | None = None,
+        every: int | None = None,
         **values: Value,
     ) -> AbstractAsyncContextManager[Draft]:
-        """A completion seen step by step as it is written; leaving the block aborts it in the engine."""
+        """A completion seen step by step as it is written; leaving the block aborts it in the engine.
+
+        With `every` its pieces are not steps but of at least that many tokens. `logprobs` as in `sample`.
+        """
 
     async def probe(
         self,

@@ -59,3 +59,24 @@ class StepSplitter:
         self._lines.clear()
         if text:
             self._ended = text
+
+
+class TokenSplitter:
+    """Gives a text that is still being written in pieces of at least `every` deltas, none of which is less than a token."""
+
+    def __init__(self, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"every: at least 1 token, not {every}")
+        self._every = every
+        self._held: list[str] = []
+
+    def feed(self, piece: str) -> list[str]:
+        """The piece that this one completes, if it does."""
+        self._held.append(piece)
+        return self.close() if len(self._held) >= self._every else []
+
+    def close(self) -> list[str]:
+        """What was not given yet, if there is any."""
+        text = "".join(self._held)
+        self._held.clear()
+        return [text] if text else []

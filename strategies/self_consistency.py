@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.core import SOLVE, Candidate, Run
+from secondpass.strategies.confidence import TOP, OnlineRule, ShareRule, lowest_group
+from secondpass.strategies.core import (
+    SOLVE,
+    Candidate,
+    Completion,
+    EngineError,
+    Run,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+from secondpass.strategies.p_true import p_true
 from secondpass.strategies.registry import Params, strategy
-from secondpass.strategies.voting import BetaRule, Never, SafeLead, StoppingRule, Vote, WindowRule
+from secondpass.strategies.voting import (
+    BetaRule,
+    Never,
+    SafeLead,
+    StoppingRule,
+    WeightedVote,
+    WindowRule,
+)
 
 
 class SelfConsistency(Params):
@@ -18,23 +37,58 @@ class SelfConsistency(Params):
     width: int | None = Field(
         default=None,
         ge=1,
-        description="samples drawn at once; default 4 for adaptive and lead, one window for esc, all for none",
+        description="samples drawn at once; default 4 for adaptive and lead, one window for esc, all for none and with first",
     )
-    stop: Literal["adaptive", "esc", "lead", "none"] = Field(
+    stop: Literal["adaptive", "esc", "lead", "share", "none"] = Field(
         default="adaptive",
         description="adaptive: the leader is probably the majority; esc: a window of samples is unanimous; "
-        "lead: what is left cannot change the winner; none: draw all",
+        "lead: what is left cannot change the winner; share: the leader has the share `confidence` of at least "
+        "warm_up answers; none: draw all",
     )
     confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="adaptive: probability that is enough"
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="adaptive: probability that is enough; share: share that is enough",
     )
     window: int = Field(default=5, ge=2, description="esc: samples in a window")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every sample")
+    weight: Literal["none", "confidence", "p_true"] = Field(
+        default="none",
+        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
+        "judge thinks it that the answer is right",
+    )
+    always_weigh: bool = Field(
+        default=False, description="p_true: weigh also where the judge is not known to be any good"
+    )
+    abort: bool = Field(
+        default=False, description="samples are aborted as soon as they are less sure than usual"
+    )
+    warm_up: int = Field(
+        default=4, ge=1, description="abort, share: whole samples that say what is usual"
+    )
+    group: int = Field(default=64, ge=1, description="abort, confidence: tokens in a group")
+    keep: float = Field(
+        default=0.9, gt=0, lt=1, description="abort: share of the warm-up that would be kept"
+    )
+    first: int | None = Field(
+        default=None, ge=1, description="only the first so many samples to finish vote"
+    )
 
     @model_validator(mode="after")
     def _samples_must_differ(self) -> Self:
         if self.n > 1 and self.temperature == 0:
             raise ValueError("temperature: 0 draws n equal samples; choose one above 0, or n = 1")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_must_fit(self) -> Self:
+        if self.first is not None and self.first > self.n:
+            raise ValueError(f"first: {self.first} of n = {self.n} samples; choose at most n")
+        if self.abort and self.warm_up >= self.n:
+            raise ValueError(
+                f"warm_up: {self.warm_up} of n = {self.n} samples leaves none to abort"
+            )
         return self
 
     @property
@@ -44,6 +98,7 @@ class SelfConsistency(Params):
             "adaptive": BetaRule(self.confidence),
             "esc": WindowRule(self.window),
             "lead": SafeLead(),
+            "share": ShareRule(self.confidence, self.warm_up),
             "none": Never(),
         }
         return rules[self.stop]
@@ -51,12 +106,20 @@ class SelfConsistency(Params):
     @property
     def batch(self) -> int:
         """Samples that share one engine request: those between which nothing can stop."""
+        if self.first is not None:
+            return 1
         return {"esc": self.window, "none": self.n}.get(self.stop, 1)
 
     @property
     def at_once(self) -> int:
         """Samples drawn at once."""
-        return self.width or {"esc": self.window, "none": self.n}.get(self.stop, 4)
+        usual = self.n if self.first is not None else 4
+        return self.width or {"esc": self.window, "none": self.n}.get(self.stop, usual)
+
+    @property
+    def logprobs(self) -> int | None:
+        """What the samples' calls ask for."""
+        return TOP if self.abort or self.weight == "confidence" else None
 
 
 @strategy(
@@ -66,21 +129,72 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     """Samples vote for their answers; a decided vote cancels the samples that are left.
 
     Paper: Self-Consistency (arXiv 2203.11171). Stopping rules: Adaptive-Consistency (2305.11860) and ESC
-    (2401.10480). Ours: the exact `lead` rule; several samples at once under the adaptive rule (the paper draws one
-    at a time); ties go to the answer seen first; open questions elect the text most like all others.
+    (2401.10480). Weights: DeepConf (2508.15260), whose online rule is `abort`, and CISC (2502.06233). `first` is
+    short-m@k (2505.17813). Ours: the exact `lead` rule; several samples at once under the adaptive rule (the paper
+    draws one at a time); ties go to the answer seen first; open questions elect the text most like all others.
     """
-    vote = Vote(n=params.n, rule=params.rule)
-    async with run.sample(
-        SOLVE,
-        params.n,
-        width=params.at_once,
-        batch=params.batch,
-        temperature=params.temperature,
-    ) as drafts:
+    trust = run.trust(always=params.always_weigh) if params.weight == "p_true" else 1.0
+    vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
+    aborted = 0
+    async with _samples(run, params) as drafts:
         async for draft in drafts:
+            if draft is None:
+                aborted += 1
+                continue
             candidate = run.candidate(draft)
-            run.elect(vote.add(candidate, await run.class_of(candidate)))
+            ballot = await run.class_of(candidate)
+            weight = await _weight(run, params, draft, trust) if ballot is not None else None
+            run.elect(vote.add(candidate, ballot, weight))
             if vote.is_decided:
                 run.stop_reason = "consensus"
                 break
+            if len(vote.ballots) == params.first:
+                run.note("first", f"the first {params.first} of {params.n} samples to finish")
+                break
+    if params.abort:
+        run.note("aborted", f"{aborted} samples were less sure than the warm-up")
     return run.best
+
+
+def _samples(
+    run: Run, params: SelfConsistency
+) -> AbstractAsyncContextManager[AsyncIterator[Completion | None]]:
+    """The samples as they finish; None for one that was aborted."""
+    if not params.abort:
+        return run.sample(
+            SOLVE,
+            params.n,
+            width=params.at_once,
+            batch=params.batch,
+            temperature=params.temperature,
+            logprobs=params.logprobs,
+        )
+    rule = OnlineRule(params.warm_up, params.group, params.keep)
+
+    async def write(index: int) -> Completion | None:
+        async with run.steps(
+            SOLVE, index=index, temperature=params.temperature, logprobs=TOP, every=16
+        ) as draft:
+            async for _ in draft:
+                if rule.is_weak(draft.completion.confidences):
+                    return None
+            rule.learn(draft.completion.confidences)
+            return draft.completion
+
+    return run.as_completed(write, range(params.n), width=params.at_once)
+
+
+async def _weight(
+    run: Run, params: SelfConsistency, draft: Completion, trust: float
+) -> float | None:
+    """What the sample's ballot weighs; None where that cannot be read, which weighs the mean."""
+    if params.weight == "confidence":
+        return lowest_group(draft.confidences, params.group)
+    if params.weight == "none" or trust == 0:
+        return None
+    try:
+        read = (await p_true(run, draft)).probability
+    except (EngineError, UnusableCompletion, VerdictUnreadable):
+        return None
+    calibration = run.calibration("judge")
+    return read if calibration is None else calibration.probability(read)

@@ -35,7 +35,7 @@ KEPT_TOKENS = 100_000
 """What a served fake remembers at most: its last calls, and tokens by their ids."""
 
 CONFIDENCE = 8.0
-"""Of every token, where it is asked for."""
+"""Of every token of which the script says nothing else."""
 
 Fault = Literal["refuse", "unavailable", "cut"]
 
@@ -47,13 +47,15 @@ class Reply:
     """What the script says for one completion: its text, and how it goes wrong.
 
     `refuse` and `unavailable` fail before the first token, `cut` ends the stream after half of them without a
-    finish reason. `labels` are the probabilities that a label call reads, `reward` is what a reward call gets.
+    finish reason. `labels` are the probabilities that a label call reads, `reward` is what a reward call gets, and
+    `confidence` that of every token, where it is asked for.
     """
 
     text: str
     fault: Fault | None = None
     labels: Mapping[str, float] = field(default_factory=dict)
     reward: float | None = None
+    confidence: float = CONFIDENCE
 
 
 Script = Callable[[Call, int], Reply]
@@ -207,7 +209,7 @@ class ScriptedEngine:
                     tokens=len(piece) if "token_counts" in self.capabilities else 0,
                     token_ids=tuple(self._id(token) for token in piece),
                     logprobs=(-0.1,) * len(piece) if call.logprobs is not None else (),
-                    confidences=(CONFIDENCE,) * len(piece) if call.logprobs else (),
+                    confidences=(replies[index].confidence,) * len(piece) if call.logprobs else (),
                     finish_reason=ends[index] if at + width >= len(tokens) else None,
                     usage=Usage(prompt=prompt) if not at and not index else None,
                 )

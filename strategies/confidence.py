@@ -1,0 +1,85 @@
+"""How sure a model was while it wrote, and when that says to stop writing: DeepConf (arXiv 2508.15260). Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from secondpass.strategies.voting import leading_counts
+
+TOP = 20
+"""The most probable tokens that a confidence is read from, as in the paper."""
+
+
+def lowest_group(confidences: Sequence[float], group: int) -> float | None:
+    """The lowest mean over `group` tokens in a row, over all tokens where there are fewer; None without any."""
+    if not confidences:
+        return None
+    width = min(group, len(confidences))
+    total = math.fsum(confidences[:width])
+    lowest = total
+    for at in range(width, len(confidences)):
+        total += confidences[at] - confidences[at - width]
+        lowest = min(lowest, total)
+    return max(0.0, lowest / width)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values are, between two of them linearly. Raises ValueError."""
+    if not values or not 0 <= share <= 1:
+        raise ValueError(f"no share {share} of {len(values)} values")
+    ranked = sorted(values)
+    place = share * (len(ranked) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ranked) - 1)
+    return ranked[below] + (place - below) * (ranked[above] - ranked[below])
+
+
+@dataclass
+class OnlineRule:
+    """DeepConf online: the first `warm_up` whole drafts set the threshold, and one that falls below it is not worth its end.
+
+    The threshold is the percentile 1 - `keep` of their lowest groups of `group` tokens: `keep` 0.9 is the paper's mild
+    setting, 0.1 its hard one.
+    """
+
+    warm_up: int
+    group: int
+    keep: float
+    _lowest: list[float] = field(default_factory=list)
+    _threshold: float | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """Confidence below which a draft is aborted; None during the warm-up."""
+        return self._threshold
+
+    def learn(self, confidences: Sequence[float]) -> None:
+        """Take a whole draft into account; what comes after the warm-up changes nothing."""
+        lowest = lowest_group(confidences, self.group)
+        if self._threshold is not None or lowest is None:
+            return
+        self._lowest.append(lowest)
+        if len(self._lowest) >= self.warm_up:
+            self._threshold = percentile(self._lowest, 1 - self.keep)
+
+    def is_weak(self, confidences: Sequence[float]) -> bool:
+        """Is the mean over the last group below the threshold? Never before there is a whole group."""
+        if self._threshold is None or len(confidences) < self.group:
+            return False
+        return math.fsum(confidences[-self.group :]) / self.group < self._threshold
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRule:
+    """DeepConf's consensus: stop when the leader has at least `share` (0 to 1) of at least `least` ballots."""
+
+    share: float
+    least: int
+
+    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
+        """See `voting.StoppingRule`; samples without an answer count in neither."""
+        cast = sum(ballot is not None for ballot in ballots)
+        first, _ = leading_counts(ballots)
+        return cast >= self.least and first >= self.share * cast

@@ -1,0 +1,228 @@
+"""Confidence while a draft is written: when it weighs votes, and when it ends a draft."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.execute import execute
+from secondpass.strategies.confidence import OnlineRule, ShareRule, lowest_group, percentile
+from secondpass.strategies.core import Call, CapabilityMissing, Sampling
+from secondpass.strategies.parsing import TokenSplitter
+from secondpass.strategies.self_consistency import SelfConsistency
+from tests.support import answers, assert_books_are_closed, bills, make_run
+
+VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)
+
+
+@given(VALUES, st.integers(1, 70))
+def test_the_lowest_group_is_always_what_counting_by_hand_gives(
+    values: list[float], group: int
+) -> None:
+    width = min(group, len(values))
+    means = [math.fsum(values[i : i + width]) / width for i in range(len(values) - width + 1)]
+    assert lowest_group(values, group) == pytest.approx(min(means), abs=1e-9)
+
+
+def test_no_tokens_have_no_lowest_group() -> None:
+    assert lowest_group((), 4) is None
+
+
+@given(VALUES, st.floats(0, 1))
+def test_a_percentile_is_always_among_the_values(values: list[float], share: float) -> None:
+    assert min(values) - 1e-9 <= percentile(values, share) <= max(values) + 1e-9
+
+
+def test_a_percentile_lies_between_two_values() -> None:
+    assert percentile([4.0, 1.0, 3.0, 2.0], 0.5) == 2.5
+    with pytest.raises(ValueError, match="no share"):
+        percentile([], 0.5)
+
+
+@given(VALUES)
+def test_nothing_is_ever_aborted_during_the_warm_up(values: list[float]) -> None:
+    rule = OnlineRule(warm_up=2, group=1, keep=0.9)
+    assert not rule.is_weak(values)
+    rule.learn(values)
+    assert rule.threshold is None
+    assert not rule.is_weak(values)
+
+
+def test_after_the_warm_up_the_threshold_stands() -> None:
+    rule = OnlineRule(warm_up=2, group=2, keep=0.5)
+    rule.learn([6.0, 6.0])
+    rule.learn([10.0, 10.0])
+    assert rule.threshold == 8.0
+    rule.learn([1.0, 1.0])
+    assert rule.threshold == 8.0
+    assert rule.is_weak([9.0, 7.0, 8.0])
+    assert not rule.is_weak([1.0, 9.0, 9.0])
+    assert not rule.is_weak([1.0])
+
+
+def test_consensus_needs_enough_answers() -> None:
+    rule = ShareRule(share=0.75, least=3)
+    assert not rule.is_decided([0, 0, None], 5)
+    assert rule.is_decided([0, 0, 0], 5)
+    assert rule.is_decided([0, 1, 0, None, 0], 5)
+    assert not rule.is_decided([0, 1, 0, 1], 5)
+
+
+@given(st.lists(st.text(max_size=5)), st.integers(1, 9))
+def test_pieces_are_always_the_whole_text(deltas: list[str], every: int) -> None:
+    splitter = TokenSplitter(every)
+    pieces = [piece for delta in deltas for piece in splitter.feed(delta)]
+    assert "".join(pieces + splitter.close()) == "".join(deltas)
+
+
+def test_a_piece_has_at_least_a_token() -> None:
+    with pytest.raises(ValueError, match="every: at least 1"):
+        TokenSplitter(0)
+
+
+# -- in self_consistency ------------------------------------------------------------------------------
+
+
+def sure_of(*pairs: tuple[str, float], padding: int = 0) -> ScriptedEngine:
+    """Completion i gives the i-th answer, after so many words, with that confidence; both labels say as much."""
+
+    def script(call: Call, index: int) -> Reply:
+        answer, confidence = pairs[index % len(pairs)]
+        p = min(1.0, confidence / 20)
+        if call.labels:
+            draft = call.messages[-2].text
+            p = next(c for a, c in pairs if f"{{{a}}}" in draft) / 20
+            is_a_right = "A) right" in call.messages[-1].text
+            return Reply(
+                "x", labels={"A": p if is_a_right else 1 - p, "B": 1 - p if is_a_right else p}
+            )
+        words = "so " * padding
+        return Reply(f"{words}The answer is \\boxed{{{answer}}}.", confidence=confidence)
+
+    return ScriptedEngine(script)
+
+
+PAIRS = (("41", 2.0), ("41", 2.0), ("42", 18.0))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("params", "elected"),
+    [
+        ({}, "41"),
+        ({"weight": "confidence"}, "42"),
+        ({"weight": "p_true"}, "41"),  # nobody knows whether the judge is any good
+        ({"weight": "p_true", "always_weigh": True}, "42"),
+    ],
+)
+async def test_a_sure_minority_wins_where_votes_are_weighted(
+    params: dict[str, object], elected: str
+) -> None:
+    engine = sure_of(*PAIRS)
+    run = make_run(engine, "self_consistency", {"n": 3, "stop": "none", **params})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == elected
+    assert ("judge" in outcome.notes) == (params.get("weight") == "p_true")
+    asked = {call.logprobs for call in engine.calls if not call.labels}
+    assert asked == ({20} if params.get("weight") == "confidence" else {None})
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_a_judge_that_is_down_leaves_the_votes_as_they_are() -> None:
+    def down(_call: Call, _index: int) -> Reply:
+        return Reply("", fault="unavailable")
+
+    run = make_run(
+        sure_of(*PAIRS),
+        "self_consistency",
+        {"n": 3, "stop": "none", "weight": "p_true", "always_weigh": True},
+        others=ScriptedEngine(down),
+    )
+    assert (await execute(run)).candidate.answer == "41"
+
+
+@pytest.mark.anyio
+async def test_an_unsure_sample_is_aborted_and_does_not_vote() -> None:
+    sure, unsure = ("42", 10.0), ("41", 1.0)
+    engine = sure_of(sure, sure, unsure, unsure, unsure, padding=200)
+    run = make_run(
+        engine,
+        "self_consistency",
+        {"n": 5, "stop": "none", "width": 1, "abort": True, "warm_up": 2, "group": 8},
+    )
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert outcome.candidate.score == 1.0
+    assert outcome.notes["aborted"] == "3 samples were less sure than the warm-up"
+    whole, *_ = spent = [bill.usage.completion for bill in bills(run)]
+    assert len(spent) == 5
+    assert all(tokens < whole / 2 for tokens in spent[2:])
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_samples_as_sure_as_usual_are_written_to_their_end() -> None:
+    engine = sure_of(("41", 5.0), ("41", 5.0), ("42", 9.0), ("42", 5.0), ("42", 6.0), padding=50)
+    params = {"n": 5, "stop": "none", "width": 1, "abort": True, "warm_up": 2, "group": 8}
+    outcome = await execute(make_run(engine, "self_consistency", params))
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["aborted"].startswith("0 ")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("params", [{"abort": True}, {"weight": "confidence"}])
+async def test_an_engine_without_logprobs_is_named(params: dict[str, object]) -> None:
+    engine = ScriptedEngine(lacking=frozenset({"logprobs"}))
+    with pytest.raises(CapabilityMissing, match=r"'scripted'.*logprobs"):
+        await execute(make_run(engine, "self_consistency", params))
+
+
+@pytest.mark.anyio
+async def test_the_first_to_finish_decide() -> None:
+    def script(_call: Call, index: int) -> Reply:
+        words = "so " * (200 if index < 3 else 1)
+        return Reply(f"{words}The answer is \\boxed{{{41 if index < 3 else 42}}}.")
+
+    engine = ScriptedEngine(script, per_token=0.001)
+    run = make_run(engine, "self_consistency", {"n": 5, "first": 2, "stop": "none"})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["first"] == "the first 2 of 5 samples to finish"
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_all_of_them_decide_otherwise() -> None:
+    engine = ScriptedEngine(answers("41", "41", "41", "42", "42"))
+    run = make_run(engine, "self_consistency", {"n": 5, "stop": "none"}, sampling=Sampling(seed=1))
+    assert (await execute(run)).candidate.answer == "41"
+
+
+@pytest.mark.anyio
+async def test_a_share_of_the_answers_is_a_consensus() -> None:
+    engine = ScriptedEngine(answers("42"))
+    params = {"stop": "share", "warm_up": 3, "width": 1}
+    outcome = await execute(make_run(engine, "self_consistency", params))
+    assert outcome.stop_reason == "consensus"
+    assert len(engine.calls) in (3, 4)  # the next one may have begun
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"n": 4, "first": 5}, "first: 5 of n = 4"),
+        ({"n": 4, "abort": True}, "warm_up: 4 of n = 4"),
+        ({"keep": 1.0}, "keep"),
+        ({"group": 0}, "group"),
+        ({"weight": "vibes"}, "weight"),
+    ],
+)
+def test_params_that_do_not_fit_are_named(params: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        SelfConsistency.model_validate(params)

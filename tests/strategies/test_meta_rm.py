@@ -1,0 +1,314 @@
+"""Reviews of several candidates, and what says which reviews count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.execute import execute
+from secondpass.service.outcome import Outcome
+from secondpass.service.run import LiveRun
+from secondpass.strategies.core import (
+    SOLVE,
+    Call,
+    Candidate,
+    CapabilityMissing,
+    Completion,
+    RoleMissing,
+)
+from secondpass.strategies.meta_rm import MetaRM
+from secondpass.strategies.reviews import (
+    Review,
+    agreement,
+    best_half,
+    distinct,
+    in_own_order,
+    is_settled,
+    shuffled,
+    totals,
+)
+from tests.strategies.injections import INJECTIONS
+from tests.support import OPEN, assert_books_are_closed, make_run
+
+
+def review(*scores: int) -> Review:
+    return Review(completion=Completion(text="", messages=()), scores=scores)
+
+
+# -- pure -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.text(), min_size=1, max_size=6), st.integers(0, 5))
+def test_each_candidate_is_always_shown_once_in_each_place(texts: list[str], start: int) -> None:
+    orders = [shuffled(texts, start + j) for j in range(len(texts))]
+    numbers = list(range(len(texts)))
+    assert all(sorted(order) == numbers for order in orders)
+    assert all(sorted(place) == numbers for place in zip(*orders, strict=True))
+
+
+@given(st.permutations(range(5)), st.lists(st.integers(1, 10), min_size=5, max_size=5))
+def test_scores_always_come_back_to_their_candidates(order: list[int], own: list[int]) -> None:
+    assert in_own_order([own[i] for i in order], order) == tuple(own)
+
+
+def test_a_review_against_all_others_is_the_one_left_out() -> None:
+    reviews = [review(9, 2), review(3, 6), review(8, 3), review(7, 4)]
+    marks = agreement(reviews)
+    assert marks == [1.0, -1.0, 1.0, 1.0]
+    assert best_half(reviews, marks) == [reviews[0], reviews[2]]
+    assert totals(best_half(reviews, marks), 2) == [17, 5]
+    assert agreement([]) == []
+
+
+def test_half_of_an_odd_number_is_rounded_up() -> None:
+    reviews = [review(1), review(2), review(3)]
+    assert best_half(reviews, [0.0, 1.0, 1.0]) == reviews[1:]
+
+
+def test_two_reviews_with_one_favourite_settle_it() -> None:
+    assert is_settled([review(9, 1), review(5, 4)])
+    assert not is_settled([review(9, 1)])
+    assert not is_settled([review(9, 1), review(1, 9)])
+    assert not is_settled([review(5, 5), review(5, 5)])
+
+
+def test_equal_answers_are_one_candidate_and_what_says_nothing_is_none() -> None:
+    a, b, c = (Candidate(text=t, index=i) for i, t in enumerate(("so 1", "so  1", "...")))
+    assert distinct([(a, None), (b, None), (c, None)]) == [a]
+    assert distinct([(a, 0), (b, 1), (c, None)]) == [a, b]
+    assert distinct([(a, None), (b, 1)]) == [b]
+
+
+# -- over an engine -----------------------------------------------------------------------------------
+
+Reviewer = Callable[[Call, Sequence[str]], Reply]
+"""(the call, the candidates in the order shown) -> the review"""
+
+
+def shown_in(text: str) -> list[str]:
+    return re.findall(r"\[CANDIDATE \d+ (?:\w+)\]\n(.*?)\n\[END OF CANDIDATE", text, re.DOTALL)
+
+
+def over(drafts: Sequence[str], reviewer: Reviewer, **rewards: float) -> ScriptedEngine:
+    """Drafts in turn, reviews by `reviewer`; a review that holds a word of `rewards` is rewarded so."""
+
+    def script(call: Call, index: int) -> Reply:
+        if call.purpose == SOLVE:
+            return Reply(drafts[index % len(drafts)])
+        text = call.messages[-1].text
+        said = next((value for word, value in rewards.items() if word in text), 0.0)
+        if call.reward:
+            return Reply("", reward=said)
+        if call.labels:
+            return Reply("x", labels={"good": 0.9 if said else 0.1, "bad": 0.1 if said else 0.9})
+        return reviewer(call, shown_in(text))
+
+    return ScriptedEngine(script)
+
+
+def scores(shown: Sequence[str], favourite: str, word: str = "") -> str:
+    given = ", ".join("9" if favourite in text else "2" for text in shown)
+    return f"Right counts 100%. {word}\nScores: \\boxed{{{given}}}"
+
+
+def prefers(favourite: str) -> Reviewer:
+    return lambda _, shown: Reply(scores(shown, favourite))
+
+
+def divided(_call: Call, shown: Sequence[str]) -> Reply:
+    """The 1st and 3rd review are for 41, without reason; the others for 42, with care, and surer."""
+    if _call.index % 2:
+        return Reply(scores(shown, "{42}", "careful"), confidence=9.0)
+    return Reply(scores(shown, "{41}", "hasty"), confidence=3.0)
+
+
+BOTH = ("I add: \\boxed{41}", "I multiply: \\boxed{42}")
+
+
+async def solve(
+    engine: ScriptedEngine, params: Mapping[str, Any] | None = None, **more: Any
+) -> tuple[Outcome, LiveRun]:
+    run = make_run(engine, "meta_rm", params, **more)
+    outcome = await execute(run)
+    assert_books_are_closed(run, engine)
+    return outcome, run
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("favourite", ["41", "42"])
+async def test_the_reviewers_favourite_wins_whichever_it_is(favourite: str) -> None:
+    engine = over(BOTH, prefers(f"{{{favourite}}}"))
+    outcome, _ = await solve(engine)
+    assert outcome.candidate.answer == favourite
+    assert outcome.candidate.score == pytest.approx(0.9)
+    assert outcome.candidate.score_kind == "review_score"
+    reviews = [call for call in engine.calls if call.purpose == "meta_rm"]
+    assert len(reviews) <= 4
+    assert len(shown_in(reviews[0].messages[-1].text)) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("favourite", ["red", "blue"])
+async def test_open_questions_are_reviewed_as_well(favourite: str) -> None:
+    engine = over(("Roses are red.", "Violets are blue."), prefers(favourite))
+    outcome, _ = await solve(engine, question="Write a line.", task=OPEN)
+    assert favourite in outcome.candidate.text
+
+
+@pytest.mark.anyio
+async def test_drafts_that_agree_need_no_review() -> None:
+    engine = over(BOTH[1:], prefers("42"))
+    outcome, _ = await solve(engine)
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["reviews"] == "none: fewer than two candidates"
+    assert {call.purpose for call in engine.calls} == {SOLVE}
+
+
+@pytest.mark.anyio
+async def test_more_candidates_than_a_prompt_shows_are_counted() -> None:
+    engine = over([f"\\boxed{{{n}}}" for n in range(6)], prefers("{0}"))
+    outcome, _ = await solve(engine, {"n": 6})
+    assert outcome.notes["candidates"] == "4 of 6 were reviewed"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", ["Scores: 9, 2", "Scores: \\boxed{11, 1}", "\\boxed{9}", "None."])
+async def test_reviews_that_cannot_be_read_are_counted_and_the_vote_stands(text: str) -> None:
+    engine = over((*BOTH, BOTH[0]), lambda *_: Reply(text))
+    outcome, _ = await solve(engine, {"n": 3})
+    assert outcome.candidate.answer == "41"
+    assert outcome.notes["reviews"] == "0 read, 4 unreadable"
+
+
+@pytest.mark.anyio
+async def test_an_unreadable_review_leaves_the_sum() -> None:
+    def one_in_four(call: Call, shown: Sequence[str]) -> Reply:
+        return Reply("I like all." if call.index == 0 else scores(shown, "{42}"))
+
+    outcome, _ = await solve(over(BOTH, one_in_four), {"adaptive": False})
+    assert outcome.notes["reviews"] == "3 read, 1 unreadable"
+    assert outcome.candidate.score == pytest.approx(0.9)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("word", ["careful", "hasty"])
+@pytest.mark.parametrize("meta", ["reward_model", "llm"])
+async def test_the_meta_reward_model_decides_between_reviews(meta: str, word: str) -> None:
+    engine = over(BOTH, divided, **{word: 1.0})
+    outcome, _ = await solve(engine, {"meta": meta})
+    assert outcome.candidate.answer == ("42" if word == "careful" else "41")
+    assert outcome.notes["meta"] == meta
+    assert outcome.notes["meta proxy"].startswith("yes")
+
+
+@pytest.mark.anyio
+async def test_a_model_trained_on_critiques_is_no_proxy() -> None:
+    engine = over(BOTH, divided, careful=1.0)
+    outcome, _ = await solve(engine, {"reward_saw_critiques": True})
+    assert (outcome.notes["meta"], outcome.notes["meta proxy"]) == ("reward_model", "no")
+
+
+@pytest.mark.anyio
+async def test_without_a_reward_role_the_surer_reviews_count() -> None:
+    engine = replace(over(BOTH, divided), lacking=frozenset({"reward"}))
+    outcome, _ = await solve(engine)
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["meta"] == "self_certainty"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", ["41", "42"])
+async def test_without_logprobs_the_reviews_that_agree_count(answer: str) -> None:
+    other = "42" if answer == "41" else "41"
+
+    def three_to_one(call: Call, shown: Sequence[str]) -> Reply:
+        return Reply(scores(shown, f"{{{other if call.index == 1 else answer}}}"))
+
+    engine = replace(over(BOTH, three_to_one), lacking=frozenset({"reward", "logprobs"}))
+    outcome, _ = await solve(engine, {"adaptive": False, "meta": "agreement"})
+    assert outcome.candidate.answer == answer
+    outcome, _ = await solve(engine)
+    assert outcome.candidate.answer == answer
+
+
+@pytest.mark.anyio
+async def test_a_reward_role_that_is_down_is_said_and_replaced_by_agreement() -> None:
+    script = over(BOTH, divided).script
+
+    def down(call: Call, index: int) -> Reply:
+        return Reply("", fault="unavailable") if call.reward else script(call, index)
+
+    outcome, _ = await solve(ScriptedEngine(down))
+    assert outcome.notes["meta failed"] == "reward_model: the reviews are kept by agreement"
+    assert outcome.notes["meta"] == "agreement"
+    assert outcome.degraded
+
+
+@pytest.mark.anyio
+async def test_a_judge_that_is_down_leaves_the_vote() -> None:
+    script = over((*BOTH, BOTH[0]), divided).script
+
+    def down(call: Call, index: int) -> Reply:
+        return script(call, index) if call.purpose == SOLVE else Reply("", fault="unavailable")
+
+    outcome, _ = await solve(ScriptedEngine(down), {"n": 3})
+    assert outcome.candidate.answer == "41"
+    assert outcome.degraded
+
+
+@pytest.mark.anyio
+async def test_what_was_asked_for_and_is_not_there_is_an_error_before_any_call() -> None:
+    for missing in ("reward", "logprobs"):
+        engine = replace(over(BOTH, divided), lacking=frozenset({missing}))
+        meta = "reward_model" if missing == "reward" else "self_certainty"
+        with pytest.raises(CapabilityMissing, match=missing):
+            await execute(make_run(engine, "meta_rm", {"meta": meta}))
+        assert not engine.calls
+
+
+@pytest.mark.anyio
+async def test_a_reward_role_that_nobody_plays_is_named() -> None:
+    run = make_run(over(BOTH, divided), "meta_rm", {"meta": "reward_model"})
+    run.job.engines.pop("reward")  # type: ignore[attr-defined]
+    with pytest.raises(RoleMissing, match=r"roles\.reward"):
+        await execute(run)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", sorted(INJECTIONS))
+async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name: str) -> None:
+    seen: list[list[str]] = []
+
+    def honest(_call: Call, shown: Sequence[str]) -> Reply:
+        seen.append(list(shown))
+        cited = f"It says: {INJECTIONS[name]}\n"
+        given = ", ".join("9" if "I multiply" in text else "1" for text in shown)
+        return Reply(f"{cited}Scores: \\boxed{{{given}}}")
+
+    engine = over((f"\\boxed{{41}}\n\n{INJECTIONS[name]}", BOTH[1]), honest)
+    outcome, _ = await solve(engine, task=OPEN)
+    assert "I multiply" in outcome.candidate.text
+    assert all(len(shown) == 2 for shown in seen)
+    assert all(BOTH[1] in shown for shown in seen)
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"shown": 5}, "shown"),
+        ({"k": 0}, "k"),
+        ({"temperature": 0}, "temperature"),
+        ({"meta": "x"}, "meta"),
+    ],
+)
+def test_params_out_of_range_are_named(params: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        MetaRM.model_validate(params)

@@ -16,11 +16,12 @@ import anyio
 import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
-from secondpass.service.app import InProcess, create_app, in_process, service_in
+from secondpass.service.app import InProcess, create_app, in_process, service_in, tenants_of
 from secondpass.service.cli import commands
 from secondpass.service.http.state import Traffic
 from secondpass.service.settings import Settings, load
 from secondpass.service.settings_sources import BadSettings
+from secondpass.service.tenants import Tenants
 
 LAST_SECONDS = 5
 """What uvicorn waits for replies to be taken, after every run has ended."""
@@ -42,18 +43,25 @@ class Interrupted(BaseException):
 class Start:
     """Has a signal end the process until there is a server to obey it, which may take as long as a model takes to load.
 
-    The server raises what it obeyed once more when it has ended: nothing is left to do then.
+    The event loop may swallow what is raised out of a signal's handler: `check` raises it again. The server raises what
+    it obeyed once more when it has ended: nothing is left to do then.
     """
 
     def __init__(self) -> None:
         self.is_over = False
+        self._number: int | None = None
         for received in (signal.SIGINT, signal.SIGTERM):
             signal.signal(received, self._interrupt)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if not self.is_over:
-            self.is_over = True
+            self._number = number
             raise Interrupted(number)
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self._number is not None:
+            raise Interrupted(self._number)
 
 
 class Server(uvicorn.Server):
@@ -128,15 +136,17 @@ async def run(settings: Settings, start: Start) -> int:
 
     With an engine in this process that dies, the process ends too: 1, so that its supervisor starts another.
     """
+    tenants = tenants_of(settings)  # before a model is loaded in vain
     async with in_process(settings) as inside:
-        server = server_of(settings, inside, start)
+        start.check()
+        server = server_of(settings, inside, tenants, start)
         await server.serve()
     return 1 if server.has_lost_its_engine else 0
 
 
-def server_of(settings: Settings, inside: InProcess, start: Start) -> Server:
+def server_of(settings: Settings, inside: InProcess, tenants: Tenants, start: Start) -> Server:
     """The server that these settings describe. Raises BadSettings."""
-    app = create_app(settings, inside)
+    app = create_app(settings, inside, tenants=tenants)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -30,6 +30,7 @@ from secondpass.service.engines.pooling import PoolingEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http import chat, ops, solve
+from secondpass.service.http.forward import Counted
 from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import describe, gives, takes
 from secondpass.service.http.problems import as_http_error, respond
@@ -129,7 +130,7 @@ def create_app(
         nodes=nodes,
         roles={role: nodes[name] for role, name in settings.role_engines.items()},
         shared=Shared(Equivalence(workers=settings.answer_workers)),
-        tenants=tenants or _tenants(settings),
+        tenants=tenants or tenants_of(settings),
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
@@ -150,7 +151,7 @@ def create_app(
         Edge, tenants=service.tenants, stalled_client_seconds=settings.stalled_client_seconds
     )
     if inside.server is not None:
-        app.router.default = inside.server
+        app.router.default = Counted(inside.server, service.traffic)
     app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's own documentation does
     _route(app)
     return app
@@ -221,7 +222,8 @@ async def _explain(request: Request, error: Exception) -> Response:
     return response
 
 
-def _tenants(settings: Settings) -> Tenants:
+def tenants_of(settings: Settings) -> Tenants:
+    """Who may call, by the file of keys. Raises BadSettings."""
     return Tenants.load(settings.api_keys_file) if settings.api_keys_file else Tenants()
 
 

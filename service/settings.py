@@ -283,13 +283,14 @@ class Settings(BaseSettings):
         return init_settings, env_settings, ConfigFile(settings_cls)
 
 
-def load(arguments: Sequence[str]) -> Settings:
+def load(arguments: Sequence[str], **given: Any) -> Settings:
     """The settings for these command-line arguments; what follows after -- are vLLM's own flags.
 
-    Raises BadSettings; --help prints and exits.
+    What is `given` beats variables and the file. Raises BadSettings; --help prints and exits.
     """
     own, vllm_flags = _divided(arguments)
-    given: dict[str, Any] = {} if vllm_flags is None else {"vllm_flags": shlex.join(vllm_flags)}
+    if vllm_flags is not None:
+        given["vllm_flags"] = shlex.join(vllm_flags)
     try:
         return CliApp.run(Settings, cli_args=own, **given)
     except ValidationError as error:

@@ -23,12 +23,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from secondpass.service.app import beside, create_app
 from secondpass.service.engines.vllm import VllmEngine
 from secondpass.service.engines.vllm_server import served_name
-from secondpass.service.settings import DEFAULT_ENGINE, Settings
-from secondpass.service.settings_sources import BadSettings
+from secondpass.service.http.middleware import Edge
+from secondpass.service.settings import DEFAULT_ENGINE, Settings, load
+from secondpass.service.settings_sources import PREFIX, BadSettings
 from secondpass.service.tenants import Tenants
 
-_VLLMS_OWN = ("host", "port", "access_log", "log_level", "shutdown_grace_seconds", "vllm_flags")
-"""Settings of a server of ours, of which there is none here."""
+_VLLMS_OWN = (
+    *("engine", "model", "engine_url", "engine_key_env", "vllm_flags"),
+    *("host", "port", "allow_unauthenticated", "access_log", "log_level", "shutdown_grace_seconds"),
+)
+"""Settings of a server and an engine of our own, of which there are none here."""
+
+_PROBES = frozenset(("/health", "/ping", "/metrics"))
+"""Paths of vLLM's that are open whatever keys there are, as they are in vLLM."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,8 @@ class Plugin:
         self._ours: FastAPI | None = None
         self._routes: list[APIRoute] = []
         self._rest: ASGIApp | None = None
+        self._tenants: Tenants | None = None
+        self._patience = 0.0
 
     def attach_router(self, app: FastAPI) -> None:
         """Stand in front of the routes of vLLM's application, and live as long as it does."""
@@ -63,14 +72,30 @@ class Plugin:
         model, online = served_name(args), state.online_renderer
         engine = VllmEngine(DEFAULT_ENGINE, engine_client, model, online=online, plain=self._plain)
         settings = _settings(model)
-        self._ours = create_app(settings, beside(engine), tenants=_tenants(settings, args))
-        self._routes = [route for route in self._ours.routes if isinstance(route, APIRoute)]
+        theirs = _vllms_keys(args)
+        if settings.api_keys_file is not None:
+            if theirs is not None:
+                raise BadSettings("api_keys_file and vLLM's own --api-key exclude each other")
+            self._guard(Tenants.load(settings.api_keys_file), settings)
+        elif theirs is None:
+            logger.warning("no API keys: whoever reaches vLLM's port can use /solve too")
+        self._adopt(create_app(settings, beside(engine), tenants=self._tenants or theirs))
+
+    def _guard(self, tenants: Tenants, settings: Settings) -> None:
+        """Let only these tenants to what is vLLM's, which has no keys of its own."""
+        self._tenants, self._patience = tenants, settings.stalled_client_seconds
+
+    def _adopt(self, ours: FastAPI) -> None:
+        self._ours = ours
+        self._routes = [route for route in ours.routes if isinstance(route, APIRoute)]
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, rest: ASGIApp) -> None:
         """Answer a request, or hand it on to the `rest` of vLLM's application."""
         self._rest = rest
         if self._ours is not None and self._is_ours(scope):
             await self._ours(scope, receive, send)
+        elif self._tenants is not None and scope.get("path") not in _PROBES:
+            await Edge(rest, self._tenants, self._patience)(scope, receive, send)
         else:
             await rest(scope, receive, send)
 
@@ -104,20 +129,15 @@ class _Gate:
 
 
 def _settings(model: str) -> Settings:
-    settings = Settings(engine="vllm", model=model, host="127.0.0.1")
     for name in _VLLMS_OWN:
-        if name in settings.model_fields_set - {"host"}:
-            logger.warning("SECONDPASS_%s has no effect here: the server is vLLM's", name.upper())
-    return settings
+        if (variable := f"{PREFIX}{name.upper()}") in os.environ:
+            logger.warning("%s has no effect here: the server and its engine are vLLM's", variable)
+    return load([], engine="vllm", model=model, host="127.0.0.1")
 
 
-def _tenants(settings: Settings, args: Namespace) -> Tenants | None:
-    """Our keys, or those of vLLM's server, for all our paths; None where neither has any."""
+def _vllms_keys(args: Namespace) -> Tenants | None:
+    """The keys of vLLM's server, for all our paths; None where there are none."""
     keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
     if not keys:
-        if settings.api_keys_file is None:
-            logger.warning("no API keys: whoever reaches vLLM's port can use /solve too")
         return None
-    if settings.api_keys_file is not None:
-        raise BadSettings("api_keys_file and vLLM's own --api-key exclude each other: set one")
     return Tenants({hashlib.sha256(key.encode()).hexdigest(): "vllm" for key in keys})

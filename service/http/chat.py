@@ -93,6 +93,8 @@ async def _produce(request: Request, job: Job, wanted: ChatRequest, outbox: Outb
 def _find_model(service: Service, body: dict[str, Any]) -> _Model:
     """An exact name wins; else what follows the last @ is a strategy. Raises NotFound."""
     model = body.get("model")
+    if model is None and service.knows_other_models:
+        return _Model("", None, is_unknown=True)
     if not isinstance(model, str):
         raise InvalidRequest("is missing" if model is None else "must be a string", field="model")
     if model in service.models:

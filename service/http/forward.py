@@ -8,11 +8,11 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondpass.service.http.live import unless_client_leaves
 from secondpass.service.http.problems import as_http_error
-from secondpass.service.http.state import Node, Service
+from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.strategies.core import EngineError, PlainRequest
 
 _NOT_PASSED_ON = frozenset(
@@ -57,6 +57,21 @@ class Forwarded(Response):
         finally:
             ended(status)
         return True
+
+
+class Counted:
+    """An application beside ours, whose requests are taken and drained as forwarded ones are."""
+
+    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+        self._app, self._traffic = app, traffic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Raises NotAdmitted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with self._traffic.plain():
+            await self._app(scope, receive, send)
 
 
 def _start(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:

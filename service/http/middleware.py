@@ -14,13 +14,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondpass.service.errors import Abandoned
+from secondpass.service.errors import Abandoned, Unauthorized
 from secondpass.service.http.problems import Internal, as_http_error, respond
 from secondpass.service.tenants import Tenants
 
 OPEN_PATHS = frozenset(("/livez", "/readyz", "/metrics"))
 """What a probe or a scraper reads without a key."""
 
+_POLICY_VIOLATION = 1008
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            is_connecting = scope["type"] == "websocket"
+            await (self._connect if is_connecting else self.app)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         request_id = _id_of(headers)
@@ -69,6 +71,15 @@ class Edge:
             if has_begun:
                 raise
             await respond(failure, scope["path"])(scope, receive, send_named)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket, of which we have none ourselves: to who is known, and closed before it opens to others."""
+        try:
+            self._tenants.identify(Headers(scope=scope).get("authorization"))
+        except Unauthorized:
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
+        await self.app(scope, receive, send)
 
     async def _send(self, send: Send, message: Message) -> None:
         with anyio.move_on_after(self._stalled_client_seconds) as patience:

@@ -286,8 +286,15 @@ async def test_images_are_for_models_that_see(engine: VllmEngine) -> None:
         (None, "--port 9000", "--port has no effect inside secondpass: use --port before the --"),
         (None, "--api-key k", "--api-keys-file"),
         (None, "--enable-auto-tool-choice", "requires --tool-call-parser"),
+        (None, "--enable-auto-tool-choice --tool-call-parser none", "invalid tool call parser"),
+        (None, "--reasoning-parser none", "none"),
+        (None, "--port 8000", "--port has no effect"),
+        (None, "Other/Model", "'Other/Model' is no flag; the model is --model before the --"),
+        (None, "--ssl-ca-certs x", "--ssl-ca-certs has no effect inside secondpass: use a proxy"),
+        (None, "--chat-template /nope.jinja", "nope.jinja"),
+        ("~/no-such-folder", "", "is not there; give a folder"),
+        (__file__, "", "is a file and no folder"),
     ],
-    ids=["folder", "context", "flag", "value", "port", "key", "parser"],
 )
 async def test_a_launch_that_cannot_be_says_what_to_change(
     model: str | None, flags: str, said: str

@@ -1,0 +1,106 @@
+"""Who gets to what is vLLM's, inside of our server and as its plug-in: by a stand-in for its application, on a real socket."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, WebSocket
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from secondpass.service.app import InProcess, create_app
+from secondpass.service.settings import Settings
+from secondpass.service.tenants import Tenants
+
+pytestmark = pytest.mark.vllm  # which the plug-in imports
+
+KEY = {"authorization": "Bearer sesame"}
+TENANTS = Tenants({hashlib.sha256(b"sesame").hexdigest(): "ali"})
+SETTINGS = Settings(engine="scripted")
+
+
+def vllms() -> FastAPI:
+    """What stands in for vLLM's application."""
+    app = FastAPI()
+
+    @app.get("/health")
+    async def health() -> str:
+        return "well"
+
+    @app.post("/v1/completions")
+    async def completions() -> str:
+        return "generated"
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("heard")
+        await socket.close()
+
+    return app
+
+
+def inside() -> FastAPI:
+    return create_app(SETTINGS, InProcess(server=vllms()), tenants=TENANTS)
+
+
+def plugged_in() -> FastAPI:
+    from secondpass.service.vllm_plugin import Plugin  # noqa: PLC0415 - heavy
+
+    app, plugin = vllms(), Plugin()
+    plugin.attach_router(app)
+    plugin._guard(TENANTS, SETTINGS)
+    plugin._adopt(create_app(SETTINGS, tenants=TENANTS))
+    return app
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize("make", [inside, plugged_in])
+# uvicorn's own use of websockets is deprecated by it.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nothing_of_vllms_is_open_to_who_has_no_key(make: type[FastAPI]) -> None:
+    with served(make()) as host:
+        for path in ("/solve", "/v1/chat/completions", "/v1/completions", "/v1/no-such"):
+            assert httpx.post(f"http://{host}{path}", json={}).status_code == 401, path
+        said = httpx.post(f"http://{host}/v1/completions", json={}, headers=KEY)
+        assert (said.status_code, said.json()) == (200, "generated")
+        assert httpx.get(f"http://{host}/livez").status_code == 200
+        with pytest.raises(InvalidStatus), connect(f"ws://{host}/v1/realtime"):
+            pass
+        with connect(f"ws://{host}/v1/realtime", additional_headers=KEY) as socket:
+            assert socket.recv() == "heard"
+
+
+def test_vllms_probe_stays_open_in_its_own_server() -> None:
+    with served(plugged_in()) as host:
+        assert httpx.get(f"http://{host}/health").status_code == 200
+
+
+def test_what_is_vllms_is_counted_and_not_taken_while_draining() -> None:
+    app = inside()
+    app.state.service.traffic.is_draining = True
+    with served(app) as host:
+        reply = httpx.post(f"http://{host}/v1/completions", json={}, headers=KEY)
+        assert reply.status_code == 503
+        assert len(app.state.service.traffic) == 0

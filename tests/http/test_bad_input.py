@@ -45,7 +45,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "strategy.parms",
         "no such field",
     ),
-    ("an unknown param", vote(m=3), 422, "strategy.params.m", "window"),
+    ("an unknown param", vote(widnow=3), 422, "strategy.params.widnow", "window"),
     ("a param of another type", vote(n="3"), 422, "strategy.params.n", "integer"),
     ("no samples", vote(n=0), 422, "strategy.params.n", "greater than or equal to 1"),
     ("a million samples", vote(n=1_000_000), 422, "strategy.params.n", "64"),

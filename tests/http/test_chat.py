@@ -8,6 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.strategies import STRATEGIES
 from tests.http.serving import Json, Served, serving
 from tests.support import says
 
@@ -166,7 +167,7 @@ async def test_an_error_after_the_first_chunk_is_an_error_chunk() -> None:
 @pytest.mark.anyio
 async def test_the_models_are_listed_plain_and_with_each_strategy(client: AsyncOpenAI) -> None:
     names = [model.id async for model in client.models.list()]
-    assert names == ["scripted", "scripted@self_consistency", "scripted@single"]
+    assert names == ["scripted", *(f"scripted@{strategy}" for strategy in STRATEGIES)]
 
 
 def test_a_plain_request_is_passed_byte_for_byte(served: Served) -> None:

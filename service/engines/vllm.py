@@ -102,7 +102,7 @@ class VllmEngine:
     def capabilities(self) -> frozenset[Capability]:
         """All of them but a pooling model's, once the engine has answered."""
         every: frozenset[Capability] = frozenset(get_args(Capability))
-        return every - {"reward"} if self._was_ready else frozenset()
+        return every - {"reward", "text"} if self._was_ready else frozenset()
 
     @property
     def context_window(self) -> int | None:

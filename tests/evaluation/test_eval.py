@@ -241,7 +241,7 @@ def test_bad_rows_are_named_by_file_and_line(
         (["--strategy", "single", "--param", "width=3"], "single has no 'width'"),
         (["--strategy", "single", "--param", "self_consistency.n=3"], "does not name"),
         (["--strategy", "self_consistency", "--n", "3", "--param", "n=3"], "given twice"),
-        (["--strategy", "self_consistency", "--n", "99"], "sums.jsonl:1: strategy.params.n"),
+        (["--strategy", "self_consistency", "--n", "99"], ": strategy.params.n: is at most 8 here"),
         (["--strategy", "self_consistency", "--param", "stop=never"], "strategy.params.stop"),
     ],
 )

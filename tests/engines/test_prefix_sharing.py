@@ -202,8 +202,12 @@ class Tokens:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, ids: Ids) -> str:
-        """The text of `ids`; without the character that they break off in."""
+        """The text of `ids`, up to a character that they break off in."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).rstrip("\ufffd")
+
+    def are_odd(self, ids: Ids) -> bool:
+        """Whether the text of `ids` is made of other tokens."""
+        return self.of(self.tokenizer.decode(ids, skip_special_tokens=False)) != ids
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +231,16 @@ async def test_a_draft_goes_on_from_its_own_tokens_as_if_never_stopped(
         kind, question = KINDS[place % len(KINDS)], QUESTIONS[place % len(QUESTIONS)]
         question = question.format(place + 3, place * 7 % 40)
         async with limiter:
-            draft, least = await write(subject.engine, kind, question, place, tokens)
+            draft, given = await write(subject.engine, kind, question, place, tokens)
             ids = draft.token_ids
-            cut = random.Random(place).choice(places_to_cut(ids, least, tokens))
-            held = replace(draft, token_ids=ids[:cut], text=tokens.text(ids[:cut]))
+            cut = random.Random(place).choice(places_to_cut(ids, given, tokens))
+            if kind == "sampled":
+                held = replace(draft, token_ids=ids[:cut], text=tokens.text(ids[:cut]))
+            else:
+                held, _ = await write(subject.engine, kind, question, place, tokens, cut - given)
             longer = await extend(subject.engine, held, len(ids) - cut)
         seen[kind] += 1
-        seen["odd"] += tokens.of(tokens.text(ids)) != ids
+        seen["odd"] += tokens.are_odd(ids)
         where = f"{kind}, {question!r} after {cut}"
         if tokens.prompt(question) + held.token_ids not in subject.prompts:
             wrong.append(f"{where}: another prompt")
@@ -251,24 +258,31 @@ async def test_a_draft_goes_on_from_its_own_tokens_as_if_never_stopped(
 
 
 async def write(
-    engine: Engine, kind: str, question: str, place: int, tokens: Tokens
+    engine: Engine, kind: str, question: str, place: int, tokens: Tokens, cap: int = TOKENS
 ) -> tuple[Completion, int]:
-    """A draft, and how many of its first tokens are not the model's: those of ODD, a character at a time."""
+    """A draft, and how many of its first tokens are not the model's: those of ODD, a character at a time.
+
+    The model writes no more than `cap` tokens.
+    """
     if kind != "made":
         temperature = 0 if kind == "greedy" else 1.3
-        sampling = Sampling(temperature=temperature, seed=place, max_tokens=TOKENS)
-        return await make_run(engine, question=question, sampling=sampling).ask(SOLVE), 1
+        sampling = Sampling(temperature=temperature, seed=place, max_tokens=cap)
+        return await make_run(engine, question=question, sampling=sampling).ask(SOLVE), 0
     odd = ODD[place // len(KINDS) % len(ODD)]
     ids = tuple(token for character in odd for token in tokens.of(character))
     messages = (Message(role="user", content=question),)
-    draft = await extend(engine, Completion(text=odd, messages=messages, token_ids=ids), TOKENS)
+    draft = await extend(engine, Completion(text=odd, messages=messages, token_ids=ids), cap)
     assert draft is not None
     return draft, len(ids)
 
 
-def places_to_cut(ids: Ids, least: int, tokens: Tokens) -> list[int]:
-    """Where something but white space follows."""
-    return [cut for cut in range(least, len(ids)) if tokens.text(ids[cut:]).strip()]
+def places_to_cut(ids: Ids, given: int, tokens: Tokens) -> list[int]:
+    """After the first `given` tokens, where the model wrote more than white space before and after."""
+    return [
+        cut
+        for cut in range(given + 1, len(ids))
+        if tokens.text(ids[given:cut]).strip() and tokens.text(ids[cut:]).strip()
+    ]
 
 
 async def extend(engine: Engine, held: Completion, max_tokens: int) -> Completion | None:

@@ -39,7 +39,10 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Milliseconds of wall time: in an engine, waiting for one, and neither of the two (ours)."""
+    """Milliseconds of wall time: in an engine, waiting for one, and neither of the two (ours).
+
+    The event loop's clock counts whole milliseconds under uvloop: what takes less may show as 0.
+    """
 
     total: float
     queue: float

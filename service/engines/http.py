@@ -12,12 +12,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import httpx
 
-from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.labels import fetch_labels
-from secondpass.service.engines.probe import check_health, probe
+from secondpass.service.engines.probe import probe
+from secondpass.service.engines.remote import RemoteEngine
 from secondpass.service.engines.rendering import Tokenizer
 from secondpass.service.engines.seams import Seam, open_character
 from secondpass.service.engines.wire import (
@@ -32,10 +31,8 @@ from secondpass.service.engines.wire import (
 from secondpass.strategies.core import (
     Call,
     CallRejected,
-    Capability,
     CapabilityMissing,
     Delta,
-    EngineError,
     EngineUnavailable,
     ImagePart,
     PlainReply,
@@ -70,82 +67,13 @@ class _Server:
     tokenizer: Tokenizer | None
 
 
-class HttpEngine:
-    """The engine behind `url` (it ends in /v1), serving `model` (None: the only one that it serves).
+class HttpEngine(RemoteEngine[_Server]):
+    """An engine that writes, over OpenAI's API; see `RemoteEngine` for its parameters."""
 
-    `key` is sent to that URL alone. `connect_timeout` and `idle_timeout`, the longest silence within a reply, are in
-    seconds. `client` replaces our own httpx client. Until `start` has succeeded `ready` is false and
-    `why_not_ready` says why, in words for an operator.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        model: str | None = None,
-        *,
-        key: str | None = None,
-        connect_timeout: float = 5.0,
-        idle_timeout: float | None = 120.0,
-        client: httpx.AsyncClient | None = None,
-    ) -> None:
-        self.name = name
-        self.model = model or ""
-        self.why_not_ready: str | None = "not asked yet"
-        self._wanted = model
-        self._server: _Server | None = None
-        self._starting = anyio.Lock()
-        self._connection = Connection(
-            name,
-            url,
-            key,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-            client=client,
-        )
-
-    @property
-    def ready(self) -> bool:
-        """Whether the server answered when it was last asked, and can serve the model."""
-        return self.why_not_ready is None
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the server was found to do; empty until it has answered."""
-        return self._server.dialect.capabilities if self._server else frozenset()
-
-    @property
-    def context_window(self) -> int | None:
-        """Most tokens of prompt and completion together, where the server tells."""
-        return self._server.dialect.context_window if self._server else None
-
-    async def start(self) -> None:
-        """Find out what the server can do, or, once that is known, whether it is still alive.
-
-        After a failure the next call asks everything anew: it may be another server by then.
-        """
-        async with self._starting:
-            try:
-                if self.ready and self._server:
-                    await check_health(self._connection, self._server.dialect)
-                else:
-                    self._become(await probe(self._connection, self._wanted))
-            except EngineError as failure:
-                self.why_not_ready = str(failure)
-            else:
-                self.why_not_ready = None
-
-    def _become(self, dialect: Dialect) -> None:
+    async def _found(self) -> _Server:
+        dialect = await probe(self._connection, self._wanted)
         has_tokenizer = "tokenize" in dialect.capabilities
-        self.model = dialect.model
-        self._server = _Server(
-            dialect, Tokenizer(self._connection, dialect) if has_tokenizer else None
-        )
-
-    async def aclose(self) -> None:
-        """Close every connection; calls that are running fail."""
-        self.why_not_ready = "closed"
-        await self._connection.aclose()
+        return _Server(dialect, Tokenizer(self._connection, dialect) if has_tokenizer else None)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """Deltas as the server sends them; closing the generator closes the connection, which aborts.

@@ -7,17 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
-import httpx
-
-from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.pooling_probe import Scorer, find_scorer, rendering, values_of
-from secondpass.service.engines.probe import check_health
+from secondpass.service.engines.remote import RemoteEngine
 from secondpass.service.engines.rendering import TokenCache
 from secondpass.service.engines.wire import traced, usage_of
 from secondpass.strategies.core import (
     Call,
-    Capability,
     CapabilityMissing,
     Delta,
     EngineError,
@@ -29,77 +24,16 @@ from secondpass.strategies.core import (
 Json = dict[str, Any]
 
 
-class PoolingEngine:
-    """The reward model behind `url` (it ends in /v1), named `model` there (None: the only one that is served).
+class PoolingEngine(RemoteEngine[Scorer]):
+    """A reward model; see `RemoteEngine` for its parameters.
 
     A model with one label gives that label's value before any activation, which saturates and would make ties; one
-    with two gives the probability of the second. Until `start` has succeeded `ready` is false and `why_not_ready`
-    says why. The other parameters are those of `HttpEngine`.
+    with two gives the probability of the second.
     """
 
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        model: str | None = None,
-        *,
-        key: str | None = None,
-        connect_timeout: float = 5.0,
-        idle_timeout: float | None = 120.0,
-        client: httpx.AsyncClient | None = None,
-    ) -> None:
-        self.name = name
-        self.model = model or ""
-        self.why_not_ready: str | None = "not asked yet"
-        self._wanted = model
-        self._server: Scorer | None = None
-        self._starting = anyio.Lock()
-        self._prompts = TokenCache()
-        self._connection = Connection(
-            name,
-            url,
-            key,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-            client=client,
-        )
-
-    @property
-    def ready(self) -> bool:
-        """Whether the server answered when it was last asked, and can score."""
-        return self.why_not_ready is None
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """`reward`, and `tokenize` where the server has it; empty until it has answered."""
-        return self._server.dialect.capabilities if self._server else frozenset()
-
-    @property
-    def context_window(self) -> int | None:
-        """Most tokens of a conversation, where the server tells."""
-        return self._server.dialect.context_window if self._server else None
-
-    async def start(self) -> None:
-        """Find out how the server scores, or, once that is known, whether it is still alive.
-
-        After a failure the next call asks everything anew: it may be another server by then.
-        """
-        async with self._starting:
-            try:
-                if self.ready and self._server:
-                    await check_health(self._connection, self._server.dialect)
-                else:
-                    self._server = await find_scorer(self._connection, self._wanted)
-                    self.model, self._prompts = self._server.dialect.model, TokenCache()
-            except EngineError as failure:
-                self.why_not_ready = str(failure)
-            else:
-                self.why_not_ready = None
-
-    async def aclose(self) -> None:
-        """Close every connection; calls that are running fail."""
-        self.why_not_ready = "closed"
-        await self._connection.aclose()
+    async def _found(self) -> Scorer:
+        self._prompts = TokenCache()  # another server may have another template
+        return await find_scorer(self._connection, self._wanted)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """One delta, with the reward; closing the generator closes the connection, which aborts.

@@ -12,8 +12,10 @@ from secondpass.strategies.core import (
     Completion,
     DegenerateCandidate,
     Draft,
+    EngineError,
     Role,
     Run,
+    UnusableCompletion,
     VerdictUnreadable,
 )
 from secondpass.strategies.ranking import mean_log_odds, probability_of
@@ -52,3 +54,13 @@ async def p_true(run: Run, draft: Completion | Draft, *, role: Role = "judge") -
         raise VerdictUnreadable("one order of the labels could not be read")
     odds = mean_log_odds([probability for probability, _ in reads])
     return PTrue(probability_of(odds), sum(mass for _, mass in reads) / len(reads))
+
+
+async def calibrated_p_true(run: Run, draft: Completion | Draft) -> float | None:
+    """How probably (0 to 1) the judge's calibration makes the draft right; None where that cannot be read."""
+    try:
+        read = (await p_true(run, draft)).probability
+    except (EngineError, UnusableCompletion, VerdictUnreadable):
+        return None
+    calibration = run.calibration("judge")
+    return read if calibration is None else calibration.probability(read)

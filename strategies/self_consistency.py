@@ -13,12 +13,9 @@ from secondpass.strategies.core import (
     SOLVE,
     Candidate,
     Completion,
-    EngineError,
     Run,
-    UnusableCompletion,
-    VerdictUnreadable,
 )
-from secondpass.strategies.p_true import p_true
+from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import (
     BetaRule,
@@ -192,9 +189,4 @@ async def _weight(
         return lowest_group(draft.confidences, params.group)
     if params.weight == "none" or trust == 0:
         return None
-    try:
-        read = (await p_true(run, draft)).probability
-    except (EngineError, UnusableCompletion, VerdictUnreadable):
-        return None
-    calibration = run.calibration("judge")
-    return read if calibration is None else calibration.probability(read)
+    return await calibrated_p_true(run, draft)

@@ -17,10 +17,9 @@ from secondpass.strategies.core import (
     EngineError,
     Run,
     UnusableCompletion,
-    VerdictUnreadable,
 )
 from secondpass.strategies.judgements import MARGIN
-from secondpass.strategies.p_true import p_true
+from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.ranking import log_odds, mean_log_odds, probability_of
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import Vote, WeightedVote
@@ -139,7 +138,7 @@ async def _grade_disagreement(
     """The drafts with grades: of one draft of each of the two leading answers, and of all where these are close."""
 
     async def grade(each: Graded) -> Graded:
-        return replace(each, grade=await _grade(run, each.draft))
+        return replace(each, grade=await calibrated_p_true(run, each.draft))
 
     leaders = [next(each for each in drawn if each.candidate == c) for c in vote.leaders(2)]
     first = {each.candidate.index: each for each in await run.map(grade, leaders)}
@@ -152,16 +151,6 @@ async def _grade_disagreement(
     rest = {each.candidate.index: each for each in await run.map(grade, others)}
     run.note("graded", f"{len(first) + len(rest)} of {len(drawn)} drafts")
     return [(first | rest).get(each.candidate.index, each) for each in drawn]
-
-
-async def _grade(run: Run, draft: Completion) -> float | None:
-    """How probably a draft is right; None where that cannot be read."""
-    try:
-        read = (await p_true(run, draft)).probability
-    except (EngineError, UnusableCompletion, VerdictUnreadable):
-        return None
-    calibration = run.calibration("judge")
-    return read if calibration is None else calibration.probability(read)
 
 
 def _elected(params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:

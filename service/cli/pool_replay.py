@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from secondpass.service.classes import AnswerClasses
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.values import param
@@ -28,7 +29,9 @@ from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, read_pool
 from secondpass.service.replaying import TimelessEquivalence, replay
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.tasks import normalise
+
+SCORED = ("math", "choice")
+"""Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ def replay_pool(options: Options) -> None:
         raise Failure(
             f"--only: no question of {options.pool} begins with {options.only!r}", REFUSED
         )
+    for question in questions:
+        if question.task.kind not in SCORED:
+            scored = " and ".join(SCORED)
+            raise Failure(
+                f"{options.pool}:{pool.lines[question.id]}: kind: {question.task.kind!r} "
+                f"is not scored in a replay; {scored} are",
+                REFUSED,
+            )
     attempts = run_virtually(_replay, pool, questions, settings, options.shuffles)
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
     about = About(
@@ -117,7 +128,8 @@ async def _attempt(
             seconds=run.seconds,
             error=str(run.failure),
         )
-    right = {a: await _is_right(asked, a, equivalence) for a in _answers(run.outcome)}
+    classes = AnswerClasses(asked.task.as_task(), equivalence)
+    right = {a: await classes.same(asked.answer, a) for a in _answers(run.outcome)}
     return from_outcome(
         run.outcome,
         asked.answer,
@@ -132,12 +144,6 @@ async def _attempt(
 def _answers(outcome: Outcome) -> Iterator[str]:
     found = (c.answer for c in (outcome.candidate, *outcome.candidates))
     yield from dict.fromkeys(answer for answer in found if answer is not None)
-
-
-async def _is_right(asked: Asked, answer: str, equivalence: TimelessEquivalence) -> bool:
-    task = asked.task.as_task()
-    gold, said = normalise(task, asked.answer), normalise(task, answer)
-    return gold == said or (task.kind == "math" and await equivalence.same(gold, said))
 
 
 def _say(line: str) -> None:

@@ -47,7 +47,8 @@ QUESTION = (
     "A farmer has {} sheep and twice as many goats, sells 5 of each and gives a third of what is left to his "
     "neighbour. How many animals does he keep? Explain every step at length, in whole sentences."
 )
-ON_CPU: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_model_len": 2048}
+LENGTH = ("--max-model-len", "2048")
+ON_CPU = ("--dtype", "float32", "--enforce-eager")
 
 _WRITTEN = re.compile(rb'"completion_tokens":\s*(\d+)')
 
@@ -70,11 +71,13 @@ class Pass:
 
 async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
     """Runs over the engine in this process, against its client's own `generate`; `tokens` caps each completion."""
-    from secondpass.service.engines.vllm import VllmEngine, launched  # noqa: PLC0415 - heavy
+    from secondpass.service.engines.vllm import VllmEngine  # noqa: PLC0415 - heavy
+    from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
 
     os.environ |= {"VLLM_LOGGING_LEVEL": "WARNING", **vllm_environment(str(model))}
-    arguments = ON_CPU if is_cpu_build() else {"max_model_len": ON_CPU["max_model_len"]}
-    async with launched(str(model), **arguments) as own:
+    flags = (*LENGTH, *(ON_CPU if is_cpu_build() else ()))
+    async with vllm_server("vllm", str(model), flags) as server:
+        own = server.engine
         client = RecordingClient(own._client)  # noqa: SLF001 - what the engine is compared with
         engine = VllmEngine("vllm", client, own.model)
         await engine.start()

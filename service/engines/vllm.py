@@ -10,21 +10,17 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     suppress,
 )
-from typing import Any, get_args
+from typing import get_args
 
 import anyio
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
-from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client_from_engine_args
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.exceptions import VLLMError
 from vllm.outputs import RequestOutput
-from vllm.platforms import current_platform
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.exceptions import EngineGenerateError
 
@@ -48,8 +44,7 @@ from secondpass.strategies.core import (
     StreamCut,
 )
 
-FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
-"""What vLLM raises."""
+_FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
 
 
 class VllmEngine:
@@ -240,7 +235,7 @@ class VllmEngine:
         """What vLLM raises, as the error that its server's status for it stands for."""
         try:
             yield
-        except FOREIGN as failure:
+        except _FOREIGN as failure:
             cause = failure.__cause__ if isinstance(failure, EngineGenerateError) else None
             error = create_error_response(cause if isinstance(cause, Exception) else failure).error
             raise refusal(error.code, error.message, engine=self.name, role=role) from failure
@@ -255,36 +250,3 @@ def _default_renderer(client: EngineClient) -> OnlineRenderer:
         chat_template_content_format="auto",
         reasoning_parser=client.vllm_config.structured_outputs_config.reasoning_parser,
     )
-
-
-def _own_arguments() -> dict[str, Any]:
-    """What keeps vLLM (0.32) alive on CPUs: a call with a seed kills the core if its prompt is read in pieces."""
-    return {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
-
-
-@asynccontextmanager
-async def launched(
-    model: str, *, name: str = "vllm", **engine_args: Any
-) -> AsyncIterator[VllmEngine]:
-    """A started engine over a vLLM of our own, which serves `model` (a folder or a hub name) until the block is left.
-
-    `engine_args` are vLLM's own (`max_model_len`, `dtype`, ...), and win over ours. The engine core is a child process
-    that imports the main module anew, which therefore needs its `__main__` guard. Loading blocks the event loop.
-    Raises EngineUnavailable, in vLLM's words, when it does not start.
-    """
-    async with AsyncExitStack() as stack:
-        try:
-            arguments = AsyncEngineArgs(model=model, **{**_own_arguments(), **engine_args})
-            client = await stack.enter_async_context(
-                build_async_engine_client_from_engine_args(arguments)
-            )
-        except (*FOREIGN, TypeError, OSError, RuntimeError) as failure:
-            why = f"vLLM does not start with {model!r}: {short(str(failure))}"
-            raise EngineUnavailable(why, engine=name) from failure
-        served = client.model_config.served_model_name
-        engine = VllmEngine(name, client, served if isinstance(served, str) else served[0])
-        await engine.start()
-        try:
-            yield engine
-        finally:
-            await engine.aclose()

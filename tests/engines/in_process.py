@@ -10,7 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from prometheus_client import REGISTRY
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from secondpass.service.engines.vllm import VllmEngine
 
 # Few digits make tokens tie, and then the order of sums decides: float32. Blocks smaller than the CPU build's 128.
-ARGUMENTS: dict[str, Any] = {
-    "dtype": "float32",
-    "enforce_eager": True,
-    "max_model_len": 2048,
-    "block_size": 32,
-}
+FLAGS = (
+    *("--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--block-size", "32"),
+)
 
 
 def model_folder() -> str:
@@ -50,40 +47,23 @@ def vllm_at_hand(model: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def in_process_engine(**arguments: Any) -> AsyncIterator[VllmEngine]:
-    """An engine that was launched here, and as a plug-in would make it: with the server's renderer and handlers."""
+async def in_process_engine(*flags: str) -> AsyncIterator[VllmEngine]:
+    """An engine as `secondpass serve --engine vllm` starts it, with vLLM's own handlers behind it."""
     model = model_folder()
     async with AsyncExitStack() as stack:
         with vllm_at_hand(model):
-            from secondpass.service.engines.vllm import VllmEngine, launched  # noqa: PLC0415
+            from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
 
-            name = Path(model).name
-            arguments = {**ARGUMENTS, "served_model_name": name, **arguments}
-            own = await stack.enter_async_context(launched(model, **arguments))
-            client = own._client
-            assert client is not None
-            zmq = client.engine_core.resources.ctx
-            app = await _server_of(client, model, name)
-        engine = VllmEngine("vllm", client, own.model, online=app.state.online_renderer, plain=app)
-        await engine.start()
-        yield engine
-        await engine.aclose()
+            named = ("--served-model-name", Path(model).name)
+            server = await stack.enter_async_context(
+                vllm_server("vllm", model, (*FLAGS, *named, *flags))
+            )
+        client = server.engine._client
+        assert client is not None
+        zmq = client.engine_core.resources.ctx
+        del client  # whose destructor fails when it comes as late as the interpreter's end
+        yield server.engine
     zmq.destroy(linger=0)  # vLLM leaves it to the garbage collector, which warns of it
-
-
-async def _server_of(client: Any, model: str, name: str) -> Any:
-    """vLLM's own application over `client`."""
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state  # noqa: PLC0415
-    from vllm.entrypoints.launchers.app import build_app  # noqa: PLC0415
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser  # noqa: PLC0415
-    from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
-
-    parser = make_arg_parser(FlexibleArgumentParser())
-    args = parser.parse_args(["--model", model, "--served-model-name", name])
-    tasks = await client.get_supported_tasks()
-    app = build_app(args, tasks, client.model_config)
-    await init_app_state(client, app.state, args, tasks)
-    return app
 
 
 def requests_in_core() -> int:

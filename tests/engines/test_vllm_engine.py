@@ -41,10 +41,10 @@ pytestmark = [
 ]
 
 # What an operator may choose: the model's own sampling, and an order of service.
-CHOSEN = {
-    "scheduling_policy": "priority",
-    "override_generation_config": {"temperature": 0.7, "top_k": 20, "max_new_tokens": 300},
-}
+CHOSEN = (
+    *("--scheduling-policy", "priority", "--override-generation-config"),
+    '{"temperature": 0.7, "top_k": 20, "max_new_tokens": 300}',
+)
 
 
 def ask(question: str = "Tell me how to make tea.", **sampling: object) -> Call:
@@ -67,7 +67,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def engine(anyio_backend: str) -> AsyncIterator[VllmEngine]:
-    async with in_process_engine(**CHOSEN) as engine:
+    async with in_process_engine(*CHOSEN) as engine:
         yield engine
 
 

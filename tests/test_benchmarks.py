@@ -1,19 +1,22 @@
 """The benchmarks measure what they say, and still run."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
-from benchmarks import in_process, injections, throughput
+from benchmarks import in_process, injections, judge_cost, throughput
 from benchmarks.load import BadReply, Load, Traffic, generate
 from benchmarks.mock_upstream import ANSWERS, Upstream
 from benchmarks.pairs import Pairs, cpu_seconds, table
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.pools.questions import read_all
 from secondpass.strategies import prompts
 from secondpass.strategies.core import SOLVE, Call, Message, Sampling
 
@@ -195,3 +198,15 @@ async def test_injections_count_who_wins_on_both_sides(monkeypatch: pytest.Monke
         ("hostile", "without", "50%", "0%", "50%", "0%"),
         ("hostile", "with defences", "0%", "50%", "50%", "0%"),
     ]
+
+
+async def test_what_reads_cost_is_counted_beside_their_drafts(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "question": f"What is {i} * 7?", "answer": str(7 * i)} for i in (2, 3)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    engine = ScriptedEngine(first_token=0.02, per_token=0.01)
+    drafts, reads = await judge_cost.pair(engine, read_all([tmp_path / "q.jsonl"], "math"), 3)
+    assert drafts.seconds > reads.seconds > 0
+    assert drafts.failed == reads.failed == 0
+    assert len([call for call in engine.calls if call.labels]) == 2 * 3 * 2
+    row = judge_cost.row(Pairs("n = 3", [drafts], [reads]))
+    assert len(row) == len(judge_cost.HEADER)

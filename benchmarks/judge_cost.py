@@ -1,0 +1,159 @@
+"""What it costs to have a model judge its own drafts by label probabilities, beside what the drafts cost.
+
+    python -m benchmarks.judge_cost --engine-url http://127.0.0.1:9000/v1 --model NAME --data questions.jsonl --task math
+
+A pair is a batch of questions: their drafts are written, all at once, and then judged, all at once, by the reads that
+`p_true` makes (the labels in both orders). Only the ratio of the two counts: both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+
+from benchmarks.pairs import Pairs, table
+from secondpass.service.answers import Equivalence
+from secondpass.service.engines.http import HttpEngine
+from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.events import CallFinished, Trace
+from secondpass.service.job import Job, Shared
+from secondpass.service.pools.questions import Question, read_all
+from secondpass.service.run import LiveRun
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import SOLVE, Completion, Engine, Role, Sampling, SecondpassError
+from secondpass.strategies.p_true import p_true
+
+HEADER = ("drafts a question", "drafts, s", "reads, s", "reads to drafts", "cached", "not judged")
+BATCH = 4
+"""Questions in a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a phase took: wall time in seconds, and prompt tokens, all of them and those found in the cache."""
+
+    seconds: float
+    prompt: int
+    cached: int
+    failed: int = 0
+
+
+async def pair(engine: Engine, questions: Sequence[Question], n: int) -> tuple[Phase, Phase]:
+    """The drafts of some questions, and the reads of all of them."""
+    runs = [run_of(engine, question) for question in questions]
+    drafts: list[tuple[LiveRun, Completion]] = []
+    failed = 0
+
+    async def write(run: LiveRun) -> None:
+        async with run.sample(SOLVE, n, temperature=0.7) as found:
+            drafts.extend([(run, draft) async for draft in found])
+
+    async def judge(run: LiveRun, draft: Completion) -> None:
+        nonlocal failed
+        try:
+            await p_true(run, draft)
+        except SecondpassError:
+            failed += 1
+
+    written = await _seconds(partial(write, run) for run in runs)
+    judged = await _seconds(partial(judge, run, draft) for run, draft in drafts)
+    return Phase(written, *_prompt(runs, "actor")), Phase(judged, *_prompt(runs, "judge"), failed)
+
+
+async def _seconds(work: Iterable[Callable[[], Coroutine[None, None, None]]]) -> float:
+    """How long it takes to do everything at once."""
+    began = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for each in work:
+            group.start_soon(each)
+    return time.perf_counter() - began
+
+
+def _prompt(runs: Sequence[LiveRun], role: Role) -> tuple[int, int]:
+    usages = [
+        event.usage
+        for run in runs
+        for event in run.trace.events
+        if isinstance(event, CallFinished) and event.role == role
+    ]
+    return sum(usage.prompt for usage in usages), sum(usage.cached for usage in usages)
+
+
+def run_of(engine: Engine, question: Question) -> LiveRun:
+    """A run in which the engine writes and judges."""
+    spec = STRATEGIES["single"]
+    job = Job(
+        id=uuid4().hex,
+        strategy=spec,
+        params=spec.params(),
+        messages=question.messages,
+        task=question.task.as_task(),
+        task_is_explicit=True,
+        engines={"actor": engine, "judge": engine},
+        sampling=Sampling(max_tokens=1024),
+    )
+    return LiveRun(job, Shared(Equivalence()), Trace())
+
+
+async def measure(options: argparse.Namespace) -> Pairs[Phase]:
+    """A pair for each batch of questions, after one that is not counted."""
+    questions = read_all([Path(options.data)], options.task, limit=BATCH * (options.pairs + 1))
+    batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
+    bare = HttpEngine("vllm", options.engine_url, options.model)
+    engine = LimitedEngine(bare, BATCH * options.n * 2)
+    try:
+        await engine.start()
+        if not engine.ready:
+            raise SystemExit(f"{options.engine_url} is not ready: {bare.why_not_ready}")
+        _, *pairs = [await pair(engine, batch, options.n) for batch in batches]
+    finally:
+        await engine.aclose()
+    return Pairs(f"n = {options.n}", [each[0] for each in pairs], [each[1] for each in pairs])
+
+
+def row(pairs: Pairs[Phase]) -> tuple[str, ...]:
+    """Medians and extremes over the pairs; sums of the tokens."""
+    drafts, reads = pairs.medians(lambda phase: phase.seconds)
+    prompt = sum(phase.prompt for phase in pairs.through)
+    cached = sum(phase.cached for phase in pairs.through)
+    ratio = pairs.compared(lambda drafted, judged: judged.seconds / drafted.seconds)
+    return (
+        pairs.name,
+        f"{drafts:.2f}",
+        f"{reads:.2f}",
+        ratio.shown(".3f"),
+        f"{cached / max(1, prompt):.0%}",
+        f"{sum(phase.failed for phase in pairs.through)}",
+    )
+
+
+def main() -> None:
+    """Print the table and how it was made."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.judge_cost", description="label reads beside their drafts"
+    )
+    add = parser.add_argument
+    add("--engine-url", required=True, help="an OpenAI-compatible server, up to its /v1")
+    add("--model", required=True, help="the model that it serves")
+    add("--data", required=True, metavar="FILE", help="questions, as secondpass pool takes them")
+    add("--task", choices=("math", "choice"), help="kind of the rows that do not tell theirs")
+    add("--n", type=int, default=4, help="drafts a question (default: %(default)s)")
+    add("--pairs", type=int, default=8, help="batches of 4 questions (default: %(default)s)")
+    options = parser.parse_args()
+    began = time.monotonic()
+    pairs = anyio.run(measure, options)
+    print(
+        f"{table(HEADER, [row(pairs)])}\n\nMedians of {len(pairs.direct)} batches of {BATCH} questions, extremes in "
+        f"brackets; {time.monotonic() - began:.0f} s in all."
+    )
+
+
+if __name__ == "__main__":
+    main()

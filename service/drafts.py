@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import NamedTuple
 
 import anyio
 
 from secondpass.service.calls import Calls
 from secondpass.service.flight import Writing
-from secondpass.strategies.core import Call, Completion, Delta, SecondpassError
+from secondpass.strategies.core import Call, Completion, Delta, SecondpassError, Usage
 from secondpass.strategies.parsing import StepSplitter, TokenSplitter
+
+
+class _Place(NamedTuple):
+    """Where a delta ended: after so many characters, token ids and tokens (some engines count and give no ids)."""
+
+    characters: int = 0
+    ids: int = 0
+    tokens: int = 0
+
+
+def joined(first: Completion, more: Completion, text: str = "") -> Completion:
+    """`first`, then `text`, then what an engine went on with, as one completion.
+
+    It has token ids only where all of it has: not where `text` was put in, or one of the two is given as text.
+    """
+    is_by_token = bool(first.token_ids) and not text and bool(more.token_ids or not more.text)
+    return replace(
+        more,
+        text=first.text + text + more.text,
+        token_ids=first.token_ids + more.token_ids if is_by_token else (),
+        logprobs=first.logprobs + more.logprobs,
+        confidences=first.confidences + more.confidences,
+        purpose=first.purpose,
+        usage=first.usage + more.usage,
+    )
 
 
 class LiveDraft:
     """The `Draft` of `Run.steps`: written by a task of its own, so that its reader may take its time.
 
     Iterating raises what ended the writing early, after the steps that were finished by then. With `every` it is
-    read in pieces of at least that many tokens.
+    read in pieces of at least that many tokens. With `begun` it goes on with that, and its steps are those to come.
     """
 
-    def __init__(self, call: Call, every: int | None = None) -> None:
+    def __init__(
+        self, call: Call, every: int | None = None, begun: Completion | None = None
+    ) -> None:
         self._call = call
+        self._begun = begun
+        self._given: list[str] = []
+        self._places = [_Place()]
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._writing = Writing(call, call.index)
         self._finished: Completion | None = None
@@ -30,16 +62,62 @@ class LiveDraft:
     @property
     def completion(self) -> Completion:
         """What has been written so far; whole once the iteration has ended."""
+        own = self._own
+        return own if self._begun is None else joined(self._begun, own)
+
+    @property
+    def _own(self) -> Completion:
+        """What this call has written so far."""
         return self._finished or self._writing.completion
+
+    def cut(self, steps: int) -> Completion:
+        """See `strategies.core.Draft.cut`."""
+        if not 0 <= steps <= len(self._given):
+            raise ValueError(f"steps: 0 to the {len(self._given)} that were given, not {steps}")
+        if steps == 0 and self._begun is not None:
+            return self._begun
+        text, end = self._own.text, 0
+        for step in self._given[:steps]:
+            end = text.index(step, end) + len(step)
+        own = self._cut_own(end)
+        return own if self._begun is None else joined(self._begun, own)
+
+    def _cut_own(self, end: int) -> Completion:
+        """What this call has written up to `end` and the white space there; its tokens only if one of them ends there."""
+        own = self._own
+        rest = own.text[end:]
+        begin = end + len(rest) - len(rest.lstrip()) if end else 0
+        reached = (p for p in self._places if p.characters <= begin)
+        place = max(reached, key=lambda p: (p.characters, -p.ids))
+        # Where an engine looks for stop strings it holds text back, and its tokens are ahead of it.
+        is_by_token = place.characters >= end and not self._call.sampling.stop
+        ids = place.ids if is_by_token else 0
+        return replace(
+            own,
+            text=own.text[: place.characters if is_by_token else begin],
+            token_ids=own.token_ids[:ids],
+            logprobs=own.logprobs[:ids],
+            confidences=own.confidences[:ids],
+            finish_reason="length",
+            usage=Usage(completion=place.tokens),
+        )
 
     async def write(self, calls: Calls) -> None:
         """Make the call and split what it writes into steps."""
         splitter = self._splitter
 
         def grow(delta: Delta) -> None:
+            last = self._places[-1]
             self._writing.add(delta)
+            self._places.append(
+                _Place(
+                    last.characters + len(delta.text),
+                    last.ids + len(delta.token_ids),
+                    last.tokens + delta.tokens,
+                )
+            )
             for step in splitter.feed(delta.text):
-                self._send.send_nowait(step)
+                self._give(step)
 
         def finish(completion: Completion) -> None:
             self._finished = completion
@@ -51,7 +129,11 @@ class LiveDraft:
                 self._error = error
             if self._finished is not None:
                 for step in splitter.close():
-                    self._send.send_nowait(step)
+                    self._give(step)
+
+    def _give(self, step: str) -> None:
+        self._given.append(step)
+        self._send.send_nowait(step)
 
     def __aiter__(self) -> LiveDraft:
         return self

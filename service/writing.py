@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from secondpass.service.concurrency import Emit, Results, gather, task_group
-from secondpass.service.drafts import LiveDraft
+from secondpass.service.drafts import LiveDraft, joined
 from secondpass.service.events import AnswerDelta
 from secondpass.service.verbs import Verbs
 from secondpass.strategies.core import (
@@ -125,16 +125,7 @@ class WritingVerbs(Verbs):
         prefix = completion.token_ids if is_by_token else completion.text + text
         found: list[Completion] = []
         await self._calls.perform(self._unread(replace(call, prefix=prefix)), found.append)
-        more = found[0]
-        return replace(
-            more,
-            text=completion.text + text + more.text,
-            token_ids=completion.token_ids + more.token_ids if is_by_token else (),
-            logprobs=completion.logprobs + more.logprobs,
-            confidences=completion.confidences + more.confidences,
-            purpose=completion.purpose,
-            usage=completion.usage + more.usage,
-        )
+        return joined(completion, found[0], text)
 
     @asynccontextmanager
     async def steps(
@@ -152,10 +143,28 @@ class WritingVerbs(Verbs):
         messages = self._asking.conversation(prompt, values, after)
         call = self._asking.call(prompt, role, messages, index=index, temperature=temperature)
         draft = LiveDraft(replace(call, visible=True, logprobs=logprobs), every)
+        async with self._written(draft):
+            yield draft
+
+    @asynccontextmanager
+    async def extend_steps(
+        self, completion: Completion, *, index: int = 0, temperature: float | None = None
+    ) -> AsyncIterator[LiveDraft]:
+        call = self._asking.call(
+            "extend", completion.role, completion.messages, index=index, temperature=temperature
+        )
+        prefix = completion.token_ids or completion.text
+        draft = LiveDraft(replace(call, visible=True, prefix=prefix), begun=completion)
+        async with self._written(draft):
+            yield draft
+
+    @asynccontextmanager
+    async def _written(self, draft: LiveDraft) -> AsyncIterator[None]:
+        """Have the draft written; leaving the block aborts it."""
         with draft:
             async with task_group() as group:
                 group.start_soon(draft.write, self._calls)
-                yield draft
+                yield
                 group.cancel_scope.cancel()
 
     def _stream_out(self, delta: Delta) -> None:

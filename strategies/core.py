@@ -376,10 +376,15 @@ class Candidate:
     finish_reason: FinishReason = "stop"
     tokens: int = 0
 
+    @property
+    def is_unfinished(self) -> bool:
+        """True when a token limit ended it before it held a finished answer."""
+        return self.finish_reason == "length" and self.answer is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a critic found. `first_error` is the 0-based first wrong step; None when no step is wrong."""
+    """What a critic or a verifier found. `first_error` is the 0-based first wrong step; None when no step is wrong."""
 
     accepted: bool
     score: float | None = None
@@ -409,6 +414,13 @@ class Draft(Protocol):
     @property
     def completion(self) -> Completion:
         """What has been written so far."""
+
+    def cut(self, steps: int) -> Completion:
+        """What was written up to the end of the first `steps` steps that were given, to judge it or to go on from there.
+
+        It is cut at a token boundary, with its token ids, where one lies between two steps; else it is text alone.
+        Raises ValueError for more steps than were given.
+        """
 
     def __aiter__(self) -> AsyncIterator[str]: ...
 
@@ -506,6 +518,15 @@ class Run(Protocol):
         With `every` its pieces are not steps but of at least that many tokens. `logprobs` as in `sample`.
         """
 
+    def extend_steps(
+        self, completion: Completion, *, index: int = 0, temperature: float | None = None
+    ) -> AbstractAsyncContextManager[Draft]:
+        """The completion (a draft that was `cut`, say) continued, seen step by step: its steps are those to come.
+
+        The draft's completion is the whole of it. `index` tells continuations of one text apart. Raises
+        CapabilityMissing where the engine cannot continue (`prefix`).
+        """
+
     async def probe(
         self,
         completion: Completion | Draft,
@@ -579,6 +600,13 @@ class Run(Protocol):
 
         With label probabilities a win is a sum of log-odds beyond `judgements.MARGIN`, else the same choice in both
         orders; anything less is a tie. A candidate that says nothing loses without a call. Raises VerdictUnreadable.
+        """
+
+    async def verify(self, candidate: Candidate) -> Verdict | None:
+        """What the task's own tests say of a candidate; None where it has none, or where they cannot be run.
+
+        No model is asked, and nothing is spent but time. `score` is 1 or 0, and `reasons` the end of what the tests said
+        and the code printed. The same answer is tested once.
         """
 
     def require(self, role: Role, *capabilities: Capability) -> None:

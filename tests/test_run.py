@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.answers import Equivalence
+from secondpass.service.drafts import LiveDraft
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine, tokens_of
@@ -26,12 +27,14 @@ from secondpass.strategies.core import (
     Call,
     Candidate,
     CapabilityMissing,
+    Delta,
     EngineUnavailable,
     Sampling,
     StreamCut,
     UnusableCompletion,
     Usage,
 )
+from secondpass.strategies.parsing import split_steps
 from secondpass.strategies.tasks import Task
 from tests.support import answers, assert_books_are_closed, bills, make_run, says
 
@@ -181,6 +184,58 @@ async def test_steps_give_the_last_one_too_and_then_the_whole_completion() -> No
     async with run.steps(SOLVE) as draft:
         assert [step async for step in draft] == ["First.", "Second \\boxed{2}."]
         assert run.candidate(draft).answer == "2"
+
+
+async def test_a_draft_is_cut_after_a_step_and_gone_on_with_step_by_step() -> None:
+    engine = ScriptedEngine(says("One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."))
+    run = make_run(engine)
+    async with run.steps(SOLVE) as draft:
+        async for step in draft:
+            if step == "Two.":
+                break
+        cut = draft.cut(1)
+        with pytest.raises(ValueError, match="0 to the"):
+            draft.cut(9)
+    assert (cut.text, cut.is_cut, len(cut.token_ids)) == ("One.", True, 1)
+    async with run.extend_steps(cut, index=7) as longer:
+        assert [step async for step in longer] == ["Two.", "Three.", "Four \\boxed{4}."]
+        assert longer.cut(0) == cut
+        assert longer.cut(2).text == "One.\n\nTwo.\n\nThree."
+        assert len(longer.cut(2).token_ids) == 3
+        whole = longer.completion
+    assert (engine.calls[1].prefix, engine.calls[1].index) == (cut.token_ids, 7)
+    assert whole.text == "One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."
+    assert run.candidate(whole).answer == "4"
+    assert_books_are_closed(run, engine)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    pieces=st.lists(st.text("ab \n", min_size=1, max_size=4), min_size=1, max_size=20),
+    has_ids=st.booleans(),
+)
+def test_a_cut_never_loses_or_splits_a_step(pieces: list[str], has_ids: bool) -> None:
+    call = Call(role="actor", purpose=SOLVE, messages=())
+    draft = LiveDraft(call)
+
+    class Pieces:
+        async def perform(self, *_: object, on_delta: Callable[[Delta], None]) -> None:
+            for number, piece in enumerate(pieces):
+                ids = (number,) if has_ids else ()
+                on_delta(Delta(text=piece, tokens=1, token_ids=ids))
+
+    async def write() -> list[str]:
+        with draft:
+            await draft.write(Pieces())  # type: ignore[arg-type]
+            return [step async for step in draft]
+
+    steps = anyio.run(write)
+    for count in range(len(steps) + 1):
+        cut = draft.cut(count)
+        assert split_steps(cut.text) == steps[:count]
+        assert "".join(pieces).startswith(cut.text)
+        if cut.token_ids:
+            assert "".join(pieces[i] for i in cut.token_ids) == cut.text
 
 
 async def test_steps_raise_what_ended_the_draft() -> None:

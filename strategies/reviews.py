@@ -82,11 +82,16 @@ def is_settled(reviews: Sequence[Review]) -> bool:
 
 
 def distinct(pairs: Iterable[tuple[Candidate, int | None]]) -> list[Candidate]:
-    """One candidate for each answer, in the order of (candidate, its class); those that say nothing are left out.
+    """One candidate for each answer, in the order of (candidate, its class).
 
-    Without any class, as in open tasks, one for each text; else those without an answer are left out as well.
+    Left out are those that say nothing and those that were cut before they held an answer. Without any class, as in open
+    tasks, there is one for each text; else those without an answer are left out as well.
     """
-    speaking = [(c, ballot) for c, ballot in pairs if quoting.degenerate(c.text) is None]
+    speaking = [
+        (candidate, ballot)
+        for candidate, ballot in pairs
+        if not candidate.is_unfinished and quoting.degenerate(candidate.text) is None
+    ]
     has_classes = any(ballot is not None for _, ballot in speaking)
     found: dict[object, Candidate] = {}
     for candidate, ballot in speaking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Self
@@ -15,6 +16,7 @@ from secondpass.strategies.core import (
     Completion,
     Run,
 )
+from secondpass.strategies.json_votes import FieldVote
 from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import (
@@ -25,6 +27,9 @@ from secondpass.strategies.voting import (
     WeightedVote,
     WindowRule,
 )
+
+NOTED_FIELDS = 64
+"""So many fields of a JSON answer are listed with their confidence, the least sure first."""
 
 
 class SelfConsistency(Params):
@@ -70,6 +75,10 @@ class SelfConsistency(Params):
     )
     first: int | None = Field(
         default=None, ge=1, description="only the first so many samples to finish vote"
+    )
+    fields: Literal["auto", "off"] = Field(
+        default="auto",
+        description="open tasks; auto: where most answers are JSON objects, their fields vote one by one",
     )
 
     @model_validator(mode="after")
@@ -128,10 +137,12 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     Paper: Self-Consistency (arXiv 2203.11171). Stopping rules: Adaptive-Consistency (2305.11860) and ESC
     (2401.10480). Weights: DeepConf (2508.15260), whose online rule is `abort`, and CISC (2502.06233). `first` is
     short-m@k (2505.17813). Ours: the exact `lead` rule; several samples at once under the adaptive rule (the paper
-    draws one at a time); ties go to the answer seen first; open questions elect the text most like all others.
+    draws one at a time); ties go to the answer seen first; open questions elect the text most like all others, or of
+    JSON objects the one that agrees with most of them field by field.
     """
     trust = run.trust(always=params.always_weigh) if params.weight == "p_true" else 1.0
     vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
+    fields = FieldVote()
     aborted = 0
     async with _samples(run, params) as drafts:
         async for draft in drafts:
@@ -141,7 +152,8 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
             candidate = run.candidate(draft)
             ballot = await run.class_of(candidate)
             weight = await _weight(run, params, draft, trust) if ballot is not None else None
-            run.elect(vote.add(candidate, ballot, weight))
+            leader = vote.add(candidate, ballot, weight)
+            run.elect(_by_fields(run, params, fields, candidate) or leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
                 break
@@ -179,6 +191,20 @@ def _samples(
             return draft.completion
 
     return run.as_completed(write, range(params.n), width=params.at_once)
+
+
+def _by_fields(
+    run: Run, params: SelfConsistency, fields: FieldVote, candidate: Candidate
+) -> Candidate | None:
+    """The leader of the fields' vote, where there is one, with a note of how sure each of its fields is."""
+    if run.task.kind != "open" or params.fields == "off":
+        return None
+    if leader := fields.add(candidate):
+        ranked = sorted(fields.shares.items(), key=lambda pair: pair[1])[:NOTED_FIELDS]
+        run.note("fields", json.dumps({path: round(share, 4) for path, share in ranked}))
+        if (others := len(fields.shares) - len(ranked)) > 0:
+            run.note("other fields", f"{others} more, each at least as sure as these")
+    return leader
 
 
 async def _weight(

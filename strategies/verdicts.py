@@ -63,7 +63,7 @@ def parse_reply(text: str, shape: type[M]) -> M:
     """The first JSON object in a reply, as `shape`. Raises VerdictUnreadable, also for one key given twice."""
     raw = first_object(text)
     try:
-        return shape.model_validate_json(json.dumps(json.loads(raw, object_pairs_hook=_once)))
+        return shape.model_validate_json(json.dumps(json.loads(raw, object_pairs_hook=unique_keys)))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
@@ -92,7 +92,8 @@ def first_object(text: str) -> str:
     raise VerdictUnreadable(f"a JSON object that does not end: {_excerpt(text[begin:])}")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `object_pairs_hook`. Raises ValueError for a key that is given twice."""
     if len(found := dict(pairs)) < len(pairs):
         raise ValueError("a key is given twice")
     return found
@@ -132,7 +133,7 @@ def label_schema(labels: Sequence[str]) -> dict[str, Any]:
 def parse_label_object(text: str, labels: Sequence[str]) -> str:
     """The label in a reply to `label_schema`. Raises VerdictUnreadable."""
     try:
-        found = json.loads(first_object(text), object_pairs_hook=_once)
+        found = json.loads(first_object(text), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise VerdictUnreadable(f"{error}: {_excerpt(text)}") from error
     if found.keys() == {"verdict"} and found["verdict"] in labels:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from secondpass.strategies.core import Candidate
+from secondpass.strategies.medoid import Medoid
 
 
 class StoppingRule(Protocol):
@@ -82,50 +83,13 @@ def beats_half(a: int, b: int) -> float:
     return ways / (1 << trials)
 
 
-class _Trigrams:
-    """How often each three characters stand in a text; case and white space do not matter."""
-
-    def __init__(self, text: str) -> None:
-        folded = " ".join(text.lower().split())
-        self.counts = Counter(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
-        self.norm = math.sqrt(sum(count * count for count in self.counts.values()))
-
-    def likeness(self, other: _Trigrams) -> float:
-        """The cosine of the two counts, 0 to 1."""
-        fewer, more = sorted((self.counts, other.counts), key=len)
-        shared = sum(count * more.get(gram, 0) for gram, count in fewer.items())
-        return shared / (self.norm * other.norm)
-
-
-@dataclass
-class Medoid:
-    """The text that is most like all others: cosine of character trigrams, ties to the earlier."""
-
-    _candidates: list[Candidate] = field(default_factory=list)
-    _grams: list[_Trigrams] = field(default_factory=list)
-    _likeness: list[float] = field(default_factory=list)
-
-    def add(self, candidate: Candidate) -> None:
-        """Take one more text into account."""
-        grams = _Trigrams(candidate.text)
-        likeness = [grams.likeness(other) for other in self._grams]
-        self._likeness = [old + new for old, new in zip(self._likeness, likeness, strict=True)]
-        self._likeness.append(sum(likeness))
-        self._candidates.append(candidate)
-        self._grams.append(grams)
-
-    @property
-    def leader(self) -> Candidate:
-        """The candidate with that text. Raises ValueError without any."""
-        return self._candidates[self._likeness.index(max(self._likeness))]
-
-
 @dataclass
 class Vote:
     """A vote over at most `n` samples that always knows its leader.
 
     Ties go to the class that was seen first. A sample without a class counts as drawn and votes for nothing; while
-    no sample has one, as in open tasks, the text most like all others leads, without a score.
+    no sample has one, as in open tasks, the text most like all others leads, without a score; one that a token limit cut
+    leads only while all are.
     """
 
     n: int
@@ -133,6 +97,7 @@ class Vote:
     ballots: list[int | None] = field(default_factory=list)
     _first: dict[int, Candidate] = field(default_factory=dict)
     _texts: Medoid = field(default_factory=Medoid)
+    _stumps: Medoid = field(default_factory=Medoid)
 
     def add(self, candidate: Candidate, ballot: int | None) -> Candidate:
         """Count `candidate` for class `ballot`; gives the leader, whose score is its share of the ballots."""
@@ -140,7 +105,7 @@ class Vote:
         if ballot is not None:
             self._first.setdefault(ballot, candidate)
         elif not self._first:
-            self._texts.add(candidate)
+            (self._stumps if candidate.is_unfinished else self._texts).add(candidate)
         return self.leader
 
     @property
@@ -148,8 +113,8 @@ class Vote:
         """The candidate that leads. Raises ValueError before the first ballot."""
         counts = Counter(ballot for ballot in self.ballots if ballot is not None)
         if not counts:
-            why = f"most like the other texts, of {len(self.ballots)}"
-            return replace(self._texts.leader, why=why)
+            texts, which = (self._texts, "") if self._texts else (self._stumps, ", all of them cut")
+            return replace(texts.leader, why=f"most like the other texts, of {len(texts)}{which}")
         leader, count = counts.most_common(1)[0]
         cast = counts.total()
         return replace(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.core import Candidate
+from secondpass.strategies.medoid import Medoid
 from secondpass.strategies.voting import (
     BetaRule,
-    Medoid,
     Never,
     SafeLead,
     StoppingRule,
@@ -138,6 +138,25 @@ def test_the_medoid_is_that_of_the_definition(texts: list[str]) -> None:
         pairwise[i, j] = pair._likeness[0]
     totals = [sum(pairwise[i, j] for j in range(len(texts)) if j != i) for i in range(len(texts))]
     assert totals[texts.index(medoid.leader.text)] == pytest.approx(max(totals))
+
+
+def cut(text: str, answer: str | None = None) -> Candidate:
+    return Candidate(text=text, answer=answer, finish_reason="length")
+
+
+@given(st.lists(st.sampled_from([cut("The cat sat on"), candidate("Rome")]), min_size=1))
+def test_a_cut_text_never_leads_while_there_is_a_whole_one(candidates: list[Candidate]) -> None:
+    vote = Vote(n=len(candidates))
+    for each in candidates:
+        vote.add(each, None)
+    assert vote.leader.is_unfinished == all(each.is_unfinished for each in candidates)
+
+
+def test_a_cut_text_that_holds_its_answer_votes() -> None:
+    vote = Vote(n=3)
+    vote.add(candidate("41"), 0)
+    vote.add(cut("So \\boxed{42}. That", "42"), 1)
+    assert vote.add(cut("So \\boxed{42}. It", "42"), 1).answer == "42"
 
 
 def test_without_a_vote_there_is_no_leader() -> None:

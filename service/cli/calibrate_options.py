@@ -18,7 +18,7 @@ exit codes:
   0    the file is written
   1    the engine failed, is not ready or gives no label probabilities; or all drafts were right, or all wrong
   2    the options or the data are wrong; told by file and line
-  130  Ctrl-C: nothing is written
+  130  Ctrl-C, or SIGTERM: nothing is written
 
 examples:
   secondpass calibrate --engine-url http://127.0.0.1:9000/v1 --model NAME \\

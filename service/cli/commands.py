@@ -6,9 +6,11 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -39,8 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     try:
-        COMMANDS[options.command](options)
-        sys.stdout.flush()
+        with _sigterm_as_ctrl_c():
+            COMMANDS[options.command](options)
+            sys.stdout.flush()
     except Failure as failure:
         _complain(options, str(failure))
         return failure.code
@@ -52,6 +55,24 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return ANSWERED
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends a command the way Ctrl-C does: engines that it started end with it, and nothing written is lost."""
+
+    def end(_: int, frame: FrameType | None) -> None:
+        on_ctrl_c = signal.getsignal(signal.SIGINT)  # of the event loop, while there is one
+        if callable(on_ctrl_c):
+            on_ctrl_c(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _INTERRUPTED = {

@@ -20,7 +20,7 @@ exit codes:
   0    every question has its answer, right or wrong
   1    the server or its engine failed on some; the same command asks those again
   2    the options or the data are wrong (told by file and line), or the server refused a request
-  130  Ctrl-C
+  130  Ctrl-C, or SIGTERM
 
 examples:
   secondpass eval --data questions.jsonl --task math --strategy single --strategy self_consistency --n 8 \\

@@ -33,7 +33,7 @@ exit codes:
   1    the server or its engine failed, or cannot be reached
   2    the options are wrong, or the server refused the request
   3    nothing to show within the budget or the deadline
-  130  Ctrl-C: the connection is closed, so the server ends the run and frees its engine
+  130  Ctrl-C, or SIGTERM: the connection is closed, so the server ends the run and frees its engine
 
 examples:
   secondpass solve "What is 6 times 7?"
@@ -83,12 +83,14 @@ class Options(argparse.Namespace):
     logprobs: int
     samples: int
     first_seed: int
-    concurrency: int
+    concurrency: int | None
     note: list[tuple[str, str]]
     pools: list[str]
     pool: str
     settings: list[str]
     shuffles: int
+    run_seed: int | None
+    calibrations: str | None
     only: str
     log_dir: str
     strategies: list[str]

@@ -22,13 +22,26 @@ strategy can be run over it afterwards, without a model and as often as one like
   secondpass pool replay --help
 """
 _REPLAY = """\
-Nothing is asked of a model: a run gets the samples that were recorded, with the lengths and the times that they
-had, in another order for each shuffle. A call that the pool does not hold ends its run, which counts as wrong and
-is told at the end (exit code 1).
+A run gets the samples that were recorded, with the lengths and the times that they had, in another order for each
+shuffle. Nothing is asked of a model. A call that the pool does not hold ends its run, which counts as wrong and is
+told at the end (exit code 1).
 
-example:
+With the flags of `secondpass serve` after -- that engine, which must serve the pool's model, is asked for what the
+pool does not hold: verdicts, critiques, revisions, more drafts. They go into the pool as they are finished, so the
+same command goes on where an earlier one was ended; and without an engine it replays all of it. Of the flags only
+the engine's count.
+
+exit codes:
+  0    every run has an answer
+  1    runs without an answer; or the engine is not ready
+  2    the options, the pool or the engine are wrong
+  130  Ctrl-C
+
+examples:
   secondpass pool replay --pool pool.jsonl --out runs/pool.records.jsonl --shuffles 20 \\
     --setting single --setting "self_consistency n=8" --setting "self_consistency n=8 stop=esc window=4"
+  secondpass pool replay --pool pool.jsonl --out runs/refine.records.jsonl --shuffles 4 --setting self_refine -- \\
+    --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
 """
 _RECORD = """\
 The flags of `secondpass serve` after -- say which engine writes. Each sample is in the file as soon as it is
@@ -41,7 +54,7 @@ exit codes:
   0    every sample is there
   1    the engine failed, or is not ready
   2    the options, the data or the pool are wrong; told by file and line
-  130  Ctrl-C
+  130  Ctrl-C, or SIGTERM
 
 example:
   secondpass pool record --data questions.jsonl --task math --n 16 --out pool.jsonl -- \\
@@ -132,6 +145,25 @@ def _add_replay(actions: Actions) -> None:
     )
     add("--shuffles", type=_count, default=20, metavar="K", help="(default: %(default)s)")
     add("--only", default="", metavar="PREFIX", help="only questions whose id begins so")
+    add(
+        "--seed",
+        dest="run_seed",
+        type=_sampled("seed", int),
+        metavar="N",
+        help="of every run; prompts depend on it (default: the pool's)",
+    )
+    add(
+        "--calibrations",
+        metavar="PATH",
+        help="a file of `secondpass calibrate`, or their folder, as the setting (default: none)",
+    )
+    add(
+        "--concurrency",
+        type=_count,
+        metavar="N",
+        help="with an engine: runs at once, and calls (default: 64)",
+    )
+    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
 
 
 def _count(text: str) -> int:

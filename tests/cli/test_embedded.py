@@ -135,3 +135,22 @@ def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
         out, err = popen.communicate(timeout=30)
     assert (popen.returncode, out) == (130, b"")
     assert b"Traceback" not in err
+
+
+def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, *SOLVE, "--", "--config", slow],
+        cwd=ROOT,
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as popen:
+        wait_until(lambda: bool(children_of(popen.pid)), 30)
+        workers = children_of(popen.pid)
+        popen.terminate()
+        out, err = popen.communicate(timeout=30)
+    assert (popen.returncode, out) == (130, b"")
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

@@ -37,6 +37,7 @@ from secondpass.service.http.problems import as_http_error, respond
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.job import Shared
 from secondpass.service.metrics import Metrics
+from secondpass.service.sandbox import SandboxUnavailable, run_python
 from secondpass.service.settings import Settings
 from secondpass.service.settings_sources import BadSettings
 from secondpass.service.settings_tables import (
@@ -47,6 +48,7 @@ from secondpass.service.settings_tables import (
     VllmEngineTable,
 )
 from secondpass.service.tenants import Tenants
+from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.core import Engine
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class InProcess:
 @asynccontextmanager
 async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
     """Start what the settings want in this process, and end it when the block is left. Raises BadSettings."""
+    await check_sandbox(settings)
     inside = [
         (name, table)
         for name, table in settings.engine_tables.items()
@@ -102,6 +105,15 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
         ) from error
     async with vllm_server(name, table.model, table.arguments) as vllm:
         yield beside(vllm.engine, vllm.app)
+
+
+async def check_sandbox(settings: Settings) -> None:
+    """Raise BadSettings if the settings want a sandbox that this machine cannot set up."""
+    if settings.sandbox:
+        try:
+            await run_python("", "")
+        except SandboxUnavailable as error:
+            raise BadSettings(f"sandbox cannot be on here: {error}") from error
 
 
 def beside(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
@@ -129,7 +141,10 @@ def create_app(
         settings=settings,
         nodes=nodes,
         roles={role: nodes[name] for role, name in settings.role_engines.items()},
-        shared=Shared(Equivalence(workers=settings.answer_workers)),
+        shared=Shared(
+            Equivalence(workers=settings.answer_workers),
+            Sandboxes(settings.max_sandboxes) if settings.sandbox else None,
+        ),
         tenants=tenants or tenants_of(settings),
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),

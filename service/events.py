@@ -108,14 +108,15 @@ class CandidateSeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictSeen(Event):
-    """What a judge or a critic said of a candidate or of a draft, in as far as it said it.
+    """What a judge, a critic or the task's tests said of a candidate or of a draft, in as far as they said it.
 
-    The label that it chose, and `how` that was read; the probabilities of the labels; its whole `reply`, field by
-    field; a reward; or the `error` why nothing could be read.
+    The label that was chosen, and `how` that was read; the probabilities of the labels; its whole `reply`, field by
+    field; a reward; or the `error` why nothing could be read. The tests' verdict is how they ended, and `seconds` how
+    long they took.
     """
 
     type: ClassVar[str] = "verdict"
-    role: Role
+    role: Role | Literal["verifier"]
     purpose: str
     verdict: str | None = None
     how: How | None = None
@@ -123,6 +124,7 @@ class VerdictSeen(Event):
     reply: Mapping[str, Any] | None = None
     reward: float | None = None
     error: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

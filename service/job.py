@@ -9,6 +9,7 @@ from typing import Any
 from secondpass.service.answers import Equivalence
 from secondpass.service.budget import Limits, Price
 from secondpass.service.learned import Lengths, Pace
+from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import Engine, Message, Role, Sampling
 from secondpass.strategies.profiles import Profile
@@ -55,9 +56,13 @@ class Job:
 
 
 class Shared:
-    """What all runs of a process share: the equivalence workers, and what was learned from earlier calls."""
+    """What all runs of a process share: the equivalence workers, the sandboxes, and what was learned from earlier calls.
 
-    def __init__(self, equivalence: Equivalence) -> None:
+    `sandboxes` is None where the operator allows none.
+    """
+
+    def __init__(self, equivalence: Equivalence, sandboxes: Sandboxes | None = None) -> None:
         self.equivalence = equivalence
+        self.sandboxes = sandboxes
         self.lengths = Lengths()
         self.pace = Pace()

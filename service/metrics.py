@@ -19,6 +19,7 @@ from secondpass.service.events import (
     RunFinished,
     RunStarted,
     Subscriber,
+    VerdictSeen,
 )
 
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -66,6 +67,12 @@ class Metrics:
             "secondpass_tokens",
             "Tokens of all calls: prompt (cached is a part of it) and completion (wasted is)",
             ["role", "kind"],
+            registry=self._registry,
+        )
+        self._tested = Counter(
+            "secondpass_answers_tested",
+            "Answers that their task's tests were run against, by how that ended",
+            ["status"],
             registry=self._registry,
         )
         self._runs_in_flight = Gauge(
@@ -116,6 +123,8 @@ class Metrics:
                     self._calls_in_flight.labels(event.role).inc()
                 case CallFinished():
                     self._count_call(strategy, event)
+                case VerdictSeen(role="verifier"):
+                    self._tested.labels(event.verdict or "none").inc()
                 case RunFinished():
                     self._count_run(strategy, event.stop_reason, event)
                 case RunFailed():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from secondpass.service.budget import KINDS, Budget
-from secondpass.service.events import CallFinished, CandidateSeen, Event, NoteMade
+from secondpass.service.events import CallFinished, CandidateSeen, Event, NoteMade, VerdictSeen
 from secondpass.strategies.core import BudgetKind, Candidate, Role, StopReason
 
 Interval = tuple[float, float]
@@ -41,7 +41,7 @@ class Spend:
 class Timing:
     """Milliseconds of wall time: in an engine, waiting for one, and neither of the two (ours).
 
-    The event loop's clock counts whole milliseconds under uvloop: what takes less may show as 0.
+    The time of a task's tests is in the total alone. The event loop's clock counts whole milliseconds under uvloop: what takes less may show as 0.
     """
 
     total: float
@@ -126,14 +126,17 @@ def spending(budget: Budget) -> dict[BudgetKind, Spend]:
 
 def timing(events: Iterable[Event], total: float) -> Timing:
     """Where `total` seconds went. Time in an engine is time in which at least one call was there."""
+    events = list(events)
     calls = [e for e in events if isinstance(e, CallFinished)]
+    tests = [(e.at - e.seconds, e.at) for e in events if isinstance(e, VerdictSeen) and e.seconds]
     engine = _covered((e.at - e.seconds, e.at) for e in calls)
-    either = _covered((e.at - e.seconds - e.queued, e.at) for e in calls)
+    waited = [(e.at - e.seconds - e.queued, e.at) for e in calls]
+    either = _covered(waited)
     return Timing(
         total=total * 1e3,
         queue=(either - engine) * 1e3,
         engine=engine * 1e3,
-        orchestration=max(0.0, total - either) * 1e3,
+        orchestration=max(0.0, total - _covered([*waited, *tests])) * 1e3,
     )
 
 

@@ -15,6 +15,7 @@ from secondpass.service.classes import AnswerClasses
 from secondpass.service.events import Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.judging import JudgingVerbs
+from secondpass.service.verifier import Verifier
 from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import tasks
 from secondpass.strategies.core import (
@@ -27,6 +28,7 @@ from secondpass.strategies.core import (
     Role,
     StopReason,
     UnusableCompletion,
+    Verdict,
 )
 from secondpass.strategies.tasks import Task
 
@@ -42,6 +44,7 @@ class LiveRun(WritingVerbs, JudgingVerbs):
         self._best: Candidate | None = None
         self._seen = Candidates(trace)
         self._classes = AnswerClasses(job.task, shared.equivalence)
+        self._verifier = Verifier(job.task, shared.sandboxes, trace)
 
     # -- what is known ------------------------------------------------------------------------------
 
@@ -77,6 +80,9 @@ class LiveRun(WritingVerbs, JudgingVerbs):
         if candidate.answer is None or self.task.kind == "open":
             return None
         return await self._classes.of(candidate.answer)
+
+    async def verify(self, candidate: Candidate) -> Verdict | None:
+        return await self._verifier.verify(candidate)
 
     @contextmanager
     def reserve(

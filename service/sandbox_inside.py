@@ -300,10 +300,13 @@ def _imports(code: str) -> str:
 def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
     """Status and reason of the tests in `job`, run against the candidate at the other end of `link`."""
     try:
-        tests = compile(job["tests"], "tests.py", "exec")
+        tree = ast.parse(job["tests"])
+        tests = compile(tree, "tests.py", "exec")
     except (SyntaxError, ValueError) as error:
         return "error", f"the tests are no Python: {error}"
     entry = job["entry_point"]
+    if entry is None and _leaves_check(tree):
+        return "error", "the tests define check and never call it: end them with check(NAME)"
     try:
         scope = {"__name__": "tests"} | Candidate(link).names()
         if entry is not None and not isinstance(scope.get(entry), Remote):
@@ -319,6 +322,13 @@ def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
     except BaseException as error:  # noqa: BLE001 - whatever ends a test but its own end
         return "failed", _told(error, job["tests"])
     return "passed", ""
+
+
+def _leaves_check(tests: ast.Module) -> bool:
+    """Do the tests define `check` as HumanEval's do, and leave it to somebody else to call it?"""
+    defined = {each.name for each in tests.body if isinstance(each, ast.FunctionDef)}
+    used = {each.id for each in ast.walk(tests) if isinstance(each, ast.Name)}
+    return "check" in defined - used
 
 
 def _call_tests(scope: dict[str, Any], tested: Any) -> None:

@@ -94,6 +94,13 @@ class Settings(BaseSettings):
     answer_workers: Positive = Field(
         2, description="processes that compare mathematical answers, about 100 MB each"
     )
+    sandbox: bool = Field(
+        False,
+        description="run the tests of code tasks against answers, in bubblewrap on this machine",
+    )
+    max_sandboxes: Positive = Field(
+        2, description="answers tested at once, up to 1 GiB each; more wait"
+    )
     max_runs: Positive = Field(1024, description="solves at once; more are refused with a 503")
 
     host: str = Field("127.0.0.1", description="address to listen on")

@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from secondpass.service.app import beside, create_app
+from secondpass.service.app import beside, check_sandbox, create_app
 from secondpass.service.engines.vllm import VllmEngine
 from secondpass.service.engines.vllm_server import served_name
 from secondpass.service.http.middleware import Edge
@@ -72,6 +72,7 @@ class Plugin:
         model, online = served_name(args), state.online_renderer
         engine = VllmEngine(DEFAULT_ENGINE, engine_client, model, online=online, plain=self._plain)
         settings = _settings(model)
+        await check_sandbox(settings)
         theirs = _vllms_keys(args)
         if settings.api_keys_file is not None:
             if theirs is not None:

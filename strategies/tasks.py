@@ -71,6 +71,8 @@ class TaskRequest(BaseModel):
         kind = info.data.get("kind")
         if kind not in ("code", None) and tests is not None:
             raise ValueError(f"only kind 'code' takes tests, and this is kind {kind!r}")
+        if tests is not None and not tests.strip():
+            raise ValueError("tests are blank, which any code would pass")
         return tests
 
     def as_task(self) -> Task:

@@ -134,6 +134,13 @@ async def test_tests_that_cannot_run_are_an_error_of_the_tests() -> None:
     assert "plain data" in handed.output
 
 
+async def test_tests_that_nobody_calls_are_no_tests() -> None:
+    idle = await run(ADD, CHECK, None)
+    assert idle.status == "error"
+    assert "end them with check(NAME)" in idle.output
+    assert await run(ADD, f"{CHECK}check(add)\n", None) == Verdict("passed", "")
+
+
 async def test_an_endless_loop_runs_out_of_cpu_time() -> None:
     began = time.monotonic()
     verdict = await run("while True:\n    pass", cpu_seconds=1)

@@ -129,7 +129,8 @@ class Picture:
 
     def _see_verdict(self, document: Json) -> None:
         for call in reversed(self._calls.values()):
-            if all(call.started[key] == document[key] for key in ("role", "purpose")):
+            is_tests = document["role"] == "verifier" and call.started["role"] == "actor"
+            if is_tests or all(call.started[key] == document[key] for key in ("role", "purpose")):
                 call.verdicts.append(document)
                 return
 

@@ -85,7 +85,7 @@ def resolve(
     limits = _within_maxima(service, terms)
     if terms.budget.max_cost is not None:
         _require_prices(nodes, terms)
-    task = _find_task(messages, terms)
+    task = _find_task(service, messages, terms)
     _require_ready(nodes["actor"])
     return Job(
         id=id,
@@ -206,14 +206,15 @@ def _require_prices(nodes: Mapping[Role, Node], terms: Terms) -> None:
             )
 
 
-def _find_task(messages: Sequence[Message], terms: Terms) -> Task:
+def _find_task(service: Service, messages: Sequence[Message], terms: Terms) -> Task:
     if terms.task is None:
         question = next(m.text for m in reversed(messages) if m.role == "user")
         return tasks.guess(question)
-    if terms.task.tests is not None:
+    if terms.task.tests is not None and service.shared.sandboxes is None:
         field = f"{terms.at}task.kind"
         raise InvalidRequest(
-            "'code' with tests needs a sandbox, and none is configured", field=field
+            "'code' with tests needs a sandbox, which the operator did not allow (setting sandbox)",
+            field=field,
         )
     return terms.task.as_task()
 

@@ -71,6 +71,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "task.kind",
         "sandbox",
     ),
+    ("tests of nothing", {"task": {"kind": "code", "tests": " \n"}}, 422, "task.tests", "blank"),
     ("a blank question", {"question": " \n"}, 422, "question", "blank"),
     ("an empty question", {"question": ""}, 422, "question", "blank"),
     ("no question", {"question": None}, 422, "question", "missing"),

@@ -1,0 +1,158 @@
+"""Answers that are code, against the tests of the request: the whole way, in the real sandbox."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secondpass.service.__main__ import main
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.strategies import registry
+from secondpass.strategies.core import SOLVE, Call, Candidate, Run
+from secondpass.strategies.registry import Params, Strategy
+from tests.http.serving import Json, Served, serving, wait_until
+
+RIGHT = "def add(a, b):\n    return a + b"
+WRONG = "def add(a, b):\n    print('subtracting')\n    return a - b"
+SLEEPY = "import time\ntime.sleep(60)"
+TESTS = "assert add(2, 3) == 5\nassert add(-1, 1) == 0\n"
+
+
+async def until_one_passes(run: Run, _: Params) -> Candidate:
+    """Up to three drafts, each tested twice, until one passes."""
+    for index in range(3):
+        run.elect(candidate := run.candidate(await run.ask(SOLVE, index=index)))
+        verdict = await run.verify(candidate)
+        assert await run.verify(candidate) == verdict
+        if verdict is None or verdict.accepted:
+            run.note("verdict", "none" if verdict is None else f"{verdict.score}")
+            break
+        run.note(f"draft {index}", verdict.reasons)
+    return run.best
+
+
+@pytest.fixture(autouse=True)
+def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Strategy(
+        "tested", until_one_passes, Params, None, "execution", "select", frozenset(), streams=False
+    )
+    monkeypatch.setitem(registry._strategies, "tested", spec)
+
+
+def drafts(call: Call, index: int) -> Reply:
+    """Two wrong ones that are the same, then a right one; or one that sleeps, or that broke off."""
+    asked = call.messages[0].text
+    code = SLEEPY if "sleepy" in asked else RIGHT if index == 2 else WRONG
+    end = "" if "broken" in asked else "\n```"
+    return Reply(f"Here it is.\n\n```python\n{code}{end}")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(ScriptedEngine(drafts), sandbox=True) as running:
+        yield running
+
+
+def code_for(question: str = "Write add(a, b).", tests: str = TESTS, **more: Any) -> Json:
+    task = {"kind": "code", "tests": tests}
+    return {"question": question, "task": task, "strategy": "tested", "trace": "summary"} | more
+
+
+def verdicts(document: Json) -> list[Json]:
+    return [event for event in document["trace"] if event["type"] == "verdict"]
+
+
+def sandboxes() -> list[str]:
+    """Those of this process that are still there."""
+    command = ["ps", "-o", "args=", "--ppid", str(os.getpid())]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line for line in found.stdout.splitlines() if "bwrap" in line]
+
+
+def test_code_is_tested_and_the_same_code_once(served: Served) -> None:
+    document = served.post("/solve", code_for()).json()
+    assert document["answer"] == RIGHT
+    assert document["notes"]["verdict"] == "1.0"
+    for index in (0, 1):
+        assert "line 1 of the tests: assert add(2, 3) == 5" in document["notes"][f"draft {index}"]
+        assert document["notes"][f"draft {index}"].endswith("subtracting")
+    assert [(seen["role"], seen["verdict"]) for seen in verdicts(document)] == [
+        ("verifier", "failed"),
+        ("verifier", "passed"),
+    ]
+    timing = document["timing"]
+    assert (
+        timing["orchestration"]
+        < timing["total"] - 1e3 * sum(seen["seconds"] for seen in verdicts(document)) + 5
+    )
+    metrics = served.get("/metrics").text
+    assert 'secondpass_answers_tested_total{status="failed"} 1.0' in metrics
+    assert 'secondpass_answers_tested_total{status="passed"} 1.0' in metrics
+
+
+def test_a_chat_can_have_tests_too(served: Served) -> None:
+    body = {
+        "model": "scripted@tested",
+        "messages": [{"role": "user", "content": "Write add(a, b)."}],
+        "secondpass": {"task": {"kind": "code", "tests": TESTS}},
+    }
+    reply = served.post("/v1/chat/completions", body).json()
+    assert RIGHT in reply["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize(
+    "tests", ["assert add(", "def check(candidate):\n    assert candidate(1, 2)"]
+)
+def test_tests_that_cannot_run_say_nothing_of_the_code(served: Served, tests: str) -> None:
+    document = served.post("/solve", code_for(tests=tests)).json()
+    assert document["notes"]["verdict"] == "none"
+    assert document["notes"]["tests"].startswith("cannot run: the tests ")
+    assert {seen["verdict"] for seen in verdicts(document)} == {"error"}
+
+
+def test_a_task_without_tests_has_no_verifier(served: Served) -> None:
+    document = served.post("/solve", code_for() | {"task": {"kind": "code"}}).json()
+    assert document["notes"] == {"verdict": "none"}
+
+
+def test_code_that_broke_off_passes_nothing(served: Served) -> None:
+    document = served.post("/solve", code_for("It is broken.", sampling={"max_tokens": 5})).json()
+    assert not verdicts(document)
+    assert document["notes"]["draft 0"] == "there is no finished code in it"
+
+
+def test_the_deadline_ends_a_test_and_what_it_runs(served: Served) -> None:
+    document = served.post("/solve", code_for("Be sleepy.", budget={"deadline_ms": 1500})).json()
+    assert document["stop_reason"] == "deadline"
+    assert document["answer"] == SLEEPY
+    assert 1500 <= document["timing"]["total"] < 4000
+    assert document["timing"]["orchestration"] < 500
+    wait_until(lambda: not sandboxes())
+
+
+def test_a_client_that_leaves_ends_a_test_and_what_it_runs(served: Served) -> None:
+    with served.open("/solve", code_for("Be sleepy.")):
+        wait_until(lambda: bool(sandboxes()))
+    wait_until(lambda: not sandboxes() and not len(served.service.traffic))
+
+
+def test_where_no_sandbox_can_be_set_up_any_more_it_is_said(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    document = served.post("/solve", code_for()).json()
+    assert document["notes"]["verdict"] == "none"
+    assert "apt-get install bubblewrap" in document["notes"]["tests"]
+
+
+def test_a_server_that_is_to_test_and_cannot_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["serve", "--engine", "scripted", "--port", "0", "--sandbox"]) == 2
+    said = capsys.readouterr().err
+    assert "sandbox" in said
+    assert "apt-get install bubblewrap" in said

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 Value = str | Sequence[str]
 """What fills a placeholder: a text, or for one that is quoted also several."""
 
-_QUOTED = frozenset(("candidate", "critique", "attempt", "review", "step", "tried"))
+_QUOTED = frozenset(("candidate", "critique", "attempt", "review", "step", "tried", "reference"))
 _JUDGED = frozenset(("candidate", "attempt"))
 
 _TOKEN = re.compile(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from secondpass.strategies.core import (
     SOLVE,
@@ -18,6 +18,7 @@ from secondpass.strategies.core import (
     Run,
     UnusableCompletion,
 )
+from secondpass.strategies.first_error import first_error_grade, own_reference
 from secondpass.strategies.judgements import MARGIN
 from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.ranking import log_odds, mean_log_odds, probability_of
@@ -31,9 +32,20 @@ class SelfPRM(Params):
     n: int = Field(default=4, ge=1, le=64, description="drafts")
     width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
     temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
-    grade: Literal["solution", "steps"] = Field(
+    grade: Literal["solution", "steps", "first_error"] = Field(
         default="solution",
-        description="solution: whole drafts, where they disagree; steps: each step as it is written",
+        description="solution: whole drafts, where they disagree; first_error: how much of these comes before the first "
+        "wrong step, in the judge's words; steps: each step as it is written",
+    )
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="first_error: verdicts of a draft, of which the mean counts",
+    )
+    reference: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="first_error: the judge first writes a solution of its own; auto: as its profile says",
     )
     combine: Literal["mean", "last"] = Field(
         default="mean", description="steps: the mean of the log-odds of all steps, or the last one"
@@ -42,7 +54,10 @@ class SelfPRM(Params):
         default=0.0, ge=0, lt=1, description="steps: a draft with a step graded lower is aborted"
     )
     decided: float = Field(
-        default=0.75, ge=0, le=1, description="solution: no judge is asked above this vote share"
+        default=0.75,
+        ge=0,
+        le=1,
+        description="solution, first_error: no judge is asked above this vote share",
     )
     select: Literal["vote", "argmax"] = Field(
         default="vote", description="vote: grades weigh the vote; argmax: the best grade wins"
@@ -52,8 +67,26 @@ class SelfPRM(Params):
     )
     without_labels: Literal["error", "vote"] = Field(
         default="error",
-        description="what to do where the judge's engine gives no label probabilities",
+        description="solution, steps: what to do where the judge's engine gives no label probabilities",
     )
+
+    @model_validator(mode="after")
+    def _each_has_an_effect(self) -> Self:
+        """A value that the grade has no use for is a mistake, and not left aside."""
+        is_written = self.grade == "first_error"
+        for name, is_used in (
+            ("samples", is_written or self.samples == 1),
+            ("reference", is_written or self.reference != "on"),
+            ("without_labels", not is_written or self.without_labels == "error"),
+            ("combine", self.grade == "steps" or self.combine == "mean"),
+            ("abandon_below", self.grade == "steps" or self.abandon_below == 0),
+        ):
+            if not is_used:
+                allowed = repr(type(self).model_fields[name].default)
+                raise ValueError(
+                    f"{name}: has no effect with grade {self.grade!r}; leave it {allowed}"
+                )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +104,8 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
     """The model grades its own drafts where they disagree; answers are voted, each weighted by its draft's grade.
 
     Paper: Self-PRM (arXiv 2505.11227), whose argmax is `select`. Ours: label probabilities in place of a written
-    verdict; only disagreement is judged; a judge that is not known to be any good weighs nothing.
+    verdict, unless `grade` asks for one; only disagreement is judged; a judge that is not known to be any good weighs
+    nothing.
     """
     trust = _trust(run, params)
     vote = Vote(n=params.n)
@@ -89,7 +123,7 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
         run.note("abandoned", f"{params.n - len(graded)} of {params.n} drafts")
     if not graded:  # every draft was abandoned: one that nobody grades is better than none
         run.elect(run.candidate(await run.ask(SOLVE, index=params.n)))
-    if trust and params.grade == "solution" and (vote.share or 1.0) <= params.decided:
+    if trust and params.grade != "steps" and (vote.share or 1.0) <= params.decided:
         graded = await _grade_disagreement(run, params, vote, graded)
     if any(each.grade is not None and each.ballot is not None for each in graded):
         run.elect(_elected(params, graded, trust))
@@ -98,8 +132,12 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
 
 def _trust(run: Run, params: SelfPRM) -> float:
     """How far grades count. Raises CapabilityMissing without label probabilities, unless the params say what then."""
+    if run.task.kind == "open" and not params.abandon_below:
+        run.note("judge", "not asked: answers of open tasks have no votes that grades could weigh")
+        return 0.0
     try:
-        run.require("judge", "labels")
+        if params.grade != "first_error":
+            run.require("judge", "labels")
     except CapabilityMissing as error:
         if params.without_labels == "error":
             raise
@@ -114,7 +152,7 @@ def _drafts(
     """Drafts as they finish, with the grade of their steps where these are graded; None for an abandoned one."""
 
     async def write(index: int) -> tuple[Completion, float | None] | None:
-        if not trust or params.grade == "solution":
+        if not trust or params.grade != "steps":
             return await run.ask(SOLVE, index=index, temperature=params.temperature), None
         grades: list[float] = []
         async with run.steps(SOLVE, index=index, temperature=params.temperature) as draft:
@@ -136,10 +174,7 @@ async def _grade_disagreement(
     run: Run, params: SelfPRM, vote: Vote, drawn: Sequence[Graded]
 ) -> list[Graded]:
     """The drafts with grades: of one draft of each of the two leading answers, and of all where these are close."""
-
-    async def grade(each: Graded) -> Graded:
-        return replace(each, grade=await calibrated_p_true(run, each.draft))
-
+    grade = await _grader(run, params)
     leaders = [next(each for each in drawn if each.candidate == c) for c in vote.leaders(2)]
     first = {each.candidate.index: each for each in await run.map(grade, leaders)}
     odds = [log_odds(each.grade) for each in first.values() if each.grade is not None]
@@ -153,6 +188,26 @@ async def _grade_disagreement(
     return [(first | rest).get(each.candidate.index, each) for each in drawn]
 
 
+async def _grader(run: Run, params: SelfPRM) -> Callable[[Graded], Awaitable[Graded]]:
+    """What grades a finished draft; a reference of the judge's is written once, for all of them."""
+    reference = None
+    is_wanted = params.reference == "on" or (
+        params.reference == "auto" and run.profile("judge").own_reference
+    )
+    if params.grade == "first_error" and is_wanted:
+        reference = await own_reference(run)
+
+    async def grade(each: Graded) -> Graded:
+        if params.grade == "solution":
+            return replace(each, grade=await calibrated_p_true(run, each.draft))
+        found = await first_error_grade(
+            run, each.draft, samples=params.samples, reference=reference
+        )
+        return replace(each, grade=found)
+
+    return grade
+
+
 def _elected(params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
     """The leader of the weighted vote, or the draft with the highest grade, ties to the earlier."""
     if params.select == "argmax":
@@ -160,7 +215,8 @@ def _elected(params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candida
             (each for each in graded if each.ballot is not None and each.grade is not None),
             key=lambda each: each.grade or 0.0,
         )
-        return replace(best.candidate, score=best.grade, score_kind="p_true", why="best grade")
+        kind = "share_before_error" if params.grade == "first_error" else "p_true"
+        return replace(best.candidate, score=best.grade, score_kind=kind, why="best grade")
     vote = WeightedVote(n=params.n, trust=trust)
     for each in graded:
         vote.add(each.candidate, each.ballot, each.grade)

@@ -13,6 +13,7 @@ from secondpass.strategies.core import (
     CallRejected,
     CapabilityMissing,
     EngineError,
+    RoleFailed,
     RoleMissing,
     SecondpassError,
     StopReason,
@@ -25,8 +26,9 @@ async def execute(run: LiveRun) -> Outcome:
     """Run the job's strategy until it returns, or until its budget, deadline or engine ends it.
 
     What was proposed or elected by then is the answer. With nothing proposed: NothingWithinBudget, DeadlinePassed,
-    AllCallsFailed, Drained or Abandoned, each with the bill. Raises CapabilityMissing before the first call, and
-    CallRejected when the engine refused the request itself. Cancelling it cancels every call of the run.
+    AllCallsFailed, Drained or Abandoned, each with the bill; AllCallsFailed also where a role failed that the request
+    insists on. Raises CapabilityMissing before the first call, and CallRejected when the engine refused the request
+    itself. Cancelling it cancels every call of the run.
     """
     _check_capabilities(run)
     job = run.job
@@ -69,7 +71,7 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         reason = _BY_BUDGET[failure.kind]
     else:
         reason = "finished"
-    if not run.has_answer:
+    if not run.has_answer or isinstance(failure, RoleFailed):
         raise _nothing_to_show(run, failure)
     return reason
 

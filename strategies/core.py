@@ -9,7 +9,8 @@ The error tree (all of it can be raised through `Run`; a strategy need not catch
     ├── EngineError                 a call failed; `role` and `engine` say where
     │   ├── EngineUnavailable       no connection, 5xx, 429: another attempt may work
     │   ├── StreamCut               the stream ended without a finish reason: another attempt may work
-    │   └── CallRejected            the engine refused the call itself: the same call fails again
+    │   ├── CallRejected            the engine refused the call itself: the same call fails again
+    │   └── RoleFailed              a role that the request insists on: no answer so far makes up for it
     ├── CapabilityMissing           the engine cannot do what the call needs
     ├── RoleMissing                 no engine plays the role that the call is for
     ├── BudgetExhausted             the call does not fit what is left of the budget; `kind` says which limit
@@ -33,7 +34,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,6 +77,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 T = TypeVar("T")
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
+
+Piece: TypeAlias = int | str
+"""A token id, or a text between tokens, which the engine makes tokens of by itself."""
 
 SOLVE = "solve"
 """The prompt name that stands for the client's own messages, sent verbatim."""
@@ -168,7 +172,9 @@ class Sampling(_Value):
 class Call:
     """One request to an engine. A value: equal calls are the same request.
 
-    `prefix` is what the assistant turn already holds: token ids, or text for engines without tokens.
+    `prefix` is what the assistant turn already holds: token ids, and texts among them, each of which is made tokens of
+    alone; or one text, for engines without tokens. `resumable` says that the completion may be gone on with from any of
+    its places: its deltas are told token by token, and one that is cut inside its thoughts serves as well.
     `labels`, when given, asks for the probability of each label as the first token instead of for text. `reward` asks
     for one number instead: how good the conversation's last turn is, which is an assistant's; nothing is written.
     `index` is the position of the first of the `n` completions among its siblings. `visible` says that
@@ -182,12 +188,13 @@ class Call:
     sampling: Sampling = Sampling()
     n: int = 1
     index: int = 0
-    prefix: tuple[int, ...] | str | None = None
+    prefix: tuple[Piece, ...] | str | None = None
     labels: tuple[str, ...] = ()
     reward: bool = False
     schema: str | None = None
     logprobs: int | None = None
     thinking: bool | None = None
+    resumable: bool = False
     visible: bool = False
     stream_interval: int = 1
     session: str | None = None
@@ -213,7 +220,8 @@ class Call:
             "messages": [message.model_dump(exclude_none=True) for message in self.messages],
             "sampling": self.sampling.model_dump(exclude_none=True),
         }
-        for name in ("session", "cache_salt", "traceparent", "visible", "stream_interval"):
+        delivery = ("visible", "stream_interval", "resumable")
+        for name in ("session", "cache_salt", "traceparent", *delivery):
             del value[name]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -325,12 +333,22 @@ class Engine(Protocol):
 # -- what comes back to a strategy ---------------------------------------------------------------------
 
 
+class End(NamedTuple):
+    """A place in a completion: after so many pieces, and so many characters of its reasoning and of its text."""
+
+    pieces: int
+    reasoning: int
+    text: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """One finished (or cut) completion and the conversation that it answers.
 
     `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it. `logprobs` and
-    `confidences` have an entry for each token where the call asked for them; see `Delta`.
+    `confidences` have an entry for each token where the call asked for them; see `Delta`. `held` are its pieces where
+    texts were put between its tokens, of which `token_ids` then says nothing. `ends`, of a resumable one, are the places
+    where a token ends; see `continuing`.
     """
 
     text: str
@@ -344,6 +362,8 @@ class Completion:
     usage: Usage = Usage()
     logprobs: tuple[float, ...] = ()
     confidences: tuple[float, ...] = ()
+    held: tuple[Piece, ...] = ()
+    ends: tuple[End, ...] = ()
 
     @property
     def is_cut(self) -> bool:
@@ -724,6 +744,10 @@ class CallRejected(EngineError):
     ) -> None:
         super().__init__(message, engine=engine, role=role)
         self.status = status
+
+
+class RoleFailed(EngineError):
+    """A role failed that the request insists on: it ends the run without an answer, whatever was elected so far."""
 
 
 class CapabilityMissing(SecondpassError):

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from secondpass.strategies.core import (
     SOLVE,
     Candidate,
-    CapabilityMissing,
-    EngineError,
-    RoleMissing,
     Run,
     UnusableCompletion,
     VerdictUnreadable,
 )
+from secondpass.strategies.meta_marks import TOP, Meta, kept_reviews, meta_of
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.reviews import (
     HIGHEST,
     Review,
-    agreement,
-    best_half,
     distinct,
     in_own_order,
     is_settled,
@@ -32,11 +28,6 @@ from secondpass.strategies.reviews import (
 )
 from secondpass.strategies.verdicts import parse_scores
 from secondpass.strategies.voting import Vote
-
-Meta = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]
-
-TOP = 20
-"""The most probable tokens that a review's certainty is read from."""
 
 
 class MetaRM(Params):
@@ -55,10 +46,30 @@ class MetaRM(Params):
         description="what marks the reviews, of which the best half counts; auto: the reward role, else certainty, "
         "else agreement; none: all count",
     )
+    fallback: Literal["auto", "error", "agreement"] = Field(
+        default="auto",
+        description="what to do where a review cannot be marked so; error: no answer; agreement: the reviews that agree "
+        "count; auto: error where `meta` is reward_model, else agreement",
+    )
     reward_saw_critiques: bool = Field(
         default=False,
         description="the reward role's model was trained on critiques, as the paper's",
     )
+
+    @model_validator(mode="after")
+    def _only_who_is_asked_can_fail(self) -> Self:
+        if self.meta in ("agreement", "none") and self.fallback != "auto":
+            raise ValueError(f"fallback: meta {self.meta!r} asks nobody; leave it 'auto'")
+        if self.reward_saw_critiques and self.meta not in ("auto", "reward_model"):
+            raise ValueError(
+                f"reward_saw_critiques: meta {self.meta!r} asks no reward model; leave it false"
+            )
+        return self
+
+    @property
+    def insists(self) -> bool:
+        """Is a review that cannot be marked as asked an error?"""
+        return self.fallback == "error" or (self.fallback == "auto" and self.meta == "reward_model")
 
 
 @strategy("meta_rm", MetaRM, paper="2504.02495", signal="reward", update="select")
@@ -68,7 +79,7 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     Paper: DeepSeek-GRM (arXiv 2504.02495). Ours: equal answers are one candidate; orders that put each candidate in
     each place equally often; two reviews with one favourite end it; the proxies for a meta reward model.
     """
-    meta = _meta_of(run, params)
+    meta = meta_of(run, params.meta)
     vote = Vote(n=params.n)
     drawn: list[tuple[Candidate, int | None]] = []
     # With a width drafts start in their order: the first ones get what there is of a tight budget.
@@ -87,30 +98,13 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
         return run.best
     reviews = await _reviews(run, params, meta, shown)
     if reviews:
-        kept = reviews if is_settled(reviews) else await _kept(run, params, meta, reviews, shown)
-        run.elect(_winner(kept, shown))
+        if not is_settled(reviews):
+            saw = params.reward_saw_critiques
+            reviews = await kept_reviews(
+                run, meta, reviews, shown, insists=params.insists, saw_critiques=saw
+            )
+        run.elect(_winner(reviews, shown))
     return run.best
-
-
-def _meta_of(run: Run, params: MetaRM) -> Meta:
-    """What marks the reviews. Raises RoleMissing and CapabilityMissing where the params ask for what there is not."""
-    if params.meta == "reward_model":
-        run.require("reward", "reward")
-    if params.meta == "self_certainty":
-        run.require("judge", "logprobs")
-    if params.meta != "auto":
-        return params.meta
-    try:
-        run.require("reward", "reward")
-    except (RoleMissing, CapabilityMissing):
-        pass
-    else:
-        return "reward_model"
-    try:
-        run.require("judge", "logprobs")
-    except CapabilityMissing:
-        return "agreement"
-    return "self_certainty"
 
 
 def _shown(
@@ -163,56 +157,6 @@ async def _reviews(
                 break
     run.note("reviews", f"{len(found)} read, {unreadable} unreadable")
     return found
-
-
-async def _kept(
-    run: Run, params: MetaRM, meta: Meta, reviews: Sequence[Review], shown: Sequence[Candidate]
-) -> Sequence[Review]:
-    """The half of the reviews that the meta reward model likes best; where it is down, that agrees best."""
-    if meta == "none" or len(reviews) < 2:
-        return reviews
-    marks = await _marks(run, meta, reviews, shown)
-    if any(mark is None for mark in marks):
-        run.note("meta failed", f"{meta}: the reviews are kept by agreement")
-        meta, marks = "agreement", [*agreement(reviews)]
-    run.note("meta", meta)
-    is_paper = meta == "reward_model" and params.reward_saw_critiques
-    run.note("meta proxy", "no" if is_paper else "yes: not a reward model trained on critiques")
-    return best_half(reviews, [mark for mark in marks if mark is not None])
-
-
-async def _marks(
-    run: Run, meta: Meta, reviews: Sequence[Review], shown: Sequence[Candidate]
-) -> list[float | None]:
-    """A mark for each review, the higher the better; None where it got none."""
-    if meta == "agreement":
-        return [*agreement(reviews)]
-    if meta == "self_certainty":
-        return [review.certainty for review in reviews]
-
-    async def mark(review: Review) -> float | None:
-        try:
-            if meta == "reward_model":
-                text = run.profile("judge").conclusion(review.completion.text)
-                return await run.reward(text, messages=review.completion.messages)
-            return await _faithfulness(run, review, shown)
-        except (EngineError, UnusableCompletion, VerdictUnreadable):
-            return None
-
-    return await run.map(mark, reviews)
-
-
-async def _faithfulness(run: Run, review: Review, shown: Sequence[Candidate]) -> float:
-    texts = [run.profile("actor").conclusion(candidate.text) for candidate in shown]
-    judgement = await run.judge(
-        "meta_rm_review",
-        ("good", "bad"),
-        question=run.question,
-        candidates=[texts[i] for i in shuffled(texts, review.completion.index)],
-        review=run.profile("judge").conclusion(review.completion.text),
-    )
-    odds = judgement.log_odds("good")
-    return float(judgement.verdict == "good") if odds is None else odds
 
 
 def _winner(reviews: Sequence[Review], shown: Sequence[Candidate]) -> Candidate:

@@ -1,16 +1,18 @@
 """Reward models behind the service: which requests may name one, and what a client is told when it is down."""
 
 import asyncio
+import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.strategies import registry
-from secondpass.strategies.core import SOLVE, Candidate, Run
+from secondpass.strategies.core import SOLVE, Call, Candidate, Run
 from secondpass.strategies.registry import Params, Strategy
 from tests.engines.upstream import Body, Upstream
 from tests.http.serving import Json, Served, events_of, serving, wait_until
@@ -59,10 +61,10 @@ def reward_server() -> Iterator[Upstream]:
 
 
 @contextmanager
-def service_with(url: str, **settings: Any) -> Iterator[Served]:
+def service_with(url: str, over: ScriptedEngine | None = None, **settings: Any) -> Iterator[Served]:
     table = {"kind": "pooling", "url": url, "model": "rm"}
     roles = {"reward": "rm"} | settings.pop("roles", {})
-    with serving(engines={"rm": table}, roles=roles, **settings) as served:
+    with serving(over, engines={"rm": table}, roles=roles, **settings) as served:
         yield served
 
 
@@ -145,6 +147,79 @@ def test_a_reward_model_that_went_away_is_a_502_that_names_the_role() -> None:
     assert reply.status_code == 502
     assert reply.json()["role"] == "reward"
     assert reply.json()["usage"]["reward"]["calls"] == 3
+
+
+@contextmanager
+def reviewing(url: str) -> Iterator[Served]:
+    """A service whose reviews never agree, so that the reward model is asked which of them count."""
+
+    def script(call: Call, index: int) -> Reply:
+        if call.purpose == "meta_rm":
+            favourite = "Red" if index % 2 else "Blue"
+            text = call.messages[-1].text
+            first = re.search(r"^(Red|Blue)$", text, re.MULTILINE)
+            is_first = first is not None and first[0] == favourite
+            return Reply("Scores: \\boxed{%s}" % ("9, 2" if is_first else "2, 9"))
+        return Reply(("Red", "Blue")[index % 2])
+
+    with service_with(url, over=ScriptedEngine(script)) as served:
+        yield served
+
+
+META = {"name": "meta_rm", "params": {"meta": "reward_model"}}
+FALLING_BACK = {"name": "meta_rm", "params": {"meta": "reward_model", "fallback": "agreement"}}
+
+
+@contextmanager
+def gone() -> Iterator[Served]:
+    """A reward model that was ready, and then fails every call."""
+    with reward_server() as upstream, reviewing(upstream.url) as served:
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+        upstream.routes["/classify"] = _refuse
+        yield served
+
+
+@contextmanager
+def never_came() -> Iterator[Served]:
+    with reviewing(NOBODY) as served:
+        yield served
+
+
+@pytest.mark.parametrize("down", [gone, never_came])
+def test_meta_rm_that_insists_on_a_reward_model_says_502_naming_role_and_engine(
+    down: Callable[[], AbstractContextManager[Served]],
+) -> None:
+    with down() as served:
+        reply = served.solve(strategy=META, task={"kind": "open"})
+        problem = reply.json()
+        assert reply.status_code == 502, problem
+        assert (problem["code"], problem["role"]) == ("engine_failed", "reward")
+        assert "the role 'reward' (engine 'rm')" in problem["detail"]
+        assert problem["usage"]["judge"]["calls"] == 4
+        streamed = served.solve(strategy=META, task={"kind": "open"}, stream=True)
+        (error,) = (data for name, _, data in events_of(streamed.text) if name == "error")
+        assert (error["status"], error["role"]) == (502, "reward")
+
+
+@pytest.mark.parametrize("down", [gone, never_came])
+@pytest.mark.parametrize("strategy", ["meta_rm", FALLING_BACK])
+def test_meta_rm_does_without_a_reward_model_where_that_is_declared_and_says_so(
+    down: Callable[[], AbstractContextManager[Served]], strategy: Any
+) -> None:
+    with down() as served:
+        reply = served.solve(strategy=strategy, task={"kind": "open"}).json()
+    assert reply["notes"]["meta"] == "agreement"
+    assert reply["notes"]["meta failed"] == "reward_model: the reviews are kept by agreement"
+    assert reply["degraded"]["reward"] >= 1
+
+
+def test_meta_rm_asks_a_reward_model_that_is_there() -> None:
+    with reward_server() as upstream, reviewing(upstream.url) as served:
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+        reply = served.solve(strategy=META, task={"kind": "open"}).json()
+    assert reply["notes"]["meta"] == "reward_model"
+    assert reply["usage"]["reward"]["calls"] == 4
+    assert reply["degraded"] is None
 
 
 def test_an_engine_that_cannot_score_is_named_with_what_it_lacks(alive: Served) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.errors import AllCallsFailed
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun
@@ -252,6 +253,81 @@ async def test_a_reward_role_that_is_down_is_said_and_replaced_by_agreement() ->
     assert outcome.degraded
 
 
+def with_failing(what: str, divided_drafts: ScriptedEngine) -> ScriptedEngine:
+    """The same, but that calls for a reward, or for a verdict on a review, fail."""
+    script = divided_drafts.script
+
+    def down(call: Call, index: int) -> Reply:
+        is_down = call.reward if what == "reward" else call.purpose == "meta_rm_review"
+        return Reply("", fault="unavailable") if is_down else script(call, index)
+
+    return ScriptedEngine(down)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("params", "role"),
+    [
+        ({"meta": "reward_model"}, "reward"),
+        ({"meta": "reward_model", "fallback": "error"}, "reward"),
+        ({"fallback": "error"}, "reward"),
+        ({"meta": "llm", "fallback": "error"}, "judge"),
+    ],
+)
+async def test_a_role_that_the_request_insists_on_and_that_is_down_is_an_error_naming_it(
+    params: dict[str, Any], role: str
+) -> None:
+    engine = with_failing(role, over(BOTH, divided))
+    run = make_run(engine, "meta_rm", params)
+    with pytest.raises(
+        AllCallsFailed, match=rf"by the role '{role}' \(engine 'scripted'\)"
+    ) as caught:
+        await execute(run)
+    assert caught.value.role == role
+    assert caught.value.bill["usage"]["actor"].calls == 4
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("params", "role"),
+    [({"meta": "reward_model", "fallback": "agreement"}, "reward"), ({"meta": "llm"}, "judge")],
+)
+async def test_a_declared_fallback_is_taken_and_said(params: dict[str, Any], role: str) -> None:
+    outcome, _ = await solve(with_failing(role, over(BOTH, divided)), params)
+    assert outcome.notes["meta failed"] == f"{params['meta']}: the reviews are kept by agreement"
+    assert outcome.notes["meta"] == "agreement"
+    assert outcome.degraded == {role: 4}
+
+
+@pytest.mark.anyio
+async def test_one_review_without_a_mark_is_enough_to_insist() -> None:
+    script = over(BOTH, divided).script
+    rewards: list[Call] = []
+
+    def once(call: Call, index: int) -> Reply:
+        if not call.reward:
+            return script(call, index)
+        rewards.append(call)
+        return Reply("", reward=1.0, fault="unavailable" if len(rewards) == 2 else None)
+
+    with pytest.raises(AllCallsFailed):
+        await execute(make_run(ScriptedEngine(once), "meta_rm", {"meta": "reward_model"}))
+
+
+@pytest.mark.anyio
+async def test_a_draft_that_was_cut_is_not_reviewed_while_there_are_whole_ones() -> None:
+    texts = ("Roses are red.", "Violets are blue.", "Tulips " + "grow on " * 200)
+    engine = over(texts, prefers("blue"))
+    outcome, _ = await solve(engine, {"n": 3}, question="Write a line.", task=OPEN)
+    assert "blue" in outcome.candidate.text
+    cut = [each for each in outcome.candidates if each.finish_reason == "length"]
+    assert [each.text[:6] for each in cut] == ["Tulips"]
+    for call in engine.calls:
+        if call.purpose == "meta_rm":
+            assert len(shown_in(call.messages[-1].text)) == 2
+
+
 @pytest.mark.anyio
 async def test_a_judge_that_is_down_leaves_the_vote() -> None:
     script = over((*BOTH, BOTH[0]), divided).script
@@ -307,6 +383,12 @@ async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name
         ({"k": 0}, "k"),
         ({"temperature": 0}, "temperature"),
         ({"meta": "x"}, "meta"),
+        ({"n": 65}, "n"),
+        ({"review_temperature": 2.1}, "review_temperature"),
+        ({"fallback": "none"}, "fallback"),
+        ({"meta": "agreement", "fallback": "error"}, "fallback: meta 'agreement' asks nobody"),
+        ({"meta": "none", "fallback": "agreement"}, "fallback: meta 'none' asks nobody"),
+        ({"meta": "llm", "reward_saw_critiques": True}, "reward_saw_critiques: meta 'llm'"),
     ],
 )
 def test_params_out_of_range_are_named(params: dict[str, object], field: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import anyio
@@ -136,12 +137,47 @@ async def run(settings: Settings, start: Start) -> int:
 
     With an engine in this process that dies, the process ends too: 1, so that its supervisor starts another.
     """
-    tenants = tenants_of(settings)  # before a model is loaded in vain
-    async with in_process(settings) as inside:
-        start.check()
-        server = server_of(settings, inside, tenants, start)
-        await server.serve()
+    # Before a model is loaded in vain:
+    tenants = tenants_of(settings)
+    with bound(settings.host, settings.port) as sockets:
+        async with in_process(settings) as inside:
+            start.check()
+            server = server_of(settings, inside, tenants, start)
+            await server.serve(sockets)
     return 1 if server.has_lost_its_engine else 0
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets that hold every address of `host` which this machine has; they do not listen yet. Raises BadSettings."""
+    where = f"--host {host} --port {port}"
+    with ExitStack() as stack:
+        sockets: list[socket.socket] = []
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in found:
+                one = stack.enter_context(socket.socket(family, kind, protocol))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                with _missing_address_allowed():
+                    one.bind(address)
+                    sockets.append(one)
+        except OSError as error:
+            raise BadSettings(f"{where}: {error.strerror}") from error
+        if not sockets:
+            raise BadSettings(f"{where}: this machine has no such address")
+        yield sockets
+
+
+@contextmanager
+def _missing_address_allowed() -> Iterator[None]:
+    """`localhost` may name an address of IPv6 where that is switched off."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
 
 
 def server_of(settings: Settings, inside: InProcess, tenants: Tenants, start: Start) -> Server:

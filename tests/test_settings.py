@@ -1,7 +1,9 @@
 """Settings: flags over variables over the file, and no key that does not exist."""
 
 import os
+import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -238,3 +240,27 @@ def test_a_key_that_is_not_there_is_a_bad_setting(capsys: pytest.CaptureFixture[
     engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
     assert main(["serve", *engine, "--engine-key-env", "NOT_THERE"]) == 2
     assert "NOT_THERE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("127.0.0.1", "already in use"),
+        ("192.0.2.1", "no such address"),
+        ("no.such.host.invalid", "--host"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_before_an_engine_starts(
+    host: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("secondpass.service.__main__.in_process", _no_engine_is_wanted)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", host]
+        assert main(["serve", *flags, "--port", port]) == 2
+    assert f"--host {host} --port {port}: " in (said := capsys.readouterr().err)
+    assert says in said
+
+
+def _no_engine_is_wanted(settings: Settings) -> NoReturn:
+    raise AssertionError("an engine was started")

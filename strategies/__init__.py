@@ -3,6 +3,7 @@
 Importing this package registers every strategy; a new one adds its line here.
 """
 
+import secondpass.strategies.critic_retry
 import secondpass.strategies.iterative_deepening
 import secondpass.strategies.meta_rm
 import secondpass.strategies.self_consistency

@@ -56,11 +56,13 @@ async def p_true(run: Run, draft: Completion | Draft, *, role: Role = "judge") -
     return PTrue(probability_of(odds), sum(mass for _, mass in reads) / len(reads))
 
 
-async def calibrated_p_true(run: Run, draft: Completion | Draft) -> float | None:
-    """How probably (0 to 1) the judge's calibration makes the draft right; None where that cannot be read."""
+async def calibrated_p_true(
+    run: Run, draft: Completion | Draft, *, role: Role = "judge"
+) -> float | None:
+    """How probably (0 to 1) the role's calibration makes the draft right; None where that cannot be read."""
     try:
-        read = (await p_true(run, draft)).probability
+        read = (await p_true(run, draft, role=role)).probability
     except (EngineError, UnusableCompletion, VerdictUnreadable):
         return None
-    calibration = run.calibration("judge")
+    calibration = run.calibration(role)
     return read if calibration is None else calibration.probability(read)

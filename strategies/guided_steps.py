@@ -1,0 +1,121 @@
+"""A draft whose steps are checked as they are written: the first wrong one is redrawn (arXiv 2504.19162)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from secondpass.strategies.core import (
+    SOLVE,
+    BudgetExhausted,
+    Candidate,
+    CapabilityMissing,
+    Completion,
+    Draft,
+    Run,
+)
+from secondpass.strategies.critics import is_step_wrong
+from secondpass.strategies.voting import Vote
+
+
+@dataclass
+class Guide:
+    """How drafts are guided, and what came of it: steps checked, found wrong and drawn again, and not readable.
+
+    `chains` is how many drafts there are, at most `width` at once: draw i of chain c has the index c + i * chains.
+    """
+
+    chains: int
+    redraws: int
+    temperature: float
+    width: int
+    checked: int = 0
+    redrawn: int = 0
+    unreadable: int = 0
+
+    async def write(self, run: Run, chain: int) -> Completion:
+        """A whole draft. A step is drawn again at most `redraws` times; the last draw is taken as it is."""
+        begun: Completion | None = None
+        draws = tries = 0
+        while True:
+            async with self._draft(run, begun, chain + draws * self.chains) as draft:
+                wrong = await self._first_wrong(run, draft, spared=tries == self.redraws)
+                if wrong is None:
+                    return draft.completion
+                before = draft.cut(wrong)
+            tries = tries + 1 if wrong == 0 and draws else 1
+            draws += 1
+            self.redrawn += 1
+            begun = before if before.text.strip() else None
+
+    def _draft(
+        self, run: Run, begun: Completion | None, index: int
+    ) -> AbstractAsyncContextManager[Draft]:
+        if begun is None:
+            return run.steps(SOLVE, index=index, temperature=self.temperature)
+        return run.extend_steps(begun, index=index, temperature=self.temperature)
+
+    async def _first_wrong(self, run: Run, draft: Draft, *, spared: bool) -> int | None:
+        """The number (from 0) of the first step that the critic calls wrong; with `spared` never the first one."""
+        number = -1
+        try:
+            async for _ in draft:
+                number += 1
+                if number == 0 and spared:
+                    continue
+                is_wrong = await is_step_wrong(run, draft.cut(number + 1))
+                self.checked += 1
+                self.unreadable += is_wrong is None
+                if is_wrong:
+                    return number
+        except BudgetExhausted:
+            self._keep(run, draft)
+            raise
+        return None
+
+    def _keep(self, run: Run, draft: Draft) -> None:
+        """Answer with what is there of a draft if it holds its answer and there is nothing better."""
+        candidate = run.candidate(draft)
+        if candidate.answer is not None:
+            run.propose(candidate)
+
+
+async def guided_vote(run: Run, guide: Guide, *, falls_back: bool) -> Candidate:
+    """A plain vote over guided drafts.
+
+    Raises RoleMissing, and CapabilityMissing where the actor cannot go on from a step, unless it `falls_back` to drafts
+    that are not guided.
+    """
+    is_guided = _can_be_guided(run, falls_back=falls_back)
+
+    async def write(chain: int) -> Completion:
+        if is_guided:
+            return await guide.write(run, chain)
+        return await run.ask(SOLVE, index=chain, temperature=guide.temperature)
+
+    vote = Vote(n=guide.chains)
+    async with run.as_completed(write, range(guide.chains), width=guide.width) as drafts:
+        async for draft in drafts:
+            candidate = run.candidate(draft)
+            run.elect(vote.add(candidate, await run.class_of(candidate)))
+    if is_guided:
+        run.note(
+            "steps",
+            f"{guide.checked} checked, {guide.redrawn} drawn again, {guide.unreadable} unreadable",
+        )
+    return run.best
+
+
+def _can_be_guided(run: Run, *, falls_back: bool) -> bool:
+    run.require("critic")
+    try:
+        run.require("actor", "prefix")
+    except CapabilityMissing as error:
+        if not falls_back:
+            raise
+        run.note("steps", f"not guided: {error}")
+        return False
+    if run.profile("actor").is_thinking:
+        run.note("steps", "not guided: the model thinks, and its thoughts are not reopened")
+        return False
+    return True

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     max_body_bytes: Positive = Field(4 * 2**20, description="largest request body")
 
     default_strategy: str = Field("single", description="strategy of a solve that names none")
+    default_open_strategy: str = Field(
+        "meta_rm", description="the same, for an open question that stands alone"
+    )
     max_n: Positive = Field(64, description="largest n of a strategy")
     max_tokens_per_call: Positive = Field(
         2048,
@@ -208,10 +211,9 @@ class Settings(BaseSettings):
         self._check_engines()
         self._check_roles()
         self._check_prices()
-        if self.default_strategy not in STRATEGIES:
-            raise ValueError(
-                f"default_strategy is not one of {', '.join(STRATEGIES)}: {self.default_strategy!r}"
-            )
+        for setting in ("default_strategy", "default_open_strategy"):
+            if (name := getattr(self, setting)) not in STRATEGIES:
+                raise ValueError(f"{setting} is not one of {', '.join(STRATEGIES)}: {name!r}")
         for default, maximum in (
             ("max_tokens_per_call", "max_sampling_tokens"),
             ("default_max_tokens", "max_budget_tokens"),

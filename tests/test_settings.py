@@ -181,6 +181,7 @@ def test_a_variable_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPa
         ((*FAKE, "--engine-url", "http://x"), "not for the scripted"),
         ((*FAKE, "--port", "many"), "port"),
         ((*FAKE, "--default-strategy", "guessing"), "self_consistency"),
+        ((*FAKE, "--default-open-strategy", "guessing"), "default_open_strategy is not one of"),
         ((*FAKE, "--default-max-tokens", "10", "--max-budget-tokens", "5"), "larger"),
         ((*FAKE, "--max-tokens-per-call", "10", "--max-sampling-tokens", "5"), "larger"),
         ((*FAKE, "--max-budget-cost", "1"), "'default'"),

@@ -109,7 +109,7 @@ def strategies(options: Options) -> None:
         options,
         listed,
         ("name", "what it does", "learns from", "does with it", "paper", "params"),
-        [_strategy_row(entry, listed["default"]) for entry in listed["strategies"]],
+        [_strategy_row(entry, listed) for entry in listed["strategies"]],
     )
 
 
@@ -203,13 +203,16 @@ def _show_list(
             print("\t".join(row))  # noqa: T201
 
 
-def _strategy_row(entry: Json, default: str) -> tuple[str, ...]:
+def _strategy_row(entry: Json, listed: Json) -> tuple[str, ...]:
     params = (
         f"{name}={json.dumps(about['default'])}" if about.get("default") is not None else name
         for name, about in entry["params"].get("properties", {}).items()
     )
+    name = entry["name"]
+    is_open_default = name == listed.get("default_open")
+    role = "default" if name == listed["default"] else "default if open" if is_open_default else ""
     return (
-        entry["name"] + (" (default)" if entry["name"] == default else ""),
+        f"{name} ({role})" if role else name,
         entry["summary"],
         entry["signal"],
         entry["update"],

@@ -22,6 +22,7 @@ from secondpass.service.http.resolve import (
     Terms,
     check_conversation,
     check_sampling,
+    default_strategy,
     find_params,
     find_strategy,
     resolve,
@@ -109,9 +110,13 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
 
 def _job(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -> Job:
     check_conversation(wanted.messages)
-    name, values = strategy_of(wanted, model.suffix, service.settings.default_strategy)
-    strategy = find_strategy(name, field="secondpass.strategy")
     extension, sampling = wanted.secondpass, wanted.sampling
+    name, values = strategy_of(
+        wanted,
+        model.suffix,
+        lambda: default_strategy(service, wanted.messages, extension.task, sampling),
+    )
+    strategy = find_strategy(name, field="secondpass.strategy")
     check_sampling(service, sampling, field=wanted.cap_field)
     service.writer_of_model(model.name, field="model")
     if extension.models.get("actor", model.name) != model.name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -101,7 +101,7 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
 
 
 def strategy_of(
-    wanted: ChatRequest, suffix: str | None, default: str
+    wanted: ChatRequest, suffix: str | None, default: Callable[[], str]
 ) -> tuple[str, dict[str, Any]]:
     """The strategy's name and its params, from the model's suffix or the body. Raises InvalidRequest."""
     choice, beside = wanted.secondpass.strategy, wanted.secondpass.params
@@ -115,7 +115,7 @@ def strategy_of(
         raise InvalidRequest(
             f"differs from the model's @{excerpt_of(suffix)}", field="secondpass.strategy"
         )
-    name = suffix or (named if isinstance(named, str) else None) or default
+    name = suffix or (named if isinstance(named, str) else None) or default()
     if name not in STRATEGIES:
         where = "model" if suffix else "secondpass.strategy"
         raise NotFound(choose(name, STRATEGIES, "strategy"), field=where)

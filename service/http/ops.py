@@ -16,8 +16,10 @@ from secondpass.strategies.registry import Strategy
 
 async def strategies(request: Request) -> dict[str, Any]:
     """Every strategy, with its paper and the JSON schema of its params."""
+    settings = service_of(request).settings
     return {
-        "default": service_of(request).settings.default_strategy,
+        "default": settings.default_strategy,
+        "default_open": settings.default_open_strategy,
         "strategies": [_described(strategy) for strategy in STRATEGIES.values()],
     }
 

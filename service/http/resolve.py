@@ -32,6 +32,27 @@ def find_strategy(name: str, *, field: str) -> Strategy[Any]:
     return STRATEGIES[name]
 
 
+def default_strategy(
+    service: Service,
+    messages: Sequence[Message],
+    task: TaskRequest | None,
+    sampling: Sampling,
+) -> str:
+    """The name of the strategy of a request that names none.
+
+    Open questions have a default of their own, as their answers cannot vote. It holds where a question stands alone (a
+    review reads neither a conversation nor an image), is not drawn at temperature 0, and where `max_n` leaves room for it.
+    """
+    settings = service.settings
+    wanted = STRATEGIES[settings.default_open_strategy]
+    has_room = getattr(wanted.params(), "n", 1) <= settings.max_n
+    is_alone = len(messages) == 1 and not _has_image(messages[0])
+    if not is_alone or not has_room or sampling.temperature == 0:
+        return settings.default_strategy
+    kind = tasks.guess(messages[0].text).kind if task is None else task.kind
+    return wanted.name if kind == "open" else settings.default_strategy
+
+
 def find_params(
     strategy: Strategy[Any],
     values: Mapping[str, Any],

@@ -20,6 +20,7 @@ from secondpass.service.http.resolve import (
     check_braces,
     check_conversation,
     check_sampling,
+    default_strategy,
     find_params,
     find_strategy,
     is_blank,
@@ -80,7 +81,8 @@ def _job(service: Service, tenant: Tenant, wanted: SolveRequest) -> Job:
     if wanted.background:
         raise InvalidRequest("is not supported yet", field="background")
     check_sampling(service, wanted.sampling, field="sampling.max_tokens")
-    choice = wanted.strategy or service.settings.default_strategy
+    messages = _messages(wanted)
+    choice = wanted.strategy or default_strategy(service, messages, wanted.task, wanted.sampling)
     if isinstance(choice, str):
         strategy, params = find_strategy(choice, field="strategy"), {}
     else:
@@ -91,7 +93,7 @@ def _job(service: Service, tenant: Tenant, wanted: SolveRequest) -> Job:
         id=new_id("run_"),
         strategy=strategy,
         params=find_params(strategy, params, wanted.sampling, service, at="strategy.params"),
-        messages=_messages(wanted),
+        messages=messages,
         sampling=wanted.sampling,
         terms=Terms(wanted.task, wanted.models, wanted.budget),
     )

@@ -23,8 +23,10 @@ def test_strategies_are_listed_with_all_there_is_to_say(
     assert main(["strategies", "--url", served.url]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["name", "what it does", "learns from", "does with it", "paper", "params"]
-    names = [row[0].removesuffix(" (default)") for row in rows[1:]]
+    names = [row[0].partition(" ")[0] for row in rows[1:]]
     assert names == list(STRATEGIES)
+    defaults = [row[0] for row in rows if " (" in row[0]]
+    assert defaults == ["meta_rm (default if open)", "single (default)"]
     vote = rows[1 + names.index("self_consistency")]
     assert "arxiv.org/abs/2203.11171" in vote
     assert "n=8" in vote[-1].split()

@@ -11,6 +11,7 @@ from secondpass.service.events import Trace
 from secondpass.service.flight import Flight, OnCompletion, OnDelta
 from secondpass.service.learned import Lengths, Pace
 from secondpass.strategies.core import (
+    SOLVE,
     Call,
     Capability,
     CapabilityMissing,
@@ -62,13 +63,16 @@ class Calls:
         *,
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
+        is_part: bool = False,
     ) -> LabelRead | None:
         """Make the call; give each completion to `on_completion` as soon as it is finished.
 
+        The length of one that `is_part` of a longer one says nothing of whole ones.
         Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and
         UnusableCompletion when every completion is empty.
         """
-        flight = await self._fly(call, on_completion, on_delta, reserved)
+        learn = self._hand_on if is_part else self._learn
+        flight = await self._fly(call, on_completion, on_delta, reserved, learn)
         return flight.labels
 
     async def _fly(
@@ -77,7 +81,9 @@ class Calls:
         on_completion: OnCompletion,
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
+        learn: Callable[[Completion, OnCompletion], None] | None = None,
     ) -> Flight:
+        learn = learn or self._learn
         self.require(call.role, call.needs)
         engine = self.engine(call.role)
         lease = await self._lease(call, engine, reserved)
@@ -90,7 +96,7 @@ class Calls:
             lease,
             self.price(call.role),
             self._trace,
-            on_completion=lambda completion: self._learn(completion, on_completion),
+            on_completion=lambda completion: learn(completion, on_completion),
             on_delta=lambda delta: self._paced(delta, on_delta),
             is_usable=self._is_usable,
             salvage=self._salvage,
@@ -158,6 +164,10 @@ class Calls:
             return await engine.count_prompt(call)
         return bound
 
+    def usual_length(self, role: Role) -> int | None:
+        """Tokens of half of the answers that the role's model gave; None until a few were seen."""
+        return self._lengths.median(role, SOLVE, self.engine(role).model)
+
     def _next_number(self) -> int:
         self._made += 1
         return self._made - 1
@@ -167,6 +177,9 @@ class Calls:
             model = self.engine(completion.role).model
             key = (self._strategy, completion.role, completion.purpose, model)
             self._lengths.add(key, completion.usage.completion)
+        hand_on(completion)
+
+    def _hand_on(self, completion: Completion, hand_on: OnCompletion) -> None:
         hand_on(completion)
 
     def _paced(self, delta: Delta, hand_on: OnDelta | None) -> None:
@@ -179,5 +192,6 @@ def prompt_bound(call: Call) -> int:
     """No tokenizer makes more tokens of a text than it has bytes in UTF-8."""
     texts = sum(len(m.model_dump_json(exclude_none=True).encode()) for m in call.messages)
     held = call.prefix or ""
-    prefix = len(held) if isinstance(held, tuple) else len(held.encode())
+    pieces = held if isinstance(held, tuple) else (held,)
+    prefix = sum(1 if isinstance(piece, int) else len(piece.encode()) for piece in pieces)
     return texts + PER_MESSAGE * len(call.messages) + prefix

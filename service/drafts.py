@@ -10,6 +10,7 @@ import anyio
 
 from secondpass.service.calls import Calls
 from secondpass.service.flight import Writing
+from secondpass.strategies.continuing import joined
 from secondpass.strategies.core import Call, Completion, Delta, SecondpassError, Usage
 from secondpass.strategies.parsing import StepSplitter, TokenSplitter
 
@@ -20,23 +21,6 @@ class _Place(NamedTuple):
     characters: int = 0
     ids: int = 0
     tokens: int = 0
-
-
-def joined(first: Completion, more: Completion, text: str = "") -> Completion:
-    """`first`, then `text`, then what an engine went on with, as one completion.
-
-    It has token ids only where all of it has: not where `text` was put in, or one of the two is given as text.
-    """
-    is_by_token = bool(first.token_ids) and not text and bool(more.token_ids or not more.text)
-    return replace(
-        more,
-        text=first.text + text + more.text,
-        token_ids=first.token_ids + more.token_ids if is_by_token else (),
-        logprobs=first.logprobs + more.logprobs,
-        confidences=first.confidences + more.confidences,
-        purpose=first.purpose,
-        usage=first.usage + more.usage,
-    )
 
 
 class LiveDraft:

@@ -16,6 +16,7 @@ from secondpass.strategies.core import (
     Call,
     Completion,
     Delta,
+    End,
     EngineError,
     FinishReason,
     LabelRead,
@@ -40,6 +41,7 @@ class Writing:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
     def add(self, delta: Delta) -> None:
@@ -51,6 +53,20 @@ class Writing:
         self.logprobs.extend(delta.logprobs)
         self.confidences.extend(delta.confidences)
         self.finish_reason = delta.finish_reason or self.finish_reason
+        if self.call.resumable:
+            self._note_end(delta)
+
+    def _note_end(self, delta: Delta) -> None:
+        """Note where the delta ended, unless its tokens may hold more than its text.
+
+        That is so of the last one, which may hold an end token, and of all where text is held back to look for stops.
+        """
+        last = self.ends[-1] if self.ends else End(0, 0, 0)
+        end = End(
+            len(self.token_ids), last.reasoning + len(delta.reasoning), last.text + len(delta.text)
+        )
+        if delta.token_ids and delta.finish_reason != "stop" and not self.call.sampling.stop:
+            self.ends.append(end)
 
     @property
     def completion(self) -> Completion:
@@ -65,6 +81,7 @@ class Writing:
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs),
             confidences=tuple(self.confidences),
+            ends=tuple(self.ends),
             finish_reason=self.finish_reason or "length",
             usage=Usage(completion=self.tokens),
         )
@@ -262,7 +279,8 @@ class Flight:
         completion = writing.completion
         if self._is_cut_by_budget(writing) and not self._is_usable(self._call, completion):
             return
-        if completion.text.strip() or self._call.labels or self._call.reward:
+        is_thought = self._call.resumable and bool(completion.reasoning.strip())
+        if completion.text.strip() or is_thought or self._call.labels or self._call.reward:
             self._useful.append(writing)
             self._on_completion(completion)
 

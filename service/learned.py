@@ -12,9 +12,12 @@ from collections import deque
 LengthKey = tuple[str, str, str, str]
 """(strategy, role, purpose, model)"""
 
+LEAST = 8
+"""Completions without which a median says nothing."""
+
 
 class Lengths:
-    """The 90th percentile of completion lengths, in tokens, over the last `window` completions of a kind."""
+    """What completions take, in tokens: percentiles over the last `window` completions of each kind."""
 
     def __init__(self, window: int = 128) -> None:
         self._window = window
@@ -30,6 +33,12 @@ class Lengths:
         if not seen:
             return cap
         return min(cap, sorted(seen)[math.ceil(0.9 * len(seen)) - 1])
+
+    def median(self, role: str, purpose: str, model: str) -> int | None:
+        """Tokens that half of the completions stay within, in whatever strategy; None until LEAST were seen."""
+        kind = (role, purpose, model)
+        seen = sorted(n for key, lengths in self._seen.items() if key[1:] == kind for n in lengths)
+        return seen[(len(seen) - 1) // 2] if len(seen) >= LEAST else None
 
 
 class Pace:

@@ -56,6 +56,9 @@ class Verbs(ABC):
     def profile(self, role: Role) -> Profile:
         return self.job.profiles.get(role) or profile_of(self._calls.engine(role).model)
 
+    def usual_length(self, role: Role = "actor") -> int | None:
+        return None if self.job.sampling.seed is not None else self._calls.usual_length(role)
+
     def calibration(self, role: Role) -> Calibration | None:
         return self.job.calibrations.get(role)
 

@@ -9,14 +9,18 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from secondpass.service.concurrency import Emit, Results, gather, task_group
-from secondpass.service.drafts import LiveDraft, joined
+from secondpass.service.drafts import LiveDraft
 from secondpass.service.events import AnswerDelta
 from secondpass.service.verbs import Verbs
+from secondpass.strategies.continuing import joined, pieces, with_text, without_end
 from secondpass.strategies.core import (
+    SOLVE,
     After,
     BudgetExhausted,
+    Call,
     Completion,
     Delta,
+    Piece,
     Reserve,
     Role,
 )
@@ -62,14 +66,33 @@ class WritingVerbs(Verbs):
             logprobs=logprobs,
             schema=None if schema is None else json.dumps(schema, sort_keys=True),
         )
+        on_delta = self._stream_out if is_visible else None
+        return await self._answered(call, on_delta=on_delta, reserved=reserved)
+
+    async def begin(
+        self,
+        *,
+        index: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        logprobs: int | None = None,
+    ) -> Completion:
+        call = self._asking.call(
+            SOLVE,
+            "actor",
+            self._asking.conversation(SOLVE, {}),
+            index=index,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
+        call = replace(call, logprobs=logprobs, resumable=True)
+        return await self._answered(call, is_part=max_tokens is not None)
+
+    async def _answered(self, call: Call, **how: Any) -> Completion:
+        """The call's one completion; what the budget cut is an answer if there is no better one."""
         found: list[Completion] = []
         try:
-            await self._calls.perform(
-                call,
-                found.append,
-                on_delta=self._stream_out if is_visible else None,
-                reserved=reserved,
-            )
+            await self._calls.perform(call, found.append, **how)
         except BudgetExhausted:
             for completion in found:
                 self._salvage(completion)
@@ -112,20 +135,47 @@ class WritingVerbs(Verbs):
                 self.skipped_samples += n - drafts.emitted
 
     async def extend(
-        self, completion: Completion, *, text: str = "", max_tokens: int | None = None
+        self,
+        completion: Completion,
+        *,
+        text: str = "",
+        purpose: str = "extend",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        logprobs: int | None = None,
+        resumable: bool = False,
     ) -> Completion:
-        is_by_token = bool(completion.token_ids) and not text
         call = self._asking.call(
-            "extend",
+            purpose,
             completion.role,
             completion.messages,
             index=completion.index,
+            temperature=temperature,
             max_tokens=max_tokens,
         )
-        prefix = completion.token_ids if is_by_token else completion.text + text
+        begun, prefix = self._gone_on_with(completion, text)
+        call = replace(call, prefix=prefix, logprobs=logprobs, resumable=resumable)
         found: list[Completion] = []
-        await self._calls.perform(self._unread(replace(call, prefix=prefix)), found.append)
-        return joined(completion, found[0], text)
+        await self._calls.perform(
+            call if resumable else self._unread(call),
+            found.append,
+            is_part=resumable and max_tokens is not None,
+        )
+        closing = self.profile(completion.role).thinking[1]
+        return joined(begun, found[0], text, closing=closing)
+
+    def _gone_on_with(
+        self, completion: Completion, text: str
+    ) -> tuple[Completion, tuple[Piece, ...] | str]:
+        """What goes on, and the prefix that holds it and `text`: its pieces where they are known, else all as text."""
+        if not text and completion.token_ids:
+            return completion, completion.token_ids
+        begun = without_end(completion) or completion
+        is_by_piece = {"prefix", "tokenize"} <= self._calls.engine(begun.role).capabilities
+        if is_by_piece and begun.is_cut and pieces(begun):
+            return begun, with_text(pieces(begun), text)
+        begun = replace(begun, token_ids=(), held=(), ends=())
+        return begun, begun.text + text
 
     @asynccontextmanager
     async def steps(
@@ -153,7 +203,7 @@ class WritingVerbs(Verbs):
         call = self._asking.call(
             "extend", completion.role, completion.messages, index=index, temperature=temperature
         )
-        prefix = completion.token_ids or completion.text
+        prefix = pieces(completion) or completion.text
         draft = LiveDraft(replace(call, visible=True, prefix=prefix), begun=completion)
         async with self._written(draft):
             yield draft

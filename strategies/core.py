@@ -516,10 +516,36 @@ class Run(Protocol):
         `logprobs` asks for log probabilities and confidences, see `Delta`.
         """
 
-    async def extend(
-        self, completion: Completion, *, text: str = "", max_tokens: int | None = None
+    async def begin(
+        self,
+        *,
+        index: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        logprobs: int | None = None,
     ) -> Completion:
-        """The completion continued, after `text` was appended to it, as one longer completion."""
+        """A first part of a reply to the client: as `ask` for SOLVE, but to be gone on with from any of its `ends`.
+
+        It is given also when `max_tokens` cut it inside its thoughts.
+        """
+
+    async def extend(
+        self,
+        completion: Completion,
+        *,
+        text: str = "",
+        purpose: str = "extend",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        logprobs: int | None = None,
+        resumable: bool = False,
+    ) -> Completion:
+        """The completion continued, after `text` was appended to it, as one longer completion.
+
+        From its own tokens, where the engine told them and goes on from tokens, with the text's after them; else from
+        text. Of a completion that was cut inside its thoughts the thoughts go on, and `text` is one of them. `purpose`
+        names the call in bills. A `resumable` one has its `ends`, as one that `begin` gives.
+        """
 
     def steps(
         self,
@@ -634,6 +660,12 @@ class Run(Protocol):
 
     def profile(self, role: Role) -> Profile:
         """What is particular to the model of a role. Raises RoleMissing."""
+
+    def usual_length(self, role: Role = "actor") -> int | None:
+        """Tokens of half of this model's answers, thoughts included, in any strategy; None until a few were seen.
+
+        None under a seed too: what other requests brought must not decide what a repeatable one does.
+        """
 
     def calibration(self, role: Role) -> Calibration | None:
         """What was measured of the role's model as a judge of its own drafts; None when nothing was."""

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from secondpass.service.engines.labels import fetch_labels
+from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.probe import probe
 from secondpass.service.engines.remote import RemoteEngine
 from secondpass.service.engines.rendering import Tokenizer
@@ -127,7 +128,8 @@ class HttpEngine(RemoteEngine[_Server]):
         tail = await open_character(call, server.tokenizer)
         if tail and call.sampling.stop:
             raise self._rejected(call, "a prefix ends inside a character: no stop strings after it")
-        prompt = [*await server.tokenizer.render(call), *call.prefix]
+        held = await prefix_ids(call, server.tokenizer)
+        prompt = [*await server.tokenizer.render(call), *held]
         body = streamed(completion_body(call, server.dialect, prompt), call, server.dialect)
         return "completions", body, Seam(call, server.tokenizer, tail) if tail else None
 
@@ -138,8 +140,8 @@ class HttpEngine(RemoteEngine[_Server]):
         """
         if not (self._server and self._server.tokenizer):
             raise CapabilityMissing(self.name, ("tokenize",))
-        held = len(call.prefix) if isinstance(call.prefix, tuple) else 0
-        return len(await self._server.tokenizer.render(call)) + held
+        held = await prefix_ids(call, self._server.tokenizer)
+        return len(await self._server.tokenizer.render(call)) + len(held)
 
     @asynccontextmanager
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:

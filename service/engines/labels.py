@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from secondpass.service.engines.codec import Codec
 from secondpass.service.engines.connection import Connection
+from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.rendering import Tokenizer
 from secondpass.service.engines.wire import Dialect, chat_body, completion_body, traced
 from secondpass.strategies.core import Call, CallRejected
@@ -109,7 +110,7 @@ async def fetch_labels(
         variants = await label_variants(call, tokenizer, connection.engine)
         ids = [token for tokens in variants.values() for token in tokens]
         if isinstance(call.prefix, tuple):
-            prompt = [*await tokenizer.render(call), *call.prefix]
+            prompt = [*await tokenizer.render(call), *await prefix_ids(call, tokenizer)]
     route = "chat/completions" if prompt is None else "completions"
     body = label_body(call, dialect, prompt, ids)
     reply = await connection.fetch(

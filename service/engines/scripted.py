@@ -136,8 +136,16 @@ class ScriptedEngine:
 
     async def count_prompt(self, call: Call) -> int:
         """Tokens of all message texts, and four a message."""
-        prefix = call.prefix if isinstance(call.prefix, tuple) else tokens_of(call.prefix or "")
-        return sum(len(tokens_of(m.text)) + 4 for m in call.messages) + len(prefix)
+        pieces = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
+        held = sum(1 if isinstance(piece, int) else len(tokens_of(piece)) for piece in pieces)
+        return sum(len(tokens_of(m.text)) + 4 for m in call.messages) + held
+
+    def held_by(self, call: Call) -> str:
+        """The text of the call's prefix."""
+        pieces = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
+        return "".join(
+            self._vocabulary.get(piece, "") if isinstance(piece, int) else piece for piece in pieces
+        )
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """Deltas of all `n` completions in turn, token by token, as a batch would give them."""
@@ -219,10 +227,7 @@ class ScriptedEngine:
         """The tokens still to be written after the call's prefix, stop strings and cap; and why they end."""
         for stop in call.sampling.stop or ():
             text = text.split(stop, 1)[0]
-        held = call.prefix or ""
-        if isinstance(held, tuple):
-            held = "".join(self._vocabulary.get(token, "") for token in held)
-        tokens = tokens_of(text.removeprefix(held))
+        tokens = tokens_of(text.removeprefix(self.held_by(call)))
         caps = [cap for cap in (call.sampling.max_tokens, room) if cap is not None]
         if caps and len(tokens) > min(caps):
             return tokens[: min(caps)], "length"

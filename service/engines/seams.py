@@ -20,7 +20,9 @@ _MOST_OPEN = 4  # a character has at most four bytes, and so at most as many tok
 async def open_character(call: Call, codec: Codec) -> tuple[int, ...]:
     """The tokens at the end of the prefix that hold only a part of a character; mostly none."""
     prefix = call.prefix if isinstance(call.prefix, tuple) else ()
-    window = prefix[-_WINDOW:]
+    window: tuple[int, ...] = ()
+    for piece in prefix[-_WINDOW:]:
+        window = (*window, piece) if isinstance(piece, int) else ()
     size = 0
     while size < min(_MOST_OPEN, len(window)):
         text = await codec.join(window[: len(window) - size], call.role)

@@ -19,6 +19,7 @@ from vllm.inputs import EngineInput, tokens_input
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import SamplingParams
 
+from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.rendering import TokenCache
 from secondpass.service.engines.vllm_results import Thoughts
 from secondpass.service.engines.wire import Dialect, chat_body
@@ -78,7 +79,7 @@ class Renderer:
         if any(isinstance(part, ImagePart) for m in call.messages for part in m.content or ()):
             return self._fitting(await self._render(call), call)
         ids = await self._cache.get(_key(call), lambda: self._render_ids(call))
-        held = call.prefix if isinstance(call.prefix, tuple) else ()
+        held = await prefix_ids(call, self)
         return self._fitting(tokens_input([*ids, *held], cache_salt=call.cache_salt), call)
 
     async def job(self, call: Call, body: dict[str, Any]) -> Job:

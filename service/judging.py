@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -62,12 +63,14 @@ class JudgingVerbs(Verbs):
         role: Role = "actor",
         **values: Value,
     ) -> LabelRead:
+        _check_labels(labels)
         messages = self._asking.conversation(prompt, values, self._shown(completion))
         return await self._read(prompt, labels, role, messages)
 
     async def labels(
         self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: Value
     ) -> LabelRead:
+        _check_labels(labels)
         return await self._read(prompt, labels, role, self._asking.conversation(prompt, values))
 
     async def reward(
@@ -301,8 +304,15 @@ def _judged(values: Mapping[str, Value]) -> list[str]:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    if len(labels) < 2 or len({label.strip().casefold() for label in labels}) < len(labels):
+    """Raise ValueError for labels that no engine tells apart; one that knows its tokens refuses others as well."""
+    plain = [label.strip().casefold() for label in labels]
+    if len(labels) < 2 or len(set(plain)) < len(labels) or "" in plain:
         raise ValueError(f"a verdict is one of at least two different labels, not {list(labels)}")
+    for (one, first), (other, second) in permutations(zip(labels, plain, strict=True), 2):
+        if second.startswith(first):
+            raise ValueError(
+                f"the labels {one!r} and {other!r} begin alike: no first token tells them apart"
+            )
 
 
 def _word(value: object) -> str | None:

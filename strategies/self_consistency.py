@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.confidence import TOP, OnlineRule, ShareRule, lowest_group
+from secondpass.strategies.confidence import TOP, OnlineRule, ShareRule
 from secondpass.strategies.core import (
     SOLVE,
     Candidate,
@@ -17,7 +17,6 @@ from secondpass.strategies.core import (
     Run,
 )
 from secondpass.strategies.json_votes import FieldVote
-from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import (
     BetaRule,
@@ -27,6 +26,7 @@ from secondpass.strategies.voting import (
     WeightedVote,
     WindowRule,
 )
+from secondpass.strategies.weights import Weight, ballot_weight
 
 NOTED_FIELDS = 64
 """So many fields of a JSON answer are listed with their confidence, the least sure first."""
@@ -55,7 +55,7 @@ class SelfConsistency(Params):
     )
     window: int = Field(default=5, ge=2, description="esc: samples in a window")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every sample")
-    weight: Literal["none", "confidence", "p_true"] = Field(
+    weight: Weight = Field(
         default="none",
         description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
         "judge thinks it that the answer is right",
@@ -140,7 +140,7 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     draws one at a time); ties go to the answer seen first; open questions elect the text most like all others, or of
     JSON objects the one that agrees with most of them field by field.
     """
-    trust = run.trust(always=params.always_weigh) if params.weight == "p_true" else 1.0
+    trust = _trust(run, params)
     vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
     fields = FieldVote()
     aborted = 0
@@ -151,7 +151,9 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
                 continue
             candidate = run.candidate(draft)
             ballot = await run.class_of(candidate)
-            weight = await _weight(run, params, draft, trust) if ballot is not None else None
+            weight = None
+            if ballot is not None:
+                weight = await ballot_weight(run, params.weight, draft, params.group, trust)
             leader = vote.add(candidate, ballot, weight)
             run.elect(_by_fields(run, params, fields, candidate) or leader)
             if vote.is_decided:
@@ -163,6 +165,14 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     if params.abort:
         run.note("aborted", f"{aborted} samples were less sure than the warm-up")
     return run.best
+
+
+def _trust(run: Run, params: SelfConsistency) -> float:
+    """How far ballots are weighed by what the params say, 0 to 1."""
+    if params.weight != "none" and run.task.kind == "open":
+        run.note("weight", "none: answers of open tasks cast no ballots that could be weighed")
+        return 0.0
+    return run.trust(always=params.always_weigh) if params.weight == "p_true" else 1.0
 
 
 def _samples(
@@ -205,14 +215,3 @@ def _by_fields(
         if (others := len(fields.shares) - len(ranked)) > 0:
             run.note("other fields", f"{others} more, each at least as sure as these")
     return leader
-
-
-async def _weight(
-    run: Run, params: SelfConsistency, draft: Completion, trust: float
-) -> float | None:
-    """What the sample's ballot weighs; None where that cannot be read, which weighs the mean."""
-    if params.weight == "confidence":
-        return lowest_group(draft.confidences, params.group)
-    if params.weight == "none" or trust == 0:
-        return None
-    return await calibrated_p_true(run, draft)

@@ -145,6 +145,24 @@ async def test_labels_must_be_two_different_ones() -> None:
             await run.judge("is_right", labels)
 
 
+@pytest.mark.parametrize("labels", [("1", "10"), ("yes", "no", "Not sure"), ("", "no")])
+async def test_labels_that_begin_alike_are_an_error_that_names_both(
+    labels: tuple[str, ...],
+) -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine)
+    draft = await run.ask(SOLVE)
+    named = r"'1' and '10'" if "1" in labels else r"'no' and 'Not sure'|at least two different"
+    for ask in (
+        lambda: run.judge("is_right", labels),
+        lambda: run.labels("is_right", labels),
+        lambda: run.probe(draft, "is_right", labels),
+    ):
+        with pytest.raises(ValueError, match=named):
+            await ask()
+    assert len(engine.calls) == 1
+
+
 async def test_a_critique_has_the_shape_that_was_asked_for_and_can_be_gone_on_with() -> None:
     engine = ScriptedEngine(in_turn("So 42.", OPINION, "So 43."))
     run = make_run(engine)

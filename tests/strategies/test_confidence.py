@@ -221,6 +221,15 @@ async def test_a_share_of_the_answers_is_a_consensus() -> None:
         ({"keep": 1.0}, "keep"),
         ({"group": 0}, "group"),
         ({"weight": "vibes"}, "weight"),
+        ({"n": 0}, "n"),
+        ({"width": 0}, "width"),
+        ({"window": 1}, "window"),
+        ({"confidence": 0.5}, "confidence"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"warm_up": 0}, "warm_up"),
+        ({"first": 0}, "first"),
+        ({"fields": "merge"}, "fields"),
     ],
 )
 def test_params_that_do_not_fit_are_named(params: dict[str, object], says: str) -> None:

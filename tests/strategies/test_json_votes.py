@@ -223,3 +223,24 @@ async def test_fields_vote_only_where_they_are_to(fields: str, task: Any) -> Non
     outcome = await execute(make_run(drafts(*TEXTS), "self_consistency", params, task=task))
     assert "fields" not in outcome.notes
     assert outcome.confidence_kind != "field_share"
+
+
+@pytest.mark.anyio
+async def test_open_answers_are_not_weighed_and_a_note_says_so() -> None:
+    for weight in ("confidence", "p_true"):
+        engine = drafts(*TEXTS)
+        params = {"n": 4, "width": 1, "weight": weight}
+        outcome = await execute(make_run(engine, "self_consistency", params, task=OPEN))
+        assert outcome.notes["weight"].startswith("none:")
+        assert "judge" not in outcome.notes
+        assert {call.role for call in engine.calls} == {"actor"}
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_a_limit_cut_has_no_vote() -> None:
+    long = '{"a": 2, "b": "y", "c": "' + "word " * 300
+    engine = drafts(TEXTS[0], long, TEXTS[0])
+    outcome = await execute(make_run(engine, "self_consistency", {"n": 3, "width": 1}, task=OPEN))
+    assert outcome.candidate.text == TEXTS[0]
+    assert json.loads(outcome.notes["fields"]) == {"/a": 1.0, "/b": 1.0}
+    assert [each.finish_reason for each in outcome.candidates] == ["stop", "length", "stop"]

@@ -2,109 +2,241 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from secondpass.strategies.core import SOLVE, Candidate, Completion, Run
+from secondpass.strategies.attempts import elected
+from secondpass.strategies.core import SOLVE, Candidate, Run
+from secondpass.strategies.refining import Chain, Feedback, Gate, History, Plan, is_same
 from secondpass.strategies.registry import Params, strategy
-from secondpass.strategies.verdicts import Feedback
+from secondpass.strategies.revising import issues_of, passes, review, revision, version
 
-Gate = Literal["prefer", "draw"]
+Stop = Literal["either", "verdict", "unchanged", "never"]
 
 
 class SelfRefine(Params):
-    """How often a draft is revised, and what a revision must pass."""
+    """How many drafts there are, how each is revised, and what a revision must pass."""
 
-    max_rounds: int = Field(default=1, ge=1, le=8, description="revisions at most")
+    n: int = Field(default=1, ge=1, le=64, description="drafts; the answers of several vote")
+    width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
+    max_rounds: int = Field(default=1, ge=1, le=8, description="revisions of a draft at most")
+    feedback: Literal["auto", "tests", "review", "neutral", "none"] = Field(
+        default="auto",
+        description="what a revision goes by; review: the critic's; tests: what the task's own tests say; neutral: that "
+        "there may be an error; none: nothing; auto: tests where the task has them, else review",
+    )
+    merged: bool = Field(
+        default=False,
+        description="review and revision in one call, by the actor, without a verdict",
+    )
+    history: History | Literal["auto"] = Field(
+        default="auto",
+        description="what a revision sees; last: the newest version and what was found of it; full: all of them; "
+        "feedback_only: what was found, and the answers tried; auto: feedback_only for a review in math and choice "
+        "unless the model thinks, else last",
+    )
+    stop: Stop = Field(
+        default="either",
+        description="what ends it before max_rounds; verdict: a review that says ok; unchanged: the same answer again",
+    )
     gate: Gate | Literal["auto"] = Field(
         default="auto",
-        description="what accepts a changed answer; prefer: the judge, in both orders; draw: an independent draft with "
-        "the same answer; auto: prefer where the judge is known to be any good or the task is open, else draw",
+        description="what accepts a changed answer; tests: the task's own; vote: another draft's answers; prefer: the "
+        "judge, in both orders; draw: an independent draft with the same answer; auto: tests where the task has them, "
+        "vote where n is above 1, prefer where the judge is known to be any good or the task is open, else draw",
+    )
+    rejected: Literal["stop", "go_on"] = Field(
+        default="stop", description="after a rejected revision; go_on: it is revised all the same"
     )
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every draft and revision")
+
+    @property
+    def has_verdict(self) -> bool:
+        """May something say that a version is right?"""
+        return self.feedback in ("auto", "review", "tests") and not self.merged
+
+    @property
+    def may_test(self) -> bool:
+        """Are the task's own tests asked, where it has them?"""
+        return self.feedback in ("auto", "tests") or self.gate in ("auto", "tests")
+
+    @model_validator(mode="after")
+    def _feedback_makes_sense(self) -> Self:
+        if self.merged and self.feedback not in ("auto", "review"):
+            raise ValueError(
+                f"merged: feedback {self.feedback!r} has no review; leave it false, or choose feedback 'review'"
+            )
+        how = "merged" if self.merged else f"feedback {self.feedback!r}"
+        if self.history == "feedback_only" and not self.has_verdict:
+            raise ValueError(
+                f"history: 'feedback_only' leaves nothing to go by with {how}; choose 'last' or 'full'"
+            )
+        if self.stop == "verdict" and not self.has_verdict:
+            raise ValueError(
+                f"stop: there is no verdict with {how}; choose 'unchanged', 'either' or 'never'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counts_make_sense(self) -> Self:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("temperature: 0 draws n equal drafts; choose one above 0, or n = 1")
+        if self.n == 1 and self.gate == "vote":
+            raise ValueError("gate: 'vote' needs n of at least 2; choose another gate")
+        if self.max_rounds == 1 and self.rejected == "go_on":
+            raise ValueError("rejected: 'go_on' needs max_rounds of at least 2; leave it 'stop'")
+        return self
 
 
 @strategy("self_refine", SelfRefine, paper="2303.17651", signal="critique", update="refine")
 async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     """A draft is reviewed and revised; a revision replaces it only if it passes a gate.
 
-    Paper: Self-Refine (arXiv 2303.17651). Ours: the gate, so that the best version is returned and never simply the
-    last; a review that cannot be had or read ends the run with the best version.
+    Papers: Self-Refine (arXiv 2303.17651); SELF (2310.00533), SCoRe (2409.12917) with its parallel drafts, and ExIt
+    (2509.04575) are settings. Ours: the gate, so that the best version is returned and never simply the last; wrong
+    attempts are kept out of the prompt where an answer can be found without them; tests instead of a review.
     """
-    draft = await run.ask(SOLVE, temperature=params.temperature)
-    run.elect(best := run.candidate(draft))
-    for number in range(1, params.max_rounds + 1):
-        feedback = await _feedback(run, best)
-        if feedback is None or feedback.verdict == "ok":
-            run.note("stopped", "no readable review" if feedback is None else "the review says ok")
-            break
-        revised = await _revision(run, params, best, feedback, number)
-        if revised is None or await _is_unchanged(run, best, revised):
-            run.note("stopped", "the revision failed" if revised is None else "unchanged answer")
-            break
-        if not await _passes(run, params, best, revised, number):
-            run.note("gate", f"revision {number} was rejected")
-            break
-        run.note("gate", f"revision {number} was accepted")
-        run.elect(best := revised)
+    chains: list[Chain] = []
+    work = partial(_refined, run, params, chains)
+    async with run.as_completed(work, range(params.n), width=params.width) as finished:
+        async for chain in finished:
+            if chain.best.is_accepted:
+                run.stop_reason = "accepted"
+                break
+    if params.n > 1:
+        changed = sum(chain.is_changed for chain in chains)
+        run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
     return run.best
 
 
-async def _feedback(run: Run, best: Candidate) -> Feedback | None:
-    text = run.profile("actor").conclusion(best.text)
-
-    async def review(_: int) -> Feedback:
-        reply = await run.critique("feedback", Feedback, question=run.question, candidate=text)
-        return reply[1]
-
-    return next(iter(await run.map(review, [0])), None)
-
-
-async def _revision(
-    run: Run, params: SelfRefine, best: Candidate, feedback: Feedback, number: int
-) -> Candidate | None:
-    async def write(index: int) -> Completion:
-        return await run.ask(
-            "refine",
-            index=index,
-            temperature=params.temperature,
-            after="question",
-            attempt=run.profile("actor").conclusion(best.text),
-            critique="\n".join(feedback.issues) or "Something is wrong.",
-        )
-
-    return next((run.candidate(each) for each in await run.map(write, [number])), None)
+async def _refined(run: Run, params: SelfRefine, chains: list[Chain], index: int) -> Chain:
+    """A draft and its revisions, up to what ends them; a chain counts as soon as there is its draft."""
+    completion = await run.ask(SOLVE, index=index, temperature=params.temperature)
+    draft = await version(run, completion, index, 0, has_tests=params.may_test)
+    chain = Chain(_plan(run, params, is_tested=draft.ruling is not None), [draft], draft)
+    chains.append(chain)
+    _elect(run, params, chains)
+    for number in range(1, params.max_rounds + 1):
+        why = "the tests pass" if chain.best.is_accepted else None
+        if why := why or await _round(run, params, chain, number):
+            _note(run, params, "stopped", why)
+            break
+        _elect(run, params, chains)
+    _elect(run, params, chains)
+    return chain
 
 
-async def _is_unchanged(run: Run, best: Candidate, revised: Candidate) -> bool:
-    if " ".join(best.text.split()) == " ".join(revised.text.split()):
-        return True
-    one = await run.class_of(best)
-    return one is not None and one == await run.class_of(revised)
+def _elect(run: Run, params: SelfRefine, chains: list[Chain]) -> None:
+    """The answer so far: one that tests accept; else of a single chain its best, of several what they vote for."""
+    chains = sorted(chains, key=lambda chain: chain.best.chain)
+    accepted = [chain.best for chain in chains if chain.best.is_accepted]
+    votes = [vote for chain in chains if chain.plan.gate != "tests" for vote in chain.votes]
+    if accepted:
+        run.elect(accepted[0].candidate)
+    elif params.n > 1 and votes:
+        run.elect(elected(votes, trust=0.0))
+    else:
+        run.elect(chains[0].best.candidate)
 
 
-async def _passes(
-    run: Run, params: SelfRefine, best: Candidate, revised: Candidate, number: int
-) -> bool:
-    """Does anything but the model that wrote the revision's review speak for it?"""
-    if run.task.kind != "open" and await run.class_of(revised) is None:
-        return False
-    if _gate(run, params) == "prefer":
+async def _round(run: Run, params: SelfRefine, chain: Chain, number: int) -> str | None:
+    """One revision of the newest version; why there is to be no further one, or None."""
+    place = chain.versions[0].chain * params.max_rounds + number
+    newest = chain.head
+    if why := await _find(run, params, chain, place - 1):
+        return why
+    revised = await revision(run, chain, place, params.temperature, has_tests=params.may_test)
+    if revised is None:
+        return "the revision failed"
+    chain.versions.append(revised)
+    if revised.is_accepted:
+        chain.best = revised
+        return "the tests pass"
+    if is_same(revised, newest):
+        return "unchanged answer" if params.stop in ("either", "unchanged") else None
+    if chain.plan.gate == "vote" or is_same(revised, chain.best):
+        return None
+    drawn = params.n + place - 1
+    return await _gated(run, params, chain, drawn)
 
-        async def compare(_: int) -> bool:
-            return (await run.prefer(revised, best)).winner == "a"
 
-        return any(await run.map(compare, [0]))
+async def _gated(run: Run, params: SelfRefine, chain: Chain, drawn: int) -> str | None:
+    """Make the newest version the best if it passes the gate; why it is not to be revised, or None.
 
-    async def draw(index: int) -> Completion:
-        return await run.ask(SOLVE, index=index, temperature=params.temperature)
+    `drawn` is the index of the draft that a gate may draw.
+    """
+    gate, revised = chain.plan.gate, chain.head
+    is_better = await passes(run, gate, chain.best, revised, drawn, params.temperature)
+    said = f"revision {revised.round} was {'accepted' if is_better else 'rejected'}"
+    _note(run, params, "gate", said)
+    if is_better:
+        chain.best = revised
+    elif params.rejected == "stop" and gate != "tests":
+        return "a revision was rejected"
+    return None
 
-    drawn = [run.candidate(each) for each in await run.map(draw, [number])]
-    return any([await run.class_of(each) == await run.class_of(revised) for each in drawn])
+
+async def _find(run: Run, params: SelfRefine, chain: Chain, index: int) -> str | None:
+    """Add what is found of the newest version to the chain; why it is not to be revised, or None."""
+    newest = chain.head
+    if chain.plan.feedback == "review":
+        found = await review(run, newest, index)
+        if found is None:
+            return "no readable review"
+        if found.verdict == "ok" and params.stop in ("either", "verdict"):
+            return "the review says ok"
+        chain.findings.append(issues_of(run, found, newest))
+    elif chain.plan.feedback == "tests":
+        if newest.ruling is None:
+            return "the tests could not be run"
+        chain.findings.append("\n".join(newest.ruling.issues or ()) or "They did not pass.")
+    return None
 
 
-def _gate(run: Run, params: SelfRefine) -> Gate:
-    if params.gate != "auto":
-        return params.gate
-    return "prefer" if run.task.kind == "open" or run.trust("judge") else "draw"
+def _plan(run: Run, params: SelfRefine, *, is_tested: bool) -> Plan:
+    """What params leave to the task and the models; a note says what was asked for and cannot be."""
+    feedback = _feedback(run, params, is_tested=is_tested)
+    history = params.history
+    if history == "auto":
+        is_short = run.task.kind in ("math", "choice") and not run.profile("actor").is_thinking
+        history = "feedback_only" if feedback == "review" and is_short else "last"
+    return Plan(feedback=feedback, history=history, gate=_gate(run, params, is_tested=is_tested))
+
+
+def _feedback(run: Run, params: SelfRefine, *, is_tested: bool) -> Feedback:
+    if params.feedback in ("neutral", "none"):
+        return params.feedback
+    if is_tested and params.feedback != "review":
+        if params.merged:
+            run.note("merged", "the tests review: there is nothing to merge")
+        return "tests"
+    if params.feedback == "tests":
+        run.note("feedback", "the task has no tests that can be run: the critic reviews")
+    return "merged" if params.merged else "review"
+
+
+def _gate(run: Run, params: SelfRefine, *, is_tested: bool) -> Gate:
+    wanted = params.gate
+    if wanted in ("draw", "vote") and run.task.kind == "open":
+        run.note(f"gate {wanted}", "no answer equals another in an open task: the judge decides")
+        return "prefer"
+    if wanted == "tests" and not is_tested:
+        run.note("gate tests", "the task has no tests that can be run: as with auto")
+        wanted = "auto"
+    if wanted != "auto":
+        return wanted
+    if is_tested:
+        return "tests"
+    if run.task.kind == "open":
+        return "prefer"
+    if params.n > 1:
+        return "vote"
+    return "prefer" if run.trust("judge") else "draw"
+
+
+def _note(run: Run, params: SelfRefine, about: str, what: str) -> None:
+    """Of a single chain; several would talk over each other."""
+    if params.n == 1:
+        run.note(about, what)

@@ -1,43 +1,90 @@
-"""Gates of self_refine, deciding both ways, over the scripted engine."""
+"""Settings of self_refine over the scripted engine: what a revision sees, what ends it, and what accepts it."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from secondpass.service.answers import Equivalence
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
 from secondpass.service.execute import execute
+from secondpass.service.job import Shared
+from secondpass.service.outcome import Outcome
+from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.core import SOLVE, Call
-from tests.support import assert_books_are_closed, make_run
+from secondpass.strategies.refining import divided
+from secondpass.strategies.self_refine import SelfRefine
+from secondpass.strategies.tasks import Task
+from tests.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
 
+JUDGES = ("feedback", "prefer")
+
+
+def boxed(value: str) -> str:
+    return f"So it is. The answer is \\boxed{{{value}}}."
+
 
 def script(
-    *, verdict: str = "revise", revised: str = "42", third: str = "42", likes: bool = True
+    *,
+    drafts: str = "41",
+    revised: str = "42",
+    drawn: str = "42",
+    verdict: str = "revise",
+    likes: bool = True,
 ) -> Script:
-    """The first draft says 41; what comes later is as told."""
+    """Drafts and revisions answer in turn what is told, a letter or number each; a draw is a later draft.
+
+    The last of several stands for all that follow. `likes` is what the judge thinks of any revision.
+    """
 
     def reply(call: Call, index: int) -> Reply:
         if call.purpose == "feedback":
             return Reply(json.dumps({"issues": ["step 1"], "verdict": verdict}))
         if call.purpose == "prefer":
             shown = call.messages[-1].text
-            is_first = (shown.find(f"{{{revised}}}") < shown.find("{41}")) == likes
-            return Reply("", labels={"A": 0.9 if is_first else 0.1, "B": 0.1 if is_first else 0.9})
-        value = revised if call.purpose == "refine" else third if index else "41"
-        return Reply(f"Round {call.purpose}. The answer is \\boxed{{{value}}}.")
+            is_first = (shown.find("CANDIDATE A") < shown.find("{41}")) != (
+                shown.find("CANDIDATE B") < shown.find("{41}")
+            )
+            says_a = is_first != likes
+            return Reply("", labels={"A": 0.9 if says_a else 0.1, "B": 0.1 if says_a else 0.9})
+        if call.purpose == SOLVE:
+            told = [*drafts.split(), *drawn.split()]
+            return Reply(boxed(told[min(index, len(told) - 1)]))
+        told = revised.split()
+        return Reply(boxed(told[min(index - 1, len(told) - 1)]))
 
     return reply
+
+
+async def refine(params: Mapping[str, Any], **told: Any) -> tuple[Outcome, list[Call]]:
+    engine = ScriptedEngine(script(**told))
+    run = make_run(engine, "self_refine", params)
+    outcome = await execute(run)
+    assert_books_are_closed(run, engine)
+    return outcome, engine.calls
+
+
+def purposes(calls: list[Call]) -> list[str]:
+    return [call.purpose for call in calls]
+
+
+# -- the gate -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("gate", "told", "answer"),
     [
         ("auto", {}, "42"),
-        ("auto", {"third": "41"}, "41"),
-        ("draw", {"third": "7"}, "41"),
+        ("auto", {"drawn": "41"}, "41"),
+        ("draw", {"drawn": "7"}, "41"),
         ("prefer", {}, "42"),
         ("prefer", {"likes": False}, "41"),
         ("auto", {"verdict": "ok"}, "41"),
@@ -45,20 +92,63 @@ def script(
     ],
 )
 async def test_a_revision_counts_only_if_it_passes_the_gate(
-    gate: str, told: dict[str, str], answer: str
+    gate: str, told: dict[str, Any], answer: str
 ) -> None:
-    engine = ScriptedEngine(script(**told))  # type: ignore[arg-type]
-    run = make_run(engine, "self_refine", {"gate": gate})
-    outcome = await execute(run)
+    outcome, _ = await refine({"gate": gate}, **told)
     assert outcome.candidate.answer == answer
-    assert_books_are_closed(run, engine)
 
 
-async def test_an_unchanged_answer_ends_it_without_a_gate() -> None:
-    engine = ScriptedEngine(script(revised="41"))
-    run = make_run(engine, "self_refine", {"max_rounds": 3})
-    assert (await execute(run)).candidate.answer == "41"
-    assert [call.purpose for call in engine.calls] == [SOLVE, "feedback", "refine"]
+async def test_a_rejected_revision_ends_it_or_is_revised_all_the_same() -> None:
+    told = {"revised": "7 42", "drawn": "42"}
+    outcome, calls = await refine({"max_rounds": 3}, **told)
+    assert outcome.candidate.answer == "41"
+    assert outcome.notes["stopped"] == "a revision was rejected"
+    outcome, calls = await refine({"max_rounds": 3, "rejected": "go_on"}, **told)
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["gate"] == "revision 2 was accepted"
+    assert purposes(calls).count("retry") == 3
+
+
+async def test_what_was_drawn_greedily_is_confirmed_by_a_draw_that_is_not() -> None:
+    _, calls = await refine({"temperature": 0})
+    assert [call.sampling.temperature for call in calls if call.purpose == SOLVE] == [0, 0.7]
+
+
+async def test_in_an_open_task_no_draw_can_confirm_and_the_judge_decides() -> None:
+    def reply(call: Call, index: int) -> Reply:
+        if call.purpose == "prefer":
+            return Reply("", labels={"A": 0.5, "B": 0.5})
+        return Reply(f"{call.purpose} {index}" if call.purpose != "feedback" else json.dumps(
+            {"issues": ["dull"], "verdict": "revise"}
+        ))  # fmt: skip
+
+    run = make_run(ScriptedEngine(reply), "self_refine", {"gate": "draw"}, task=OPEN)
+    outcome = await execute(run)
+    assert outcome.candidate.text == "solve 0"
+    assert "the judge decides" in outcome.notes["gate draw"]
+
+
+# -- what ends it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stop", "told", "revisions"),
+    [
+        ("either", {"revised": "41"}, 1),
+        ("either", {"verdict": "ok"}, 0),
+        ("unchanged", {"revised": "41"}, 1),
+        ("unchanged", {"verdict": "ok", "revised": "41"}, 1),
+        ("verdict", {"revised": "41"}, 3),
+        ("verdict", {"verdict": "ok"}, 0),
+        ("never", {"revised": "41"}, 3),
+        ("never", {"verdict": "ok", "revised": "41"}, 3),
+    ],
+)
+async def test_what_ends_it_can_be_chosen(stop: str, told: dict[str, Any], revisions: int) -> None:
+    outcome, calls = await refine({"max_rounds": 3, "stop": stop}, **told)
+    assert outcome.candidate.answer == "41"
+    assert purposes(calls).count("retry") == revisions
+    assert purposes(calls).count(SOLVE) == 1  # nothing had to pass a gate
 
 
 async def test_a_budget_that_ends_in_a_revision_leaves_the_draft() -> None:
@@ -67,3 +157,258 @@ async def test_a_budget_that_ends_in_a_revision_leaves_the_draft() -> None:
     outcome = await execute(run)
     assert outcome.candidate.answer == "41"
     assert_books_are_closed(run, engine)
+
+
+# -- what a revision sees -------------------------------------------------------------------------------
+
+ROUNDS = {"max_rounds": 3, "rejected": "go_on", "stop": "never"}
+
+
+async def seen(params: dict[str, Any], purpose: str) -> list[str]:
+    """The whole prompts of the revisions, for drafts 41 and revisions 42, 43, 44 that all pass."""
+    _, calls = await refine(ROUNDS | params, revised="42 43 44", drawn="42 43 44")
+    asked = [call for call in calls if call.purpose not in (SOLVE, *JUDGES)]
+    assert {call.purpose for call in asked} == {purpose}
+    return ["\n".join(message.text for message in call.messages) for call in asked]
+
+
+@pytest.mark.parametrize(
+    ("params", "purpose", "attempts"),
+    [
+        ({}, "retry", [[], [], []]),
+        ({"history": "last"}, "refine", [["41"], ["42"], ["43"]]),
+        ({"history": "full"}, "refine_full", [["41"], ["41", "42"], ["41", "42", "43"]]),
+        ({"feedback": "neutral"}, "second_turn", [["41"], ["42"], ["43"]]),
+        (
+            {"feedback": "neutral", "history": "full"},
+            "second_turn",
+            [["41"], ["41", "42"], ["41", "42", "43"]],
+        ),
+        ({"feedback": "none"}, "improve", [["41"], ["42"], ["43"]]),
+        (
+            {"feedback": "none", "history": "full"},
+            "improve",
+            [["41"], ["41", "42"], ["41", "42", "43"]],
+        ),
+        ({"merged": True}, "review_and_refine", [["41"], ["42"], ["43"]]),
+        (
+            {"merged": True, "history": "full"},
+            "review_and_refine",
+            [["41"], ["41", "42"], ["41", "42", "43"]],
+        ),
+    ],
+)
+async def test_a_revision_sees_what_history_says(
+    params: dict[str, Any], purpose: str, attempts: list[list[str]]
+) -> None:
+    prompts = await seen(params, purpose)
+    for prompt, shown in zip(prompts, attempts, strict=True):
+        assert [value for value in ("41", "42", "43") if boxed(value) in prompt] == shown
+
+
+async def test_without_the_attempts_a_revision_is_told_the_issues_and_the_answers_tried() -> None:
+    first, _, last = await seen({"history": "feedback_only"}, "retry")
+    assert "step 1" in first
+    assert Counter(last.split()) >= Counter({"41": 1, "42": 1, "43": 1})
+
+
+async def test_a_second_turn_is_a_turn_after_the_first_answer() -> None:
+    _, calls = await refine({"feedback": "neutral"})
+    (turn,) = (call for call in calls if call.purpose == "second_turn")
+    assert [message.role for message in turn.messages] == ["user", "assistant", "user"]
+    assert turn.messages[1].text == boxed("41")
+    assert "There may be an error" in turn.messages[2].text
+    assert not set(purposes(calls)) & set(JUDGES)
+
+
+async def test_merged_reviews_are_no_part_of_the_answer() -> None:
+    def reply(call: Call, index: int) -> Reply:
+        if call.purpose == "review_and_refine":
+            return Reply(f"Step 1 takes \\boxed{{9}}.\n\n**REVISED SOLUTION**\n\n{boxed('42')}")
+        return Reply(boxed("42" if index else "41"))
+
+    engine = ScriptedEngine(reply)
+    run = make_run(engine, "self_refine", {"merged": True})
+    assert (await execute(run)).candidate.text == boxed("42")
+    assert purposes(engine.calls) == [SOLVE, "review_and_refine", SOLVE]
+
+
+def test_a_review_and_its_revision_are_divided_by_a_line() -> None:
+    assert divided("Bad.\nRevised solution:\nGood.", is_open=True) == ("Bad.", "Good.")
+    assert divided("The revised solution is good.", is_open=False) == (
+        "",
+        "The revised solution is good.",
+    )
+    assert divided("The revised solution is good.", is_open=True) is None
+    assert divided("Bad.\n## REVISED SOLUTION\n", is_open=False) is None
+
+
+# -- several drafts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("drafts", "revised", "answer"),
+    [
+        ("41 42 43", "42 42 42", "42"),
+        ("41 41 41", "42 41 41", "41"),
+        ("41 43 44", "42 42 44", "44"),  # 2 of 6, as 42, and a draft had it
+        ("41 43 44", "42 42 42", "42"),
+        ("41 43 44", "45 46 47", "41"),  # nobody agrees: what the first draft said
+    ],
+)
+async def test_drafts_and_corrections_vote(drafts: str, revised: str, answer: str) -> None:
+    outcome, calls = await refine({"n": 3, "feedback": "neutral"}, drafts=drafts, revised=revised)
+    assert outcome.candidate.answer == answer
+    assert outcome.confidence_kind == "vote_share"
+    assert purposes(calls).count(SOLVE) == purposes(calls).count("second_turn") == 3
+    assert outcome.notes["changed"].endswith("of 3 chains")
+
+
+async def test_a_chain_that_repeats_itself_does_not_outvote_the_others() -> None:
+    outcome, _ = await refine(
+        {"n": 2, "max_rounds": 4, "stop": "never", "feedback": "none"},
+        drafts="41 43",
+        revised="42 42 42 42 43 43 43 43",
+    )
+    assert outcome.candidate.answer == "43"
+
+
+# -- tests of code ----------------------------------------------------------------------------------------
+
+CODE = Task(kind="code", tests="assert add(2, 3) == 5\nassert add(1, 1) == 2")
+VERSIONS = (
+    "def add(a, b):\n    return a - b",
+    "def add(a, b):\n    return 5",
+    "def add(a, b):\n    return a + b",
+)
+
+
+def coder(call: Call, index: int) -> Reply:
+    """Draft 0 and revisions 1 and 2 are versions 0, 1 and 2."""
+    if call.purpose == "feedback":
+        return Reply('{"issues": ["it subtracts"], "verdict": "revise"}')
+    return Reply(f"```python\n{VERSIONS[min(index, 2)]}\n```")
+
+
+async def write(
+    params: dict[str, Any], task: Task = CODE, *, sandbox: bool = True
+) -> tuple[Outcome, list[Call]]:
+    engine = ScriptedEngine(coder)
+    shared = Shared(Equivalence(), Sandboxes(2) if sandbox else None)
+    run = make_run(engine, "self_refine", params, task=task, shared=shared)
+    return await execute(run), engine.calls
+
+
+async def test_tests_are_the_critique_and_what_passes_them_ends_it() -> None:
+    outcome, calls = await write({"max_rounds": 5})
+    assert outcome.candidate.answer == VERSIONS[2]
+    assert outcome.stop_reason == "accepted"
+    assert (outcome.confidence, outcome.confidence_kind) == (1.0, "tests")
+    assert purposes(calls) == [SOLVE, "refine_tests", "refine_tests"]
+    assert VERSIONS[0] in calls[1].messages[-1].text
+    assert "assert add(2, 3) == 5" in calls[1].messages[-1].text
+    assert "assert add(1, 1) == 2" in calls[2].messages[-1].text
+    assert VERSIONS[0] not in calls[2].messages[-1].text
+
+
+async def test_what_no_test_accepts_leaves_the_draft_and_no_confidence() -> None:
+    outcome, _ = await write({"max_rounds": 1})
+    assert outcome.candidate.answer == VERSIONS[0]
+    assert (outcome.stop_reason, outcome.confidence) == ("finished", 0.0)
+
+
+async def test_tests_can_be_told_without_the_attempt() -> None:
+    _, calls = await write({"history": "feedback_only"})
+    prompt = calls[1].messages[-1].text
+    assert calls[1].purpose == "refine_tests_unseen"
+    assert "assert add(2, 3) == 5" in prompt
+    assert "a - b" not in prompt
+
+
+async def test_of_several_drafts_one_that_passes_its_tests_is_the_answer() -> None:
+    outcome, calls = await write({"n": 4, "width": 1})
+    assert outcome.stop_reason == "accepted"
+    assert outcome.candidate.answer == VERSIONS[2]
+    assert purposes(calls).count(SOLVE) < 4  # the second one's revision passes
+
+
+async def test_a_draft_that_passes_is_not_reviewed() -> None:
+    outcome, calls = await write({}, CODE.model_copy(update={"tests": "assert add(2, 3) < 5"}))
+    assert outcome.stop_reason == "accepted"
+    assert purposes(calls) == [SOLVE]
+
+
+@pytest.mark.parametrize("sandbox", [True, False])
+async def test_without_tests_that_run_the_critic_reviews_and_it_is_said(sandbox: bool) -> None:
+    task = Task(kind="code", tests="assert add(" if sandbox else CODE.tests)
+    params = {"feedback": "tests", "gate": "tests"}
+    outcome, calls = await write(params, task, sandbox=sandbox)
+    assert "feedback" in purposes(calls)
+    assert "the critic reviews" in outcome.notes["feedback"]
+    assert "as with auto" in outcome.notes["gate tests"]
+
+
+# -- presets, and what makes no sense ------------------------------------------------------------------------
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Those of the manual, by name."""
+    manual = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+    section = manual.split("\n## self_refine\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.count("`{") == 1]
+    return {row[1].strip(): json.loads(row[2].strip().strip("`")) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "rounds", "calls"),
+    [
+        ("SELF", 1, {SOLVE: 2, "feedback": 1, "refine": 1}),
+        ("SCoRe, two turns", 1, {SOLVE: 2, "second_turn": 1}),
+        ("SCoRe, parallel", 1, {SOLVE: 8, "second_turn": 8}),
+        ("ExIt", 4, {SOLVE: 2, "improve": 4}),
+        ("Self-Refine", 4, {SOLVE: 2, "feedback": 4, "refine_full": 4}),
+        ("Self-Refine, mathematics", 1, {SOLVE: 2, "review_and_refine": 2}),
+    ],
+)
+async def test_a_preset_asks_what_its_paper_asks(
+    name: str, rounds: int, calls: dict[str, int]
+) -> None:
+    params = presets()[name]
+    assert SelfRefine(**params).max_rounds >= rounds
+    outcome, made = await refine(params, drafts="41", revised="42")
+    assert Counter(purposes(made)) == calls
+    assert outcome.candidate.answer == "42"
+
+
+def test_every_preset_is_tried() -> None:
+    tried = next(
+        mark.args[1]
+        for mark in test_a_preset_asks_what_its_paper_asks.pytestmark  # type: ignore[attr-defined]
+        if mark.name == "parametrize"
+    )
+    assert set(presets()) == {each[0] for each in tried}
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"merged": True, "feedback": "neutral"}, "merged"),
+        ({"merged": True, "feedback": "tests"}, "merged"),
+        ({"merged": True, "history": "feedback_only"}, "history"),
+        ({"feedback": "neutral", "history": "feedback_only"}, "history"),
+        ({"feedback": "none", "history": "feedback_only"}, "history"),
+        ({"merged": True, "stop": "verdict"}, "stop"),
+        ({"feedback": "none", "stop": "verdict"}, "stop"),
+        ({"n": 2, "temperature": 0}, "temperature"),
+        ({"gate": "vote"}, "gate"),
+        ({"rejected": "go_on"}, "rejected"),
+        ({"max_rounds": 9}, "max_rounds"),
+        ({"n": 0}, "n"),
+    ],
+)
+def test_params_that_make_no_sense_are_named(params: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SelfRefine(**params)
+    (error,) = caught.value.errors()
+    said = error["msg"].removeprefix("Value error, ")
+    assert [*error["loc"], said.split(":")[0]][0] == field

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import anyio
 
 from secondpass.service.calls import Calls
 from secondpass.service.flight import Writing
-from secondpass.strategies.continuing import joined
+from secondpass.strategies.continuing import cut, joined, pieces
 from secondpass.strategies.core import Call, Completion, Delta, SecondpassError, Usage
 from secondpass.strategies.parsing import StepSplitter, TokenSplitter
-
-
-class _Place(NamedTuple):
-    """Where a delta ended: after so many characters, token ids and tokens (some engines count and give no ids)."""
-
-    characters: int = 0
-    ids: int = 0
-    tokens: int = 0
 
 
 class LiveDraft:
@@ -36,7 +27,6 @@ class LiveDraft:
         self._call = call
         self._begun = begun
         self._given: list[str] = []
-        self._places = [_Place()]
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._writing = Writing(call, call.index)
         self._finished: Completion | None = None
@@ -46,13 +36,8 @@ class LiveDraft:
     @property
     def completion(self) -> Completion:
         """What has been written so far; whole once the iteration has ended."""
-        own = self._own
+        own = self._finished or self._writing.completion
         return own if self._begun is None else joined(self._begun, own)
-
-    @property
-    def _own(self) -> Completion:
-        """What this call has written so far."""
-        return self._finished or self._writing.completion
 
     def cut(self, steps: int) -> Completion:
         """See `strategies.core.Draft.cut`."""
@@ -60,46 +45,24 @@ class LiveDraft:
             raise ValueError(f"steps: 0 to the {len(self._given)} that were given, not {steps}")
         if steps == 0 and self._begun is not None:
             return self._begun
-        text, end = self._own.text, 0
+        whole = self.completion
+        end = 0 if self._begun is None else len(self._begun.text)
         for step in self._given[:steps]:
-            end = text.index(step, end) + len(step)
-        own = self._cut_own(end)
-        return own if self._begun is None else joined(self._begun, own)
-
-    def _cut_own(self, end: int) -> Completion:
-        """What this call has written up to `end` and the white space there; its tokens only if one of them ends there."""
-        own = self._own
-        rest = own.text[end:]
-        begin = end + len(rest) - len(rest.lstrip()) if end else 0
-        reached = (p for p in self._places if p.characters <= begin)
-        place = max(reached, key=lambda p: (p.characters, -p.ids))
-        # Where an engine looks for stop strings it holds text back, and its tokens are ahead of it.
-        is_by_token = place.characters >= end and not self._call.sampling.stop
-        ids = place.ids if is_by_token else 0
-        return replace(
-            own,
-            text=own.text[: place.characters if is_by_token else begin],
-            token_ids=own.token_ids[:ids],
-            logprobs=own.logprobs[:ids],
-            confidences=own.confidences[:ids],
-            finish_reason="length",
-            usage=Usage(completion=place.tokens),
+            end = whole.text.index(step, end) + len(step)
+        rest = whole.text[end:]
+        begin = end + len(rest) - len(rest.lstrip())
+        at = max((each.text for each in whole.ends if end <= each.text <= begin), default=end)
+        found = cut(whole, at) or replace(
+            whole, reasoning="", text=whole.text[:at], token_ids=(), ends=(), finish_reason="length"
         )
+        return replace(found, usage=Usage(completion=len(pieces(found))))
 
     async def write(self, calls: Calls) -> None:
         """Make the call and split what it writes into steps."""
         splitter = self._splitter
 
         def grow(delta: Delta) -> None:
-            last = self._places[-1]
             self._writing.add(delta)
-            self._places.append(
-                _Place(
-                    last.characters + len(delta.text),
-                    last.ids + len(delta.token_ids),
-                    last.tokens + delta.tokens,
-                )
-            )
             for step in splitter.feed(delta.text):
                 self._give(step)
 

@@ -192,7 +192,8 @@ class WritingVerbs(Verbs):
     ) -> AsyncIterator[LiveDraft]:
         messages = self._asking.conversation(prompt, values, after)
         call = self._asking.call(prompt, role, messages, index=index, temperature=temperature)
-        draft = LiveDraft(replace(call, visible=True, logprobs=logprobs), every)
+        call = replace(call, visible=True, logprobs=logprobs, resumable=True)
+        draft = LiveDraft(call, every)
         async with self._written(draft):
             yield draft
 
@@ -203,8 +204,9 @@ class WritingVerbs(Verbs):
         call = self._asking.call(
             "extend", completion.role, completion.messages, index=index, temperature=temperature
         )
-        prefix = pieces(completion) or completion.text
-        draft = LiveDraft(replace(call, visible=True, prefix=prefix), begun=completion)
+        begun, prefix = self._gone_on_with(completion, "")
+        call = replace(call, visible=True, prefix=prefix, resumable=True)
+        draft = LiveDraft(call, begun=begun)
         async with self._written(draft):
             yield draft
 

@@ -438,8 +438,8 @@ class Draft(Protocol):
     def cut(self, steps: int) -> Completion:
         """What was written up to the end of the first `steps` steps that were given, to judge it or to go on from there.
 
-        It is cut at a token boundary, with its token ids, where one lies between two steps; else it is text alone.
-        Raises ValueError for more steps than were given.
+        It is cut between two tokens where these lie between two steps; else what follows the last token before the cut
+        is held as text. Raises ValueError for more steps than were given.
         """
 
     def __aiter__(self) -> AsyncIterator[str]: ...

@@ -6,7 +6,7 @@ helps instruct models and harms those that reason (arXiv 2505.11227).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -53,12 +53,11 @@ async def first_error_grade(
     One verdict is drawn as verdicts are, several at the temperature that the judge's profile recommends.
     """
     text = run.profile("actor").conclusion(draft.text)
-    steps = split_steps(text)
     if quoting.degenerate(text):
         return None
-    prompt, more = "first_error", {}
-    if reference is not None:
-        prompt, more = "first_error_reference", {"reference": reference}
+    steps = split_steps(text)
+    prompt = "first_error" if reference is None else "first_error_reference"
+    more: dict[str, Any] = {} if reference is None else {"reference": reference}
     temperature = run.profile("judge").temperature or TEMPERATURE if samples > 1 else None
 
     async def read(sample: int) -> float:

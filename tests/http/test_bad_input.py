@@ -63,6 +63,20 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ("an unknown role", {"models": {"boss": "scripted"}}, 422, "models.boss", "critic"),
     ("a task of no kind", {"task": {"kind": "riddle"}}, 422, "task.kind", "choice"),
     ("a task without its kind", {"task": {}}, 422, "task.kind", "missing"),
+    (
+        "samples of what is not written",
+        {"strategy": {"name": "self_prm", "params": {"samples": 2}}},
+        422,
+        "strategy.params",
+        "samples: has no effect with grade 'solution'",
+    ),
+    (
+        "a fallback from nothing",
+        {"strategy": {"name": "meta_rm", "params": {"meta": "none", "fallback": "error"}}},
+        422,
+        "strategy.params",
+        "fallback: meta 'none' asks nobody",
+    ),
     ("a choice without options", {"task": {"kind": "choice"}}, 422, "task.options", "options"),
     (
         "code without a sandbox",

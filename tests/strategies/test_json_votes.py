@@ -163,7 +163,8 @@ def test_the_elected_text_is_always_one_that_was_given_and_no_other_is_nearer(
     vote = elected(*texts)
     assert vote.leader is not None
     assert vote.leader.text == texts[vote.leader.index]
-    assert 0 < min(vote.shares.values()) == vote.leader.score <= 1
+    assert vote.leader.score == min(vote.shares.values())
+    assert all(0 < share <= 1 for share in vote.shares.values())
     everything = [fields_of(text) or {} for text in texts]
     majority = {
         path: Counter(fields.get(path) for fields in everything).most_common(1)[0][0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,21 @@ from secondpass.service.events import Subscriber, Trace
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.outcome import Outcome
-from secondpass.service.pools.clock import time_stands_still
+from secondpass.service.pools.clock import time_stands_still, until_idle
 from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Message, Role, Sampling, SecondpassError
+from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.core import (
+    Call,
+    CallRejected,
+    Delta,
+    Message,
+    Role,
+    Sampling,
+    SecondpassError,
+)
 
 DEFAULT_MAX_TOKENS = 2048
 _ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")
@@ -48,12 +58,53 @@ class LoopTrace(Trace):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A run over a pool: its outcome, or the error that ended it without an answer. `seconds` are the loop's."""
+    """A run over a pool: its outcome, or the error that ended it without an answer. `seconds` are the loop's.
+
+    `lacking` are the draws that the pool does not hold, as `ReplayEngine.lacking` gives them; with any, there is no
+    outcome, and `failure` names the first.
+    """
 
     outcome: Outcome | None
     failure: SecondpassError | None
     trace: Trace
     seconds: float
+    lacking: tuple[Call, ...] = ()
+
+
+class HaltingEngine(ReplayEngine):
+    """A replay that halts where the pool ends, so that nobody goes on from a refusal that no model gave.
+
+    A call that the pool does not hold waits until the rest of the run has come as far as it can (on a `VirtualLoop`),
+    and then ends the run by cancelling `scope`. `lacking` are all such calls.
+    """
+
+    def __init__(self, pool: Pool, *, shuffle: int | None) -> None:
+        super().__init__(pool, shuffle=shuffle)
+        self.scope = anyio.CancelScope()
+        self.missing: list[Call] = []
+        self.refusal: CallRejected | None = None
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        """The recorded deltas; never any for a call that is not in the pool."""
+        await self._halt_without(call)
+        async with aclosing(super().stream(call)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def count_prompt(self, call: Call) -> int:
+        """Prompt tokens as they were recorded."""
+        await self._halt_without(call)
+        return await super().count_prompt(call)
+
+    async def _halt_without(self, call: Call) -> None:
+        try:
+            self.find(call)
+        except CallRejected as error:
+            self.refusal = self.refusal or error
+            self.missing += self.lacking(call)
+            await until_idle()
+            self.scope.cancel()
+            await anyio.lowlevel.checkpoint()
 
 
 async def replay(
@@ -66,15 +117,18 @@ async def replay(
     shuffle: int | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
+    calibration: Calibration | None = None,
 ) -> Replayed:
     """Run a strategy on one question of the pool; on a `VirtualLoop` in no time.
 
-    `shuffle` as in ReplayEngine. With a `seed` the run is like one that has it: judges get the prompts of that run again, which they
-    were recorded with, and samples are given to the strategy by their index; without one, as they are finished. Every call has the pool's own `max_tokens`, or what is left of `limits`. Nothing is
-    learned from one run for the next one, so that their order does not matter. A call that was not recorded ends the
-    run, and is its `failure`. Raises KeyError for a strategy that there is not, ValidationError for its params.
+    `shuffle` as in ReplayEngine. With a `seed` the run is like one that has it: judges get the prompts of that run
+    again, which they were recorded with, and samples are given to the strategy by their index; without one, as they
+    are finished. Every call has the pool's own `max_tokens`, or what is left of `limits`. `calibration` is what was
+    measured of the pool's model as a judge. Nothing is learned from one run for the next one, so that their order does
+    not matter. A call that was not recorded ends the run, even where it would have been cancelled later: see
+    `Replayed`. Raises KeyError for a strategy that there is not, ValidationError for its params.
     """
-    engine = ReplayEngine(pool, shuffle=shuffle)
+    engine = HaltingEngine(pool, shuffle=shuffle)
     spec = STRATEGIES[strategy]
     sampling = pool.header.sampling or Sampling()
     job = Job(
@@ -88,15 +142,26 @@ async def replay(
         sampling=sampling.model_copy(update={"seed": seed}),
         max_tokens_per_call=sampling.max_tokens or DEFAULT_MAX_TOKENS,
         task_is_explicit=pool.header.formatted,
+        calibrations={} if calibration is None else dict.fromkeys(_ROLES, calibration),
     )
     trace = LoopTrace()
     run = LiveRun(job, Shared(equivalence), trace)
-    outcome, failure = None, None
-    try:
-        outcome = await execute(run)
-    except SecondpassError as error:
-        failure = error
-    return Replayed(outcome=outcome, failure=failure, trace=trace, seconds=trace.elapsed)
+    outcome: Outcome | None = None
+    failure: SecondpassError | None = None
+    with engine.scope:
+        try:
+            outcome = await execute(run)
+        except SecondpassError as error:
+            failure = error
+    if engine.refusal is not None:
+        outcome, failure = None, engine.refusal
+    return Replayed(
+        outcome=outcome,
+        failure=failure,
+        trace=trace,
+        seconds=trace.elapsed,
+        lacking=tuple(engine.missing),
+    )
 
 
 def messages_of(pool: Pool, asked: Asked) -> tuple[Message, ...]:

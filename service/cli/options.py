@@ -83,13 +83,14 @@ class Options(argparse.Namespace):
     logprobs: int
     samples: int
     first_seed: int
-    concurrency: int | None
+    concurrency: int
     note: list[tuple[str, str]]
     pools: list[str]
     pool: str
     settings: list[str]
     shuffles: int
     run_seed: int | None
+    runs_at_once: int | None
     calibrations: str | None
     only: str
     log_dir: str

@@ -159,6 +159,7 @@ def _add_replay(actions: Actions) -> None:
     )
     add(
         "--concurrency",
+        dest="runs_at_once",
         type=_count,
         metavar="N",
         help="with an engine: runs at once, and calls (default: 64)",

@@ -2,54 +2,68 @@
 
 from __future__ import annotations
 
-import sys
-from argparse import ArgumentTypeError
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+import anyio
 
-from secondpass.service.classes import AnswerClasses
+from secondpass.service.calibration import load_calibrations
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
-from secondpass.service.cli.values import param
-from secondpass.service.evaluation.records import (
-    About,
-    Attempt,
-    from_outcome,
-    write_records,
-)
-from secondpass.service.outcome import Outcome
+from secondpass.service.cli.pool_asking import replay_and_ask
+from secondpass.service.cli.pool_progress import say
+from secondpass.service.cli.pool_runs import Plan, attempt, setting
+from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.pools.clock import run_virtually
-from secondpass.service.pools.format import Asked
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, read_pool
-from secondpass.service.replaying import TimelessEquivalence, replay
-from secondpass.strategies import STRATEGIES
+from secondpass.service.replaying import TimelessEquivalence
+from secondpass.service.settings_sources import BadSettings
+from secondpass.strategies.calibration import Calibration
 
 SCORED = ("math", "choice")
 """Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A strategy and its parameters; `label` is the parameters as they were typed."""
-
-    strategy: str
-    params: Mapping[str, Any]
-    label: str
-
-
 def replay_pool(options: Options) -> None:
-    """Replay every setting on every question and write the records. Raises Failure."""
-    settings = [setting(text) for text in options.settings]
+    """Replay every setting on every question and write the records. Raises Failure.
+
+    With the flags of an engine, what the pool lacks is asked of that, and recorded.
+    """
+    if not options.serve_flags and options.runs_at_once is not None:
+        raise Failure("--concurrency: without an engine after -- nothing is asked", REFUSED)
     try:
         pool = read_pool(options.pool)
-    except BadLine as error:
+        plan = _plan(options, pool)
+        if options.serve_flags:
+            attempts = anyio.run(replay_and_ask, options, pool.header, plan)
+        else:
+            attempts = run_virtually(_replay, pool, plan)
+    except (BadLine, BadSettings) as error:
         raise Failure(str(error), REFUSED) from error
+    write_records(Path(options.out), _about(options, pool, plan), attempts)
+    lost = [attempt for attempt in attempts if attempt.error is not None]
+    if lost:
+        why = f"{lost[0].label}: {lost[0].error}"
+        raise Failure(
+            f"{len(lost)} of {len(attempts)} runs have no answer; the first: {why}", FAILED
+        )
+
+
+async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
+    attempts: list[Attempt] = []
+    async with TimelessEquivalence(workers=2) as equivalence:
+        for each in plan.settings:
+            attempts += [
+                (await attempt(pool, plan, trial, equivalence)).attempt for trial in plan.of(each)
+            ]
+            count = f"{len(plan.questions)} questions, {plan.shuffles} shuffles"
+            say(f"{each.strategy} {each.label}: {count}")
+    return attempts
+
+
+def _plan(options: Options, pool: Pool) -> Plan:
+    settings = [setting(text) for text in options.settings]
     questions = [q for q in pool.questions.values() if q.id.startswith(options.only)]
     if not questions:
         raise Failure(
@@ -63,88 +77,33 @@ def replay_pool(options: Options) -> None:
                 f"is not scored in a replay; {scored} are",
                 REFUSED,
             )
-    attempts = run_virtually(_replay, pool, questions, settings, options.shuffles)
+    return Plan(
+        settings=settings,
+        questions=questions,
+        shuffles=options.shuffles,
+        seed=pool.header.seed if options.run_seed is None else options.run_seed,
+        calibration=_calibration(options, pool.header.model),
+    )
+
+
+def _calibration(options: Options, model: str) -> Calibration | None:
+    if options.calibrations is None:
+        return None
+    known = load_calibrations(Path(options.calibrations))
+    if model not in known:
+        others = ", ".join(sorted(known))
+        raise Failure(
+            f"--calibrations: the pool's model is {model!r}, they are of {others}", REFUSED
+        )
+    return known[model]
+
+
+def _about(options: Options, pool: Pool, plan: Plan) -> About:
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
-    about = About(
+    return About(
         data=options.only.strip("-") or data,
         model=pool.header.model,
         date=datetime.now(UTC).date().isoformat(),
-        command=f"secondpass pool replay --shuffles {options.shuffles}",
+        command=f"secondpass pool replay --shuffles {plan.shuffles} --seed {plan.seed}",
         engine="replay",
     )
-    write_records(Path(options.out), about, attempts)
-    lost = [attempt for attempt in attempts if attempt.error is not None]
-    if lost:
-        why = f"{lost[0].label}: {lost[0].error}"
-        raise Failure(
-            f"{len(lost)} of {len(attempts)} runs have no answer; the first: {why}", FAILED
-        )
-
-
-def setting(text: str) -> Setting:
-    """A setting as it is typed: NAME KEY=VALUE ... Raises Failure for what there is not."""
-    name, *pairs = text.split()
-    if name not in STRATEGIES:
-        raise Failure(f"--setting: no strategy {name!r}; one of {', '.join(STRATEGIES)}", REFUSED)
-    try:
-        params = dict(map(param, pairs))
-        STRATEGIES[name].params(**params)
-    except ArgumentTypeError as error:
-        raise Failure(f"--setting {text!r}: {error}", REFUSED) from error
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "params"
-        raise Failure(f"--setting {text!r}: {where}: {problem['msg']}", REFUSED) from error
-    return Setting(name, params, " ".join(pairs))
-
-
-async def _replay(
-    pool: Pool, questions: Sequence[Asked], settings: Sequence[Setting], shuffles: int
-) -> list[Attempt]:
-    attempts: list[Attempt] = []
-    async with TimelessEquivalence(workers=2) as equivalence:
-        for each in settings:
-            attempts += [
-                await _attempt(pool, asked, each, shuffle, equivalence)
-                for asked in questions
-                for shuffle in range(shuffles)
-            ]
-            _say(f"{each.strategy} {each.label}: {len(questions)} questions, {shuffles} shuffles")
-    return attempts
-
-
-async def _attempt(
-    pool: Pool, asked: Asked, each: Setting, shuffle: int, equivalence: TimelessEquivalence
-) -> Attempt:
-    """One run; without an answer it counts as wrong, and says what ended it."""
-    run = await replay(pool, asked, each.strategy, each.params, equivalence, shuffle=shuffle)
-    if run.outcome is None:
-        return Attempt(
-            question=asked.id,
-            strategy=each.strategy,
-            setting=each.label,
-            shuffle=shuffle,
-            correct=False,
-            seconds=run.seconds,
-            error=str(run.failure),
-        )
-    classes = AnswerClasses(asked.task.as_task(), equivalence)
-    right = {a: await classes.same(asked.answer, a) for a in _answers(run.outcome)}
-    return from_outcome(
-        run.outcome,
-        asked.answer,
-        lambda answer, _: right[answer],
-        question=asked.id,
-        strategy=each.strategy,
-        setting=each.label,
-        shuffle=shuffle,
-    )
-
-
-def _answers(outcome: Outcome) -> Iterator[str]:
-    found = (c.answer for c in (outcome.candidate, *outcome.candidates))
-    yield from dict.fromkeys(answer for answer in found if answer is not None)
-
-
-def _say(line: str) -> None:
-    print(f"secondpass pool: {line}", file=sys.stderr, flush=True)  # noqa: T201

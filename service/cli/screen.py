@@ -33,12 +33,12 @@ async def drawn(picture: Picture, console: Console) -> AsyncIterator[None]:
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar of `total` steps on stderr; each call is one step, and says how things stand."""
+def bar(total: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar of `total` steps on stderr; each call says how things stand, and how many steps were just done."""
     columns = (BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
-        yield lambda says: progress.update(task, advance=1, description=says)
+        yield lambda says, steps: progress.update(task, advance=steps, description=says)
 
 
 async def _refresh(live: Live) -> None:

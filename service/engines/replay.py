@@ -5,8 +5,7 @@ It sleeps between its deltas. On a `VirtualLoop` that costs nothing, and the loo
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import get_args
@@ -14,6 +13,7 @@ from typing import get_args
 import anyio
 
 from secondpass.service.pools.format import Sample, distribution, is_read, key_of
+from secondpass.service.pools.places import Places
 from secondpass.service.pools.pool import Pool, is_capped
 from secondpass.strategies.core import (
     Call,
@@ -34,7 +34,7 @@ class ReplayEngine:
     """An `Engine` that has no model: a call that is not in the pool is refused, never guessed at.
 
     With `shuffle` the samples of each question change their places, by a permutation that depends on it and on the
-    question alone; without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
+    question alone (see `Places`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
     a completion is what was recorded, cut where the call's `max_tokens` ends it.
     """
 
@@ -50,8 +50,8 @@ class ReplayEngine:
             raise ValueError("tokens_per_delta must be at least 1")
         self.name, self.model = name, pool.header.model
         self.pool = pool
-        self._shuffle, self._width = shuffle, tokens_per_delta
-        self._orders: dict[str, Sequence[int]] = {}
+        self._width = tokens_per_delta
+        self._places = Places(pool, shuffle)
 
     @property
     def ready(self) -> bool:
@@ -92,18 +92,50 @@ class ReplayEngine:
 
     def find(self, call: Call) -> list[Sample]:
         """The recorded samples that the call asks for. Raises CallRejected, naming what is missing."""
-        key = key_of(call, by_sampling=self.pool.header.sampling is not None)
-        order = self._order(key)
-        found = []
+        key = self._key(call)
+        return [self._found(call, key, i) for i in range(call.n)]
+
+    def lacking(self, call: Call) -> list[Call]:
+        """The draws of the call that `find` does not find, each as a call of its own that the pool can file.
+
+        Its index is the pool's own, its seed goes with it, and it has the confidences of all samples in the pool.
+        """
+        key, wanted = self._key(call), []
         for i in range(call.n):
-            index = 0 if is_read(call) else call.index + i
-            place = order[index] if index < len(order) else None
-            if place is None or (key, place) not in self.pool.samples:
-                raise self._rejected(call, self._why_missing(call, len(order), index))
-            sample = self.pool.samples[key, place]
-            self._check_enough(call, sample)
-            found.append(sample)
-        return found
+            try:
+                self._found(call, key, i)
+            except CallRejected:
+                wanted.append(self._alone(call, key, i))
+        return wanted
+
+    def _key(self, call: Call) -> str:
+        return key_of(call, by_sampling=self.pool.header.sampling is not None)
+
+    def _found(self, call: Call, key: str, i: int) -> Sample:
+        index = 0 if is_read(call) else call.index + i
+        sample = self.pool.samples.get((key, self._places.of(key, index)))
+        if sample is None:
+            raise self._rejected(call, self._why_missing(call, len(self.pool.indices(key)), index))
+        self._check_enough(call, sample)
+        return sample
+
+    def _alone(self, call: Call, key: str, i: int) -> Call:
+        if is_read(call):
+            return replace(call, n=1, index=0)
+        place, sampling = self._places.of(key, call.index + i), call.sampling
+        if sampling.seed is not None:
+            seed = {"seed": sampling.seed + place - call.index}
+            sampling = sampling.model_copy(update=seed)
+        logprobs = call.logprobs or self.pool.header.logprobs
+        return replace(
+            call,
+            n=1,
+            index=place,
+            sampling=sampling,
+            logprobs=call.logprobs if logprobs is None else logprobs,
+            visible=False,
+            stream_interval=1,
+        )
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """The recorded deltas, at their times. Raises CallRejected for a call that is not in the pool."""
@@ -169,16 +201,6 @@ class ReplayEngine:
             confidences=sample.confidences[first:last] if has_confidences else (),
             finish_reason=(sample.finish_reason if whole else "length") if is_last else None,
         )
-
-    def _order(self, key: str) -> Sequence[int]:
-        """Which recorded index is served as 0, 1, ...; a gap in what was recorded is no sample."""
-        indices = self.pool.indices(key)
-        if self._shuffle is None:
-            return range(max(indices, default=-1) + 1)
-        if len(self._orders.get(key, ())) != len(indices):  # the pool may still grow
-            random.Random(f"{self._shuffle}:{key}").shuffle(indices)  # noqa: S311 - a replay is repeatable
-            self._orders[key] = tuple(indices)
-        return self._orders[key]
 
     def _check_enough(self, call: Call, sample: Sample) -> None:
         cap = call.sampling.max_tokens

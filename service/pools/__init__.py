@@ -4,6 +4,7 @@
     questions   questions with their known answers
     format      the lines of a pool, and what makes two calls the same draw
     pool        a pool in memory, and the file that it grows in
+    places      which sample a shuffled replay serves as which
     record      draws what a pool lacks, with what `drawing` takes down of each call
     recorded    other people's recorded answers, as a pool
     clock       time that passes only in sleeps

@@ -24,8 +24,15 @@ class _Jumping(selectors.DefaultSelector):
         super().__init__()
         self.now = 0.0
         self.holds = 0
+        self.idlers: list[Callable[[], None]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None and not self.holds and self.idlers:
+            if not (ready := super().select(0)):
+                woken, self.idlers = self.idlers, []
+                for wake in woken:
+                    wake()
+            return ready
         if timeout is None or self.holds:
             # Nobody waits for a time, or time stands still: only the outside world can go on.
             return super().select(0 if timeout is not None and timeout <= 0 else None)
@@ -53,6 +60,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             yield
         finally:
             self._clock.holds -= 1
+
+    async def until_idle(self) -> None:
+        """Wait until nothing else on this loop can go on, now or at any later time."""
+        event = asyncio.Event()
+        self._clock.idlers.append(event.set)
+        await event.wait()
+
+
+async def until_idle() -> None:
+    """`VirtualLoop.until_idle` where such a loop runs, and no wait elsewhere."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop):
+        await loop.until_idle()
 
 
 @contextmanager

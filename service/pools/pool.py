@@ -31,6 +31,11 @@ class Pool:
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
         self._indices: dict[str, list[int]] = {}
+        self._drawn: dict[str, list[int]] = {}
+
+    def drawn(self, key: str) -> list[int]:
+        """Which samples of a key the recorder drew, in order; not those that a strategy asked for."""
+        return sorted(self._drawn.get(key, ()))
 
     def indices(self, key: str) -> list[int]:
         """Which samples of a key there are, in order."""
@@ -51,6 +56,8 @@ class Pool:
                     raise BadLine(self.path, number, f"sample {line.index} stands there twice")
                 if place not in self.samples:
                     self._indices.setdefault(line.key, []).append(line.index)
+                    if line.question is not None:
+                        self._drawn.setdefault(line.key, []).append(line.index)
                 self.samples[place] = line
 
 

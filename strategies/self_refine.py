@@ -114,6 +114,7 @@ async def self_refine(run: Run, params: SelfRefine) -> Candidate:
 async def _refined(run: Run, params: SelfRefine, chains: list[Chain], index: int) -> Chain:
     """A draft and its revisions, up to what ends them; a chain counts as soon as there is its draft."""
     completion = await run.ask(SOLVE, index=index, temperature=params.temperature)
+    run.propose(run.candidate(completion))  # tests take a while
     draft = await version(run, completion, index, 0, has_tests=params.may_test)
     chain = Chain(_plan(run, params, is_tested=draft.ruling is not None), [draft], draft)
     chains.append(chain)

@@ -317,6 +317,15 @@ async def test_what_no_test_accepts_leaves_the_draft_and_no_confidence() -> None
     assert (outcome.stop_reason, outcome.confidence) == ("finished", 0.0)
 
 
+async def test_a_deadline_while_a_draft_is_tested_leaves_the_draft() -> None:
+    engine = ScriptedEngine(lambda *_: Reply("```python\nimport time\ntime.sleep(60)\n```"))
+    shared = Shared(Equivalence(), Sandboxes(2))
+    run = make_run(engine, "self_refine", task=CODE, shared=shared, deadline_ms=1000)
+    outcome = await execute(run)
+    assert (outcome.stop_reason, outcome.confidence) == ("deadline", None)
+    assert outcome.candidate.answer == "import time\ntime.sleep(60)"
+
+
 async def test_tests_can_be_told_without_the_attempt() -> None:
     _, calls = await write({"history": "feedback_only"})
     prompt = calls[1].messages[-1].text

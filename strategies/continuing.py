@@ -135,12 +135,18 @@ def _said(
 def _split_ends(
     first: Completion, more: Completion, text: str, closing: str, held: int
 ) -> Iterator[End]:
-    """The places in text that an engine did not tell from thoughts; a mark has none inside."""
+    """The places in text that an engine did not tell from thoughts.
+
+    There is none inside a mark, nor right after one that began inside a token, which would look like its beginning.
+    """
     begin = len(first.reasoning)
     mark = (text + more.text).find(closing)
+    has_begin = False
     for end in more.ends:
         at = len(text) + end.text
+        beyond = at - mark - len(closing)
+        has_begin = has_begin or at == mark
         if mark < 0 or at <= mark:
             yield End(held + end.pieces, begin + at, 0)
-        elif at >= mark + len(closing):
-            yield End(held + end.pieces, begin + mark, at - mark - len(closing))
+        elif beyond > 0 or (beyond == 0 and has_begin):
+            yield End(held + end.pieces, begin + mark, beyond)

@@ -1,39 +1,92 @@
-"""Have each draft doubt itself once it is finished, and believe the doubt only where it is confirmed."""
+"""Have each draft doubt itself as it is written and once it is finished, and believe a doubt only where it is confirmed."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Literal, Self
 
-from secondpass.strategies import prompts
-from secondpass.strategies.boundaries import is_safe_end
-from secondpass.strategies.core import (
-    SOLVE,
-    BudgetExhausted,
-    Candidate,
-    Completion,
-    EngineError,
-    Run,
-    UnusableCompletion,
-)
-from secondpass.strategies.deepening import Readings
+from pydantic import Field, model_validator
+
+from secondpass.strategies.chains import Chain
+from secondpass.strategies.confidence import TOP
+from secondpass.strategies.core import Candidate, CapabilityMissing, Run
+from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
 from secondpass.strategies.registry import Params, strategy
-from secondpass.strategies.voting import SafeLead, Vote
+from secondpass.strategies.voting import SafeLead, WeightedVote
+from secondpass.strategies.weights import Weight, ballot_weight
 
-Read = tuple[Candidate, int | None]
+Weights = dict[tuple[int, int], float | None]
 
 
 class IterativeDeepening(Params):
-    """How many chains, and how often each is made to go on."""
+    """How many chains, when each is made to doubt itself, and how their answers vote."""
 
     n: int = Field(default=4, ge=1, le=64, description="chains, whose answers vote")
     width: int = Field(default=4, ge=1, le=64, description="chains at once at most")
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of every chain's first draft")
-    max_triggers: int = Field(
-        default=2, ge=0, le=8, description="how often a chain is made to go on at most"
+    temperature: float = Field(default=0.7, ge=0, le=2, description="of every chain")
+    max_triggers: int | None = Field(
+        default=None,
+        ge=0,
+        le=8,
+        description="how often a chain is made to doubt at most; default 2 for a model that thinks and with b0, else 1; "
+        "0: a plain vote",
+    )
+    b0: int | None = Field(
+        default=None,
+        ge=16,
+        le=1_000_000,
+        description="tokens before the first trigger; default for a model that thinks: half of its usual length, once "
+        "that is known, and for others: a trigger only when a draft has finished",
+    )
+    gamma: float = Field(default=2.0, ge=1, le=8, description="growth of the budget per trigger")
+    reading: Literal["cumulative", "segment"] = Field(
+        default="cumulative",
+        description="cumulative: triggers at b0 * gamma^k tokens in all; segment: after a segment of so many",
     )
     agree: int = Field(
-        default=2, ge=2, le=8, description="a chain ends when so many segments have one answer"
+        default=2, ge=2, le=9, description="a chain ends when so many segments have one answer"
     )
+    weight: Weight = Field(
+        default="none",
+        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
+        "judge thinks it that the answer is right",
+    )
+    always_weigh: bool = Field(
+        default=False, description="p_true: weigh also where the judge is not known to be any good"
+    )
+    group: int = Field(default=64, ge=1, description="confidence: tokens in a group")
+
+    @model_validator(mode="after")
+    def _chains_must_differ(self) -> Self:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("temperature: 0 draws n equal chains; choose one above 0, or n = 1")
+        return self
+
+    @model_validator(mode="after")
+    def _triggers_must_fit(self) -> Self:
+        most = 2 if self.max_triggers is None else self.max_triggers
+        if self.b0 is not None and not most:
+            raise ValueError(
+                "b0: with max_triggers = 0 no trigger follows; choose 1 to 8, or no b0"
+            )
+        if self.agree > max(most, 1) + 1:
+            raise ValueError(
+                f"agree: {self.agree} of at most {most + 1} segments; choose at most {most + 1}"
+            )
+        if self.reading == "cumulative" and self.gamma < LEAST_GROWTH:
+            raise ValueError(
+                f"gamma: {self.gamma} with reading = cumulative sets triggers on one place; choose {LEAST_GROWTH} to 8, "
+                "or reading = segment"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_must_be_used(self) -> Self:
+        if self.always_weigh and self.weight != "p_true":
+            raise ValueError("always_weigh: only weight = p_true asks a judge")
+        if "group" in self.model_fields_set and self.weight != "confidence":
+            raise ValueError("group: only weight = confidence has groups of tokens")
+        return self
 
 
 @strategy(
@@ -45,59 +98,116 @@ class IterativeDeepening(Params):
     needs={"prefix"},
 )
 async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate:
-    """Finished drafts go on after a sentence of doubt; an answer counts when it comes back, and chains vote.
+    """Chains go on after a sentence of doubt, at growing budgets or once finished; confirmed answers vote.
 
-    Paper: ID-sampling (arXiv 2502.05449). Ours: the trigger stands where a draft has finished, as in s1 (2501.19393);
-    an answer that nothing confirms does not replace the first; a chain whose segments agree ends.
+    Paper: ID-sampling (arXiv 2502.05449); thoughts are reopened as in s1 (2501.19393), and answers forced as in
+    Dynasor. Ours: a change counts only if it comes back, or another chain opened with it; a chain whose segments
+    agree ends; what is usual for a model is learned.
     """
-    vote = Vote(n=params.n, rule=SafeLead())
-    changed = 0
+    schedule, trust = _schedule(run, params), _trust(run, params)
+    chains: dict[int, Readings] = {}
+    weights: Weights = {}
 
-    async def chain(index: int) -> tuple[Read, bool]:
-        draft = await run.ask(SOLVE, index=index, temperature=params.temperature)
-        return await _deepen(run, params, draft)
+    async def write(index: int) -> tuple[int, Readings]:
+        logprobs = TOP if params.weight == "confidence" else None
+        chain = Chain(run, index, schedule, params.agree, params.temperature, logprobs)
+        return index, await chain.write()
 
-    async with run.as_completed(chain, range(params.n), width=params.width) as chains:
-        async for (candidate, ballot), is_changed in chains:
-            changed += is_changed
-            run.elect(vote.add(candidate, ballot))
+    async with run.as_completed(write, range(params.n), width=params.width) as finished:
+        async for index, readings in finished:
+            chains[index] = readings
+            vote = await _vote(run, params, chains, trust, weights)
+            run.elect(vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
                 break
-    run.note("changed", f"the answer changed within {changed} of {len(vote.ballots)} chains")
+    changed = sum(readings.is_changed for readings in chains.values())
+    run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
+    if count := sum(readings.forced for readings in chains.values()):
+        run.note("forced", f"{count} answers were forced out of unfinished segments")
     return run.best
 
 
-async def _deepen(run: Run, params: IterativeDeepening, draft: Completion) -> tuple[Read, bool]:
-    """What the chain that begins with a draft answers, and whether its answer ever changed."""
-    readings = Readings()
-    trigger = f"\n\n{prompts.fill('deepen', {})} "
-    for segment in range(params.max_triggers + 1):
-        candidate = run.candidate(draft)
-        run.propose(candidate)
-        readings.add(candidate, await run.class_of(candidate))
-        is_last = segment == params.max_triggers or readings.agree(params.agree)
-        if is_last or not _may_go_on(run, draft):
-            break
-        try:
-            draft = await run.extend(draft, text=trigger)
-        except (BudgetExhausted, EngineError, UnusableCompletion) as error:
-            run.note("not deepened", f"chain {draft.index}: {error}")
-            break
-    return readings.best, readings.is_changed
-
-
-def _may_go_on(run: Run, draft: Completion) -> bool:
-    """Is there an end to go on from, in words that the next segment can be compared with?"""
+def _schedule(run: Run, params: IterativeDeepening) -> Schedule:
+    """When chains doubt; never where that could change nothing, or where the engine cannot go on with thoughts."""
+    thinks = run.profile("actor").is_thinking
+    b0, most = params.b0, params.max_triggers
+    if most is None:
+        most = 2 if thinks or b0 is not None else 1
+    if most == 0:
+        return Schedule(0)
+    why = None
     if run.task.kind == "open":
         why = "an open question has no answers to compare"
-    elif run.profile("actor").is_thinking or draft.reasoning:
-        why = "the model thinks, and its thoughts are not reopened"
-    elif draft.finish_reason != "stop":
-        why = f"a draft ended by {draft.finish_reason}"
-    elif not is_safe_end(draft.text):
-        why = "a draft ended inside a formula, a code block or a tool call"
-    else:
-        return True
-    run.note("not deepened", why)
-    return False
+    elif thinks:
+        why = _why_not_reopened(run)
+        b0 = b0 or _usual(run)
+    if why is None and most == params.n == 1 and b0 is None:
+        why = "nothing could confirm what one chain changes after one trigger"
+    if why is not None:
+        run.note("not deepened", why)
+        return Schedule(0)
+    if b0 is None and {"gamma", "reading"} & params.model_fields_set:
+        run.note(
+            "gamma, reading",
+            "without effect: there is no budget, triggers stand where a segment ends",
+        )
+    return Schedule(most, b0, params.gamma, params.reading)
+
+
+def _why_not_reopened(run: Run) -> str | None:
+    if not run.profile("actor").reopens:
+        return "the model's thoughts are a message of their own, which is not reopened"
+    try:
+        run.require("actor", "tokenize")
+    except CapabilityMissing:
+        return "thoughts are gone on with token by token, and the actor's engine tells no tokens"
+    return None
+
+
+def _usual(run: Run) -> int | None:
+    """Half of what the model usually writes, in tokens; None where that is not known."""
+    usual = run.usual_length("actor")
+    if usual is None or usual < 2:
+        run.note(
+            "b0", "no usual length is known: the first trigger stands at the end of the thoughts"
+        )
+        return None
+    run.note("b0", f"{usual // 2} tokens: half of what the model usually writes")
+    return usual // 2
+
+
+def _trust(run: Run, params: IterativeDeepening) -> float:
+    """How far weights count. Raises CapabilityMissing for a judge that counts and gives no label probabilities."""
+    if params.weight != "p_true":
+        return 1.0
+    trust = run.trust("judge", always=params.always_weigh)
+    if trust:
+        run.require("judge", "labels")
+    return trust
+
+
+async def _vote(
+    run: Run,
+    params: IterativeDeepening,
+    chains: Mapping[int, Readings],
+    trust: float,
+    weights: Weights,
+) -> WeightedVote:
+    """The vote of the chains so far, in their own order; a change to be confirmed may yet move a ballot."""
+    pending = sum(readings.is_pending for readings in chains.values())
+    vote = WeightedVote(n=params.n + 2 * pending, rule=SafeLead(), trust=trust)
+    order = sorted(chains)
+    readings = elected([chains[index] for index in order])
+    is_contested = len({each.ballot for each in readings} - {None}) > 1
+    for index, each in zip(order, readings, strict=True):
+        weight = None
+        if is_contested and each.ballot is not None and each.draft is not None:
+            known = (index, each.ballot)
+            if known not in weights:
+                weights[known] = await ballot_weight(
+                    run, params.weight, each.draft, params.group, trust
+                )
+            weight = weights[known]
+        vote.add(each.candidate, each.ballot, weight)
+    return vote

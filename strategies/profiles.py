@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Profile(BaseModel):
     """How to treat a model. Other code asks for these properties and never for a model's name.
 
-    `thinking` are the marks around its thoughts. `temperature`, `top_p` and `top_k` are what its makers recommend for
+    `thinking` are the marks around its thoughts, and `reopens` says that closed thoughts go on when their closing mark is
+    taken away, which is not so where they are a message of their own. `temperature`, `top_p` and `top_k` are what its makers recommend for
     drafts (None: the engine's default). `own_reference`: as a judge it does better when it first writes a solution of
     its own (arXiv 2505.11227: on for instruct models, off for those that reason).
     """
@@ -22,6 +23,7 @@ class Profile(BaseModel):
     name: str = Field(min_length=1)
     is_thinking: bool = False
     thinking: tuple[str, str] = ("<think>", "</think>")
+    reopens: bool = True
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
@@ -60,7 +62,10 @@ _FAMILIES: tuple[tuple[str, Profile], ...] = (
     (
         r"gpt-oss",
         _thinks("gpt-oss", 1.0, 1.0).model_copy(
-            update={"thinking": ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>")}
+            update={
+                "thinking": ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+                "reopens": False,
+            }
         ),
     ),
     (

@@ -1,107 +1,165 @@
-"""Chains that doubt themselves: when the doubt counts, when it does not, and when it is not raised."""
+"""When a chain doubts, what it answers, and where a doubt may stand: the pure parts."""
 
 from __future__ import annotations
 
-import pytest
+import math
+from typing import Literal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.events import NoteMade
-from secondpass.service.execute import execute
-from secondpass.service.run import LiveRun
-from secondpass.strategies import prompts
-from secondpass.strategies.boundaries import is_safe_end
-from secondpass.strategies.core import Call, Candidate, Sampling
-from secondpass.strategies.deepening import Readings
-from tests.support import assert_books_are_closed, make_run
+from secondpass.strategies.boundaries import is_safe_end, safe_end
+from secondpass.strategies.core import Candidate
+from secondpass.strategies.deepening import LEAST_GROWTH, Reading, Readings, Schedule, elected
 
-TRIGGER = prompts.PROMPTS["deepen"]
-BALLOT = st.one_of(st.none(), st.integers(0, 2))
+BALLOT = st.sampled_from([None, 0, 1, 2])
+READ = st.lists(st.tuples(BALLOT, st.booleans()), min_size=1, max_size=6)
 
 
-def segments(*values: str) -> Script:
-    """A script whose chains answer the values, one after each trigger."""
-
-    def script(call: Call, _index: int) -> Reply:
-        held = call.prefix if isinstance(call.prefix, str) else ""
-        return Reply(f"{held}So \\boxed{{{values[held.count(TRIGGER)]}}}.")
-
-    return script
-
-
-def notes(run: LiveRun) -> dict[str, str]:
-    return {event.about: event.what for event in run.trace.events if isinstance(event, NoteMade)}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("values", "answer", "calls"),
-    [
-        (("42", "42"), "42", 2),  # agrees at once, and ends
-        (("41", "42", "42"), "42", 3),  # a confirmed change
-        (("42", "41", "42"), "42", 3),  # a flip-flop: the answer that came back
-        (("42", "41", "40"), "42", 3),  # a change that nothing confirms
-    ],
-)
-async def test_a_changed_answer_counts_when_it_is_given_twice(
-    values: tuple[str, ...], answer: str, calls: int
-) -> None:
-    engine = ScriptedEngine(segments(*values))
-    run = make_run(engine, "iterative_deepening", {"n": 1})
-    outcome = await execute(run)
-    assert outcome.candidate.answer == answer
-    assert len(engine.calls) == calls
-    assert_books_are_closed(run, engine)
-
-
-@pytest.mark.anyio
-async def test_chains_that_are_not_needed_are_aborted_in_the_engine() -> None:
-    engine = ScriptedEngine(segments("42", "42"))
-    run = make_run(engine, "iterative_deepening", {"n": 3, "width": 1})
-    outcome = await execute(run)
-    assert outcome.stop_reason == "consensus"
-    assert len(engine.calls) < 6
-    assert_books_are_closed(run, engine)
-
-
-@pytest.mark.anyio
-async def test_a_draft_that_the_client_capped_is_not_gone_on_with_and_never_votes() -> None:
-    engine = ScriptedEngine(segments("42"))
-    sampling = Sampling(max_tokens=1)
-    run = make_run(engine, "iterative_deepening", {"n": 1}, sampling=sampling)
-    outcome = await execute(run)
-    assert outcome.candidate.answer is None
-    assert len(engine.calls) == 1
-    assert "length" in notes(run)["not deepened"]
-
-
-@given(st.lists(BALLOT, min_size=1, max_size=6))
-def test_the_first_answer_never_gives_way_to_one_that_came_up_once(
-    ballots: list[int | None],
-) -> None:
+def readings_of(read: list[tuple[int | None, bool]]) -> Readings:
     readings = Readings()
-    for position, ballot in enumerate(ballots):
-        readings.add(Candidate(text="t", index=position), ballot)
-    candidate, best = readings.best
-    answered = [ballot for ballot in ballots if ballot is not None]
-    assert ballots[candidate.index] == best
-    if answered and best != answered[0]:
-        assert sum(ballot == best for ballot in answered) >= 2
+    for position, (ballot, is_forced) in enumerate(read):
+        readings.add(Reading(Candidate(text="t", index=position), ballot, is_forced=is_forced))
+    return readings
 
+
+# -- what a chain answers ------------------------------------------------------------------------------
+
+
+@given(READ, st.sets(st.integers(0, 2)))
+def test_the_first_answer_never_gives_way_to_one_that_nothing_confirms(
+    read: list[tuple[int | None, bool]], confirmed: set[int]
+) -> None:
+    best = readings_of(read).best(confirmed)
+    ballots = [ballot for ballot, _ in read]
+    own = [ballot for ballot, is_forced in read if ballot is not None and not is_forced]
+    assert ballots[best.candidate.index] == best.ballot
+    if own and best.ballot != own[0]:
+        assert ballots.count(best.ballot) >= 2 or best.ballot in confirmed
+
+
+@given(READ, READ)
+def test_another_chain_confirms_only_what_it_opened_with(
+    one: list[tuple[int | None, bool]], other: list[tuple[int | None, bool]]
+) -> None:
+    chains = [readings_of(one), readings_of(other)]
+    opening = chains[1].opening
+    expected = chains[0].best(() if opening is None or opening.ballot is None else {opening.ballot})
+    assert elected(chains)[0] == expected
+
+
+def test_an_answer_of_its_own_outranks_one_that_was_forced() -> None:
+    assert readings_of([(1, True), (2, False)]).best().ballot == 2
+    assert readings_of([(1, True), (2, True), (1, False)]).best().ballot == 1
+    assert readings_of([(1, True), (2, True)]).best().ballot == 2
+    assert readings_of([(1, True), (1, False)]).best().is_forced is False
+
+
+# -- when a chain doubts -------------------------------------------------------------------------------
+
+SCHEDULES = st.tuples(st.integers(1, 8), st.integers(16, 2000), st.floats(LEAST_GROWTH, 8.0))
+
+
+@given(SCHEDULES)
+def test_budgets_follow_b0_times_gamma_to_the_k_in_all(values: tuple[int, int, float]) -> None:
+    most, b0, gamma = values
+    schedule = Schedule(most, b0, gamma, "cumulative")
+    written = 0
+    for segment in range(most):
+        cap = schedule.cap(segment, written)
+        assert cap is not None
+        written += cap
+        assert written == math.ceil(b0 * schedule.gamma**segment)
+    assert schedule.cap(most, written) is None
+
+
+@given(SCHEDULES)
+def test_budgets_follow_b0_times_gamma_to_the_k_by_segment(values: tuple[int, int, float]) -> None:
+    most, b0, gamma = values
+    schedule = Schedule(most, b0, gamma, "segment")
+    caps = [schedule.cap(segment, 12345) for segment in range(most + 1)]
+    assert caps == [*(math.ceil(b0 * gamma**k) for k in range(most)), None]
+
+
+@given(
+    SCHEDULES, st.integers(0, 10**6), st.integers(0, 8), st.sampled_from(["cumulative", "segment"])
+)
+def test_a_cap_is_never_below_one_token(
+    values: tuple[int, int, float],
+    written: int,
+    segment: int,
+    reading: Literal["cumulative", "segment"],
+) -> None:
+    most, b0, gamma = values
+    cap = Schedule(most, b0, gamma, reading).cap(segment, written)
+    assert cap is None or cap >= 1
+
+
+def test_a_point_that_was_passed_is_no_point_any_more() -> None:
+    schedule = Schedule(4, 100, 2.0)
+    assert schedule.cap(1, 450) == 800 - 450
+    assert Schedule(4).cap(0, 0) is None
+
+
+# -- where a doubt may stand ---------------------------------------------------------------------------
 
 PLAIN = st.text("ab 1.\n", max_size=20)
+OPENINGS = {
+    "\\boxed{": "}",
+    "```\n": "\n```",
+    "<tool_call>": "</tool_call>",
+    "\\[": "\\]",
+    "$$": "$$",
+}
 
 
-@given(PLAIN, st.sampled_from(["\\boxed{", "```\n", "<tool_call>"]), PLAIN)
+@given(PLAIN, st.sampled_from(sorted(OPENINGS)), PLAIN)
 def test_an_open_box_fence_or_tool_call_is_never_a_safe_end(
     before: str, opening: str, inside: str
 ) -> None:
-    closing = {"\\boxed{": "}", "```\n": "\n```", "<tool_call>": "</tool_call>"}[opening]
     assert is_safe_end(before)
     assert not is_safe_end(before + opening + inside)
-    assert is_safe_end(before + opening + inside + closing)
+    assert is_safe_end(before + opening + inside + OPENINGS[opening])
+    at = safe_end(before + opening + inside)
+    assert at is None or at <= len(before)
+
+
+PIECES = st.sampled_from(
+    [
+        *OPENINGS,
+        *OPENINGS.values(),
+        "3.14",
+        "12",
+        " ",
+        "\n",
+        "So it is. ",
+        "1. ",
+        "\\{",
+        "x",
+        ".",
+        "!",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map("".join), st.integers(0, 20))
+def test_a_doubt_never_lands_inside_a_number_or_anything_open(text: str, after: int) -> None:
+    at = safe_end(text, after=after)
+    if at is None:
+        return
+    assert at > after
+    assert is_safe_end(text[:at])
+    assert text[at - 1] == "\n" or text[at : at + 1].isspace()
+    assert not text[at - 1].isdigit()
+
+
+def test_a_text_that_breaks_off_ends_at_its_last_sentence() -> None:
+    assert safe_end("It is 3.14 so. Then 12") == len("It is 3.14 so.")
+    assert safe_end("1. First") is None
+    assert safe_end("So \\boxed{4}. Or\n1. No") == len("So \\boxed{4}. Or\n")
+    assert safe_end("Yes. No", after=4) is None
 
 
 def test_escaped_braces_open_nothing() -> None:
     assert is_safe_end(r"The set \{1, 2")
+    assert is_safe_end(r"a \\[2pt] b")

@@ -140,7 +140,8 @@ class JudgingVerbs(Verbs):
         call = self._verdict_call(prompt, role, messages, index, temperature, max_tokens)
         is_held = "schema" in self._calls.engine(role).capabilities
         if is_held:
-            call = replace(call, schema=json.dumps(shape.model_json_schema(), sort_keys=True))
+            # Not sorted: engines have the fields written in the schema's order, reasons before the verdict.
+            call = replace(call, schema=json.dumps(shape.model_json_schema()))
         completion, found = await self._read_strictly(
             call, reply, lambda text: parse_reply(text, shape)
         )

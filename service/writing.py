@@ -64,7 +64,7 @@ class WritingVerbs(Verbs):
             call if is_visible else self._unread(call),
             visible=is_visible,
             logprobs=logprobs,
-            schema=None if schema is None else json.dumps(schema, sort_keys=True),
+            schema=None if schema is None else json.dumps(schema),
         )
         on_delta = self._stream_out if is_visible else None
         return await self._answered(call, on_delta=on_delta, reserved=reserved)

@@ -6,9 +6,10 @@ helps instruct models and harms those that reason (arXiv 2505.11227).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from secondpass.strategies import quoting
 from secondpass.strategies.core import (
@@ -31,6 +32,13 @@ class FirstError(Reply):
 
     reason: Annotated[str, Field(max_length=600)]
     first_wrong_step: int | None = Field(ge=1)
+
+
+@lru_cache(maxsize=256)
+def first_error_among(steps: int) -> type[FirstError]:
+    """The shape of a verdict on so many steps, which names one of them: an engine that holds to it names no other."""
+    number = Annotated[int, Field(ge=1, le=steps)]
+    return create_model("FirstError", __base__=FirstError, first_wrong_step=(number | None, ...))
 
 
 def share_before(first_wrong: int | None, steps: int) -> float:
@@ -63,7 +71,7 @@ async def first_error_grade(
     async def read(sample: int) -> float:
         _, found = await run.critique(
             prompt,
-            FirstError,
+            first_error_among(len(steps)),
             role="judge",
             index=draft.index * samples + sample,
             temperature=temperature,

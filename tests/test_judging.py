@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from pydantic import BaseModel
 
 from secondpass.service.answers import Equivalence
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
@@ -26,6 +28,7 @@ from secondpass.strategies.core import (
     Sampling,
     VerdictUnreadable,
 )
+from secondpass.strategies.first_error import FirstError, first_error_among
 from secondpass.strategies.profiles import Profile
 from secondpass.strategies.verdicts import Critique, Feedback
 from tests.support import assert_books_are_closed, make_run, says
@@ -143,6 +146,18 @@ async def test_labels_must_be_two_different_ones() -> None:
     for labels in ((), ("yes",), ("yes", "Yes ")):
         with pytest.raises(ValueError, match="at least two different labels"):
             await run.judge("is_right", labels)
+
+
+@pytest.mark.parametrize("shape", [Feedback, Critique, FirstError, first_error_among(3)])
+async def test_an_engine_that_holds_to_a_shape_has_reasons_written_before_the_verdict(
+    shape: type[BaseModel],
+) -> None:
+    engine = ScriptedEngine(lacking=frozenset({"labels"}))
+    with suppress(VerdictUnreadable):
+        await make_run(engine).critique("is_right", shape)
+    held = json.loads(engine.calls[0].schema or "{}")
+    assert list(held["properties"]) == list(shape.model_fields)
+    assert next(iter(held["properties"])) in ("issues", "reason")
 
 
 @pytest.mark.parametrize("labels", [("1", "10"), ("yes", "no", "Not sure"), ("", "no")])

@@ -10,7 +10,14 @@ import anyio
 from secondpass.service.calls import Calls
 from secondpass.service.flight import Writing
 from secondpass.strategies.continuing import cut, joined, pieces
-from secondpass.strategies.core import Call, Completion, Delta, SecondpassError, Usage
+from secondpass.strategies.core import (
+    Call,
+    Completion,
+    Delta,
+    SecondpassError,
+    UnusableCompletion,
+    Usage,
+)
 from secondpass.strategies.parsing import StepSplitter, TokenSplitter
 
 
@@ -77,6 +84,8 @@ class LiveDraft:
             if self._finished is not None:
                 for step in splitter.close():
                     self._give(step)
+                if not self._finished.text.strip():
+                    self._error = UnusableCompletion("a draft has nothing but thoughts")
 
     def _give(self, step: str) -> None:
         self._given.append(step)

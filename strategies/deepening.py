@@ -10,7 +10,6 @@ from typing import Literal
 
 from secondpass.strategies.core import Candidate, Completion
 
-
 LEAST_GROWTH = 1.1
 """Of cumulative budgets: points that grow by less would fall on one place."""
 

@@ -179,8 +179,9 @@ class ReplayEngine:
                 Delta(index, text, sample.reasoning, finish_reason=reason),
             )
             return
-        for first in range(0, end, self._width):
-            last = min(first + self._width, end)
+        width = 1 if call.resumable else self._width  # as an engine tells it, place by place
+        for first in range(0, end, width):
+            last = min(first + width, end)
             yield _time_of(sample, last), index, self._delta(call, index, sample, first, last, end)
 
     def _delta(

@@ -19,7 +19,6 @@ from secondpass.strategies.attempts import (
 )
 from secondpass.strategies.core import Candidate, Completion
 
-
 in_its_time = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A machine that does other things as well is no fault of a vote."""
 

@@ -20,6 +20,7 @@ from secondpass.service.pools.pool import Pool, read_pool
 from secondpass.service.replaying import TimelessEquivalence
 from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.core import Sampling
 
 SCORED = ("math", "choice")
 """Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""
@@ -106,4 +107,11 @@ def _about(options: Options, pool: Pool, plan: Plan) -> About:
         date=datetime.now(UTC).date().isoformat(),
         command=f"secondpass pool replay --shuffles {plan.shuffles} --seed {plan.seed}",
         engine="replay",
+        formatted=pool.header.formatted,
+        sampling="" if (drawn := pool.header.sampling) is None else _words(drawn),
     )
+
+
+def _words(sampling: Sampling) -> str:
+    given = sampling.model_dump(exclude_none=True)
+    return " ".join(f"{name}={value}" for name, value in given.items())

@@ -125,6 +125,7 @@ async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence
         strategy=setting.strategy,
         setting=setting.label,
         shuffle=trial.shuffle,
+        events=run.trace.events,
     )
     return Tried(graded)
 

@@ -15,7 +15,10 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """Where attempts come from: question set, model, ISO date, and the command that made them."""
+    """Where attempts come from: question set, model, ISO date, and the command that made them.
+
+    `formatted`: was the task's answer format asked for? `sampling` is that of drafts. None and "": not known.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -24,11 +27,16 @@ class About:
     date: str = ""
     command: str = ""
     engine: str = ""
+    formatted: bool | None = None
+    sampling: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored."""
+    """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored.
+
+    `accepted` is the critic's verdict on it; None: none is known. `is_revision`: it was made of another one.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -37,6 +45,8 @@ class Graded:
     score: FiniteFloat | None = None
     score_kind: str | None = None
     tokens: _Count = 0
+    accepted: bool | None = None
+    is_revision: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from secondpass.service.evaluation.attempts import About, Attempt, Graded, Tokens, Turn
+from secondpass.service.evaluation.traced import Traced, chain_of, traced
+from secondpass.service.events import Event
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.jsonl import BadLine, Row, rows
 from secondpass.strategies.core import Candidate
@@ -85,8 +87,12 @@ def from_outcome(
     strategy: str,
     setting: str = "",
     shuffle: int = 0,
+    events: Sequence[Event] = (),
 ) -> Attempt:
-    """The attempt that an outcome tells of; what `from_response` gives for the same run, to the microsecond."""
+    """The attempt that an outcome tells of; what `from_response` gives for the same run, to the microsecond.
+
+    The run's `events` tell besides which candidates are revisions, and what a critic said of each.
+    """
     bills = outcome.usage.values()
     return _attempt(
         outcome.candidate,
@@ -101,6 +107,7 @@ def from_outcome(
         confidence=outcome.confidence,
         confidence_kind=outcome.confidence_kind,
         stop_reason=outcome.stop_reason,
+        told=traced(events, outcome.candidates),
     )
 
 
@@ -137,17 +144,30 @@ def read_records(path: Path) -> Records:
 
 
 def _attempt(
-    final: Candidate, candidates: Sequence[Candidate], grade: Callable[[str], bool], **rest: Any
+    final: Candidate,
+    candidates: Sequence[Candidate],
+    grade: Callable[[str], bool],
+    told: Sequence[Traced] | None = None,
+    **rest: Any,
 ) -> Attempt:
-    """Grade each distinct answer once, and tell revisions from siblings by the index they share."""
+    """Grade each distinct answer once; what is not `told` of revisions is by the index that they share with a draft."""
     answers = {each.answer for each in (final, *candidates)}
     right = {answer: answer is not None and grade(answer) for answer in answers}
-    chosen = next((c.index for c in reversed(candidates) if c.text == final.text), final.index)
+    told = told or [Traced()] * len(candidates)
+    chain = chain_of(candidates, told)
+    if chain is None:
+        chosen = next((c.index for c in reversed(candidates) if c.text == final.text), final.index)
+        chain = [at for at, each in enumerate(candidates) if each.index == chosen]
     return Attempt(
         correct=right[final.answer],
         answer=final.answer,
         turns=tuple(
-            Turn(correct=right[c.answer], answer=c.answer) for c in candidates if c.index == chosen
+            Turn(
+                correct=right[candidates[at].answer],
+                answer=candidates[at].answer,
+                accepted=told[at].accepted,
+            )
+            for at in chain
         ),
         candidates=tuple(
             Graded(
@@ -156,8 +176,10 @@ def _attempt(
                 score=c.score,
                 score_kind=c.score_kind,
                 tokens=c.tokens,
+                accepted=what.accepted,
+                is_revision=what.is_revision,
             )
-            for c in candidates
+            for c, what in zip(candidates, told, strict=True)
         ),
         **rest,
     )

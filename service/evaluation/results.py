@@ -9,6 +9,7 @@ from pathlib import Path
 
 from secondpass.service.evaluation import (
     markdown,
+    results_format,
     results_runs,
     results_scores,
     results_votes,
@@ -83,6 +84,8 @@ def readme_table(found: Found) -> str:
 
 def _sections(found: Found, plots: Path) -> Iterator[str]:
     yield f"## Strategies\n\nMade by `{COMMAND}` on {datetime.now(UTC).date().isoformat()}."
+    if (worth := results_format.format_section(found.runs)) is not None:
+        yield worth
     for runs in found.runs:
         yield results_runs.run_section(runs, plots)
     if found.votes:

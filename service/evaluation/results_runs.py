@@ -20,60 +20,71 @@ from secondpass.service.evaluation.frontier import (
     reference_of,
     shared,
 )
-from secondpass.service.evaluation.intervals import mean
+from secondpass.service.evaluation.intervals import mean, paired_difference
 from secondpass.service.evaluation.intervals import verdict as verdict_of
 from secondpass.service.evaluation.records import Records
+from secondpass.service.evaluation.results_turns import turn_blocks
 from secondpass.service.evaluation.scores import aurc, auroc, ece
 from secondpass.service.evaluation.selection import gap_closed
-from secondpass.service.evaluation.turns import change, decompose, feedback_resistance, verdicts
 from secondpass.service.pools.jsonl import BadLine
 
 MARGIN = 0.02
 
 _FRONTIER = f"""\\
-Accuracy in % with 95% Wilson intervals. The difference is to plain voting (`self_consistency` by n) at equal decode tokens, in points,
-with a 95% bootstrap interval over questions; `>` marks a strategy dearer than the whole line, which is compared with its end.
+Accuracy in % with 95% Wilson intervals. Differences are in points, question by question, with 95% bootstrap intervals: to `single`, and
+to plain voting (`self_consistency` by n) at equal decode tokens, on the line through its points; `>` marks a strategy dearer than the whole line, which is compared with its end.
 Non-inferior: a loss of {100 * MARGIN:g} points lies outside of the interval. Gap: the share of (any right - majority) that is closed, both of the
 largest vote. Tokens and seconds are of one question; wasted decode tokens are part of the decode tokens."""
 _HEADINGS = (
-    "strategy", "accuracy", "difference", "verdict", "gap", "decode tokens", "uncached prompt", "wasted", "p50 s", "p95 s", "failed"
-)  # fmt: skip
-_TURNS = """\\
-Revisions: shares of all questions in %. CL, CS and RSS as in arXiv 2412.19513; critic: its verdicts' accuracy, precision and recall of
-rejecting; resistance: the share of lasting errors with right feedback all along (our operational form of a category of arXiv 2506.11930)."""
-_TURN_HEADINGS = (
-    "strategy", "turn 1", "last turn", "i→c", "c→i", "CL", "CS", "RSS", "critic", "precision", "recall", "resistance"
+    "strategy", "accuracy", "to single", "to voting", "verdict", "gap", "decode tokens", "uncached prompt", "wasted", "p50 s", "p95 s", "failed"
 )  # fmt: skip
 _CONFIDENCE = "Confidence of the final answer: AUROC (ties half), ECE (10 bins) and AURC."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """All attempts on one question set with one model, and the files' own words about them."""
+    """All attempts on one question set with one model, and the files' own words about them.
+
+    `formatted` as in About: attempts with and without the answer format are different experiments.
+    """
 
     data: str
     model: str
+    formatted: bool | None = None
     abouts: tuple[About, ...]
     attempts: tuple[Attempt, ...]
 
+    @property
+    def title(self) -> str:
+        """What was run, as headings and tables have it."""
+        plain = ", without the answer format" if self.formatted is False else ""
+        return f"{self.data}, {self.model}{plain}"
+
 
 def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
-    """Records by question set and model. Raises BadLine for an attempt that is in two files."""
-    groups: dict[tuple[str, str], list[tuple[Path, Records]]] = {}
+    """Records by question set, model and format. Raises BadLine for an attempt that is in two files."""
+    groups: dict[tuple[str, str, bool | None], list[tuple[Path, Records]]] = {}
     for path, records in files:
-        groups.setdefault((records.about.data, records.about.model), []).append((path, records))
+        about = records.about
+        groups.setdefault((about.data, about.model, about.formatted), []).append((path, records))
     for group in groups.values():
         _check_once(group)
     return [
         Runs(
             data=data,
             model=model,
+            formatted=formatted,
             abouts=tuple(records.about for _, records in group),
             attempts=tuple(chain.from_iterable(records.attempts for _, records in group)),
         )
-        for (data, model), group in sorted(groups.items())
+        for (data, model, formatted), group in sorted(groups.items(), key=_order)
         if any(records.attempts for _, records in group)
     ]
+
+
+def _order(item: tuple[tuple[str, str, bool | None], object]) -> tuple[str, str, bool, bool]:
+    data, model, formatted = item[0]
+    return data, model, formatted is False, formatted is None
 
 
 def run_section(runs: Runs, folder: Path) -> str:
@@ -81,19 +92,19 @@ def run_section(runs: Runs, folder: Path) -> str:
     questions = _questions(runs.attempts, attempts := shared(runs.attempts))
     runs = replace(runs, attempts=tuple(attempts))
     points = points_of(attempts)
-    stem = folder / ("frontier-" + re.sub(r"[^a-z0-9]+", "-", f"{runs.data}-{runs.model}".lower()).strip("-"))  # fmt: skip
-    caption = f"{runs.data}, {runs.model}: {questions}; 95% intervals; non-inferiority margin {100 * MARGIN:g} points"  # fmt: skip
+    stem = folder / ("frontier-" + re.sub(r"[^a-z0-9]+", "-", runs.title.lower()).strip("-"))  # fmt: skip
+    caption = f"{runs.title}: {questions}; 95% intervals; non-inferiority margin {100 * MARGIN:g} points"  # fmt: skip
     panels = [plots.Panel(title=runs.data, unit=unit, points=points) for unit in (DECODE, SECONDS)]
-    plots.draw([panel for panel in panels if _is_known(panel)], caption, stem)
+    if drawn := [panel for panel in panels if _is_known(panel)]:
+        plots.draw(drawn, caption, stem)
     blocks = [
-        f"### {runs.data}, {runs.model}",
+        f"### {runs.title}",
         "\n".join(_origin(runs.abouts, questions)),
         _FRONTIER,
         markdown.table(_HEADINGS, frontier_rows(runs, points)),
-        f"![accuracy against cost]({folder.name}/{stem.name}.svg)",
+        *([f"![accuracy against cost]({folder.name}/{stem.name}.svg)"] if drawn else []),
     ]
-    if revised := _revised(runs, points):
-        blocks += [_TURNS, markdown.table(_TURN_HEADINGS, revised)]
+    blocks += turn_blocks([(point.name, _attempts(runs, point)) for point in points])
     if confident := _confident(runs, points):
         blocks += [_CONFIDENCE, markdown.table(("strategy", "attempts", "AUROC", "ECE", "AURC"), confident)]  # fmt: skip
     return "\n\n".join(blocks)
@@ -103,25 +114,32 @@ def readme_rows(runs: Runs) -> list[tuple[str, ...]]:
     """For each strategy: question set and model, name, accuracy, difference at equal tokens, decode tokens."""
     attempts = tuple(shared(runs.attempts))
     rows = frontier_rows(replace(runs, attempts=attempts), points_of(attempts))
-    return [(f"{runs.data}, {runs.model}", name, accuracy, difference, decode)
-            for name, accuracy, difference, _, _, decode, *_ in rows]  # fmt: skip
+    return [(runs.title, name, accuracy, difference, decode)
+            for name, accuracy, _, difference, _, _, decode, *_ in rows]  # fmt: skip
 
 
 def frontier_rows(runs: Runs, points: Sequence[Point]) -> list[tuple[str, ...]]:
     """A row for each point, the cheapest first."""
     line = reference_of(points, DECODE)
-    gap = _gap(runs, line)
+    gap, single = _gap(runs, line), single_of(points)
     return [
-        _frontier_row(runs, point, line, gap)
+        _frontier_row(runs, point, line, gap, single)
         for point in sorted(points, key=lambda each: each.cost(DECODE))
     ]
 
 
 def _frontier_row(
-    runs: Runs, point: Point, line: Sequence[Point], gap: tuple[float, float] | None
+    runs: Runs,
+    point: Point,
+    line: Sequence[Point],
+    gap: tuple[float, float] | None,
+    single: Point | None,
 ) -> tuple[str, ...]:
     tried = _attempts(runs, point)
     bill = cost(tried)
+    gained = None
+    if single is not None and point is not single:
+        gained = paired_difference(point.accuracies, single.accuracies)
     difference, verdict = "", ""
     if line and point not in line:
         made = compare(point, line, DECODE)
@@ -130,6 +148,7 @@ def _frontier_row(
     return (
         f"`{point.name}`",
         markdown.percent(point.accuracy),
+        markdown.points(gained),
         difference,
         verdict,
         markdown.share(gap_closed(point.accuracy.value, *gap), 2) if gap else "",
@@ -142,6 +161,12 @@ def _frontier_row(
     )
 
 
+def single_of(points: Iterable[Point]) -> Point | None:
+    """The point of one draft: as it comes, else the first setting of it; None where it was not run."""
+    found = [point for point in points if point.strategy == "single"]
+    return min(found, key=lambda point: bool(point.setting), default=None)
+
+
 def _gap(runs: Runs, line: Sequence[Point]) -> tuple[float, float] | None:
     """Accuracy of the largest vote, and of an oracle over its candidates; None without a vote's candidates."""
     if not line:
@@ -152,27 +177,6 @@ def _gap(runs: Runs, line: Sequence[Point]) -> tuple[float, float] | None:
         return None
     oracle = mean([float(any(c.correct for c in attempt.candidates)) for attempt in tried])
     return largest.accuracy.value, oracle
-
-
-def _revised(runs: Runs, points: Iterable[Point]) -> list[tuple[str, ...]]:
-    rows = []
-    for point in points:
-        chains = [attempt.turns for attempt in _attempts(runs, point) if attempt.turns]
-        if not any(len(turns) > 1 for turns in chains):
-            continue
-        truth = [[turn.correct for turn in turns] for turns in chains]
-        made, parts = change(truth), decompose([[(turns[0], turns[-1])] for turns in truth])
-        critic = verdicts(chain.from_iterable(chains))
-        shares = (made.before, made.after, made.fixed, made.broken)
-        levels = (parts.cl, parts.cs, parts.rss, critic.accuracy, critic.precision, critic.recall)
-        rows.append(
-            (
-                f"`{point.name}`",
-                *(f"{100 * each:.1f}" for each in shares),
-                *map(markdown.share, (*levels, feedback_resistance(chains))),
-            )
-        )
-    return rows
 
 
 def _confident(runs: Runs, points: Iterable[Point]) -> list[tuple[str, ...]]:
@@ -201,7 +205,7 @@ def _questions(every: Sequence[Attempt], used: Sequence[Attempt]) -> str:
 def _origin(abouts: Sequence[About], questions: str) -> list[str]:
     lines = [f"* {questions}"]
     for about in dict.fromkeys(abouts):
-        facts = (about.date, about.engine, f"`{about.command}`" if about.command else "")
+        facts = (about.date, about.engine, about.sampling, f"`{about.command}`" if about.command else "")  # fmt: skip
         if any(facts):
             lines.append("* " + ", ".join(filter(None, facts)))
     return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.evaluation.attempts import Turn
+from secondpass.service.evaluation.attempts import Graded, Turn
 
 Chain = Sequence[bool]
 
@@ -126,8 +126,8 @@ def decompose(questions: Sequence[Sequence[tuple[bool, bool]]]) -> Decomposition
     )
 
 
-def verdicts(turns: Iterable[Turn]) -> Verdicts:
-    """Count the verdicts on `turns`; those without one are not counted."""
+def verdicts(turns: Iterable[Turn | Graded]) -> Verdicts:
+    """Count the verdicts on `turns`, or on candidates; those without one are not counted."""
     counts = {(right, ok): 0 for right in (True, False) for ok in (True, False)}
     for turn in turns:
         if turn.accepted is not None:

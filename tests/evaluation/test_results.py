@@ -138,14 +138,90 @@ def test_the_rows_of_runs_are_what_the_records_say(tmp_path: Path) -> None:
     frontier = next(line for line in (tmp_path / "o.md").read_text("utf-8").splitlines() if line.startswith("| `self_refine`"))  # fmt: skip
     cells = [cell.strip() for cell in frontier.strip("|").split("|")]
     assert cells[1].startswith("62.5 [")
-    assert cells[2].startswith("+37.50 [")
-    assert cells[4:9] == ["0.25", "200", "40", "0", "1.00"]
+    assert cells[2] == ""
+    assert cells[3].startswith("+37.50 [")
+    assert cells[5:10] == ["0.25", "200", "40", "0", "1.00"]
     # Revisions (the last table but one): 3 -> 5 of 8; the critic accepts 4, of which 3 are right.
     turns = [line for line in (tmp_path / "o.md").read_text("utf-8").splitlines() if line.startswith("| `self_refine`")][1]  # fmt: skip
     cells = [cell.strip() for cell in turns.strip("|").split("|")]
     assert cells[1:5] == ["37.5", "62.5", "25.0", "0.0"]
-    assert cells[8:] == ["0.875", "1.000", "0.800", "1.000"]
+    assert cells[8:] == ["0.875", "1.000", "0.800", "1.000", "", ""]
     assert "`self_refine`" in rows
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    lines = path.read_text("utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]  # fmt: skip
+
+
+def test_every_strategy_is_compared_with_single_and_its_critic_is_measured(tmp_path: Path) -> None:
+    """single is right in 2 of 4, self_refine in 3; drafts vote 41, 42 where two are wrong, so half are right there."""
+    pytest.importorskip("matplotlib")
+    draft, other = Graded(correct=False, answer="41", accepted=False), Graded(correct=True, answer="42")  # fmt: skip
+    revised = Graded(correct=True, answer="42", is_revision=True, accepted=True)
+    attempts = [Attempt(question=f"q{at}", strategy="single", correct=at < 2) for at in range(4)]
+    attempts += [
+        Attempt(question=f"q{at}", strategy="self_refine", correct=at < 3, candidates=(draft, other, revised),
+                turns=(Turn(correct=False), Turn(correct=at < 3)))
+        for at in range(4)
+    ]  # fmt: skip
+    write_records(tmp_path / "r.records.jsonl", About(data="sums", model="tiny"), attempts)
+    # Neither tokens nor seconds are known: there is no picture, and the tables are there.
+    assert results("--data", str(tmp_path), "--out", str(tmp_path / "o.md")) == 0
+    rows = rows_of(tmp_path / "o.md")
+    frontier, turns = (cells for cells in rows if cells[0] == "`self_refine`")
+    assert frontier[2].startswith("+25.00 [")
+    # The critic rejects a wrong draft and accepts a right revision each time; of what it accepted 1 of 1 is right,
+    # an eighth of enough. The vote of the drafts is half right: 75 - 50.
+    assert turns[8:] == ["1.000", "1.000", "1.000", "", "+25.00", "0.125"]
+
+
+def formatted(path: Path, right: Any, *, asked: bool, sampling: str = "t=1") -> None:
+    attempts = [
+        Attempt(question=f"q{at}", strategy="single", shuffle=shuffle, correct=right(at, shuffle),
+                usage=Tokens(decode=100 if asked else 80))
+        for at in range(4)
+        for shuffle in range(2)
+    ]  # fmt: skip
+    about = About(data="sums", model="tiny", formatted=asked, sampling=sampling)
+    write_records(path, about, attempts)
+
+
+def test_what_the_answer_format_is_worth_comes_first(tmp_path: Path) -> None:
+    """With it q0 to q2 are right; without it q0, and q1 every other time: 3/4 - 1.5/4."""
+    pytest.importorskip("matplotlib")
+    formatted(tmp_path / "a.records.jsonl", lambda at, _: at < 3, asked=True)
+    formatted(tmp_path / "b.records.jsonl", lambda at, shuffle: at < 1 + shuffle, asked=False)
+    assert results("--data", str(tmp_path), "--out", str(tmp_path / "o.md")) == 0
+    written = (tmp_path / "o.md").read_text("utf-8")
+    headings = [line for line in written.splitlines() if line.startswith("### ")]
+    assert headings == [
+        "### What the answer-format instruction is worth to single",
+        "### sums, tiny",
+        "### sums, tiny, without the answer format",
+    ]
+    row = next(line for line in written.splitlines() if line.startswith("| sums, tiny"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == ["`single`", "4"]
+    assert [cell.split(" ")[0] for cell in cells[3:6]] == ["75.0", "37.5", "+37.50"]
+    assert cells[6:] == ["100", "80"]
+
+
+def test_runs_that_differ_in_more_than_the_format_are_not_compared(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    formatted(tmp_path / "a.records.jsonl", lambda *_: True, asked=True)
+    formatted(tmp_path / "b.records.jsonl", lambda *_: True, asked=False, sampling="t=0.7")
+    assert results("--data", str(tmp_path), "--out", str(tmp_path / "o.md")) == 0
+    written = (tmp_path / "o.md").read_text("utf-8")
+    assert "Not compared, since their samples were drawn differently: sums, tiny." in written
+    assert "| sums, tiny" not in written
+
+
+def test_runs_of_one_format_have_no_such_table(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    formatted(tmp_path / "a.records.jsonl", lambda *_: True, asked=True)
+    assert results("--data", str(tmp_path), "--out", str(tmp_path / "o.md")) == 0
+    assert "answer-format instruction" not in (tmp_path / "o.md").read_text("utf-8")
 
 
 def nothing(_: Path) -> None:

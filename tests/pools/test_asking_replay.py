@@ -7,6 +7,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tests.pools.making import HEADER, recorded, write_rows
 
 CALIBRATION = Calibration(
     model="scripted", labels=("Yes", "No"), mass=1.0, temperature=1.0, auroc=0.9, accuracy=0.5,
-    n=100, drawn="2026-11-25", data="0" * 64,
+    n=100, drawn=date(2026, 11, 25), data="0" * 64,
 )  # fmt: skip
 ENGINE = ("--", "--engine", "scripted")
 
@@ -75,7 +76,7 @@ def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pool(drafts: Path, tmp_path: Path) -> Path:
-    return shutil.copy(drafts, tmp_path / "pool.jsonl")
+    return Path(shutil.copy(drafts, tmp_path / "pool.jsonl"))
 
 
 def command(pool: Path, *settings: str, options: Sequence[str] = ()) -> list[str]:

@@ -11,6 +11,7 @@ import anyio
 
 from secondpass.service.answers import Allowance, Equivalence
 from secondpass.service.budget import Limits
+from secondpass.service.engines.recording import RecordingEngine
 from secondpass.service.engines.replay import ReplayEngine
 from secondpass.service.events import Subscriber, Trace
 from secondpass.service.execute import execute
@@ -18,14 +19,16 @@ from secondpass.service.job import Job, Shared
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.clock import time_stands_still, until_idle
 from secondpass.service.pools.format import Asked
-from secondpass.service.pools.pool import Pool
+from secondpass.service.pools.pool import Pool, PoolFile
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import (
     Call,
     CallRejected,
+    CapabilityMissing,
     Delta,
+    Engine,
     Message,
     Role,
     Sampling,
@@ -105,6 +108,17 @@ class HaltingEngine(ReplayEngine):
             await until_idle()
             self.scope.cancel()
             await anyio.lowlevel.checkpoint()
+
+
+def recording(engine: Engine, book: PoolFile) -> Engine:
+    """`engine`, which files what it finishes in the pool, for replays that it was asked for.
+
+    Raises BadLine where it serves another model, and CapabilityMissing where a replay takes it to do more than it can.
+    """
+    recorder = RecordingEngine(engine, book)
+    if missing := ReplayEngine(book.pool).capabilities - engine.capabilities:
+        raise CapabilityMissing(engine.name, missing)
+    return recorder
 
 
 async def replay(

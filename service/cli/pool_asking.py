@@ -21,8 +21,6 @@ from secondpass.service.cli.own_service import own_service
 from secondpass.service.cli.pool_progress import Tally, progress, say
 from secondpass.service.cli.pool_runs import Plan, Trial, Tried, attempt
 from secondpass.service.concurrency import task_group
-from secondpass.service.engines.recording import RecordingEngine
-from secondpass.service.engines.replay import ReplayEngine
 from secondpass.service.evaluation.records import Attempt
 from secondpass.service.http.state import Service
 from secondpass.service.pools.clock import VirtualLoop
@@ -30,8 +28,8 @@ from secondpass.service.pools.format import Header, Sample, place_of
 from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import Pool, PoolFile, growing
 from secondpass.service.pools.record import new_pass
-from secondpass.service.replaying import TimelessEquivalence
-from secondpass.strategies.core import Engine, EngineError
+from secondpass.service.replaying import TimelessEquivalence, recording
+from secondpass.strategies.core import CapabilityMissing, Engine, EngineError
 
 CONCURRENCY = 64
 
@@ -45,11 +43,11 @@ async def replay_and_ask(options: Options, header: Header, plan: Plan) -> list[A
                 say(f"{options.pool}: the last line was cut ({book.torn} bytes)")
             width = options.runs_at_once or CONCURRENCY
             async with _virtual(book.pool, plan) as replays:
-                return await _ask(RecordingEngine(engine, book), book, plan, replays, width)
+                return await _ask(engine, book, plan, replays, width)
 
 
 def _engine(options: Options, service: Service, book: PoolFile) -> Engine:
-    """The engine that is asked. Raises Failure for one whose replies would not be those of the pool's runs."""
+    """The engine that is asked, and records. Raises Failure for one whose replies would not be those of the pool's runs."""
     actor = service.roles["actor"]
     for role, node in service.roles.items():
         if node is not actor:
@@ -59,13 +57,10 @@ def _engine(options: Options, service: Service, book: PoolFile) -> Engine:
         raise Failure("after --: calibrations: name them before --, as --calibrations", REFUSED)
     if not book.pool.passes:
         raise Failure(f"{options.pool}: nothing was recorded into it yet", REFUSED)
-    if lacks := ReplayEngine(book.pool).capabilities - actor.engine.capabilities:
-        raise Failure(
-            f"the pool is of an engine with {', '.join(sorted(lacks))}; "
-            f"engine {actor.engine.name!r} lacks that",
-            REFUSED,
-        )
-    return actor.engine
+    try:
+        return recording(actor.engine, book)
+    except CapabilityMissing as error:
+        raise Failure(f"{error}, which the pool was recorded with", REFUSED) from error
 
 
 class _Replays:
@@ -99,7 +94,7 @@ async def _virtual(pool: Pool, plan: Plan) -> AsyncIterator[_Replays]:
 
 
 async def _ask(
-    engine: RecordingEngine, book: PoolFile, plan: Plan, replays: _Replays, width: int
+    engine: Engine, book: PoolFile, plan: Plan, replays: _Replays, width: int
 ) -> list[Attempt]:
     found: dict[int, Attempt] = {}
     trials = plan.trials

@@ -25,11 +25,13 @@ from tests.support import make_run
 DRAFT, REVISED, DRAWN = "It is 41, I think.", "It is 42, I think.", "Surely 42."
 
 
-def call(role: Role, purpose: str, text: str, *shown: str, **more: object) -> CallFinished:
+def call(
+    role: Role, purpose: str, text: str, *shown: str, labels: LabelRead | None = None
+) -> CallFinished:
     messages = tuple(Message(role="user", content=each) for each in shown)
     return CallFinished(
-        call=0, role=role, purpose=purpose, index=0, end="finished", usage=Usage(), texts=(text,), messages=messages, **more
-    )  # type: ignore[arg-type]  # fmt: skip
+        call=0, role=role, purpose=purpose, index=0, end="finished", usage=Usage(), texts=(text,), messages=messages, labels=labels
+    )  # fmt: skip
 
 
 def candidates(*texts: str) -> list[Candidate]:

@@ -201,7 +201,10 @@ def test_an_engine_that_can_do_less_is_refused(
     lesser = partial(ScriptedEngine, lacking=frozenset({"labels", "prefix"}))
     monkeypatch.setattr(app, "ScriptedEngine", lesser)
     assert main([*command(pool, "single"), *ENGINE]) == 2
-    assert "with labels, prefix; engine 'default' lacks that" in capsys.readouterr().err
+    assert (
+        "lacks the capability labels, prefix, which the pool was recorded with"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_kill_costs_nothing_that_was_drawn(pool: Path) -> None:

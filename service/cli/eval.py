@@ -163,5 +163,6 @@ def _write(options: Options, path: Path, rows: Sequence[_Row]) -> None:
         model=rows[0].job.setting.model,
         date=datetime.now(UTC).date().isoformat(),
         command=shlex.join(["secondpass", *sys.argv[1:]]),
+        formatted=True,  # every question names its task
     )
     write_records(path, about, [attempt for row in rows for attempt in row.attempts])

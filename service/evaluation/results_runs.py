@@ -45,7 +45,8 @@ _CONFIDENCE = "Confidence of the final answer: AUROC (ties half), ECE (10 bins) 
 class Runs:
     """All attempts on one question set with one model, and the files' own words about them.
 
-    `formatted` as in About: attempts with and without the answer format are different experiments.
+    Attempts without the answer format are an experiment of their own. `formatted` is None where a file does not tell;
+    those stand with the ones that have it.
     """
 
     data: str
@@ -63,28 +64,28 @@ class Runs:
 
 def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
     """Records by question set, model and format. Raises BadLine for an attempt that is in two files."""
-    groups: dict[tuple[str, str, bool | None], list[tuple[Path, Records]]] = {}
+    groups: dict[tuple[str, str, bool], list[tuple[Path, Records]]] = {}
     for path, records in files:
         about = records.about
-        groups.setdefault((about.data, about.model, about.formatted), []).append((path, records))
+        key = (about.data, about.model, about.formatted is False)
+        groups.setdefault(key, []).append((path, records))
     for group in groups.values():
         _check_once(group)
     return [
         Runs(
             data=data,
             model=model,
-            formatted=formatted,
+            formatted=_format({records.about.formatted for _, records in group}),
             abouts=tuple(records.about for _, records in group),
             attempts=tuple(chain.from_iterable(records.attempts for _, records in group)),
         )
-        for (data, model, formatted), group in sorted(groups.items(), key=_order)
+        for (data, model, _), group in sorted(groups.items())
         if any(records.attempts for _, records in group)
     ]
 
 
-def _order(item: tuple[tuple[str, str, bool | None], object]) -> tuple[str, str, bool, bool]:
-    data, model, formatted = item[0]
-    return data, model, formatted is False, formatted is None
+def _format(said: set[bool | None]) -> bool | None:
+    return None if None in said else said.pop()
 
 
 def run_section(runs: Runs, folder: Path) -> str:

@@ -4,11 +4,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - before anything freezes the garbage collector, which hypothesis asks
+import hypothesis  # before anything freezes the garbage collector, which hypothesis asks
 import pytest
 
 from tools.fetch_model import fetch
 from tools.local_vllm import VllmServer, serve_vllm
+
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile(
+    "secondpass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("secondpass")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

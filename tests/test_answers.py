@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.answers import Allowance, Equivalence, WorkerFailed
@@ -389,7 +389,6 @@ def test_the_server_process_never_imports_a_computer_algebra_system() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-@settings(deadline=None)  # the first comparison loads the parser
 @given(st.lists(st.text("{}\\^!$x1+ ab", max_size=60), min_size=2, max_size=2))
 def test_garbage_never_breaks_the_decision_itself(pair: list[str]) -> None:
     from secondpass.service.answers_worker import equivalent  # noqa: PLC0415

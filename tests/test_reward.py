@@ -299,7 +299,7 @@ WORLDS = st.builds(
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_rewards_never_pass_a_limit_and_never_cost_a_completion(backend: str) -> None:
-    @settings(max_examples=120, deadline=None, derandomize=True)
+    @settings(max_examples=120, derandomize=True)
     @given(WORLDS)
     def check(world: World) -> None:
         run = anyio.run(world.play, backend=backend)

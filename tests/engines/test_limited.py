@@ -171,7 +171,7 @@ async def consume(engine: LimitedEngine, lane: Lane) -> None:
 
 
 @given(limit=st.integers(1, 4), plan=st.lists(lanes, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_places_are_never_exceeded_and_never_lost(
     backend: str, limit: int, plan: list[Lane]

@@ -49,7 +49,7 @@ def test_an_end_without_an_answer_is_kept_with_its_bill(tmp_path: Path) -> None:
         assert book.find(SINGLE, question("a"), 1) == ended
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=9), min_size=1, max_size=4), data=st.data())
 def test_a_cut_anywhere_never_loses_more_than_the_line_it_cuts(
     texts: list[str], data: st.DataObject

@@ -117,7 +117,7 @@ def requests(draw: st.DrawFn) -> tuple[str, Json]:
 
 
 @given(request=requests())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_error_repeats_more_than_200_characters(
     client: httpx.Client, request: tuple[str, Json]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -327,7 +327,7 @@ async def test_a_critic_that_thinks_is_never_drawn_at_temperature_0() -> None:
 words = st.text("abc xyz.\n{}[]|<>", min_size=1, max_size=30)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     texts=st.lists(words, min_size=6, max_size=6),
     issues=st.lists(words, max_size=2),
@@ -452,7 +452,7 @@ async def test_a_first_step_that_is_wrong_is_drawn_from_the_question() -> None:
     assert [c.purpose for c in engine.calls if c.role == "actor"] == [SOLVE, SOLVE]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     bad=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=12, max_size=12),
     redraws=st.integers(1, 3),

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.attempts import (
@@ -18,9 +18,6 @@ from secondpass.strategies.attempts import (
     summary,
 )
 from secondpass.strategies.core import Candidate, Completion
-
-in_its_time = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A machine that does other things as well is no fault of a vote."""
 
 
 def attempt(
@@ -77,7 +74,6 @@ def winner(found: list[Attempt], trust: float = 0.0, *, is_hard: bool = False) -
     return None if answer is None else int(answer)
 
 
-@in_its_time
 @given(attempts())
 def test_without_trust_a_change_wins_only_with_more_answers_than_the_drafts_leader(
     found: list[Attempt],
@@ -89,14 +85,12 @@ def test_without_trust_a_change_wins_only_with_more_answers_than_the_drafts_lead
         assert count(found)[after] > 1
 
 
-@in_its_time
 @given(attempts())
 def test_without_trust_verdicts_change_nothing(found: list[Attempt]) -> None:
     unsaid = [replace(each, ruling=None, is_repeat=False) for each in found]
     assert winner(found) == winner(unsaid)
 
 
-@in_its_time
 @given(attempts(), st.sampled_from([0.5, 1.0]), st.booleans())
 def test_an_answer_of_one_retry_never_wins_unless_a_critic_that_counts_accepts_it(
     found: list[Attempt], trust: float, is_hard: bool
@@ -107,7 +101,6 @@ def test_an_answer_of_one_retry_never_wins_unless_a_critic_that_counts_accepts_i
         assert any(each.ballot == after and each.is_accepted for each in found)
 
 
-@in_its_time
 @given(attempts(), st.floats(0, 1), st.booleans())
 def test_the_order_in_which_attempts_came_never_matters(
     found: list[Attempt], trust: float, is_hard: bool
@@ -116,14 +109,12 @@ def test_the_order_in_which_attempts_came_never_matters(
     assert elected(found, trust=trust, is_hard=is_hard) == backwards
 
 
-@in_its_time
 @given(attempts())
 def test_the_hard_filter_falls_back_to_all_where_all_are_called_wrong(found: list[Attempt]) -> None:
     wrong = [replace(each, ruling=Ruling(right=0.1)) for each in found]
     assert winner(wrong, is_hard=True) == winner([replace(e, ruling=None) for e in found])
 
 
-@in_its_time
 @given(attempts())
 def test_the_hard_filter_never_elects_what_only_rejected_attempts_answer(
     found: list[Attempt],
@@ -134,7 +125,6 @@ def test_the_hard_filter_never_elects_what_only_rejected_attempts_answer(
         assert any(e.ballot == after and not e.is_rejected for e in votes)
 
 
-@in_its_time
 @given(attempts(), st.integers(0, 7))
 def test_what_the_tests_pass_always_wins(found: list[Attempt], number: int) -> None:
     number %= len(found)
@@ -180,7 +170,6 @@ def test_in_open_tasks_only_an_accepted_retry_takes_its_drafts_place() -> None:
     assert elected(found, trust=0.0).text == "chain 0 round 0 says None"
 
 
-@in_its_time
 @given(st.floats(0, 1.2), st.integers(1, 8))
 def test_the_schedule_rises_to_its_end_and_never_falls(temperature: float, number: int) -> None:
     assert temperature <= scheduled(temperature, number) <= 1.2
@@ -204,7 +193,6 @@ def test_a_retry_with_far_fewer_numbers_than_every_attempt_before_it_is_one(
     assert loses_numbers(retry, *others) is is_lost
 
 
-@in_its_time
 @given(st.lists(st.text(max_size=30), max_size=4), st.text(min_size=1, max_size=20))
 def test_a_summary_never_repeats_the_whole_attempt(issues: list[str], attempted: str) -> None:
     whole = " ".join(attempted.split())

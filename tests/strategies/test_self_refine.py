@@ -151,6 +151,44 @@ async def test_what_ends_it_can_be_chosen(stop: str, told: dict[str, Any], revis
     assert purposes(calls).count(SOLVE) == 1  # nothing had to pass a gate
 
 
+@pytest.mark.parametrize(
+    ("fails", "note"),
+    [
+        ("feedback", ("stopped", "no readable review")),
+        ("retry", ("stopped", "the revision failed")),
+        ("solve 1", ("gate", "revision 1 was rejected")),
+        ("prefer", ("gate", "revision 1 was rejected")),
+    ],
+)
+async def test_a_call_that_fails_says_what_it_ended(fails: str, note: tuple[str, str]) -> None:
+    told = script()
+
+    def reply(call: Call, index: int) -> Reply:
+        if fails in (call.purpose, f"{call.purpose} {index}"):
+            return Reply("", fault="refuse")
+        return told(call, index)
+
+    gate = "prefer" if fails == "prefer" else "draw"
+    run = make_run(ScriptedEngine(reply), "self_refine", {"gate": gate})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "41"
+    assert outcome.notes[note[0]] == note[1]
+    assert sum(outcome.degraded.values()) >= 1
+
+
+async def test_a_gate_that_fails_rejects_and_leaves_the_next_revision_its_chance() -> None:
+    told = script(revised="42 43", drawn="42 43")
+
+    def reply(call: Call, index: int) -> Reply:
+        is_first_gate = (call.purpose, index) == (SOLVE, 1)
+        return Reply("", fault="refuse") if is_first_gate else told(call, index)
+
+    params = {"gate": "draw", "max_rounds": 2, "rejected": "go_on"}
+    outcome = await execute(make_run(ScriptedEngine(reply), "self_refine", params))
+    assert outcome.candidate.answer == "43"
+    assert outcome.notes["gate"] == "revision 2 was accepted"
+
+
 async def test_a_budget_that_ends_in_a_revision_leaves_the_draft() -> None:
     engine = ScriptedEngine(script())
     run = make_run(engine, "self_refine", max_calls=2)

@@ -103,7 +103,7 @@ def value_in(prompt: str) -> int:
     return max((int(value) for value in "1234" if f"{{{value}}}" in prompt), default=0)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.fixed_dictionaries(PARAMS).filter(settings_that_make_sense), st.integers(0, 10**6))
 def test_the_answer_is_never_the_last_one_unless_it_passed_the_gate(
     params: dict[str, Any], seed: int
@@ -118,7 +118,7 @@ def test_the_answer_is_never_the_last_one_unless_it_passed_the_gate(
         assert told.speaks_for(answer)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries(PARAMS | {"n": st.just(1)}).filter(settings_that_make_sense),
     st.integers(0, 10**6),

@@ -692,7 +692,10 @@ class Run(Protocol):
     async def map(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
     ) -> list[R]:
-        """`work` over all items, in item order; failed items are left out and counted as degraded."""
+        """`work` over all items, in item order; failed items are left out and counted as degraded.
+
+        Raises the last failure where every item failed.
+        """
 
     def as_completed(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None

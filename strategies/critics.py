@@ -20,7 +20,8 @@ from secondpass.strategies.verdicts import Critique
 
 Reading = Literal["labels", "text"]
 
-_UNREADABLE = (EngineError, UnusableCompletion, VerdictUnreadable)
+FAILED = (EngineError, UnusableCompletion, VerdictUnreadable)
+"""How one call may fail that the strategy can do without."""
 
 
 def reading_of(run: Run, wanted: Reading | Literal["auto"]) -> Reading:
@@ -84,7 +85,7 @@ async def _critique(run: Run, attempt: Attempt) -> Critique | None:
             question=run.question,
             candidate=run.profile("actor").conclusion(attempt.completion.text),
         )
-    except _UNREADABLE:
+    except FAILED:
         return None
     return critique
 
@@ -96,6 +97,6 @@ async def is_step_wrong(run: Run, so_far: Completion) -> bool | None:
         judgement = await run.judge(
             "step_check", ("right", "wrong"), role="critic", after=shown, index=so_far.index
         )
-    except _UNREADABLE:
+    except FAILED:
         return None
     return judgement.verdict == "wrong"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from secondpass.strategies.attempts import Attempt, summary
 from secondpass.strategies.core import SOLVE, Completion, Run
-from secondpass.strategies.critics import tested
+from secondpass.strategies.critics import FAILED, tested
 from secondpass.strategies.refining import Chain, Gate, divided, wording
 from secondpass.strategies.verdicts import Feedback
 
@@ -35,14 +35,13 @@ async def version(
 async def review(run: Run, newest: Attempt, index: int) -> Feedback | None:
     """What the critic says of a version; None where it says nothing that can be read."""
     text = run.profile("actor").conclusion(newest.candidate.text)
-
-    async def ask(place: int) -> Feedback:
-        reply = await run.critique(
-            "feedback", Feedback, index=place, question=run.question, candidate=text
+    try:
+        _, found = await run.critique(
+            "feedback", Feedback, index=index, question=run.question, candidate=text
         )
-        return reply[1]
-
-    return next(iter(await run.map(ask, [index])), None)
+    except FAILED:
+        return None
+    return found
 
 
 def issues_of(run: Run, found: Feedback, newest: Attempt) -> str:
@@ -57,17 +56,16 @@ async def revision(
 ) -> Attempt | None:
     """The newest version revised; None where that failed. A merged review of the version before joins the findings."""
     said = wording(chain, _tried(run, chain), run.profile("actor").conclusion)
-
-    async def write(place: int) -> Completion:
-        return await run.ask(
-            said.prompt, after=said.after, index=place, temperature=temperature, **said.values
+    try:
+        completion = await run.ask(
+            said.prompt, after=said.after, index=index, temperature=temperature, **said.values
         )
-
-    completion = next(iter(await run.map(write, [index])), None)
-    if completion is not None and chain.plan.feedback == "merged":
-        completion = _without_review(run, chain, completion)
-    if completion is None:
+    except FAILED:
         return None
+    if chain.plan.feedback == "merged":
+        completion = _without_review(run, chain, completion)
+        if completion is None:
+            return None
     first = chain.versions[0]
     return await version(run, completion, first.chain, len(chain.versions), has_tests=has_tests)
 
@@ -78,18 +76,13 @@ async def passes(
     """Does anything but the model that wrote the revision's review speak for it? `index` is of an independent draft."""
     if gate in ("tests", "vote") or (run.task.kind != "open" and revised.ballot is None):
         return False
-    if gate == "prefer":
-
-        async def compare(_: int) -> bool:
+    try:
+        if gate == "prefer":
             return (await run.prefer(revised.candidate, best.candidate)).winner == "a"
-
-        return any(await run.map(compare, [0]))
-
-    async def draw(place: int) -> int | None:
-        drawn = await run.ask(SOLVE, index=place, temperature=temperature or DRAWN)
-        return await run.class_of(run.candidate(drawn))
-
-    return revised.ballot is not None and revised.ballot in await run.map(draw, [index])
+        drawn = await run.ask(SOLVE, index=index, temperature=temperature or DRAWN)
+    except FAILED:
+        return False
+    return revised.ballot is not None and revised.ballot == await run.class_of(run.candidate(drawn))
 
 
 def _tried(run: Run, chain: Chain) -> list[str]:

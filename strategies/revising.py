@@ -74,7 +74,7 @@ async def passes(
     run: Run, gate: Gate, best: Attempt, revised: Attempt, index: int, temperature: float
 ) -> bool:
     """Does anything but the model that wrote the revision's review speak for it? `index` is of an independent draft."""
-    if gate in ("tests", "vote") or (run.task.kind != "open" and revised.ballot is None):
+    if gate in ("tests", "vote") or revised.candidate.answer is None:
         return False
     try:
         if gate == "prefer":
@@ -82,7 +82,7 @@ async def passes(
         drawn = await run.ask(SOLVE, index=index, temperature=temperature or DRAWN)
     except FAILED:
         return False
-    return revised.ballot is not None and revised.ballot == await run.class_of(run.candidate(drawn))
+    return revised.ballot == await run.class_of(run.candidate(drawn))
 
 
 def _tried(run: Run, chain: Chain) -> list[str]:

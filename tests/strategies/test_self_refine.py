@@ -128,6 +128,22 @@ async def test_in_an_open_task_no_draw_can_confirm_and_the_judge_decides() -> No
     assert "the judge decides" in outcome.notes["gate draw"]
 
 
+async def test_a_revision_that_was_cut_never_replaces_an_open_answer() -> None:
+    def reply(call: Call, index: int) -> Reply:
+        if call.purpose == "prefer":
+            is_a = "more" in call.messages[-1].text.split("[CANDIDATE B")[0]
+            return Reply("", labels={"A": 0.95 if is_a else 0.05, "B": 0.05 if is_a else 0.95})
+        if call.purpose == "feedback":
+            return Reply('{"issues": ["dull"], "verdict": "revise"}')
+        words = (f"more{i}" for i in range(300))  # than the cap of 256 tokens allows
+        return Reply("Short." if call.purpose == SOLVE else " ".join(words))
+
+    run = make_run(ScriptedEngine(reply), "self_refine", task=OPEN)
+    outcome = await execute(run)
+    assert outcome.candidate.text == "Short."
+    assert outcome.notes["gate"] == "revision 1 was rejected"
+
+
 # -- what ends it ---------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from secondpass.strategies.core import Candidate, CapabilityMissing, Run
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import SafeLead, WeightedVote
-from secondpass.strategies.weights import Weight, ballot_weight
+from secondpass.strategies.weights import Weight, ballot_weight, weight_trust
 
 Weights = dict[tuple[int, int], float | None]
 
@@ -104,7 +104,8 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     Dynasor. Ours: a change counts only if it comes back, or another chain opened with it; a chain whose segments
     agree ends; what is usual for a model is learned.
     """
-    schedule, trust = _schedule(run, params), _trust(run, params)
+    schedule = _schedule(run, params)
+    trust = weight_trust(run, params.weight, always=params.always_weigh)
     chains: dict[int, Readings] = {}
     weights: Weights = {}
 
@@ -175,16 +176,6 @@ def _usual(run: Run) -> int | None:
         return None
     run.note("b0", f"{usual // 2} tokens: half of what the model usually writes")
     return usual // 2
-
-
-def _trust(run: Run, params: IterativeDeepening) -> float:
-    """How far weights count. Raises CapabilityMissing for a judge that counts and gives no label probabilities."""
-    if params.weight != "p_true":
-        return 1.0
-    trust = run.trust("judge", always=params.always_weigh)
-    if trust:
-        run.require("judge", "labels")
-    return trust
 
 
 async def _vote(

@@ -26,7 +26,7 @@ from secondpass.strategies.voting import (
     WeightedVote,
     WindowRule,
 )
-from secondpass.strategies.weights import Weight, ballot_weight
+from secondpass.strategies.weights import Weight, ballot_weight, weight_trust
 
 NOTED_FIELDS = 64
 """So many fields of a JSON answer are listed with their confidence, the least sure first."""
@@ -140,7 +140,7 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     draws one at a time); ties go to the answer seen first; open questions elect the text most like all others, or of
     JSON objects the one that agrees with most of them field by field.
     """
-    trust = _trust(run, params)
+    trust = weight_trust(run, params.weight, always=params.always_weigh)
     vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
     fields = FieldVote()
     aborted = 0
@@ -165,14 +165,6 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     if params.abort:
         run.note("aborted", f"{aborted} samples were less sure than the warm-up")
     return run.best
-
-
-def _trust(run: Run, params: SelfConsistency) -> float:
-    """How far ballots are weighed by what the params say, 0 to 1."""
-    if params.weight != "none" and run.task.kind == "open":
-        run.note("weight", "none: answers of open tasks cast no ballots that could be weighed")
-        return 0.0
-    return run.trust(always=params.always_weigh) if params.weight == "p_true" else 1.0
 
 
 def _samples(

@@ -15,7 +15,7 @@ from secondpass.strategies.confidence import OnlineRule, ShareRule, lowest_group
 from secondpass.strategies.core import Call, CapabilityMissing, Sampling
 from secondpass.strategies.parsing import TokenSplitter
 from secondpass.strategies.self_consistency import SelfConsistency
-from tests.support import answers, assert_books_are_closed, bills, make_run
+from tests.support import OPEN, answers, assert_books_are_closed, bills, make_run
 
 VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)
 
@@ -145,6 +145,27 @@ async def test_a_judge_that_is_down_leaves_the_votes_as_they_are() -> None:
         others=ScriptedEngine(down),
     )
     assert (await execute(run)).candidate.answer == "41"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
+async def test_a_judge_without_labels_is_named_before_anything_is_spent(name: str) -> None:
+    engine = sure_of(*PAIRS)
+    lesser = ScriptedEngine(name="lesser", lacking=frozenset({"labels"}))
+    params = {"n": 3, "weight": "p_true", "always_weigh": True}
+    with pytest.raises(CapabilityMissing, match="'lesser' lacks the capability labels"):
+        await execute(make_run(engine, name, params, others=lesser))
+    assert not engine.calls
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
+async def test_a_weight_without_effect_in_an_open_task_says_so(name: str) -> None:
+    engine = sure_of(*PAIRS)
+    params = {"n": 3, "weight": "p_true", "always_weigh": True}
+    outcome = await execute(make_run(engine, name, params, task=OPEN))
+    assert outcome.notes["weight"].startswith("none:")
+    assert not [call for call in engine.calls if call.labels]
 
 
 @pytest.mark.anyio

@@ -110,9 +110,11 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
     trust = _trust(run, params)
     vote = Vote(n=params.n)
     graded: list[Graded] = []
+    abandoned = 0
     async with _drafts(run, params, trust) as drafts:
         async for found in drafts:
             if found is None:
+                abandoned += 1
                 continue
             draft, grade = found
             candidate = run.candidate(draft)
@@ -120,14 +122,21 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
             graded.append(each)
             run.elect(vote.add(candidate, each.ballot))
     if params.abandon_below and trust:
-        run.note("abandoned", f"{params.n - len(graded)} of {params.n} drafts")
+        run.note("abandoned", f"{abandoned} of {params.n} drafts")
     if not graded:  # every draft was abandoned: one that nobody grades is better than none
         run.elect(run.candidate(await run.ask(SOLVE, index=params.n)))
-    if trust and params.grade != "steps" and (vote.share or 1.0) <= params.decided:
+    if trust and params.grade != "steps" and _is_open_to_grades(params, vote.share):
         graded = await _grade_disagreement(run, params, vote, graded)
     if any(each.grade is not None and each.ballot is not None for each in graded):
         run.elect(_elected(params, graded, trust))
     return run.best
+
+
+def _is_open_to_grades(params: SelfPRM, share: float | None) -> bool:
+    """Can grades change what is elected? Of one answer they can only choose another text, which argmax does."""
+    if share is None or (share == 1.0 and params.select == "vote"):
+        return False
+    return share <= params.decided
 
 
 def _trust(run: Run, params: SelfPRM) -> float:

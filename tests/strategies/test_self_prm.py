@@ -90,6 +90,31 @@ async def test_above_the_share_no_judge_is_asked() -> None:
     assert reads(engine) == 0
 
 
+@pytest.mark.parametrize("values", [("42",) * 4, ("?",) * 4])
+@pytest.mark.parametrize("grade", ["solution", "first_error"])
+async def test_where_drafts_do_not_disagree_no_judge_is_asked_whatever_the_share(
+    grade: str, values: tuple[str, ...]
+) -> None:
+    engine, judge = ScriptedEngine(judging(values, "42")), ScriptedEngine()
+    params = {"decided": 1, "grade": grade}
+    run = calibrated(make_run(engine, "self_prm", params, others=judge))
+    await execute(run)
+    assert not judge.calls
+
+
+async def test_a_draft_that_failed_is_not_counted_as_abandoned() -> None:
+    told = judging(SPLIT, "42")
+
+    def script(call: Call, index: int) -> Reply:
+        is_lost = not call.labels and index == 3
+        return Reply("", fault="refuse") if is_lost else told(call, index)
+
+    params = {"grade": "steps", "abandon_below": 0.3, "width": 1}
+    run = calibrated(make_run(ScriptedEngine(script), "self_prm", params))
+    await execute(run)
+    assert notes(run)["abandoned"] == "2 of 4 drafts"
+
+
 @pytest.mark.parametrize(("auroc", "said"), [(None, "not calibrated"), (0.55, "auroc 0.55 below")])
 async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
     auroc: float | None, said: str

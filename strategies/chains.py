@@ -22,7 +22,7 @@ from secondpass.strategies.thoughts import doubted, mind
 class Chain:
     """The chain `index` of a run. It ends early when `agree` segments in a row have one answer.
 
-    `logprobs` as in `Run.begin`, for every part that is not forced.
+    `logprobs` as in `Run.begin`, for every part that is not forced. `spent` is what of the budget was missing to go on.
     """
 
     run: Run
@@ -32,6 +32,7 @@ class Chain:
     temperature: float
     logprobs: int | None = None
     readings: Readings = field(default_factory=Readings)
+    spent: BudgetExhausted | None = None
 
     async def write(self) -> Readings:
         """Write the chain to its end. Raises what the first draft raises; what fails later only ends the chain."""
@@ -47,6 +48,7 @@ class Chain:
             if self.readings.is_empty:
                 raise
             self.run.note("not deepened", f"chain {self.index}: {error}")
+            self.spent = error if isinstance(error, BudgetExhausted) else None
         if self.readings.is_empty:
             raise UnusableCompletion(f"chain {self.index} wrote nothing but thoughts")
         return self.readings

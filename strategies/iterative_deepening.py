@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from secondpass.strategies.chains import Chain
 from secondpass.strategies.confidence import TOP
-from secondpass.strategies.core import Candidate, CapabilityMissing, Run
+from secondpass.strategies.core import BudgetExhausted, Candidate, CapabilityMissing, Run
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.voting import SafeLead, WeightedVote
@@ -108,11 +108,15 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     trust = weight_trust(run, params.weight, always=params.always_weigh)
     chains: dict[int, Readings] = {}
     weights: Weights = {}
+    spent: list[BudgetExhausted] = []
 
     async def write(index: int) -> tuple[int, Readings]:
         logprobs = TOP if params.weight == "confidence" else None
         chain = Chain(run, index, schedule, params.agree, params.temperature, logprobs)
-        return index, await chain.write()
+        readings = await chain.write()
+        if chain.spent:
+            spent.append(chain.spent)
+        return index, readings
 
     async with run.as_completed(write, range(params.n), width=params.width) as finished:
         async for index, readings in finished:
@@ -126,6 +130,8 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
     if count := sum(readings.forced for readings in chains.values()):
         run.note("forced", f"{count} answers were forced out of unfinished segments")
+    if spent and run.stop_reason != "consensus":
+        raise spent[0]  # which says what ended the run; its answer is the one elected
     return run.best
 
 

@@ -543,6 +543,17 @@ async def test_a_judge_is_not_asked_where_all_chains_agree() -> None:
     assert not [call for call in engine.calls if call.labels]
 
 
+@pytest.mark.anyio
+async def test_a_budget_that_keeps_chains_from_going_on_is_named_as_what_ended_it() -> None:
+    engine = ScriptedEngine(segments(("41", "42"), ("42", "42")))
+    run = make_run(engine, NAME, {"n": 2, "width": 1}, max_calls=3)
+    outcome = await execute(run)
+    assert outcome.stop_reason == "budget_calls"
+    assert outcome.candidate.answer == "42"
+    assert "budget" in notes(run)["not deepened"]
+    assert_books_are_closed(run, engine)
+
+
 # -- params --------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,7 @@ async def revision(
 ) -> Attempt | None:
     """The newest version revised; None where that failed. A merged review of the version before joins the findings."""
     said = wording(chain, _tried(run, chain), run.profile("actor").conclusion)
+    completion: Completion | None
     try:
         completion = await run.ask(
             said.prompt, after=said.after, index=index, temperature=temperature, **said.values

@@ -35,6 +35,7 @@ def replay_pool(options: Options) -> None:
         raise Failure("--concurrency: without an engine after -- nothing is asked", REFUSED)
     try:
         pool = read_pool(options.pool)
+        out = _out(options)
         plan = _plan(options, pool)
         if options.serve_flags:
             attempts = anyio.run(replay_and_ask, options, pool.header, plan)
@@ -42,13 +43,23 @@ def replay_pool(options: Options) -> None:
             attempts = run_virtually(_replay, pool, plan)
     except (BadLine, BadSettings) as error:
         raise Failure(str(error), REFUSED) from error
-    write_records(Path(options.out), _about(options, pool, plan), attempts)
+    write_records(out, _about(options, pool, plan), attempts)
     lost = [attempt for attempt in attempts if attempt.error is not None]
     if lost:
         why = f"{lost[0].label}: {lost[0].error}"
         raise Failure(
             f"{len(lost)} of {len(attempts)} runs have no answer; the first: {why}", FAILED
         )
+
+
+def _out(options: Options) -> Path:
+    """Where the records go. Raises Failure before anything is asked for them."""
+    out = Path(options.out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise Failure(f"--out: {out} must be a file, in a folder that is there", REFUSED)
+    if out.exists() and out.samefile(options.pool):
+        raise Failure(f"--out: {out} is the pool itself", REFUSED)
+    return out
 
 
 async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
@@ -65,6 +76,9 @@ async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
 
 def _plan(options: Options, pool: Pool) -> Plan:
     settings = [setting(text) for text in options.settings]
+    for at, each in enumerate(settings):
+        if each in settings[:at]:
+            raise Failure(f"--setting {options.settings[at]!r}: named twice", REFUSED)
     questions = [q for q in pool.questions.values() if q.id.startswith(options.only)]
     if not questions:
         raise Failure(

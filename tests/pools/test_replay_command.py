@@ -53,6 +53,10 @@ def test_what_was_not_recorded_is_told_and_counts_as_wrong(
         ("self_consistency n=0", (), "n: Input should be greater than or equal to 1"),
         ("single", ("--only", "nobody"), "no question of"),
         ("single", ("--pool", "/no/such/pool"), "/no/such/pool"),
+        ("single", ("--setting", "single"), "--setting 'single': named twice"),
+        ("single", ("--out", "{folder}"), "must be a file, in a folder that is there"),
+        ("single", ("--out", "{folder}/no/x"), "must be a file, in a folder that is there"),
+        ("single", ("--out", "{pool}"), "is the pool itself"),
     ],
 )
 def test_what_cannot_be_replayed_is_named(
@@ -63,5 +67,8 @@ def test_what_cannot_be_replayed_is_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    before = pool.read_bytes()
+    options = tuple(option.format(folder=tmp_path, pool=pool) for option in options)
     assert replayed(pool, tmp_path / "x", setting, options=options) == 2
     assert says in capsys.readouterr().err
+    assert pool.read_bytes() == before

@@ -24,8 +24,8 @@ from secondpass.service.concurrency import task_group
 from secondpass.service.evaluation.records import Attempt
 from secondpass.service.http.state import Service
 from secondpass.service.pools.clock import VirtualLoop
-from secondpass.service.pools.format import Header, Sample, place_of
-from secondpass.service.pools.lacking import Drawer
+from secondpass.service.pools.format import Header, Sample
+from secondpass.service.pools.lacking import Draw, Drawer, draw_of
 from secondpass.service.pools.pool import Pool, PoolFile, growing
 from secondpass.service.pools.record import new_pass
 from secondpass.service.replaying import TimelessEquivalence, recording
@@ -124,10 +124,10 @@ async def _ask(
 
 async def _complete(trial: Trial, replays: _Replays, drawer: Drawer) -> Attempt:
     """Replay and draw until nothing is lacking, or a draw fails, or did not bring what was lacking."""
-    drawn: set[tuple[str, int]] = set()
+    drawn: set[Draw] = set()
     while True:
         tried = await replays.attempt(trial)
-        lacking = {place_of(call, 0) for call in tried.lacking}
+        lacking = {draw_of(call) for call in tried.lacking}
         if not lacking or lacking & drawn:
             return tried.attempt
         try:

@@ -12,6 +12,13 @@ from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Sample, place_of
 from secondpass.strategies.core import Call, Engine, EngineError
 
+Draw = tuple[str, int, int | None]
+
+
+def draw_of(call: Call) -> Draw:
+    """Where in a pool the call's completion stands, and its cap: what a smaller one cuts is another draw."""
+    return (*place_of(call, 0), call.sampling.max_tokens)
+
 
 @dataclass
 class _Pending:
@@ -30,7 +37,7 @@ class Drawer:
     def __init__(self, engine: Engine, width: int, on_sample: Callable[[Sample], None]) -> None:
         self._engine, self._on_sample = engine, on_sample
         self._places = anyio.Semaphore(width)
-        self._pending: dict[tuple[str, int], _Pending] = {}
+        self._pending: dict[Draw, _Pending] = {}
 
     async def draw(self, calls: Iterable[Call]) -> None:
         """Draw all of them, and wait for those that are being drawn. Raises the first EngineError, once all have ended."""
@@ -49,7 +56,7 @@ class Drawer:
             raise errors[0]
 
     async def _draw(self, call: Call) -> None:
-        place = place_of(call, 0)
+        place = draw_of(call)
         if (pending := self._pending.get(place)) is not None:
             await pending.ended.wait()
             if pending.error is not None:

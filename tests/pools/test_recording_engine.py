@@ -11,6 +11,7 @@ from secondpass.service.engines.recording import RecordingEngine
 from secondpass.service.engines.replay import ReplayEngine
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.pools.jsonl import BadLine
+from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import growing, read_pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import call_of
@@ -107,6 +108,20 @@ def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None
     assert text(cut) == text(cut_again) == text(whole)[: len(text(cut))]
     (again,) = ask(ReplayEngine(read_pool(path)), critic)
     assert text(again) == text(whole)
+
+
+def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
+    """Two runs lack the same draw at once, one of them under a cap that cuts it."""
+    critic = replace(JUDGE, labels=())
+    short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
+
+    async def draw(engine: Engine) -> None:
+        await Drawer(engine, 4, lambda _: None).draw([short, critic, short])
+
+    with growing(path, HEADER) as book:
+        anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), book))
+    cut, whole = ask(ReplayEngine(read_pool(path)), short, critic)
+    assert text(whole) != text(cut) == text(whole)[: len(text(cut))]
 
 
 def test_another_model_is_refused_by_file_and_line(path: Path) -> None:

@@ -30,7 +30,7 @@ from secondpass.service.pools.jsonl import BadLine
 
 MARGIN = 0.02
 
-_FRONTIER = f"""\\
+_FRONTIER = f"""\
 Accuracy in % with 95% Wilson intervals. Differences are in points, question by question, with 95% bootstrap intervals: to `single`, and
 to plain voting (`self_consistency` by n) at equal decode tokens, on the line through its points; `>` marks a strategy dearer than the whole line, which is compared with its end.
 Non-inferior: a loss of {100 * MARGIN:g} points lies outside of the interval. Gap: the share of (any right - majority) that is closed, both of the

@@ -11,7 +11,7 @@ from secondpass.service.evaluation.intervals import mean
 from secondpass.service.evaluation.selection import balance_score, refinement_gap
 from secondpass.service.evaluation.turns import change, decompose, feedback_resistance, verdicts
 
-_TURNS = """\\
+_TURNS = """\
 Revisions: shares of all questions in %. CL, CS and RSS as in arXiv 2412.19513; critic: its verdicts' accuracy, precision and recall of
 rejecting; resistance: the share of lasting errors with right feedback all along (our operational form of a category of arXiv 2506.11930);
 refinement: the answer's accuracy less that of the majority of the drafts, in points (arXiv 2509.00084); balance: of the answers that the

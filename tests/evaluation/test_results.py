@@ -174,6 +174,7 @@ def test_every_strategy_is_compared_with_single_and_its_critic_is_measured(tmp_p
     # The critic rejects a wrong draft and accepts a right revision each time; of what it accepted 1 of 1 is right,
     # an eighth of enough. The vote of the drafts is half right: 75 - 50.
     assert turns[8:] == ["1.000", "1.000", "1.000", "", "+25.00", "0.125"]
+    assert "\\\n" not in (tmp_path / "o.md").read_text("utf-8"), "a stray sign before the words"
 
 
 def formatted(path: Path, right: Any, *, asked: bool, sampling: str = "t=1") -> None:

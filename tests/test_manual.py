@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+from secondpass.service.judging import JudgingVerbs
 from secondpass.service.settings import Settings
+from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.core import Run
+from secondpass.strategies.prompts import PROMPTS, placeholders
+from secondpass.strategies.quoting import is_quoted
 from tests.http.serving import serving
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -34,3 +39,16 @@ def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:
         assert [
             field for field in strategy.params.model_fields if f"`{field}`" not in section
         ] == []
+
+
+def test_who_adds_a_strategy_is_told_every_verb_module_and_quoted_placeholder() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    verbs = {name for each in (WritingVerbs, JudgingVerbs) for name in vars(each)}
+    modules = [path.stem for path in (DOCS.parent / "strategies").glob("*.py")]
+    quoted = {each for name in PROMPTS for each in placeholders(name) if is_quoted(each)}
+    words = {each.split("_")[0].removesuffix("s") for each in quoted}
+    assert {
+        verb for verb in verbs & set(dir(Run)) if f"`{verb}`" not in page and verb[0] != "_"
+    } == set()
+    assert [name for name in modules if name != "__init__" and name not in page] == []
+    assert {word for word in words if f"`{word}`" not in page} == set()

@@ -47,6 +47,12 @@ class Preference:
     margin: float | None = None
     judgements: tuple[Judgement, ...] = ()
 
+    @property
+    def is_in_both_orders(self) -> bool:
+        """Does each of the two orders by itself name the winner?"""
+        verdicts = {judgement.verdict for judgement in self.judgements}
+        return self.winner is not None and len(verdicts) != 1
+
 
 MARGIN = 1.386
 """ln 4: odds of 2 to 1 in both orders together."""

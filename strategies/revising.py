@@ -79,7 +79,8 @@ async def passes(
         return False
     try:
         if gate == "prefer":
-            return (await run.prefer(revised.candidate, best.candidate)).winner == "a"
+            found = await run.prefer(revised.candidate, best.candidate)
+            return found.winner == "a" and found.is_in_both_orders
         drawn = await run.ask(SOLVE, index=index, temperature=temperature or DRAWN)
     except FAILED:
         return False

@@ -128,6 +128,22 @@ async def test_in_an_open_task_no_draw_can_confirm_and_the_judge_decides() -> No
     assert "the judge decides" in outcome.notes["gate draw"]
 
 
+async def test_a_judge_that_names_one_place_in_both_orders_accepts_nothing() -> None:
+    def reply(call: Call, index: int) -> Reply:
+        if call.purpose != "prefer":
+            return script()(call, index)
+        first, _ = call.messages[-1].text.split("[CANDIDATE B")
+        p = (
+            0.99 if "{42}" in first else 0.9
+        )  # it likes the revision better, and the first place far more
+        return Reply("", labels={"A": p, "B": 1 - p})
+
+    run = make_run(ScriptedEngine(reply), "self_refine", {"gate": "prefer"})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "41"
+    assert outcome.notes["gate"] == "revision 1 was rejected"
+
+
 async def test_a_revision_that_was_cut_never_replaces_an_open_answer() -> None:
     def reply(call: Call, index: int) -> Reply:
         if call.purpose == "prefer":

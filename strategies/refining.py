@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from secondpass.strategies import quoting
 from secondpass.strategies.attempts import Attempt
 from secondpass.strategies.core import After, Completion
 
@@ -118,9 +119,12 @@ def _seen(chain: Chain, texts: Sequence[str]) -> Wording:
 
 
 def _conversation(chain: Chain, conclude: Callable[[str], str]) -> Completion:
-    """The newest version as the last turn: of all turns so far, or in reply to the question alone."""
+    """The newest version as the last turn: of all turns so far, or in reply to the question alone.
+
+    It is not quoted, being a turn of its own, but nothing in it can end that turn.
+    """
     newest = chain.head.completion
-    newest = replace(newest, text=conclude(newest.text))
+    newest = replace(newest, text=quoting.disarm(conclude(newest.text)))
     if chain.plan.history == "full":
         return newest
     return newest.in_reply_to(chain.versions[0].completion.messages)

@@ -58,13 +58,16 @@ class Job:
 
 
 async def run(job: Job, ask: Ask, score: Grade, *, log_dir: Path, concurrency: int) -> None:
-    """Ask what was not asked yet, score it all, and leave one log of it, unless there is a complete one already."""
+    """Ask what was not asked yet, score it all, and leave one log of it, unless there is a complete one already.
+
+    Raises KeyboardInterrupt after a Ctrl-C, which inspect takes for the end of its task alone.
+    """
     earlier = logs_of(job, log_dir)
     if any(_is_complete(log) for log in earlier):
         return
     os.environ.setdefault("INSPECT_DISPLAY", "none")  # stdout is the command's own
     display_type()  # reads it, once; evaluations would show themselves otherwise
-    await inspect_ai.eval_async(
+    logs = await inspect_ai.eval_async(
         [task_of(job, ask, score)],
         model=None,
         log_dir=str(log_dir),
@@ -78,6 +81,8 @@ async def run(job: Job, ask: Ask, score: Grade, *, log_dir: Path, concurrency: i
         acp_server=False,
         ctl_server=False,
     )
+    if not logs or any(log.status == "cancelled" for log in logs):
+        raise KeyboardInterrupt
     _remove(earlier)
 
 

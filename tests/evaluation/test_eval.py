@@ -145,6 +145,24 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
     assert log.location != begun.name
 
 
+def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
+    data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
+    with serving(tmp_path, first_token=2.0) as url:
+        arguments = (
+            "--data", data, "--task", "math", "--strategy", "single", "--strategy", "self_consistency",
+            "--log-dir", logs, "--url", url, "--concurrency", "2",
+        )  # fmt: skip
+        with evaluating(*arguments) as popen:
+            wait_until(lambda: lines_of(logs / NAME) >= 2, 60)
+            popen.send_signal(signal.SIGINT)
+            out, err = popen.communicate(timeout=60)
+    assert popen.returncode == 130
+    assert "the same command goes on from there" in err
+    assert not out
+    assert "self_consistency" not in (logs / NAME).read_text("utf-8")
+
+
 def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
     server: str, math: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,11 +120,21 @@ def _about(options: Options, pool: Pool, plan: Plan) -> About:
         data=options.only.strip("-") or data,
         model=pool.header.model,
         date=datetime.now(UTC).date().isoformat(),
-        command=f"secondpass pool replay --shuffles {plan.shuffles} --seed {plan.seed}",
+        command=shlex.join(_command(options, plan)),
         engine="replay",
         formatted=pool.header.formatted,
         sampling="" if (drawn := pool.header.sampling) is None else _words(drawn),
     )
+
+
+def _command(options: Options, plan: Plan) -> list[str]:
+    """What decides of the runs, beside the pool and the settings; of files the name alone."""
+    words = ["secondpass", "pool", "replay"]
+    if options.only:
+        words += ["--only", options.only]
+    if options.calibrations is not None:
+        words += ["--calibrations", Path(options.calibrations).name]
+    return [*words, "--shuffles", str(plan.shuffles), "--seed", str(plan.seed)]
 
 
 def _words(sampling: Sampling) -> str:

@@ -185,6 +185,14 @@ def test_a_calibration_of_another_model_is_refused(
     assert "the pool's model is 'scripted', they are of other" in capsys.readouterr().err
 
 
+def test_records_tell_of_the_calibration_that_runs_had(pool: Path, tmp_path: Path) -> None:
+    save_calibration(tmp_path / "own.calibration.json", CALIBRATION)
+    options = ["--only", "a", "--calibrations", str(tmp_path / "own.calibration.json")]
+    assert main(command(pool, "single", options=options)) == 0
+    about = read_records(pool.with_name("pool.records.jsonl")).about
+    assert "replay --only a --calibrations own.calibration.json --shuffles 3" in about.command
+
+
 def test_roles_of_other_engines_are_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = pool.with_name("two.toml")
     two.write_text(

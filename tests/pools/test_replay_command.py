@@ -34,6 +34,7 @@ def test_every_setting_has_an_attempt_for_each_question_and_shuffle(
         "self_consistency n=4 stop=none",
     }
     assert records.about.model == "scripted"
+    assert records.about.command == "secondpass pool replay --shuffles 3 --seed 5"
 
 
 def test_what_was_not_recorded_is_told_and_counts_as_wrong(

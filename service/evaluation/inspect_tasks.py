@@ -53,7 +53,10 @@ class Job:
     @property
     def id(self) -> str:
         """The same for what asks the same questions in the same way."""
-        asked = [(q.id, digest_of(q), q.answer, q.task.tests) for q in self.questions]
+        asked = [
+            (q.id, digest_of(q), q.answer, q.task.tests, q.row.get("entry_point"))
+            for q in self.questions
+        ]
         return digest([self.setting.key, asked, self.epochs])
 
 

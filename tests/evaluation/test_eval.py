@@ -12,8 +12,10 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from secondpass.service.cli import commands
-from secondpass.service.evaluation.asked import NAME
+from secondpass.service.evaluation.asked import NAME, Setting
+from secondpass.service.evaluation.inspect_tasks import Job
 from secondpass.service.evaluation.records import read_records
+from secondpass.service.pools.questions import read_questions
 from tests.cli.running import piped
 from tests.evaluation.serving import (
     evaluated,
@@ -115,6 +117,15 @@ def test_again_asks_nothing_and_says_the_same(server: str, math: Path, tmp_path:
     more = evaluated(*arguments[:-1], "3")
     assert more.returncode == 0
     assert solves(server)["finished"] == before["finished"] + len(MATH)
+
+
+def test_a_log_of_another_entry_point_is_not_the_same_log(tmp_path: Path) -> None:
+    setting = Setting(strategy="single", model="m")
+    one, other = (
+        read_questions(write_rows(tmp_path / "code.jsonl", [{**OTHERS[1], "entry_point": name}]))
+        for name in ("f", "g")
+    )
+    assert Job(setting, one, 1).id != Job(setting, other, 1).id
 
 
 def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:

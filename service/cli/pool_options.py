@@ -35,7 +35,7 @@ exit codes:
   0    every run has an answer
   1    runs without an answer; or the engine is not ready
   2    the options, the pool or the engine are wrong
-  130  Ctrl-C
+  130  Ctrl-C, or SIGTERM
 
 examples:
   secondpass pool replay --pool pool.jsonl --out runs/pool.records.jsonl --shuffles 20 \\

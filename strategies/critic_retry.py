@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,28 +11,32 @@ from secondpass.strategies.attempts import HOTTEST, Attempt, elected
 from secondpass.strategies.core import SOLVE, Candidate, Completion, Run
 from secondpass.strategies.critics import Reading, criticised, reading_of, tested
 from secondpass.strategies.guided_steps import Guide, guided_vote
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.retries import Retries, is_to_be_retried
 from secondpass.strategies.voting import Vote
 
 Mode = Literal["filter_vote", "sequential", "parallel", "hybrid", "step_guided"]
 RETRYING: tuple[Mode, ...] = ("sequential", "parallel", "hybrid")
 
-_USED_IN: dict[str, tuple[Mode, ...]] = {
-    "max_rounds": RETRYING,
-    "filter": ("filter_vote", *RETRYING),
-    "verdict": ("filter_vote", *RETRYING),
-    "decided": ("filter_vote", "parallel", "hybrid"),
-    "always_weigh": ("filter_vote", *RETRYING),
-    "reject_repeats": RETRYING,
-    "schedule": RETRYING,
-    "redraws": ("step_guided",),
-    "without_prefix": ("step_guided",),
-}
+VOTING: tuple[Mode, ...] = ("filter_vote", *RETRYING)
 
 
 class CriticRetry(Params):
     """What the critic's verdicts do, how many drafts there are, and how often each is tried again."""
+
+    uses: ClassVar[tuple[Use, ...]] = (
+        ("max_rounds", {"mode": RETRYING}),
+        ("filter", {"mode": VOTING}),
+        ("verdict", {"mode": VOTING}),
+        ("decided", {"mode": ("filter_vote", "parallel", "hybrid")}),
+        ("decided", {"n": range(2, 65)}),
+        ("always_weigh", {"mode": VOTING}),
+        ("always_weigh", {"filter": ("soft",)}),
+        ("reject_repeats", {"mode": RETRYING}),
+        ("schedule", {"mode": RETRYING}),
+        ("redraws", {"mode": ("step_guided",)}),
+        ("without_prefix", {"mode": ("step_guided",)}),
+    )
 
     mode: Mode = Field(
         default="filter_vote",
@@ -81,15 +85,7 @@ class CriticRetry(Params):
     )
 
     @model_validator(mode="after")
-    def _each_has_an_effect(self) -> Self:
-        for name, modes in _USED_IN.items():
-            if self.mode not in modes and getattr(self, name) != (
-                default := type(self).model_fields[name].default
-            ):
-                raise ValueError(
-                    f"{name}: has no effect with mode {self.mode!r}; leave it {default!r}, or "
-                    f"choose mode {' or '.join(map(repr, modes))}"
-                )
+    def _counts_fit_the_mode(self) -> Self:
         if self.mode == "sequential" and self.n not in (None, 1):
             raise ValueError(
                 f"n: sequential is one chain, not {self.n}; choose 1, or mode 'hybrid'"
@@ -98,8 +94,6 @@ class CriticRetry(Params):
             raise ValueError(
                 f"max_rounds: parallel has 1, not {self.max_rounds}; choose 1, or mode 'hybrid'"
             )
-        if self.filter == "hard" and self.always_weigh:
-            raise ValueError("always_weigh: filter 'hard' weighs nothing; leave it false")
         return self
 
     @model_validator(mode="after")

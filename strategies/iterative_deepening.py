@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from secondpass.strategies.chains import Chain
 from secondpass.strategies.confidence import TOP
 from secondpass.strategies.core import BudgetExhausted, Candidate, CapabilityMissing, Run
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.voting import SafeLead, WeightedVote
 from secondpass.strategies.weights import Weight, ballot_weight, weight_trust
 
@@ -20,6 +20,14 @@ Weights = dict[tuple[int, int], float | None]
 
 class IterativeDeepening(Params):
     """How many chains, when each is made to doubt itself, and how their answers vote."""
+
+    uses: ClassVar[tuple[Use, ...]] = (
+        ("b0", {"max_triggers": range(1, 9)}),
+        ("gamma", {"max_triggers": range(1, 9)}),
+        ("reading", {"max_triggers": range(1, 9)}),
+        ("always_weigh", {"weight": ("p_true",)}),
+        ("group", {"weight": ("confidence",)}),
+    )
 
     n: int = Field(default=4, ge=1, le=64, description="chains, whose answers vote")
     width: int = Field(default=4, ge=1, le=64, description="chains at once at most")
@@ -65,10 +73,6 @@ class IterativeDeepening(Params):
     @model_validator(mode="after")
     def _triggers_must_fit(self) -> Self:
         most = 2 if self.max_triggers is None else self.max_triggers
-        if self.b0 is not None and not most:
-            raise ValueError(
-                "b0: with max_triggers = 0 no trigger follows; choose 1 to 8, or no b0"
-            )
         if self.agree > max(most, 1) + 1:
             raise ValueError(
                 f"agree: {self.agree} of at most {most + 1} segments; choose at most {most + 1}"
@@ -78,14 +82,6 @@ class IterativeDeepening(Params):
                 f"gamma: {self.gamma} with reading = cumulative sets triggers on one place; choose {LEAST_GROWTH} to 8, "
                 "or reading = segment"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _weights_must_be_used(self) -> Self:
-        if self.always_weigh and self.weight != "p_true":
-            raise ValueError("always_weigh: only weight = p_true asks a judge")
-        if "group" in self.model_fields_set and self.weight != "confidence":
-            raise ValueError("group: only weight = confidence has groups of tokens")
         return self
 
 

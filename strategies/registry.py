@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from secondpass.strategies.core import Candidate, Capability, Run
 
@@ -15,10 +15,39 @@ Signal = Literal["none", "agreement", "self-score", "critique", "reward", "execu
 Update = Literal["none", "select", "refine", "extend"]
 
 
+Use: TypeAlias = tuple[str, Mapping[str, Collection[object]]]
+"""A field, and what gives it an effect: any of these other fields with any of these values."""
+
+
 class Params(BaseModel):
-    """The base of every strategy's parameters: frozen, and an unknown field is an error."""
+    """The base of every strategy's parameters: frozen; an unknown field is an error, and so is one without effect.
+
+    `uses` lists the fields that have an effect only beside others; of several entries for one field each must hold.
+    None leaves a choice to the strategy, so that anything may come of it. A field at its default is never an error.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    uses: ClassVar[tuple[Use, ...]] = ()
+
+    @model_validator(mode="after")
+    def _each_has_an_effect(self) -> Self:
+        for name, others in self.uses:
+            given = {other: getattr(self, other) for other in others}
+            is_used = any(given[o] is None or given[o] in values for o, values in others.items())
+            if is_used or getattr(self, name) == (default := type(self).model_fields[name].default):
+                continue
+            beside = " and ".join(f"{other} {value!r}" for other, value in given.items())
+            chosen = " or ".join(f"{other} {_said(values)}" for other, values in others.items())
+            raise ValueError(
+                f"{name}: has no effect with {beside}; leave it {default!r}, or choose {chosen}"
+            )
+        return self
+
+
+def _said(values: Collection[object]) -> str:
+    if isinstance(values, range):
+        return f"{values.start} to {values.stop - 1}"
+    return " or ".join(map(repr, values))
 
 
 P = TypeVar("P", bound=Params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,7 @@ from secondpass.strategies.core import (
     Run,
 )
 from secondpass.strategies.json_votes import FieldVote
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.voting import (
     BetaRule,
     Never,
@@ -34,6 +34,15 @@ NOTED_FIELDS = 64
 
 class SelfConsistency(Params):
     """How many samples, how many at once, and when the vote is decided before all of them are drawn."""
+
+    uses: ClassVar[tuple[Use, ...]] = (
+        ("confidence", {"stop": ("adaptive", "share")}),
+        ("window", {"stop": ("esc",)}),
+        ("always_weigh", {"weight": ("p_true",)}),
+        ("warm_up", {"abort": (True,), "stop": ("share",)}),
+        ("group", {"abort": (True,), "weight": ("confidence",)}),
+        ("keep", {"abort": (True,)}),
+    )
 
     n: int = Field(default=8, ge=1, description="samples at most")
     width: int | None = Field(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from secondpass.strategies.core import (
     SOLVE,
@@ -22,12 +22,21 @@ from secondpass.strategies.first_error import first_error_grade, own_reference
 from secondpass.strategies.judgements import MARGIN
 from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.ranking import log_odds, mean_log_odds, probability_of
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.voting import Vote, WeightedVote
 
 
 class SelfPRM(Params):
     """How many drafts, what is graded, and what the grades do."""
+
+    uses: ClassVar[tuple[Use, ...]] = (
+        ("samples", {"grade": ("first_error",)}),
+        ("reference", {"grade": ("first_error",)}),
+        ("combine", {"grade": ("steps",)}),
+        ("abandon_below", {"grade": ("steps",)}),
+        ("decided", {"grade": ("solution", "first_error")}),
+        ("without_labels", {"grade": ("solution", "steps")}),
+    )
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
     width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
@@ -69,24 +78,6 @@ class SelfPRM(Params):
         default="error",
         description="solution, steps: what to do where the judge's engine gives no label probabilities",
     )
-
-    @model_validator(mode="after")
-    def _each_has_an_effect(self) -> Self:
-        """A value that the grade has no use for is a mistake, and not left aside."""
-        is_written = self.grade == "first_error"
-        for name, is_used in (
-            ("samples", is_written or self.samples == 1),
-            ("reference", is_written or self.reference != "on"),
-            ("without_labels", not is_written or self.without_labels == "error"),
-            ("combine", self.grade == "steps" or self.combine == "mean"),
-            ("abandon_below", self.grade == "steps" or self.abandon_below == 0),
-        ):
-            if not is_used:
-                allowed = repr(type(self).model_fields[name].default)
-                raise ValueError(
-                    f"{name}: has no effect with grade {self.grade!r}; leave it {allowed}"
-                )
-        return self
 
 
 @dataclass(frozen=True, slots=True)

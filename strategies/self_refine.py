@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from secondpass.strategies.attempts import elected
 from secondpass.strategies.core import SOLVE, Candidate, Run
 from secondpass.strategies.refining import Chain, Feedback, Gate, History, Plan, is_same
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.revising import issues_of, passes, review, revision, version
 
 Stop = Literal["either", "verdict", "unchanged", "never"]
@@ -18,6 +18,8 @@ Stop = Literal["either", "verdict", "unchanged", "never"]
 
 class SelfRefine(Params):
     """How many drafts there are, how each is revised, and what a revision must pass."""
+
+    uses: ClassVar[tuple[Use, ...]] = (("rejected", {"gate": ("auto", "prefer", "draw", "tests")}),)
 
     n: int = Field(default=1, ge=1, le=64, description="drafts; the answers of several vote")
     width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from secondpass.strategies.attempts import HOTTEST, Attempt, elected
 from secondpass.strategies.core import SOLVE, Candidate, Completion, Run
+from secondpass.strategies.counting import count
 from secondpass.strategies.critics import Reading, criticised, reading_of, tested
 from secondpass.strategies.guided_steps import Guide, guided_vote
 from secondpass.strategies.registry import Params, Use, strategy
@@ -176,9 +177,7 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Attempt]]:
 
     async with run.as_completed(draw, range(params.chains), width=params.width) as drafts:
         async for draft in drafts:
-            candidate = run.candidate(draft)
-            ballot = await run.class_of(candidate)
-            run.elect(vote.add(candidate, ballot))
+            candidate, ballot = await count(run, vote, draft)
             found.append(
                 Attempt(chain=draft.index, completion=draft, candidate=candidate, ballot=ballot)
             )

@@ -14,6 +14,7 @@ from secondpass.strategies.core import (
     Draft,
     Run,
 )
+from secondpass.strategies.counting import count
 from secondpass.strategies.critics import is_step_wrong
 from secondpass.strategies.voting import Vote
 
@@ -96,8 +97,7 @@ async def guided_vote(run: Run, guide: Guide, *, falls_back: bool) -> Candidate:
     vote = Vote(n=guide.chains)
     async with run.as_completed(write, range(guide.chains), width=guide.width) as drafts:
         async for draft in drafts:
-            candidate = run.candidate(draft)
-            run.elect(vote.add(candidate, await run.class_of(candidate)))
+            await count(run, vote, draft)
     if is_guided:
         run.note(
             "steps",

@@ -15,6 +15,7 @@ from secondpass.strategies.core import (
     UnusableCompletion,
     VerdictUnreadable,
 )
+from secondpass.strategies.counting import count
 from secondpass.strategies.meta_marks import TOP, Meta, kept_reviews, meta_of
 from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.reviews import (
@@ -81,15 +82,11 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     """
     meta = meta_of(run, params.meta)
     vote = Vote(n=params.n)
-    drawn: list[tuple[Candidate, int | None]] = []
     # With a width drafts start in their order: the first ones get what there is of a tight budget.
     async with run.sample(
         SOLVE, params.n, width=params.n, temperature=params.temperature
     ) as drafts:
-        async for draft in drafts:
-            candidate = run.candidate(draft)
-            drawn.append((candidate, await run.class_of(candidate)))
-            run.elect(vote.add(*drawn[-1]))
+        drawn = [await count(run, vote, draft) async for draft in drafts]
     shown = _shown(run, params, vote, drawn)
     if len(shown) < 2:
         run.note("reviews", "none: fewer than two candidates")

@@ -18,6 +18,7 @@ from secondpass.strategies.core import (
     Run,
     UnusableCompletion,
 )
+from secondpass.strategies.counting import count
 from secondpass.strategies.first_error import first_error_grade, own_reference
 from secondpass.strategies.judgements import MARGIN
 from secondpass.strategies.p_true import calibrated_p_true
@@ -108,10 +109,7 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
                 abandoned += 1
                 continue
             draft, grade = found
-            candidate = run.candidate(draft)
-            each = Graded(draft, candidate, await run.class_of(candidate), grade)
-            graded.append(each)
-            run.elect(vote.add(candidate, each.ballot))
+            graded.append(Graded(draft, *await count(run, vote, draft), grade))
     if params.abandon_below and trust:
         run.note("abandoned", f"{abandoned} of {params.n} drafts")
     if not graded:  # every draft was abandoned: one that nobody grades is better than none

@@ -11,20 +11,15 @@ import anyio
 from anyio.abc import TaskGroup
 
 from secondpass.strategies.core import (
+    SURVIVABLE,
     BudgetExhausted,
-    EngineError,
     SecondpassError,
-    UnusableCompletion,
-    VerdictUnreadable,
 )
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 Emit = Callable[[R], None]
-
-SURVIVABLE = (EngineError, UnusableCompletion, VerdictUnreadable)
-"""Failures of one piece of work that the others outlive."""
 
 
 @asynccontextmanager

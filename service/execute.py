@@ -9,6 +9,7 @@ from secondpass.service.events import AnswerDelta, RunFailed, RunFinished, RunSt
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun
 from secondpass.strategies.core import (
+    SURVIVABLE,
     BudgetExhausted,
     CallRejected,
     CapabilityMissing,
@@ -17,8 +18,6 @@ from secondpass.strategies.core import (
     RoleMissing,
     SecondpassError,
     StopReason,
-    UnusableCompletion,
-    VerdictUnreadable,
 )
 
 
@@ -61,7 +60,7 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
             if not run.has_answer or run.best != answer:
                 run.elect(answer)
             reason = run.stop_reason
-        except (BudgetExhausted, EngineError, UnusableCompletion, VerdictUnreadable) as error:
+        except (BudgetExhausted, *SURVIVABLE) as error:
             failure = error
     if reason is not None:
         return reason

@@ -820,3 +820,7 @@ class DegenerateCandidate(UnusableCompletion):
 
 class VerdictUnreadable(SecondpassError):
     """A judge's reply that could not be parsed."""
+
+
+SURVIVABLE = (EngineError, UnusableCompletion, VerdictUnreadable)
+"""Failures of one piece of work that a run outlives."""

@@ -7,21 +7,16 @@ from typing import Literal
 
 from secondpass.strategies.attempts import WRITTEN, Attempt, Ruling
 from secondpass.strategies.core import (
+    SURVIVABLE,
     CapabilityMissing,
     Completion,
-    EngineError,
     Message,
     Run,
-    UnusableCompletion,
-    VerdictUnreadable,
 )
 from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.verdicts import Critique
 
 Reading = Literal["labels", "text"]
-
-FAILED = (EngineError, UnusableCompletion, VerdictUnreadable)
-"""How one call may fail that the strategy can do without."""
 
 
 def reading_of(run: Run, wanted: Reading | Literal["auto"]) -> Reading:
@@ -85,7 +80,7 @@ async def _critique(run: Run, attempt: Attempt) -> Critique | None:
             question=run.question,
             candidate=run.profile("actor").conclusion(attempt.completion.text),
         )
-    except FAILED:
+    except SURVIVABLE:
         return None
     return critique
 
@@ -97,6 +92,6 @@ async def is_step_wrong(run: Run, so_far: Completion) -> bool | None:
         judgement = await run.judge(
             "step_check", ("right", "wrong"), role="critic", after=shown, index=so_far.index
         )
-    except FAILED:
+    except SURVIVABLE:
         return None
     return judgement.verdict == "wrong"

@@ -14,6 +14,7 @@ from pydantic import Field, create_model
 from secondpass.strategies import quoting
 from secondpass.strategies.core import (
     SOLVE,
+    SURVIVABLE,
     Completion,
     EngineError,
     Run,
@@ -83,7 +84,7 @@ async def first_error_grade(
 
     try:
         grades = await run.map(read, range(samples))
-    except (EngineError, UnusableCompletion, VerdictUnreadable):
+    except SURVIVABLE:
         return None
     return sum(grades) / len(grades)
 

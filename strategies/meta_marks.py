@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from secondpass.strategies.core import (
+    SURVIVABLE,
     Candidate,
     CapabilityMissing,
     EngineError,
@@ -14,7 +15,6 @@ from secondpass.strategies.core import (
     Run,
     SecondpassError,
     UnusableCompletion,
-    VerdictUnreadable,
 )
 from secondpass.strategies.reviews import Review, agreement, best_half, shuffled
 
@@ -102,7 +102,7 @@ async def _marks(
                 text = run.profile("judge").conclusion(review.completion.text)
                 return await run.reward(text, messages=review.completion.messages)
             return await _faithfulness(run, review, shown)
-        except (EngineError, UnusableCompletion, VerdictUnreadable) as error:
+        except SURVIVABLE as error:
             return error
 
     return await run.map(mark, reviews)

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from secondpass.strategies import quoting
 from secondpass.strategies.core import (
+    SURVIVABLE,
     Completion,
     DegenerateCandidate,
     Draft,
-    EngineError,
     Role,
     Run,
-    UnusableCompletion,
     VerdictUnreadable,
 )
 from secondpass.strategies.ranking import mean_log_odds, probability_of
@@ -62,7 +61,7 @@ async def calibrated_p_true(
     """How probably (0 to 1) the role's calibration makes the draft right; None where that cannot be read."""
     try:
         read = (await p_true(run, draft, role=role)).probability
-    except (EngineError, UnusableCompletion, VerdictUnreadable):
+    except SURVIVABLE:
         return None
     calibration = run.calibration(role)
     return read if calibration is None else calibration.probability(read)

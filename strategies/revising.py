@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from secondpass.strategies.attempts import Attempt, summary
-from secondpass.strategies.core import SOLVE, Completion, Run
-from secondpass.strategies.critics import FAILED, tested
+from secondpass.strategies.core import (
+    SOLVE,
+    SURVIVABLE,
+    Completion,
+    Run,
+)
+from secondpass.strategies.critics import tested
 from secondpass.strategies.refining import Chain, Gate, divided, wording
 from secondpass.strategies.verdicts import Feedback
 
@@ -39,7 +44,7 @@ async def review(run: Run, newest: Attempt, index: int) -> Feedback | None:
         _, found = await run.critique(
             "feedback", Feedback, index=index, question=run.question, candidate=text
         )
-    except FAILED:
+    except SURVIVABLE:
         return None
     return found
 
@@ -61,7 +66,7 @@ async def revision(
         completion = await run.ask(
             said.prompt, after=said.after, index=index, temperature=temperature, **said.values
         )
-    except FAILED:
+    except SURVIVABLE:
         return None
     if chain.plan.feedback == "merged":
         completion = _without_review(run, chain, completion)
@@ -82,7 +87,7 @@ async def passes(
             found = await run.prefer(revised.candidate, best.candidate)
             return found.winner == "a" and found.is_in_both_orders
         drawn = await run.ask(SOLVE, index=index, temperature=temperature or DRAWN)
-    except FAILED:
+    except SURVIVABLE:
         return False
     return revised.ballot == await run.class_of(run.candidate(drawn))
 

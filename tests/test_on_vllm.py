@@ -30,6 +30,7 @@ pytestmark = pytest.mark.vllm
 Json = dict[str, Any]
 WORDY = {
     "question": "Write a long story about a lighthouse keeper, with every detail.",
+    "strategy": "single",
     "sampling": {"max_tokens": 1500},
 }
 

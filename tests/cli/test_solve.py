@@ -111,7 +111,7 @@ def test_a_dash_reads_the_question_from_stdin(
     question = "Wie viel ist 6 · 7?\nNur die Zahl."
     stdin = io.TextIOWrapper(io.BytesIO(f"{question}\n".encode()))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert main(["solve", "-", "--url", served.url]) == 0
+    assert main(["solve", "-", "--strategy", "single", "--url", served.url]) == 0
     assert served.engine.calls[-1].messages[-1].text == question
 
 

@@ -114,7 +114,7 @@ def test_a_defect_of_a_run_is_logged_once_with_both_ids(
     defective = replace(STRATEGIES["single"], body=broken)
     monkeypatch.setattr("secondpass.service.http.resolve.STRATEGIES", {"single": defective})
     with caplog.at_level(logging.ERROR):
-        reply = served.solve(stream=is_stream)
+        reply = served.solve(strategy="single", stream=is_stream)
     assert reply.status_code == (200 if is_stream else 500)
     assert "internal" in reply.text
     assert "ZeroDivisionError" not in reply.text

@@ -559,7 +559,10 @@ async def test_every_mode_answers_whatever_the_critic_can_do(
         ({"mode": "sequential", "decided": 0.5}, "decided: has no effect with mode 'sequential'"),
         ({"mode": "sequential", "n": 4}, "n: sequential is one chain, not 4"),
         ({"mode": "parallel", "max_rounds": 2}, "max_rounds: parallel has 1, not 2"),
-        ({"filter": "hard", "always_weigh": True}, "always_weigh: has no effect with filter 'hard'; leave it False"),
+        (
+            {"filter": "hard", "always_weigh": True},
+            "always_weigh: has no effect with filter 'hard'; leave it False",
+        ),
         ({"temperature": 0}, "temperature: 0 draws n equal drafts"),
         ({"mode": "hybrid", "schedule": True, "temperature": 1.3}, "schedule: it ends at 1.2"),
     ],

@@ -238,7 +238,7 @@ def test_the_openai_client_gets_a_strategys_answer(service: Deployment) -> None:
         stream = client.chat.completions.create(
             model=f"{service.model}@self_consistency",
             messages=[{"role": "user", "content": "What is 2 + 3? End with the number."}],
-            max_tokens=60,
+            max_tokens=200,
             stream=True,
             stream_options={"include_usage": True},
         )

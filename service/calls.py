@@ -64,15 +64,19 @@ class Calls:
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
         is_part: bool = False,
+        may_be_empty: bool = False,
     ) -> LabelRead | None:
         """Make the call; give each completion to `on_completion` as soon as it is finished.
 
-        The length of one that `is_part` of a longer one says nothing of whole ones.
+        The length of one that `is_part` of a longer one says nothing of whole ones. One that goes on from a text that
+        may be the whole of it `may_be_empty`.
         Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and
         UnusableCompletion when every completion is empty.
         """
         learn = self._hand_on if is_part else self._learn
-        flight = await self._fly(call, on_completion, on_delta, reserved, learn)
+        flight = await self._fly(
+            call, on_completion, on_delta, reserved, learn, may_be_empty=may_be_empty
+        )
         return flight.labels
 
     async def _fly(
@@ -82,6 +86,8 @@ class Calls:
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
         learn: Callable[[Completion, OnCompletion], None] | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> Flight:
         learn = learn or self._learn
         self.require(call.role, call.needs)
@@ -100,6 +106,7 @@ class Calls:
             on_delta=lambda delta: self._paced(delta, on_delta),
             is_usable=self._is_usable,
             salvage=self._salvage,
+            may_be_empty=may_be_empty,
         )
         with flight:
             async with aclosing(engine.stream(call)) as deltas:

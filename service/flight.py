@@ -91,7 +91,8 @@ class Flight:
     """A context manager around the deltas of one call: it books them, and writes the bill when it is left.
 
     `on_completion` gets each completion once it is finished, and at the end of the budget also what is cut but
-    `is_usable`; `salvage` gets the usable ones of a call that is cancelled.
+    `is_usable`; `salvage` gets the usable ones of a call that is cancelled. One without a word is of no use unless it
+    `may_be_empty`.
     """
 
     def __init__(
@@ -106,10 +107,12 @@ class Flight:
         on_delta: OnDelta | None,
         is_usable: Callable[[Call, Completion], bool],
         salvage: Callable[[Completion], bool],
+        may_be_empty: bool = False,
     ) -> None:
         self._number, self._call, self._lease, self._price = number, call, lease, price
         self._trace, self._is_usable = trace, is_usable
         self._on_completion, self._on_delta, self._salvage = on_completion, on_delta, salvage
+        self._may_be_empty = may_be_empty or bool(call.labels) or call.reward
         self._usage: Usage | None = None
         self._cached = 0
         self._wasted = 0
@@ -280,7 +283,7 @@ class Flight:
         if self._is_cut_by_budget(writing) and not self._is_usable(self._call, completion):
             return
         is_thought = self._call.resumable and bool(completion.reasoning.strip())
-        if completion.text.strip() or is_thought or self._call.labels or self._call.reward:
+        if completion.text.strip() or is_thought or self._may_be_empty:
             self._useful.append(writing)
             self._on_completion(completion)
 

@@ -160,6 +160,7 @@ class WritingVerbs(Verbs):
             call if resumable else self._unread(call),
             found.append,
             is_part=resumable and max_tokens is not None,
+            may_be_empty=not text and bool(completion.text.strip()),
         )
         closing = self.profile(completion.role).thinking[1]
         return joined(begun, found[0], text, closing=closing)

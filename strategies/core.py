@@ -544,7 +544,8 @@ class Run(Protocol):
 
         From its own tokens, where the engine told them and goes on from tokens, with the text's after them; else from
         text. Of a completion that was cut inside its thoughts the thoughts go on, and `text` is one of them. `purpose`
-        names the call in bills. A `resumable` one has its `ends`, as one that `begin` gives.
+        names the call in bills. A `resumable` one has its `ends`, as one that `begin` gives. Without `text` it may turn
+        out that the completion was finished already: nothing is added to it then.
         """
 
     def steps(

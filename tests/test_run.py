@@ -164,6 +164,22 @@ async def test_extend_with_a_text_of_its_own() -> None:
     assert longer.text == "It is 42. Wait, it is 43."
 
 
+@pytest.mark.parametrize("text", ["", " Wait,"])
+async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_on_from(
+    text: str,
+) -> None:
+    run = make_run(ScriptedEngine(says(f"one two three{text} ")))
+    draft = await run.ask(SOLVE, max_tokens=3)
+    assert draft.is_cut
+    if text:
+        with pytest.raises(UnusableCompletion):
+            await run.extend(draft, text=text)
+        return
+    longer = await run.extend(draft)
+    assert (longer.text, longer.is_cut) == ("one two three ", False)
+    assert bills(run)[-1].end == "finished"
+
+
 async def test_steps_come_as_they_are_finished_and_leaving_aborts_the_draft() -> None:
     engine = ScriptedEngine(says("First.\n\nSecond.\n\nThird. " + "word " * 500), per_token=0.002)
     run = make_run(engine)

@@ -14,7 +14,7 @@ import anyio
 
 from secondpass.service.pools.format import Sample, distribution, is_read, key_of
 from secondpass.service.pools.places import Places
-from secondpass.service.pools.pool import Pool, is_capped
+from secondpass.service.pools.pool import Pool, is_capped, is_enough
 from secondpass.strategies.core import (
     Call,
     CallRejected,
@@ -35,7 +35,8 @@ class ReplayEngine:
 
     With `shuffle` the samples of each question change their places, by a permutation that depends on it and on the
     question alone (see `Places`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
-    a completion is what was recorded, cut where the call's `max_tokens` ends it.
+    a completion is what was recorded, cut where the call's `max_tokens` ends it; see `Pool.find` for what was recorded
+    under several caps.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ReplayEngine:
 
     def _found(self, call: Call, key: str, i: int) -> Sample:
         index = 0 if is_read(call) else call.index + i
-        sample = self.pool.samples.get((key, self._places.of(key, index)))
+        sample = self.pool.find(key, self._places.of(key, index), call.sampling.max_tokens)
         if sample is None:
             raise self._rejected(call, self._why_missing(call, len(self.pool.indices(key)), index))
         self._check_enough(call, sample)
@@ -205,11 +206,12 @@ class ReplayEngine:
 
     def _check_enough(self, call: Call, sample: Sample) -> None:
         cap = call.sampling.max_tokens
-        if is_capped(sample) and (cap is None or cap > sample.tokens):
+        if not is_enough(sample, cap):
             wanted = "as many as it takes" if cap is None else f"up to {cap}"
-            raise self._rejected(
-                call, f"sample {sample.index} was cut at {sample.tokens} tokens, not {wanted}"
-            )
+            was = f"was cut at {sample.max_tokens} tokens, not {wanted}"
+            if not is_capped(sample):
+                was = f"has no record of its single tokens, so it cannot be cut at {cap}"
+            raise self._rejected(call, f"sample {sample.index} {was}")
         if call.logprobs and call.logprobs != self.pool.header.logprobs:
             recorded = self.pool.header.logprobs
             raise self._rejected(

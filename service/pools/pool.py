@@ -22,7 +22,10 @@ _HEAD = b'{"kind":"pool"'
 
 
 class Pool:
-    """All that a pool holds: `samples` by key and index, `questions` by id; `lines` says where each question stands."""
+    """All that a pool holds: `samples` by key and index, `questions` by id; `lines` says where each question stands.
+
+    Of a sample that was drawn again under a larger cap `samples` has the last one, and `find` all of them.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
@@ -30,8 +33,18 @@ class Pool:
         self.questions: dict[str, Asked] = {}
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
+        self._cut: dict[tuple[str, int], list[Sample]] = {}
         self._indices: dict[str, list[int]] = {}
         self._drawn: dict[str, list[int]] = {}
+
+    def find(self, key: str, index: int, cap: int | None) -> Sample | None:
+        """The oldest sample of a place that tells what `cap` tokens hold, or where none does the last one.
+
+        The oldest: what a call was given once it is given always, whatever was drawn after it.
+        """
+        last = self.samples.get((key, index))
+        found = [*self._cut.get((key, index), ()), *([last] if last else [])]
+        return next((each for each in found if is_enough(each, cap)), last)
 
     def drawn(self, key: str) -> list[int]:
         """Which samples of a key the recorder drew, in order; not those that a strategy asked for."""
@@ -52,9 +65,11 @@ class Pool:
                 self.questions[line.id], self.lines[line.id] = line, number
             case Sample():
                 place = (line.key, line.index)
-                if place in self.samples and not is_longer(line, self.samples[place]):
-                    raise BadLine(self.path, number, f"sample {line.index} stands there twice")
-                if place not in self.samples:
+                if (there := self.samples.get(place)) is not None:
+                    if not is_longer(line, there):
+                        raise BadLine(self.path, number, f"sample {line.index} stands there twice")
+                    self._cut.setdefault(place, []).append(there)
+                else:
                     self._indices.setdefault(line.key, []).append(line.index)
                     if line.question is not None:
                         self._drawn.setdefault(line.key, []).append(line.index)
@@ -69,9 +84,29 @@ def is_longer(new: Sample, old: Sample) -> bool:
 
 
 def is_capped(sample: Sample) -> bool:
-    """Did its own cap end the sample, and not the model or the end of its context?"""
+    """Did its own cap end the sample, and not the model or the end of its context? Without a count of tokens it may have."""
     cap = sample.max_tokens
-    return sample.finish_reason == "length" and cap is not None and sample.tokens >= cap
+    if cap is None or sample.finish_reason != "length" or _is_read(sample):
+        return False
+    return not sample.tokens or sample.tokens >= cap
+
+
+def is_enough(sample: Sample, cap: int | None) -> bool:
+    """Does the sample tell what would have been written under this cap?
+
+    One that was cut tells nothing of a larger cap; one of which it is not known what came with each token, nothing of
+    a cap that would have cut it.
+    """
+    if is_capped(sample) and (cap is None or cap > (sample.max_tokens or 0)):
+        return False
+    if cap is None or _is_read(sample) or cap >= (sample.tokens or sample.max_tokens or 0):
+        return True
+    is_by_token = bool(sample.chars or sample.reasoning_chars)
+    return is_by_token or not (sample.text or sample.reasoning)
+
+
+def _is_read(sample: Sample) -> bool:
+    return sample.labels is not None or sample.reward is not None
 
 
 def read_pool(path: Path | str) -> Pool:

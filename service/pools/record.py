@@ -14,7 +14,7 @@ from secondpass.service.instructions import instructed
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sample, key_of
 from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.pool import Pool, PoolFile
+from secondpass.service.pools.pool import Pool, PoolFile, is_enough
 from secondpass.service.pools.questions import Question
 from secondpass.strategies.core import SOLVE, Call, Engine, EngineError, Sampling
 
@@ -103,10 +103,12 @@ def file_questions(book: PoolFile, questions: Sequence[Question]) -> None:
 def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
     """What is still to be drawn for `n` samples of each question, in the order in which to draw it.
 
-    Questions in the same words share their samples, as they would get the same ones from an engine.
+    Questions in the same words share their samples, as they would get the same ones from an engine. What a strategy asked
+    for under a smaller cap, and was cut by it, is drawn again.
     """
     wanted = []
-    taken = set(pool.samples)
+    cap = None if (drawn := pool.header.sampling) is None else drawn.max_tokens
+    taken = {place for place, sample in pool.samples.items() if is_enough(sample, cap)}
     for start in range(0, n, ROUND):
         for question in questions:
             call = call_of(question, pool.header)

@@ -1,12 +1,15 @@
 """A pool is never spoilt: not by a kill, not by a second recorder, not by another model or prompt."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Header, key_of
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import growing, read_pool
@@ -71,6 +74,21 @@ def test_what_is_there_is_not_drawn_again(path: Path, data: Path) -> None:
         draw_all(engine, book, wanted)
     assert path.read_bytes().startswith(before)
     assert [call.index for call in engine.calls] == [4, 4, 4]
+
+
+def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, data: Path) -> None:
+    questions = read_questions(data, "math")
+    call = call_of(questions[0], HEADER, 1)
+    short = replace(call, sampling=call.sampling.model_copy(update={"max_tokens": 2}))
+    engine = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        (cut,) = anyio.run(draw, engine, short)
+        book.add(cut)
+        draw_all(engine, book, missing(book.pool, questions, 2))
+    pool = read_pool(path)
+    assert len(engine.calls) == 1 + 3 * 2
+    assert pool.find(cut.key, 1, 2) == cut
+    assert pool.samples[cut.key, 1].finish_reason == "stop"
 
 
 def test_questions_in_the_same_words_share_their_samples(path: Path, data: Path) -> None:

@@ -2,14 +2,17 @@
 
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from secondpass.service.engines.recording import RecordingEngine
 from secondpass.service.engines.replay import ReplayEngine
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import growing, read_pool
@@ -108,6 +111,25 @@ def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None
     assert text(cut) == text(cut_again) == text(whole)[: len(text(cut))]
     (again,) = ask(ReplayEngine(read_pool(path)), critic)
     assert text(again) == text(whole)
+
+
+@settings(max_examples=25)
+@given(caps=st.lists(st.none() | st.integers(1, 6), min_size=1, max_size=6))
+def test_a_call_is_always_given_what_it_was_given_first(
+    tmp_path_factory: pytest.TempPathFactory, caps: list[int | None]
+) -> None:
+    """Also by an engine that never writes the same twice, and whatever was drawn under larger caps meanwhile."""
+    critic = replace(JUDGE, labels=())
+    calls = [
+        replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": cap}))
+        for cap in caps
+    ]
+    drafts = count()
+    with growing(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as book:
+        real = ScriptedEngine(lambda call, index: Reply(f"draft {next(drafts)} is not another"))
+        told = ask(RecordingEngine(real, book), *calls)
+    again = ask(ReplayEngine(read_pool(book.pool.path)), *calls)
+    assert list(map(text, again)) == list(map(text, told))
 
 
 def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:

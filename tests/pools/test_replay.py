@@ -163,6 +163,26 @@ def test_a_draft_that_was_cut_is_not_longer_than_it_was(tmp_path: Path, data: Pa
             deltas_of(ReplayEngine(pool), replace(call, sampling=sampling))
 
 
+def test_what_has_no_record_of_its_tokens_is_served_whole_or_not_at_all(
+    pool: Pool, call: Call
+) -> None:
+    whole = pool.samples[pool.questions["a"].key, 0]
+    unknown = ("chars", "token_ids", "logprobs", "confidences")
+    blank: dict[str, object] = dict.fromkeys(unknown, ())
+    bare = Pool(pool.path, pool.header)
+    bare.add(whole.model_copy(update=blank), 2)
+    bare.add(whole.model_copy(update=blank | {"tokens": 0, "index": 1}), 3)
+    for index, enough in ((0, whole.tokens), (1, 64)):
+        for cap, is_served in ((enough, True), (enough - 1, False)):
+            sampling = call.sampling.model_copy(update={"max_tokens": cap})
+            asked = replace(call, sampling=sampling, index=index, logprobs=None)
+            if is_served:
+                assert text(deltas_of(ReplayEngine(bare), asked)[0]) == whole.text
+            else:
+                with pytest.raises(CallRejected, match=f"cannot be cut at {cap}"):
+                    deltas_of(ReplayEngine(bare), asked)
+
+
 def test_plain_requests_are_not_answered(pool: Pool) -> None:
     with pytest.raises(EngineUnavailable):
         ReplayEngine(pool).forward(PlainRequest("chat/completions", b"{}"))

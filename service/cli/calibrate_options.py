@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from secondpass.service.cli.values import number
+from secondpass.service.cli.values import number, seconds
 
 CALIBRATE = """\
 The model writes drafts of questions whose answers are known, and is asked of each draft whether it is right: by label
@@ -72,7 +72,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         help="of draft 0 (default: %(default)s)",
     )
     add("--concurrency", type=_count, default=16, help="questions at once (default: %(default)s)")
-    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
 
 
 def _count(text: str) -> int:

@@ -12,7 +12,7 @@ from secondpass.service.cli.calibrate_options import CALIBRATE, add_calibrate
 from secondpass.service.cli.eval_options import EVAL, add_eval
 from secondpass.service.cli.pool_options import POOL, add_pool
 from secondpass.service.cli.results_options import RESULTS, add_results
-from secondpass.service.cli.values import number, param
+from secondpass.service.cli.values import number, param, seconds
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 SHELLS = ("bash", "zsh", "fish")
@@ -232,7 +232,7 @@ def _add_embedded(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--wait",
-        type=number,
+        type=seconds,
         default=300.0,
         metavar="SECONDS",
         help="--embedded: how long its engines may take to get ready (default: 300)",

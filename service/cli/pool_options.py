@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
+from secondpass.service.cli.values import seconds
 from secondpass.strategies.core import Sampling
 from secondpass.strategies.tasks import Kind
 
@@ -119,7 +120,7 @@ def add_pool(actions: Actions) -> None:
         metavar="KEY=VALUE",
         help="what the pool shall say of this recording; may be repeated",
     )
-    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
 
 
 def _add_replay(actions: Actions) -> None:
@@ -164,7 +165,7 @@ def _add_replay(actions: Actions) -> None:
         metavar="N",
         help="with an engine: runs at once, and calls (default: 64)",
     )
-    add("--wait", type=float, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
 
 
 def _count(text: str) -> int:

@@ -30,6 +30,14 @@ def number(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """A time to wait, 0 or more."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text!r}")
+    return value
+
+
 def count(text: str) -> int:
     """A whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) >= 1):

@@ -11,7 +11,7 @@ from secondpass.strategies.attempts import HOTTEST, Attempt, elected
 from secondpass.strategies.core import SOLVE, Candidate, Completion, Run
 from secondpass.strategies.counting import count
 from secondpass.strategies.critics import Reading, criticised, reading_of, tested
-from secondpass.strategies.guided_steps import Guide, guided_vote
+from secondpass.strategies.guided_steps import Guide, can_be_guided
 from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.retries import Retries, is_to_be_retried
 from secondpass.strategies.voting import Vote
@@ -47,7 +47,7 @@ class CriticRetry(Params):
     n: int | None = Field(
         default=None, ge=1, le=64, description="drafts; default 4, and 1 for sequential"
     )
-    width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
+    width: int = Field(default=4, ge=1, le=64, description="drafts, or retries, at once at most")
     max_rounds: int | None = Field(
         default=None,
         ge=1,
@@ -125,6 +125,7 @@ class CriticRetry(Params):
         return Retries(
             chains=self.chains,
             rounds=self.rounds,
+            width=self.width,
             temperature=self.temperature,
             is_scheduled=self.schedule,
             weighs_repeats=self.reject_repeats != "off",
@@ -141,9 +142,6 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
     steps. Ours: a critic not known to be any good weighs nothing; an answer that only one retry gives never wins unless a
     critic that counts calls it right; the wrong attempt is not shown.
     """
-    if params.mode == "step_guided":
-        guide = Guide(params.chains, params.redraws, params.temperature, params.width)
-        return await guided_vote(run, guide, falls_back=params.without_prefix == "vote")
     reading, is_hard = reading_of(run, params.verdict), params.filter == "hard"
     vote, attempts = await _drafts(run, params)
     attempts = await run.map(lambda each: tested(run, each), attempts)
@@ -171,8 +169,11 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Attempt]]:
     """The plain vote, whose leader is elected as drafts come, and the drafts in the order of their chains."""
     vote = Vote(n=params.chains)
     found: list[Attempt] = []
+    guide = _guide(run, params)
 
     async def draw(chain: int) -> Completion:
+        if guide is not None:
+            return await guide.write(run, chain)
         return await run.ask(SOLVE, index=chain, temperature=params.temperature)
 
     async with run.as_completed(draw, range(params.chains), width=params.width) as drafts:
@@ -181,11 +182,24 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Attempt]]:
             found.append(
                 Attempt(chain=draft.index, completion=draft, candidate=candidate, ballot=ballot)
             )
+    if guide is not None:
+        run.note("steps", guide.report)
     return vote, sorted(found, key=lambda each: each.chain)
 
 
+def _guide(run: Run, params: CriticRetry) -> Guide | None:
+    """What checks the steps of drafts, in the mode that has them checked."""
+    if params.mode != "step_guided":
+        return None
+    if not can_be_guided(run, falls_back=params.without_prefix == "vote"):
+        return None
+    return Guide(params.chains, params.redraws, params.temperature)
+
+
 def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:
-    """How far the critic's verdicts weigh; None, and a note, where nothing depends on them."""
+    """How far the critic's verdicts weigh; None, and a note, where nothing depends on them, as of steps that it checked."""
+    if params.mode == "step_guided":
+        return None
     is_open, is_hard = run.task.kind == "open", params.filter == "hard"
     if share is not None and params.chains > 1 and share > params.decided:
         why = f"a vote share of {share:.2f} is above {params.decided}"

@@ -8,31 +8,32 @@ from dataclasses import dataclass
 from secondpass.strategies.core import (
     SOLVE,
     BudgetExhausted,
-    Candidate,
     CapabilityMissing,
     Completion,
     Draft,
     Run,
 )
-from secondpass.strategies.counting import count
 from secondpass.strategies.critics import is_step_wrong
-from secondpass.strategies.voting import Vote
 
 
 @dataclass
 class Guide:
     """How drafts are guided, and what came of it: steps checked, found wrong and drawn again, and not readable.
 
-    `chains` is how many drafts there are, at most `width` at once: draw i of chain c has the index c + i * chains.
+    `chains` is how many drafts there are: draw i of chain c has the index c + i * chains.
     """
 
     chains: int
     redraws: int
     temperature: float
-    width: int
     checked: int = 0
     redrawn: int = 0
     unreadable: int = 0
+
+    @property
+    def report(self) -> str:
+        """What came of it, in words."""
+        return f"{self.checked} checked, {self.redrawn} drawn again, {self.unreadable} unreadable"
 
     async def write(self, run: Run, chain: int) -> Completion:
         """A whole draft. A step is drawn again at most `redraws` times; the last draw is taken as it is."""
@@ -81,32 +82,12 @@ class Guide:
             run.propose(candidate)
 
 
-async def guided_vote(run: Run, guide: Guide, *, falls_back: bool) -> Candidate:
-    """A plain vote over guided drafts.
+def can_be_guided(run: Run, *, falls_back: bool) -> bool:
+    """Can the run's drafts be guided? If not, a note says why.
 
     Raises RoleMissing, and CapabilityMissing where the actor cannot go on from a step, unless it `falls_back` to drafts
     that are not guided.
     """
-    is_guided = _can_be_guided(run, falls_back=falls_back)
-
-    async def write(chain: int) -> Completion:
-        if is_guided:
-            return await guide.write(run, chain)
-        return await run.ask(SOLVE, index=chain, temperature=guide.temperature)
-
-    vote = Vote(n=guide.chains)
-    async with run.as_completed(write, range(guide.chains), width=guide.width) as drafts:
-        async for draft in drafts:
-            await count(run, vote, draft)
-    if is_guided:
-        run.note(
-            "steps",
-            f"{guide.checked} checked, {guide.redrawn} drawn again, {guide.unreadable} unreadable",
-        )
-    return run.best
-
-
-def _can_be_guided(run: Run, *, falls_back: bool) -> bool:
     run.require("critic")
     try:
         run.require("actor", "prefix")

@@ -11,21 +11,19 @@ from secondpass.strategies.chains import Chain
 from secondpass.strategies.confidence import TOP
 from secondpass.strategies.core import BudgetExhausted, Candidate, CapabilityMissing, Run
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
-from secondpass.strategies.registry import Params, Use, strategy
+from secondpass.strategies.registry import Use, strategy
 from secondpass.strategies.voting import SafeLead, WeightedVote
-from secondpass.strategies.weights import Weight, ballot_weight, weight_trust
-
-Weights = dict[tuple[int, int], float | None]
+from secondpass.strategies.weights import Weighed, Weigher, weight_trust
 
 
-class IterativeDeepening(Params):
+class IterativeDeepening(Weighed):
     """How many chains, when each is made to doubt itself, and how their answers vote."""
 
     uses: ClassVar[tuple[Use, ...]] = (
+        *Weighed.uses,
         ("b0", {"max_triggers": range(1, 9)}),
         ("gamma", {"max_triggers": range(1, 9)}),
         ("reading", {"max_triggers": range(1, 9)}),
-        ("always_weigh", {"weight": ("p_true",)}),
         ("group", {"weight": ("confidence",)}),
     )
 
@@ -53,14 +51,6 @@ class IterativeDeepening(Params):
     )
     agree: int = Field(
         default=2, ge=2, le=9, description="a chain ends when so many segments have one answer"
-    )
-    weight: Weight = Field(
-        default="none",
-        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
-        "judge thinks it that the answer is right",
-    )
-    always_weigh: bool = Field(
-        default=False, description="p_true: weigh also where the judge is not known to be any good"
     )
     group: int = Field(default=64, ge=1, description="confidence: tokens in a group")
 
@@ -102,8 +92,8 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     """
     schedule = _schedule(run, params)
     trust = weight_trust(run, params.weight, always=params.always_weigh)
+    weigher = Weigher(run, params.weight, params.group, trust)
     chains: dict[int, Readings] = {}
-    weights: Weights = {}
     spent: list[BudgetExhausted] = []
 
     async def write(index: int) -> tuple[int, Readings]:
@@ -117,7 +107,7 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     async with run.as_completed(write, range(params.n), width=params.width) as finished:
         async for index, readings in finished:
             chains[index] = readings
-            vote = await _vote(run, params, chains, trust, weights)
+            vote = await _vote(params.n, chains, weigher)
             run.elect(vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
@@ -180,27 +170,12 @@ def _usual(run: Run) -> int | None:
     return usual // 2
 
 
-async def _vote(
-    run: Run,
-    params: IterativeDeepening,
-    chains: Mapping[int, Readings],
-    trust: float,
-    weights: Weights,
-) -> WeightedVote:
+async def _vote(n: int, chains: Mapping[int, Readings], weigher: Weigher) -> WeightedVote:
     """The vote of the chains so far, in their own order; a change to be confirmed may yet move a ballot."""
     pending = sum(readings.is_pending for readings in chains.values())
-    vote = WeightedVote(n=params.n + 2 * pending, rule=SafeLead(), trust=trust)
-    order = sorted(chains)
-    readings = elected([chains[index] for index in order])
-    is_contested = len({each.ballot for each in readings} - {None}) > 1
-    for index, each in zip(order, readings, strict=True):
-        weight = None
-        if is_contested and each.ballot is not None and each.draft is not None:
-            known = (index, each.ballot)
-            if known not in weights:
-                weights[known] = await ballot_weight(
-                    run, params.weight, each.draft, params.group, trust
-                )
-            weight = weights[known]
+    vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=weigher.trust)
+    readings = elected([chains[index] for index in sorted(chains)])
+    weights = await weigher.weights([(each.draft, each.ballot) for each in readings])
+    for each, weight in zip(readings, weights, strict=True):
         vote.add(each.candidate, each.ballot, weight)
     return vote

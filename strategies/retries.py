@@ -18,12 +18,13 @@ REDRAWS = 3
 class Retries:
     """How rejected attempts are tried again, and how many retries were drawn, were dropped, or repeated an answer.
 
-    `chains` and `rounds` are how many there are at most. `weighs_repeats`: a repeated answer weighs less;
+    `chains` and `rounds` are how many there are at most, `width` of them at once. `weighs_repeats`: a repeated answer weighs less;
     `drops_repeats`: where tests rejected it, it is drawn again.
     """
 
     chains: int
     rounds: int
+    width: int
     temperature: float
     is_scheduled: bool
     weighs_repeats: bool
@@ -46,7 +47,9 @@ class Retries:
             [each for each in attempts if each.chain == chain] for chain in range(self.chains)
         ]
         rejected = [tried for tried in chains if tried and is_to_be_retried(tried[-1])]
-        return [each for each in await run.map(retry, rejected) if each is not None]
+        return [
+            each for each in await run.map(retry, rejected, width=self.width) if each is not None
+        ]
 
     async def _draw(
         self, run: Run, tried: list[Attempt], number: int, redraw: int

@@ -17,7 +17,7 @@ from secondpass.strategies.core import (
     Run,
 )
 from secondpass.strategies.json_votes import FieldVote
-from secondpass.strategies.registry import Params, Use, strategy
+from secondpass.strategies.registry import Use, strategy
 from secondpass.strategies.voting import (
     BetaRule,
     Never,
@@ -26,19 +26,19 @@ from secondpass.strategies.voting import (
     WeightedVote,
     WindowRule,
 )
-from secondpass.strategies.weights import Weight, ballot_weight, weight_trust
+from secondpass.strategies.weights import Weighed, Weigher, weight_trust
 
 NOTED_FIELDS = 64
 """So many fields of a JSON answer are listed with their confidence, the least sure first."""
 
 
-class SelfConsistency(Params):
+class SelfConsistency(Weighed):
     """How many samples, how many at once, and when the vote is decided before all of them are drawn."""
 
     uses: ClassVar[tuple[Use, ...]] = (
+        *Weighed.uses,
         ("confidence", {"stop": ("adaptive", "share")}),
         ("window", {"stop": ("esc",)}),
-        ("always_weigh", {"weight": ("p_true",)}),
         ("warm_up", {"abort": (True,), "stop": ("share",)}),
         ("group", {"abort": (True,), "weight": ("confidence",)}),
         ("keep", {"abort": (True,)}),
@@ -64,14 +64,6 @@ class SelfConsistency(Params):
     )
     window: int = Field(default=5, ge=2, description="esc: samples in a window")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every sample")
-    weight: Weight = Field(
-        default="none",
-        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
-        "judge thinks it that the answer is right",
-    )
-    always_weigh: bool = Field(
-        default=False, description="p_true: weigh also where the judge is not known to be any good"
-    )
     abort: bool = Field(
         default=False, description="samples are aborted as soon as they are less sure than usual"
     )
@@ -150,7 +142,9 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     JSON objects the one that agrees with most of them field by field.
     """
     trust = weight_trust(run, params.weight, always=params.always_weigh)
+    weigher = Weigher(run, params.weight, params.group, trust)
     vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
+    cast: list[tuple[Completion, int | None]] = []
     fields = FieldVote()
     aborted = 0
     async with _samples(run, params) as drafts:
@@ -160,11 +154,10 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
                 continue
             candidate = run.candidate(draft)
             ballot = await run.class_of(candidate)
-            weight = None
-            if ballot is not None:
-                weight = await ballot_weight(run, params.weight, draft, params.group, trust)
-            leader = vote.add(candidate, ballot, weight)
-            run.elect(_by_fields(run, params, fields, candidate) or leader)
+            cast.append((draft, ballot))
+            vote.add(candidate, ballot)
+            vote.weights = await weigher.weights(cast)
+            run.elect(_by_fields(run, params, fields, candidate) or vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
                 break

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+from pydantic import Field
 
 from secondpass.strategies.confidence import lowest_group
 from secondpass.strategies.core import Completion, Run
 from secondpass.strategies.p_true import calibrated_p_true
+from secondpass.strategies.registry import Params, Use
 
 Weight: TypeAlias = Literal["none", "confidence", "p_true"]
+
+
+class Weighed(Params):
+    """The params of a vote whose ballots may weigh differently."""
+
+    uses: ClassVar[tuple[Use, ...]] = (("always_weigh", {"weight": ("p_true",)}),)
+
+    weight: Weight = Field(
+        default="none",
+        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
+        "judge thinks it that the answer is right",
+    )
+    always_weigh: bool = Field(
+        default=False, description="p_true: weigh also where the judge is not known to be any good"
+    )
 
 
 def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
@@ -27,15 +47,41 @@ def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
     return trust
 
 
-async def ballot_weight(
-    run: Run, weight: Weight, draft: Completion, group: int, trust: float
-) -> float | None:
-    """The weight (0 or more); None where there is none to read, which weighs the mean.
+@dataclass
+class Weigher:
+    """Reads what ballots weigh, each once, and none while all agree, for no weight could change such a vote.
 
     Confidence is the lowest mean over `group` tokens. A judge with a `trust` of 0 (see `weight_trust`) is not asked.
     """
-    if weight == "confidence":
-        return lowest_group(draft.confidences, group)
-    if weight == "none" or trust == 0:
-        return None
-    return await calibrated_p_true(run, draft)
+
+    run: Run
+    weight: Weight
+    group: int
+    trust: float
+    _known: dict[tuple[int, int], float | None] = field(default_factory=dict)
+
+    async def weights(
+        self, cast: Sequence[tuple[Completion | None, int | None]]
+    ) -> list[float | None]:
+        """The weight (0 or more) of each draft's ballot; None where there is none to read, which weighs the mean."""
+        if len({ballot for _, ballot in cast} - {None}) < 2 or self.weight == "none":
+            return [None] * len(cast)
+        drafts = {
+            (draft.index, ballot): draft
+            for draft, ballot in cast
+            if draft is not None and ballot is not None
+        }
+
+        async def read(key: tuple[int, int]) -> None:
+            self._known[key] = await self._read(drafts[key])
+
+        await self.run.map(read, [key for key in drafts if key not in self._known])
+        return [
+            None if draft is None or ballot is None else self._known.get((draft.index, ballot))
+            for draft, ballot in cast
+        ]
+
+    async def _read(self, draft: Completion) -> float | None:
+        if self.weight == "confidence":
+            return lowest_group(draft.confidences, self.group)
+        return await calibrated_p_true(self.run, draft) if self.trust else None

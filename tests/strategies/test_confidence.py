@@ -134,6 +134,19 @@ async def test_a_sure_minority_wins_where_votes_are_weighted(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
+@pytest.mark.parametrize(("answers", "reads"), [("777", 0), ("787", 6), ("877", 6)])
+async def test_no_judge_is_asked_until_two_answers_differ_and_then_of_each_once(
+    name: str, answers: str, reads: int
+) -> None:
+    engine = sure_of(*((answer, 8.0) for answer in answers))
+    rules = {"stop": "none"} if name == "self_consistency" else {"max_triggers": 0}
+    params = {"n": 3, "width": 1, "weight": "p_true", "always_weigh": True, **rules}
+    assert (await execute(make_run(engine, name, params))).candidate.answer == "7"
+    assert len([call for call in engine.calls if call.labels]) == reads
+
+
+@pytest.mark.anyio
 async def test_a_judge_that_is_down_leaves_the_votes_as_they_are() -> None:
     def down(_call: Call, _index: int) -> Reply:
         return Reply("", fault="unavailable")

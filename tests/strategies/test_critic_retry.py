@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from secondpass.service.answers import Equivalence
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.events import NoteMade
+from secondpass.service.events import CallFinished, CallStarted, NoteMade
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
@@ -499,6 +499,37 @@ async def test_guided_drafts_vote() -> None:
     engine = ScriptedEngine(stepped(drafts))
     run = make_run(engine, "critic_retry", {"mode": "step_guided", "n": 3})
     assert (await execute(run)).candidate.answer == "42"
+
+
+async def test_of_guided_drafts_the_one_that_passes_the_tests_wins() -> None:
+    codes = (WRONG, WRONG, RIGHT)
+    drafts = {i: ["One.", f"```python\n{code}\n```"] for i, code in enumerate(codes)}
+    task = Task(kind="code", tests="assert add(2, 3) == 5\n")
+    shared = Shared(Equivalence(), Sandboxes(2))
+    engine = ScriptedEngine(stepped(drafts))
+    params = {"mode": "step_guided", "n": 3}
+    run = make_run(engine, "critic_retry", params, task=task, shared=shared)
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == (RIGHT, "accepted")
+    assert outcome.notes["steps"] == "6 checked, 0 drawn again, 0 unreadable"
+    assert outcome.notes["verdicts"] == "1 right, 2 wrong, 0 none, by tests"
+
+
+@pytest.mark.parametrize("width", [1, 3])
+async def test_no_more_retries_are_drawn_at_once_than_asked_for(width: int) -> None:
+    retries = {4 + chain: "42" for chain in range(4)}
+    engine = ScriptedEngine(critic(("41", "42", "43", "44"), "45", retries), per_token=0.001)
+    params = {"mode": "parallel", "width": width, "verdict": "text"}
+    run = make_run(engine, "critic_retry", params)
+    await execute(run)
+    running, most = set[int](), 0
+    for event in run.trace.events:
+        if isinstance(event, CallStarted) and event.purpose == "retry":
+            running.add(event.call)
+        elif isinstance(event, CallFinished):
+            running.discard(event.call)
+        most = max(most, len(running))
+    assert (len(retries_of(engine)), most) == (4, width)
 
 
 async def test_an_actor_that_cannot_go_on_is_named_or_its_drafts_are_not_guided() -> None:

@@ -32,7 +32,7 @@ from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http import chat, ops, solve
 from secondpass.service.http.forward import Counted
 from secondpass.service.http.middleware import Edge
-from secondpass.service.http.openapi import describe, gives, takes
+from secondpass.service.http.openapi import describe
 from secondpass.service.http.problems import as_http_error, respond
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.job import Shared
@@ -167,7 +167,7 @@ def create_app(
     )
     if inside.server is not None:
         app.router.default = Counted(inside.server, service.traffic)
-    app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's own documentation does
+    app.openapi = partial(describe, app, service)  # type: ignore[method-assign] # as FastAPI's own documentation does
     _route(app)
     return app
 
@@ -179,20 +179,18 @@ def service_in(app: FastAPI) -> Service:
 
 
 def _route(app: FastAPI) -> None:
-    get = partial(app.get, response_model=None)
-    get("/livez")(ops.livez)
-    get("/readyz")(ops.readyz)
-    get("/metrics")(ops.metrics)
-    get("/strategies")(ops.strategies)
-    get("/v1/models")(ops.models)
-    posts: tuple[tuple[str, Callable[..., Any], str], ...] = (
-        ("/solve", solve.solve, "SolveRequest"),
-        ("/v1/chat/completions", chat.chat, "ChatRequest"),
+    gets: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("/livez", ops.livez),
+        ("/readyz", ops.readyz),
+        ("/metrics", ops.metrics),
+        ("/strategies", ops.strategies),
+        ("/v1/models", ops.models),
     )
-    for path, endpoint, model in posts:
-        app.post(path, response_model=None, responses=gives(path), openapi_extra=takes(model))(
-            endpoint
-        )
+    for path, endpoint in gets:
+        app.get(path, response_model=None)(endpoint)
+        app.head(path, response_model=None, include_in_schema=False)(endpoint)
+    app.post("/solve", response_model=None)(solve.solve)
+    app.post("/v1/chat/completions", response_model=None)(chat.chat)
 
 
 @asynccontextmanager

@@ -146,7 +146,9 @@ class LiveRun(WritingVerbs, JudgingVerbs):
         """Answer with a cut completion if there is nothing better; was it needed?"""
         if self._best is not None:
             return False
-        self.elect(replace(self.candidate(completion), why="cut, but it held an answer"))
+        candidate = self.candidate(completion)
+        why = "cut, but it held an answer" if candidate.answer else "cut after it was streamed"
+        self.elect(replace(candidate, why=why))
         return True
 
 

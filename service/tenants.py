@@ -68,6 +68,11 @@ class Tenants:
             raise BadSettings(f"api_keys_file {path} has no key in it")
         return cls(digests)
 
+    @property
+    def are_everybody(self) -> bool:
+        """Are there no keys, so that anybody may call?"""
+        return not self._keys
+
     def identify(self, authorization: str | None) -> Tenant:
         """The tenant of an Authorization header. Raises Unauthorized.
 

@@ -11,8 +11,9 @@ import hashlib
 import logging
 import os
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from secondpass.service.app import beside, check_sandbox, create_app
 from secondpass.service.engines.vllm import VllmEngine
 from secondpass.service.engines.vllm_server import served_name
 from secondpass.service.http.middleware import Edge
+from secondpass.service.http.openapi import merged
 from secondpass.service.settings import DEFAULT_ENGINE, Settings, load
 from secondpass.service.settings_sources import PREFIX, BadSettings
 from secondpass.service.tenants import Tenants
@@ -58,6 +60,7 @@ class Plugin:
         """Stand in front of the routes of vLLM's application, and live as long as it does."""
         self._vllms = app
         app.add_middleware(_Gate, plugin=self)
+        app.openapi = partial(self._described, app.openapi)  # type: ignore[method-assign] # as FastAPI's own documentation does
         vllms_own = app.router.lifespan_context
 
         @asynccontextmanager
@@ -66,6 +69,10 @@ class Plugin:
                 yield state
 
         app.router.lifespan_context = both
+
+    def _described(self, theirs: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """One document of both applications' routes."""
+        return theirs() if self._ours is None else merged(theirs(), self._ours.openapi())
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Make our application over the server's engine. Raises BadSettings, which ends vLLM's start."""

@@ -29,6 +29,12 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     uses: ClassVar[tuple[Use, ...]] = ()
 
+    @property
+    def chains(self) -> int:
+        """Drafts that are begun at most: `n`, unless the strategy has a default of n that depends on others."""
+        n: int = getattr(self, "n", 1)
+        return n
+
     @model_validator(mode="after")
     def _each_has_an_effect(self) -> Self:
         for name, others in self.uses:

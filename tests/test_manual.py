@@ -1,17 +1,30 @@
 """What the documentation lists is all there is."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
+from secondpass.service.budget import Limits
+from secondpass.service.errors import Abandoned, HttpError
+from secondpass.service.events import Event
+from secondpass.service.http import replies
+from secondpass.service.http.schema import SolveRequest
 from secondpass.service.judging import JudgingVerbs
 from secondpass.service.settings import Settings
 from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Run
+from secondpass.strategies.core import FinishReason, Role, Run, Sampling, StopReason
 from secondpass.strategies.prompts import PROMPTS, placeholders
 from secondpass.strategies.quoting import is_quoted
+from secondpass.strategies.tasks import TaskRequest
 from tests.http.serving import serving
 
 DOCS = Path(__file__).parent.parent / "docs"
+
+
+def subclasses_of(kind: type[HttpError]) -> set[type[HttpError]]:
+    below = set(kind.__subclasses__())
+    return below.union(*map(subclasses_of, below))
 
 
 def test_every_setting_is_in_the_manual() -> None:
@@ -29,6 +42,19 @@ def test_every_metric_is_in_the_manual() -> None:
         lines = served.get("/metrics").text.splitlines()
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
     assert [name for name in names if not name.endswith("_created") and name not in manual] == []
+
+
+def test_every_field_event_and_code_is_in_the_page_on_http() -> None:
+    page = (DOCS / "api.md").read_text()
+    models = (SolveRequest, Sampling, Limits, TaskRequest, replies.Answer, replies.StrategyCard)
+    words = {field for model in models for field in model.model_fields} - {"name"}
+    words |= {event.type for event in Event.__subclasses__()}
+    words |= {kind.code for kind in subclasses_of(HttpError) if hasattr(kind, "code")}
+    unsent = Abandoned.code  # nobody is left to read it
+    missing = {word for word in words if not re.search(rf"[`\"]{word}[`\"]", page)}
+    assert missing <= {unsent}
+    reasons = set(get_args(StopReason)) | set(get_args(FinishReason)) | set(get_args(Role))
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
 
 
 def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:

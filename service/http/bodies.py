@@ -18,6 +18,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         raise Malformed("the body must be application/json", field="content-type")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Malformed("is not supported: send the body as it is", field="content-encoding")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)

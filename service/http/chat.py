@@ -55,6 +55,8 @@ async def chat(request: Request) -> Response:
         node = service.knows_other_models if model.is_unknown else None
         node = node or service.writer_of_model(model.name, field="model")
         return Forwarded(service, node, "chat/completions", raw, request)
+    if "idempotency-key" in request.headers:
+        raise InvalidRequest("is not supported yet with a strategy", field="Idempotency-Key")
     wanted = read_chat(body)
     job = replace(
         traced(_job(service, tenant_of(request), wanted, model), request), is_streamed=wanted.stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from secondpass.service.budget import Limits
 from secondpass.service.errors import InvalidRequest, NotFound
 from secondpass.service.http.problems import Unsupported
-from secondpass.service.http.schema import Strategy, TraceLevel, choose, excerpt_of, read
+from secondpass.service.http.schema import (
+    Strategy,
+    StrategyChoice,
+    TraceLevel,
+    choose,
+    excerpt_of,
+    read,
+)
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.core import Message, Role, Sampling
 from secondpass.strategies.tasks import TaskRequest
@@ -88,16 +96,23 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
         if name in _NEUTRAL:
             neutral = _NEUTRAL[name]
             if type(value) is not type(neutral) or value != neutral:
-                raise Unsupported(f"only {neutral!r} can be honoured with a strategy", field=name)
+                raise Unsupported(
+                    f"only {json.dumps(neutral)} can be honoured with a strategy", field=name
+                )
         elif name not in ChatRequest.model_fields:
             raise Unsupported("cannot be honoured with a strategy", field=excerpt_of(name))
         else:
             asked[name] = value
+    if "stream_options" in asked and asked.get("stream") is not True:
+        raise Unsupported("has no effect without stream", field="stream_options")
     if isinstance(asked.get("stop"), str):
         asked["stop"] = [asked["stop"]]
     if isinstance(asked.get("messages"), list):
         asked["messages"] = [_without_blanks(message) for message in asked["messages"]]
-    return read(ChatRequest, asked)
+    wanted = read(ChatRequest, asked)
+    if wanted.secondpass.progress and not wanted.stream:
+        raise Unsupported("has no effect without stream", field="secondpass.progress")
+    return wanted
 
 
 def strategy_of(
@@ -105,9 +120,8 @@ def strategy_of(
 ) -> tuple[str, dict[str, Any]]:
     """The strategy's name and its params, from the model's suffix or the body. Raises InvalidRequest."""
     choice, beside = wanted.secondpass.strategy, wanted.secondpass.params
-    inside: dict[str, Any] = {}
-    named = choice
-    if choice is not None and not isinstance(choice, str):
+    named, inside = choice, dict[str, Any]()
+    if isinstance(choice, StrategyChoice):
         named, inside = choice.name, choice.params
     if beside is not None and inside:
         raise InvalidRequest("stands here and in strategy", field="secondpass.params")
@@ -115,9 +129,10 @@ def strategy_of(
         raise InvalidRequest(
             f"differs from the model's @{excerpt_of(suffix)}", field="secondpass.strategy"
         )
-    name = suffix or (named if isinstance(named, str) else None) or default()
+    said = [name for name in (suffix, named) if isinstance(name, str)]
+    name = said[0] if said else default()
     if name not in STRATEGIES:
-        where = "model" if suffix else "secondpass.strategy"
+        where = "secondpass.strategy" if suffix is None else "model"
         raise NotFound(choose(name, STRATEGIES, "strategy"), field=where)
     return name, beside or inside
 

@@ -67,9 +67,18 @@ def as_http_error(error: Exception) -> HttpError:
     if isinstance(error, EngineError):
         return AllCallsFailed(excerpt(str(error)), role=error.role)
     if isinstance(error, HTTPException):
-        kind = {404: NotFound, 405: WrongMethod}.get(error.status_code, Malformed)
-        return kind("there is no such path" if kind is NotFound else error.detail)
+        return _refusal(error)
     return Internal("the service failed; the log has the reason under this request's id")
+
+
+def _refusal(error: HTTPException) -> HttpError:
+    """What Starlette itself refuses."""
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return WrongMethod(
+            f"this path takes {(error.headers or {}).get('Allow', 'another method')}"
+        )
+    is_lost = error.status_code == HTTPStatus.NOT_FOUND
+    return NotFound("there is no such path") if is_lost else Malformed(error.detail)
 
 
 def problem(error: HttpError) -> dict[str, Any]:

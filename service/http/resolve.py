@@ -25,6 +25,9 @@ _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 """Unicode's categories; unassigned characters may be those of a newer Unicode, and so visible."""
 
 
+EQUAL_SAMPLES = "0 makes all samples the same: above 0, or n = 1"
+
+
 def find_strategy(name: str, *, field: str) -> Strategy[Any]:
     """The strategy of that name. Raises NotFound, which lists those that there are."""
     if name not in STRATEGIES:
@@ -45,7 +48,7 @@ def default_strategy(
     """
     settings = service.settings
     wanted = STRATEGIES[settings.default_open_strategy]
-    has_room = getattr(wanted.params(), "n", 1) <= settings.max_n
+    has_room = wanted.params().chains <= settings.max_n
     is_alone = len(messages) == 1 and not _has_image(messages[0])
     if not is_alone or not has_room or sampling.temperature == 0:
         return settings.default_strategy
@@ -62,11 +65,14 @@ def find_params(
     at: str,
 ) -> Params:
     """The strategy's parameters, within the operator's limits; `at` is where they stand in the request."""
-    _reject_equal_samples(strategy, values, sampling, at)
+    _reject_equal_samples(strategy, values, at)
     params: Params = read(strategy.params, values, at=at)
     most = service.settings.max_n
-    if getattr(params, "n", 1) > most:
+    if params.chains > most:
         raise InvalidRequest(f"is at most {most} here", field=f"{at}.n")
+    if params.chains > 1 and sampling.temperature == 0:
+        where = "sampling.temperature" if at.startswith("strategy") else "temperature"
+        raise InvalidRequest(EQUAL_SAMPLES, field=where)
     return params
 
 
@@ -174,23 +180,14 @@ def _has_image(message: Message) -> bool:
     return any(not isinstance(part, TextPart) for part in parts)
 
 
-def _reject_equal_samples(
-    strategy: Strategy[Any], values: Mapping[str, Any], sampling: Sampling, at: str
-) -> None:
+def _reject_equal_samples(strategy: Strategy[Any], values: Mapping[str, Any], at: str) -> None:
     """At temperature 0 all samples are one: asking for several is a mistake, whoever sets it."""
     field = strategy.params.model_fields.get("n")
     n = values.get("n", field.default if field else 1)
-    if not isinstance(n, int) or n <= 1:
-        return
-    for temperature, where in (
-        (values.get("temperature"), f"{at}.temperature"),
-        (
-            sampling.temperature,
-            "sampling.temperature" if at.startswith("strategy") else "temperature",
-        ),
-    ):
-        if temperature == 0 and not isinstance(temperature, bool):
-            raise InvalidRequest("0 makes all samples the same", field=where)
+    temperature = values.get("temperature")
+    is_several = isinstance(n, int) and n > 1
+    if is_several and temperature == 0 and not isinstance(temperature, bool):
+        raise InvalidRequest(EQUAL_SAMPLES, field=f"{at}.temperature")
 
 
 def _find_models(service: Service, terms: Terms) -> dict[Role, Node]:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from secondpass.service.budget import Limits
-from secondpass.service.errors import InvalidRequest, excerpt
+from secondpass.service.errors import InvalidRequest, Malformed, excerpt
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.core import Message, Role, Sampling
 from secondpass.strategies.tasks import TaskRequest
@@ -30,6 +30,12 @@ _FIELD_LIMIT = 60  # OpenAI's error objects may name a field three times
 _NEAREST = 12
 _AT_ABSENT = ("missing", "value_error")
 """Problems that may lie at a field which the request does not have."""
+
+_SIZES = {
+    "too_short": "must have at least {min_length}, not {actual_length}",
+    "too_long": "may have at most {max_length}, not {actual_length}",
+}
+"""pydantic would speak of Python's tuples."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -85,6 +91,8 @@ def read(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
     try:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise Malformed("the body's JSON is nested too deeply", field="body") from error
         raise _worst(error, model, value, at) from error
 
 
@@ -141,4 +149,6 @@ def _detail(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]) 
     if problem["type"] == "union_tag_invalid":
         context = problem.get("ctx", {})
         return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
+    if problem["type"] in _SIZES:
+        return _SIZES[problem["type"]].format(**problem["ctx"])
     return excerpt(problem["msg"].removeprefix("Value error, "))

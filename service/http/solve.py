@@ -82,7 +82,9 @@ def _job(service: Service, tenant: Tenant, wanted: SolveRequest) -> Job:
         raise InvalidRequest("is not supported yet", field="background")
     check_sampling(service, wanted.sampling, field="sampling.max_tokens")
     messages = _messages(wanted)
-    choice = wanted.strategy or default_strategy(service, messages, wanted.task, wanted.sampling)
+    choice = wanted.strategy
+    if choice is None:
+        choice = default_strategy(service, messages, wanted.task, wanted.sampling)
     if isinstance(choice, str):
         strategy, params = find_strategy(choice, field="strategy"), {}
     else:

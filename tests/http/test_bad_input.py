@@ -35,6 +35,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "strategy.name",
         "self_consistency",
     ),
+    ("a strategy without letters", {"strategy": ""}, 404, "strategy", "self_consistency"),
     ("a strategy that is no name", {"strategy": 7}, 422, "strategy", ""),
     ("a strategy without a name", {"strategy": {}}, 422, "strategy.name", "missing"),
     ("an unknown field", {"quesion": "?"}, 422, "quesion", "question"),
@@ -55,6 +56,13 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     (
         "equal samples by the client's temperature",
         vote(n=3) | {"sampling": {"temperature": 0}},
+        422,
+        "sampling.temperature",
+        "same",
+    ),
+    (
+        "equal samples by a default n",
+        {"strategy": "critic_retry", "sampling": {"temperature": 0}},
         422,
         "sampling.temperature",
         "same",
@@ -110,6 +118,14 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ("a stream that is no flag", {"stream": "yes"}, 422, "stream", "boolean"),
     ("a background run", {"background": True}, 422, "background", "not supported"),
     ("a temperature of 3", {"sampling": {"temperature": 3}}, 422, "sampling.temperature", "2"),
+    (
+        "a top_k beyond any vocabulary",
+        {"sampling": {"top_k": 2**31}},
+        422,
+        "sampling.top_k",
+        "less",
+    ),
+    ("too many stops", {"sampling": {"stop": ["a"] * 17}}, 422, "sampling.stop", "at most 16"),
     ("unknown sampling", {"sampling": {"heat": 1}}, 422, "sampling.heat", "no such field"),
     (
         "an empty stop string",
@@ -207,6 +223,10 @@ def test_a_bad_conversation_names_its_turn(
         (b'{"question": "a", "budget": {"max_cost": NaN}}', "NaN"),
         (b'{"question": "a", "budget": {"max_cost": 1' + b"0" * 5000 + b"}}", "digits"),
         (b"[" * 100_000, "nested"),
+        (
+            b'{"strategy": {"name": "single", "params": ' + b'{"a": ' * 300 + b"1" + b"}" * 302,
+            "nested",
+        ),
         (b'["question"]', "object"),
         (b"", "not JSON"),
     ],
@@ -224,6 +244,12 @@ def test_text_beyond_the_basic_plane_is_welcome(served: Served) -> None:
     with served.client() as client:
         reply = client.post("/solve", content=b'{"question": "\\ud83d\\ude00", "strategy": 7}')
     assert reply.json()["field"] == "strategy"
+
+
+def test_a_packed_body_is_not_read(served: Served) -> None:
+    reply = served.post("/solve", QUESTION, headers={"content-encoding": "gzip"})
+    assert reply.status_code == 400
+    assert reply.json()["field"] == "content-encoding"
 
 
 def test_a_form_is_not_json(served: Served) -> None:
@@ -270,9 +296,14 @@ def test_no_error_repeats_more_than_200_characters(served: Served, fields: Json)
 
 
 def test_an_idempotency_key_is_not_supported_yet(served: Served) -> None:
-    reply = served.post("/solve", QUESTION, headers={"idempotency-key": "1"})
+    key = {"idempotency-key": "1"}
+    reply = served.post("/solve", QUESTION, headers=key)
     assert reply.status_code == 422
     assert reply.json()["field"] == "Idempotency-Key"
+    chat = {"model": "scripted@single", "messages": [USER]}
+    refused = served.post("/v1/chat/completions", chat, headers=key)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "Idempotency-Key"
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -334,4 +365,5 @@ def test_what_the_operator_allows_at_most_is_allowed_and_no_more(
 def test_wrong_paths_and_methods_are_problems_too(served: Served, path: str, status: int) -> None:
     reply = served.get(path)
     assert reply.status_code == status
+    assert ("POST" in reply.json()["detail"]) is (status == 405)
     assert reply.headers["content-type"] == "application/problem+json"

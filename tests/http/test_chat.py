@@ -205,6 +205,8 @@ def test_a_plain_request_is_passed_byte_for_byte(served: Served) -> None:
         ({"secondpass": {"task": {"kind": "code", "tests": "x"}}}, "secondpass.task.kind"),
         ({"secondpass": {"models": {"actor": "other"}}}, "secondpass.models.actor"),
         ({"secondpass": 5}, "secondpass"),
+        ({"secondpass": {"progress": True}}, "secondpass.progress"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"stop": ""}, "stop.0"),
         ({"stop": ["a", ""]}, "stop.1"),
@@ -222,6 +224,7 @@ def test_what_a_strategy_cannot_honour_is_a_400_that_names_it(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert param in error["message"]
+    assert not {"Tuple", "False"} & set(error["message"].split())
     assert len(served.engine.calls) == before
 
 
@@ -229,6 +232,8 @@ def test_what_a_strategy_cannot_honour_is_a_400_that_names_it(
     ("fields", "param"),
     [
         ({"model": "scripted@guessing"}, "model"),
+        ({"model": "scripted@"}, "model"),
+        ({"model": "scripted", "secondpass": {"strategy": ""}}, "secondpass.strategy"),
         ({"model": "other@single"}, "model"),
         ({"model": "other"}, "model"),
         ({"model": "scripted", "secondpass": {"strategy": "guessing"}}, "secondpass.strategy"),

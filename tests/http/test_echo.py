@@ -27,6 +27,7 @@ CHAT: Json = {
     "messages": [TURN],
     "stop": ["never"],
     "temperature": 1,
+    "stream": True,
     "stream_options": {"include_usage": True},
     "secondpass": TERMS,
 }

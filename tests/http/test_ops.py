@@ -38,6 +38,14 @@ def test_live_and_ready(served: Served) -> None:
     assert served.get("/readyz").json() == {"ready": True, "reasons": []}
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/strategies", "/v1/models"])
+def test_what_can_be_got_can_be_probed_for_its_headers(served: Served, path: str) -> None:
+    with served.client() as client:
+        head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == served.get(path).headers["content-type"]
+
+
 def test_metrics_count_solves_calls_and_tokens() -> None:
     with serving() as served:
         served.solve()

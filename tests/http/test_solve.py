@@ -9,6 +9,7 @@ import pytest
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.events import CallFinished
 from secondpass.service.http.render import event_document
+from secondpass.strategies import STRATEGIES
 from secondpass.strategies.core import Call, Usage
 from tests.http.serving import QUESTION, Served, events_of, serving, wait_until
 from tests.support import answers, says
@@ -37,6 +38,24 @@ ANSWER_FIELDS = {
 
 def vote(**params: Any) -> dict[str, Any]:
     return {"name": "self_consistency", "params": params}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_answers_at_its_defaults(served: Served, name: str) -> None:
+    reply = served.solve(strategy=name)
+    assert reply.status_code == 200, reply.text
+    assert (reply.json()["strategy"], reply.json()["answer"]) == (name, "42")
+    chat = {"model": f"scripted@{name}", "messages": [{"role": "user", "content": "6 times 7?"}]}
+    assert served.post("/v1/chat/completions", chat).status_code == 200
+
+
+def test_the_operators_n_holds_for_a_default_as_well() -> None:
+    with serving(max_n=3) as served:
+        for name in ("self_consistency", "critic_retry"):
+            reply = served.solve(strategy=name)
+            assert (reply.status_code, reply.json()["field"]) == (422, "strategy.params.n")
+        fewer = {"name": "critic_retry", "params": {"mode": "sequential"}}
+        assert served.solve(strategy=fewer).status_code == 200
 
 
 def test_an_answer_says_what_was_run_and_what_it_cost() -> None:

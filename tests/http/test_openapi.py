@@ -1,0 +1,124 @@
+"""The OpenAPI document tells the truth: bodies that it shows are taken, and replies are of the types that it names."""
+
+import json
+import keyword
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from secondpass.service.http import replies
+from secondpass.service.http.openapi import merged
+from secondpass.strategies import STRATEGIES
+from tests.http.serving import Json, Served
+
+SUFFIXED = {"model": "scripted@self_consistency", "messages": [{"role": "user", "content": "6*7?"}]}
+
+
+@pytest.fixture(scope="module")
+def document(served: Served) -> Json:
+    found: Json = served.get("/openapi.json").json()
+    return found
+
+
+def operations(document: Json) -> Iterator[tuple[str, Json]]:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def check(model: type[BaseModel], reply: Any) -> None:
+    """Nothing in the reply is of another type, and nothing is unknown to its type."""
+    seen = model.model_validate(reply).model_dump(mode="json", exclude_unset=True)
+    assert seen == reply
+
+
+@pytest.mark.parametrize("trace", ["none", "summary", "full"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_an_answer_is_of_the_type_that_is_documented(served: Served, name: str, trace: str) -> None:
+    check(replies.Answer, served.solve(strategy=name, trace=trace).json())
+
+
+def test_every_other_reply_is_too(served: Served) -> None:
+    chat = "/v1/chat/completions"
+    traced = {"secondpass": {"trace": "full"}}
+    spent = {"budget": {"max_prompt_tokens": 1}}
+    choice = {"kind": "choice", "options": ["41", "42"]}
+    for model, reply in (
+        (replies.Answer, served.solve(task=choice)),
+        (replies.Problem, served.solve(**spent)),
+        (replies.Problem, served.solve(strategy="guessing")),
+        (replies.Problem, served.get("/nowhere")),
+        (replies.ChatCompletion, served.post(chat, SUFFIXED)),
+        (replies.ChatCompletion, served.post(chat, SUFFIXED | traced)),
+        (replies.ChatCompletion, served.post(chat, SUFFIXED | {"model": "scripted"})),
+        (replies.OpenAIError, served.post(chat, SUFFIXED | {"secondpass": spent})),
+        (replies.OpenAIError, served.post(chat, SUFFIXED | {"n": 2})),
+        (replies.ModelList, served.get("/v1/models")),
+        (replies.StrategyList, served.get("/strategies")),
+        (replies.Readiness, served.get("/readyz")),
+    ):
+        check(model, reply.json())
+
+
+def test_each_example_is_answered(served: Served, document: Json) -> None:
+    answered = 0
+    for path, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        for example in content.get("application/json", {}).get("examples", {}).values():
+            assert served.post(path, example["value"]).status_code == 200
+            answered += 1
+    assert answered == 6
+
+
+def test_a_client_can_be_generated(document: Json) -> None:
+    names = [operation["operationId"] for _, operation in operations(document)]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() and not keyword.iskeyword(name) for name in names)
+    for _, operation in operations(document):
+        for response in operation["responses"].values():
+            assert all(content["schema"] for content in response["content"].values())
+    assert dangling(document) == set()
+
+
+def test_the_document_says_who_needs_a_key(document: Json) -> None:
+    assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
+    assert document["security"] == [{}]
+    assert document["paths"]["/livez"]["get"]["security"] == []
+
+
+def test_a_plain_chat_may_have_fields_that_are_not_ours(document: Json) -> None:
+    chat = document["components"]["schemas"]["ChatRequest"]
+    assert chat["additionalProperties"] is True
+    assert {"type": "string"} in chat["properties"]["stop"]["anyOf"]
+    assert document["components"]["schemas"]["SolveRequest"]["additionalProperties"] is False
+
+
+def test_beside_another_application_its_routes_stay_and_no_name_is_taken(
+    served: Served, document: Json
+) -> None:
+    path = "/v1/chat/completions"
+    theirs: Json = {
+        "openapi": "3.1.0",
+        "paths": {path: {"post": {}}, "/tokenize": {"post": {"schema": ref("Message")}}},
+        "components": {"schemas": {"Message": {"title": "theirs"}}},
+    }
+    both = merged(theirs, document)
+    assert both["paths"]["/tokenize"] == theirs["paths"]["/tokenize"]
+    assert both["paths"][path]["post"]["operationId"] == "chat"
+    assert both["components"]["schemas"]["Message"] == {"title": "theirs"}
+    assert dangling(both) == set()
+    assert theirs["components"] == {"schemas": {"Message": {"title": "theirs"}}}
+    assert served.get("/openapi.json").json() == document
+
+
+def ref(model: str) -> Json:
+    return {"$ref": f"#/components/schemas/{model}"}
+
+
+def dangling(document: Json) -> set[str]:
+    """Schemas that are referred to and are not there."""
+    named = re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document))
+    return set(named) - set(document["components"]["schemas"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from secondpass.service.cli.eval_asking import Asker
 from secondpass.service.cli.eval_plan import plan
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
+from secondpass.service.cli.provenance import eval_command, model_name, records_file, sampling_words
 from secondpass.service.evaluation.asked import Book, InUse, Setting, opened
 from secondpass.service.evaluation.cost import cost
 from secondpass.service.evaluation.intervals import mean, wilson
@@ -30,6 +30,7 @@ from secondpass.service.evaluation.scorers import CannotScore, Scorer, check_sco
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.sandbox import SandboxUnavailable, run_python
+from secondpass.strategies.core import Sampling
 
 if TYPE_CHECKING:
     from secondpass.service.evaluation.inspect_tasks import Job
@@ -53,13 +54,15 @@ class _Row:
     @property
     def missing(self) -> int:
         """Questions that failed, and are asked again next time."""
-        return len(self.job.questions) * self.job.epochs - len(self.attempts)
+        return len(self.job.wanted) - len(self.attempts)
 
 
 def evaluate(options: Options) -> None:
     """Ask, score, and print the table."""
     if importlib.util.find_spec("inspect_ai") is None:
         raise Failure(f"evaluations need an extra: {EXTRA}")
+    if options.records is not None:
+        records_file("--records", options.records)
     try:
         questions = read_all([Path(p) for p in options.data], options.task, limit=options.limit)
         check_scorable(questions)
@@ -86,8 +89,9 @@ async def _evaluate(options: Options, questions: Sequence[Question], book: Book)
         from secondpass.service.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
 
         jobs = _jobs(settings, questions, options.epochs)
-        total = sum(len(job.questions) * job.epochs for job in jobs)
-        asker = Asker(client, url, book, total)
+        wanted = [(job.setting, question, epoch) for job in jobs for question, epoch in job.wanted]
+        done = sum(book.find(*each) is not None for each in wanted)
+        asker = Asker(client, url, book, total=len(wanted), done=done)
         equivalence = await stack.enter_async_context(Equivalence(workers=2))
         scorer = Scorer(equivalence)
         for job in jobs:
@@ -117,11 +121,10 @@ def _jobs(settings: Sequence[Setting], questions: Sequence[Question], epochs: in
 
 async def _row(job: Job, book: Book, scorer: Scorer) -> _Row:
     attempts = []
-    for question in job.questions:
-        for epoch in range(1, job.epochs + 1):
-            asked = book.find(job.setting, question, epoch)
-            if asked is not None:
-                attempts.append(await scorer.attempt(job.setting, question, epoch, asked))
+    for question, epoch in job.wanted:
+        asked = book.find(job.setting, question, epoch)
+        if asked is not None:
+            attempts.append(await scorer.attempt(job.setting, question, epoch, asked))
     return _Row(job, attempts)
 
 
@@ -160,9 +163,10 @@ def _cells(row: _Row) -> tuple[str, ...]:
 def _write(options: Options, path: Path, rows: Sequence[_Row]) -> None:
     about = About(
         data=" ".join(dict.fromkeys(row.job.questions[0].path.name for row in rows)),
-        model=rows[0].job.setting.model,
+        model=model_name(rows[0].job.setting.model),
         date=datetime.now(UTC).date().isoformat(),
-        command=shlex.join(["secondpass", *sys.argv[1:]]),
+        command=shlex.join(eval_command(options)),
         formatted=True,  # every question names its task
+        sampling=sampling_words(Sampling.model_validate(rows[0].job.setting.sampling)),
     )
     write_records(path, about, [attempt for row in rows for attempt in row.attempts])

@@ -22,18 +22,22 @@ PATIENCE = 1200.0
 
 
 class Asker:
-    """Asks what is not in the book yet, and says how far it is.
+    """Asks what is not in the book yet, and says how far it is: of `total` answers `done` were there before.
 
     A request that the server refuses is the last: the next would be refused as well. `failures` are those of the server
     or its engine, none of which is in the book.
     """
 
-    def __init__(self, client: httpx.AsyncClient, url: str, book: Book, total: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, url: str, book: Book, *, total: int, done: int
+    ) -> None:
         self._client, self._url, self._book = client, url, book
-        self._total, self._done, self._said = total, 0, time.monotonic()
+        self._total, self._done, self._said = total, done, time.monotonic()
         self._lane = anyio.Lock()
         self.refusal: Failure | None = None
         self.failures: list[Failure] = []
+        if 0 < done < total:
+            self._say()
 
     async def ask(self, setting: Setting, question: Question, epoch: int) -> Asked:
         """What the question is answered, now or earlier. Raises Failure."""
@@ -74,9 +78,12 @@ class Asker:
         now = time.monotonic()
         if now - self._said >= LINE_SECONDS:
             self._said = now
-            failed = f", {len(self.failures)} failed" if self.failures else ""
-            line = f"{self._done} of {self._total} answered{failed}"
-            print(f"secondpass eval: {line}", file=sys.stderr)  # noqa: T201
+            self._say()
+
+    def _say(self) -> None:
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        line = f"{self._done} of {self._total} answered{failed}"
+        print(f"secondpass eval: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def _solve(

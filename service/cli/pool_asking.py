@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -133,5 +134,5 @@ async def _complete(trial: Trial, replays: _Replays, drawer: Drawer) -> Attempt:
         try:
             await drawer.draw(tried.lacking)
         except EngineError as error:
-            return trial.failed(error)
+            return replace(tried.attempt, error=str(error))
         drawn |= lacking

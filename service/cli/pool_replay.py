@@ -14,6 +14,13 @@ from secondpass.service.cli.options import Options
 from secondpass.service.cli.pool_asking import replay_and_ask
 from secondpass.service.cli.pool_progress import say
 from secondpass.service.cli.pool_runs import Plan, attempt, setting
+from secondpass.service.cli.provenance import (
+    calibration_words,
+    model_name,
+    records_file,
+    replay_command,
+    sampling_words,
+)
 from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.jsonl import BadLine
@@ -21,7 +28,6 @@ from secondpass.service.pools.pool import Pool, read_pool
 from secondpass.service.replaying import TimelessEquivalence
 from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Sampling
 
 SCORED = ("math", "choice")
 """Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""
@@ -55,9 +61,7 @@ def replay_pool(options: Options) -> None:
 
 def _out(options: Options) -> Path:
     """Where the records go. Raises Failure before anything is asked for them."""
-    out = Path(options.out)
-    if out.is_dir() or not out.parent.is_dir():
-        raise Failure(f"--out: {out} must be a file, in a folder that is there", REFUSED)
+    out = records_file("--out", options.out)
     if out.exists() and out.samefile(options.pool):
         raise Failure(f"--out: {out} is the pool itself", REFUSED)
     return out
@@ -118,25 +122,11 @@ def _about(options: Options, pool: Pool, plan: Plan) -> About:
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
     return About(
         data=options.only.strip("-") or data,
-        model=pool.header.model,
+        model=model_name(pool.header.model),
         date=datetime.now(UTC).date().isoformat(),
-        command=shlex.join(_command(options, plan)),
+        command=shlex.join(replay_command(options, plan.shuffles, plan.seed)),
         engine="replay",
         formatted=pool.header.formatted,
-        sampling="" if (drawn := pool.header.sampling) is None else _words(drawn),
+        sampling="" if (drawn := pool.header.sampling) is None else sampling_words(drawn),
+        calibration=calibration_words(plan.calibration),
     )
-
-
-def _command(options: Options, plan: Plan) -> list[str]:
-    """What decides of the runs, beside the pool and the settings; of files the name alone."""
-    words = ["secondpass", "pool", "replay"]
-    if options.only:
-        words += ["--only", options.only]
-    if options.calibrations is not None:
-        words += ["--calibrations", Path(options.calibrations).name]
-    return [*words, "--shuffles", str(plan.shuffles), "--seed", str(plan.seed)]
-
-
-def _words(sampling: Sampling) -> str:
-    given = sampling.model_dump(exclude_none=True)
-    return " ".join(f"{name}={value}" for name, value in given.items())

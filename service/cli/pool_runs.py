@@ -13,11 +13,11 @@ from secondpass.service.answers import Equivalence
 from secondpass.service.classes import AnswerClasses
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.values import param
-from secondpass.service.evaluation.records import Attempt, from_outcome
+from secondpass.service.evaluation.records import Attempt, from_outcome, spent
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool
-from secondpass.service.replaying import replay
+from secondpass.service.replaying import Replayed, replay
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.calibration import Calibration
 from secondpass.strategies.core import Call
@@ -40,16 +40,17 @@ class Trial:
     asked: Asked
     shuffle: int
 
-    def failed(self, error: object, seconds: float = 0.0) -> Attempt:
-        """The attempt that this is without an answer: it counts as wrong, and says what ended it."""
+    def failed(self, run: Replayed) -> Attempt:
+        """The attempt that this is without an answer: it counts as wrong, with what it had spent, and says what ended it."""
         return Attempt(
             question=self.asked.id,
             strategy=self.setting.strategy,
             setting=self.setting.label,
             shuffle=self.shuffle,
             correct=False,
-            seconds=seconds,
-            error=str(error),
+            usage=spent(run.trace.events),
+            seconds=run.seconds,
+            error=str(run.failure),
         )
 
 
@@ -114,7 +115,7 @@ async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence
         calibration=plan.calibration,
     )
     if run.outcome is None:
-        return Tried(trial.failed(run.failure, run.seconds), run.lacking)
+        return Tried(trial.failed(run), run.lacking)
     classes = AnswerClasses(asked.task.as_task(), equivalence)
     right = {a: await classes.same(asked.answer, a) for a in _answers(run.outcome)}
     graded = from_outcome(

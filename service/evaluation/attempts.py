@@ -18,6 +18,7 @@ class About:
     """Where attempts come from: question set, model, ISO date, and the command that made them.
 
     `formatted`: was the task's answer format asked for? `sampling` is that of drafts. None and "": not known.
+    `calibration` says what judges were known to be worth; "": nothing was known.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -29,6 +30,7 @@ class About:
     engine: str = ""
     formatted: bool | None = None
     sampling: str = ""
+    calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,11 @@ class Attempt:
     confidence_kind: str | None = None
     stop_reason: str | None = None
     error: str | None = None
+
+    @property
+    def is_billed(self) -> bool:
+        """Is it known what it cost? It is not where it failed and nobody kept the bill."""
+        return self.error is None or self.usage != Tokens()
 
     @property
     def name(self) -> str:

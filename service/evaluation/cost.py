@@ -22,9 +22,10 @@ class Cost:
 
 
 def cost(attempts: Sequence[Attempt]) -> Cost:
-    """What `attempts` cost. Raises ValueError on no attempts."""
+    """What `attempts` cost, less those of which that is not known. Raises ValueError on no attempts."""
     if not attempts:
         raise ValueError("there are no attempts")
+    attempts = [attempt for attempt in attempts if attempt.is_billed] or attempts
     n = len(attempts)
     seconds = sorted(attempt.seconds for attempt in attempts)
     return Cost(

@@ -85,7 +85,8 @@ def shared(attempts: Sequence[Attempt]) -> list[Attempt]:
 def points_of(attempts: Sequence[Attempt]) -> list[Point]:
     """A point for each strategy and setting, over the questions that all of them tried.
 
-    Shuffles of one question are averaged. Raises NothingShared.
+    Shuffles of one question are averaged. A question of which no cost is known has the mean of the others. Raises
+    NothingShared.
     """
     runs: dict[tuple[str, str], dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
     for each in shared(attempts):
@@ -97,14 +98,16 @@ def points_of(attempts: Sequence[Attempt]) -> list[Point]:
 
 
 def _point(strategy: str, setting: str, questions: Sequence[Sequence[Attempt]]) -> Point:
-    def means(figure: Callable[[Attempt], float]) -> tuple[float, ...]:
-        return tuple(mean([figure(each) for each in tries]) for tries in questions)
+    def costs(figure: Callable[[Attempt], float]) -> tuple[float, ...]:
+        known = [[figure(each) for each in tries if each.is_billed] for tries in questions]
+        usual = mean([mean(each) for each in known if each] or [0.0])
+        return tuple(mean(each) if each else usual for each in known)
 
     return Point(
         strategy=strategy,
         setting=setting,
-        accuracies=means(lambda each: float(each.correct)),
-        costs={DECODE: means(lambda each: each.usage.decode), SECONDS: means(lambda each: each.seconds)},
+        accuracies=tuple(mean([float(each.correct) for each in tries]) for tries in questions),
+        costs={DECODE: costs(lambda each: each.usage.decode), SECONDS: costs(lambda each: each.seconds)},
     )  # fmt: skip
 
 

@@ -44,6 +44,11 @@ class Job:
     epochs: int
 
     @property
+    def wanted(self) -> list[tuple[Question, int]]:
+        """Every question in every epoch, which count from 1."""
+        return [(question, 1 + at) for question in self.questions for at in range(self.epochs)]
+
+    @property
     def name(self) -> str:
         """What inspect calls it: the file and the strategy."""
         label = self.setting.label.replace(" ", ",")

@@ -16,14 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from secondpass.service.evaluation.attempts import About, Attempt, Graded, Tokens, Turn
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
-from secondpass.service.events import Event
+from secondpass.service.events import CallFinished, Event
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.jsonl import BadLine, Row, rows
 from secondpass.strategies.core import Candidate
 
 __all__ = [
     "SUFFIX", "About", "Attempt", "Graded", "IsCorrect", "Records", "Tokens", "Turn",
-    "from_outcome", "from_response", "line_of", "read_records", "write_records",
+    "from_outcome", "from_response", "line_of", "read_records", "spent", "write_records",
 ]  # fmt: skip
 
 SUFFIX = ".records.jsonl"
@@ -108,6 +108,14 @@ def from_outcome(
         confidence_kind=outcome.confidence_kind,
         stop_reason=outcome.stop_reason,
         told=traced(events, outcome.candidates),
+    )
+
+
+def spent(events: Iterable[Event]) -> Tokens:
+    """What the calls of a run had used when it ended, however it did; what is only estimated is not in it."""
+    calls = [e for e in events if isinstance(e, CallFinished) and not e.is_estimated]
+    return _tokens(
+        (call.usage.completion, call.usage.prompt, call.usage.cached, call.wasted) for call in calls
     )
 
 

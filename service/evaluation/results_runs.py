@@ -34,7 +34,8 @@ _FRONTIER = f"""\
 Accuracy in % with 95% Wilson intervals. Differences are in points, question by question, with 95% bootstrap intervals: to `single`, and
 to plain voting (`self_consistency` by n) at equal decode tokens, on the line through its points; `>` marks a strategy dearer than the whole line, which is compared with its end.
 Non-inferior: a loss of {100 * MARGIN:g} points lies outside of the interval. Gap: the share of (any right - majority) that is closed, both of the
-largest vote. Tokens and seconds are of one question; wasted decode tokens are part of the decode tokens."""
+largest vote. Tokens and seconds are of one question; wasted decode tokens are part of the decode tokens. A run that failed is wrong, and cost what
+it had spent by then; where that is not known, costs are those of the other runs."""
 _HEADINGS = (
     "strategy", "accuracy", "to single", "to voting", "verdict", "gap", "decode tokens", "uncached prompt", "wasted", "p50 s", "p95 s", "failed"
 )  # fmt: skip
@@ -63,14 +64,18 @@ class Runs:
 
 
 def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
-    """Records by question set, model and format. Raises BadLine for an attempt that is in two files."""
+    """Records by question set, model and format. Raises BadLine for an attempt that is in two files.
+
+    A setting that was run with a calibration of its judge and without one, or with two, is two settings.
+    """
     groups: dict[tuple[str, str, bool], list[tuple[Path, Records]]] = {}
     for path, records in files:
         about = records.about
         key = (about.data, about.model, about.formatted is False)
         groups.setdefault(key, []).append((path, records))
-    for group in groups.values():
-        _check_once(group)
+    for key, group in groups.items():
+        groups[key] = _told_apart(group)
+        _check_once(groups[key])
     return [
         Runs(
             data=data,
@@ -81,6 +86,24 @@ def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
         )
         for (data, model, _), group in sorted(groups.items())
         if any(records.attempts for _, records in group)
+    ]
+
+
+def _told_apart(group: Sequence[tuple[Path, Records]]) -> list[tuple[Path, Records]]:
+    """The same attempts, whose settings name their calibration where there are several of one setting."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for _, records in group:
+        for each in records.attempts:
+            known.setdefault((each.strategy, each.setting), set()).add(records.about.calibration)
+
+    def named(each: Attempt, calibration: str) -> Attempt:
+        if not calibration or len(known[each.strategy, each.setting]) == 1:
+            return each
+        return replace(each, setting=f"{each.setting} ({calibration})".strip())
+
+    return [
+        (path, replace(r, attempts=tuple(named(each, r.about.calibration) for each in r.attempts)))
+        for path, r in group
     ]
 
 

@@ -147,6 +147,9 @@ def _line(path: Path, number: int, raw: bytes) -> Header | Pass | Asked | Sample
         return LINES.validate_python(row)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
+        if problem["type"].startswith("union_tag"):
+            kinds = "pool, pass, question, sample"
+            raise BadLine(path, number, f"kind: one of {kinds}, not {row.get('kind')!r}") from error
         where = ".".join(str(part) for part in problem["loc"][1:]) or "kind"
         raise BadLine(path, number, f"{where}: {problem['msg']}") from error
 

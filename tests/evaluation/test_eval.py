@@ -96,6 +96,11 @@ def test_strategies_are_compared_and_inspect_reads_the_logs(
 
     written = read_records(records)
     assert written.about.model == "scripted"
+    assert written.about.command == (
+        "secondpass eval --data sums.jsonl --data others.jsonl --strategy single --strategy self_consistency "
+        "--n 4 --task math --max-tokens 64 --temperature 0.7 --seed 4"
+    )
+    assert written.about.sampling == "temperature=0.7 max_tokens=64"
     assert len(written.attempts) == 10
     voted = next(a for a in written.attempts if a.setting == "n=4" and a.question == "right")
     assert (voted.strategy, voted.correct, len(voted.candidates)) == ("self_consistency", True, 4)
@@ -146,6 +151,7 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
         ended = evaluated(*arguments)
         assert ended.returncode == 0, ended.stderr
         counts = solves(url)
+    assert ended.stderr == f"secondpass eval: {known} of {len(rows)} answered\n"
     assert counts["finished"] == len(rows)
     assert set(counts) <= {"finished", "cancelled"}
     assert lines_of(logs / NAME) == len(rows)
@@ -259,6 +265,27 @@ def test_bad_rows_are_named_by_file_and_line(
     )  # fmt: skip
     assert code == 2
     assert f"{data}{says}" in capsys.readouterr().err
+
+
+def test_where_records_cannot_be_written_is_told_before_anything_is_asked(
+    math: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "eval",
+        "--data",
+        str(math),
+        "--strategy",
+        "single",
+        "--log-dir",
+        str(tmp_path / "logs"),
+    ]
+    for name, says in (
+        ("x.jsonl", "must end in .records.jsonl"),
+        ("no/x.records.jsonl", "in a folder that is there"),
+    ):
+        assert commands.main([*arguments, "--records", str(tmp_path / name)]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.evaluation import plots
+from secondpass.service.evaluation.cost import cost
 from secondpass.service.evaluation.frontier import (
     DECODE,
     SAMPLES,
@@ -102,6 +103,25 @@ def test_attempts_become_points_over_the_questions_that_all_tried() -> None:
     assert y.costs == {DECODE: (10, 15), SECONDS: (2, 2)}
     with pytest.raises(NothingShared, match="tried by all of: x, z"):
         points_of([attempt("a", "x"), attempt("b", "z")])
+
+
+def test_what_failed_costs_what_it_had_spent_where_that_is_known() -> None:
+    """q0 cost 30, or 10 and nobody knows what; q1 failed after 50; of q2 nothing is known, so it is at their mean."""
+
+    def attempt(question: str, decode: int, shuffle: int = 0, error: str | None = None) -> Attempt:
+        return Attempt(
+            question=question, strategy="x", correct=error is None, shuffle=shuffle, error=error,
+            usage=Tokens(decode=decode, wasted=decode // 10), seconds=decode,
+        )  # fmt: skip
+
+    attempts = [attempt("q0", 30), attempt("q0", 10, 1), attempt("q0", 0, 2, "gone")]
+    attempts += [attempt("q1", 50, error="budget"), attempt("q2", 0, error="gone")]
+    (made,) = points_of(attempts)
+    assert made.accuracies == (2 / 3, 0, 0)
+    assert made.costs == {DECODE: (20, 50, 35), SECONDS: (20, 50, 35)}
+    spent = cost(attempts)
+    assert (spent.decode, spent.wasted, spent.p50, spent.seconds) == (30, 3, 30, 30)
+    assert cost(attempts[-1:]).decode == 0
 
 
 def test_the_curve_of_votes_ends_at_the_majority() -> None:

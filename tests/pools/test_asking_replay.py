@@ -138,6 +138,9 @@ def test_a_run_whose_call_fails_is_told_and_the_others_go_on(
     lost = [attempt for attempt in attempts(pool) if attempt.error]
     assert 0 < len(lost) <= 9
     assert not any(attempt.correct for attempt in lost)
+    assert all(attempt.usage.decode and attempt.seconds for attempt in lost), (
+        "the draft was paid for"
+    )
 
 
 def test_a_call_that_was_swallowed_by_a_strategy_is_still_missing(
@@ -191,6 +194,7 @@ def test_records_tell_of_the_calibration_that_runs_had(pool: Path, tmp_path: Pat
     assert main(command(pool, "single", options=options)) == 0
     about = read_records(pool.with_name("pool.records.jsonl")).about
     assert "replay --only a --calibrations own.calibration.json --shuffles 3" in about.command
+    assert about.calibration == "judge's AUROC 0.900 of 100, 2026-11-25"
 
 
 def test_roles_of_other_engines_are_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,8 @@ def test_a_question_in_other_words_is_refused_by_both_places(path: Path, data: P
     ("line", "says"),
     [
         ("{", "no JSON"),
-        ('{"kind": "guess"}', "kind: "),
+        ('{"kind": "guess"}', "kind: one of pool, pass, question, sample, not 'guess'"),
+        ("{}", "kind: one of pool, pass, question, sample, not None"),
         ('{"kind": "sample", "key": "k"}', "index: Field required"),
         (HEADER.model_dump_json(), "a second header"),
     ],

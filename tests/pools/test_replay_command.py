@@ -6,6 +6,7 @@ import pytest
 
 from secondpass.service.__main__ import main
 from secondpass.service.evaluation.records import read_records
+from secondpass.service.pools.pool import read_pool
 from tests.pools.making import recorded, write_rows
 
 
@@ -13,6 +14,16 @@ from tests.pools.making import recorded, write_rows
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_rows(tmp_path_factory.mktemp("data") / "data.jsonl")
     return recorded(data.with_name("pool.jsonl"), data, n=4).path
+
+
+def test_a_run_without_an_answer_has_the_bill_of_what_it_got(pool: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pool.records.jsonl"
+    assert replayed(pool, out, "self_consistency n=5 stop=none width=1") == 1
+    samples = read_pool(pool).samples.values()
+    for attempt in read_records(out).attempts:
+        drawn = [sample for sample in samples if sample.question == attempt.question]
+        assert attempt.usage.decode == sum(sample.tokens for sample in drawn)
+        assert attempt.seconds == pytest.approx(sum(sample.seconds for sample in drawn))
 
 
 def replayed(pool: Path, out: Path, *settings: str, options: tuple[str, ...] = ()) -> int:
@@ -60,7 +71,8 @@ def test_what_was_not_recorded_is_told_and_counts_as_wrong(
         ("single", ("--wait", "-1"), "--wait: must be 0 or more, not '-1'"),
         ("single", ("--out", "{folder}"), "must be a file, in a folder that is there"),
         ("single", ("--out", "{folder}/no/x"), "must be a file, in a folder that is there"),
-        ("single", ("--out", "{pool}"), "is the pool itself"),
+        ("single", ("--out", "{pool}"), "must end in .records.jsonl"),
+        ("single", ("--out", "{folder}/x.jsonl"), "x.jsonl must end in .records.jsonl"),
     ],
 )
 def test_what_cannot_be_replayed_is_named(
@@ -73,6 +85,6 @@ def test_what_cannot_be_replayed_is_named(
 ) -> None:
     before = pool.read_bytes()
     options = tuple(option.format(folder=tmp_path, pool=pool) for option in options)
-    assert replayed(pool, tmp_path / "x", setting, options=options) == 2
+    assert replayed(pool, tmp_path / "x.records.jsonl", setting, options=options) == 2
     assert says in capsys.readouterr().err
     assert pool.read_bytes() == before

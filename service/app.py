@@ -274,7 +274,12 @@ def _key(variable: str | None) -> str | None:
         return None
     if variable not in os.environ:
         raise BadSettings(f"the environment has no {variable}, which key_env names")
-    return os.environ[variable]
+    key = os.environ[variable]
+    if not (key and key.isascii() and key.isprintable()):
+        raise BadSettings(
+            f"the key in {variable}, which key_env names, is empty or has characters that no key has (a line end?)"
+        )
+    return key
 
 
 def _price(prices: Prices | None) -> Price | None:

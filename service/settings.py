@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from inspect import cleandoc
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -54,6 +55,11 @@ class Settings(BaseSettings):
 
     Several engines and roles stand in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls
     and prices, [roles] with actor, critic, judge and reward, and [profiles.NAME] for what a model's name does not tell.
+
+    Examples:
+      secondpass serve --engine vllm --model FOLDER_OR_HUB_NAME -- --max-model-len 8192
+      secondpass serve --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME --engine-key-env KEY
+      secondpass serve --config secondpass.toml --host 0.0.0.0 --api-keys-file keys
     """
 
     model_config = SettingsConfigDict(
@@ -148,7 +154,10 @@ class Settings(BaseSettings):
         4096, description="largest budget.max_samples, and what holds unless given"
     )
     max_budget_cost: float | None = Field(
-        None, gt=0, description="largest budget.max_cost, and what holds unless given"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="largest budget.max_cost, and what holds unless given",
     )
     max_deadline_ms: Positive = Field(600_000, description="largest budget.deadline_ms")
 
@@ -292,6 +301,10 @@ class Settings(BaseSettings):
         return init_settings, env_settings, ConfigFile(settings_cls)
 
 
+# --help shows it as it stands.
+Settings.__doc__ = cleandoc(Settings.__doc__ or "")
+
+
 def load(arguments: Sequence[str], **given: Any) -> Settings:
     """The settings for these command-line arguments; what follows after -- are vLLM's own flags.
 
@@ -326,6 +339,8 @@ def _lines(error: ValidationError) -> Iterable[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{where}: {unknown(path[-1], table_of(path).model_fields)}"
+        elif problem["type"] == "union_tag_not_found":
+            yield f"{where}.kind is missing; allowed: {', '.join(ENGINE_KINDS)}"
         elif not where:
             yield message
         elif isinstance(problem["input"], str | int | float):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,6 +14,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 PREFIX = "SECONDPASS_"
+
+
+_NO_JSON = re.compile(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"')
 
 
 class BadSettings(Exception):
@@ -59,7 +63,10 @@ def unknown(key: str, allowed: Iterable[str]) -> str:
 
 
 def flag_problem(message: str, settings: type[BaseSettings]) -> str:
-    """What argparse says of a flag, with the nearest ones for one that does not exist."""
+    """What is wrong with a flag or a variable as a whole, with the nearest flags for one that does not exist."""
+    if value := _NO_JSON.fullmatch(message):
+        name = f"{PREFIX}{value[1].upper()}"
+        return f"{name} is not JSON; as well: {name}__KEY for each key"
     message = message.removeprefix("error parsing CLI: ")
     strange = message.removeprefix("unrecognized arguments: ")
     flag = strange.split()[0].split("=")[0]

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,26 @@ from pydantic_settings import NoDecode
 from secondpass.strategies.profiles import Profile
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+ADDRESS = "begins with http:// or https:// and names a host"
+
+
+def is_address(text: str) -> bool:
+    """Is it a URL of a server, up to a path?"""
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0  # a port out of range raises
+    except ValueError:
+        return False
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    return parts.scheme in ("http", "https") and is_whole and is_plain and not parts.query
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError(ADDRESS)
+    return text
 
 
 def _shell_words(text: str) -> str:
@@ -42,7 +63,7 @@ class HttpEngineTable(_Table):
     """A server that speaks OpenAI's protocol; `key_env` names the variable that holds its key."""
 
     kind: Literal["http"]
-    url: str = Field(pattern=r"^https?://")
+    url: Annotated[str, AfterValidator(_address)]
     model: str = Field(min_length=1)
     key_env: str | None = None
     max_concurrent_calls: Positive | None = None
@@ -53,7 +74,7 @@ class PoolingEngineTable(_Table):
     """A vLLM server of a reward model, which plays no other role than `reward`."""
 
     kind: Literal["pooling"]
-    url: str = Field(pattern=r"^https?://")
+    url: Annotated[str, AfterValidator(_address)]
     model: str = Field(min_length=1)
     key_env: str | None = None
     max_concurrent_calls: Positive | None = None
@@ -115,8 +136,8 @@ def engine_of_flags(
     if kind == "vllm":
         return VllmEngineTable(kind="vllm", model=model, flags=given["vllm_flags"] or "")
     url = given["engine_url"] or ""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"engine_url begins with http:// or https://, not {url!r}")
+    if not is_address(url):
+        raise ValueError(f"engine_url {ADDRESS}, not {url!r}")
     return HttpEngineTable(kind="http", url=url, model=model, key_env=given["engine_key_env"])
 
 

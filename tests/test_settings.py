@@ -134,6 +134,7 @@ def test_nothing_can_be_changed_afterwards() -> None:
             f"{REWARD_MODEL}[engines.a]\nkind='scripted'\n[engines.b]\nkind='scripted'",
             ("roles.actor is missing: one of a, b",),
         ),
+        ("[engines.a]\nmodel = 'm'", ("engines.a.kind is missing", "pooling")),
         ("[engines.a]\nkind = 'tgi'", ("engines.a", "'http'", "'vllm'", "'scripted'")),
         ("[engines.a]\nkind = 'vllm'", ("engines.a.model",)),
         (
@@ -145,6 +146,14 @@ def test_nothing_can_be_changed_afterwards() -> None:
             ("one vllm engine", "a, b"),
         ),
         ("[engines.a]\nkind = 'http'\nurl = 'x:1'\nmodel = 'm'", ("engines.a.url", "'x:1'")),
+        (
+            "[engines.a]\nkind='http'\nurl='http:///v1'\nmodel='m'",
+            ("engines.a.url", "names a host"),
+        ),
+        (
+            "max_budget_cost = inf\n[engines.a]\nkind='scripted'\nprices={}",
+            ("max_budget_cost", "finite"),
+        ),
         ("port = 70000", ("port", "65535")),
         ("= 1", ("line 1",)),
         ("config = 'again'", ("'config'",)),
@@ -164,6 +173,11 @@ def test_a_variable_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPa
     assert "SECONDPASS_MODEL" in problems(*FAKE)
 
 
+def test_a_variable_that_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECONDPASS_ROLES", "{")
+    assert "SECONDPASS_ROLES is not JSON" in problems(*FAKE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -178,6 +192,10 @@ def test_a_variable_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPa
         (("--engine", "http", "--model", "m"), "engine_url is missing"),
         (("--engine", "http", "--engine-url", "http://x/v1"), "model is missing"),
         (("--engine", "http", "--engine-url", "x", "--model", "m"), "begins with http"),
+        *(
+            (("--engine", "http", "--engine-url", url, "--model", "m"), f"not {url!r}")
+            for url in ("http://", "http://x:99999/v1", "http://a b/v1", "http://x/v1?k=1")
+        ),
         ((*FAKE, "--engine-url", "http://x"), "not for the scripted"),
         ((*FAKE, "--port", "many"), "port"),
         ((*FAKE, "--default-strategy", "guessing"), "self_consistency"),
@@ -210,7 +228,9 @@ def test_other_hosts_are_allowed_out_loud(tmp_path: Path) -> None:
 def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--help"])
-    shown = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    shown = " ".join(printed.split())
+    assert "\nExamples:\n  secondpass serve" in printed
     assert ended.value.code == 0
     for name, field in Settings.model_fields.items():
         if name in ("engines", "roles", "profiles"):
@@ -241,6 +261,18 @@ def test_a_key_that_is_not_there_is_a_bad_setting(capsys: pytest.CaptureFixture[
     engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
     assert main(["serve", *engine, "--engine-key-env", "NOT_THERE"]) == 2
     assert "NOT_THERE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["", "sk-one\n", "schlüssel"])
+def test_a_key_that_no_header_holds_is_a_bad_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    monkeypatch.setenv("ENGINE_KEY", key)
+    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
+    assert main(["serve", *engine, "--engine-key-env", "ENGINE_KEY"]) == 2
+    told = capsys.readouterr().err
+    assert "ENGINE_KEY" in told
+    assert not key or key not in told
 
 
 @pytest.mark.parametrize(

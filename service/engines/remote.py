@@ -11,7 +11,7 @@ import httpx
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.probe import check_health
 from secondpass.service.engines.wire import Dialect
-from secondpass.strategies.core import Capability, EngineError
+from secondpass.strategies.core import CallRejected, Capability, EngineError
 
 
 class Server(Protocol):
@@ -86,9 +86,15 @@ class RemoteEngine(ABC, Generic[S]):
                     self._server = await self._found()
                     self.model = self._server.dialect.model
             except EngineError as failure:
-                self.why_not_ready = str(failure)
+                self.why_not_ready = f"{failure}{self._hint(failure)}"
             else:
                 self.why_not_ready = None
+
+    def _hint(self, failure: EngineError) -> str:
+        """What is most often wrong where a server knows none of our paths."""
+        is_lost = isinstance(failure, CallRejected) and failure.status == httpx.codes.NOT_FOUND
+        is_root = self._connection.url == self._connection.root
+        return "; does its address end in /v1?" if is_lost and is_root else ""
 
     @abstractmethod
     async def _found(self) -> S:

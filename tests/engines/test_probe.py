@@ -38,6 +38,16 @@ def anyio_backend() -> str:
 # -- finding out what a server is ---------------------------------------------------------------------------
 
 
+async def test_an_address_without_its_v1_is_what_a_server_of_other_paths_is_asked_for() -> None:
+    upstream = Upstream()
+    async with upstream.serving():
+        engine = HttpEngine("e", upstream.url.removesuffix("/v1"))
+        await engine.start()
+    assert "404" in (engine.why_not_ready or "")
+    assert (engine.why_not_ready or "").endswith("does its address end in /v1?")
+    await engine.aclose()
+
+
 async def test_an_engine_is_ready_once_its_server_is_there_and_not_before() -> None:
     upstream = Upstream()
     async with upstream.serving():

@@ -24,6 +24,9 @@ def pool(options: Options) -> None:
     if options.action == "replay":
         replay_pool(options)
         return
+    out = Path(options.out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise Failure(f"--out: {out} must be a file, in a folder that is there", REFUSED)
     try:
         questions = read_all(
             [Path(path) for path in options.data], options.task, limit=options.limit

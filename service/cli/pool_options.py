@@ -134,7 +134,12 @@ def _add_replay(actions: Actions) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--pool", required=True, metavar="FILE", help="a recorded pool")
+    add(
+        "--pool",
+        required=True,
+        metavar="FILE",
+        help="a recorded pool, or rows with id, question and samples: [{pred, correct}]",
+    )
     add("--out", required=True, metavar="FILE", help="the records, *.records.jsonl; written anew")
     add(
         "--setting",

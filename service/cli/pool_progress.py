@@ -27,10 +27,12 @@ class Tally:
     def __str__(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
         calls = "" if self.calls == self.done else f"{self.calls} calls asked, "
-        left = (self.total - self.done) * seconds / max(self.done, 1)
+        left = ""
+        if 0 < self.done < self.total:
+            left = f", about {_clock((self.total - self.done) * seconds / self.done)} left"
         return (
             f"{self.done} of {self.total} {self._what}, {calls}{self.tokens} tokens, "
-            f"{self.tokens / seconds:.0f} tokens/s, about {_clock(left)} left"
+            f"{self.tokens / seconds:.0f} tokens/s{left}"
         )
 
 

@@ -25,6 +25,7 @@ from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, read_pool
+from secondpass.service.pools.recorded import Recorded, is_recorded, read_recorded
 from secondpass.service.replaying import TimelessEquivalence
 from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.calibration import Calibration
@@ -41,9 +42,10 @@ def replay_pool(options: Options) -> None:
     if not options.serve_flags and options.runs_at_once is not None:
         raise Failure("--concurrency: without an engine after -- nothing is asked", REFUSED)
     try:
-        pool = read_pool(options.pool)
+        recorded = _recorded(options)
+        pool = recorded.pool if recorded else read_pool(options.pool)
         out = _out(options)
-        plan = _plan(options, pool)
+        plan = _plan(options, pool, recorded)
         if options.serve_flags:
             attempts = anyio.run(replay_and_ask, options, pool.header, plan)
         else:
@@ -57,6 +59,18 @@ def replay_pool(options: Options) -> None:
         raise Failure(
             f"{len(lost)} of {len(attempts)} runs have no answer; the first: {why}", FAILED
         )
+
+
+def _recorded(options: Options) -> Recorded | None:
+    """The answers that somebody else recorded, where --pool is a file of these. Raises BadLine, Failure."""
+    if not is_recorded(options.pool):
+        return None
+    if options.serve_flags:
+        raise Failure(
+            f"after --: {options.pool} holds recorded answers; an engine can add nothing to them",
+            REFUSED,
+        )
+    return read_recorded(options.pool)
 
 
 def _out(options: Options) -> Path:
@@ -79,7 +93,7 @@ async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
     return attempts
 
 
-def _plan(options: Options, pool: Pool) -> Plan:
+def _plan(options: Options, pool: Pool, recorded: Recorded | None) -> Plan:
     settings = [setting(text) for text in options.settings]
     for at, each in enumerate(settings):
         if each in settings[:at]:
@@ -103,6 +117,7 @@ def _plan(options: Options, pool: Pool) -> Plan:
         shuffles=options.shuffles,
         seed=pool.header.seed if options.run_seed is None else options.run_seed,
         calibration=_calibration(options, pool.header.model),
+        recorded=recorded,
     )
 
 
@@ -121,12 +136,12 @@ def _calibration(options: Options, model: str) -> Calibration | None:
 def _about(options: Options, pool: Pool, plan: Plan) -> About:
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
     return About(
-        data=options.only.strip("-") or data,
+        data=options.only.strip("-") or data or pool.path.stem,
         model=model_name(pool.header.model),
         date=datetime.now(UTC).date().isoformat(),
         command=shlex.join(replay_command(options, plan.shuffles, plan.seed)),
         engine="replay",
-        formatted=pool.header.formatted,
+        formatted=None if plan.recorded else pool.header.formatted,
         sampling="" if (drawn := pool.header.sampling) is None else sampling_words(drawn),
         calibration=calibration_words(plan.calibration),
     )

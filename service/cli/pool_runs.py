@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,10 +13,11 @@ from secondpass.service.answers import Equivalence
 from secondpass.service.classes import AnswerClasses
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.values import param
-from secondpass.service.evaluation.records import Attempt, from_outcome, spent
+from secondpass.service.evaluation.records import Attempt, Tokens, from_outcome, spent
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool
+from secondpass.service.pools.recorded import Recorded
 from secondpass.service.replaying import Replayed, replay
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.calibration import Calibration
@@ -56,13 +57,17 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every setting on every question, `shuffles` times; all with one seed, and with what is known of the judge."""
+    """Every setting on every question, `shuffles` times; all with one seed, and with what is known of the judge.
+
+    `recorded` says which answers are right where whoever recorded them said so; else they are compared.
+    """
 
     settings: Sequence[Setting]
     questions: Sequence[Asked]
     shuffles: int
     seed: int
     calibration: Calibration | None = None
+    recorded: Recorded | None = None
 
     @property
     def trials(self) -> list[Trial]:
@@ -117,7 +122,12 @@ async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence
     if run.outcome is None:
         return Tried(trial.failed(run), run.lacking)
     classes = AnswerClasses(asked.task.as_task(), equivalence)
-    right = {a: await classes.same(asked.answer, a) for a in _answers(run.outcome)}
+    right = {
+        answer: plan.recorded.is_correct(asked.id, answer)
+        if plan.recorded
+        else await classes.same(asked.answer, answer)
+        for answer in _answers(run.outcome)
+    }
     graded = from_outcome(
         run.outcome,
         asked.answer,
@@ -128,7 +138,12 @@ async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence
         shuffle=trial.shuffle,
         events=run.trace.events,
     )
-    return Tried(graded)
+    return Tried(graded if _counts_tokens(pool) else replace(graded, usage=Tokens()))
+
+
+def _counts_tokens(pool: Pool) -> bool:
+    """Is it known what samples cost? Else bills are of leases, and say nothing."""
+    return all("token_counts" in each.capabilities for each in pool.passes)
 
 
 def _answers(outcome: Outcome) -> Iterator[str]:

@@ -118,15 +118,16 @@ def run_section(runs: Runs, folder: Path) -> str:
     points = points_of(attempts)
     stem = folder / ("frontier-" + re.sub(r"[^a-z0-9]+", "-", runs.title.lower()).strip("-"))  # fmt: skip
     caption = f"{runs.title}: {questions}; 95% intervals; non-inferiority margin {100 * MARGIN:g} points"  # fmt: skip
-    panels = [plots.Panel(title=runs.data, unit=unit, points=points) for unit in (DECODE, SECONDS)]
-    if drawn := [panel for panel in panels if _is_known(panel)]:
-        plots.draw(drawn, caption, stem)
+    known = [unit for unit in (DECODE, SECONDS) if _is_known(points, unit)]
+    if known:
+        panels = [plots.Panel(title=runs.data, unit=unit, points=points) for unit in known]
+        plots.draw(panels, caption, stem)
     blocks = [
         f"### {runs.title}",
         "\n".join(_origin(runs.abouts, questions)),
         _FRONTIER,
         markdown.table(_HEADINGS, frontier_rows(runs, points)),
-        *([f"![accuracy against cost]({folder.name}/{stem.name}.svg)"] if drawn else []),
+        *([f"![accuracy against cost]({folder.name}/{stem.name}.svg)"] if known else []),
     ]
     blocks += turn_blocks([(point.name, _attempts(runs, point)) for point in points])
     if confident := _confident(runs, points):
@@ -146,6 +147,8 @@ def frontier_rows(runs: Runs, points: Sequence[Point]) -> list[tuple[str, ...]]:
     """A row for each point, the cheapest first."""
     line = reference_of(points, DECODE)
     gap, single = _gap(runs, line), single_of(points)
+    if not _is_known(points, DECODE):
+        line = []
     return [
         _frontier_row(runs, point, line, gap, single)
         for point in sorted(points, key=lambda each: each.cost(DECODE))
@@ -176,11 +179,11 @@ def _frontier_row(
         difference,
         verdict,
         markdown.share(gap_closed(point.accuracy.value, *gap), 2) if gap else "",
-        f"{bill.decode:.0f}",
-        f"{bill.uncached:.0f}",
-        f"{bill.wasted:.0f}",
-        f"{bill.p50:.2f}",
-        f"{bill.p95:.2f}",
+        *(
+            f"{tokens:.0f}" if bill.decode else ""
+            for tokens in (bill.decode, bill.uncached, bill.wasted)
+        ),
+        *(f"{seconds:.2f}" if bill.seconds else "" for seconds in (bill.p50, bill.p95)),
         str(sum(attempt.error is not None for attempt in tried)),
     )
 
@@ -235,9 +238,9 @@ def _origin(abouts: Sequence[About], questions: str) -> list[str]:
     return lines
 
 
-def _is_known(panel: plots.Panel) -> bool:
-    """Is there a cost that a logarithmic axis can show?"""
-    return all(point.cost(panel.unit) > 0 for point in panel.points)
+def _is_known(points: Iterable[Point], unit: str) -> bool:
+    """Was it recorded what all of them cost? A logarithmic axis shows no other."""
+    return all(point.cost(unit) > 0 for point in points)
 
 
 def _check_once(group: Sequence[tuple[Path, Records]]) -> None:

@@ -37,6 +37,12 @@ class Recorded:
         return answer is not None and self.correct[question][int(answer)]
 
 
+def is_recorded(path: Path | str) -> bool:
+    """Does the file look like recorded answers, and not like a pool of ours? Raises BadLine."""
+    _, first = next(rows(Path(path)), (1, Row()))
+    return "samples" in first
+
+
 def read_recorded(path: Path | str) -> Recorded:
     """The samples of a file whose rows have `id`, `question` and `samples`, each with `pred` and `correct`.
 

@@ -119,6 +119,7 @@ def test_another_recording_into_the_same_pool_is_refused(
         (["--task", "maths"], "--task: invalid choice: 'maths'"),
         (["--note", "x"], "--note: must be KEY=VALUE"),
         ([], "after --: "),
+        (["--out", "/no/such/folder/p"], "--out: .* in a folder that is there"),
     ],
 )
 def test_what_cannot_be_recorded_is_told_in_a_line(

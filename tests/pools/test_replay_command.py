@@ -57,6 +57,31 @@ def test_what_was_not_recorded_is_told_and_counts_as_wrong(
     assert not any(attempt.correct for attempt in read_records(out).attempts)
 
 
+def test_answers_that_others_recorded_are_voted_on_as_they_were_graded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.5 is right and 1/2 is not, if whoever recorded them said so; a sample without an answer does not vote."""
+    samples = [{"pred": "1/2", "correct": False}, {"pred": "0.5", "correct": True}] * 2
+    rows = [
+        {"id": f"q{at}", "question": "Half?", "model": "davinci", "samples": [*samples, *more]}
+        for at, more in enumerate(([samples[0]], [samples[1]], [{"pred": None, "correct": False}]))
+    ]
+    data = write_rows(tmp_path / "rec_halves.jsonl", rows)
+    out = tmp_path / "rec.records.jsonl"
+    assert replayed(data, out, "self_consistency n=5 stop=none") == 0
+    records = read_records(out)
+    assert (records.about.data, records.about.model) == ("rec_halves", "davinci")
+    assert records.about.formatted is None
+    assert not any(each.usage.decode for each in records.attempts), "nobody knows what they cost"
+    right = {each.question: each.correct for each in records.attempts if each.question != "q2"}
+    assert right == {"q0": False, "q1": True}
+    assert replayed(data, out, "single", options=("--", "--engine", "scripted")) == 2
+    assert "an engine can add nothing" in capsys.readouterr().err
+    write_rows(data, [rows[0], rows[0] | {"id": "x", "samples": [{"pred": 1}]}])
+    assert replayed(data, out, "single") == 2
+    assert f"{data}:2: samples[0].correct: true or false is wanted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("setting", "options", "says"),
     [

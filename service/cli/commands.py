@@ -20,7 +20,7 @@ from secondpass.service.cli.calibrate import calibrate
 from secondpass.service.cli.client import Event, ask, connect, get, key_in
 from secondpass.service.cli.embedded import embedded
 from secondpass.service.cli.eval import evaluate
-from secondpass.service.cli.failure import ANSWERED, FAILED, INTERRUPTED, Failure, Json
+from secondpass.service.cli.failure import ANSWERED, FAILED, INTERRUPTED, NOTHING, Failure, Json
 from secondpass.service.cli.options import Options, build_parser, parse
 from secondpass.service.cli.pool import pool
 from secondpass.service.cli.results import results
@@ -96,10 +96,12 @@ async def _solve(options: Options, body: Json) -> None:
             url = await stack.enter_async_context(embedded(options.serve_flags, options.wait))
         client = await stack.enter_async_context(connect(url, key_in(options.api_key_env)))
         events = await stack.enter_async_context(aclosing(ask(client, body)))
-        if sys.stdout.isatty() and not options.json and _has_rich(options):
-            await _watch(events, options)
-        else:
-            await _wait(events, options)
+        is_watched = sys.stdout.isatty() and not options.json and _has_rich(options)
+        answer = await (_watch if is_watched else _wait)(events, options)
+    if answer["finish_reason"] == "length" and answer["answer"] is None:
+        reason = answer["stop_reason"]
+        limit = "the cap of one call (--max-tokens)" if reason == "finished" else reason
+        raise Failure(f"the text was cut before it held an answer: {limit}", NOTHING)
 
 
 def strategies(options: Options) -> None:
@@ -151,8 +153,8 @@ COMMANDS: Mapping[str, Callable[[Options], None]] = {
 }
 
 
-async def _watch(events: AsyncIterator[Event], options: Options) -> None:
-    """At a terminal: everything, as it comes."""
+async def _watch(events: AsyncIterator[Event], options: Options) -> Json:
+    """At a terminal: everything, as it comes. The answer object."""
     from secondpass.service.cli.picture import Picture  # noqa: PLC0415 - an extra
     from secondpass.service.cli.screen import drawn, show_answer  # noqa: PLC0415
 
@@ -163,15 +165,16 @@ async def _watch(events: AsyncIterator[Event], options: Options) -> None:
             picture.see(name, document)
             answer = document
     show_answer(console, answer)
+    return answer
 
 
-async def _wait(events: AsyncIterator[Event], options: Options) -> None:
-    """In a pipe: the answer alone; with --trace its run on stderr, unless it is in the JSON."""
+async def _wait(events: AsyncIterator[Event], options: Options) -> Json:
+    """In a pipe: the answer alone; with --trace its run on stderr, unless it is in the JSON. The answer object."""
     seen = [event async for event in events]
     _, answer = seen[-1]
     if options.json:
         _print_json(answer)
-        return
+        return answer
     if options.trace and _has_rich(options):
         from secondpass.service.cli.picture import Picture  # noqa: PLC0415 - an extra
 
@@ -181,6 +184,7 @@ async def _wait(events: AsyncIterator[Event], options: Options) -> None:
         picture.end()
         _console(to_stderr=True).print(picture)
     print(answer["text"] if answer["answer"] is None else answer["answer"])  # noqa: T201
+    return answer
 
 
 async def _listed(options: Options, path: str) -> Json:

@@ -15,6 +15,7 @@ from secondpass.service.cli.results_options import RESULTS, add_results
 from secondpass.service.cli.values import number, param, seconds
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+WAIT_SECONDS = 300.0
 SHELLS = ("bash", "zsh", "fish")
 
 _SUMMARY = "Makes a language model check and correct its own work, within a budget."
@@ -32,7 +33,7 @@ exit codes:
   0    answered
   1    the server or its engine failed, or cannot be reached
   2    the options are wrong, or the server refused the request
-  3    nothing to show within the budget or the deadline
+  3    nothing to show within the budget or the deadline, or only a text that was cut before it held an answer
   130  Ctrl-C, or SIGTERM: the connection is closed, so the server ends the run and frees its engine
 
 examples:
@@ -42,6 +43,11 @@ examples:
   secondpass solve - --budget-tokens 2000 --deadline 20 < question.txt
   secondpass solve "What is 6 times 7?" --json --trace | jq .candidates
   secondpass solve "What is 6 times 7?" --embedded -- --engine scripted --model scripted
+"""
+_LISTS = """\
+examples:
+  secondpass {name}
+  secondpass {name} --url https://solve.example --api-key-env KEY --json | jq .
 """
 _COMPLETION = """\
 examples:
@@ -141,7 +147,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
     _add_output(solve)
     _add_embedded(solve)
     for name, what in (("strategies", "strategies"), ("models", "models")):
-        listing = command(name, f"list the {what} of a running server")
+        listing = command(name, f"list the {what} of a running server", _LISTS.format(name=name))
         _add_server(listing)
         listing.add_argument("--json", action="store_true", help="the server's reply on one line")
     pool = command("pool", "record what a model writes, to replay it later", POOL)
@@ -169,11 +175,25 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.exit(2)
     if not given[0].startswith("-") and given[0] not in commands:
         parser.error(f"there is no command {given[0]!r}; there are: {', '.join(commands)}")
-    return parser.parse_args(given, Options(serve_flags=flags))
+    options = parser.parse_args(given, Options(serve_flags=flags))
+    _choose_server(commands[options.command], options)
+    return options
+
+
+def _choose_server(parser: argparse.ArgumentParser, options: Options) -> None:
+    """Refuse what is said of a server that is not asked, and fill in what is not said."""
+    if hasattr(options, "embedded"):
+        if options.embedded and options.url is not None:
+            parser.error("--url names a server, and --embedded answers without one")
+        if not options.embedded and options.wait is not None:
+            parser.error("--wait needs --embedded")
+        options.wait = WAIT_SECONDS if options.wait is None else options.wait
+    if hasattr(options, "url"):
+        options.url = options.url or DEFAULT_URL
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=DEFAULT_URL, help="the server (default: %(default)s)")
+    parser.add_argument("--url", help=f"the server (default: {DEFAULT_URL})")
     parser.add_argument(
         "--api-key-env", metavar="VAR", help="name of the variable that holds the server's key"
     )
@@ -192,7 +212,11 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any other parameter of the strategy; may be repeated",
     )
-    add("--task", choices=("math", "choice", "open"), help="how answers are compared; else guessed")
+    add(
+        "--task",
+        choices=("math", "choice", "code", "open"),
+        help="how answers are compared; else guessed",
+    )
     add(
         "--option",
         action="append",
@@ -233,7 +257,7 @@ def _add_embedded(parser: argparse.ArgumentParser) -> None:
     add(
         "--wait",
         type=seconds,
-        default=300.0,
         metavar="SECONDS",
-        help="--embedded: how long its engines may take to get ready (default: 300)",
+        help="--embedded: how long its engines may take to get ready, once a vllm one has loaded its model "
+        f"(default: {WAIT_SECONDS:g})",
     )

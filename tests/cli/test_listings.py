@@ -61,6 +61,14 @@ def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str], comman
     assert f"\n    {command} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["strategies", "models", "solve", "eval", "completion"])
+def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"examples:\n  {'source <(' * (command == 'completion')}secondpass {command}" in (
+        capsys.readouterr().out
+    )
+
+
 def test_help_of_solve_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "--help"]) == 0
     shown = capsys.readouterr().out
@@ -92,7 +100,7 @@ def test_a_completion_script_knows_every_command_and_the_flags_of_serve(
     [
         (["str"], {"strategies"}),
         (["solve", "--budget"], {"--budget-tokens", "--budget-calls"}),
-        (["solve", "--task", ""], {"math", "choice", "open"}),
+        (["solve", "--task", ""], {"math", "choice", "code", "open"}),
         (["serve", "--max-n"], {"--max-n"}),
         (["completion", "z"], {"zsh"}),
     ],

@@ -140,6 +140,8 @@ def test_a_dash_reads_the_question_from_stdin(
         (["--api-key-env", "NOT_THERE"], "NOT_THERE"),
         (["--unknown"], "--unknown"),
         (["--", "--engine", "scripted"], "--engine"),
+        (["--wait", "5"], "--wait needs --embedded"),
+        (["--embedded"], "--url names a server"),
     ],
 )
 def test_wrong_options_are_one_line_that_names_them_and_code_2(
@@ -168,6 +170,21 @@ def test_nothing_within_the_budget_is_code_3(
     arguments = ["--strategy", "self_consistency", "--budget-tokens", "2"]
     assert main(["solve", QUESTION, "--url", served.url, *arguments]) == 3
     assert "budget.max_tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [("--budget-tokens", "budget_tokens"), ("--max-tokens", "--max-tokens")]
+)
+def test_a_text_that_was_cut_before_its_answer_is_code_3_and_shown(
+    served: Served, capsys: pytest.CaptureFixture[str], limit: str, says: str
+) -> None:
+    arguments = ["--strategy", "single", limit, "3"]
+    assert main(["solve", QUESTION, "--url", served.url, *arguments]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == "Let me work\n"
+    assert says in shown.err
+    assert main(["solve", QUESTION, "--url", served.url, "--json", *arguments]) == 3
+    assert json.loads(capsys.readouterr().out)["finish_reason"] == "length"
 
 
 def test_nothing_within_the_deadline_is_code_3(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,8 @@ def pool(options: Options) -> None:
     out = Path(options.out)
     if out.is_dir() or not out.parent.is_dir():
         raise Failure(f"--out: {out} must be a file, in a folder that is there", REFUSED)
+    if len(dict(options.note)) < len(options.note):
+        raise Failure("--note: one key is given twice", REFUSED)
     try:
         questions = read_all(
             [Path(path) for path in options.data], options.task, limit=options.limit
@@ -41,6 +43,8 @@ def pool(options: Options) -> None:
 async def _record(options: Options, questions: tuple[Question, ...]) -> None:
     async with own_service(options.serve_flags, options.wait) as service:
         engine = service.roles["actor"].engine
+        if "logprobs" not in engine.capabilities:
+            say(f"{engine.model} is served without log probabilities: samples will have none")
         header = Header(
             model=engine.model,
             sampling=Sampling(temperature=options.temperature, max_tokens=options.max_tokens),

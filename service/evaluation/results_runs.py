@@ -23,8 +23,8 @@ from secondpass.service.evaluation.frontier import (
 from secondpass.service.evaluation.intervals import mean, paired_difference
 from secondpass.service.evaluation.intervals import verdict as verdict_of
 from secondpass.service.evaluation.records import Records
+from secondpass.service.evaluation.results_confidence import score_blocks
 from secondpass.service.evaluation.results_turns import turn_blocks
-from secondpass.service.evaluation.scores import aurc, auroc, ece
 from secondpass.service.evaluation.selection import gap_closed
 from secondpass.service.pools.jsonl import BadLine
 
@@ -39,7 +39,6 @@ it had spent by then; where that is not known, costs are those of the other runs
 _HEADINGS = (
     "strategy", "accuracy", "to single", "to voting", "verdict", "gap", "decode tokens", "uncached prompt", "wasted", "p50 s", "p95 s", "failed"
 )  # fmt: skip
-_CONFIDENCE = "Confidence of the final answer: AUROC (ties half), ECE (10 bins) and AURC."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +128,8 @@ def run_section(runs: Runs, folder: Path) -> str:
         markdown.table(_HEADINGS, frontier_rows(runs, points)),
         *([f"![accuracy against cost]({folder.name}/{stem.name}.svg)"] if known else []),
     ]
-    blocks += turn_blocks([(point.name, _attempts(runs, point)) for point in points])
-    if confident := _confident(runs, points):
-        blocks += [_CONFIDENCE, markdown.table(("strategy", "attempts", "AUROC", "ECE", "AURC"), confident)]  # fmt: skip
-    return "\n\n".join(blocks)
+    tried = [(point.name, _attempts(runs, point)) for point in points]
+    return "\n\n".join([*blocks, *turn_blocks(tried), *score_blocks(tried)])
 
 
 def readme_rows(runs: Runs) -> list[tuple[str, ...]]:
@@ -206,17 +203,6 @@ def _gap(runs: Runs, line: Sequence[Point]) -> tuple[float, float] | None:
     return largest.accuracy.value, oracle
 
 
-def _confident(runs: Runs, points: Iterable[Point]) -> list[tuple[str, ...]]:
-    rows = []
-    for point in points:
-        pairs = [(a.confidence, a.correct) for a in _attempts(runs, point) if a.confidence is not None]  # fmt: skip
-        if pairs:
-            scores, correct = [score for score, _ in pairs], [ok for _, ok in pairs]
-            figures = (auroc(scores, correct), ece(scores, correct), aurc(scores, correct))
-            rows.append((f"`{point.name}`", str(len(pairs)), *map(markdown.share, figures)))
-    return rows
-
-
 def _attempts(runs: Runs, point: Point) -> list[Attempt]:
     wanted = (point.strategy, point.setting)
     return [each for each in runs.attempts if (each.strategy, each.setting) == wanted]
@@ -244,9 +230,17 @@ def _is_known(points: Iterable[Point], unit: str) -> bool:
 
 
 def _check_once(group: Sequence[tuple[Path, Records]]) -> None:
+    """Raise BadLine for an attempt in two files, and for a setting of which two files were drawn in different ways."""
     seen: dict[tuple[str, str, str, int], Path] = {}
+    drawn: dict[str, tuple[str, Path]] = {}
     for path, records in group:
         for each in records.attempts:
             if each.key in seen:
                 raise BadLine(path, None, f"{each.label} is in {seen[each.key]} too")
             seen[each.key] = path
+            if not (ours := records.about.sampling):
+                continue  # not known
+            theirs, other = drawn.setdefault(each.name, (ours, path))
+            if theirs != ours:
+                problem = f"{each.name} has {ours!r}, and {theirs!r} in {other}; one row has one"
+                raise BadLine(path, None, f"sampling: {problem}")

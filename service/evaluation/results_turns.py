@@ -9,7 +9,13 @@ from secondpass.service.evaluation import markdown
 from secondpass.service.evaluation.attempts import Attempt, Graded, Turn
 from secondpass.service.evaluation.intervals import mean
 from secondpass.service.evaluation.selection import balance_score, refinement_gap
-from secondpass.service.evaluation.turns import change, decompose, feedback_resistance, verdicts
+from secondpass.service.evaluation.turns import (
+    accuracy_by_turn,
+    change,
+    decompose,
+    feedback_resistance,
+    verdicts,
+)
 
 _TURNS = """\
 Revisions: shares of all questions in %. CL, CS and RSS as in arXiv 2412.19513; critic: its verdicts' accuracy, precision and recall of
@@ -25,9 +31,20 @@ Tried = tuple[str, Sequence[Attempt]]
 
 
 def turn_blocks(tried: Iterable[Tried]) -> list[str]:
-    """The table with what it is, or nothing where no strategy revised and no critic judged."""
+    """The table with what it is, or nothing where no strategy revised and no critic judged.
+
+    Below it stands the accuracy after each turn, of strategies with more than two.
+    """
+    tried = list(tried)
     rows = [row for name, attempts in tried if (row := _row(name, attempts)) is not None]
-    return [_TURNS, markdown.table(_HEADINGS, rows)] if rows else []
+    long = [row for name, attempts in tried if len(row := _by_turn(name, attempts)) > 1 + 2]
+    blocks = [_TURNS, markdown.table(_HEADINGS, rows)] if rows else []
+    if long:
+        turns = max(map(len, long)) - 1
+        headings = ("accuracy after, %", *(f"turn {1 + at}" for at in range(turns)))
+        padded = [[*row, *[""] * (1 + turns - len(row))] for row in long]
+        blocks.append(markdown.table(headings, padded))
+    return blocks
 
 
 def majority_of_drafts(attempt: Attempt) -> float:
@@ -54,6 +71,12 @@ def _row(name: str, attempts: Sequence[Attempt]) -> tuple[str, ...] | None:
         _refinement(attempts),
         markdown.share(_balance(attempts)),
     )
+
+
+def _by_turn(name: str, attempts: Iterable[Attempt]) -> list[str]:
+    chains = [[turn.correct for turn in attempt.turns] for attempt in attempts if attempt.turns]
+    figures = accuracy_by_turn(chains) if chains else []
+    return [f"`{name}`", *(f"{100 * each:.1f}" for each in figures)]
 
 
 def _flips(chains: Sequence[Sequence[Turn]]) -> list[str]:

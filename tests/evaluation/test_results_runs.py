@@ -5,15 +5,20 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.evaluation.frontier import points_of
-from secondpass.service.evaluation.records import About, Attempt, Records
+from secondpass.service.evaluation.records import About, Attempt, Graded, Records, Turn
+from secondpass.service.evaluation.results_confidence import score_blocks
 from secondpass.service.evaluation.results_runs import frontier_rows, gather
+from secondpass.service.evaluation.results_turns import turn_blocks
 from secondpass.service.pools.jsonl import BadLine
 
 
-def records(*questions: str, calibration: str = "", strategy: str = "self_prm") -> Records:
+def records(
+    *questions: str, calibration: str = "", strategy: str = "self_prm", sampling: str = ""
+) -> Records:
     attempts = [Attempt(question=each, strategy=strategy, correct=True) for each in questions]
     return Records(
-        about=About(data="sums", model="tiny", calibration=calibration), attempts=tuple(attempts)
+        about=About(data="sums", model="tiny", calibration=calibration, sampling=sampling),
+        attempts=tuple(attempts),
     )
 
 
@@ -33,6 +38,51 @@ def test_a_calibration_is_not_told_where_it_tells_nothing_apart() -> None:
     vote = records("a", strategy="self_consistency")
     assert names(records("a", calibration="AUROC 0.9"), vote) == ["self_prm", "self_consistency"]
     assert names(records("a", calibration="x"), records("b", calibration="x")) == ["self_prm"] * 2
+
+
+def test_one_setting_is_drawn_in_one_way() -> None:
+    warm, hot = records("a", sampling="temperature=0.7"), records("b", sampling="temperature=1.0")
+    with pytest.raises(BadLine, match=r"^1: sampling: self_prm has 'temperature=1\.0', .* in 0"):
+        names(warm, hot)
+    assert names(warm, records("b", strategy="single", sampling="temperature=1.0"))
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_every_kind_of_score_is_measured_by_itself() -> None:
+    """Votes are right at .9 and wrong at .6; of the judge's scores both are the wrong way round."""
+    attempts = [
+        Attempt(
+            question=str(at), strategy="meta_rm", correct=ok, confidence=0.9 if ok else 0.6,
+            confidence_kind="vote_share",
+            candidates=(
+                Graded(correct=ok, score=0.2 if ok else 3, score_kind="review_score"),
+                Graded(correct=ok, score=1, score_kind="vote_share"), Graded(correct=ok),
+            ),
+        )
+        for at, ok in enumerate((True, False))
+    ]  # fmt: skip
+    words, table = score_blocks([("meta_rm", attempts), ("single", [])])
+    assert "AUROC" in words
+    assert cells(table)[2:] == [
+        ["`meta_rm`", "vote_share", "answer", "2", "1.000", "0.350", "0.250"],
+        ["`meta_rm`", "review_score", "candidates", "2", "0.000", "", "0.750"],
+    ]
+    assert score_blocks([("single", [])]) == []
+
+
+def test_accuracy_is_told_after_every_turn_of_long_chains() -> None:
+    def attempt(*turns: bool) -> Attempt:
+        chain = tuple(Turn(correct=each) for each in turns)
+        return Attempt(question="a", strategy="s", correct=turns[-1], turns=chain)
+
+    longer = [attempt(False, True, False), attempt(False, True)]
+    *_, table = turn_blocks([("s", longer), ("two", [attempt(False, True)])])
+    assert cells(table)[0] == ["accuracy after, %", "turn 1", "turn 2", "turn 3"]
+    assert cells(table)[2:] == [["`s`", "0.0", "100.0", "50.0"]]
+    assert len(turn_blocks([("two", [attempt(False, True)])])) == 2
 
 
 def test_a_cost_that_nobody_knows_is_no_figure_and_no_ground_for_a_comparison() -> None:

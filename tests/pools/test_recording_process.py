@@ -118,6 +118,7 @@ def test_another_recording_into_the_same_pool_is_refused(
         (["--max-tokens", "no"], "--max-tokens: must be a number, not 'no'"),
         (["--task", "maths"], "--task: invalid choice: 'maths'"),
         (["--note", "x"], "--note: must be KEY=VALUE"),
+        (["--note", "x=1", "--note", "x=2"], "--note: one key is given twice"),
         ([], "after --: "),
         (["--out", "/no/such/folder/p"], "--out: .* in a folder that is there"),
     ],

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
+import anyio
 from starlette.requests import Request
 
 from secondpass.service.errors import Malformed, TooLarge
 
+LINGER_SECONDS = 5.0
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The raw body. Raises TooLarge over `limit` bytes, as soon as that is known, and Malformed for another type."""
+    """The raw body. Raises TooLarge over `limit` bytes and Malformed for another type.
+
+    Of too large a body the rest is thrown away as it comes, for a while: most clients read no reply before they have sent
+    everything, and would see their connection reset.
+    """
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         raise Malformed("the body must be application/json", field="content-type")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Malformed("is not supported: send the body as it is", field="content-encoding")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+    is_over = declared.isdigit() and int(declared) > limit
+    if is_over and "expect" in request.headers:
+        raise _too_large(limit)  # the client waits to be told
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    with anyio.move_on_after(LINGER_SECONDS if is_over else math.inf) as linger:
+        async for chunk in request.stream():
+            if not is_over and len(body) + len(chunk) > limit:
+                is_over, linger.deadline = True, anyio.current_time() + LINGER_SECONDS
+                body.clear()
+            if not is_over:
+                body += chunk
+    if is_over:
+        raise _too_large(limit)
     return bytes(body)
 
 

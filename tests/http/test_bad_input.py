@@ -1,6 +1,8 @@
 """What cannot be served is a 4xx that names the field, and nothing is started for it."""
 
+import http.client
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.http import bodies
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Json, Served, serving
 
@@ -274,6 +277,40 @@ def test_ten_megabytes_are_too_much(served: Served, path: str, is_chunked: bool)
     assert reply.status_code == 413
     assert "body" in (reply.json().get("field"), error.get("param"))
     assert str(4 * 2**20) in reply.text
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_who_reads_no_reply_before_all_is_sent_learns_it_too(
+    served: Served, is_chunked: bool
+) -> None:
+    pieces = [b"x" * 2**20] * 40
+    client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    client.request(
+        "POST",
+        "/solve",
+        body=iter(pieces) if is_chunked else b"".join(pieces),
+        headers={"content-type": "application/json", "connection": "close"},
+        encode_chunked=is_chunked,
+    )
+    assert client.getresponse().status == 413
+    client.close()
+
+
+def test_who_asks_before_it_sends_is_told_at_once(served: Served) -> None:
+    head = "POST /solve HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
+        client.sendall(f"{head}content-type: application/json\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_who_goes_on_sending_is_told_all_the_same(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "LINGER_SECONDS", 0.2)
+    head = "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
+        client.sendall(f"{head}content-length: 99999999\r\n\r\nxxx".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize(

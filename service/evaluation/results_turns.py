@@ -37,12 +37,13 @@ def turn_blocks(tried: Iterable[Tried]) -> list[str]:
     """
     tried = list(tried)
     rows = [row for name, attempts in tried if (row := _row(name, attempts)) is not None]
-    long = [row for name, attempts in tried if len(row := _by_turn(name, attempts)) > 1 + 2]
+    by_turn = [_by_turn(name, attempts) for name, attempts in tried]
+    long = [figures for figures in by_turn if len(figures) > 1 + 2]
     blocks = [_TURNS, markdown.table(_HEADINGS, rows)] if rows else []
     if long:
         turns = max(map(len, long)) - 1
         headings = ("accuracy after, %", *(f"turn {1 + at}" for at in range(turns)))
-        padded = [[*row, *[""] * (1 + turns - len(row))] for row in long]
+        padded = [[*figures, *[""] * (1 + turns - len(figures))] for figures in long]
         blocks.append(markdown.table(headings, padded))
     return blocks
 

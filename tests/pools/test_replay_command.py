@@ -61,10 +61,13 @@ def test_answers_that_others_recorded_are_voted_on_as_they_were_graded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """0.5 is right and 1/2 is not, if whoever recorded them said so; a sample without an answer does not vote."""
-    samples = [{"pred": "1/2", "correct": False}, {"pred": "0.5", "correct": True}] * 2
-    rows = [
-        {"id": f"q{at}", "question": "Half?", "model": "davinci", "samples": [*samples, *more]}
-        for at, more in enumerate(([samples[0]], [samples[1]], [{"pred": None, "correct": False}]))
+    samples: list[dict[str, object]] = [
+        {"pred": "1/2", "correct": False},
+        {"pred": "0.5", "correct": True},
+    ]
+    rows: list[dict[str, object]] = [
+        {"id": f"q{at}", "question": "Half?", "model": "davinci", "samples": [*samples * 2, more]}
+        for at, more in enumerate((*samples, {"pred": None, "correct": False}))
     ]
     data = write_rows(tmp_path / "rec_halves.jsonl", rows)
     out = tmp_path / "rec.records.jsonl"

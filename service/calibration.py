@@ -46,7 +46,7 @@ def load_calibration(path: Path) -> Calibration:
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write the file; a reader sees the old one or the whole new one. Raises OSError."""
     half = path.with_name(path.name + ".part")
-    half.write_text(calibration.model_dump_json(indent=2) + "\n", "utf-8")
+    half.write_text(calibration.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
     half.replace(path)
 
 

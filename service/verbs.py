@@ -10,7 +10,7 @@ from secondpass.service.budget import Budget
 from secondpass.service.calls import Calls
 from secondpass.service.events import NoteMade, Trace
 from secondpass.service.job import Job, Shared
-from secondpass.strategies.calibration import USEFUL_AUROC, Calibration
+from secondpass.strategies.calibration import USEFUL_AUROC, GradeKind, Measured
 from secondpass.strategies.core import Call, Capability, Completion, Role
 from secondpass.strategies.profiles import Profile, profile_of
 
@@ -59,15 +59,19 @@ class Verbs(ABC):
     def usual_length(self, role: Role = "actor") -> int | None:
         return None if self.job.sampling.seed is not None else self._calls.usual_length(role)
 
-    def calibration(self, role: Role) -> Calibration | None:
-        return self.job.calibrations.get(role)
+    def calibration(self, role: Role, kind: GradeKind = "solution") -> Measured | None:
+        known = self.job.calibrations.get(role)
+        return None if known is None else known.of(kind)
 
-    def trust(self, role: Role = "judge", *, always: bool = False) -> float:
-        calibration = self.calibration(role)
-        if calibration is None:
-            problem = "not calibrated"
-        elif not calibration.is_useful:
-            problem = f"auroc {calibration.auroc:.2f} below {USEFUL_AUROC}"
+    def trust(
+        self, role: Role = "judge", *, kind: GradeKind = "solution", always: bool = False
+    ) -> float:
+        measured = self.calibration(role, kind)
+        of = "" if kind == "solution" else f" of {kind}"
+        if measured is None:
+            problem = f"grades{of} not calibrated" if of else "not calibrated"
+        elif not measured.is_useful:
+            problem = f"auroc{of} {measured.auroc:.2f} below {USEFUL_AUROC}"
         else:
             return 1.0
         done = "weighted votes, as asked" if always else "unweighted votes"

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -18,27 +18,31 @@ USEFUL_AUROC = 0.6
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class Calibration(BaseModel):
-    """What was measured of a model as the judge of its own drafts, over `n` of them.
+Others: TypeAlias = Literal["steps_mean", "steps_last", "first_error", "verdict"]
+"""Kinds of grades that are measured where that is asked for; see `step_grades` and `written_grades`."""
 
-    `labels` are those that were read, the one for "right" first, each in both orders. `mass` (0 to 1) is the mean
-    probability that all labels had together. `temperature` divides log-odds, after `offset` was taken from them.
-    `auroc` (0 to 1) is how probable it is that a right draft was scored above a wrong one; `accuracy` is the share of
-    right drafts. `data` is the SHA-256 of the file of questions, `drawn` the day.
+GradeKind: TypeAlias = Literal["solution"] | Others
+"""What a draft's grade was made from; `solution`: label probabilities for the whole of it, see `p_true`."""
+
+
+class Measured(BaseModel):
+    """What was measured of grades of one kind, over `n` drafts of a model that were graded by itself.
+
+    `labels` are those that were read, the one for "right" first, and `mass` (0 to 1) is the mean probability that all
+    of them had together; None of grades that are written. `temperature` divides log-odds, after `offset` was taken from
+    them. `auroc` (0 to 1) is how probable it is that a right draft was graded above a wrong one; `accuracy` is the share
+    of right drafts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1)
-    labels: tuple[str, str]
-    mass: _Share
+    labels: tuple[str, str] | None = None
+    mass: _Share | None = None
     temperature: Annotated[FiniteFloat, Field(gt=0)]
     offset: FiniteFloat = 0.0
     auroc: _Share
     accuracy: _Share
     n: int = Field(ge=1)
-    drawn: date
-    data: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @property
     def is_useful(self) -> bool:
@@ -48,6 +52,30 @@ class Calibration(BaseModel):
     def probability(self, read: float) -> float:
         """How probable it is that a draft is right which was read as `read` (0 to 1)."""
         return calibrated(read, self.temperature, self.offset)
+
+
+class Calibration(Measured):
+    """What was measured of a model as the judge of its own drafts: first of its reads of whole solutions.
+
+    `labels` were read in both orders. `grades` is what was measured of other kinds of grades, on the same questions.
+    `data` is the SHA-256 of the file of questions, `drawn` the day.
+    """
+
+    model: str = Field(min_length=1)
+    labels: tuple[str, str]
+    mass: _Share
+    drawn: date
+    data: str = Field(pattern=r"^[0-9a-f]{64}$")
+    grades: Mapping[Others, Measured] = Field(default_factory=dict)
+
+    def of(self, kind: GradeKind) -> Measured | None:
+        """What was measured of grades of this kind; None when nothing was."""
+        return self if kind == "solution" else self.grades.get(kind)
+
+
+def believed(read: float, measured: Measured | None) -> float:
+    """How probable (0 to 1) a grade of `read` makes it that a draft is right: as it was read where nothing was measured."""
+    return read if measured is None else measured.probability(read)
 
 
 def auroc(scores: Sequence[float], are_right: Sequence[bool]) -> float | None:

@@ -38,7 +38,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias, Typ
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.calibration import GradeKind, Measured
 from secondpass.strategies.judgements import Judgement, Preference
 from secondpass.strategies.profiles import Profile
 from secondpass.strategies.quoting import Value
@@ -668,13 +668,15 @@ class Run(Protocol):
         None under a seed too: what other requests brought must not decide what a repeatable one does.
         """
 
-    def calibration(self, role: Role) -> Calibration | None:
-        """What was measured of the role's model as a judge of its own drafts; None when nothing was."""
+    def calibration(self, role: Role, kind: GradeKind = "solution") -> Measured | None:
+        """What was measured of the grades that the role's model gives its own drafts; None when nothing was."""
 
-    def trust(self, role: Role = "judge", *, always: bool = False) -> float:
-        """How far votes may be weighted by this role's judgement: 0 (not at all) or 1, as its calibration says.
+    def trust(
+        self, role: Role = "judge", *, kind: GradeKind = "solution", always: bool = False
+    ) -> float:
+        """How far votes may be weighted by this role's grades of a kind: 0 (not at all) or 1, as its calibration says.
 
-        Where that is not calibrated, or has an AUROC below 0.6, the answer is 0 and a note says so; `always` (somebody
+        Where these are not calibrated, or have an AUROC below 0.6, the answer is 0 and a note says so; `always` (somebody
         asked for weights whatever was measured) makes it 1.
         """
 

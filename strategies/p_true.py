@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secondpass.strategies import quoting
+from secondpass.strategies.calibration import believed
 from secondpass.strategies.core import (
     SURVIVABLE,
     Completion,
@@ -63,5 +64,4 @@ async def calibrated_p_true(
         read = (await p_true(run, draft, role=role)).probability
     except SURVIVABLE:
         return None
-    calibration = run.calibration(role)
-    return read if calibration is None else calibration.probability(read)
+    return believed(read, run.calibration(role))

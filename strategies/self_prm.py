@@ -5,59 +5,68 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from secondpass.strategies.calibration import GradeKind, believed
 from secondpass.strategies.core import (
     SOLVE,
     Candidate,
     CapabilityMissing,
     Completion,
-    EngineError,
     Run,
-    UnusableCompletion,
 )
 from secondpass.strategies.counting import count
-from secondpass.strategies.first_error import first_error_grade, own_reference
 from secondpass.strategies.judgements import MARGIN
 from secondpass.strategies.p_true import calibrated_p_true
-from secondpass.strategies.ranking import log_odds, mean_log_odds, probability_of
+from secondpass.strategies.ranking import log_odds
 from secondpass.strategies.registry import Params, Use, strategy
+from secondpass.strategies.step_grades import Combine, graded_draft
 from secondpass.strategies.voting import Vote, WeightedVote
+from secondpass.strategies.written_grades import Reference, Written, own_reference, written_grade
+
+_WRITTEN = get_args(Written)
+_RAW = {
+    "solution": "p_true",
+    "steps": "step_score",
+    "first_error": "share_before_error",
+    "verdict": "share_of_verdicts",
+}
+"""What a grade is called that is not calibrated; one that is, is a p_true."""
 
 
 class SelfPRM(Params):
     """How many drafts, what is graded, and what the grades do."""
 
     uses: ClassVar[tuple[Use, ...]] = (
-        ("samples", {"grade": ("first_error",)}),
-        ("reference", {"grade": ("first_error",)}),
+        ("samples", {"grade": _WRITTEN}),
+        ("reference", {"grade": _WRITTEN}),
         ("combine", {"grade": ("steps",)}),
         ("abandon_below", {"grade": ("steps",)}),
-        ("decided", {"grade": ("solution", "first_error")}),
+        ("decided", {"grade": ("solution", *_WRITTEN)}),
         ("without_labels", {"grade": ("solution", "steps")}),
     )
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
     width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
     temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
-    grade: Literal["solution", "steps", "first_error"] = Field(
+    grade: Literal["solution", "steps", "first_error", "verdict"] = Field(
         default="solution",
-        description="solution: whole drafts, where they disagree; first_error: how much of these comes before the first "
-        "wrong step, in the judge's words; steps: each step as it is written",
+        description="solution: whole drafts, where they disagree; verdict: these, in the judge's words; first_error: how "
+        "much of these comes before the first wrong step, in the judge's words; steps: each step as it is written",
     )
     samples: int = Field(
         default=1,
         ge=1,
         le=16,
-        description="first_error: verdicts of a draft, of which the mean counts",
+        description="first_error, verdict: verdicts of a draft, of which the mean counts",
     )
-    reference: Literal["auto", "on", "off"] = Field(
+    reference: Reference = Field(
         default="auto",
-        description="first_error: the judge first writes a solution of its own; auto: as its profile says",
+        description="first_error, verdict: the judge first writes a solution of its own; auto: as its profile says",
     )
-    combine: Literal["mean", "last"] = Field(
+    combine: Combine = Field(
         default="mean", description="steps: the mean of the log-odds of all steps, or the last one"
     )
     abandon_below: float = Field(
@@ -67,18 +76,25 @@ class SelfPRM(Params):
         default=0.75,
         ge=0,
         le=1,
-        description="solution, first_error: no judge is asked above this vote share",
+        description="solution, first_error, verdict: no judge is asked above this vote share",
     )
     select: Literal["vote", "argmax"] = Field(
         default="vote", description="vote: grades weigh the vote; argmax: the best grade wins"
     )
     always_weigh: bool = Field(
-        default=False, description="use grades even of a judge not calibrated, or with AUROC < 0.6"
+        default=False, description="use grades even of a kind not calibrated, or with AUROC < 0.6"
     )
     without_labels: Literal["error", "vote"] = Field(
         default="error",
         description="solution, steps: what to do where the judge's engine gives no label probabilities",
     )
+
+    @property
+    def kind(self) -> GradeKind:
+        """The kind of grades, as calibrations tell them apart."""
+        if self.grade != "steps":
+            return self.grade
+        return "steps_last" if self.combine == "last" else "steps_mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +129,13 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
     if params.abandon_below and trust:
         run.note("abandoned", f"{abandoned} of {params.n} drafts")
     if not graded:  # every draft was abandoned: one that nobody grades is better than none
-        run.elect(run.candidate(await run.ask(SOLVE, index=params.n)))
+        run.elect(
+            run.candidate(await run.ask(SOLVE, index=params.n, temperature=params.temperature))
+        )
     if trust and params.grade != "steps" and _is_open_to_grades(params, vote.share):
         graded = await _grade_disagreement(run, params, vote, graded)
     if any(each.grade is not None and each.ballot is not None for each in graded):
-        run.elect(_elected(params, graded, trust))
+        run.elect(_elected(run, params, graded, trust))
     return run.best
 
 
@@ -134,36 +152,35 @@ def _trust(run: Run, params: SelfPRM) -> float:
         run.note("judge", "not asked: answers of open tasks have no votes that grades could weigh")
         return 0.0
     try:
-        if params.grade != "first_error":
+        if params.grade not in _WRITTEN:
             run.require("judge", "labels")
     except CapabilityMissing as error:
         if params.without_labels == "error":
             raise
         run.note("judge", f"{error}: unweighted votes")
         return 0.0
-    return run.trust("judge", always=params.always_weigh)
+    return run.trust("judge", kind=params.kind, always=params.always_weigh)
 
 
 def _drafts(
     run: Run, params: SelfPRM, trust: float
 ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Completion, float | None] | None]]:
     """Drafts as they finish, with the grade of their steps where these are graded; None for an abandoned one."""
+    measured = run.calibration("judge", params.kind)
 
     async def write(index: int) -> tuple[Completion, float | None] | None:
         if not trust or params.grade != "steps":
             return await run.ask(SOLVE, index=index, temperature=params.temperature), None
-        grades: list[float] = []
-        async with run.steps(SOLVE, index=index, temperature=params.temperature) as draft:
-            async for _ in draft:
-                try:
-                    read = await run.probe(draft, "step_right", ("yes", "no"), role="judge")
-                except (EngineError, UnusableCompletion):
-                    continue
-                grades.append(min(1.0, read.probabilities["yes"]))
-                if grades[-1] < params.abandon_below:
-                    return None  # leaving the block aborts the draft in the engine
-            kept = grades[-1:] if params.combine == "last" else grades
-            return draft.completion, probability_of(mean_log_odds(kept)) if kept else None
+        graded = await graded_draft(
+            run,
+            index=index,
+            temperature=params.temperature,
+            abandon_below=params.abandon_below,
+        )
+        if graded is None:
+            return None
+        read = graded.combined(params.combine)
+        return graded.draft, None if read is None else believed(read, measured)
 
     return run.as_completed(write, range(params.n), width=params.width)
 
@@ -188,32 +205,32 @@ async def _grade_disagreement(
 
 async def _grader(run: Run, params: SelfPRM) -> Callable[[Graded], Awaitable[Graded]]:
     """What grades a finished draft; a reference of the judge's is written once, for all of them."""
-    reference = None
-    is_wanted = params.reference == "on" or (
-        params.reference == "auto" and run.profile("judge").own_reference
-    )
-    if params.grade == "first_error" and is_wanted:
-        reference = await own_reference(run)
+    kind = params.grade
+    if kind not in ("first_error", "verdict"):
+        return lambda each: _read(run, each)
+    reference = await own_reference(run, params.reference)
 
     async def grade(each: Graded) -> Graded:
-        if params.grade == "solution":
-            return replace(each, grade=await calibrated_p_true(run, each.draft))
-        found = await first_error_grade(
-            run, each.draft, samples=params.samples, reference=reference
+        found = await written_grade(
+            run, each.draft, kind, samples=params.samples, reference=reference
         )
         return replace(each, grade=found)
 
     return grade
 
 
-def _elected(params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
+async def _read(run: Run, each: Graded) -> Graded:
+    return replace(each, grade=await calibrated_p_true(run, each.draft))
+
+
+def _elected(run: Run, params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
     """The leader of the weighted vote, or the draft with the highest grade, ties to the earlier."""
     if params.select == "argmax":
         best = max(
             (each for each in graded if each.ballot is not None and each.grade is not None),
             key=lambda each: each.grade or 0.0,
         )
-        kind = "share_before_error" if params.grade == "first_error" else "p_true"
+        kind = "p_true" if run.calibration("judge", params.kind) else _RAW[params.grade]
         return replace(best.candidate, score=best.grade, score_kind=kind, why="best grade")
     vote = WeightedVote(n=params.n, trust=trust)
     for each in graded:

@@ -1,4 +1,4 @@
-"""A grade from the first wrong step of a finished solution, as a judge that reads all of them names it.
+"""Grades of finished solutions from what a judge writes of them: the first wrong step, or a verdict on the whole.
 
 The judge need not give label probabilities. It may first write a solution of its own, which it is then shown as data: that
 helps instruct models and harms those that reason (arXiv 2505.11227).
@@ -6,12 +6,16 @@ helps instruct models and harms those that reason (arXiv 2505.11227).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, create_model
 
 from secondpass.strategies import quoting
+from secondpass.strategies.calibration import believed
 from secondpass.strategies.core import (
     SOLVE,
     SURVIVABLE,
@@ -22,7 +26,13 @@ from secondpass.strategies.core import (
     VerdictUnreadable,
 )
 from secondpass.strategies.parsing import split_steps
-from secondpass.strategies.verdicts import Reply
+from secondpass.strategies.verdicts import Critique, Reply
+
+Written: TypeAlias = Literal["first_error", "verdict"]
+"""What the judge is asked for: the first wrong step, or whether the whole is right."""
+
+Reference: TypeAlias = Literal["auto", "on", "off"]
+"""Whether the judge first writes a solution of its own; auto: as its profile says."""
 
 TEMPERATURE = 0.6
 """Of several samples of one verdict, where the judge's profile names none."""
@@ -54,44 +64,76 @@ def share_before(first_wrong: int | None, steps: int) -> float:
     return (first_wrong - 1) / steps
 
 
-async def first_error_grade(
-    run: Run, draft: Completion, *, samples: int = 1, reference: str | None = None
-) -> float | None:
-    """The mean over `samples` verdicts of how much of the draft comes before an error; None where none can be read.
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A question to the judge: the prompt and what fills it, the shape of the reply, and the grade (0 to 1) in it."""
 
-    One verdict is drawn as verdicts are, several at the temperature that the judge's profile recommends.
+    prompt: str
+    values: dict[str, Any]
+    shape: type[Reply]
+    grade: Callable[[Any], float]
+
+
+def _form(kind: Written, text: str) -> _Form:
+    if kind == "verdict":
+        return _Form(
+            "critique",
+            {"candidate": text},
+            Critique,
+            lambda found: float(found.verdict == "correct"),
+        )
+    steps = split_steps(text)
+    return _Form(
+        "first_error",
+        {"steps": steps},
+        first_error_among(len(steps)),
+        lambda found: share_before(found.first_wrong_step, len(steps)),
+    )
+
+
+async def written_grade(
+    run: Run, draft: Completion, kind: Written, *, samples: int = 1, reference: str | None = None
+) -> float | None:
+    """The mean grade (0 to 1) over `samples` verdicts on a draft, each calibrated where that was measured.
+
+    A verdict grades 1 or 0; a first wrong step the share of the steps before it. One verdict is drawn as verdicts are,
+    several at the temperature that the judge's profile recommends. None where none can be read.
     """
     text = run.profile("actor").conclusion(draft.text)
     if quoting.degenerate(text):
         return None
-    steps = split_steps(text)
-    prompt = "first_error" if reference is None else "first_error_reference"
-    more: dict[str, Any] = {} if reference is None else {"reference": reference}
+    form = _form(kind, text)
+    values = form.values if reference is None else form.values | {"reference": reference}
     temperature = run.profile("judge").temperature or TEMPERATURE if samples > 1 else None
+    measured = run.calibration("judge", kind)
 
     async def read(sample: int) -> float:
         _, found = await run.critique(
-            prompt,
-            first_error_among(len(steps)),
+            form.prompt if reference is None else f"{form.prompt}_reference",
+            form.shape,
             role="judge",
             index=draft.index * samples + sample,
             temperature=temperature,
             question=run.question,
-            steps=steps,
-            **more,
+            **values,
         )
-        return share_before(found.first_wrong_step, len(steps))
+        return believed(form.grade(found), measured)
 
     try:
         grades = await run.map(read, range(samples))
     except SURVIVABLE:
         return None
-    return sum(grades) / len(grades)
+    return math.fsum(grades) / len(grades)
 
 
-async def own_reference(run: Run) -> str | None:
-    """A solution of the judge's own, its conclusion only; None, and a note, where it could not write a whole one."""
+async def own_reference(run: Run, wanted: Reference = "auto") -> str | None:
+    """A solution of the judge's own, its conclusion only, where one is wanted.
+
+    None, and a note, where it could not write a whole one.
+    """
     profile = run.profile("judge")
+    if wanted == "off" or (wanted == "auto" and not profile.own_reference):
+        return None
     try:
         own = await run.ask(SOLVE, role="judge", temperature=profile.judge_temperature())
     except (EngineError, UnusableCompletion) as error:

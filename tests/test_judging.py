@@ -28,9 +28,9 @@ from secondpass.strategies.core import (
     Sampling,
     VerdictUnreadable,
 )
-from secondpass.strategies.first_error import FirstError, first_error_among
 from secondpass.strategies.profiles import Profile
 from secondpass.strategies.verdicts import Critique, Feedback
+from secondpass.strategies.written_grades import FirstError, first_error_among
 from tests.support import assert_books_are_closed, make_run, says
 
 pytestmark = pytest.mark.anyio

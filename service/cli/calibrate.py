@@ -6,14 +6,13 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 from pydantic import ValidationError
 
 from secondpass.service.calibration import save_calibration
+from secondpass.service.cli.calibrate_judging import Judged, fitted, grader_of, kinds_of
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
@@ -25,32 +24,14 @@ from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.calibration import Calibration, auroc, fit_temperature
-from secondpass.strategies.core import (
-    SOLVE,
-    CapabilityMissing,
-    Completion,
-    EngineError,
-    Sampling,
-    UnusableCompletion,
-    VerdictUnreadable,
-)
-from secondpass.strategies.p_true import LABELS, p_true
+from secondpass.strategies.calibration import Calibration, Measured
+from secondpass.strategies.core import CapabilityMissing, EngineError, Sampling
 
 LINE_SECONDS = 30.0
 """Between two lines of progress."""
 
 GRADED = ("math", "choice")
 """Kinds of tasks whose answers can be compared without running anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A draft that its own model judged: how probably right, the labels' mass (both 0 to 1), and whether it is."""
-
-    score: float
-    mass: float
-    is_right: bool
 
 
 def calibrate(options: Options) -> None:
@@ -97,34 +78,18 @@ def _sampling(options: Options) -> Sampling:
 
 
 def summary(calibration: Calibration) -> str:
-    """What was found, in a line."""
-    use = "votes are weighted by it" if calibration.is_useful else "votes are not weighted by it"
+    """What was found, a line for each kind of grades; the first is of reads of whole solutions."""
+    lines = [f"{calibration.model}: {_line(calibration)}"]
+    lines += [f"{kind}: {_line(measured)}" for kind, measured in calibration.grades.items()]
+    return "\n".join(lines)
+
+
+def _line(measured: Measured) -> str:
+    use = "votes are weighted by it" if measured.is_useful else "votes are not weighted by it"
+    mass = "" if measured.mass is None else f", label mass {measured.mass:.2f}"
     return (
-        f"{calibration.model}: auroc {calibration.auroc:.3f} over {calibration.n} drafts, of which "
-        f"{calibration.accuracy:.0%} are right; temperature {calibration.temperature:.2f}, "
-        f"label mass {calibration.mass:.2f}; {use}"
-    )
-
-
-def fitted(model: str, judged: Sequence[Judged], digest: str) -> Calibration:
-    """The calibration that the judged drafts make. Raises Failure where all are right or all are wrong."""
-    scores, are_right = [j.score for j in judged], [j.is_right for j in judged]
-    area = auroc(scores, are_right)
-    if area is None:
-        which = "right" if any(are_right) else "wrong"
-        raise Failure(f"all {len(judged)} drafts with an answer are {which}: take other questions")
-    temperature, offset = fit_temperature(scores, are_right)
-    return Calibration(
-        model=model,
-        labels=LABELS,
-        mass=sum(j.mass for j in judged) / len(judged),
-        temperature=temperature,
-        offset=offset,
-        auroc=area,
-        accuracy=sum(are_right) / len(judged),
-        n=len(judged),
-        drawn=datetime.now(UTC).date(),
-        data=digest,
+        f"auroc {measured.auroc:.3f} over {measured.n} drafts, of which "
+        f"{measured.accuracy:.0%} are right; temperature {measured.temperature:.2f}{mass}; {use}"
     )
 
 
@@ -159,7 +124,7 @@ async def _measure(
             judged = await _judge_all(options, service, questions, sampling)
         except EngineError as error:
             raise Failure(f"engine {engine.name!r}: {error}", FAILED) from error
-        return fitted(engine.model, judged, _digest(options))
+        return fitted(engine.model, judged, kinds_of(options.also), _digest(options), _say)
 
 
 def _digest(options: Options) -> str:
@@ -171,9 +136,10 @@ async def _judge_all(
 ) -> list[Judged]:
     async def one(question: Question, emit: Emit[Judged]) -> None:
         run = LiveRun(_job(service, question, sampling), service.shared, Trace())
-        async with run.sample(SOLVE, options.samples, temperature=options.temperature) as drafts:
+        grader = await grader_of(run, options.also)
+        async with grader.drafts(options.samples, options.temperature) as drafts:
             async for draft in drafts:
-                if (judged := await _judge(run, draft, question)) is not None:
+                if (judged := await grader.judged(draft, question.answer)) is not None:
                     emit(judged)
 
     found: list[Judged] = []
@@ -184,28 +150,20 @@ async def _judge_all(
             if time.monotonic() >= due:
                 due = time.monotonic() + LINE_SECONDS
                 _say(f"{len(found)} of at most {len(questions) * options.samples} drafts judged")
-    if not found:
-        raise Failure("no draft held an answer that could be judged")
-    if (without := len(questions) * options.samples - len(found)) > 0:
-        _say(f"{without} drafts had no answer, or could not be drawn or judged, and do not count")
+    for kind in ("solution", *kinds_of(options.also)):
+        without = len(questions) * options.samples - sum(kind in each.grades for each in found)
+        if without > 0:
+            of = "" if kind == "solution" else f" ({kind})"
+            _say(
+                f"{without} drafts had no answer, or could not be drawn or judged, and do not count{of}"
+            )
     return found
-
-
-async def _judge(run: LiveRun, draft: Completion, question: Question) -> Judged | None:
-    """What the model says of its draft; None where there is no answer, which no vote counts either."""
-    answer = run.candidate(draft).answer
-    if answer is None:
-        return None
-    try:
-        read = await p_true(run, draft)
-    except (UnusableCompletion, VerdictUnreadable):
-        return None
-    return Judged(read.probability, read.mass, await run.same(answer, question.answer))
 
 
 def _job(service: Service, question: Question, sampling: Sampling) -> Job:
     spec = STRATEGIES["single"]
     engine = service.roles["actor"].engine
+    profile = service.settings.profile_of(engine.model)
     return Job(
         id=f"calibrate-{question.id}",
         strategy=spec,
@@ -214,7 +172,7 @@ def _job(service: Service, question: Question, sampling: Sampling) -> Job:
         task=question.task.as_task(),
         task_is_explicit=True,
         engines={"actor": engine, "judge": engine},
-        profiles={"actor": service.settings.profile_of(engine.model)},
+        profiles={"actor": profile, "judge": profile},
         sampling=sampling,
     )
 

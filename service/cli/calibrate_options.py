@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal, TypeAlias, get_args
 
 from secondpass.service.cli.values import number, seconds
+from secondpass.strategies.written_grades import Written
+
+Also: TypeAlias = Literal["steps"] | Written
+"""What may be measured besides reads of whole solutions."""
+
+ALSO: tuple[Also, ...] = ("steps", *get_args(Written))
 
 CALIBRATE = """\
 The model writes drafts of questions whose answers are known, and is asked of each draft whether it is right: by label
 probabilities, the labels in both orders. What is written to --out says how well it told right from wrong (AUROC), how
 much of its probability the labels had, and the temperature that makes its probabilities true. A server that is given
 the file (--calibrations) weighs votes by it.
+
+Strategies that grade drafts in another way need that way measured too, on the same drafts: --also steps (each step is
+graded as it is written), --also first_error (the judge names the first wrong step), --also verdict (it writes whether
+the draft is right). What was not measured weighs no vote.
 
 A row of --data has id, question and answer; choices, of a multiple choice.
 
@@ -40,6 +51,13 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
     add("--out", required=True, metavar="FILE", help="the calibration file")
     add("--limit", type=_count, metavar="N", help="only the first N questions of each file")
+    add(
+        "--also",
+        action="append",
+        default=[],
+        choices=ALSO,
+        help="grades measured besides reads of whole drafts; may be repeated",
+    )
     add("--task", choices=("math", "choice"), help="kind of the rows that do not tell theirs")
     add(
         "--n",

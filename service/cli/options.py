@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from secondpass import __version__
-from secondpass.service.cli.calibrate_options import CALIBRATE, add_calibrate
+from secondpass.service.cli.calibrate_options import CALIBRATE, Also, add_calibrate
 from secondpass.service.cli.eval_options import EVAL, add_eval
 from secondpass.service.cli.pool_options import POOL, add_pool
 from secondpass.service.cli.results_options import RESULTS, add_results
@@ -89,6 +89,7 @@ class Options(argparse.Namespace):
     logprobs: int
     samples: int
     first_seed: int
+    also: list[Also]
     concurrency: int
     note: list[tuple[str, str]]
     pools: list[str]

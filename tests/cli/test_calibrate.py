@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.__main__ import main
-from secondpass.service.calibration import load_calibration
+from secondpass.service.calibration import load_calibration, save_calibration
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.core import Call
 from tests.cli.running import piped
 from tests.http.serving import serving
@@ -85,6 +86,119 @@ def test_a_liking_for_a_letter_does_not_count(
     assert found[1].auroc == found[0].auroc == 1.0
 
 
+def judge_in_every_way(call: Call, index: int) -> Reply:
+    """Three of four drafts are right; the kinds of grades differ in how well they tell that."""
+    asked, draft = call.messages[-1].text, call.messages[-2].text if call.messages[1:] else ""
+    if call.labels == ("yes", "no"):  # the wrong way round
+        yes = 0.2 if "42" in draft else 0.8
+        return Reply("yes", labels={"yes": 0.7 * yes, "no": 0.7 * (1 - yes)})
+    if call.labels:
+        return judge(0.9, 0.2)(call, index)
+    if "[CANDIDATE" in asked:
+        verdict = "correct" if "{42}" in asked.split("[CANDIDATE")[1] else "wrong"
+        return Reply(json.dumps({"issues": [], "first_wrong_step": None, "verdict": verdict}))
+    if "[STEP" in asked:
+        return Reply(json.dumps({"reason": "x", "first_wrong_step": None}))
+    answer = 41 if index % 4 == 3 and call.role == "actor" else 42
+    return Reply(f"Let me see.\n\nThe answer is \\boxed{{{answer}}}.")
+
+
+def test_other_kinds_of_grades_are_measured_on_the_same_drafts(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = ScriptedEngine(judge_in_every_way)
+    monkeypatch.setattr("secondpass.service.app.ScriptedEngine", lambda **_: engine)
+    out = tmp_path / "m.calibration.json"
+    given = as_flags({"--data": data, "--task": "math", "--out": out, "--n": 4})
+    for kind in ("steps", "first_error", "verdict"):
+        given += ["--also", kind]
+    assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 0
+    found = load_calibration(out)
+    assert (found.auroc, found.n) == (1.0, 24)
+    assert found.mass == pytest.approx(0.9)
+    assert {kind: measured.auroc for kind, measured in found.grades.items()} == {
+        "steps_mean": 0.0,
+        "steps_last": 0.0,
+        "first_error": 0.5,
+        "verdict": 1.0,
+    }
+    assert {measured.n for measured in found.grades.values()} == {24}
+    steps, verdict = found.of("steps_last"), found.of("verdict")
+    assert steps is not None
+    assert steps.labels == ("yes", "no")
+    assert steps.mass == pytest.approx(0.7)
+    assert verdict is not None
+    assert (verdict.labels, verdict.mass) == (None, None)
+    assert verdict.probability(1.0) > 0.75 > verdict.probability(0.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["scripted", *found.grades]
+    drafts = [call for call in engine.calls if call.purpose == "solve" and call.role == "actor"]
+    assert len(drafts) == 24
+    assert sum(call.purpose == "critique_reference" for call in engine.calls) == 24
+
+
+def test_a_kind_that_cannot_be_read_is_left_out_and_said(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = ScriptedEngine(judge(0.9, 0.2))  # which replies to everything with an answer
+    monkeypatch.setattr("secondpass.service.app.ScriptedEngine", lambda **_: engine)
+    out = tmp_path / "m.calibration.json"
+    given = as_flags({"--data": data, "--task": "math", "--out": out, "--also": "verdict"})
+    assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 0
+    found = load_calibration(out)
+    assert (found.auroc, found.n, found.grades) == (1.0, 24, {})
+    said = capsys.readouterr().err
+    assert "24 drafts had no answer, or could not be drawn or judged, and do not count" in said
+    assert "verdict is not in the file: no draft held an answer that could be judged" in said
+
+
+OLD = {
+    "model": "m",
+    "labels": ["A", "B"],
+    "mass": 0.9,
+    "temperature": 1.5,
+    "offset": 0.1,
+    "auroc": 0.7,
+    "accuracy": 0.5,
+    "n": 10,
+    "drawn": "2026-11-01",
+    "data": "0" * 64,
+}
+
+
+def test_a_file_from_before_other_kinds_were_measured_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "m.calibration.json"
+    file.write_text(json.dumps(OLD))
+    found = load_calibration(file)
+    assert found.of("solution") is found
+    assert found.of("steps_mean") is None
+    save_calibration(file, found)
+    assert load_calibration(file) == found
+
+
+@pytest.mark.parametrize(
+    ("grades", "says"),
+    [
+        ({"guess": {}}, "grades.guess"),
+        ({"solution": {}}, "grades.solution"),
+        ({"verdict": {"auroc": 2}}, "grades.verdict"),
+    ],
+)
+def test_a_kind_that_there_is_not_is_named(
+    grades: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.calibration.json"
+    file.write_text(json.dumps(OLD | {"grades": grades}))
+    with pytest.raises(BadSettings, match=says):
+        load_calibration(file)
+
+
 def test_it_runs_as_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.calibration.json"
     ended = piped(
@@ -125,6 +239,7 @@ def test_an_engine_is_named_by_its_address(data: Path, tmp_path: Path) -> None:
         (("--temperature", "0", "--", "--engine", "scripted"), 2, "--temperature: 0 makes"),
         (("--temperature", "3", "--", "--engine", "scripted"), 2, "--temperature: "),
         (("--seed", "-1", "--", "--engine", "scripted"), 2, "--seed: "),
+        (("--also", "guess"), 2, "--also: invalid choice: 'guess' (choose from"),
         (("--n", "0"), 2, "must be a whole number of at least 1"),
         (("--data", "none.jsonl", "--", "--engine", "scripted"), 2, "none.jsonl"),
         (

@@ -15,6 +15,7 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any], str]] = [
     ("self_consistency", {"group": 8}, "choose abort True or weight 'confidence'"),
     ("self_consistency", {"always_weigh": True}, "always_weigh: .* choose weight 'p_true'"),
     ("self_prm", {"grade": "steps", "decided": 0.5}, "decided: .* grade 'steps'"),
+    ("self_prm", {"grade": "steps", "samples": 2}, "choose grade 'first_error' or 'verdict'"),
     ("self_refine", {"n": 2, "gate": "vote", "max_rounds": 2, "rejected": "go_on"}, "rejected: "),
     ("iterative_deepening", {"max_triggers": 0, "gamma": 3}, "choose max_triggers 1 to 8"),
     ("critic_retry", {"n": 1, "temperature": 0, "decided": 0.5}, "decided: .* choose n 2 to 64"),

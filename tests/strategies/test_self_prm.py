@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
+import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.events import NoteMade
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Call, CapabilityMissing
+from secondpass.strategies.calibration import Calibration, Measured, Others
+from secondpass.strategies.core import SOLVE, Call, CapabilityMissing, Completion
+from secondpass.strategies.ranking import log_odds
+from secondpass.strategies.step_grades import GradedDraft
 from tests.support import MATH, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
@@ -35,19 +41,24 @@ def judging(values: tuple[str, ...], right: str, p: float = 0.95) -> Any:
     return script
 
 
-def calibrated(run: LiveRun, auroc: float | None = 0.9) -> LiveRun:
+KINDS: tuple[Others, ...] = get_args(Others)
+
+
+def calibrated(
+    run: LiveRun, auroc: float | None = 0.9, *, kinds: Sequence[Others] = KINDS, offset: float = 0.0
+) -> LiveRun:
+    """The run, whose judge's grades were measured: of whole solutions, and of `kinds` with an offset."""
     if auroc is None:
         return run
+    figures: dict[str, Any] = {"temperature": 1.0, "auroc": auroc, "accuracy": 0.5, "n": 100}
     measured = Calibration(
         model="scripted",
         labels=("A", "B"),
         mass=1.0,
-        temperature=1.0,
-        auroc=auroc,
-        accuracy=0.5,
-        n=100,
         drawn=date(2026, 11, 1),
         data="0" * 64,
+        grades={kind: Measured(offset=offset, **figures) for kind in kinds},
+        **figures,
     )
     job = replace(run.job, calibrations={"judge": measured})
     run.job = job
@@ -115,16 +126,85 @@ async def test_a_draft_that_failed_is_not_counted_as_abandoned() -> None:
     assert notes(run)["abandoned"] == "2 of 4 drafts"
 
 
-@pytest.mark.parametrize(("auroc", "said"), [(None, "not calibrated"), (0.55, "auroc 0.55 below")])
+@pytest.mark.parametrize(("auroc", "said"), [(None, "not calibrated"), (0.55, "0.55 below 0.6")])
 async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
     auroc: float | None, said: str
 ) -> None:
-    for grade in ("solution", "steps"):
+    for grade in ("solution", "steps", "verdict", "first_error"):
         engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
         run = calibrated(make_run(engine, "self_prm", {"width": 1, "grade": grade}), auroc)
         assert (await execute(run)).candidate.answer == "41"
-        assert reads(engine) == 0
+        assert {call.role for call in engine.calls} == {"actor"}
         assert said in notes(run)["judge"]
+
+
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({"grade": "steps"}, "steps_mean"),
+        ({"grade": "steps", "combine": "last"}, "steps_last"),
+        ({"grade": "first_error"}, "first_error"),
+        ({"grade": "verdict"}, "verdict"),
+    ],
+)
+async def test_the_kind_of_grade_that_is_used_must_have_been_measured(
+    params: dict[str, Any], kind: Others
+) -> None:
+    engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
+    others = [each for each in KINDS if each != kind]
+    run = calibrated(make_run(engine, "self_prm", params | {"width": 1}), kinds=others)
+    assert (await execute(run)).candidate.answer == "41"
+    assert {call.role for call in engine.calls} == {"actor"}
+    assert notes(run)["judge"] == f"grades of {kind} not calibrated: unweighted votes"
+
+
+@pytest.mark.parametrize("combine", ["mean", "last"])
+async def test_grades_of_steps_are_calibrated_as_they_were_measured(combine: str) -> None:
+    params = {"grade": "steps", "combine": combine, "select": "argmax", "always_weigh": True}
+    candidates = []
+    for kinds in ((), KINDS):
+        engine = ScriptedEngine(judging(SPLIT, "42"))
+        run = make_run(engine, "self_prm", params | {"width": 1})
+        run = calibrated(run, kinds=kinds, offset=2.0)
+        candidates.append((await execute(run)).candidate)
+    raw, known = candidates
+    assert (raw.answer, raw.score_kind) == ("42", "step_score")
+    assert (known.answer, known.score_kind) == ("42", "p_true")
+    assert raw.score is not None
+    assert known.score is not None
+    assert log_odds(known.score) == pytest.approx(log_odds(raw.score) - 2.0)
+
+
+@pytest.mark.parametrize("kinds", [KINDS, ()])
+async def test_whole_solutions_need_no_other_kind(kinds: Sequence[Others]) -> None:
+    engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
+    run = calibrated(make_run(engine, "self_prm", {"width": 1}), kinds=kinds, offset=9.0)
+    assert (await execute(run)).candidate.answer == "42"
+
+
+@given(st.sets(st.sampled_from(KINDS)), st.floats(0, 1), st.sampled_from(KINDS))
+def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
+    measured: set[Others], auroc: float, kind: Others
+) -> None:
+    async def trusts() -> tuple[float, float, float]:
+        run = calibrated(make_run(), auroc, kinds=sorted(measured))
+        always = run.trust("judge", kind=kind, always=True)
+        return run.trust("judge", kind=kind), run.trust("judge"), always
+
+    is_useful = auroc >= 0.6
+    assert anyio.run(trusts) == (float(kind in measured and is_useful), float(is_useful), 1.0)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_the_grade_of_a_draft_is_always_between_those_of_its_steps(grades: list[float]) -> None:
+    graded = GradedDraft(Completion(text="x", messages=()), tuple(grades), 1.0)
+    mean, last = graded.combined("mean"), graded.combined("last")
+    if not grades:
+        assert mean is last is None
+        return
+    assert mean is not None
+    assert last == pytest.approx(grades[-1], abs=2e-6)
+    assert min(grades) - 2e-6 <= mean <= max(grades) + 2e-6
 
 
 async def test_argmax_takes_the_best_grade() -> None:
@@ -150,6 +230,8 @@ async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded()
     run = calibrated(make_run(engine, "self_prm", params))
     assert (await execute(run)).candidate.answer == "44"
     assert_books_are_closed(run, engine)
+    drafts = [call for call in engine.calls if call.purpose == SOLVE]
+    assert {call.sampling.temperature for call in drafts} == {0.7}
 
 
 async def test_an_engine_without_labels_is_named_or_the_vote_is_plain() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +32,12 @@ def model_name(name: str) -> str:
 
 
 def calibration_words(calibration: Calibration | None) -> str:
-    """Which calibration it is; nothing for none."""
+    """Which calibration it is, for a person and by a digest; nothing for none."""
     if calibration is None:
         return ""
-    return f"judge's AUROC {calibration.auroc:.3f} of {calibration.n}, {calibration.drawn}"
+    whole = hashlib.sha256(calibration.model_dump_json(exclude_defaults=True).encode())
+    drawn = f"{calibration.n} drafts, {calibration.drawn}"
+    return f"judge's AUROC {calibration.auroc:.3f}, {drawn}, {whole.hexdigest()[:8]}"
 
 
 def sampling_words(sampling: Sampling) -> str:

@@ -194,7 +194,7 @@ def test_records_tell_of_the_calibration_that_runs_had(pool: Path, tmp_path: Pat
     assert main(command(pool, "single", options=options)) == 0
     about = read_records(pool.with_name("pool.records.jsonl")).about
     assert "replay --only a --calibrations own.calibration.json --shuffles 3" in about.command
-    assert about.calibration == "judge's AUROC 0.900 of 100, 2026-11-25"
+    assert about.calibration.startswith("judge's AUROC 0.900, 100 drafts, 2026-11-25, ")
 
 
 def test_roles_of_other_engines_are_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,12 +40,20 @@ async def execute(run: LiveRun) -> Outcome:
             models={role: engine.model for role, engine in job.engines.items()},
         )
     )
+    _note_temperature(run)
     try:
         reason = await _until_it_ends(run)
     except BaseException as error:
         _report_failure(run, error)
         raise
     return _conclude(run, reason)
+
+
+def _note_temperature(run: LiveRun) -> None:
+    """Say that a strategy's own temperature is what its drafts have, where the client wanted another one."""
+    own, wanted = getattr(run.job.params, "temperature", None), run.job.sampling.temperature
+    if None not in (own, wanted) and own != wanted:
+        run.note("temperature", f"{own:g}, of the strategy's params: {wanted:g} has no effect")
 
 
 async def _until_it_ends(run: LiveRun) -> StopReason:

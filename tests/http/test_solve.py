@@ -49,6 +49,28 @@ def test_every_strategy_answers_at_its_defaults(served: Served, name: str) -> No
     assert served.post("/v1/chat/completions", chat).status_code == 200
 
 
+def test_a_temperature_that_has_no_effect_is_told(served: Served) -> None:
+    def notes(strategy: str, temperature: float) -> Any:
+        return served.solve(strategy=strategy, sampling={"temperature": temperature}).json()[
+            "notes"
+        ]
+
+    for name, strategy in STRATEGIES.items():
+        own = getattr(strategy.params(), "temperature", None)
+        told = notes(name, 0.2).get("temperature")
+        assert told == (own and f"{own:g}, of the strategy's params: 0.2 has no effect")
+        assert own is None or "temperature" not in notes(name, own)
+    assert served.engine.calls[-1].sampling.temperature == 0.2
+
+
+def test_what_was_streamed_by_the_deadline_is_not_said_to_be_an_answer() -> None:
+    with serving(ScriptedEngine(says("word " * 100), per_token=0.02)) as served:
+        reply = served.solve(stream=True, trace="summary", budget={"deadline_ms": 300})
+    best = events_of(reply.text)[-1][2]["candidates"][-1]
+    assert best["answer"] is None
+    assert best["why"] == "cut after it was streamed"
+
+
 def test_the_operators_n_holds_for_a_default_as_well() -> None:
     with serving(max_n=3) as served:
         for name in ("self_consistency", "critic_retry"):

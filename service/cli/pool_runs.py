@@ -15,6 +15,7 @@ from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.values import param
 from secondpass.service.evaluation.records import Attempt, Tokens, from_outcome, spent
 from secondpass.service.outcome import Outcome
+from secondpass.service.pools.clock import from_zero
 from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool
 from secondpass.service.pools.recorded import Recorded
@@ -109,6 +110,7 @@ def setting(text: str) -> Setting:
 async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence) -> Tried:
     """Make one run of the plan over the pool, and grade its answers."""
     setting, asked = trial.setting, trial.asked
+    await from_zero()
     run = await replay(
         pool,
         asked,

@@ -127,6 +127,22 @@ def test_what_was_drawn_for_a_strategy_moves_nothing_in_a_shuffle(pool: Path) ->
     assert attempts(pool) == before
 
 
+def test_a_run_does_not_depend_on_what_was_replayed_before_it(pool: Path) -> None:
+    """Many calls of it end at one time, and how times are rounded hangs on how much time has passed."""
+    name = "iterative_deepening"
+    assert main([*command(pool, name), *ENGINE]) == 0
+    lines = [json.loads(line) for line in pool.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "sample":
+            line |= {"first_seconds": 0.1, "seconds": 0.1 * max(1, line["tokens"])}
+    write_rows(pool, lines)
+    assert main(command(pool, name)) == 0
+    alone = attempts(pool)
+    for before in ("single", "self_consistency n=3 stop=none"):
+        assert main(command(pool, before, name)) == 0
+        assert tuple(each for each in attempts(pool) if each.strategy == name) == alone
+
+
 def test_a_run_whose_call_fails_is_told_and_the_others_go_on(
     pool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from secondpass.service.engines.wrapper import EngineWrapper
 from secondpass.service.pools.drawing import Drawing
 from secondpass.service.pools.format import Sample
 from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.pool import PoolFile, is_longer
+from secondpass.service.pools.pool import PoolFile, tells_more
 from secondpass.strategies.core import Call, CallRejected, Delta, Engine
 
 
@@ -22,7 +22,8 @@ class RecordingEngine(EngineWrapper):
     """`engine`, less the calls that the pool has; what the engine finishes goes into the pool.
 
     A call of several completions of which only some are in the pool is asked anew; those that were there stay. What
-    was cut by a smaller `max_tokens` than the call's is asked anew too, and replaces what there was. Raises BadLine
+    was cut by a smaller `max_tokens` than the call's, or has not the confidences that it wants, is asked anew too, and stands beside what
+    there was. Raises BadLine
     where the engine serves another model than the pool has.
     """
 
@@ -56,7 +57,7 @@ class RecordingEngine(EngineWrapper):
         pool = self._book.pool
         for sample in samples:
             there = pool.samples.get((sample.key, sample.index))
-            if there is None or is_longer(sample, there):
+            if there is None or tells_more(sample, there):
                 self._book.add(sample)
 
     def _check_model(self) -> None:

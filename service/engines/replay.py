@@ -14,7 +14,7 @@ import anyio
 
 from secondpass.service.pools.format import Sample, distribution, is_read, key_of
 from secondpass.service.pools.places import Places
-from secondpass.service.pools.pool import Pool, is_capped, is_enough
+from secondpass.service.pools.pool import Pool, has_confidences, is_capped, is_enough
 from secondpass.strategies.core import (
     Call,
     CallRejected,
@@ -35,8 +35,8 @@ class ReplayEngine:
 
     With `shuffle` the samples of each question change their places, by a permutation that depends on it and on the
     question alone (see `Places`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
-    a completion is what was recorded, cut where the call's `max_tokens` ends it; see `Pool.find` for what was recorded
-    under several caps.
+    a completion is what was recorded, cut where the call's `max_tokens` ends it; see `Pool.find` for what was drawn
+    more than once.
     """
 
     def __init__(
@@ -114,7 +114,8 @@ class ReplayEngine:
 
     def _found(self, call: Call, key: str, i: int) -> Sample:
         index = 0 if is_read(call) else call.index + i
-        sample = self.pool.find(key, self._places.of(key, index), call.sampling.max_tokens)
+        place, cap = self._places.of(key, index), call.sampling.max_tokens
+        sample = self.pool.find(key, place, cap, with_confidences=bool(call.logprobs))
         if sample is None:
             raise self._rejected(call, self._why_missing(call, len(self.pool.indices(key)), index))
         self._check_enough(call, sample)
@@ -217,6 +218,8 @@ class ReplayEngine:
             raise self._rejected(
                 call, f"confidences are over {recorded} alternatives, not over {call.logprobs}"
             )
+        if call.logprobs and not has_confidences(sample):
+            raise self._rejected(call, f"sample {sample.index} was recorded without confidences")
 
     def _why_missing(self, call: Call, recorded: int, index: int) -> str:
         what = f"{call.purpose!r} of the {call.role}"

@@ -24,7 +24,7 @@ _HEAD = b'{"kind":"pool"'
 class Pool:
     """All that a pool holds: `samples` by key and index, `questions` by id; `lines` says where each question stands.
 
-    Of a sample that was drawn again under a larger cap `samples` has the last one, and `find` all of them.
+    Of a sample that was drawn again, for who wanted more of it, `samples` has the last one, and `find` all of them.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -33,18 +33,22 @@ class Pool:
         self.questions: dict[str, Asked] = {}
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
-        self._cut: dict[tuple[str, int], list[Sample]] = {}
+        self._earlier: dict[tuple[str, int], list[Sample]] = {}
         self._indices: dict[str, list[int]] = {}
         self._drawn: dict[str, list[int]] = {}
 
-    def find(self, key: str, index: int, cap: int | None) -> Sample | None:
-        """The oldest sample of a place that tells what `cap` tokens hold, or where none does the last one.
+    def find(
+        self, key: str, index: int, cap: int | None, *, with_confidences: bool = False
+    ) -> Sample | None:
+        """The oldest sample of a place that is enough, or where none is the last one.
 
         The oldest: what a call was given once it is given always, whatever was drawn after it.
         """
         last = self.samples.get((key, index))
-        found = [*self._cut.get((key, index), ()), *([last] if last else [])]
-        return next((each for each in found if is_enough(each, cap)), last)
+        found = [*self._earlier.get((key, index), ()), *([last] if last else [])]
+        return next(
+            (s for s in found if is_enough(s, cap, with_confidences=with_confidences)), last
+        )
 
     def drawn(self, key: str) -> list[int]:
         """Which samples of a key the recorder drew, in order; not those that a strategy asked for."""
@@ -66,9 +70,9 @@ class Pool:
             case Sample():
                 place = (line.key, line.index)
                 if (there := self.samples.get(place)) is not None:
-                    if not is_longer(line, there):
+                    if not tells_more(line, there):
                         raise BadLine(self.path, number, f"sample {line.index} stands there twice")
-                    self._cut.setdefault(place, []).append(there)
+                    self._earlier.setdefault(place, []).append(there)
                 else:
                     self._indices.setdefault(line.key, []).append(line.index)
                     if line.question is not None:
@@ -76,8 +80,10 @@ class Pool:
                 self.samples[place] = line
 
 
-def is_longer(new: Sample, old: Sample) -> bool:
-    """Was `old` cut by its cap, and `new` drawn under a higher one?"""
+def tells_more(new: Sample, old: Sample) -> bool:
+    """Was `old` cut by its cap, and `new` drawn under a higher one; or has only `new` confidences?"""
+    if has_confidences(new) and not has_confidences(old):
+        return True
     if not is_capped(old) or old.max_tokens is None:
         return False
     return new.max_tokens is None or new.max_tokens > old.max_tokens
@@ -91,12 +97,19 @@ def is_capped(sample: Sample) -> bool:
     return not sample.tokens or sample.tokens >= cap
 
 
-def is_enough(sample: Sample, cap: int | None) -> bool:
-    """Does the sample tell what would have been written under this cap?
+def has_confidences(sample: Sample) -> bool:
+    """Does the sample tell how sure the model was of each token? Of what has none there is nothing to tell."""
+    return bool(sample.confidences) or _is_read(sample) or not (sample.text or sample.reasoning)
+
+
+def is_enough(sample: Sample, cap: int | None, *, with_confidences: bool = False) -> bool:
+    """Does the sample tell what would have been written under this cap, and how sure of it the model was?
 
     One that was cut tells nothing of a larger cap; one of which it is not known what came with each token, nothing of
     a cap that would have cut it.
     """
+    if with_confidences and not has_confidences(sample):
+        return False
     if is_capped(sample) and (cap is None or cap > (sample.max_tokens or 0)):
         return False
     if cap is None or _is_read(sample) or cap >= (sample.tokens or sample.max_tokens or 0):

@@ -108,7 +108,8 @@ def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
     """
     wanted = []
     cap = None if (drawn := pool.header.sampling) is None else drawn.max_tokens
-    taken = {place for place, sample in pool.samples.items() if is_enough(sample, cap)}
+    there = {place: pool.find(*place, cap) for place in pool.samples}
+    taken = {place for place, found in there.items() if found and is_enough(found, cap)}
     for start in range(0, n, ROUND):
         for question in questions:
             call = call_of(question, pool.header)

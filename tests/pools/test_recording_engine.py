@@ -132,6 +132,29 @@ def test_a_call_is_always_given_what_it_was_given_first(
     assert list(map(text, again)) == list(map(text, told))
 
 
+def test_who_wants_confidences_is_not_served_a_draft_without(path: Path, data: Path) -> None:
+    call = call_of(read_questions(data, "math")[0], HEADER)
+    bare = path.with_name("bare.jsonl")
+    pool = read_pool(path)
+    real = ScriptedEngine(lambda call, index: Reply("another draft"))
+    with growing(bare, HEADER) as book:
+        book.add(pool.passes[0])
+        for sample in pool.samples.values():
+            book.add(sample.model_copy(update={"confidences": ()}))
+        plain, sure, again = ask(
+            RecordingEngine(real, book),
+            replace(call, logprobs=None),
+            call,
+            replace(call, logprobs=None),
+        )
+    assert len(real.calls) == 1
+    assert text(sure) == "another draft"
+    assert any(delta.confidences for delta in sure)
+    assert text(again) == text(plain) != text(sure)
+    replayed = ask(ReplayEngine(read_pool(bare)), call, replace(call, logprobs=None))
+    assert list(map(text, replayed)) == [text(sure), text(plain)]
+
+
 def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
     """Two runs lack the same draw at once, one of them under a cap that cuts it."""
     critic = replace(JUDGE, labels=())

@@ -183,6 +183,18 @@ def test_what_has_no_record_of_its_tokens_is_served_whole_or_not_at_all(
                     deltas_of(ReplayEngine(bare), asked)
 
 
+def test_what_was_recorded_without_confidences_is_not_told_as_having_none(
+    pool: Pool, call: Call
+) -> None:
+    whole = pool.samples[pool.questions["a"].key, 0]
+    bare = Pool(pool.path, pool.header)
+    bare.add(whole.model_copy(update={"confidences": ()}), 2)
+    deltas, _ = deltas_of(ReplayEngine(bare), replace(call, logprobs=None))
+    assert text(deltas) == whole.text
+    with pytest.raises(CallRejected, match="sample 0 was recorded without confidences"):
+        deltas_of(ReplayEngine(bare), replace(call, logprobs=20))
+
+
 def test_plain_requests_are_not_answered(pool: Pool) -> None:
     with pytest.raises(EngineUnavailable):
         ReplayEngine(pool).forward(PlainRequest("chat/completions", b"{}"))

@@ -14,7 +14,7 @@ from secondpass.service.instructions import instructed
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sample, key_of
 from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.pool import Pool, PoolFile, is_enough
+from secondpass.service.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.pools.questions import Question
 from secondpass.strategies.core import SOLVE, Call, Engine, EngineError, Sampling
 
@@ -142,6 +142,7 @@ async def record(
         for want in queue:
             try:
                 samples = await draw(engine, want.call, want.question.id)
+                _check_told(engine, want.call, samples)
             except EngineError as error:
                 failures.append(_not_drawn(want, error))
                 return
@@ -156,6 +157,16 @@ async def record(
             group.start_soon(draw_on)
     if failures:
         raise failures[0]
+
+
+def _check_told(engine: Engine, call: Call, samples: Sequence[Sample]) -> None:
+    """Raise EngineError where confidences were asked for and not told: no later replay could know."""
+    if call.logprobs and not all(map(has_confidences, samples)):
+        raise EngineError(
+            f"no log probabilities of {call.logprobs} alternatives came, which were asked for (--logprobs)",
+            engine=engine.name,
+            role=call.role,
+        )
 
 
 def _not_drawn(want: Wanted, error: EngineError) -> NotDrawn:

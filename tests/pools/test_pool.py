@@ -1,6 +1,8 @@
 """A pool is never spoilt: not by a kill, not by a second recorder, not by another model or prompt."""
 
 import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from secondpass.service.pools.record import (
     file_questions,
     missing,
 )
-from secondpass.strategies.core import Call, Sampling
+from secondpass.strategies.core import Call, Delta, Sampling
 from tests.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
 
 
@@ -220,6 +222,28 @@ def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data:
     with pytest.raises(NotDrawn, match=f"question 'c' \\({data}:3\\): refused by the script"):
         recorded(path, data, n=1, script=faulty)
     assert {sample.question for sample in read_pool(path).samples.values()} == {"a", "b"}
+
+
+class Silent(ScriptedEngine):
+    """Takes it that log probabilities are asked for, and tells none."""
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        async with aclosing(super().stream(call)) as deltas:
+            async for delta in deltas:
+                yield replace(delta, confidences=())
+
+
+def test_an_engine_that_does_not_tell_what_it_was_asked_fills_no_pool(
+    path: Path, data: Path
+) -> None:
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book, pytest.raises(NotDrawn, match="no log probabilities of 20"):
+        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+    assert not read_pool(path).samples
+    plain = HEADER.model_copy(update={"logprobs": 0})
+    with growing(path.with_name("plain.jsonl"), plain) as book:
+        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+        assert len(book.pool.samples) == 3
 
 
 def test_a_key_is_of_what_decides_the_distribution_and_of_nothing_else(data: Path) -> None:

@@ -133,11 +133,12 @@ def run_section(runs: Runs, folder: Path) -> str:
 
 
 def readme_rows(runs: Runs) -> list[tuple[str, ...]]:
-    """For each strategy: question set and model, name, accuracy, difference at equal tokens, decode tokens."""
+    """For each strategy at its defaults, whatever its `n`: set and model, name, accuracy, difference at equal tokens, cost."""
     attempts = tuple(shared(runs.attempts))
     rows = frontier_rows(replace(runs, attempts=attempts), points_of(attempts))
     return [(runs.title, name, accuracy, difference, decode)
-            for name, accuracy, _, difference, _, _, decode, *_ in rows]  # fmt: skip
+            for name, accuracy, _, difference, _, _, decode, *_ in rows
+            if all(param.startswith("n=") for param in name.strip("`").split()[1:])]  # fmt: skip
 
 
 def frontier_rows(runs: Runs, points: Sequence[Point]) -> list[tuple[str, ...]]:

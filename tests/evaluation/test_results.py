@@ -49,6 +49,7 @@ def runs(path: Path) -> None:
                 turns=(Turn(correct=at < 3, accepted=at < 4), Turn(correct=at < 5)))
         for at in range(8)
     ]  # fmt: skip
+    attempts += [attempt("self_refine", "gate=vote", at, 300, correct=at < 5) for at in range(8)]
     about = About(data="sums", model="tiny", date="2026-11-24", command="secondpass eval", engine="vLLM")  # fmt: skip
     write_records(path, about, attempts)
 
@@ -117,6 +118,9 @@ def test_the_documents_are_written_between_their_markers(
     assert str(tmp_path) not in written, "no path of this machine"
     short = readme.read_text("utf-8")
     assert "`self_refine`" in short
+    assert "`self_consistency n=4`" in short
+    assert "gate=vote" in written
+    assert "gate=vote" not in short, "the front page has the defaults"
     assert "`rec_x`" in short
     for name in ("frontier-votes.svg", "frontier-votes.png", "frontier-sums-tiny.svg"):
         assert (tmp_path / "results" / name).stat().st_size > 1000

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
@@ -19,10 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from secondpass import __version__
-from secondpass.service.answers import Equivalence, WorkerFailed
+from secondpass.service.answers import Equivalence
 from secondpass.service.budget import Price
 from secondpass.service.calibration import load_calibrations
-from secondpass.service.concurrency import task_group
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
@@ -36,6 +33,7 @@ from secondpass.service.http.openapi import describe
 from secondpass.service.http.problems import as_http_error, respond
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.job import Shared
+from secondpass.service.lifespan import lifespan
 from secondpass.service.metrics import Metrics
 from secondpass.service.sandbox import SandboxUnavailable, run_python
 from secondpass.service.settings import Settings
@@ -53,11 +51,6 @@ from secondpass.strategies.core import Engine
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm import VllmEngine
-
-RETRY_SECONDS = 1.0
-"""Between two questions to an engine that is not ready."""
-
-logger = logging.getLogger(__name__)
 
 
 class BareEngine(Engine, Protocol):
@@ -156,7 +149,7 @@ def create_app(
         title="secondpass",
         version=__version__,
         description="Makes a language model check and correct its own work, within a budget.",
-        lifespan=partial(_lifespan, service),
+        lifespan=partial(lifespan, service),
         redirect_slashes=False,
         exception_handlers={HTTPException: _explain},
     )
@@ -191,41 +184,6 @@ def _route(app: FastAPI) -> None:
         app.head(path, response_model=None, include_in_schema=False)(endpoint)
     app.post("/solve", response_model=None)(solve.solve)
     app.post("/v1/chat/completions", response_model=None)(chat.chat)
-
-
-@asynccontextmanager
-async def _lifespan(service: Service, _: FastAPI) -> AsyncIterator[None]:
-    """Start the engines and watch them; at the end let nothing go on."""
-    async with AsyncExitStack() as stack:
-        for node in service.nodes.values():
-            stack.push_async_callback(_close, node)
-        await stack.enter_async_context(service.shared.equivalence)
-        async with task_group() as group:
-            group.start_soon(_warm, service.shared.equivalence)
-            for node in service.nodes.values():
-                group.start_soon(_watch, node, service.settings.health_check_seconds)
-            yield
-            await service.traffic.drain()
-            group.cancel_scope.cancel()
-
-
-async def _warm(equivalence: Equivalence) -> None:
-    """Spare the first vote the start of the process that compares its answers."""
-    try:
-        await equivalence.warm()
-    except WorkerFailed as error:
-        logger.warning("answers will be compared as text only: %s", error)
-
-
-async def _watch(node: Node, health_check_seconds: float) -> None:
-    """Ask the engine until it is ready, and then whether it still is."""
-    while True:
-        await node.engine.start()
-        await anyio.sleep(health_check_seconds if node.is_ready else RETRY_SECONDS)
-
-
-async def _close(node: Node) -> None:
-    await node.engine.aclose()
 
 
 async def _explain(request: Request, error: Exception) -> Response:

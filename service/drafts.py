@@ -8,7 +8,7 @@ from dataclasses import replace
 import anyio
 
 from secondpass.service.calls import Calls
-from secondpass.service.flight import Writing
+from secondpass.service.growing import Writing
 from secondpass.strategies.continuing import cut, joined, pieces
 from secondpass.strategies.core import (
     Call,

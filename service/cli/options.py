@@ -186,9 +186,10 @@ def _choose_server(parser: argparse.ArgumentParser, options: Options) -> None:
     if hasattr(options, "embedded"):
         if options.embedded and options.url is not None:
             parser.error("--url names a server, and --embedded answers without one")
-        if not options.embedded and options.wait is not None:
+        waits: float | None = vars(options)["wait"]
+        if not options.embedded and waits is not None:
             parser.error("--wait needs --embedded")
-        options.wait = WAIT_SECONDS if options.wait is None else options.wait
+        options.wait = WAIT_SECONDS if waits is None else waits
     if hasattr(options, "url"):
         options.url = options.url or DEFAULT_URL
 

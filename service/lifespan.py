@@ -1,0 +1,54 @@
+"""What goes on beside the requests: engines are started and watched, and at the end nothing is left running."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+
+from secondpass.service.answers import Equivalence, WorkerFailed
+from secondpass.service.concurrency import task_group
+from secondpass.service.http.state import Node, Service
+
+RETRY_SECONDS = 1.0
+"""Between two questions to an engine that is not ready."""
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def lifespan(service: Service, _: FastAPI) -> AsyncIterator[None]:
+    """Start the engines and watch them; at the end let nothing go on."""
+    async with AsyncExitStack() as stack:
+        for node in service.nodes.values():
+            stack.push_async_callback(_close, node)
+        await stack.enter_async_context(service.shared.equivalence)
+        async with task_group() as group:
+            group.start_soon(_warm, service.shared.equivalence)
+            for node in service.nodes.values():
+                group.start_soon(_watch, node, service.settings.health_check_seconds)
+            yield
+            await service.traffic.drain()
+            group.cancel_scope.cancel()
+
+
+async def _warm(equivalence: Equivalence) -> None:
+    """Spare the first vote the start of the process that compares its answers."""
+    try:
+        await equivalence.warm()
+    except WorkerFailed as error:
+        logger.warning("answers will be compared as text only: %s", error)
+
+
+async def _watch(node: Node, health_check_seconds: float) -> None:
+    """Ask the engine until it is ready, and then whether it still is."""
+    while True:
+        await node.engine.start()
+        await anyio.sleep(health_check_seconds if node.is_ready else RETRY_SECONDS)
+
+
+async def _close(node: Node) -> None:
+    await node.engine.aclose()

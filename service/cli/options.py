@@ -183,15 +183,15 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def _choose_server(parser: argparse.ArgumentParser, options: Options) -> None:
     """Refuse what is said of a server that is not asked, and fill in what is not said."""
-    if hasattr(options, "embedded"):
-        if options.embedded and options.url is not None:
+    given = vars(options)
+    if "embedded" in given:
+        if options.embedded and given["url"] is not None:
             parser.error("--url names a server, and --embedded answers without one")
-        waits: float | None = vars(options)["wait"]
-        if not options.embedded and waits is not None:
+        if not options.embedded and given["wait"] is not None:
             parser.error("--wait needs --embedded")
-        options.wait = WAIT_SECONDS if waits is None else waits
-    if hasattr(options, "url"):
-        options.url = options.url or DEFAULT_URL
+        options.wait = WAIT_SECONDS if given["wait"] is None else given["wait"]
+    if "url" in given:
+        options.url = given["url"] or DEFAULT_URL
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

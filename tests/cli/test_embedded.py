@@ -65,15 +65,19 @@ def test_vllm_in_the_same_process_answers_and_keeps_its_log_from_stdout() -> Non
     first = str(min(os.sched_getaffinity(0)))  # a server of other tests is bound to the rest
     service = ["--engine", "vllm", "--model", model, "--", *vllm_flags("small")]
     ran = subprocess.run(
-        [*COMMAND, *SOLVE, "--max-tokens", "8", "--json", "--", *service],
+        [*COMMAND, *SOLVE, "--max-tokens", "256", "--temperature", "0", "--json", "--", *service],
         cwd=ROOT,
         env=surroundings() | {**vllm_environment(model), "VLLM_CPU_OMP_THREADS_BIND": first},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout)["models"]["actor"] == "small"
+    answer = json.loads(ran.stdout)
+    assert answer["models"]["actor"] == "small"
+    has_answer = answer["finish_reason"] == "stop" or answer["answer"] is not None
+    assert ran.returncode == (0 if has_answer else 3), (
+        ran.stderr
+    )  # a small model may never come to one
 
 
 @pytest.mark.parametrize(

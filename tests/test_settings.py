@@ -258,7 +258,7 @@ def test_the_command_line_explains_itself(
 
 
 def test_a_key_that_is_not_there_is_a_bad_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
+    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m", "--port", "0"]
     assert main(["serve", *engine, "--engine-key-env", "NOT_THERE"]) == 2
     assert "NOT_THERE" in capsys.readouterr().err
 
@@ -268,7 +268,7 @@ def test_a_key_that_no_header_holds_is_a_bad_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     monkeypatch.setenv("ENGINE_KEY", key)
-    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m"]
+    engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m", "--port", "0"]
     assert main(["serve", *engine, "--engine-key-env", "ENGINE_KEY"]) == 2
     told = capsys.readouterr().err
     assert "ENGINE_KEY" in told

@@ -27,7 +27,9 @@ from secondpass.service.job import Job, Shared
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import SOLVE, Completion, Engine, Role, Sampling, SecondpassError
+from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.errors import SecondpassError
+from secondpass.strategies.api.values import SOLVE, Completion, Role, Sampling
 from secondpass.strategies.p_true import p_true
 
 HEADER = ("drafts a question", "drafts, s", "reads, s", "reads to drafts", "cached", "not judged")

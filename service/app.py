@@ -47,7 +47,7 @@ from secondpass.service.settings_tables import (
 )
 from secondpass.service.tenants import Tenants
 from secondpass.service.verifier import Sandboxes
-from secondpass.strategies.core import Engine
+from secondpass.strategies.api.engine import Engine
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm import VllmEngine

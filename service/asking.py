@@ -10,17 +10,12 @@ from typing import Any
 
 from secondpass.service.instructions import instructed, with_text
 from secondpass.service.job import Job, RoleDefaults
-from secondpass.strategies import prompts, quoting
-from secondpass.strategies.core import (
-    SOLVE,
-    After,
-    Call,
-    Completion,
-    Message,
-    Role,
-    Sampling,
-)
-from secondpass.strategies.quoting import Value
+from secondpass.strategies import prompts
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.quoting import Value
+from secondpass.strategies.api.run import After
+from secondpass.strategies.api.values import SOLVE, Completion, Message, Role, Sampling
 
 
 class Asking:

@@ -17,7 +17,9 @@ from typing import TypeAlias, get_args
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.strategies.core import BudgetExhausted, BudgetKind, Reserve, Usage
+from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.run import Reserve
+from secondpass.strategies.api.values import BudgetKind, Usage
 
 KINDS: tuple[BudgetKind, ...] = get_args(BudgetKind)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.api.calibration import Calibration
 
 SUFFIX = ".calibration.json"
 

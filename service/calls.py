@@ -10,20 +10,10 @@ from secondpass.service.budget import FREE, Budget, Lease, Need, Price
 from secondpass.service.events import Trace
 from secondpass.service.flight import Flight, OnCompletion, OnDelta
 from secondpass.service.learned import Lengths, Pace
-from secondpass.strategies.core import (
-    SOLVE,
-    Call,
-    Capability,
-    CapabilityMissing,
-    Completion,
-    Delta,
-    Engine,
-    LabelRead,
-    Reserve,
-    Role,
-    RoleMissing,
-    UnusableCompletion,
-)
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing, UnusableCompletion
+from secondpass.strategies.api.run import Reserve
+from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelRead, Role
 
 PER_MESSAGE = 16
 """Tokens that a chat template is allowed for each message, where nothing can count them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secondpass.service.events import CandidateSeen, Trace
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 
 
 class Candidates:

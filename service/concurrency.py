@@ -10,11 +10,7 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from secondpass.strategies.core import (
-    SURVIVABLE,
-    BudgetExhausted,
-    SecondpassError,
-)
+from secondpass.strategies.api.errors import SURVIVABLE, BudgetExhausted, SecondpassError
 
 T = TypeVar("T")
 R = TypeVar("R")

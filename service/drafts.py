@@ -9,16 +9,11 @@ import anyio
 
 from secondpass.service.calls import Calls
 from secondpass.service.growing import Writing
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
+from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
+from secondpass.strategies.api.values import Completion, Usage
 from secondpass.strategies.continuing import cut, joined, pieces
-from secondpass.strategies.core import (
-    Call,
-    Completion,
-    Delta,
-    SecondpassError,
-    UnusableCompletion,
-    Usage,
-)
-from secondpass.strategies.parsing import StepSplitter, TokenSplitter
 
 
 class LiveDraft:
@@ -47,7 +42,7 @@ class LiveDraft:
         return own if self._begun is None else joined(self._begun, own)
 
     def cut(self, steps: int) -> Completion:
-        """See `strategies.core.Draft.cut`."""
+        """See `strategies.api.run.Draft.cut`."""
         if not 0 <= steps <= len(self._given):
             raise ValueError(f"steps: 0 to the {len(self._given)} that were given, not {steps}")
         if steps == 0 and self._begun is not None:

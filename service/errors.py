@@ -1,6 +1,6 @@
 """How a run can fail, and the one place that knows what each failure is in HTTP.
 
-The tree below the one of `strategies.core`::
+The tree below that of `strategies.api.errors`::
 
     SecondpassError
     ├── InvalidRequest        the request cannot be served as it is; `field` names the culprit   422
@@ -25,7 +25,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from secondpass.strategies.core import BudgetKind, Role, SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
+from secondpass.strategies.api.values import BudgetKind, Role
 
 ECHO_LIMIT = 200
 """At most so many characters of input are repeated in an error."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from secondpass.strategies.core import (
+from secondpass.strategies.api.judgements import How
+from secondpass.strategies.api.values import (
     Candidate,
     FinishReason,
     LabelRead,
@@ -19,7 +20,6 @@ from secondpass.strategies.core import (
     StopReason,
     Usage,
 )
-from secondpass.strategies.judgements import How
 
 CallEnd = Literal["finished", "cut", "cancelled", "failed"]
 

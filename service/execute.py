@@ -8,7 +8,7 @@ from secondpass.service import errors, outcome
 from secondpass.service.events import AnswerDelta, RunFailed, RunFinished, RunStarted
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun
-from secondpass.strategies.core import (
+from secondpass.strategies.api.errors import (
     SURVIVABLE,
     BudgetExhausted,
     CallRejected,
@@ -17,8 +17,8 @@ from secondpass.strategies.core import (
     RoleFailed,
     RoleMissing,
     SecondpassError,
-    StopReason,
 )
+from secondpass.strategies.api.values import StopReason
 
 
 async def execute(run: LiveRun) -> Outcome:

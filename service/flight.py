@@ -11,17 +11,14 @@ import anyio
 from secondpass.service.budget import Lease, Price
 from secondpass.service.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
 from secondpass.service.growing import Writing
-from secondpass.strategies.core import (
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import (
     BudgetExhausted,
-    Call,
-    Completion,
-    Delta,
     EngineError,
-    LabelRead,
     StreamCut,
     UnusableCompletion,
-    Usage,
 )
+from secondpass.strategies.api.values import Completion, LabelRead, Usage
 
 OnDelta = Callable[[Delta], None]
 OnCompletion = Callable[[Completion], None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from secondpass.strategies.core import Call, Completion, Delta, End, FinishReason, Usage
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.values import Completion, End, FinishReason, Usage
 
 
 @dataclass

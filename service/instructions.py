@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secondpass.strategies import prompts, tasks
-from secondpass.strategies.core import ContentPart, Message, TextPart
+from secondpass.strategies.api.values import ContentPart, Message, TextPart
 from secondpass.strategies.tasks import Task
 
 

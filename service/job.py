@@ -10,10 +10,11 @@ from secondpass.service.answers import Equivalence
 from secondpass.service.budget import Limits, Price
 from secondpass.service.learned import Lengths, Pace
 from secondpass.service.verifier import Sandboxes
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Engine, Message, Role, Sampling
-from secondpass.strategies.profiles import Profile
-from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.values import Message, Role, Sampling
 from secondpass.strategies.tasks import Task
 
 

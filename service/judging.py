@@ -17,23 +17,24 @@ from pydantic import BaseModel
 from secondpass.service.concurrency import task_group
 from secondpass.service.events import VerdictSeen
 from secondpass.service.verbs import Verbs
-from secondpass.strategies import quoting
-from secondpass.strategies.core import (
-    After,
-    Call,
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import (
+    DegenerateCandidate,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+from secondpass.strategies.api.judgements import How, Judgement, Preference, preference_of
+from secondpass.strategies.api.quoting import Value
+from secondpass.strategies.api.run import After, Draft
+from secondpass.strategies.api.values import (
     Candidate,
     Completion,
-    DegenerateCandidate,
-    Draft,
     LabelRead,
     Message,
     Role,
     Sampling,
-    UnusableCompletion,
-    VerdictUnreadable,
 )
-from secondpass.strategies.judgements import How, Judgement, Preference, preference_of
-from secondpass.strategies.quoting import Value
 from secondpass.strategies.verdicts import (
     example_of,
     label_schema,
@@ -50,7 +51,7 @@ WORDS = 64
 
 
 class JudgingVerbs(Verbs):
-    """See `strategies.core.Run`."""
+    """See `strategies.api.run.Run`."""
 
     # -- probabilities and rewards, from engines that have them ---------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from secondpass.service.budget import KINDS, Budget
 from secondpass.service.events import CallFinished, CandidateSeen, Event, NoteMade, VerdictSeen
-from secondpass.strategies.core import BudgetKind, Candidate, Role, StopReason
+from secondpass.strategies.api.values import BudgetKind, Candidate, Role, StopReason
 
 Interval = tuple[float, float]
 

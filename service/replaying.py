@@ -22,18 +22,10 @@ from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool, PoolFile
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    CapabilityMissing,
-    Delta,
-    Engine,
-    Message,
-    Role,
-    Sampling,
-    SecondpassError,
-)
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, SecondpassError
+from secondpass.strategies.api.values import Message, Role, Sampling
 
 DEFAULT_MAX_TOKENS = 2048
 _ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")

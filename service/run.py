@@ -1,4 +1,4 @@
-"""The one implementation of `strategies.core.Run`: the verbs that a strategy is written in."""
+"""The one implementation of `strategies.api.run.Run`: the verbs that a strategy is written in."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from secondpass.service.judging import JudgingVerbs
 from secondpass.service.verifier import Verifier
 from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import tasks
-from secondpass.strategies.core import (
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import UnusableCompletion
+from secondpass.strategies.api.run import Draft
+from secondpass.strategies.api.values import (
     SOLVE,
-    Call,
     Candidate,
     Completion,
-    Draft,
     Message,
     Role,
     StopReason,
-    UnusableCompletion,
     Verdict,
 )
 from secondpass.strategies.tasks import Task
 
 
 class LiveRun(WritingVerbs, JudgingVerbs):
-    """A run in progress; see `strategies.core.Run` for the verbs."""
+    """A run in progress; see `strategies.api.run.Run` for the verbs."""
 
     def __init__(self, job: Job, shared: Shared, trace: Trace) -> None:
         super().__init__(job, shared, trace)

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 SCRATCH_BYTES = 16 * 2**20
 PROCESSES = 16

@@ -41,8 +41,8 @@ from secondpass.service.settings_tables import (
     table_of,
 )
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Role
-from secondpass.strategies.profiles import Profile, profile_of
+from secondpass.strategies.api.model_profiles import Profile, profile_of
+from secondpass.strategies.api.values import Role
 
 DEFAULT_ENGINE = "default"
 """The name of the engine that --engine and --model describe."""

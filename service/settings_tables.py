@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from secondpass.strategies.profiles import Profile
+from secondpass.strategies.api.model_profiles import Profile
 
 Positive = Annotated[int, Field(ge=1)]
 

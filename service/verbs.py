@@ -10,9 +10,10 @@ from secondpass.service.budget import Budget
 from secondpass.service.calls import Calls
 from secondpass.service.events import NoteMade, Trace
 from secondpass.service.job import Job, Shared
-from secondpass.strategies.calibration import USEFUL_AUROC, GradeKind, Measured
-from secondpass.strategies.core import Call, Capability, Completion, Role
-from secondpass.strategies.profiles import Profile, profile_of
+from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.model_profiles import Profile, profile_of
+from secondpass.strategies.api.values import Capability, Completion, Role
 
 
 class Verbs(ABC):

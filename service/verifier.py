@@ -12,7 +12,7 @@ import anyio
 from secondpass.service import sandbox
 from secondpass.service.events import NoteMade, Trace, VerdictSeen
 from secondpass.service.sandbox import SandboxUnavailable
-from secondpass.strategies.core import Candidate, Verdict
+from secondpass.strategies.api.values import Candidate, Verdict
 from secondpass.strategies.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Verifier:
         self._testing: dict[str, anyio.Lock] = {}
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
-        """See `strategies.core.Run.verify`."""
+        """See `strategies.api.run.Run.verify`."""
         if self._tests is None or self._sandboxes is None:
             return None
         code = candidate.answer

@@ -12,26 +12,19 @@ from secondpass.service.concurrency import Emit, Results, gather, task_group
 from secondpass.service.drafts import LiveDraft
 from secondpass.service.events import AnswerDelta
 from secondpass.service.verbs import Verbs
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.quoting import Value
+from secondpass.strategies.api.run import After, Reserve
+from secondpass.strategies.api.values import SOLVE, Completion, Piece, Role
 from secondpass.strategies.continuing import joined, pieces, with_text, without_end
-from secondpass.strategies.core import (
-    SOLVE,
-    After,
-    BudgetExhausted,
-    Call,
-    Completion,
-    Delta,
-    Piece,
-    Reserve,
-    Role,
-)
-from secondpass.strategies.quoting import Value
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class WritingVerbs(Verbs):
-    """See `strategies.core.Run`."""
+    """See `strategies.api.run.Run`."""
 
     has_streamed = False
     skipped_samples = 0

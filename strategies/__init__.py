@@ -10,6 +10,6 @@ import secondpass.strategies.self_consistency
 import secondpass.strategies.self_prm
 import secondpass.strategies.self_refine
 import secondpass.strategies.single
-from secondpass.strategies.registry import STRATEGIES
+from secondpass.strategies.api.registry import STRATEGIES
 
 __all__ = ["STRATEGIES"]

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.strategies.core import Candidate, Completion
-from secondpass.strategies.judgements import MARGIN
-from secondpass.strategies.ranking import log_odds, probability_of
+from secondpass.strategies.api.judgements import MARGIN
+from secondpass.strategies.api.ranking import log_odds, probability_of
+from secondpass.strategies.api.values import Candidate, Completion
 from secondpass.strategies.voting import Vote, WeightedVote
 
 WRITTEN = 0.8

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from secondpass.strategies import prompts
-from secondpass.strategies.core import (
-    BudgetExhausted,
-    Candidate,
-    Completion,
-    EngineError,
-    Run,
-    UnusableCompletion,
-)
+from secondpass.strategies.api.errors import BudgetExhausted, EngineError, UnusableCompletion
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate, Completion
 from secondpass.strategies.deepening import Reading, Readings, Schedule
 from secondpass.strategies.forcing import can_force, forced
 from secondpass.strategies.thoughts import doubted, mind

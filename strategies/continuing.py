@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from secondpass.strategies.core import Completion, End, Piece
+from secondpass.strategies.api.values import Completion, End, Piece
 
 Pieces = tuple[Piece, ...]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from secondpass.strategies.core import Candidate, Completion, Run
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate, Completion
 from secondpass.strategies.voting import Vote
 
 

@@ -7,12 +7,13 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from secondpass.strategies.api.registry import Params, Use, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.attempts import HOTTEST, Attempt, elected
-from secondpass.strategies.core import SOLVE, Candidate, Completion, Run
 from secondpass.strategies.counting import count
 from secondpass.strategies.critics import Reading, criticised, reading_of, tested
 from secondpass.strategies.guided_steps import Guide, can_be_guided
-from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.retries import Retries, is_to_be_retried
 from secondpass.strategies.voting import Vote
 

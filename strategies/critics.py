@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from secondpass.strategies.api.errors import SURVIVABLE, CapabilityMissing
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Completion, Message
 from secondpass.strategies.attempts import WRITTEN, Attempt, Ruling
-from secondpass.strategies.core import (
-    SURVIVABLE,
-    CapabilityMissing,
-    Completion,
-    Message,
-    Run,
-)
 from secondpass.strategies.p_true import calibrated_p_true
 from secondpass.strategies.verdicts import Critique
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from secondpass.strategies.core import Candidate, Completion
+from secondpass.strategies.api.values import Candidate, Completion
 
 LEAST_GROWTH = 1.1
 """Of cumulative budgets: points that grow by less would fall on one place."""

@@ -6,7 +6,9 @@ import re
 from dataclasses import replace
 
 from secondpass.strategies import prompts
-from secondpass.strategies.core import Completion, EngineError, Run, UnusableCompletion
+from secondpass.strategies.api.errors import EngineError, UnusableCompletion
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Completion
 from secondpass.strategies.tasks import Task
 from secondpass.strategies.thoughts import mind
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from secondpass.strategies.core import (
-    SOLVE,
-    BudgetExhausted,
-    CapabilityMissing,
-    Completion,
-    Draft,
-    Run,
-)
+from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
+from secondpass.strategies.api.run import Draft, Run
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.critics import is_step_wrong
 
 

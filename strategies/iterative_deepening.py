@@ -7,11 +7,13 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
+from secondpass.strategies.api.registry import Use, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.chains import Chain
 from secondpass.strategies.confidence import TOP
-from secondpass.strategies.core import BudgetExhausted, Candidate, CapabilityMissing, Run
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
-from secondpass.strategies.registry import Use, strategy
 from secondpass.strategies.voting import SafeLead, WeightedVote
 from secondpass.strategies.weights import Weighed, Weigher, weight_trust
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.verdicts import unique_keys
 
 Fields = Mapping[str, str]

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 
 
 class _Trigrams:

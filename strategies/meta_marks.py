@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from secondpass.strategies.core import (
+from secondpass.strategies.api.errors import (
     SURVIVABLE,
-    Candidate,
     CapabilityMissing,
     EngineError,
     RoleFailed,
     RoleMissing,
-    Run,
     SecondpassError,
     UnusableCompletion,
 )
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.reviews import Review, agreement, best_half, shuffled
 
 Meta = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]

@@ -8,16 +8,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.core import (
-    SOLVE,
-    Candidate,
-    Run,
-    UnusableCompletion,
-    VerdictUnreadable,
-)
+from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
+from secondpass.strategies.api.registry import Params, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.strategies.counting import count
 from secondpass.strategies.meta_marks import TOP, Meta, kept_reviews, meta_of
-from secondpass.strategies.registry import Params, strategy
 from secondpass.strategies.reviews import (
     HIGHEST,
     Review,

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from secondpass.strategies import quoting
-from secondpass.strategies.calibration import believed
-from secondpass.strategies.core import (
-    SURVIVABLE,
-    Completion,
-    DegenerateCandidate,
-    Draft,
-    Role,
-    Run,
-    VerdictUnreadable,
-)
-from secondpass.strategies.ranking import mean_log_odds, probability_of
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.calibration import believed
+from secondpass.strategies.api.errors import SURVIVABLE, DegenerateCandidate, VerdictUnreadable
+from secondpass.strategies.api.ranking import mean_log_odds, probability_of
+from secondpass.strategies.api.run import Draft, Run
+from secondpass.strategies.api.values import Completion, Role
 
 LABELS = ("A", "B")
 """Of the choices, in the order in which they are shown."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from secondpass.strategies import quoting
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.run import After
+from secondpass.strategies.api.values import Completion
 from secondpass.strategies.attempts import Attempt
-from secondpass.strategies.core import After, Completion
 
 Feedback = Literal["tests", "review", "merged", "neutral", "none"]
 History = Literal["last", "full", "feedback_only"]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from secondpass.strategies.api.errors import EngineError, UnusableCompletion
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Completion
 from secondpass.strategies.attempts import Attempt, loses_numbers, scheduled, summary
-from secondpass.strategies.core import Completion, EngineError, Run, UnusableCompletion
 from secondpass.strategies.critics import tested
 
 REDRAWS = 3

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.strategies import quoting
-from secondpass.strategies.core import Candidate, Completion
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.values import Candidate, Completion
 
 LOWEST, HIGHEST = 1, 10
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from secondpass.strategies.api.errors import SURVIVABLE
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.attempts import Attempt, summary
-from secondpass.strategies.core import (
-    SOLVE,
-    SURVIVABLE,
-    Completion,
-    Run,
-)
 from secondpass.strategies.critics import tested
 from secondpass.strategies.refining import Chain, Gate, divided, wording
 from secondpass.strategies.verdicts import Feedback

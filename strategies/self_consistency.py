@@ -9,15 +9,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from secondpass.strategies.api.registry import Use, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.confidence import TOP, OnlineRule, ShareRule
-from secondpass.strategies.core import (
-    SOLVE,
-    Candidate,
-    Completion,
-    Run,
-)
 from secondpass.strategies.json_votes import FieldVote
-from secondpass.strategies.registry import Use, strategy
 from secondpass.strategies.voting import (
     BetaRule,
     Never,

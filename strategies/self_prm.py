@@ -9,19 +9,15 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from secondpass.strategies.calibration import GradeKind, believed
-from secondpass.strategies.core import (
-    SOLVE,
-    Candidate,
-    CapabilityMissing,
-    Completion,
-    Run,
-)
+from secondpass.strategies.api.calibration import GradeKind, believed
+from secondpass.strategies.api.errors import CapabilityMissing
+from secondpass.strategies.api.judgements import MARGIN
+from secondpass.strategies.api.ranking import log_odds
+from secondpass.strategies.api.registry import Params, Use, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.counting import count
-from secondpass.strategies.judgements import MARGIN
 from secondpass.strategies.p_true import calibrated_p_true
-from secondpass.strategies.ranking import log_odds
-from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.step_grades import Combine, graded_draft
 from secondpass.strategies.voting import Vote, WeightedVote
 from secondpass.strategies.written_grades import Reference, Written, own_reference, written_grade

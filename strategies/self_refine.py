@@ -7,10 +7,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from secondpass.strategies.api.registry import Params, Use, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.strategies.attempts import elected
-from secondpass.strategies.core import SOLVE, Candidate, Run
 from secondpass.strategies.refining import Chain, Feedback, Gate, History, Plan, is_same
-from secondpass.strategies.registry import Params, Use, strategy
 from secondpass.strategies.revising import issues_of, passes, review, revision, version
 
 Stop = Literal["either", "verdict", "unchanged", "never"]

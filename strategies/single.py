@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from secondpass.strategies.core import SOLVE, Candidate, Run
-from secondpass.strategies.registry import Params, strategy
+from secondpass.strategies.api.registry import Params, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 
 
 class Single(Params):

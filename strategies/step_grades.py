@@ -8,15 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from secondpass.strategies.core import (
-    SOLVE,
-    Completion,
-    EngineError,
-    LabelRead,
-    Run,
-    UnusableCompletion,
-)
-from secondpass.strategies.ranking import mean_log_odds, probability_of
+from secondpass.strategies.api.errors import EngineError, UnusableCompletion
+from secondpass.strategies.api.ranking import mean_log_odds, probability_of
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Completion, LabelRead
 
 LABELS = ("yes", "no")
 """The one for a right step first."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.values import Completion
 from secondpass.strategies.boundaries import is_safe_end, safe_end
 from secondpass.strategies.continuing import cut, is_in_thoughts
-from secondpass.strategies.core import Completion
-from secondpass.strategies.profiles import Profile
 
 Mind = Literal["none", "open", "closed"]
 

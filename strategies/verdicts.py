@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from secondpass.strategies.core import VerdictUnreadable
+from secondpass.strategies.api.errors import VerdictUnreadable
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.medoid import Medoid
 
 

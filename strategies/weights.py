@@ -8,10 +8,11 @@ from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
+from secondpass.strategies.api.registry import Params, Use
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Completion
 from secondpass.strategies.confidence import lowest_group
-from secondpass.strategies.core import Completion, Run
 from secondpass.strategies.p_true import calibrated_p_true
-from secondpass.strategies.registry import Params, Use
 
 Weight: TypeAlias = Literal["none", "confidence", "p_true"]
 

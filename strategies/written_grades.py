@@ -14,18 +14,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, create_model
 
-from secondpass.strategies import quoting
-from secondpass.strategies.calibration import believed
-from secondpass.strategies.core import (
-    SOLVE,
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.calibration import believed
+from secondpass.strategies.api.errors import (
     SURVIVABLE,
-    Completion,
     EngineError,
-    Run,
     UnusableCompletion,
     VerdictUnreadable,
 )
-from secondpass.strategies.parsing import split_steps
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.step_splitter import split_steps
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.verdicts import Critique, Reply
 
 Written: TypeAlias = Literal["first_error", "verdict"]

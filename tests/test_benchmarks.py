@@ -18,7 +18,8 @@ from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.pools.questions import read_all
 from secondpass.strategies import prompts
-from secondpass.strategies.core import SOLVE, Call, Message, Sampling
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import SOLVE, Message, Sampling
 
 TOKENS = 16
 CHAT = "/v1/chat/completions"

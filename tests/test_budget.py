@@ -19,14 +19,9 @@ from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
 from secondpass.service.errors import NoAnswer
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
-from secondpass.strategies.core import (
-    BudgetExhausted,
-    Call,
-    CallRejected,
-    Capability,
-    Sampling,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
+from secondpass.strategies.api.values import Capability, Sampling, Usage
 from tests.support import assert_books_are_closed, bills, make_run, says
 
 FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]

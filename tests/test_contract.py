@@ -16,7 +16,8 @@ from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Call, CallRejected
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CallRejected
 from tests.support import OPEN, assert_books_are_closed, bills, make_run, says
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", sorted(STRATEGIES))]

@@ -12,9 +12,11 @@ from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine, a
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import SOLVE, Call, Capability, CapabilityMissing
-from secondpass.strategies.quoting import has_tokens
-from tests.strategies.injections import INJECTIONS
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing
+from secondpass.strategies.api.quoting import has_tokens
+from secondpass.strategies.api.values import SOLVE, Capability
+from tests.strategies.api.injections import INJECTIONS
 from tests.support import assert_books_are_closed, bills, make_run
 from tests.test_contract import GARBAGE, assert_is_whole, faulty
 

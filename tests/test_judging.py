@@ -18,17 +18,10 @@ from secondpass.service.execute import execute
 from secondpass.service.job import RoleDefaults, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import prompts
-from secondpass.strategies.core import (
-    SOLVE,
-    Call,
-    Candidate,
-    Capability,
-    DegenerateCandidate,
-    Role,
-    Sampling,
-    VerdictUnreadable,
-)
-from secondpass.strategies.profiles import Profile
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.values import SOLVE, Candidate, Capability, Role, Sampling
 from secondpass.strategies.verdicts import Critique, Feedback
 from secondpass.strategies.written_grades import FirstError, first_error_among
 from tests.support import assert_books_are_closed, make_run, says

@@ -13,7 +13,7 @@ from secondpass.service.calibration import SUFFIX, load_calibrations, save_calib
 from secondpass.service.http.resolve import calibrations_of, profiles_of
 from secondpass.service.settings import Settings, load
 from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.api.calibration import Calibration
 
 ENGINES = """\
 [engines.big]

@@ -22,21 +22,18 @@ from secondpass.service.events import Trace, VerdictSeen
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
-from secondpass.strategies.core import (
-    SOLVE,
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import (
     BudgetExhausted,
-    Call,
-    Candidate,
     CapabilityMissing,
     EngineError,
-    Message,
-    Role,
     RoleMissing,
-    Run,
     SecondpassError,
     UnusableCompletion,
 )
-from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Message, Role
 from tests.support import assert_books_are_closed, bills, make_run
 
 pytestmark = pytest.mark.anyio

@@ -21,20 +21,16 @@ from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import continuing, prompts
-from secondpass.strategies.core import (
-    SOLVE,
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import (
     BudgetExhausted,
-    Call,
-    Candidate,
     CapabilityMissing,
-    Delta,
     EngineUnavailable,
-    Sampling,
     StreamCut,
     UnusableCompletion,
-    Usage,
 )
-from secondpass.strategies.parsing import split_steps
+from secondpass.strategies.api.step_splitter import split_steps
+from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
 from secondpass.strategies.tasks import Task
 from tests.support import answers, assert_books_are_closed, bills, make_run, says
 

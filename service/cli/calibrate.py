@@ -24,8 +24,9 @@ from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.calibration import Calibration, Measured
-from secondpass.strategies.core import CapabilityMissing, EngineError, Sampling
+from secondpass.strategies.api.calibration import Calibration, Measured
+from secondpass.strategies.api.errors import CapabilityMissing, EngineError
+from secondpass.strategies.api.values import Sampling
 
 LINE_SECONDS = 30.0
 """Between two lines of progress."""

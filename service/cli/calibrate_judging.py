@@ -12,7 +12,7 @@ from secondpass.service.cli.calibrate_options import Also
 from secondpass.service.cli.failure import Failure
 from secondpass.service.run import LiveRun
 from secondpass.strategies import p_true, step_grades
-from secondpass.strategies.calibration import (
+from secondpass.strategies.api.calibration import (
     Calibration,
     GradeKind,
     Measured,
@@ -20,7 +20,8 @@ from secondpass.strategies.calibration import (
     auroc,
     fit_temperature,
 )
-from secondpass.strategies.core import SOLVE, Completion, UnusableCompletion, VerdictUnreadable
+from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.step_grades import GradedDraft, graded_draft
 from secondpass.strategies.written_grades import Written, own_reference, written_grade
 

@@ -30,7 +30,7 @@ from secondpass.service.evaluation.scorers import CannotScore, Scorer, check_sco
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.sandbox import SandboxUnavailable, run_python
-from secondpass.strategies.core import Sampling
+from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:
     from secondpass.service.evaluation.inspect_tasks import Job

@@ -16,7 +16,7 @@ from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import growing
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.pools.record import NotDrawn, file_questions, missing, new_pass, record
-from secondpass.strategies.core import Sampling
+from secondpass.strategies.api.values import Sampling
 
 
 def pool(options: Options) -> None:

@@ -30,7 +30,8 @@ from secondpass.service.pools.lacking import Draw, Drawer, draw_of
 from secondpass.service.pools.pool import Pool, PoolFile, growing
 from secondpass.service.pools.record import new_pass
 from secondpass.service.replaying import TimelessEquivalence, recording
-from secondpass.strategies.core import CapabilityMissing, Engine, EngineError
+from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
 CONCURRENCY = 64
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from secondpass.service.cli.values import seconds
-from secondpass.strategies.core import Sampling
+from secondpass.strategies.api.values import Sampling
 from secondpass.strategies.tasks import Kind
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from secondpass.service.pools.pool import Pool, read_pool
 from secondpass.service.pools.recorded import Recorded, is_recorded, read_recorded
 from secondpass.service.replaying import TimelessEquivalence
 from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies.calibration import Calibration
+from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")
 """Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""

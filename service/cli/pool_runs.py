@@ -21,8 +21,8 @@ from secondpass.service.pools.pool import Pool
 from secondpass.service.pools.recorded import Recorded
 from secondpass.service.replaying import Replayed, replay
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Call
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.engine import Call
 
 
 @dataclass(frozen=True, slots=True)

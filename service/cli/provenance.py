@@ -11,8 +11,8 @@ from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.values import param
 from secondpass.service.evaluation.records import SUFFIX
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Sampling
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.values import Sampling
 
 
 def records_file(option: str, name: str) -> Path:

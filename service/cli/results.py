@@ -8,7 +8,7 @@ from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.evaluation.plots import NoMatplotlib
 from secondpass.service.evaluation.results import write_results
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 
 def results(options: Options) -> None:

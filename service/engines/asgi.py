@@ -15,7 +15,8 @@ import anyio
 import anyio.lowlevel
 
 from secondpass.service.engines.refusals import short
-from secondpass.strategies.core import EngineUnavailable, PlainReply, PlainRequest, StreamCut
+from secondpass.strategies.api.engine import PlainReply, PlainRequest
+from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
 
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from secondpass.strategies.core import Role
+from secondpass.strategies.api.values import Role
 
 
 class Codec(Protocol):

@@ -25,7 +25,8 @@ from secondpass.service.engines.refusals import (
     status_of,
 )
 from secondpass.service.engines.sse import EventParser
-from secondpass.strategies.core import EngineError, EngineUnavailable, Role, StreamCut
+from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Role
 
 # Below the 5 s after which uvicorn, and so vLLM, closes an idle connection: a request that meets the
 # closing would fail.

@@ -29,17 +29,14 @@ from secondpass.service.engines.wire import (
     traced,
     usage_of,
 )
-from secondpass.strategies.core import (
-    Call,
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
-    Delta,
     EngineUnavailable,
-    ImagePart,
-    PlainReply,
-    PlainRequest,
     StreamCut,
 )
+from secondpass.strategies.api.values import ImagePart
 
 _TAKEN_ALONG = frozenset(("content-type", "accept", "x-request-id", "traceparent", "tracestate"))
 # Those of one connection only (RFC 9110, 7.6.1), and those that our own server writes.

@@ -15,7 +15,8 @@ from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.rendering import Tokenizer
 from secondpass.service.engines.wire import Dialect, chat_body, completion_body, traced
-from secondpass.strategies.core import Call, CallRejected
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CallRejected
 
 TOP = 20
 _BY_ID = "token_id:{}"

@@ -15,15 +15,9 @@ from itertools import count
 import anyio
 
 from secondpass.service.engines.wrapper import EngineWrapper
-from secondpass.strategies.core import (
-    Call,
-    Delta,
-    Engine,
-    EngineUnavailable,
-    PlainReply,
-    PlainRequest,
-    Role,
-)
+from secondpass.strategies.api.engine import Call, Delta, Engine, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import EngineUnavailable
+from secondpass.strategies.api.values import Role
 
 OVERLOADED_SECONDS = 1.0
 _PLAIN = (1, 0)

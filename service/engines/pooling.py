@@ -11,15 +11,8 @@ from secondpass.service.engines.pooling_probe import Scorer, find_scorer, render
 from secondpass.service.engines.remote import RemoteEngine
 from secondpass.service.engines.rendering import TokenCache
 from secondpass.service.engines.wire import traced, usage_of
-from secondpass.strategies.core import (
-    Call,
-    CapabilityMissing,
-    Delta,
-    EngineError,
-    EngineUnavailable,
-    PlainReply,
-    PlainRequest,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CapabilityMissing, EngineError, EngineUnavailable
 
 Json = dict[str, Any]
 

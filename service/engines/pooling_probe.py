@@ -14,13 +14,8 @@ from typing import Any, Literal
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.probe import QUESTION, find_model
 from secondpass.service.engines.wire import Dialect
-from secondpass.strategies.core import (
-    CallRejected,
-    Capability,
-    EngineError,
-    EngineUnavailable,
-    StreamCut,
-)
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Capability
 
 Json = dict[str, Any]
 Route = Literal["classify", "pooling"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secondpass.service.engines.codec import Codec
-from secondpass.strategies.core import Call
+from secondpass.strategies.api.engine import Call
 
 
 async def prefix_ids(call: Call, codec: Codec) -> tuple[int, ...]:

@@ -17,13 +17,8 @@ from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.labels import TOP
 from secondpass.service.engines.refusals import short
 from secondpass.service.engines.wire import Dialect
-from secondpass.strategies.core import (
-    CallRejected,
-    Capability,
-    EngineError,
-    EngineUnavailable,
-    StreamCut,
-)
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Capability
 
 HEALTH_SECONDS = 10.0
 QUESTION = [{"role": "user", "content": "Is water wet?"}]

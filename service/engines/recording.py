@@ -15,7 +15,8 @@ from secondpass.service.pools.drawing import Drawing
 from secondpass.service.pools.format import Sample
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import PoolFile, tells_more
-from secondpass.strategies.core import Call, CallRejected, Delta, Engine
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import CallRejected
 
 
 class RecordingEngine(EngineWrapper):

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from secondpass.strategies.core import CallRejected, EngineError, EngineUnavailable, Role
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable
+from secondpass.strategies.api.values import Role
 
 ECHO = 200
 """Characters of an engine's words that an error repeats at most: they may hold a prompt."""

@@ -11,7 +11,8 @@ import httpx
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.probe import check_health
 from secondpass.service.engines.wire import Dialect
-from secondpass.strategies.core import CallRejected, Capability, EngineError
+from secondpass.strategies.api.errors import CallRejected, EngineError
+from secondpass.strategies.api.values import Capability
 
 
 class Server(Protocol):

@@ -16,7 +16,8 @@ import anyio
 
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.wire import Dialect, chat_body
-from secondpass.strategies.core import Call, Role
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import Role
 
 MAX_REMEMBERED_TOKENS = 1_000_000
 

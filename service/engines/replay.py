@@ -15,16 +15,9 @@ import anyio
 from secondpass.service.pools.format import Sample, distribution, is_read, key_of
 from secondpass.service.pools.places import Places
 from secondpass.service.pools.pool import Pool, has_confidences, is_capped, is_enough
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Capability,
-    Delta,
-    EngineUnavailable,
-    PlainReply,
-    PlainRequest,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
+from secondpass.strategies.api.values import Capability, Usage
 
 _Timed = tuple[float, int, Delta]
 """(seconds since the call began, which completion, what comes then)"""

@@ -20,7 +20,9 @@ from tenacity import (
 )
 
 from secondpass.service.engines.wrapper import EngineWrapper
-from secondpass.strategies.core import Call, Delta, Engine, EngineUnavailable, StreamCut, Usage
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Usage
 
 
 @dataclass(slots=True)

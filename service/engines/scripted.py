@@ -17,18 +17,9 @@ from typing import Literal
 import anyio
 
 from secondpass.service.engines.scripted_chat import reply_to
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Capability,
-    Delta,
-    EngineUnavailable,
-    FinishReason,
-    PlainReply,
-    PlainRequest,
-    StreamCut,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Capability, FinishReason, Usage
 
 KEPT_CALLS = 10_000
 KEPT_TOKENS = 100_000

@@ -10,18 +10,9 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from secondpass.service.engines.refusals import short
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Delta,
-    EngineUnavailable,
-    Message,
-    PlainReply,
-    PlainRequest,
-    Sampling,
-    StreamCut,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Message, Sampling, Usage
 
 _HEADERS = (("content-type", "application/json"),)
 _EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)

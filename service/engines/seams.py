@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from secondpass.service.engines.codec import Codec
-from secondpass.strategies.core import Call, Delta
+from secondpass.strategies.api.engine import Call, Delta
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _WINDOW = 8  # tokens that are decoded to see how a prefix ends

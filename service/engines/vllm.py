@@ -31,18 +31,9 @@ from secondpass.service.engines.seams import Seam, open_character
 from secondpass.service.engines.vllm_render import Job, Renderer
 from secondpass.service.engines.vllm_results import Reader
 from secondpass.service.engines.wire import chat_body
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Capability,
-    Delta,
-    EngineUnavailable,
-    ImagePart,
-    PlainReply,
-    PlainRequest,
-    Role,
-    StreamCut,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Capability, ImagePart, Role
 
 _FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
 

@@ -23,7 +23,9 @@ from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.rendering import TokenCache
 from secondpass.service.engines.vllm_results import Thoughts
 from secondpass.service.engines.wire import Dialect, chat_body
-from secondpass.strategies.core import Call, CallRejected, ImagePart, Role
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CallRejected
+from secondpass.strategies.api.values import ImagePart, Role
 
 
 @dataclass(frozen=True, slots=True)

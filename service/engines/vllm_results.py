@@ -9,14 +9,9 @@ from typing import Any
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from secondpass.service.engines.wire import confidence
-from secondpass.strategies.core import (
-    Call,
-    Delta,
-    EngineUnavailable,
-    FinishReason,
-    StreamCut,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import FinishReason, Usage
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _LEAST_LOGPROB = -9999.0  # as vLLM's endpoint says it, since JSON has no infinity

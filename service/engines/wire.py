@@ -13,15 +13,9 @@ from typing import Any
 
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.refusals import short
-from secondpass.strategies.core import (
-    Call,
-    Capability,
-    Delta,
-    EngineUnavailable,
-    FinishReason,
-    StreamCut,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Capability, FinishReason, Usage
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 
-from secondpass.strategies.core import Call, Capability, Delta, Engine, PlainReply, PlainRequest
+from secondpass.strategies.api.engine import Call, Delta, Engine, PlainReply, PlainRequest
+from secondpass.strategies.api.values import Capability
 
 
 class EngineWrapper:

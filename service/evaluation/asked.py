@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from secondpass.service.pools.jsonl import BadLine, parsed
 from secondpass.service.pools.questions import Question
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 NAME = "asked.jsonl"
 

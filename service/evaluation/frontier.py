@@ -15,7 +15,7 @@ from typing import Literal
 from secondpass.service.evaluation.attempts import Attempt
 from secondpass.service.evaluation.intervals import Estimate, bootstrap, mean, wilson
 from secondpass.service.evaluation.votes import Poll, replay
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 REFERENCE = "self_consistency"
 DECODE, SECONDS, SAMPLES = "decode tokens", "seconds", "samples"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secondpass.service.evaluation.intervals import Estimate
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 

@@ -19,7 +19,7 @@ from secondpass.service.evaluation.traced import Traced, chain_of, traced
 from secondpass.service.events import CallFinished, Event
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.jsonl import BadLine, Row, rows
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 
 __all__ = [
     "SUFFIX", "About", "Attempt", "Graded", "IsCorrect", "Records", "Tokens", "Turn",

@@ -17,7 +17,7 @@ from secondpass.service.evaluation import (
 from secondpass.service.evaluation.recorded import Revisions, Votes, read_recorded
 from secondpass.service.evaluation.records import SUFFIX, read_records
 from secondpass.service.evaluation.results_runs import Runs, gather
-from secondpass.strategies.core import SecondpassError
+from secondpass.strategies.api.errors import SecondpassError
 
 COMMAND = "make results DATA=DIR"
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondpass.service.events import CallFinished, Event, VerdictSeen
-from secondpass.strategies import quoting
-from secondpass.strategies.core import SOLVE, Candidate, LabelRead
-from secondpass.strategies.ranking import log_odds
+from secondpass.strategies.api import quoting
+from secondpass.strategies.api.ranking import log_odds
+from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead
 
 ACCEPTS = frozenset(("ok", "correct", "right"))
 REJECTS = frozenset(("revise", "wrong", "incorrect"))

@@ -19,7 +19,7 @@ from secondpass.service.http.render import report
 from secondpass.service.http.wire import dumps
 from secondpass.service.job import Job
 from secondpass.service.outcome import Outcome
-from secondpass.strategies.core import SOLVE, Usage
+from secondpass.strategies.api.values import SOLVE, Usage
 
 DONE = b"data: [DONE]\n\n"
 _SHOWN = 80

@@ -20,7 +20,7 @@ from secondpass.service.http.schema import (
     read,
 )
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Message, Role, Sampling
+from secondpass.strategies.api.values import Message, Role, Sampling
 from secondpass.strategies.tasks import TaskRequest
 
 _NEUTRAL: Mapping[str, Any] = {

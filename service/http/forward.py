@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from secondpass.service.http.live import unless_client_leaves
 from secondpass.service.http.problems import as_http_error
 from secondpass.service.http.state import Node, Service, Traffic
-from secondpass.strategies.core import EngineError, PlainRequest
+from secondpass.strategies.api.engine import PlainRequest
+from secondpass.strategies.api.errors import EngineError
 
 _NOT_PASSED_ON = frozenset(
     ("authorization", "connection", "content-length", "cookie", "host", "transfer-encoding")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from secondpass.service.http.state import service_of
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.registry import Strategy
+from secondpass.strategies.api.registry import Strategy
 
 
 async def strategies(request: Request) -> dict[str, Any]:

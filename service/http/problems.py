@@ -20,7 +20,7 @@ from secondpass.service.errors import (
     excerpt,
 )
 from secondpass.service.http.wire import bill, dumps
-from secondpass.strategies.core import (
+from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
     EngineError,

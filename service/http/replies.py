@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secondpass.service.events import CallEnd
 from secondpass.service.outcome import Saved, Timing
-from secondpass.strategies.core import (
+from secondpass.strategies.api.judgements import How
+from secondpass.strategies.api.registry import Signal, Update
+from secondpass.strategies.api.values import (
     Candidate,
     Capability,
     FinishReason,
@@ -21,8 +23,6 @@ from secondpass.strategies.core import (
     StopReason,
     Usage,
 )
-from secondpass.strategies.judgements import How
-from secondpass.strategies.registry import Signal, Update
 from secondpass.strategies.tasks import Kind
 
 Limit = Literal[

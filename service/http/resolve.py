@@ -15,10 +15,10 @@ from secondpass.service.job import Job, RoleDefaults
 from secondpass.service.settings_tables import RoleTable
 from secondpass.service.tenants import Tenant
 from secondpass.strategies import STRATEGIES, tasks
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Message, Role, Sampling, TextPart
-from secondpass.strategies.profiles import Profile
-from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.values import Message, Role, Sampling, TextPart
 from secondpass.strategies.tasks import MAX_BRACE_DEPTH, Task, TaskRequest, brace_depth
 
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))

@@ -32,7 +32,7 @@ from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.http.wire import dumps, frame
 from secondpass.service.job import Job
 from secondpass.service.tenants import Tenant
-from secondpass.strategies.core import Message
+from secondpass.strategies.api.values import Message
 
 
 async def solve(request: Request) -> Response:

@@ -17,8 +17,9 @@ from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
 from secondpass.service.settings import Settings
 from secondpass.service.tenants import Tenant, Tenants
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Engine, Role
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.values import Role
 
 END_SECONDS = 2.0
 """Interrupted runs get so long to say what they have."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from secondpass.service.outcome import RoleBill, Spend
-from secondpass.strategies.core import BudgetKind, Role
+from secondpass.strategies.api.values import BudgetKind, Role
 
 
 def dumps(value: Any) -> bytes:

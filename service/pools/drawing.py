@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import anyio
 
 from secondpass.service.pools.format import DIGITS, Sample, place_of
-from secondpass.strategies.core import Call, Delta, Engine, FinishReason, StreamCut, Usage
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import StreamCut
+from secondpass.strategies.api.values import FinishReason, Usage
 
 
 @dataclass

@@ -10,7 +10,8 @@ import anyio
 from secondpass.service.concurrency import task_group
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Sample, place_of
-from secondpass.strategies.core import Call, Engine, EngineError
+from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.errors import EngineError
 
 Draw = tuple[str, int, int | None]
 

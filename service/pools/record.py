@@ -16,7 +16,9 @@ from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sampl
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.pools.questions import Question
-from secondpass.strategies.core import SOLVE, Call, Engine, EngineError, Sampling
+from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.errors import EngineError
+from secondpass.strategies.api.values import SOLVE, Sampling
 
 ROUND = 4
 """Samples that every question gets before any gets more: what is there of a pool is balanced."""

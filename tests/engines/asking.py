@@ -6,12 +6,8 @@ from contextlib import aclosing, asynccontextmanager
 import anyio
 
 from secondpass.service.engines.http import HttpEngine
-from secondpass.strategies.core import (
-    Call,
-    Delta,
-    Engine,
-    Message,
-)
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.values import Message
 from tests.engines.upstream import (
     Upstream,
 )

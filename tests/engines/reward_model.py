@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-from secondpass.strategies.core import Message
+from secondpass.strategies.api.values import Message
 from tools.fetch_model import fetch
 
 

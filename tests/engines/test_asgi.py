@@ -6,7 +6,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from secondpass.service.engines.asgi import ASGIApp, forwarded
-from secondpass.strategies.core import EngineUnavailable, PlainRequest, StreamCut
+from secondpass.strategies.api.engine import PlainRequest
+from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
 
 pytestmark = pytest.mark.anyio
 

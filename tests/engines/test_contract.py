@@ -18,16 +18,9 @@ from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import ScriptedEngine
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Delta,
-    Engine,
-    Message,
-    PlainRequest,
-    Sampling,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
+from secondpass.strategies.api.errors import CallRejected
+from secondpass.strategies.api.values import Message, Sampling, Usage
 from tests.engines.in_process import in_process_engine, requests_in_core
 from tools.local_vllm import VllmServer
 

@@ -9,13 +9,9 @@ from aiohttp import web
 
 from secondpass.service.engines.connection import Connection
 from secondpass.service.engines.http import HttpEngine
-from secondpass.strategies.core import (
-    CallRejected,
-    EngineUnavailable,
-    PlainRequest,
-    Role,
-    StreamCut,
-)
+from secondpass.strategies.api.engine import PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Role
 from tests.engines.asking import CALL, KEY, run, started, until_idle
 from tests.engines.upstream import (
     Body,

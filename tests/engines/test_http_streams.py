@@ -9,13 +9,8 @@ from aiohttp import web
 
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.strategies.core import (
-    CallRejected,
-    EngineError,
-    EngineUnavailable,
-    StreamCut,
-    Usage,
-)
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Usage
 from tests.engines.asking import CALL, run, started, text
 from tests.engines.upstream import (
     DONE,

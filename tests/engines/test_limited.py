@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
-from secondpass.strategies.core import (
-    Call,
-    Delta,
-    EngineError,
-    EngineUnavailable,
-    Message,
-    PlainRequest,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.errors import EngineError, EngineUnavailable
+from secondpass.strategies.api.values import Message
 
 pytestmark = pytest.mark.anyio
 FAULTS: dict[str, Fault] = {fault: fault for fault in get_args(Fault)}

@@ -20,18 +20,15 @@ from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.pooling import PoolingEngine
 from secondpass.service.engines.pooling_probe import values_of
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.strategies.core import (
-    Call,
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
-    Delta,
     EngineError,
     EngineUnavailable,
-    Message,
-    PlainRequest,
     StreamCut,
-    Usage,
 )
+from secondpass.strategies.api.values import Message, Usage
 from tests.engines.asking import run, until_idle
 from tests.engines.upstream import Body, Handler, Upstream, breaking, in_turn, refuses
 from tests.support import bills, make_run

@@ -21,14 +21,9 @@ from prometheus_client import REGISTRY, generate_latest
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.events import CallFinished
 from secondpass.strategies import prompts
-from secondpass.strategies.core import (
-    SOLVE,
-    Completion,
-    Engine,
-    Message,
-    Sampling,
-    UnusableCompletion,
-)
+from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.errors import UnusableCompletion
+from secondpass.strategies.api.values import SOLVE, Completion, Message, Sampling
 from tests.engines.in_process import in_process_engine, model_folder
 from tests.support import bills, make_run
 from tools.local_vllm import VllmServer

@@ -9,7 +9,8 @@ import pytest
 from secondpass.service.calls import prompt_bound
 from secondpass.service.engines.prefixes import prefix_ids
 from secondpass.service.engines.seams import open_character
-from secondpass.strategies.core import Call, Message, Piece, Role
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import Message, Piece, Role
 
 CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="?"),))
 

@@ -8,13 +8,8 @@ from aiohttp import web
 
 from secondpass.service.engines import probe
 from secondpass.service.engines.http import HttpEngine
-from secondpass.strategies.core import (
-    CallRejected,
-    CapabilityMissing,
-    EngineUnavailable,
-    Sampling,
-    Usage,
-)
+from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, EngineUnavailable
+from secondpass.strategies.api.values import Sampling, Usage
 from tests.engines.asking import CALL, is_ready, run, started, text
 from tests.engines.upstream import (
     DONE,

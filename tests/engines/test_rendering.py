@@ -2,7 +2,7 @@ import anyio
 import pytest
 
 from secondpass.service.engines.rendering import TokenCache
-from secondpass.strategies.core import ImagePart, ImageURL, Message
+from secondpass.strategies.api.values import ImagePart, ImageURL, Message
 
 pytestmark = pytest.mark.anyio
 

@@ -10,20 +10,16 @@ import pytest
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.strategies.core import (
-    Call,
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
-    Delta,
-    Engine,
     EngineError,
     EngineUnavailable,
-    Message,
-    Sampling,
     SecondpassError,
     StreamCut,
-    Usage,
 )
+from secondpass.strategies.api.values import Message, Sampling, Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 
 from secondpass.service.engines import scripted
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.strategies.core import Call, PlainRequest
+from secondpass.strategies.api.engine import Call, PlainRequest
 from tests.engines.asking import CALL, run, text
 
 pytestmark = pytest.mark.anyio

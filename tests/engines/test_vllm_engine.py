@@ -16,17 +16,9 @@ import pytest
 from secondpass.service.engines.labels import label_body
 from secondpass.service.engines.wire import chat_body, completion_body
 from secondpass.service.settings_sources import BadSettings
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Delta,
-    EngineUnavailable,
-    ImagePart,
-    Message,
-    PlainRequest,
-    Sampling,
-    StreamCut,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import ImagePart, Message, Sampling
 from tests.engines.asking import run, text
 from tests.engines.in_process import in_process_engine, model_folder, requests_in_core, vllm_at_hand
 

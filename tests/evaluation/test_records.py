@@ -28,7 +28,7 @@ from secondpass.service.evaluation.records import (
 from secondpass.service.http.wire import plain, usage
 from secondpass.service.outcome import Outcome, RoleBill, Timing
 from secondpass.service.pools.jsonl import BadLine
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 
 ABOUT = About(data="sums", model="tiny", date="2026-11-24")
 GOOD = Attempt(question="q1", strategy="single", correct=True)

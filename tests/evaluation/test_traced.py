@@ -11,15 +11,8 @@ from secondpass.service.evaluation.records import Attempt, from_outcome
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
 from secondpass.service.events import CallFinished, Event, VerdictSeen
 from secondpass.service.execute import execute
-from secondpass.strategies.core import (
-    SOLVE,
-    Call,
-    Candidate,
-    LabelRead,
-    Message,
-    Role,
-    Usage,
-)
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
 from tests.support import make_run
 
 DRAFT, REVISED, DRAWN = "It is 41, I think.", "It is 42, I think.", "Surely 42."

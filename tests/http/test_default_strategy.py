@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.strategies.core import Call
+from secondpass.strategies.api.engine import Call
 from tests.http.serving import Json, Served, serving
 
 POEM = "Write a line about roses."

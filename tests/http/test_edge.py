@@ -13,8 +13,9 @@ from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http.middleware import Edge
 from secondpass.service.tenants import Tenants
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import SOLVE, Candidate, Run
-from secondpass.strategies.registry import Params
+from secondpass.strategies.api.registry import Params
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
 from tests.support import says
 

@@ -11,9 +11,11 @@ import pytest
 from aiohttp import web
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.strategies import registry
-from secondpass.strategies.core import SOLVE, Call, Candidate, Run
-from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.api import registry
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 from tests.engines.upstream import Body, Upstream
 from tests.http.serving import Json, Served, events_of, serving, wait_until
 

@@ -10,7 +10,8 @@ from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.events import CallFinished
 from secondpass.service.http.render import event_document
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.core import Call, Usage
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import Usage
 from tests.http.serving import QUESTION, Served, events_of, serving, wait_until
 from tests.support import answers, says
 

@@ -10,9 +10,11 @@ import pytest
 
 from secondpass.service.__main__ import main
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.strategies import registry
-from secondpass.strategies.core import SOLVE, Call, Candidate, Run
-from secondpass.strategies.registry import Params, Strategy
+from secondpass.strategies.api import registry
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
 from tests.http.serving import Json, Served, serving, wait_until
 
 RIGHT = "def add(a, b):\n    return a + b"

@@ -12,7 +12,8 @@ from secondpass.service.pools.format import Header
 from secondpass.service.pools.pool import Pool, PoolFile, growing, read_pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import Wanted, file_questions, missing, new_pass, record
-from secondpass.strategies.core import Call, Engine, Sampling
+from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.values import Sampling
 
 HEADER = Header(
     model="scripted", sampling=Sampling(temperature=0.7, max_tokens=64), logprobs=20, seed=5

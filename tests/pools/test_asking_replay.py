@@ -21,8 +21,8 @@ from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, read_records
 from secondpass.service.pools.pool import read_pool
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.calibration import Calibration
-from secondpass.strategies.core import Call
+from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.engine import Call
 from tests.cli.running import COMMAND, ROOT, piped, surroundings
 from tests.pools.making import HEADER, recorded, write_rows
 

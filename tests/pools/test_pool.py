@@ -22,7 +22,8 @@ from secondpass.service.pools.record import (
     file_questions,
     missing,
 )
-from secondpass.strategies.core import Call, Delta, Sampling
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.values import Sampling
 from tests.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
 
 

@@ -18,7 +18,9 @@ from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import growing, read_pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import call_of
-from secondpass.strategies.core import Call, CallRejected, Delta, Engine, Message
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import CallRejected
+from secondpass.strategies.api.values import Message
 from tests.pools.making import HEADER, numbered, recorded, write_rows
 
 JUDGE = Call(

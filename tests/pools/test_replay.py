@@ -21,14 +21,9 @@ from secondpass.service.pools.pool import Pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import call_of
 from secondpass.service.replaying import Replayed, TimelessEquivalence, replay
-from secondpass.strategies.core import (
-    Call,
-    CallRejected,
-    Delta,
-    EngineUnavailable,
-    PlainRequest,
-    Sampling,
-)
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
+from secondpass.strategies.api.values import Sampling
 from tests.pools.making import HEADER, recorded, write_rows
 
 N = 6

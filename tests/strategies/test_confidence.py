@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.execute import execute
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing
+from secondpass.strategies.api.step_splitter import TokenSplitter
+from secondpass.strategies.api.values import Sampling
 from secondpass.strategies.confidence import OnlineRule, ShareRule, lowest_group, percentile
-from secondpass.strategies.core import Call, CapabilityMissing, Sampling
-from secondpass.strategies.parsing import TokenSplitter
 from secondpass.strategies.self_consistency import SelfConsistency
 from tests.support import OPEN, answers, assert_books_are_closed, bills, make_run
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.strategies.api.values import Completion, End, FinishReason
 from secondpass.strategies.continuing import (
     cut,
     is_in_thoughts,
@@ -16,7 +17,6 @@ from secondpass.strategies.continuing import (
     with_text,
     without_end,
 )
-from secondpass.strategies.core import Completion, End, FinishReason
 
 MARKS = ("<think>", "</think>")
 WORDS = st.lists(st.sampled_from(["So ", "it ", "is ", "4", "2. ", "\n\n"]), max_size=8)

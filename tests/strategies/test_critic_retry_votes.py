@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.strategies.api.values import Candidate, Completion
 from secondpass.strategies.attempts import (
     Attempt,
     Ruling,
@@ -17,7 +18,6 @@ from secondpass.strategies.attempts import (
     scheduled,
     summary,
 )
-from secondpass.strategies.core import Candidate, Completion
 
 
 def attempt(

@@ -8,8 +8,8 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.boundaries import is_safe_end, safe_end
-from secondpass.strategies.core import Candidate
 from secondpass.strategies.deepening import LEAST_GROWTH, Reading, Readings, Schedule, elected
 
 BALLOT = st.sampled_from([None, 0, 1, 2])

@@ -17,14 +17,9 @@ from secondpass.service.errors import AllCallsFailed
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun
-from secondpass.strategies.core import (
-    SOLVE,
-    Call,
-    Candidate,
-    CapabilityMissing,
-    Completion,
-    RoleMissing,
-)
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.meta_rm import MetaRM
 from secondpass.strategies.reviews import (
     Review,
@@ -36,7 +31,7 @@ from secondpass.strategies.reviews import (
     shuffled,
     totals,
 )
-from tests.strategies.injections import INJECTIONS
+from tests.strategies.api.injections import INJECTIONS
 from tests.support import OPEN, assert_books_are_closed, make_run
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies import prompts
-from secondpass.strategies.parsing import StepSplitter, split_steps
+from secondpass.strategies.api.step_splitter import StepSplitter, split_steps
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.events import NoteMade
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
-from secondpass.strategies.calibration import Calibration, Measured, Others
-from secondpass.strategies.core import SOLVE, Call, CapabilityMissing, Completion
-from secondpass.strategies.ranking import log_odds
+from secondpass.strategies.api.calibration import Calibration, Measured, Others
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing
+from secondpass.strategies.api.ranking import log_odds
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.step_grades import GradedDraft
 from tests.support import MATH, assert_books_are_closed, make_run
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.core import Candidate
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.medoid import Medoid
 from secondpass.strategies.voting import (
     BetaRule,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.calibration import auroc, fit_temperature
-from secondpass.strategies.core import Candidate
-from secondpass.strategies.judgements import MARGIN, Judgement, preference_of
-from secondpass.strategies.ranking import (
+from secondpass.strategies.api.calibration import auroc, fit_temperature
+from secondpass.strategies.api.judgements import MARGIN, Judgement, preference_of
+from secondpass.strategies.api.ranking import (
     borda,
     calibrated,
     copeland,
@@ -21,6 +20,7 @@ from secondpass.strategies.ranking import (
     probability_of,
     win_rates,
 )
+from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting import SafeLead, Vote, WeightedVote
 
 Cast = tuple[int | None, float | None]

@@ -15,13 +15,15 @@ from pydantic import ValidationError
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
-from secondpass.strategies.core import SOLVE, Call, Completion, VerdictUnreadable
-from secondpass.strategies.profiles import Profile
-from secondpass.strategies.quoting import has_tokens
-from secondpass.strategies.ranking import log_odds
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import VerdictUnreadable
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.quoting import has_tokens
+from secondpass.strategies.api.ranking import log_odds
+from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.self_prm import SelfPRM
 from secondpass.strategies.written_grades import share_before, written_grade
-from tests.strategies.injections import INJECTIONS
+from tests.strategies.api.injections import INJECTIONS
 from tests.strategies.test_self_prm import SPLIT, calibrated, notes
 from tests.support import OPEN, assert_books_are_closed, make_run
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from secondpass.strategies.ranking import log_odds
+from secondpass.strategies.api.ranking import log_odds
 
 How = Literal["labels", "schema", "text"]
 """Read from label probabilities; from a reply that the engine held to a schema; or from free text, parsed strictly."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from secondpass.strategies.ranking import calibrated, log_odds, probability_of
+from secondpass.strategies.api.ranking import calibrated, log_odds, probability_of
 
 USEFUL_AUROC = 0.6
 """Below it a judge tells right from wrong hardly better than a coin: votes are not weighted by it."""

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies import prompts
-from secondpass.strategies.core import VerdictUnreadable
-from secondpass.strategies.quoting import (
+from secondpass.strategies.api.errors import VerdictUnreadable
+from secondpass.strategies.api.quoting import (
     boundary_of,
     degenerate,
     disarm,
@@ -30,7 +30,7 @@ from secondpass.strategies.verdicts import (
     parse_reply,
     parse_scores,
 )
-from tests.strategies.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
+from tests.strategies.api.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
 
 SECRET = b"a secret of the run"
 HOSTILE = st.sampled_from(sorted(INJECTIONS.values()))

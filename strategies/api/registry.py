@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from secondpass.strategies.core import Candidate, Capability, Run
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate, Capability
 
 Signal = Literal["none", "agreement", "self-score", "critique", "reward", "execution"]
 Update = Literal["none", "select", "refine", "extend"]

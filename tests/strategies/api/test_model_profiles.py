@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.profiles import OTHER, family, profile_of
+from secondpass.strategies.api.model_profiles import OTHER, family, profile_of
 
 MODELS = {
     "Qwen/Qwen3-8B": ("qwen3", True),

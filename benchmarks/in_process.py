@@ -23,9 +23,9 @@ from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
 from secondpass.service.settings import Settings
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.values import SOLVE, Message, Sampling
-from secondpass.strategies.tasks import Task
 
 RATE = 20_000.0
 SEQUENCES = 256

@@ -30,10 +30,10 @@ from secondpass.service.events import Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES, prompts
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import Candidate, Message
-from secondpass.strategies.tasks import Task
 from tests.strategies.api.injections import HONEST, INJECTIONS, QUESTION, WRONG
 
 HEADER = ("candidate", "judged", "wins", "ties", "loses", "no verdict")

@@ -33,9 +33,9 @@ from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.service.settings import Settings
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Message, Sampling
-from secondpass.strategies.tasks import Task
 from tools.local_vllm import VllmServer, is_cpu_build, serve_vllm, vllm_environment
 from tools.processes import free_port, serving
 

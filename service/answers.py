@@ -17,7 +17,7 @@ from typing import Generic, Self, TypeVar
 
 from secondpass.service.answers_process import Verdict, Worker, WorkerFailed
 from secondpass.service.answers_turns import Allowance, Turns
-from secondpass.strategies.tasks import MAX_BRACE_DEPTH, brace_depth
+from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
 
 __all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import anyio
 
 from secondpass.service.answers import Allowance, Equivalence
-from secondpass.strategies import tasks
-from secondpass.strategies.tasks import Task
+from secondpass.strategies.answers.task import Task, needs_comparison, normalise
 
 
 class AnswerClasses:
@@ -22,13 +21,13 @@ class AnswerClasses:
 
     async def same(self, a: str, b: str) -> bool:
         """Are two answers of the task equivalent? What nothing can decide in time is different."""
-        if tasks.normalise(self._task, a) == tasks.normalise(self._task, b):
+        if normalise(self._task, a) == normalise(self._task, b):
             return True
-        return tasks.needs_comparison(self._task) and await self._equals(a, b)
+        return needs_comparison(self._task) and await self._equals(a, b)
 
     async def of(self, answer: str) -> int:
         """The class of an answer: that of the first representative it equals, or a new one."""
-        form = tasks.normalise(self._task, answer)
+        form = normalise(self._task, answer)
         async with self._comparing:
             if form not in self._numbers:
                 self._numbers[form] = await self._find(answer)
@@ -36,7 +35,7 @@ class AnswerClasses:
 
     async def _find(self, answer: str) -> int:
         """The class of an answer whose normal form no class has."""
-        if tasks.needs_comparison(self._task):
+        if needs_comparison(self._task):
             for number, representative in enumerate(self._representatives):
                 if await self._equals(answer, representative):
                     return number

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from secondpass.strategies import prompts, tasks
+from secondpass.strategies import prompts
+from secondpass.strategies.answers.task import Task, format_prompt
 from secondpass.strategies.api.values import ContentPart, Message, TextPart
-from secondpass.strategies.tasks import Task
 
 
 def instructed(messages: tuple[Message, ...], task: Task) -> tuple[Message, ...]:
     """`messages` with the task's answer format in the last user turn; as they are where the task has none."""
-    name = tasks.format_prompt(task)
+    name = format_prompt(task)
     if name is None:
         return messages
     known = {"letters": ", ".join(task.letters)}

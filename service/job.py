@@ -10,12 +10,12 @@ from secondpass.service.answers import Equivalence
 from secondpass.service.budget import Limits, Price
 from secondpass.service.learned import Lengths, Pace
 from secondpass.service.verifier import Sandboxes
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling
-from secondpass.strategies.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)

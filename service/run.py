@@ -17,7 +17,7 @@ from secondpass.service.job import Job, Shared
 from secondpass.service.judging import JudgingVerbs
 from secondpass.service.verifier import Verifier
 from secondpass.service.writing import WritingVerbs
-from secondpass.strategies import tasks
+from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion
 from secondpass.strategies.api.run import Draft
@@ -30,7 +30,6 @@ from secondpass.strategies.api.values import (
     StopReason,
     Verdict,
 )
-from secondpass.strategies.tasks import Task
 
 
 class LiveRun(WritingVerbs, JudgingVerbs):
@@ -129,7 +128,7 @@ class LiveRun(WritingVerbs, JudgingVerbs):
     def _candidate_of(self, completion: Completion) -> Candidate:
         return Candidate(
             text=completion.text,
-            answer=tasks.extract(self.task, completion.text, finished=not completion.is_cut),
+            answer=extract(self.task, completion.text, finished=not completion.is_cut),
             index=completion.index,
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,

@@ -12,8 +12,8 @@ import anyio
 from secondpass.service import sandbox
 from secondpass.service.events import NoteMade, Trace, VerdictSeen
 from secondpass.service.sandbox import SandboxUnavailable
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate, Verdict
-from secondpass.strategies.tasks import Task
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 
 from secondpass.strategies import prompts
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.errors import EngineError, UnusableCompletion
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.tasks import Task
 from secondpass.strategies.thoughts import mind
 
 TOKENS = 24

@@ -12,9 +12,9 @@ from secondpass.service.events import CallFinished, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Message, Role, Sampling
-from secondpass.strategies.tasks import Task
 
 ROLES = ("actor", "critic", "judge", "reward")
 MATH = Task(kind="math")

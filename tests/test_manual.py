@@ -13,11 +13,11 @@ from secondpass.service.judging import JudgingVerbs
 from secondpass.service.settings import Settings
 from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.quoting import is_quoted
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import FinishReason, Role, Sampling, StopReason
 from secondpass.strategies.prompts import PROMPTS, placeholders
-from secondpass.strategies.tasks import TaskRequest
 from tests.http.serving import serving
 
 DOCS = Path(__file__).parent.parent / "docs"

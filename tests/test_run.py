@@ -21,6 +21,7 @@ from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import continuing, prompts
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     BudgetExhausted,
@@ -31,7 +32,6 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
-from secondpass.strategies.tasks import Task
 from tests.support import answers, assert_books_are_closed, bills, make_run, says
 
 pytestmark = pytest.mark.anyio

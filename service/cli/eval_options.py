@@ -6,7 +6,7 @@ import argparse
 from typing import get_args
 
 from secondpass.service.cli.values import count, number, param
-from secondpass.strategies.tasks import Kind
+from secondpass.strategies.answers.task import Kind
 
 EVAL = """\
 Every strategy answers every question of --data, by a running server or (--embedded) by one of this command's own. A

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from secondpass.service.cli.values import seconds
+from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.values import Sampling
-from secondpass.strategies.tasks import Kind
 
 if TYPE_CHECKING:
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no other name

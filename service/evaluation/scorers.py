@@ -13,8 +13,8 @@ from secondpass.service.evaluation.records import Attempt, Tokens, from_response
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question
 from secondpass.service.sandbox import run_python
+from secondpass.strategies.answers.task import normalise
 from secondpass.strategies.api.errors import SecondpassError
-from secondpass.strategies.tasks import normalise
 
 SCORED = ("math", "choice", "code")
 """The kinds that have a scorer; whether an open answer is right is a matter of opinion."""

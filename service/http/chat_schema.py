@@ -20,8 +20,8 @@ from secondpass.service.http.schema import (
     read,
 )
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Message, Role, Sampling
-from secondpass.strategies.tasks import TaskRequest
 
 _NEUTRAL: Mapping[str, Any] = {
     "n": 1,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secondpass.service.events import CallEnd
 from secondpass.service.outcome import Saved, Timing
+from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.judgements import How
 from secondpass.strategies.api.registry import Signal, Update
 from secondpass.strategies.api.values import (
@@ -23,7 +24,6 @@ from secondpass.strategies.api.values import (
     StopReason,
     Usage,
 )
-from secondpass.strategies.tasks import Kind
 
 Limit = Literal[
     "max_tokens", "max_prompt_tokens", "max_calls", "max_samples", "max_cost", "deadline_ms"

@@ -14,12 +14,18 @@ from secondpass.service.http.state import Node, Service
 from secondpass.service.job import Job, RoleDefaults
 from secondpass.service.settings_tables import RoleTable
 from secondpass.service.tenants import Tenant
-from secondpass.strategies import STRATEGIES, tasks
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import (
+    MAX_BRACE_DEPTH,
+    Task,
+    TaskRequest,
+    brace_depth,
+    guess,
+)
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling, TextPart
-from secondpass.strategies.tasks import MAX_BRACE_DEPTH, Task, TaskRequest, brace_depth
 
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 """Unicode's categories; unassigned characters may be those of a newer Unicode, and so visible."""
@@ -52,7 +58,7 @@ def default_strategy(
     is_alone = len(messages) == 1 and not _has_image(messages[0])
     if not is_alone or not has_room or sampling.temperature == 0:
         return settings.default_strategy
-    kind = tasks.guess(messages[0].text).kind if task is None else task.kind
+    kind = guess(messages[0].text).kind if task is None else task.kind
     return wanted.name if kind == "open" else settings.default_strategy
 
 
@@ -227,7 +233,7 @@ def _require_prices(nodes: Mapping[Role, Node], terms: Terms) -> None:
 def _find_task(service: Service, messages: Sequence[Message], terms: Terms) -> Task:
     if terms.task is None:
         question = next(m.text for m in reversed(messages) if m.role == "user")
-        return tasks.guess(question)
+        return guess(question)
     if terms.task.tests is not None and service.shared.sandboxes is None:
         field = f"{terms.at}task.kind"
         raise InvalidRequest(

@@ -21,8 +21,8 @@ from pydantic_core import ErrorDetails
 from secondpass.service.budget import Limits
 from secondpass.service.errors import InvalidRequest, Malformed, excerpt
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Message, Role, Sampling
-from secondpass.strategies.tasks import TaskRequest
 
 TraceLevel = Literal["none", "summary", "full"]
 

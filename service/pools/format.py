@@ -13,9 +13,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, FinishReason, Message, Role, Sampling, Usage
-from secondpass.strategies.tasks import TaskRequest
 
 FORMAT: Literal[1] = 1
 DIGITS = 4

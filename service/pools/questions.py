@@ -10,8 +10,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from secondpass.service.pools.jsonl import BadLine, Row, rows
+from secondpass.strategies.answers.task import Kind, TaskRequest
 from secondpass.strategies.api.values import Message
-from secondpass.strategies.tasks import Kind, TaskRequest
 
 KINDS: tuple[str, ...] = get_args(Kind)
 

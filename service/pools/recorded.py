@@ -16,9 +16,9 @@ from typing import Any
 from secondpass.service.pools.format import Asked, Header, Pass, Sample, key_of
 from secondpass.service.pools.jsonl import BadLine, Row, rows
 from secondpass.service.pools.pool import Pool
+from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, FinishReason, Message
-from secondpass.strategies.tasks import TaskRequest
 
 NOTHING = "No answer could be read from this sample."
 _TASK = TaskRequest(kind="math")

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import GradeKind, Measured
 from secondpass.strategies.api.judgements import Judgement, Preference
 from secondpass.strategies.api.model_profiles import Profile
@@ -22,7 +23,6 @@ from secondpass.strategies.api.values import (
     StopReason,
     Verdict,
 )
-from secondpass.strategies.tasks import Task
 
 T = TypeVar("T")
 R = TypeVar("R")

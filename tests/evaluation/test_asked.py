@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from secondpass.service.evaluation.asked import NAME, Asked, InUse, Setting, opened
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question
-from secondpass.strategies.tasks import TaskRequest
+from secondpass.strategies.answers.task import TaskRequest
 
 SINGLE = Setting(strategy="single", model="m", sampling={"seed": 0})
 

@@ -9,7 +9,7 @@ import pytest
 from secondpass.service.answers import Equivalence
 from secondpass.service.evaluation.scorers import CannotScore, Scorer, program
 from secondpass.service.pools.questions import Question
-from secondpass.strategies.tasks import TaskRequest
+from secondpass.strategies.answers.task import TaskRequest
 
 pytestmark = pytest.mark.anyio
 

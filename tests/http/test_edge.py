@@ -129,7 +129,7 @@ def test_a_defect_of_a_run_is_logged_once_with_both_ids(
 def test_a_defect_outside_of_a_run_is_logged_once_too(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("secondpass.service.http.resolve.tasks.guess", None)
+    monkeypatch.setattr("secondpass.service.http.resolve.guess", None)
     with caplog.at_level(logging.ERROR):
         reply = served.solve()
     (record,) = (each for each in caplog.records if each.levelno >= logging.ERROR)

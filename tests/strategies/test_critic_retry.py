@@ -22,13 +22,13 @@ from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
 from secondpass.service.verifier import Sandboxes
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Capability, Role, Sampling
 from secondpass.strategies.critic_retry import CriticRetry
-from secondpass.strategies.tasks import Task
 from tests.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio

@@ -22,13 +22,13 @@ from secondpass.service.job import Shared
 from secondpass.service.learned import LEAST
 from secondpass.service.run import LiveRun
 from secondpass.strategies import prompts
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.model_profiles import profile_of
 from secondpass.strategies.api.values import SOLVE, Sampling
 from secondpass.strategies.boundaries import is_safe_end
 from secondpass.strategies.forcing import TOKENS, short_answer
 from secondpass.strategies.iterative_deepening import IterativeDeepening
-from secondpass.strategies.tasks import Task
 from tests.support import MATH, OPEN, assert_books_are_closed, make_run, says
 
 NAME = "iterative_deepening"

@@ -17,12 +17,12 @@ from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.outcome import Outcome
 from secondpass.service.verifier import Sandboxes
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.refining import divided
 from secondpass.strategies.self_refine import SelfRefine
-from secondpass.strategies.tasks import Task
 from tests.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio

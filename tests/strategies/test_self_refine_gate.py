@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.self_refine import SelfRefine
-from secondpass.strategies.tasks import Task
 from tests.support import MATH, OPEN, assert_books_are_closed, make_run
 
 ANSWERS = ("1", "2", "3", "4", None)

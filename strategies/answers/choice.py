@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from secondpass.strategies.answer_markers import conclusion, last_box, statements
+from secondpass.strategies.answers.markers import conclusion, last_box, statements
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
 _MARKS = re.compile(r"[*_`$\"'\u201c\u201d]|\\[()\[\]]")

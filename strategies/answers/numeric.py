@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from secondpass.strategies.answer_markers import (
+from secondpass.strategies.answers.markers import (
     Statement,
     conclusion,
     last_box,

@@ -10,16 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from secondpass.strategies import choice_answers, math_answers, task_guess
-from secondpass.strategies.answer_markers import conclusion
+from secondpass.strategies.answers import choice, code, numeric, task_guess
+from secondpass.strategies.answers.markers import conclusion
 
 Kind = Literal["math", "choice", "code", "open"]
 
 MAX_BRACE_DEPTH = 100
 MAX_OPTIONS = 26
 MAX_OPTION_LENGTH = 2000
-
-_FENCED = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def brace_depth(text: str) -> int:
@@ -88,7 +86,7 @@ class Task(TaskRequest):
     @property
     def letters(self) -> str:
         """The letters that name the options, in order: "ABCD"."""
-        return choice_answers.letters(self.options)
+        return choice.letters(self.options)
 
 
 def guess(question: str) -> Task:
@@ -111,11 +109,11 @@ def extract(task: Task, text: str, *, finished: bool = True) -> str | None:
     """
     match task.kind:
         case "math":
-            answer = math_answers.extract(text, finished=finished)
+            answer = numeric.extract(text, finished=finished)
         case "choice":
-            answer = choice_answers.extract(text, task.options, finished=finished)
+            answer = choice.extract(text, task.options, finished=finished)
         case "code":
-            answer = _code(text, finished=finished)
+            answer = code.extract(text, finished=finished)
         case "open":
             answer = conclusion(text) if finished else None
     return (answer and answer.strip()) or None
@@ -129,11 +127,11 @@ def normalise(task: Task, answer: str) -> str:
     """
     match task.kind:
         case "math":
-            return math_answers.normalise(answer)
+            return numeric.normalise(answer)
         case "choice":
-            return choice_answers.normalise(answer, task.options)
+            return choice.normalise(answer, task.options)
         case "code":
-            return "\n".join(line.rstrip() for line in answer.strip().splitlines())
+            return code.normalise(answer)
         case "open":
             return " ".join(answer.split())
 
@@ -146,14 +144,3 @@ def needs_comparison(task: Task) -> bool:
 def format_prompt(task: Task) -> str | None:
     """The name of the prompt that says how to write the answer; `format_choice` has the placeholder `letters`."""
     return {"math": "format_math", "choice": "format_choice"}.get(task.kind)
-
-
-def _code(text: str, *, finished: bool) -> str | None:
-    """The last fenced block; a finished reply without one is code as a whole."""
-    tail = conclusion(text)
-    if tail is None:
-        return None
-    blocks: list[str] = _FENCED.findall(tail)
-    if blocks:
-        return blocks[-1].strip("\n")
-    return tail if finished else None

@@ -1,0 +1,1 @@
+"""Kinds of answers: guess the task, extract an answer from a text, normalise it."""

@@ -1,0 +1,25 @@
+"""Answers that are source code."""
+
+from __future__ import annotations
+
+import re
+
+from secondpass.strategies.answers.markers import conclusion
+
+_FENCED = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def extract(text: str, *, finished: bool = True) -> str | None:
+    """The last fenced block; without one, the whole of a finished reply."""
+    tail = conclusion(text)
+    if tail is None:
+        return None
+    blocks: list[str] = _FENCED.findall(tail)
+    if blocks:
+        return blocks[-1].strip("\n")
+    return tail if finished else None
+
+
+def normalise(answer: str) -> str:
+    """The code without white space at the ends of its lines and of the whole."""
+    return "\n".join(line.rstrip() for line in answer.strip().splitlines())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from secondpass.strategies.api.judgements import MARGIN
 from secondpass.strategies.api.ranking import log_odds, probability_of
 from secondpass.strategies.api.values import Candidate, Completion
-from secondpass.strategies.voting import Vote, WeightedVote
+from secondpass.strategies.voting.vote import Vote, WeightedVote
 
 WRITTEN = 0.8
 """How probably an attempt is right that a written verdict calls correct: odds of 4 to 1. One called wrong: 0.2."""

@@ -11,11 +11,10 @@ from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.attempts import HOTTEST, Attempt, elected
-from secondpass.strategies.counting import count
 from secondpass.strategies.critics import Reading, criticised, reading_of, tested
 from secondpass.strategies.guided_steps import Guide, can_be_guided
 from secondpass.strategies.retries import Retries, is_to_be_retried
-from secondpass.strategies.voting import Vote
+from secondpass.strategies.voting.vote import Vote, count
 
 Mode = Literal["filter_vote", "sequential", "parallel", "hybrid", "step_guided"]
 RETRYING: tuple[Mode, ...] = ("sequential", "parallel", "hybrid")

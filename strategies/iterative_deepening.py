@@ -12,10 +12,11 @@ from secondpass.strategies.api.registry import Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.chains import Chain
-from secondpass.strategies.confidence import TOP
 from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
-from secondpass.strategies.voting import SafeLead, WeightedVote
-from secondpass.strategies.weights import Weighed, Weigher, weight_trust
+from secondpass.strategies.voting.stopping import SafeLead
+from secondpass.strategies.voting.token_confidence import TOP
+from secondpass.strategies.voting.vote import WeightedVote
+from secondpass.strategies.voting.weights import Weighed, Weigher, weight_trust
 
 
 class IterativeDeepening(Weighed):

@@ -12,7 +12,6 @@ from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadab
 from secondpass.strategies.api.registry import Params, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.strategies.counting import count
 from secondpass.strategies.meta_marks import TOP, Meta, kept_reviews, meta_of
 from secondpass.strategies.reviews import (
     HIGHEST,
@@ -24,7 +23,7 @@ from secondpass.strategies.reviews import (
     totals,
 )
 from secondpass.strategies.verdicts import parse_scores
-from secondpass.strategies.voting import Vote
+from secondpass.strategies.voting.vote import Vote, count
 
 
 class MetaRM(Params):

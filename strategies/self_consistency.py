@@ -12,17 +12,17 @@ from pydantic import Field, model_validator
 from secondpass.strategies.api.registry import Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
-from secondpass.strategies.confidence import TOP, OnlineRule, ShareRule
-from secondpass.strategies.json_votes import FieldVote
-from secondpass.strategies.voting import (
+from secondpass.strategies.voting.json_fields import FieldVote
+from secondpass.strategies.voting.stopping import (
     BetaRule,
     Never,
     SafeLead,
     StoppingRule,
-    WeightedVote,
     WindowRule,
 )
-from secondpass.strategies.weights import Weighed, Weigher, weight_trust
+from secondpass.strategies.voting.token_confidence import TOP, OnlineRule, ShareRule
+from secondpass.strategies.voting.vote import WeightedVote
+from secondpass.strategies.voting.weights import Weighed, Weigher, weight_trust
 
 NOTED_FIELDS = 64
 """So many fields of a JSON answer are listed with their confidence, the least sure first."""

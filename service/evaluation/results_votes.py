@@ -26,7 +26,7 @@ from secondpass.service.evaluation.votes import (
     replay,
     single,
 )
-from secondpass.strategies.voting import BetaRule, SafeLead, StoppingRule, WindowRule
+from secondpass.strategies.voting.stopping import BetaRule, SafeLead, StoppingRule, WindowRule
 
 MARGIN = 0.01
 RULES: tuple[tuple[str, str, StoppingRule], ...] = (

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secondpass.service.evaluation.intervals import mean
-from secondpass.strategies.voting import Never, StoppingRule
+from secondpass.strategies.voting.stopping import Never, StoppingRule
 
 SHUFFLES = 20
 

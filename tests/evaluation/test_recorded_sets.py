@@ -14,7 +14,7 @@ from secondpass.service.evaluation.intervals import mean
 from secondpass.service.evaluation.recorded import Revisions, Votes, read_recorded
 from secondpass.service.evaluation.turns import change, feedback_resistance, verdicts
 from secondpass.service.evaluation.votes import any_right, majority, replay, single
-from secondpass.strategies.voting import BetaRule, SafeLead
+from secondpass.strategies.voting.stopping import BetaRule, SafeLead
 
 FOLDER = os.environ.get("SECONDPASS_RECORDED", "")
 pytestmark = [

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.evaluation.votes import Poll, any_right, majority, replay, single
-from secondpass.strategies.voting import BetaRule, Never, SafeLead, StoppingRule, WindowRule
+from secondpass.strategies.voting.stopping import (
+    BetaRule,
+    Never,
+    SafeLead,
+    StoppingRule,
+    WindowRule,
+)
 
 
 def poll(classes: list[int | None], right: int | None = 0) -> Poll:

@@ -21,7 +21,8 @@ from secondpass.strategies.api.ranking import (
     win_rates,
 )
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.voting import SafeLead, Vote, WeightedVote
+from secondpass.strategies.voting.stopping import SafeLead
+from secondpass.strategies.voting.vote import Vote, WeightedVote
 
 Cast = tuple[int | None, float | None]
 

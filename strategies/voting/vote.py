@@ -1,86 +1,15 @@
-"""Counting votes and knowing when to stop. Pure: ballots are class ids, equivalence is decided elsewhere.
-
-A stopping rule is asked after each ballot. Rules only ever see counts in the order in which ballots were cast.
-"""
+"""Votes over answer classes. Pure: ballots are class ids, equivalence is decided elsewhere."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.medoid import Medoid
-
-
-class StoppingRule(Protocol):
-    """Decides whether further ballots are worth drawing."""
-
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        """`ballots` so far, None for a sample without an answer; `left` may still be drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """Draw all samples."""
-
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class BetaRule:
-    """Adaptive-Consistency (arXiv 2305.11860): stop when the leader is probably the majority.
-
-    With a and b ballots for the two leading classes and a uniform prior, P(leader's share > 1/2) is the tail of
-    Beta(a + 1, b + 1); `confidence` is the probability that is enough.
-    """
-
-    confidence: float = 0.95
-
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        first, second = leading_counts(ballots)
-        return first > 0 and beats_half(first, second) > self.confidence
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRule:
-    """ESC (arXiv 2401.10480): stop when a window of `window` consecutive samples is unanimous.
-
-    Windows do not overlap. A sample without an answer agrees with nothing.
-    """
-
-    window: int = 5
-
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        if not ballots or len(ballots) % self.window:
-            return False
-        return None not in (last := ballots[-self.window :]) and len(set(last)) == 1
-
-
-@dataclass(frozen=True, slots=True)
-class SafeLead:
-    """Stop when the samples that are left cannot change the winner: exact, and free."""
-
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        first, second = leading_counts(ballots)
-        return first > second + left
-
-
-def leading_counts(ballots: Sequence[int | None]) -> tuple[int, int]:
-    """How many ballots the first and the second class have."""
-    ranked = [count for _, count in Counter(b for b in ballots if b is not None).most_common(2)]
-    first, second, *_ = [*ranked, 0, 0]
-    return first, second
-
-
-def beats_half(a: int, b: int) -> float:
-    """P(X > 1/2) for X ~ Beta(a + 1, b + 1), exactly: a binomial tail since a and b are whole."""
-    trials = a + b + 1
-    ways: int = sum(math.comb(trials, j) for j in range(a + 1))
-    return ways / (1 << trials)
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate, Completion
+from secondpass.strategies.voting.medoid import Medoid
+from secondpass.strategies.voting.stopping import Never, StoppingRule
 
 
 @dataclass
@@ -217,3 +146,11 @@ class WeightedVote(Vote):
             own = mean if weight is None else weight
             shares[ballot].append(self.trust * own + (1 - self.trust) * mean)
         return {ballot: math.fsum(each) for ballot, each in shares.items()}
+
+
+async def count(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int | None]:
+    """Have a draft counted, and whoever leads now elected; gives the draft's candidate and its class."""
+    candidate = run.candidate(draft)
+    ballot = await run.class_of(candidate)
+    run.elect(vote.add(candidate, ballot))
+    return candidate, ballot

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.medoid import Medoid
-from secondpass.strategies.voting import (
+from secondpass.strategies.voting.medoid import Medoid
+from secondpass.strategies.voting.stopping import (
     BetaRule,
     Never,
     SafeLead,
     StoppingRule,
-    Vote,
     WindowRule,
     beats_half,
     leading_counts,
 )
+from secondpass.strategies.voting.vote import Vote
 
 BALLOTS = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=14)
 

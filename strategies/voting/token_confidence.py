@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secondpass.strategies.voting import leading_counts
+from secondpass.strategies.voting.stopping import leading_counts
 
 TOP = 20
 """The most probable tokens that a confidence is read from, as in the paper."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.json_votes import FieldVote, fields_of
+from secondpass.strategies.voting.json_fields import FieldVote, fields_of
 from tests.support import MATH, OPEN, assert_books_are_closed, make_run
 
 leaves = st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "b", "~/"])

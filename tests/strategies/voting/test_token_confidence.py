@@ -15,8 +15,13 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.step_splitter import TokenSplitter
 from secondpass.strategies.api.values import Sampling
-from secondpass.strategies.confidence import OnlineRule, ShareRule, lowest_group, percentile
 from secondpass.strategies.self_consistency import SelfConsistency
+from secondpass.strategies.voting.token_confidence import (
+    OnlineRule,
+    ShareRule,
+    lowest_group,
+    percentile,
+)
 from tests.support import OPEN, answers, assert_books_are_closed, bills, make_run
 
 VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)

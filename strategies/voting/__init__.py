@@ -1,0 +1,1 @@
+"""Voting: count answers, weigh them, and decide when to stop drawing."""

@@ -30,7 +30,7 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import SOLVE, Completion, Role, Sampling
-from secondpass.strategies.p_true import p_true
+from secondpass.strategies.judging.p_true import p_true
 
 HEADER = ("drafts a question", "drafts, s", "reads, s", "reads to drafts", "cached", "not judged")
 BATCH = 4

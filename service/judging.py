@@ -35,7 +35,7 @@ from secondpass.strategies.api.values import (
     Role,
     Sampling,
 )
-from secondpass.strategies.verdicts import (
+from secondpass.strategies.judging.reply_schemas import (
     example_of,
     label_schema,
     parse_label,

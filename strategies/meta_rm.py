@@ -12,8 +12,9 @@ from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadab
 from secondpass.strategies.api.registry import Params, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.strategies.meta_marks import TOP, Meta, kept_reviews, meta_of
-from secondpass.strategies.reviews import (
+from secondpass.strategies.judging.reply_schemas import parse_scores
+from secondpass.strategies.judging.review_filter import TOP, Meta, kept_reviews, meta_of
+from secondpass.strategies.judging.reviews import (
     HIGHEST,
     Review,
     distinct,
@@ -22,7 +23,6 @@ from secondpass.strategies.reviews import (
     shuffled,
     totals,
 )
-from secondpass.strategies.verdicts import parse_scores
 from secondpass.strategies.voting.vote import Vote, count
 
 

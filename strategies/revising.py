@@ -9,8 +9,8 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.attempts import Attempt, summary
 from secondpass.strategies.critics import tested
+from secondpass.strategies.judging.reply_schemas import Feedback
 from secondpass.strategies.refining import Chain, Gate, divided, wording
-from secondpass.strategies.verdicts import Feedback
 
 DRAWN = 0.7
 """The temperature of a gate's independent draft where that of the others is 0, at which it would be the draft again."""

@@ -16,10 +16,15 @@ from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
-from secondpass.strategies.p_true import calibrated_p_true
-from secondpass.strategies.step_grades import Combine, graded_draft
+from secondpass.strategies.judging.p_true import calibrated_p_true
+from secondpass.strategies.judging.step_grades import Combine, graded_draft
+from secondpass.strategies.judging.written_grades import (
+    Reference,
+    Written,
+    own_reference,
+    written_grade,
+)
 from secondpass.strategies.voting.vote import Vote, WeightedVote, count
-from secondpass.strategies.written_grades import Reference, Written, own_reference, written_grade
 
 _WRITTEN = get_args(Written)
 _RAW = {

@@ -11,7 +11,6 @@ from typing import get_args
 from secondpass.service.cli.calibrate_options import Also
 from secondpass.service.cli.failure import Failure
 from secondpass.service.run import LiveRun
-from secondpass.strategies import p_true, step_grades
 from secondpass.strategies.api.calibration import (
     Calibration,
     GradeKind,
@@ -22,8 +21,9 @@ from secondpass.strategies.api.calibration import (
 )
 from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
 from secondpass.strategies.api.values import SOLVE, Completion
-from secondpass.strategies.step_grades import GradedDraft, graded_draft
-from secondpass.strategies.written_grades import Written, own_reference, written_grade
+from secondpass.strategies.judging import p_true, step_grades
+from secondpass.strategies.judging.step_grades import GradedDraft, graded_draft
+from secondpass.strategies.judging.written_grades import Written, own_reference, written_grade
 
 _LABELS: Mapping[GradeKind, tuple[str, str]] = {
     "solution": p_true.LABELS,

@@ -6,7 +6,7 @@ import argparse
 from typing import Literal, TypeAlias, get_args
 
 from secondpass.service.cli.values import number, seconds
-from secondpass.strategies.written_grades import Written
+from secondpass.strategies.judging.written_grades import Written
 
 Also: TypeAlias = Literal["steps"] | Written
 """What may be measured besides reads of whole solutions."""

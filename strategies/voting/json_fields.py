@@ -13,7 +13,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.verdicts import unique_keys
+from secondpass.strategies.judging.reply_schemas import unique_keys
 
 Fields = Mapping[str, str]
 """The value of each field, in canonical JSON, by its JSON Pointer (RFC 6901): {"/city/name": '"Rome"'}."""

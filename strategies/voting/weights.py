@@ -11,7 +11,7 @@ from pydantic import Field
 from secondpass.strategies.api.registry import Params, Use
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.p_true import calibrated_p_true
+from secondpass.strategies.judging.p_true import calibrated_p_true
 from secondpass.strategies.voting.token_confidence import lowest_group
 
 Weight: TypeAlias = Literal["none", "confidence", "p_true"]

@@ -20,8 +20,7 @@ from secondpass.service.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
-from secondpass.strategies.meta_rm import MetaRM
-from secondpass.strategies.reviews import (
+from secondpass.strategies.judging.reviews import (
     Review,
     agreement,
     best_half,
@@ -31,6 +30,7 @@ from secondpass.strategies.reviews import (
     shuffled,
     totals,
 )
+from secondpass.strategies.meta_rm import MetaRM
 from tests.strategies.api.injections import INJECTIONS
 from tests.support import OPEN, assert_books_are_closed, make_run
 

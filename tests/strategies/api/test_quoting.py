@@ -20,7 +20,7 @@ from secondpass.strategies.api.quoting import (
     quote,
     quoted,
 )
-from secondpass.strategies.verdicts import (
+from secondpass.strategies.judging.reply_schemas import (
     Critique,
     Feedback,
     example_of,

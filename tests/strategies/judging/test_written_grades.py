@@ -21,8 +21,8 @@ from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Completion
+from secondpass.strategies.judging.written_grades import share_before, written_grade
 from secondpass.strategies.self_prm import SelfPRM
-from secondpass.strategies.written_grades import share_before, written_grade
 from tests.strategies.api.injections import INJECTIONS
 from tests.strategies.test_self_prm import SPLIT, calibrated, notes
 from tests.support import OPEN, assert_books_are_closed, make_run

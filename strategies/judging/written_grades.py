@@ -25,7 +25,7 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Completion
-from secondpass.strategies.verdicts import Critique, Reply
+from secondpass.strategies.judging.reply_schemas import Critique, Reply
 
 Written: TypeAlias = Literal["first_error", "verdict"]
 """What the judge is asked for: the first wrong step, or whether the whole is right."""

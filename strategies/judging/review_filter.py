@@ -16,7 +16,7 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.reviews import Review, agreement, best_half, shuffled
+from secondpass.strategies.judging.reviews import Review, agreement, best_half, shuffled
 
 Meta = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]
 """What marks reviews; `none`: nothing does, and all of them count."""

@@ -1,0 +1,1 @@
+"""Judging: what a judge is asked, and how its replies become grades, verdicts and reviews."""

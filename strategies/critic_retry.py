@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
-from secondpass.strategies.attempts import HOTTEST, Attempt, elected
-from secondpass.strategies.critics import Reading, criticised, reading_of, tested
-from secondpass.strategies.guided_steps import Guide, can_be_guided
-from secondpass.strategies.retries import Retries, is_to_be_retried
+from secondpass.strategies.refining.critics import Reading, criticised, reading_of, tested
+from secondpass.strategies.refining.guided_steps import Guide, can_be_guided
+from secondpass.strategies.refining.retries import Retries, is_to_be_retried
+from secondpass.strategies.refining.versions import HOTTEST, Attempt, elected
 from secondpass.strategies.voting.vote import Vote, count
 
 Mode = Literal["filter_vote", "sequential", "parallel", "hybrid", "step_guided"]

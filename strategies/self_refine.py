@@ -10,9 +10,16 @@ from pydantic import Field, model_validator
 from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.strategies.attempts import elected
-from secondpass.strategies.refining import Chain, Feedback, Gate, History, Plan, is_same
-from secondpass.strategies.revising import issues_of, passes, review, revision, version
+from secondpass.strategies.refining.revise import issues_of, passes, review, revision, version
+from secondpass.strategies.refining.versions import (
+    Chain,
+    Feedback,
+    Gate,
+    History,
+    Plan,
+    elected,
+    is_same,
+)
 
 Stop = Literal["either", "verdict", "unchanged", "never"]
 

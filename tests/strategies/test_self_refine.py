@@ -21,7 +21,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE
-from secondpass.strategies.refining import divided
+from secondpass.strategies.refining.versions import divided
 from secondpass.strategies.self_refine import SelfRefine
 from tests.support import OPEN, assert_books_are_closed, make_run
 

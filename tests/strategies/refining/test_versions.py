@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.api.values import Candidate, Completion
-from secondpass.strategies.attempts import (
+from secondpass.strategies.refining.versions import (
     Attempt,
     Ruling,
     elected,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
 from secondpass.strategies.api.run import Draft, Run
 from secondpass.strategies.api.values import SOLVE, Completion
-from secondpass.strategies.critics import is_step_wrong
+from secondpass.strategies.refining.critics import is_step_wrong
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Literal
 from secondpass.strategies.api.errors import SURVIVABLE, CapabilityMissing
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion, Message
-from secondpass.strategies.attempts import WRITTEN, Attempt, Ruling
 from secondpass.strategies.judging.p_true import calibrated_p_true
 from secondpass.strategies.judging.reply_schemas import Critique
+from secondpass.strategies.refining.versions import WRITTEN, Attempt, Ruling
 
 Reading = Literal["labels", "text"]
 

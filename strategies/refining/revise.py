@@ -7,10 +7,9 @@ from dataclasses import replace
 from secondpass.strategies.api.errors import SURVIVABLE
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Completion
-from secondpass.strategies.attempts import Attempt, summary
-from secondpass.strategies.critics import tested
 from secondpass.strategies.judging.reply_schemas import Feedback
-from secondpass.strategies.refining import Chain, Gate, divided, wording
+from secondpass.strategies.refining.critics import tested
+from secondpass.strategies.refining.versions import Attempt, Chain, Gate, divided, summary, wording
 
 DRAWN = 0.7
 """The temperature of a gate's independent draft where that of the others is 0, at which it would be the draft again."""

@@ -9,8 +9,8 @@ from functools import partial
 from secondpass.strategies.api.errors import EngineError, UnusableCompletion
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.attempts import Attempt, loses_numbers, scheduled, summary
-from secondpass.strategies.critics import tested
+from secondpass.strategies.refining.critics import tested
+from secondpass.strategies.refining.versions import Attempt, loses_numbers, scheduled, summary
 
 REDRAWS = 3
 """How often a retry that repeats an answer which the tests rejected is drawn again."""

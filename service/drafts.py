@@ -13,7 +13,7 @@ from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
 from secondpass.strategies.api.values import Completion, Usage
-from secondpass.strategies.continuing import cut, joined, pieces
+from secondpass.strategies.continuation.segments import cut, joined, pieces
 
 
 class LiveDraft:

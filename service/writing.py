@@ -17,7 +17,7 @@ from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import After, Reserve
 from secondpass.strategies.api.values import SOLVE, Completion, Piece, Role
-from secondpass.strategies.continuing import joined, pieces, with_text, without_end
+from secondpass.strategies.continuation.segments import joined, pieces, with_text, without_end
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,8 +11,8 @@ from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
 from secondpass.strategies.api.registry import Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.chains import Chain
-from secondpass.strategies.deepening import LEAST_GROWTH, Readings, Schedule, elected
+from secondpass.strategies.continuation.chain import Chain
+from secondpass.strategies.continuation.triggers import LEAST_GROWTH, Readings, Schedule, elected
 from secondpass.strategies.voting.stopping import SafeLead
 from secondpass.strategies.voting.token_confidence import TOP
 from secondpass.strategies.voting.vote import WeightedVote

@@ -20,7 +20,7 @@ from secondpass.service.events import AnswerDelta, CallDelta, CandidateSeen, Tra
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun
-from secondpass.strategies import continuing, prompts
+from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
@@ -32,6 +32,7 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
+from secondpass.strategies.continuation import segments
 from tests.support import answers, assert_books_are_closed, bills, make_run, says
 
 pytestmark = pytest.mark.anyio
@@ -245,7 +246,7 @@ def test_a_cut_never_loses_or_splits_a_step(pieces: list[str], has_ids: bool) ->
         cut = draft.cut(count)
         assert split_steps(cut.text) == steps[:count]
         assert "".join(pieces).startswith(cut.text)
-        held = "".join(p if isinstance(p, str) else pieces[p] for p in continuing.pieces(cut))
+        held = "".join(p if isinstance(p, str) else pieces[p] for p in segments.pieces(cut))
         assert held == (cut.text if has_ids else "")
 
 

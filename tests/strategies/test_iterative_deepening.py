@@ -26,8 +26,8 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.model_profiles import profile_of
 from secondpass.strategies.api.values import SOLVE, Sampling
-from secondpass.strategies.boundaries import is_safe_end
-from secondpass.strategies.forcing import TOKENS, short_answer
+from secondpass.strategies.continuation.forced_answer import TOKENS, short_answer
+from secondpass.strategies.continuation.safe_points import is_safe_end
 from secondpass.strategies.iterative_deepening import IterativeDeepening
 from tests.support import MATH, OPEN, assert_books_are_closed, make_run, says
 

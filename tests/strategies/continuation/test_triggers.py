@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.boundaries import is_safe_end, safe_end
-from secondpass.strategies.deepening import LEAST_GROWTH, Reading, Readings, Schedule, elected
+from secondpass.strategies.continuation.safe_points import is_safe_end, safe_end
+from secondpass.strategies.continuation.triggers import (
+    LEAST_GROWTH,
+    Reading,
+    Readings,
+    Schedule,
+    elected,
+)
 
 BALLOT = st.sampled_from([None, 0, 1, 2])
 READ = st.lists(st.tuples(BALLOT, st.booleans()), min_size=1, max_size=6)

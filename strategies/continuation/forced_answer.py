@@ -10,7 +10,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.errors import EngineError, UnusableCompletion
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.thoughts import mind
+from secondpass.strategies.continuation.reasoning import mind
 
 TOKENS = 24
 """Completion tokens of a forced reply at most."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.boundaries import is_safe_end, safe_end
-from secondpass.strategies.continuing import cut, is_in_thoughts
+from secondpass.strategies.continuation.safe_points import is_safe_end, safe_end
+from secondpass.strategies.continuation.segments import cut, is_in_thoughts
 
 Mind = Literal["none", "open", "closed"]
 

@@ -8,9 +8,9 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api.errors import BudgetExhausted, EngineError, UnusableCompletion
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate, Completion
-from secondpass.strategies.deepening import Reading, Readings, Schedule
-from secondpass.strategies.forcing import can_force, forced
-from secondpass.strategies.thoughts import doubted, mind
+from secondpass.strategies.continuation.forced_answer import can_force, forced
+from secondpass.strategies.continuation.reasoning import doubted, mind
+from secondpass.strategies.continuation.triggers import Reading, Readings, Schedule
 
 
 @dataclass

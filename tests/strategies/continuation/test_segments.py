@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.api.values import Completion, End, FinishReason
-from secondpass.strategies.continuing import (
+from secondpass.strategies.continuation.segments import (
     cut,
     is_in_thoughts,
     joined,

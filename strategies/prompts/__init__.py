@@ -1,4 +1,4 @@
-"""Prompts are files beside this module; they are read, checked and indexed once, at import.
+"""Prompts are files in this folder; they are read, checked and indexed once, at import.
 
 A placeholder is a name in braces, `{question}`. Filling is one pass over the placeholders, so that braces in what is
 filled in are text and nothing else.
@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 def _load() -> dict[str, str]:
-    folder = files(__package__) / "prompts"
+    folder = files(__package__)
     return {
         entry.name.removesuffix(".txt"): entry.read_text("utf-8").strip()
         for entry in folder.iterdir()

@@ -1,0 +1,31 @@
+"""Prompts are filled in one pass, and what is filled in is text."""
+
+from __future__ import annotations
+
+import pytest
+
+from secondpass.strategies import prompts
+
+
+@pytest.fixture
+def one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Q: {question}\nA: {draft} \\boxed{}"
+    monkeypatch.setattr(prompts, "PROMPTS", {"one": text})
+
+
+@pytest.mark.usefixtures("one_prompt")
+def test_what_is_filled_in_is_never_scanned_again() -> None:
+    filled = prompts.fill("one", {"question": "{draft}", "draft": "{question} \\frac{a}{b}"})
+    assert filled == "Q: {draft}\nA: {question} \\frac{a}{b} \\boxed{}"
+
+
+@pytest.mark.usefixtures("one_prompt")
+@pytest.mark.parametrize("values", [{}, {"question": "q"}, {"question": "", "draft": "", "x": ""}])
+def test_values_must_be_exactly_the_placeholders(values: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"has the placeholders \['draft', 'question'\]"):
+        prompts.fill("one", values)
+
+
+def test_every_prompt_of_the_package_says_something() -> None:
+    assert prompts.PROMPTS
+    assert all(text.strip() for text in prompts.PROMPTS.values())

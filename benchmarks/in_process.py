@@ -12,11 +12,11 @@ import anyio
 
 from benchmarks.pairs import Pairs, table
 from secondpass.service.answers import Equivalence
-from secondpass.service.budget import Limits
+from secondpass.service.common.events import Trace
+from secondpass.service.common.limits import Limits
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.service.events import Trace
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics

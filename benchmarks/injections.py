@@ -23,10 +23,10 @@ import anyio
 
 from benchmarks.pairs import table
 from secondpass.service.answers import Equivalence
-from secondpass.service.budget import Limits
+from secondpass.service.common.events import Trace
+from secondpass.service.common.limits import Limits
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.events import Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES, prompts

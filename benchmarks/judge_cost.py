@@ -20,9 +20,9 @@ import anyio
 
 from benchmarks.pairs import Pairs, table
 from secondpass.service.answers import Equivalence
+from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.events import CallFinished, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.pools.questions import Question, read_all
 from secondpass.service.run import LiveRun

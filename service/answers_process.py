@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from secondpass.service.errors import boundary
+from secondpass.service.common.errors import boundary
 from secondpass.strategies.api.errors import SecondpassError
 
 _START_SECONDS = 60.0

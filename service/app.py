@@ -18,8 +18,9 @@ from starlette.responses import Response
 
 from secondpass import __version__
 from secondpass.service.answers import Equivalence
-from secondpass.service.budget import Price
 from secondpass.service.calibration import load_calibrations
+from secondpass.service.common.errors import BadSettings
+from secondpass.service.common.limits import Price
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
@@ -37,7 +38,6 @@ from secondpass.service.lifespan import lifespan
 from secondpass.service.metrics import Metrics
 from secondpass.service.sandbox import SandboxUnavailable, run_python
 from secondpass.service.settings import Settings
-from secondpass.service.settings_sources import BadSettings
 from secondpass.service.settings_tables import (
     AnyEngineTable,
     HttpEngineTable,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from secondpass.service.settings_sources import BadSettings
+from secondpass.service.common.errors import BadSettings
 from secondpass.strategies.api.calibration import Calibration
 
 SUFFIX = ".calibration.json"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from secondpass.service.budget import FREE, Budget, Lease, Need, Price
-from secondpass.service.events import Trace
+from secondpass.service.budget import Budget, Lease, Need
+from secondpass.service.common.events import Trace
+from secondpass.service.common.limits import FREE, Price
 from secondpass.service.flight import Flight, OnCompletion, OnDelta
 from secondpass.service.learned import Lengths, Pace
 from secondpass.strategies.api.engine import Call, Delta, Engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secondpass.service.events import CandidateSeen, Trace
+from secondpass.service.common.events import CandidateSeen, Trace
 from secondpass.strategies.api.values import Candidate
 
 

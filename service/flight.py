@@ -8,8 +8,9 @@ from typing import Self
 
 import anyio
 
-from secondpass.service.budget import Lease, Price
-from secondpass.service.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
+from secondpass.service.budget import Lease
+from secondpass.service.common.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
+from secondpass.service.common.limits import Price
 from secondpass.service.growing import Writing
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (

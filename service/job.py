@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondpass.service.answers import Equivalence
-from secondpass.service.budget import Limits, Price
+from secondpass.service.common.limits import Limits, Price
 from secondpass.service.learned import Lengths, Pace
 from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.answers.task import Task

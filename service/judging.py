@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from secondpass.service.concurrency import task_group
-from secondpass.service.events import VerdictSeen
+from secondpass.service.common.concurrency import task_group
+from secondpass.service.common.events import VerdictSeen
 from secondpass.service.verbs import Verbs
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call

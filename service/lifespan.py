@@ -10,7 +10,7 @@ import anyio
 from fastapi import FastAPI
 
 from secondpass.service.answers import Equivalence, WorkerFailed
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 from secondpass.service.http.state import Node, Service
 
 RETRY_SECONDS = 1.0

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from secondpass.service.events import (
+from secondpass.service.common.events import (
     AnswerDelta,
     CallDelta,
     CallFinished,

@@ -6,8 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from secondpass.service.budget import KINDS, Budget
-from secondpass.service.events import CallFinished, CandidateSeen, Event, NoteMade, VerdictSeen
+from secondpass.service.budget import Budget
+from secondpass.service.common.events import (
+    CallFinished,
+    CandidateSeen,
+    Event,
+    NoteMade,
+    VerdictSeen,
+)
+from secondpass.service.common.limits import KINDS
 from secondpass.strategies.api.values import BudgetKind, Candidate, Role, StopReason
 
 Interval = tuple[float, float]

@@ -12,7 +12,7 @@ import anyio
 from secondpass.service.budget import Reserved
 from secondpass.service.candidates import Candidates
 from secondpass.service.classes import AnswerClasses
-from secondpass.service.events import Trace
+from secondpass.service.common.events import Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.judging import JudgingVerbs
 from secondpass.service.verifier import Verifier

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 from secondpass.service.sandbox_command import SandboxUnavailable, bubblewrap, limits_of, python
 
 __all__ = ["SandboxUnavailable", "Status", "Verdict", "run_python"]

@@ -22,14 +22,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from secondpass.service.budget import Limits
-from secondpass.service.settings_sources import (
-    PREFIX,
-    BadSettings,
-    ConfigFile,
-    flag_problem,
-    unknown,
-)
+from secondpass.service.common.errors import BadSettings
+from secondpass.service.common.limits import Limits
+from secondpass.service.settings_sources import PREFIX, ConfigFile, flag_problem, unknown
 from secondpass.service.settings_tables import (
     ENGINE_KINDS,
     AnyEngineTable,

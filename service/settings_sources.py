@@ -13,14 +13,12 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from secondpass.service.common.errors import BadSettings
+
 PREFIX = "SECONDPASS_"
 
 
 _NO_JSON = re.compile(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"')
-
-
-class BadSettings(Exception):
-    """Settings that cannot be served; one line for each problem."""
 
 
 class ConfigFile(PydanticBaseSettingsSource):

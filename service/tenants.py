@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from secondpass.service.errors import Unauthorized
-from secondpass.service.settings_sources import BadSettings
+from secondpass.service.common.errors import BadSettings, Unauthorized
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from secondpass.service.asking import Asking
 from secondpass.service.budget import Budget
 from secondpass.service.calls import Calls
-from secondpass.service.events import NoteMade, Trace
+from secondpass.service.common.events import NoteMade, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured
 from secondpass.strategies.api.engine import Call

@@ -10,7 +10,7 @@ import logging
 import anyio
 
 from secondpass.service import sandbox
-from secondpass.service.events import NoteMade, Trace, VerdictSeen
+from secondpass.service.common.events import NoteMade, Trace, VerdictSeen
 from secondpass.service.sandbox import SandboxUnavailable
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate, Verdict

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from secondpass.service.concurrency import Emit, Results, gather, task_group
+from secondpass.service.common.concurrency import Emit, Results, gather, task_group
+from secondpass.service.common.events import AnswerDelta
 from secondpass.service.drafts import LiveDraft
-from secondpass.service.events import AnswerDelta
 from secondpass.service.verbs import Verbs
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted

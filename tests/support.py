@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from secondpass.service.answers import Equivalence
-from secondpass.service.budget import Limits, Price
+from secondpass.service.common.events import CallFinished, Trace
+from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.events import CallFinished, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES

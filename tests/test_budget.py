@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.budget import BLOCK, Budget, Lease, Limits, Need, Price
+from secondpass.service.budget import BLOCK, Budget, Lease, Need
 from secondpass.service.calls import prompt_bound
+from secondpass.service.common.errors import NoAnswer
+from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
-from secondpass.service.errors import NoAnswer
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
 from secondpass.strategies.api.engine import Call

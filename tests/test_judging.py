@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from secondpass.service.answers import Equivalence
+from secondpass.service.common.events import VerdictSeen
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.events import VerdictSeen
 from secondpass.service.execute import execute
 from secondpass.service.job import RoleDefaults, Shared
 from secondpass.service.run import LiveRun

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from secondpass.service.budget import Limits
-from secondpass.service.errors import Abandoned, HttpError
-from secondpass.service.events import Event
+from secondpass.service.common.errors import Abandoned, HttpError
+from secondpass.service.common.events import Event
+from secondpass.service.common.limits import Limits
 from secondpass.service.http import replies
 from secondpass.service.http.schema import SolveRequest
 from secondpass.service.judging import JudgingVerbs

@@ -11,12 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.answers import Equivalence
+from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
+from secondpass.service.common.events import (
+    AnswerDelta,
+    CallDelta,
+    CandidateSeen,
+    Trace,
+    VerdictSeen,
+)
 from secondpass.service.drafts import LiveDraft
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine, tokens_of
-from secondpass.service.errors import DeadlinePassed, NothingWithinBudget
-from secondpass.service.events import AnswerDelta, CallDelta, CandidateSeen, Trace, VerdictSeen
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun

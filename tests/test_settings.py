@@ -8,8 +8,9 @@ from typing import NoReturn
 import pytest
 
 from secondpass.service.__main__ import main
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.settings import Settings, load
-from secondpass.service.settings_sources import PREFIX, BadSettings
+from secondpass.service.settings_sources import PREFIX
 
 FAKE = ("--engine", "scripted")
 REWARD_MODEL = """

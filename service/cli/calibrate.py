@@ -16,8 +16,8 @@ from secondpass.service.cli.calibrate_judging import Judged, fitted, grader_of, 
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
-from secondpass.service.concurrency import Emit, gather
-from secondpass.service.events import Trace
+from secondpass.service.common.concurrency import Emit, gather
+from secondpass.service.common.events import Trace
 from secondpass.service.http.state import Service
 from secondpass.service.job import Job
 from secondpass.service.pools.jsonl import BadLine

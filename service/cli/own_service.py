@@ -10,9 +10,9 @@ import anyio
 
 from secondpass.service.app import create_app, in_process, service_in
 from secondpass.service.cli.failure import REFUSED, Failure
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.http.state import Service
 from secondpass.service.settings import load
-from secondpass.service.settings_sources import BadSettings
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
 from secondpass.service.cli.pool_progress import Tally, progress, say
 from secondpass.service.cli.pool_runs import Plan, Trial, Tried, attempt
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 from secondpass.service.evaluation.records import Attempt
 from secondpass.service.http.state import Service
 from secondpass.service.pools.clock import VirtualLoop

@@ -21,13 +21,13 @@ from secondpass.service.cli.provenance import (
     replay_command,
     sampling_words,
 )
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, read_pool
 from secondpass.service.pools.recorded import Recorded, is_recorded, read_recorded
 from secondpass.service.replaying import TimelessEquivalence
-from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")

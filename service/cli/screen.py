@@ -14,7 +14,7 @@ from rich.text import Text
 
 from secondpass.service.cli.failure import Json
 from secondpass.service.cli.picture import Picture, printable
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 
 FRAME_SECONDS = 0.1
 

@@ -16,6 +16,7 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from secondpass.service.common.sse import EventParser
 from secondpass.service.engines.refusals import (
     message_of,
     object_in,
@@ -24,7 +25,6 @@ from secondpass.service.engines.refusals import (
     short,
     status_of,
 )
-from secondpass.service.engines.sse import EventParser
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import Role
 

@@ -26,10 +26,10 @@ from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.refusals import short
 from secondpass.service.engines.vllm import VllmEngine
-from secondpass.service.settings_sources import BadSettings
 
 _PROXY, _PLUG_IN = "a proxy in front", "the plug-in, in vLLM's own server"
 _LOG = "--log-level and --access-log before the --"

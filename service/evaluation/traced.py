@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.events import CallFinished, Event, VerdictSeen
+from secondpass.service.common.events import CallFinished, Event, VerdictSeen
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import anyio
 from starlette.requests import Request
 
-from secondpass.service.errors import Malformed, TooLarge
+from secondpass.service.common.errors import Malformed, TooLarge
 
 LINGER_SECONDS = 5.0
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -10,8 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from secondpass.service.errors import HttpError, InvalidRequest, NotFound
-from secondpass.service.events import Trace
+from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
+from secondpass.service.common.events import Trace
 from secondpass.service.http.bodies import decode, read_body
 from secondpass.service.http.chat_render import Chunks, completion
 from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of

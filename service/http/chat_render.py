@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from secondpass.service.events import (
+from secondpass.service.common.events import (
     AnswerDelta,
     CallFinished,
     CandidateSeen,

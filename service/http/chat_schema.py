@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.service.budget import Limits
-from secondpass.service.errors import InvalidRequest, NotFound
+from secondpass.service.common.errors import InvalidRequest, NotFound
+from secondpass.service.common.limits import Limits
 from secondpass.service.http.problems import Unsupported
 from secondpass.service.http.schema import (
     Strategy,

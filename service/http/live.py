@@ -14,8 +14,8 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from secondpass.service.concurrency import task_group
-from secondpass.service.errors import Abandoned
+from secondpass.service.common.concurrency import task_group
+from secondpass.service.common.errors import Abandoned
 
 T = TypeVar("T")
 

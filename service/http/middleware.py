@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondpass.service.errors import Abandoned, Unauthorized
+from secondpass.service.common.errors import Abandoned, Unauthorized
 from secondpass.service.http.problems import Internal, as_http_error, respond
 from secondpass.service.tenants import Tenants
 

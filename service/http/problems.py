@@ -9,7 +9,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from secondpass.service.errors import (
+from secondpass.service.common.errors import (
     AllCallsFailed,
     HttpError,
     InvalidRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from secondpass.service.events import CallFinished, Event, Trace, VerdictSeen
+from secondpass.service.common.events import CallFinished, Event, Trace, VerdictSeen
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
 from secondpass.service.http.wire import budget, plain, usage

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.service.events import CallEnd
+from secondpass.service.common.events import CallEnd
 from secondpass.service.outcome import Saved, Timing
 from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.judgements import How

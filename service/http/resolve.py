@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secondpass.service.budget import Limits
-from secondpass.service.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
+from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
+from secondpass.service.common.limits import Limits
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
 from secondpass.service.job import Job, RoleDefaults

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from starlette.requests import Request
 
-from secondpass.service.errors import HttpError
-from secondpass.service.events import Subscriber, Trace
+from secondpass.service.common.errors import HttpError
+from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.execute import execute
 from secondpass.service.http.problems import Internal, as_http_error
 from secondpass.service.http.state import service_of

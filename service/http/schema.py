@@ -18,8 +18,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from secondpass.service.budget import Limits
-from secondpass.service.errors import InvalidRequest, Malformed, excerpt
+from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
+from secondpass.service.common.limits import Limits
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Message, Role, Sampling

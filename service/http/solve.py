@@ -9,8 +9,8 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from secondpass.service.errors import HttpError, InvalidRequest
-from secondpass.service.events import Event, RunFailed, RunFinished, Trace
+from secondpass.service.common.errors import HttpError, InvalidRequest
+from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
 from secondpass.service.http.bodies import decode, read_body
 from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
 from secondpass.service.http.problems import problem

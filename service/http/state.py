@@ -10,8 +10,8 @@ from typing import Protocol
 import anyio
 from starlette.requests import Request
 
-from secondpass.service.budget import Price
-from secondpass.service.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
+from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
+from secondpass.service.common.limits import Price
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Sample, place_of
 from secondpass.strategies.api.engine import Call, Engine

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secondpass import __version__
-from secondpass.service.concurrency import task_group
+from secondpass.service.common.concurrency import task_group
 from secondpass.service.instructions import instructed
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sample, key_of

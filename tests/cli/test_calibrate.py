@@ -10,8 +10,8 @@ import pytest
 
 from secondpass.service.__main__ import main
 from secondpass.service.calibration import load_calibration, save_calibration
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.api.engine import Call
 from tests.cli.running import piped
 from tests.http.serving import serving

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from secondpass.service.common.errors import BadSettings
 from secondpass.service.engines.labels import label_body
 from secondpass.service.engines.wire import chat_body, completion_body
-from secondpass.service.settings_sources import BadSettings
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import ImagePart, Message, Sampling

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from secondpass.service.common.events import CallFinished, Event, VerdictSeen
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, from_outcome
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
-from secondpass.service.events import CallFinished, Event, VerdictSeen
 from secondpass.service.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.errors import Abandoned, Drained
+from secondpass.service.common.errors import Abandoned, Drained
 from secondpass.service.http.live import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
 
 Sent = MutableMapping[str, Any]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from secondpass.service.errors import Unauthorized
-from secondpass.service.settings_sources import BadSettings
+from secondpass.service.common.errors import BadSettings, Unauthorized
 from secondpass.service.tenants import ANYBODY, Tenants
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Served, serving

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from secondpass.service.common.events import CallFinished
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.service.events import CallFinished
 from secondpass.service.http.render import event_document
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call

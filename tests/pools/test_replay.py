@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.budget import Limits
+from secondpass.service.common.events import CallFinished
+from secondpass.service.common.limits import Limits
 from secondpass.service.engines.replay import ReplayEngine
-from secondpass.service.events import CallFinished
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.format import Asked, Sample
 from secondpass.service.pools.pool import Pool

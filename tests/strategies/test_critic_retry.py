@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.answers import Equivalence
+from secondpass.service.common.events import CallFinished, CallStarted, NoteMade
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
-from secondpass.service.events import CallFinished, CallStarted, NoteMade
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun

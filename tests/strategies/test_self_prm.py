@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
-from secondpass.service.events import NoteMade
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
 from secondpass.strategies.api.calibration import Calibration, Measured, Others

@@ -37,6 +37,10 @@ def excerpt(text: str) -> str:
     return text if len(text) <= ECHO_LIMIT else text[: ECHO_LIMIT - 1] + "…"
 
 
+class BadSettings(Exception):
+    """Settings that cannot be served; one line for each problem."""
+
+
 class HttpError(SecondpassError):
     """An error with its HTTP status and its machine-readable `code`."""
 

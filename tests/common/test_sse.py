@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.engines import sse
-from secondpass.service.engines.sse import EventParser, EventTooLong
+from secondpass.service.common import sse
+from secondpass.service.common.sse import EventParser, EventTooLong
 
 
 def parsed(*chunks: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ from benchmarks.pairs import Pairs, table
 from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.settings import Settings
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
@@ -21,7 +22,6 @@ from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
-from secondpass.service.settings import Settings
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Engine

@@ -24,6 +24,7 @@ from httpx_aiohttp import AiohttpTransport
 from benchmarks.pairs import Pairs
 from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import CallFinished, Trace
+from secondpass.service.config.settings import Settings
 from secondpass.service.engines.connection import KEEP_ALIVE_SECONDS
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
@@ -31,7 +32,6 @@ from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
-from secondpass.service.settings import Settings
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine

@@ -20,9 +20,9 @@ from uvicorn.loops.auto import auto_loop_factory
 from secondpass.service.app import InProcess, create_app, in_process, service_in, tenants_of
 from secondpass.service.cli import commands
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.config.api_keys import Tenants
+from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Traffic
-from secondpass.service.settings import Settings, load
-from secondpass.service.tenants import Tenants
 
 LAST_SECONDS = 5
 """What uvicorn waits for replies to be taken, after every run has ended."""

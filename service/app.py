@@ -18,9 +18,18 @@ from starlette.responses import Response
 
 from secondpass import __version__
 from secondpass.service.answers import Equivalence
-from secondpass.service.calibration import load_calibrations
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
+from secondpass.service.config.api_keys import Tenants
+from secondpass.service.config.calibration_files import load_calibrations
+from secondpass.service.config.settings import Settings
+from secondpass.service.config.tables import (
+    AnyEngineTable,
+    HttpEngineTable,
+    PoolingEngineTable,
+    Prices,
+    VllmEngineTable,
+)
 from secondpass.service.engines.asgi import ASGIApp
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
@@ -37,15 +46,6 @@ from secondpass.service.job import Shared
 from secondpass.service.lifespan import lifespan
 from secondpass.service.metrics import Metrics
 from secondpass.service.sandbox import SandboxUnavailable, run_python
-from secondpass.service.settings import Settings
-from secondpass.service.settings_tables import (
-    AnyEngineTable,
-    HttpEngineTable,
-    PoolingEngineTable,
-    Prices,
-    VllmEngineTable,
-)
-from secondpass.service.tenants import Tenants
 from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.api.engine import Engine
 

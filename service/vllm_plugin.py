@@ -23,13 +23,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondpass.service.app import beside, check_sandbox, create_app
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.config.api_keys import Tenants
+from secondpass.service.config.settings import DEFAULT_ENGINE, Settings, load
+from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.vllm import VllmEngine
 from secondpass.service.engines.vllm_server import served_name
 from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import merged
-from secondpass.service.settings import DEFAULT_ENGINE, Settings, load
-from secondpass.service.settings_sources import PREFIX
-from secondpass.service.tenants import Tenants
 
 _VLLMS_OWN = (
     *("engine", "model", "engine_url", "engine_key_env", "vllm_flags"),

@@ -16,8 +16,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from secondpass.service.app import InProcess, create_app
-from secondpass.service.settings import Settings
-from secondpass.service.tenants import Tenants
+from secondpass.service.config.api_keys import Tenants
+from secondpass.service.config.settings import Settings
 
 pytestmark = pytest.mark.vllm  # which the plug-in imports
 

@@ -7,10 +7,10 @@ from typing import get_args
 from secondpass.service.common.errors import Abandoned, HttpError
 from secondpass.service.common.events import Event
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.settings import Settings
 from secondpass.service.http import replies
 from secondpass.service.http.schema import SolveRequest
 from secondpass.service.judging import JudgingVerbs
-from secondpass.service.settings import Settings
 from secondpass.service.writing import WritingVerbs
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest

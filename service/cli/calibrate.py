@@ -11,13 +11,13 @@ from pathlib import Path
 import anyio
 from pydantic import ValidationError
 
-from secondpass.service.calibration import save_calibration
 from secondpass.service.cli.calibrate_judging import Judged, fitted, grader_of, kinds_of
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
 from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
+from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.http.state import Service
 from secondpass.service.job import Job
 from secondpass.service.pools.jsonl import BadLine

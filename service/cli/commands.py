@@ -134,7 +134,7 @@ def completion(options: Options) -> None:
     import shtab  # noqa: PLC0415 - an extra
     from pydantic_settings import CliSettingsSource  # noqa: PLC0415 - slow, and needed here only
 
-    from secondpass.service.settings import Settings  # noqa: PLC0415
+    from secondpass.service.config.settings import Settings  # noqa: PLC0415
 
     parser, commands = build_parser()
     CliSettingsSource(Settings, root_parser=commands["serve"])  # adds the options

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 
-from secondpass.service.calibration import load_calibrations
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.pool_asking import replay_and_ask
@@ -22,6 +21,7 @@ from secondpass.service.cli.provenance import (
     sampling_words,
 )
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.config.calibration_files import load_calibrations
 from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.jsonl import BadLine

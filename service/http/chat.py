@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
 from secondpass.service.common.events import Trace
+from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.bodies import decode, read_body
 from secondpass.service.http.chat_render import Chunks, completion
 from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of
@@ -32,7 +33,6 @@ from secondpass.service.http.schema import choose
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.http.wire import dumps
 from secondpass.service.job import Job
-from secondpass.service.tenants import Tenant
 from secondpass.strategies import STRATEGIES
 
 

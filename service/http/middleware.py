@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondpass.service.common.errors import Abandoned, Unauthorized
+from secondpass.service.config.api_keys import Tenants
 from secondpass.service.http.problems import Internal, as_http_error, respond
-from secondpass.service.tenants import Tenants
 
 OPEN_PATHS = frozenset(("/livez", "/readyz", "/metrics"))
 """What a probe or a scraper reads without a key."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.api_keys import Tenant
+from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
 from secondpass.service.job import Job, RoleDefaults
-from secondpass.service.settings_tables import RoleTable
-from secondpass.service.tenants import Tenant
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import (
     MAX_BRACE_DEPTH,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
+from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.bodies import decode, read_body
 from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
 from secondpass.service.http.problems import problem
@@ -31,7 +32,6 @@ from secondpass.service.http.schema import SolveRequest, TraceLevel, read
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.http.wire import dumps, frame
 from secondpass.service.job import Job
-from secondpass.service.tenants import Tenant
 from secondpass.strategies.api.values import Message
 
 

@@ -12,11 +12,11 @@ from starlette.requests import Request
 
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Price
+from secondpass.service.config.api_keys import Tenant, Tenants
+from secondpass.service.config.settings import Settings
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics
 from secondpass.service.run import LiveRun
-from secondpass.service.settings import Settings
-from secondpass.service.tenants import Tenant, Tenants
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Role

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from secondpass.service.settings_sources import PREFIX
+from secondpass.service.config.sources import PREFIX
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "secondpass.service"]

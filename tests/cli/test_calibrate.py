@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.__main__ import main
-from secondpass.service.calibration import load_calibration, save_calibration
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.config.calibration_files import load_calibration, save_calibration
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from tests.cli.running import piped

@@ -9,7 +9,7 @@ import pytest
 
 from secondpass.service.__main__ import main
 from secondpass.service.cli.options import SHELLS, build_parser
-from secondpass.service.settings import Settings
+from secondpass.service.config.settings import Settings
 from secondpass.strategies import STRATEGIES
 from tests.cli.running import COMMAND, ROOT, surroundings
 from tests.http.serving import Served

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from secondpass.service.settings_sources import PREFIX
+from secondpass.service.config.sources import PREFIX
 from tests.cli.running import COMMAND, ROOT, surroundings
 
 READY = re.compile(r"listening on (http://\S+)")

@@ -17,10 +17,10 @@ import uvicorn
 from secondpass.service.__main__ import Server
 from secondpass.service.answers import Equivalence
 from secondpass.service.app import InProcess, create_app, service_in
+from secondpass.service.config.settings import Settings
+from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http.state import Service
-from secondpass.service.settings import Settings
-from secondpass.service.settings_sources import PREFIX
 
 Json = dict[str, Any]
 QUESTION: Json = {"question": "What is 6 times 7?"}

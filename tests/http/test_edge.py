@@ -9,9 +9,9 @@ import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from secondpass.service.config.api_keys import Tenants
 from secondpass.service.engines.scripted import ScriptedEngine
 from secondpass.service.http.middleware import Edge
-from secondpass.service.tenants import Tenants
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run

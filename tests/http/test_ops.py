@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.common.errors import BadSettings, Unauthorized
-from secondpass.service.tenants import ANYBODY, Tenants
+from secondpass.service.config.api_keys import ANYBODY, Tenants
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Served, serving
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from secondpass.service.settings_sources import PREFIX
+from secondpass.service.config.sources import PREFIX
 from tests.http.serving import QUESTION, Json, events_of, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import pytest
 
 from secondpass.service import app
 from secondpass.service.__main__ import main
-from secondpass.service.calibration import save_calibration
+from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, read_records
 from secondpass.service.pools.pool import read_pool

@@ -9,8 +9,8 @@ import pytest
 
 from secondpass.service.__main__ import main
 from secondpass.service.common.errors import BadSettings
-from secondpass.service.settings import Settings, load
-from secondpass.service.settings_sources import PREFIX
+from secondpass.service.config.settings import Settings, load
+from secondpass.service.config.sources import PREFIX
 
 FAKE = ("--engine", "scripted")
 REWARD_MODEL = """

@@ -24,8 +24,8 @@ from pydantic_settings import (
 
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Limits
-from secondpass.service.settings_sources import PREFIX, ConfigFile, flag_problem, unknown
-from secondpass.service.settings_tables import (
+from secondpass.service.config.sources import PREFIX, ConfigFile, flag_problem, unknown
+from secondpass.service.config.tables import (
     ENGINE_KINDS,
     AnyEngineTable,
     EngineTable,

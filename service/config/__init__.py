@@ -1,0 +1,1 @@
+"""Configuration: settings, the sources they come from, API keys and calibration files."""

@@ -11,13 +11,13 @@ from typing import Any
 import anyio
 
 from benchmarks.pairs import Pairs, table
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.metrics import Metrics

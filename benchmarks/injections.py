@@ -22,11 +22,11 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.pairs import table
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES, prompts

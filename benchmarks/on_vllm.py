@@ -22,13 +22,13 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from benchmarks.pairs import Pairs
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.config.settings import Settings
 from secondpass.service.engines.connection import KEEP_ALIVE_SECONDS
 from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun

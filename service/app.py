@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from secondpass import __version__
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenants
@@ -36,6 +35,7 @@ from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.pooling import PoolingEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http import chat, ops, solve
 from secondpass.service.http.forward import Counted
 from secondpass.service.http.middleware import Edge

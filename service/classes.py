@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from secondpass.service.answers import Allowance, Equivalence
+from secondpass.service.equivalence.checker import Allowance, Equivalence
 from secondpass.strategies.answers.task import Task, needs_comparison, normalise
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.limits import Limits, Price
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.learned import Lengths, Pace
 from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.answers.task import Task

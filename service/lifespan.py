@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 from fastapi import FastAPI
 
-from secondpass.service.answers import Equivalence, WorkerFailed
 from secondpass.service.common.concurrency import task_group
+from secondpass.service.equivalence.checker import Equivalence, WorkerFailed
 from secondpass.service.http.state import Node, Service
 
 RETRY_SECONDS = 1.0

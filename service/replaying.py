@@ -9,11 +9,11 @@ from typing import Any
 
 import anyio
 
-from secondpass.service.answers import Allowance, Equivalence
 from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.engines.recording import RecordingEngine
 from secondpass.service.engines.replay import ReplayEngine
+from secondpass.service.equivalence.checker import Allowance, Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
 from secondpass.service.outcome import Outcome

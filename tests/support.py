@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES

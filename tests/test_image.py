@@ -213,7 +213,7 @@ def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image
 
 
 def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> None:
-    worker = image.site_packages / "secondpass/service/answers_worker.py"
+    worker = image.site_packages / "secondpass/service/equivalence/worker.py"
     python = image.replay.root / "opt/secondpass/bin/python"
 
     status, output = image.run(

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from pydantic import BaseModel
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import RoleDefaults, Shared
 from secondpass.service.run import LiveRun

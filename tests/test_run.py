@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
@@ -23,6 +22,7 @@ from secondpass.service.drafts import LiveDraft
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted import Reply, ScriptedEngine, tokens_of
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun

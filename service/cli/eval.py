@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.cli.client import connect, get, key_in
 from secondpass.service.cli.embedded import embedded
 from secondpass.service.cli.eval_asking import Asker
@@ -21,6 +20,7 @@ from secondpass.service.cli.eval_plan import plan
 from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.provenance import eval_command, model_name, records_file, sampling_words
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.evaluation.asked import Book, InUse, Setting, opened
 from secondpass.service.evaluation.cost import cost
 from secondpass.service.evaluation.intervals import mean, wilson

@@ -15,13 +15,13 @@ from pathlib import Path
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
 from secondpass.service.cli.pool_progress import Tally, progress, say
 from secondpass.service.cli.pool_runs import Plan, Trial, Tried, attempt
 from secondpass.service.common.concurrency import task_group
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.evaluation.records import Attempt
 from secondpass.service.http.state import Service
 from secondpass.service.pools.clock import VirtualLoop

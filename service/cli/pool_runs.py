@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.classes import AnswerClasses
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.values import param
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.evaluation.records import Attempt, Tokens, from_outcome, spent
 from secondpass.service.outcome import Outcome
 from secondpass.service.pools.clock import from_zero

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import anyio
 
-from secondpass.service.answers import Equivalence
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.evaluation.asked import Asked, Setting
 from secondpass.service.evaluation.records import Attempt, Tokens, from_response
 from secondpass.service.pools.jsonl import BadLine

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.answers import Equivalence
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.evaluation.scorers import CannotScore, Scorer, program
 from secondpass.service.pools.questions import Question
 from secondpass.strategies.answers.task import TaskRequest

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import CallFinished, CallStarted, NoteMade
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.run import LiveRun

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from secondpass.service.answers import Equivalence
 from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine, tokens_of
 from secondpass.service.engines.wrapper import EngineWrapper
+from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
 from secondpass.service.learned import LEAST

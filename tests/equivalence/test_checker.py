@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.answers import Allowance, Equivalence, WorkerFailed
-from secondpass.service.answers_process import Verdict
-from secondpass.service.answers_turns import Turns
+from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
+from secondpass.service.equivalence.worker_process import Verdict
 
 TOWER = "9^{9^{9^{9^9}}}"
 
@@ -192,43 +191,6 @@ async def test_an_innocent_comparison_waits_one_turn_of_each_hostile_run(
 
 
 @pytest.mark.anyio
-async def test_turns_go_around_and_each_keeps_its_own_order() -> None:
-    turns, served = Turns(1), []
-
-    async def wait(who: str, number: int) -> None:
-        async with turns.turn(who):
-            served.append(f"{who}{number}")
-
-    async with anyio.create_task_group() as group, turns.turn("first"):
-        for who, number in (("a", 0), ("a", 1), ("a", 2), ("b", 0), ("c", 0), ("b", 1)):
-            group.start_soon(wait, who, number)
-            await anyio.wait_all_tasks_blocked()
-    assert served == ["a0", "b0", "c0", "a1", "b1", "a2"]
-
-
-@pytest.mark.anyio
-async def test_no_place_is_lost_or_made_however_many_leave_while_they_wait() -> None:
-    turns, held, most = Turns(3), 0, 0
-
-    async def visit(number: int) -> None:
-        nonlocal held, most
-        with anyio.move_on_after(0.001 * (number % 7) if number % 2 else 30):
-            async with turns.turn(number % 5):
-                held += 1
-                most = max(most, held)
-                try:
-                    await anyio.sleep(0.001 * (number % 3))
-                finally:
-                    held -= 1
-
-    async with anyio.create_task_group() as group:
-        for number in range(200):
-            group.start_soon(visit, number)
-    assert (held, most, turns._free) == (0, 3, 3)
-    assert not turns._waiting
-
-
-@pytest.mark.anyio
 async def test_a_waiting_worker_is_not_killed_for_time_that_others_use() -> None:
     async with Equivalence(cpu_seconds=2.0) as equivalence:
         await equivalence.warm()
@@ -368,7 +330,7 @@ async def test_nothing_is_left_of_the_workers_afterwards() -> None:
 def test_workers_end_when_the_server_is_killed() -> None:
     code = (
         "import anyio\n"
-        "from secondpass.service.answers import Equivalence\n"
+        "from secondpass.service.equivalence.checker import Equivalence\n"
         "async def main():\n"
         "    async with Equivalence() as equivalence:\n"
         "        await equivalence.warm()\n"
@@ -376,7 +338,7 @@ def test_workers_end_when_the_server_is_killed() -> None:
         "        await anyio.sleep_forever()\n"
         "anyio.run(main)\n"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root) as server:
         assert server.stdout
         (pid,) = map(int, server.stdout.readline().split())
@@ -389,14 +351,14 @@ def test_workers_end_when_the_server_is_killed() -> None:
 
 
 def test_the_server_process_never_imports_a_computer_algebra_system() -> None:
-    code = "import sys, secondpass.service.answers; sys.exit('sympy' in sys.modules)"
-    root = Path(__file__).parents[1]
+    code = "import sys, secondpass.service.equivalence.checker; sys.exit('sympy' in sys.modules)"
+    root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 @given(st.lists(st.text("{}\\^!$x1+ ab", max_size=60), min_size=2, max_size=2))
 def test_garbage_never_breaks_the_decision_itself(pair: list[str]) -> None:
-    from secondpass.service.answers_worker import equivalent  # noqa: PLC0415
+    from secondpass.service.equivalence.worker import equivalent  # noqa: PLC0415
 
     a, b = (text.replace("^", "").replace("!", "") for text in pair)
     assert equivalent(a, b) == equivalent(b, a)

@@ -1,4 +1,4 @@
-"""The server's end of one `answers_worker` process: start it, ask it, tell how it died, and bury it."""
+"""The server's end of one `worker` process: start it, ask it, tell how it died, and bury it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Worker:
     @classmethod
     async def start(cls, cpu_seconds: float, memory_bytes: int) -> Self:
         """Start a process, without waiting until it is ready. Cannot be cancelled half-way."""
-        script = Path(__file__).with_name("answers_worker.py")
+        script = Path(__file__).with_name("worker.py")
         environment = {
             name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ
         }

@@ -1,7 +1,7 @@
 """Decides whether two mathematical answers are equivalent, in worker processes that can be killed.
 
 What a model writes is hostile input to a computer algebra system: a tower of powers keeps sympy busy for ever,
-inside one C call that no Python timeout can end. So the server never parses an answer; `answers_worker` does, and
+inside one C call that no Python timeout can end. So the server never parses an answer; `worker` does, and
 the kernel ends it after its share of CPU time. What could not be decided counts as different.
 """
 
@@ -15,8 +15,8 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from secondpass.service.answers_process import Verdict, Worker, WorkerFailed
-from secondpass.service.answers_turns import Allowance, Turns
+from secondpass.service.equivalence.fair_queue import Allowance, Turns
+from secondpass.service.equivalence.worker_process import Verdict, Worker, WorkerFailed
 from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
 
 __all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]

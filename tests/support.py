@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
@@ -19,6 +21,9 @@ from secondpass.strategies.api.values import Message, Role, Sampling
 ROLES = ("actor", "critic", "judge", "reward")
 MATH = Task(kind="math")
 OPEN = Task(kind="open")
+
+ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+"""Marks an async test of our own concurrency. All others run on asyncio alone."""
 
 
 def answers(*values: str) -> Script:

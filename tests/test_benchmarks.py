@@ -24,13 +24,7 @@ from secondpass.strategies.api.values import SOLVE, Message, Sampling
 TOKENS = 16
 CHAT = "/v1/chat/completions"
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The load generator and the upstream are asyncio's own protocols."""
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.serial]
 
 
 @pytest.fixture

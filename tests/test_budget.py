@@ -23,7 +23,7 @@ from secondpass.service.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
 from secondpass.strategies.api.values import Capability, Sampling, Usage
-from tests.support import assert_books_are_closed, bills, make_run, says
+from tests.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run, says
 
 FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
 LIMITS = st.fixed_dictionaries(
@@ -152,12 +152,14 @@ def need(expected: int, cap: int = 1000, n: int = 1, **more: object) -> Need:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_the_first_call_takes_what_there_is() -> None:
     lease = await Budget(Limits(max_tokens=50)).lease(need(expected=300))
     assert lease.cap == 50
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_lane_that_cannot_get_its_expected_length_does_not_start() -> None:
     budget = Budget(Limits(max_tokens=100))
     first = await budget.lease(need(expected=60))
@@ -169,6 +171,7 @@ async def test_a_lane_that_cannot_get_its_expected_length_does_not_start() -> No
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_lane_waits_for_its_siblings_to_return_enough() -> None:
     budget = Budget(Limits(max_tokens=100))
     first = await budget.lease(need(expected=80))
@@ -186,6 +189,7 @@ async def test_a_lane_waits_for_its_siblings_to_return_enough() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_lease_grows_in_blocks_and_stops_at_the_limit() -> None:
     budget = Budget(Limits(max_tokens=10 + BLOCK))
     lease = await budget.lease(need(expected=10))
@@ -198,6 +202,7 @@ async def test_a_lease_grows_in_blocks_and_stops_at_the_limit() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_call_whose_usage_never_came_is_charged_its_whole_lease() -> None:
     budget = Budget(Limits(max_tokens=100))
     lease = await budget.lease(need(expected=10, cap=40, is_whole=True))
@@ -206,6 +211,7 @@ async def test_a_call_whose_usage_never_came_is_charged_its_whole_lease() -> Non
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_what_is_reserved_cannot_be_spent_by_earlier_calls() -> None:
     budget = Budget(Limits(max_tokens=100, max_calls=2))
     reserved = budget.reserve(40)
@@ -222,6 +228,7 @@ async def test_what_is_reserved_cannot_be_spent_by_earlier_calls() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_money_is_counted_exactly() -> None:
     price = Price(prompt=0.1, completion=0.3)
     budget = Budget(Limits(max_cost=0.0000031))
@@ -234,6 +241,7 @@ async def test_money_is_counted_exactly() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 @pytest.mark.parametrize("stop", ["none", "lead"])
 async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop: str) -> None:
     engine = ScriptedEngine(says("word " * 60), lacking=frozenset({"token_counts"}))
@@ -251,6 +259,7 @@ async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["anew", "resumed"])
 @pytest.mark.parametrize("limit", [{"max_prompt_tokens": 100}, {"max_cost": 0.00013}])
 async def test_a_second_attempt_must_fit_like_the_first(
@@ -271,6 +280,7 @@ async def test_a_second_attempt_must_fit_like_the_first(
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_end() -> None:
     faults = iter(["cut", "cut"])
     engine = ScriptedEngine(
@@ -289,6 +299,7 @@ async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_e
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
     engine = ScriptedEngine(
         lambda *_: Reply("word word", fault="cut"), lacking=frozenset({"token_counts"})

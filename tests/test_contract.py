@@ -18,7 +18,7 @@ from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
-from tests.support import OPEN, assert_books_are_closed, bills, make_run, says
+from tests.support import ON_BOTH_BACKENDS, OPEN, assert_books_are_closed, bills, make_run, says
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", sorted(STRATEGIES))]
 
@@ -48,6 +48,7 @@ def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
     assert isinstance(run.trace.events[-1], RunFinished)
 
 
+@ON_BOTH_BACKENDS
 async def test_answers_at_its_defaults(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)
@@ -67,6 +68,7 @@ async def test_answers_an_open_question(name: str) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 40])
+@ON_BOTH_BACKENDS
 async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name, max_tokens=tokens)
@@ -83,6 +85,7 @@ async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
     assert_books_are_closed(run, engine)
 
 
+@ON_BOTH_BACKENDS
 async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
     for per_token in (0.004, 0.02, 10.0):
         engine = ScriptedEngine(per_token=per_token)
@@ -107,6 +110,7 @@ async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
     assert anyio.current_time() - began == pytest.approx(2.0, abs=1e-6)
 
 
+@ON_BOTH_BACKENDS
 async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
     engine = ScriptedEngine(per_token=0.01)
     run = make_run(engine, name)
@@ -121,6 +125,7 @@ async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@ON_BOTH_BACKENDS
 async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(1, fault))
     run = make_run(RetryingEngine(engine, attempts=2, first_pause=0.001), name)
@@ -134,6 +139,7 @@ async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut"])
+@ON_BOTH_BACKENDS
 async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(2, fault))
     run = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001), name)
@@ -162,6 +168,7 @@ async def test_never_answers_with_an_empty_completion(name: str, text: str) -> N
     assert_books_are_closed(run, engine)
 
 
+@ON_BOTH_BACKENDS
 async def test_gives_its_best_when_the_service_drains(name: str) -> None:
     engine = ScriptedEngine(per_token=0.005)
     run = make_run(engine, name)

@@ -17,7 +17,7 @@ from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE, Capability
 from tests.strategies.api.injections import INJECTIONS
-from tests.support import assert_books_are_closed, bills, make_run
+from tests.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
 from tests.test_contract import GARBAGE, assert_is_whole, faulty
 
 JUDGES = sorted(
@@ -89,6 +89,7 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@ON_BOTH_BACKENDS
 async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:
     actor, other = ScriptedEngine(), ScriptedEngine(faulty(1, fault))
     run = make_run(actor, name, others=RetryingEngine(other, attempts=2, first_pause=0.001))

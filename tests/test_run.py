@@ -39,7 +39,7 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
 from secondpass.strategies.continuation import segments
-from tests.support import answers, assert_books_are_closed, bills, make_run, says
+from tests.support import ON_BOTH_BACKENDS, answers, assert_books_are_closed, bills, make_run, says
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +98,7 @@ async def test_the_clients_sampling_binds_the_actor_only() -> None:
     assert (critic.stop, critic.max_tokens, critic.top_p) == (None, 256, None)
 
 
+@ON_BOTH_BACKENDS
 async def test_samples_that_can_stop_early_are_requests_of_their_own() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
@@ -114,6 +115,7 @@ async def test_samples_that_cannot_stop_share_a_request() -> None:
     assert [(call.n, call.index) for call in engine.calls] == [(3, 0), (3, 3), (1, 6)]
 
 
+@ON_BOTH_BACKENDS
 async def test_leaving_a_sample_cancels_what_is_still_written() -> None:
     engine = ScriptedEngine(_slow_after(1), per_token=0.002)
     run = make_run(engine)
@@ -132,6 +134,7 @@ def _slow_after(index: int) -> Callable[[Call, int], Reply]:
     return lambda _, i: Reply("word " * (3 if i < index else 300))
 
 
+@ON_BOTH_BACKENDS
 async def test_with_a_seed_samples_come_in_index_order_whichever_is_done_first() -> None:
     engine = ScriptedEngine(lambda _, i: Reply("word " * (40 - 10 * i)), per_token=0.001)
     for seed, expected in ((7, [0, 1, 2, 3]), (None, [3, 2, 1, 0])):
@@ -183,6 +186,7 @@ async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_
     assert bills(run)[-1].end == "finished"
 
 
+@ON_BOTH_BACKENDS
 async def test_steps_come_as_they_are_finished_and_leaving_aborts_the_draft() -> None:
     engine = ScriptedEngine(says("First.\n\nSecond.\n\nThird. " + "word " * 500), per_token=0.002)
     run = make_run(engine)
@@ -256,6 +260,7 @@ def test_a_cut_never_loses_or_splits_a_step(pieces: list[str], has_ids: bool) ->
         assert held == (cut.text if has_ids else "")
 
 
+@ON_BOTH_BACKENDS
 async def test_steps_raise_what_ended_the_draft() -> None:
     engine = ScriptedEngine(lambda *_: Reply("One.\n\nTwo. three four five", fault="cut"))
     run = make_run(engine)
@@ -326,6 +331,7 @@ async def test_equal_answers_have_one_class_and_open_texts_have_none() -> None:
     assert await make_run(task=Task(kind="open")).class_of(Candidate(text="x", answer="x")) is None
 
 
+@ON_BOTH_BACKENDS
 async def test_map_keeps_the_order_of_its_items_and_outlives_a_failure() -> None:
     run = make_run()
 
@@ -338,6 +344,7 @@ async def test_map_keeps_the_order_of_its_items_and_outlives_a_failure() -> None
     assert await run.map(work, range(4)) == [0, 20, 30]
 
 
+@ON_BOTH_BACKENDS
 async def test_map_raises_when_everything_failed() -> None:
     async def work(_: int) -> int:
         raise EngineUnavailable("gone")
@@ -346,6 +353,7 @@ async def test_map_raises_when_everything_failed() -> None:
         await make_run().map(work, range(3))
 
 
+@ON_BOTH_BACKENDS
 async def test_an_error_that_is_nobodys_failure_ends_the_block() -> None:
     async def work(item: int) -> int:
         if item:
@@ -430,6 +438,7 @@ async def test_a_draft_that_the_client_capped_is_a_candidate_without_an_answer()
     assert (outcome.candidate.answer, outcome.candidate.finish_reason) == (None, "length")
 
 
+@ON_BOTH_BACKENDS
 async def test_a_draft_that_the_deadline_cut_serves_if_it_held_its_answer() -> None:
     engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 500), per_token=0.005)
     run = make_run(engine, "self_consistency", {"n": 2}, deadline_ms=100)
@@ -471,6 +480,7 @@ async def test_a_selecting_strategy_sends_the_chosen_text_at_once() -> None:
     assert sent == [outcome.candidate.text]
 
 
+@ON_BOTH_BACKENDS
 async def test_a_decided_vote_stops_and_says_what_that_saved() -> None:
     engine = ScriptedEngine(answers("42"), per_token=0.001)
     run = make_run(engine, "self_consistency", {"n": 20, "width": 4})
@@ -491,6 +501,7 @@ async def test_samples_that_were_finished_are_not_saved_although_nobody_counted_
     assert (outcome.saved.samples if outcome.saved else 0) == 8 - finished
 
 
+@ON_BOTH_BACKENDS
 async def test_a_cancelled_draft_is_wasted_even_if_it_held_an_answer() -> None:
     def script(_: Call, index: int) -> Reply:
         return Reply("\\boxed{1} " + "word " * (2 if index < 4 else 300))
@@ -504,6 +515,7 @@ async def test_a_cancelled_draft_is_wasted_even_if_it_held_an_answer() -> None:
 
 
 @pytest.mark.parametrize("stop", ["esc", "none", "adaptive", "lead"])
+@ON_BOTH_BACKENDS
 async def test_never_more_samples_at_once_than_the_width(stop: str) -> None:
     engine = ScriptedEngine(per_token=0.001)
     params = {"n": 9, "width": 2, "stop": stop} | ({"window": 3} if stop == "esc" else {})
@@ -533,6 +545,7 @@ async def test_every_candidate_is_reported_once_and_the_winner_with_its_share() 
     assert [event.is_best for event in seen] == [False, True, False, False, False]
 
 
+@ON_BOTH_BACKENDS
 async def test_a_call_that_never_left_the_queue_is_not_billed() -> None:
     engine = ScriptedEngine(says("word " * 300), per_token=0.005)
     run = make_run(
@@ -575,6 +588,7 @@ async def test_a_cold_process_answers_as_a_warm_one_does() -> None:
     assert [o.stop_reason for o in outcomes] == ["finished", "finished"]
 
 
+@ON_BOTH_BACKENDS
 async def test_lanes_wait_for_the_first_call_of_a_cold_process() -> None:
     engine = ScriptedEngine(answers("1", "2", "2"), per_token=0.001)
     run = make_run(engine, "self_consistency", {"n": 3, "stop": "lead", "width": 3}, max_tokens=100)
@@ -630,6 +644,7 @@ async def test_deltas_are_recorded_only_where_they_are_wanted() -> None:
         assert any(isinstance(e, CallDelta) for e in run.trace.events) is wanted
 
 
+@ON_BOTH_BACKENDS
 async def test_a_subscriber_hears_everything_however_late_it_comes() -> None:
     run = make_run()
     heard: list[object] = []

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 REQUEST = PlainRequest("chat/completions", b'{"n": 1}', (("Content-Type", "application/json"),))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def app_of(endpoint: object) -> ASGIApp:
     app: ASGIApp = Starlette(routes=[Route("/v1/chat/completions", endpoint, methods=["POST"])])  # type: ignore[arg-type]
     return app

@@ -13,6 +13,7 @@ from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable
 from secondpass.strategies.api.values import Message
+from tests.support import ON_BOTH_BACKENDS
 
 pytestmark = pytest.mark.anyio
 FAULTS: dict[str, Fault] = {fault: fault for fault in get_args(Fault)}
@@ -40,6 +41,7 @@ class Gated(ScriptedEngine):
         yield Delta(finish_reason="stop")
 
 
+@ON_BOTH_BACKENDS
 async def test_label_reads_are_served_first_then_low_indices_then_the_first_to_come() -> None:
     inner = Gated()
     engine = LimitedEngine(inner, 1)
@@ -64,6 +66,7 @@ async def test_label_reads_are_served_first_then_low_indices_then_the_first_to_c
     assert (engine.in_flight, engine.waiting) == (0, 0)
 
 
+@ON_BOTH_BACKENDS
 async def test_only_a_call_that_had_to_wait_is_told_so_and_for_how_long() -> None:
     engine = LimitedEngine(ScriptedEngine(first_token=0.3), 1)
     replies: list[list[Delta]] = []
@@ -81,6 +84,7 @@ async def test_only_a_call_that_had_to_wait_is_told_so_and_for_how_long() -> Non
     assert 0.1 < replies[1][1].waited < 5
 
 
+@ON_BOTH_BACKENDS
 async def test_a_call_over_the_longest_queue_is_refused_at_once() -> None:
     engine = LimitedEngine(ScriptedEngine(first_token=0.3), 1, max_waiting=1)
     async with anyio.create_task_group() as tasks:
@@ -92,6 +96,7 @@ async def test_a_call_over_the_longest_queue_is_refused_at_once() -> None:
         assert refused.value.retry_after == 1.0
 
 
+@ON_BOTH_BACKENDS
 async def test_a_forwarded_request_takes_a_place_until_its_block_is_left() -> None:
     engine = LimitedEngine(ScriptedEngine(), 1)
     body = b'{"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}'
@@ -102,6 +107,7 @@ async def test_a_forwarded_request_takes_a_place_until_its_block_is_left() -> No
     assert engine.in_flight == 0
 
 
+@ON_BOTH_BACKENDS
 async def test_a_stream_that_is_left_early_gives_its_place_back() -> None:
     inner = ScriptedEngine()
     engine = LimitedEngine(inner, 1)

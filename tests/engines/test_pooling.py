@@ -51,11 +51,6 @@ TALKS = [
 ]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # aiohttp knows no other
-
-
 def about(text: str) -> Call:
     return replace(CALL, messages=(QUESTION, Message(role="assistant", content=text)))
 

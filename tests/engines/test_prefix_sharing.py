@@ -93,11 +93,6 @@ async def in_process() -> AsyncIterator[Subject]:
         yield subject
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module", params=["http", "in_process"])
 async def subject(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Subject]:
     if request.param == "in_process":

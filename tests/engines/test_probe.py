@@ -25,11 +25,6 @@ from tests.engines.upstream import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # aiohttp knows no other
-
-
 # -- finding out what a server is ---------------------------------------------------------------------------
 
 

@@ -53,11 +53,6 @@ ENDLESS = ask("Count from one to ten thousand.", max_tokens=1500)
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def engine(anyio_backend: str) -> AsyncIterator[VllmEngine]:
     async with in_process_engine(*CHOSEN) as engine:
         yield engine

@@ -18,11 +18,6 @@ ASK: Json = {"model": "scripted@self_consistency", "messages": [USER]}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def client(served: Served) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as made:
         yield made

@@ -84,11 +84,6 @@ def test_the_engine_is_free_soon_after_the_client_left(
     in_time(attempt)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_an_httpx_client_that_gives_up_frees_the_engine(

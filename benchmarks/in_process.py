@@ -20,7 +20,7 @@ from secondpass.service.engines.scripted import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared
-from secondpass.service.metrics import Metrics
+from secondpass.service.observe.metrics import Metrics
 from secondpass.service.run import LiveRun
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task

@@ -44,8 +44,8 @@ from secondpass.service.http.problems import as_http_error, respond
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.job import Shared
 from secondpass.service.lifespan import lifespan
-from secondpass.service.metrics import Metrics
-from secondpass.service.sandbox import SandboxUnavailable, run_python
+from secondpass.service.observe.metrics import Metrics
+from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.api.engine import Engine
 

@@ -9,9 +9,9 @@ import logging
 
 import anyio
 
-from secondpass.service import sandbox
 from secondpass.service.common.events import NoteMade, Trace, VerdictSeen
-from secondpass.service.sandbox import SandboxUnavailable
+from secondpass.service.sandbox import runner
+from secondpass.service.sandbox.runner import SandboxUnavailable
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate, Verdict
 
@@ -24,10 +24,10 @@ class Sandboxes:
     def __init__(self, most: int) -> None:
         self._places = anyio.Semaphore(most)
 
-    async def run(self, code: str, tests: str) -> sandbox.Verdict:
+    async def run(self, code: str, tests: str) -> runner.Verdict:
         """What came of the tests. Cancelling it kills what runs. Raises SandboxUnavailable."""
         async with self._places:
-            return await sandbox.run_python(code, tests)
+            return await runner.run_python(code, tests)
 
 
 class Verifier:
@@ -68,7 +68,7 @@ class Verifier:
         passed = found.status == "passed"
         return Verdict(accepted=passed, score=float(passed), reasons=found.output)
 
-    def _tell(self, found: sandbox.Verdict | None, began: float) -> None:
+    def _tell(self, found: runner.Verdict | None, began: float) -> None:
         """What came of the tests, or that nothing came of them: they were cancelled, or nothing could run them."""
         at = self._trace.elapsed
         told = VerdictSeen(

@@ -29,7 +29,7 @@ from secondpass.service.evaluation.records import About, Attempt, write_records
 from secondpass.service.evaluation.scorers import CannotScore, Scorer, check_scorable
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
-from secondpass.service.sandbox import SandboxUnavailable, run_python
+from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:

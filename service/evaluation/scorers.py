@@ -12,7 +12,7 @@ from secondpass.service.evaluation.asked import Asked, Setting
 from secondpass.service.evaluation.records import Attempt, Tokens, from_response
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question
-from secondpass.service.sandbox import run_python
+from secondpass.service.sandbox.runner import run_python
 from secondpass.strategies.answers.task import normalise
 from secondpass.strategies.api.errors import SecondpassError
 

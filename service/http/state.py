@@ -15,7 +15,7 @@ from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenant, Tenants
 from secondpass.service.config.settings import Settings
 from secondpass.service.job import Job, Shared
-from secondpass.service.metrics import Metrics
+from secondpass.service.observe.metrics import Metrics
 from secondpass.service.run import LiveRun
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine

@@ -14,8 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service import sandbox, sandbox_inside
-from secondpass.service.sandbox import SandboxUnavailable, Verdict, run_python
+from secondpass.service.sandbox import inside, runner
+from secondpass.service.sandbox.runner import (
+    SandboxUnavailable,
+    Verdict,
+    run_python,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +189,7 @@ async def test_a_flood_of_output_is_stopped_and_its_end_kept() -> None:
     verdict = await run("while True:\n    print('flood' * 1000)")
     assert verdict.status == "failed"
     assert "printed more" in verdict.output
-    assert len(verdict.output) < 2 * sandbox.TAIL
+    assert len(verdict.output) < 2 * runner.TAIL
 
 
 @pytest.fixture
@@ -291,7 +295,7 @@ def test_plain_data_always_arrives_as_it_left(value: object) -> None:
     def never(_: object) -> object:
         raise AssertionError
 
-    arrived = sandbox_inside.decoded(sandbox_inside.encoded(value, never), never)
+    arrived = inside.decoded(inside.encoded(value, never), never)
     assert arrived == value
     assert type(arrived) is type(value)
     if isinstance(value, float) and isinstance(arrived, float):

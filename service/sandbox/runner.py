@@ -1,6 +1,6 @@
 """Runs Python that a model wrote against unit tests, in bubblewrap: no network, a read-only system, hard limits.
 
-Two sandboxes for each run: the code in one, its tests in the other, joined by a socket (`sandbox_inside` says why).
+Two sandboxes for each run: the code in one, its tests in the other, joined by a socket (`inside` says why).
 Neither has an environment, a home, /etc, /proc or a user of this machine; both end with the run, whatever they started.
 """
 
@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from secondpass.service.common.concurrency import task_group
-from secondpass.service.sandbox_command import SandboxUnavailable, bubblewrap, limits_of, python
+from secondpass.service.sandbox.bubblewrap import SandboxUnavailable, bubblewrap, limits_of, python
 
 __all__ = ["SandboxUnavailable", "Status", "Verdict", "run_python"]
 
@@ -32,7 +32,7 @@ OUTPUT_BYTES = 2**20
 TAIL = 2000
 """Characters of output that are kept."""
 
-_INSIDE = Path(__file__).with_name("sandbox_inside.py")
+_INSIDE = Path(__file__).with_name("inside.py")
 LAST_SECONDS = 1.0
 """What the code's process gets to end after its tests."""
 

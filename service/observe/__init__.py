@@ -1,0 +1,1 @@
+"""Telemetry: Prometheus metrics, fed from the events of runs."""

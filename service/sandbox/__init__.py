@@ -1,0 +1,1 @@
+"""The sandbox in which code that a model wrote runs against its tests."""

@@ -16,7 +16,7 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared

@@ -20,8 +20,8 @@ import anyio
 
 from benchmarks.pairs import Pairs, table
 from secondpass.service.common.events import CallFinished, Trace
-from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared
 from secondpass.service.pools.questions import Question, read_all

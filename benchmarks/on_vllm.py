@@ -24,9 +24,9 @@ from httpx_aiohttp import AiohttpTransport
 from benchmarks.pairs import Pairs
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.config.settings import Settings
-from secondpass.service.engines.connection import KEEP_ALIVE_SECONDS
-from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.openai.connection import KEEP_ALIVE_SECONDS
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
@@ -72,8 +72,8 @@ class Pass:
 
 async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
     """Runs over the engine in this process, against its client's own `generate`; `tokens` caps each completion."""
-    from secondpass.service.engines.vllm import VllmEngine  # noqa: PLC0415 - heavy
-    from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
+    from secondpass.service.engines.vllm.engine import VllmEngine  # noqa: PLC0415 - heavy
+    from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
 
     os.environ |= {"VLLM_LOGGING_LEVEL": "WARNING", **vllm_environment(str(model))}
     flags = (*LENGTH, *(ON_CPU if is_cpu_build() else ()))

@@ -29,12 +29,12 @@ from secondpass.service.config.tables import (
     Prices,
     VllmEngineTable,
 )
-from secondpass.service.engines.asgi import ASGIApp
-from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.pooling import PoolingEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.reward.engine import PoolingEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.engines.vllm.asgi import ASGIApp
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http import chat, ops, solve
 from secondpass.service.http.forward import Counted
@@ -50,7 +50,7 @@ from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.api.engine import Engine
 
 if TYPE_CHECKING:
-    from secondpass.service.engines.vllm import VllmEngine
+    from secondpass.service.engines.vllm.engine import VllmEngine
 
 
 class BareEngine(Engine, Protocol):
@@ -89,7 +89,7 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
     # Where our own log goes too: what a command says is its own.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     try:
-        from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415 - heavy
+        from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415 - heavy
     except ModuleNotFoundError as error:
         if error.name != "vllm":
             raise
@@ -111,7 +111,7 @@ async def check_sandbox(settings: Settings) -> None:
 
 def beside(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
     """What it takes to serve `engine`, which runs in this process already, behind our routes or (no `server`) before them."""
-    from secondpass.service.engines.vllm_server import metrics_registry  # noqa: PLC0415 - heavy
+    from secondpass.service.engines.vllm.server import metrics_registry  # noqa: PLC0415 - heavy
 
     return InProcess({engine.name: engine}, server, metrics_registry, lambda: engine.has_died)
 

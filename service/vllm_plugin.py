@@ -26,8 +26,8 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import DEFAULT_ENGINE, Settings, load
 from secondpass.service.config.sources import PREFIX
-from secondpass.service.engines.vllm import VllmEngine
-from secondpass.service.engines.vllm_server import served_name
+from secondpass.service.engines.vllm.engine import VllmEngine
+from secondpass.service.engines.vllm.server import served_name
 from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import merged
 

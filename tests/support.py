@@ -9,7 +9,7 @@ import pytest
 
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits, Price
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared
 from secondpass.service.run import LiveRun

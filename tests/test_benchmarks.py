@@ -14,8 +14,8 @@ from benchmarks import in_process, injections, judge_cost, throughput
 from benchmarks.load import BadReply, Load, Traffic, generate
 from benchmarks.mock_upstream import ANSWERS, Upstream
 from benchmarks.pairs import Pairs, cpu_seconds, table
-from secondpass.service.engines.http import HttpEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.pools.questions import read_all
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Call

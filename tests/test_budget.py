@@ -17,7 +17,7 @@ from secondpass.service.calls import prompt_bound
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
 from secondpass.strategies.api.engine import Call

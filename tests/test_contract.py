@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from secondpass.service.common import errors
 from secondpass.service.common.events import RunFailed, RunFinished, RunStarted
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine, arithmetic
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from secondpass.service.common.events import VerdictSeen
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import RoleDefaults, Shared

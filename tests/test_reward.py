@@ -17,7 +17,7 @@ from secondpass.service.common.events import Trace, VerdictSeen
 from secondpass.service.common.limits import Price
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Fault, Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared

@@ -21,7 +21,7 @@ from secondpass.service.common.events import (
 from secondpass.service.drafts import LiveDraft
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared

@@ -1,9 +1,8 @@
-"""Where completions come from: one module a kind of engine, and wrappers of the same shape around them.
+"""Engines: where completions come from, one folder for each kind.
 
-    http       any OpenAI-compatible server; one that speaks vLLM's dialect can do most
-    scripted   the fake that ships
-    limited    admission: how many calls an engine sees at once, and which waits for which
-    retrying   another attempt where that may work
-
-Only `service/app.py` stacks them: Retrying(Limited(Http)).
+openai    any OpenAI-compatible server over HTTP; more with vLLM's dialect
+vllm      vLLM in this process
+reward    a reward model behind vLLM's pooling server
+scripted  the fake that ships
+common    what these share
 """

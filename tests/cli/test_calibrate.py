@@ -11,7 +11,7 @@ import pytest
 from secondpass.service.__main__ import main
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibration, save_calibration
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from tests.cli.running import piped
 from tests.http.serving import serving

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.__main__ import main
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from tests.cli.running import piped
 from tests.http.serving import Served, serving
 from tests.support import says

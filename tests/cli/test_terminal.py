@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from tests.cli.running import at_terminal
 from tests.http.serving import serving, wait_until
 from tests.http.test_disconnect import SOON

@@ -5,7 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import anyio
 
-from secondpass.service.engines.http import HttpEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Message
 from tests.engines.upstream import (

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from secondpass.service.engines.http import HttpEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from tests.engines.asking import started
 from tests.engines.upstream import Upstream
 

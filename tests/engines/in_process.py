@@ -19,7 +19,7 @@ from tools.fetch_model import fetch
 from tools.local_vllm import is_cpu_build, vllm_environment
 
 if TYPE_CHECKING:
-    from secondpass.service.engines.vllm import VllmEngine
+    from secondpass.service.engines.vllm.engine import VllmEngine
 
 # Few digits make tokens tie, and then the order of sums decides: float32. Blocks smaller than the CPU build's 128.
 FLAGS = (
@@ -52,7 +52,7 @@ async def in_process_engine(*flags: str) -> AsyncIterator[VllmEngine]:
     model = model_folder()
     async with AsyncExitStack() as stack:
         with vllm_at_hand(model):
-            from secondpass.service.engines.vllm_server import vllm_server  # noqa: PLC0415
+            from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
 
             named = ("--served-model-name", Path(model).name)
             server = await stack.enter_async_context(

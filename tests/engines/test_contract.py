@@ -14,10 +14,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from secondpass.service.engines.http import HttpEngine
 from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message, Sampling, Usage
@@ -25,7 +25,7 @@ from tests.engines.in_process import in_process_engine, requests_in_core
 from tools.local_vllm import VllmServer
 
 if TYPE_CHECKING:
-    from secondpass.service.engines.vllm import VllmEngine
+    from secondpass.service.engines.vllm.engine import VllmEngine
 
 pytestmark = pytest.mark.anyio
 

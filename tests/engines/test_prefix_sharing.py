@@ -19,7 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 from prometheus_client import REGISTRY, generate_latest
 
 from secondpass.service.common.events import CallFinished
-from secondpass.service.engines.http import HttpEngine
+from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import UnusableCompletion

@@ -9,7 +9,7 @@ import pytest
 
 from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.retrying import RetryingEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import (
     CallRejected,

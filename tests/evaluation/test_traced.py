@@ -7,7 +7,7 @@ import json
 import pytest
 
 from secondpass.service.common.events import CallFinished, Event, VerdictSeen
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, from_outcome
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
 from secondpass.service.execute import execute

@@ -18,7 +18,7 @@ from secondpass.service.__main__ import Server
 from secondpass.service.app import InProcess, create_app, service_in
 from secondpass.service.config.settings import Settings
 from secondpass.service.config.sources import PREFIX
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
 

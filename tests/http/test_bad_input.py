@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.http import bodies
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Json, Served, serving

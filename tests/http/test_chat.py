@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import Json, Served, serving
 from tests.support import says

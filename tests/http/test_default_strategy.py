@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from tests.http.serving import Json, Served, serving
 

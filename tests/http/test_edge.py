@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from secondpass.service.config.api_keys import Tenants
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.http.middleware import Edge
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from secondpass.service.engines.scripted import ScriptedEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
 from tests.support import says
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api import registry
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.registry import Params, Strategy

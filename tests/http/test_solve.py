@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from secondpass.service.common.events import CallFinished
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.http.render import event_document
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.pools.format import Header
 from secondpass.service.pools.pool import Pool, PoolFile, growing, read_pool
 from secondpass.service.pools.questions import read_questions

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Header, key_of
 from secondpass.service.pools.jsonl import BadLine

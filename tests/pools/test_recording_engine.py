@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from secondpass.service.engines.recording import RecordingEngine
 from secondpass.service.engines.replay import ReplayEngine
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import growing, read_pool

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.common.events import CallFinished, CallStarted, NoteMade
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared

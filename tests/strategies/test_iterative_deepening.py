@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.common.events import NoteMade
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, tokens_of
 from secondpass.service.engines.wrapper import EngineWrapper
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute

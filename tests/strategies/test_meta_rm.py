@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.common.errors import AllCallsFailed
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome
 from secondpass.service.run import LiveRun

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.common.events import NoteMade
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun
 from secondpass.strategies.api.calibration import Calibration, Measured, Others

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from secondpass.service.engines.scripted import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared

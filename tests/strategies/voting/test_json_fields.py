@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.engines.scripted import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.json_fields import FieldVote, fields_of

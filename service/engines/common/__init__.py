@@ -1,0 +1,1 @@
+"""What engines share: status codes, tokenizers, prefixes of token ids."""

@@ -1,0 +1,1 @@
+"""The engine that calls an OpenAI-compatible server over HTTP."""

@@ -1,0 +1,1 @@
+"""The engine that scores with a reward model behind vLLM."""

@@ -1,0 +1,141 @@
+"""The OpenAI side of the scripted engine: plain chat requests, answered by the script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from secondpass.service.engines.common.status_codes import short
+from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Message, Sampling, Usage
+
+_HEADERS = (("content-type", "application/json"),)
+_EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)
+
+
+class _Streams(Protocol):
+    model: str
+
+    def stream(self, call: Call) -> Any: ...
+
+
+class _ChatRequest(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    messages: tuple[Message, ...]
+    n: int = Field(default=1, ge=1, le=128)
+    max_tokens: int | None = None
+    seed: int | None = None
+    stream: bool = False
+
+
+@asynccontextmanager
+async def reply_to(engine: _Streams, request: PlainRequest) -> AsyncIterator[PlainReply]:
+    """A plain reply to a chat request, as one JSON body or as chunks; leaving the block aborts."""
+    call = _call(request)
+    if isinstance(call, PlainReply):
+        yield call
+    elif call.visible:
+        async with aclosing(_chunks(engine, call)) as chunks:
+            yield PlainReply(200, _EVENTS, chunks)
+    else:
+        yield await _whole_reply(engine, call)
+
+
+def _call(request: PlainRequest) -> Call | PlainReply:
+    """What the request asks for, visible if as a stream; or why it is refused."""
+    try:
+        chat = _ChatRequest.model_validate_json(request.body)
+        sampling = Sampling(max_tokens=chat.max_tokens, seed=chat.seed)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        return _failure(400, short(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"))
+    return Call(
+        role="actor",
+        purpose="chat",
+        messages=chat.messages,
+        n=chat.n,
+        sampling=sampling,
+        visible=chat.stream,
+    )
+
+
+async def _whole_reply(engine: _Streams, call: Call) -> PlainReply:
+    try:
+        return PlainReply(200, _HEADERS, _once(await _whole(engine, call)))
+    except CallRejected as error:
+        return _failure(error.status, str(error))
+    except (EngineUnavailable, StreamCut) as error:
+        return _failure(500, str(error))
+
+
+async def _whole(engine: _Streams, call: Call) -> bytes:
+    texts = [""] * call.n
+    finish: list[str | None] = [None] * call.n
+    usage = Usage()
+    async with aclosing(engine.stream(call)) as deltas:
+        async for delta in deltas:
+            texts[delta.index] += delta.text
+            finish[delta.index] = delta.finish_reason or finish[delta.index]
+            usage = delta.usage or usage
+    choices = [
+        {
+            "index": i,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": finish[i],
+        }
+        for i, text in enumerate(texts)
+    ]
+    return json.dumps(
+        _envelope(engine, "chat.completion", choices) | {"usage": _usage(usage)}
+    ).encode()
+
+
+async def _chunks(engine: _Streams, call: Call) -> AsyncGenerator[bytes]:
+    async with aclosing(engine.stream(call)) as deltas:
+        async for delta in deltas:
+            if delta.text or delta.finish_reason:
+                yield _event(engine, delta)
+    yield b"data: [DONE]\n\n"
+
+
+def _event(engine: _Streams, delta: Delta) -> bytes:
+    choice = {
+        "index": delta.index,
+        "delta": {"content": delta.text},
+        "finish_reason": delta.finish_reason,
+    }
+    chunk = _envelope(engine, "chat.completion.chunk", [choice])
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def _envelope(engine: _Streams, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-scripted",
+        "object": kind,
+        "created": 0,
+        "model": engine.model,
+        "choices": choices,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+    }
+
+
+def _failure(status: int, message: str) -> PlainReply:
+    error = {"error": {"message": message, "type": "invalid_request_error", "code": status}}
+    return PlainReply(status, _HEADERS, _once(json.dumps(error).encode()))
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

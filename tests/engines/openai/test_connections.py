@@ -1,0 +1,311 @@
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import anyio
+import httpx
+import pytest
+from aiohttp import web
+
+from secondpass.service.engines.openai.connection import Connection
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.strategies.api.engine import PlainRequest
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Role
+from tests.engines.asking import CALL, KEY, run, started, until_idle
+from tests.engines.upstream import (
+    Body,
+    Upstream,
+    breaking,
+    endless,
+    plain,
+    refuses,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+# -- ending early -----------------------------------------------------------------------------------------
+
+
+async def test_closing_a_stream_frees_the_server_at_once(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = endless
+    stream = engine.stream(CALL)
+    await anext(stream)
+    assert upstream.running == 1
+    await stream.aclose()
+    await until_idle(upstream, 0.25)
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+async def test_cancelling_a_call_frees_the_server_at_once(
+    is_native: bool, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = endless
+
+    async def consume() -> None:
+        await run(engine)
+
+    if is_native:
+        tasks = [asyncio.create_task(consume()) for _ in range(20)]
+        await asyncio.sleep(0.3)
+        assert upstream.running == 20
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    else:
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(consume)
+            await anyio.sleep(0.3)
+            assert upstream.running == 20
+            group.cancel_scope.cancel()
+    await until_idle(upstream, 0.25)
+
+
+async def test_a_call_cancelled_before_its_headers_came_frees_the_server(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    async def mute(_: web.Request, __: Body) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    upstream.chat = mute
+    with anyio.move_on_after(0.1):
+        await run(engine)
+    await until_idle(upstream, 0.25)
+
+
+class SlowToClose(httpx.AsyncByteStream):
+    """A body that never ends, and whose closing takes a moment."""
+
+    is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await anyio.sleep(0.05)
+        self.is_closed = True
+
+
+async def test_a_response_is_closed_to_the_end_though_its_reader_was_cancelled() -> None:
+    body = SlowToClose()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
+    client = httpx.AsyncClient(transport=transport, trust_env=False, verify=False)
+    connection = Connection("e", "http://upstream/v1", client=client)
+    with anyio.move_on_after(0.02) as scope:
+        async with connection.open("GET", connection.url) as response:
+            async for _ in response.aiter_raw():
+                pass
+    assert scope.cancelled_caught
+    assert body.is_closed
+    await connection.aclose()
+
+
+class Watched(Connection):
+    """A connection whose bytes come from nowhere and never end."""
+
+    left = 0
+
+    async def chunks(
+        self, response: httpx.Response, *, role: Role | None = None
+    ) -> AsyncGenerator[bytes]:
+        try:
+            yield b"data: 1\n\n"
+            await anyio.sleep_forever()
+        finally:
+            self.left += 1
+
+
+async def test_who_closes_the_events_of_a_stream_closes_its_bytes_at_once() -> None:
+    connection = Watched("e", "http://upstream/v1")
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"})
+    events = connection.events(response)
+    assert await anext(events) == [b"1"]
+    assert connection.left == 0
+    await events.aclose()
+    assert connection.left == 1
+    await connection.aclose()
+
+
+async def test_many_streams_run_at_once(upstream: Upstream, engine: HttpEngine) -> None:
+    everybody_is_here = asyncio.Event()
+
+    async def wait_for_all(request: web.Request, _: Body) -> web.StreamResponse:
+        if upstream.running == 300:
+            everybody_is_here.set()
+        await everybody_is_here.wait()
+        return await plain(request, {})
+
+    upstream.chat = wait_for_all
+    async with anyio.create_task_group() as tasks:
+        for _ in range(300):
+            tasks.start_soon(run, engine)
+    assert upstream.running == 0
+
+
+async def test_calls_one_after_another_share_a_connection(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    before = len(upstream.connections)
+    for _ in range(10):
+        await run(engine)
+    assert len(upstream.connections) - before <= 1
+
+
+async def test_a_closed_engine_refuses_calls(upstream: Upstream) -> None:
+    async with started(upstream) as engine:
+        pass
+    assert not engine.ready
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await run(engine)
+    await engine.start()
+    assert not engine.ready
+
+
+# -- the key ----------------------------------------------------------------------------------------------
+
+
+async def test_a_redirect_is_an_error_and_gets_no_key(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    async with Upstream().serving() as elsewhere:
+
+        async def redirect(_: web.Request, __: Body) -> web.StreamResponse:
+            raise web.HTTPTemporaryRedirect(f"{elsewhere.url}/chat/completions")
+
+        upstream.chat = redirect
+        with pytest.raises(EngineUnavailable, match="redirect"):
+            await run(engine)
+        with pytest.raises(EngineUnavailable, match="redirect"):
+            async with engine.forward(PlainRequest("chat/completions", b"{}")):
+                pass
+        assert elsewhere.requests == []
+
+
+async def test_the_key_goes_to_the_engines_own_url_and_into_no_error(
+    upstream: Upstream, engine: HttpEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Upstream().serving() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        async with started(upstream) as fresh:
+            await run(fresh)
+        assert proxy.requests == []
+    sent = {headers.get("authorization") for _, headers, _ in upstream.requests}
+    assert sent == {f"Bearer {KEY}"}
+    upstream.chat = refuses(500, {"error": "no"})
+    with pytest.raises(EngineUnavailable) as failed:
+        await run(engine)
+    assert KEY not in f"{failed.value!r} {engine!r} {engine.why_not_ready}"
+
+
+async def test_no_key_no_header(upstream: Upstream) -> None:
+    async with started(upstream, key=None):
+        assert all("authorization" not in headers for _, headers, _ in upstream.requests)
+
+
+async def test_cookies_of_one_reply_are_not_sent_with_the_next_call(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(400, {}, **{"Set-Cookie": "tenant=a; Path=/"})
+    for _ in range(2):
+        with pytest.raises(CallRejected):
+            await run(engine)
+    assert all("cookie" not in headers for _, headers, _ in upstream.requests)
+
+
+# -- forwarding -------------------------------------------------------------------------------------------
+
+
+async def test_a_forwarded_request_arrives_byte_for_byte_under_our_key(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    reply = b'data: {"a":  1}\r\n\r\n: odd \xff bytes\n'
+
+    async def answer(request: web.Request, _: Body) -> web.StreamResponse:
+        headers = {"x-request-id": "r1", "keep-alive": "x", "set-cookie": "a=b", "x-more": "m"}
+        response = web.StreamResponse(status=202, headers=headers)
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        await response.write(reply[:7])
+        await response.write(reply[7:])
+        return response
+
+    upstream.routes["/v1/embeddings"] = answer
+    body = b'{ "input" :"\xc3\xbc",  "unknown": [1.0e5] }'
+    client = (
+        ("Content-Type", "application/json"),
+        ("Authorization", "Bearer of-the-client"),
+        ("Cookie", "a=b"),
+        ("Host", "elsewhere"),
+        ("X-Request-Id", "r0"),
+    )
+    async with engine.forward(PlainRequest("/embeddings", body, client)) as plain_reply:
+        chunks = [piece async for piece in plain_reply.chunks]
+
+    path, sent, received = upstream.requests[-1]
+    assert (path, received) == ("/v1/embeddings", body)
+    assert sent["authorization"] == f"Bearer {KEY}"
+    assert sent["x-request-id"] == "r0"
+    assert "cookie" not in sent
+    assert sent["host"] == upstream.url.split("/")[2]
+    assert plain_reply.status == 202
+    assert b"".join(chunks) == reply
+    back = dict(plain_reply.headers)
+    assert back["content-type"].startswith("text/event-stream")
+    assert (back["x-request-id"], back["x-more"]) == ("r1", "m")
+    assert not {"keep-alive", "set-cookie", "transfer-encoding", "connection"} & set(back)
+
+
+@pytest.mark.parametrize("value", ["\xff", "\xe9; q=1", "ж"])
+async def test_a_forwarded_header_that_is_not_ascii_stays_behind(
+    value: str, upstream: Upstream, engine: HttpEngine
+) -> None:
+    client = (("Accept", value), ("TraceState", value), ("X-Request-Id", "r0"))
+    async with engine.forward(PlainRequest("chat/completions", b"{}", client)) as reply:
+        assert reply.status == 200
+    sent = upstream.requests[-1][1]
+    assert "tracestate" not in sent
+    assert sent["x-request-id"] == "r0"
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500])
+async def test_a_forwarded_error_is_the_servers_own(
+    status: int, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(status, {"error": {"message": "mine"}})
+    async with engine.forward(PlainRequest("chat/completions", b"{}")) as reply:
+        assert reply.status == status
+        assert json.loads(b"".join([piece async for piece in reply.chunks])) == {
+            "error": {"message": "mine"}
+        }
+
+
+async def test_a_forwarded_stream_arrives_as_it_is_written_and_ends_with_its_block(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = endless
+    async with engine.forward(PlainRequest("chat/completions", b"{}")) as reply:
+        assert await anext(reply.chunks)
+        assert upstream.running == 1
+    await until_idle(upstream, 0.25)
+
+
+async def test_a_forwarded_stream_that_breaks_is_a_cut(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = breaking(b"data: 1\n\n")
+
+    async def read() -> None:
+        async with engine.forward(PlainRequest("chat/completions", b"{}")) as reply:
+            async for _ in reply.chunks:
+                pass
+
+    with pytest.raises(StreamCut):
+        await read()

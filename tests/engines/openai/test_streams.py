@@ -1,0 +1,283 @@
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import anyio
+import pytest
+from aiohttp import web
+
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.values import Usage
+from tests.engines.asking import CALL, run, started, text
+from tests.engines.upstream import (
+    DONE,
+    Body,
+    Handler,
+    Upstream,
+    breaking,
+    chunk,
+    event,
+    in_turn,
+    plain,
+    refuses,
+    start_stream,
+    streams,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+# -- what a stream may look like ------------------------------------------------------------------------
+
+
+async def test_no_split_of_a_stream_changes_its_text(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    said = "Füchse 🦊🎉 — “3 · 14 = 42” 漢字"
+    body = b": hello\r\n\r\n" + event(chunk(said)).replace(b"\n", b"\r\n")
+    body += event(chunk(finish="stop")).replace(b"data: ", b"data:") + DONE
+    upstream.chat = streams(*(bytes([byte]) for byte in body))
+    assert text(await run(engine)) == said
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+async def test_reasoning_is_told_from_text_under_either_name(
+    field: str, upstream: Upstream, engine: HttpEngine
+) -> None:
+    thought = {"choices": [{"index": 0, "delta": {field: "hm"}}]}
+    upstream.chat = streams(event(thought), event(chunk("42", "stop")), DONE)
+    deltas = await run(engine)
+    assert [(delta.reasoning, delta.text) for delta in deltas] == [("hm", ""), ("", "42")]
+
+
+async def test_usage_of_the_last_chunk_is_the_whole_call(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    details = {"prompt_tokens_details": {"cached_tokens": 4}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 2} | details
+    upstream.chat = streams(
+        event(chunk("42", "stop")), event({"choices": [], "usage": usage}), DONE
+    )
+    assert (await run(engine))[-1].usage == Usage(prompt=9, cached=4, completion=2)
+
+
+@pytest.mark.parametrize("ending", [b"", b"data: [DONE]\n", b"data: [DONE]", DONE + b"data: x\n\n"])
+async def test_a_reply_is_whole_when_every_completion_has_its_finish_reason(
+    ending: bytes, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = streams(event(chunk("42", "stop")), ending)
+    assert text(await run(engine)) == "42"
+
+
+async def test_a_connection_that_breaks_after_the_finish_reason_broke_nothing(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = breaking(event(chunk("42", "stop")))
+    assert text(await run(engine)) == "42"
+
+
+# -- what is no reply -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        streams(event(chunk("half"))),
+        streams(event(chunk("half")), DONE),
+        streams(event(chunk("half")), b'data: {"choices": [{"ind'),
+        breaking(event(chunk("half"))),
+        streams(),
+    ],
+    ids=["ended", "done", "half a chunk", "aborted", "empty"],
+)
+async def test_a_stream_without_a_finish_reason_was_cut(
+    handler: Handler, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = handler
+    with pytest.raises(StreamCut) as cut:
+        await run(engine)
+    assert (cut.value.engine, cut.value.role) == ("e", "actor")
+
+
+async def test_one_of_several_completions_without_its_end_is_a_cut(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = streams(event(chunk("a", "stop", 0)), event(chunk("b", None, 1)), DONE)
+    with pytest.raises(StreamCut, match="1 of 2"):
+        await run(engine, replace(CALL, n=2))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"data: <html>Bad gateway</html>\n\n",
+        b"data: \xff\xfe\n\n",
+        b"data: [1, 2]\n\n",
+        b"data: 7\n\n",
+        b"data: null\n\n",
+        event({"choices": 3}),
+        event({"choices": [3]}),
+        event({"choices": [{}]}),
+        event({"choices": [{"index": 5, "delta": {}}]}),
+        event({"choices": [{"index": -1, "delta": {}}]}),
+        event({"choices": [{"index": "0", "delta": {}}]}),
+        event({"choices": [{"index": [], "delta": {}}]}),
+        event({"choices": [{"index": 0, "delta": {"content": 3}}]}),
+        event({"choices": [{"index": 0, "delta": {"content": ["x"]}}]}),
+        event({"choices": [{"index": 0, "delta": 3}]}),
+        event({"choices": [{"index": 0, "delta": {}, "finish_reason": "abort"}]}),
+        event({"choices": [{"index": 0, "delta": {}, "finish_reason": 3}]}),
+        event({"choices": [{"index": 0, "delta": {}, "finish_reason": {}}]}),
+        event({"choices": [], "usage": 3}),
+        event({"choices": [], "usage": {"prompt": 3}}),
+    ],
+)
+async def test_garbage_is_a_cut_and_never_text(
+    garbage: bytes, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = streams(garbage)
+    with pytest.raises(StreamCut):
+        await run(engine)
+
+
+async def test_garbage_is_quoted_but_not_at_length(upstream: Upstream, engine: HttpEngine) -> None:
+    upstream.chat = streams(b"data: oops " + b"x" * 5000 + b"\n\n")
+    with pytest.raises(StreamCut, match="oops") as cut:
+        await run(engine)
+    assert len(str(cut.value)) < 250
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+async def test_a_page_instead_of_a_stream_is_a_cut(
+    kind: str, upstream: Upstream, engine: HttpEngine
+) -> None:
+    async def page(_: web.Request, __: Body) -> web.StreamResponse:
+        return web.Response(text="<h1>Welcome</h1>", content_type=kind)
+
+    upstream.chat = page
+    with pytest.raises(StreamCut, match="Welcome"):
+        await run(engine)
+
+
+# -- errors ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ({"message": "too long", "code": 400}, CallRejected),
+        ({"message": "too long", "code": "400"}, CallRejected),
+        ({"message": "no", "type": "invalid_request_error", "code": None}, CallRejected),
+        ({"message": "no", "code": "context_length_exceeded"}, CallRejected),
+        ({"message": "boom", "type": "InternalServerError", "code": 500}, EngineUnavailable),
+        ({"message": "busy", "code": "rate_limit_exceeded"}, EngineUnavailable),
+        ({"message": "busy", "code": 429}, EngineUnavailable),
+        ({"message": "?"}, EngineUnavailable),
+        ("just words", EngineUnavailable),
+    ],
+)
+@pytest.mark.parametrize("place", ["stream", "body"])
+async def test_an_error_object_in_a_reply_is_raised_by_its_code(
+    place: str,
+    error: object,
+    expected: type[EngineError],
+    upstream: Upstream,
+    engine: HttpEngine,
+) -> None:
+    reply = {"error": error}
+    in_stream = streams(event(chunk("half")), event(reply), DONE)
+    upstream.chat = in_stream if place == "stream" else refuses(200, reply)
+    with pytest.raises(expected):
+        await run(engine)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+async def test_a_refused_call_tells_the_servers_words_and_status(
+    status: int, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(status, {"error": {"message": "the prompt is too long"}})
+    with pytest.raises(CallRejected, match="the prompt is too long") as rejected:
+        await run(engine)
+    assert rejected.value.status == status
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{"detail": "why " * 500}, {"detail": [{"loc": ["x"]}]}, "why", [], {}, None, {"error": None}],
+)
+async def test_errors_of_any_shape_are_quoted_but_not_at_length(
+    reply: object, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(400, reply)
+    with pytest.raises(CallRejected) as rejected:
+        await run(engine)
+    assert len(str(rejected.value)) < 250
+
+
+async def test_a_server_that_fails_once_is_asked_again(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = in_turn([refuses(500, {}), breaking(event(chunk("half"))), plain])
+    deltas = await run(RetryingEngine(engine, first_pause=0.001))
+    assert [delta.notice for delta in deltas if delta.notice] == ["retried", "retried"]
+    assert deltas[-2].text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("-3", 0, 0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
+    ],
+)
+async def test_retry_after_is_understood_as_seconds_and_as_a_date(
+    header: str, least: float, most: float, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(429, {}, **{"Retry-After": header})
+    with pytest.raises(EngineUnavailable) as busy:
+        await run(engine)
+    assert busy.value.retry_after is not None
+    assert least <= busy.value.retry_after <= most
+
+
+@pytest.mark.parametrize("header", ["soon", "inf", "nan", ""])
+async def test_a_retry_after_that_says_nothing_is_none(
+    header: str, upstream: Upstream, engine: HttpEngine
+) -> None:
+    upstream.chat = refuses(503, {}, **{"Retry-After": header})
+    with pytest.raises(EngineUnavailable) as busy:
+        await run(engine)
+    assert busy.value.retry_after is None
+
+
+async def test_silence_within_a_reply_ends_the_call(upstream: Upstream) -> None:
+    async def stall(request: web.Request, _: Body) -> web.StreamResponse:
+        response = await start_stream(request)
+        await response.write(event(chunk("half")))
+        await asyncio.sleep(30)
+        return response
+
+    async with started(upstream, idle_timeout=0.2) as engine:
+        upstream.chat = stall
+        with anyio.fail_after(2), pytest.raises(StreamCut):
+            await run(engine)
+        upstream.chat = streams(event(chunk("slow")), event(chunk(finish="stop")), pause=0.15)
+        assert text(await run(engine)) == "slow"
+
+
+async def test_a_server_that_hangs_up_without_a_word_is_unavailable(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    async def hang_up(request: web.Request, _: Body) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    upstream.chat = hang_up
+    with pytest.raises(EngineUnavailable):
+        await run(engine)

@@ -1,0 +1,421 @@
+"""Reward models: a real pooling server's scores are the model's own, and what may fail on the way to them."""
+
+import asyncio
+import json
+import math
+import re
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.engines.reward.engine import PoolingEngine
+from secondpass.service.engines.reward.probe import values_of
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.errors import (
+    CallRejected,
+    CapabilityMissing,
+    EngineError,
+    EngineUnavailable,
+    StreamCut,
+)
+from secondpass.strategies.api.values import Message, Usage
+from tests.engines.asking import run, until_idle
+from tests.engines.upstream import Body, Handler, Upstream, breaking, in_turn, refuses
+from tests.support import bills, make_run
+from tools.local_vllm import VllmServer, serve_vllm
+
+if TYPE_CHECKING:
+    from tests.engines.reward_model import RewardModel
+
+pytestmark = pytest.mark.anyio
+
+QUESTION = Message(role="user", content="What is 6 times 7?")
+ANSWER = Message(role="assistant", content="It is 42.")
+CALL = Call(role="reward", purpose="reward", messages=(QUESTION, ANSWER), reward=True)
+TALKS = [
+    (QUESTION, ANSWER),
+    (QUESTION, Message(role="assistant", content="It is 41, or perhaps ☃.")),
+    (Message(role="system", content="Be terse."), QUESTION, ANSWER),
+    (QUESTION, ANSWER, Message(role="user", content="Sure?"), ANSWER),
+    (QUESTION, Message(role="assistant", content="word " * 300)),
+]
+
+
+def about(text: str) -> Call:
+    return replace(CALL, messages=(QUESTION, Message(role="assistant", content=text)))
+
+
+async def score(engine: PoolingEngine, call: Call = CALL) -> Delta:
+    (delta,) = await run(engine, call)
+    return delta
+
+
+# -- a real server ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Real:
+    """A vLLM pooling server and the model that it serves."""
+
+    server: VllmServer
+    model: "RewardModel"
+
+    def running(self) -> float:
+        """Requests that the engine works on."""
+        with urllib.request.urlopen(f"{self.server.root_url}/metrics") as reply:
+            found = re.findall(
+                r"^vllm:num_requests_running\S* (\S+)$", reply.read().decode(), re.MULTILINE
+            )
+        return sum(map(float, found))
+
+    @asynccontextmanager
+    async def engine(self, model: str | None = None) -> AsyncIterator[PoolingEngine]:
+        engine = PoolingEngine("rm", self.server.base_url, model)
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await engine.aclose()
+
+
+def serve(factory: pytest.TempPathFactory, labels: int, *flags: str) -> Iterator[Real]:
+    from tests.engines.reward_model import make_reward_model  # noqa: PLC0415 - torch is heavy
+
+    model = make_reward_model(factory.mktemp("models") / f"reward-{labels}", labels)
+    flags = ("--runner", "pooling", "--dtype", "float32", "--max-model-len", "512", *flags)
+    with serve_vllm(model.folder, extra_args=flags) as server:
+        yield Real(server, model)
+
+
+@pytest.fixture(scope="session")
+def one_label(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    yield from serve(tmp_path_factory, 1)
+
+
+@pytest.fixture(scope="session")
+def two_labels_a_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    yield from serve(tmp_path_factory, 2, "--pooler-config", '{"task": "token_classify"}')
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("messages", TALKS)
+async def test_a_real_score_is_the_models_own(
+    one_label: Real, messages: tuple[Message, ...]
+) -> None:
+    async with one_label.engine() as engine:
+        assert engine.ready, engine.why_not_ready
+        delta = await score(engine, replace(CALL, messages=messages))
+        (expected,) = one_label.model.logits(messages)
+        prompt = one_label.model.render(messages)
+        assert delta.reward == pytest.approx(expected, abs=1e-2)
+        assert delta.usage == Usage(prompt=len(prompt))
+        assert await engine.count_prompt(replace(CALL, messages=messages)) == len(prompt)
+
+
+@pytest.mark.vllm
+async def test_a_real_server_tells_what_it_can_and_refuses_what_is_too_long(
+    one_label: Real,
+) -> None:
+    async with one_label.engine() as engine:
+        assert engine.model == "reward-1"
+        assert engine.capabilities == {"reward", "tokenize"}
+        assert engine.context_window == 512
+        with pytest.raises(CallRejected, match="context length is 512"):
+            await run(engine, about("word " * 600))
+        await engine.start()
+        assert engine.ready
+    async with one_label.engine("another") as engine:
+        assert engine.why_not_ready == "it serves reward-1; not 'another'"
+
+
+@pytest.mark.vllm
+async def test_real_scores_of_many_at_once_are_each_its_own(one_label: Real) -> None:
+    async with one_label.engine() as engine:
+        texts = [f"It is {number}." for number in range(24)]
+        found: dict[str, float | None] = {}
+
+        async def one(text: str) -> None:
+            found[text] = (await score(engine, about(text))).reward
+
+        async with anyio.create_task_group() as group:
+            for text in texts:
+                group.start_soon(one, text)
+    for text in texts:
+        (expected,) = one_label.model.logits(about(text).messages)
+        assert found[text] == pytest.approx(expected, abs=1e-2)
+
+
+@pytest.mark.vllm
+async def test_a_run_pays_a_real_reward_model_for_its_prompt_to_the_token(one_label: Real) -> None:
+    async with one_label.engine() as engine:
+        live = make_run(RetryingEngine(LimitedEngine(engine, 4)), max_tokens=1)
+        reward = await live.reward("It is 42.", messages=(QUESTION,))
+    talk = (QUESTION, ANSWER)
+    assert reward == pytest.approx(one_label.model.logits(talk)[0], abs=1e-2)
+    assert live.budget.spent["prompt_tokens"] == len(one_label.model.render(talk))
+    assert live.budget.spent["tokens"] == live.budget.spent["samples"] == 0
+    assert live.budget.spent["calls"] == 1
+    assert not bills(live)[0].is_estimated
+
+
+@pytest.mark.vllm
+async def test_cancelled_calls_leave_nothing_in_a_real_server(one_label: Real) -> None:
+    async with one_label.engine() as engine:
+        call = about("word " * 300)
+        async with anyio.create_task_group() as group:
+            for _ in range(32):
+                group.start_soon(run, engine, call)
+            await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            while await anyio.to_thread.run_sync(one_label.running):
+                await anyio.sleep(0.05)
+        assert (await score(engine)).reward is not None
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.parametrize("messages", TALKS)
+async def test_of_two_real_labels_the_second_counts_and_of_many_tokens_the_last(
+    two_labels_a_token: Real, messages: tuple[Message, ...]
+) -> None:
+    async with two_labels_a_token.engine() as engine:
+        assert engine.ready, engine.why_not_ready
+        delta = await score(engine, replace(CALL, messages=messages))
+    bad, good = two_labels_a_token.model.logits(messages)
+    assert delta.reward == pytest.approx(1 / (1 + math.exp(bad - good)), abs=1e-2)
+
+
+# -- servers of another kind --------------------------------------------------------------------------------
+
+
+def classifies(*values: float) -> Handler:
+    """A /classify that gives these values to everything."""
+    return replies({"data": [{"probs": list(values)}], "usage": {"prompt_tokens": 7}})
+
+
+def replies(reply: object, pause: float = 0.0) -> Handler:
+    async def handle(_: web.Request, __: Body) -> web.StreamResponse:
+        await asyncio.sleep(pause)
+        return web.json_response(reply)
+
+    return handle
+
+
+async def without_messages(_: web.Request, body: Body) -> web.StreamResponse:
+    """A /classify as older servers have it; its score is the sum of its tokens."""
+    if "messages" in body:
+        return web.json_response({"error": {"message": "input: Field required"}}, status=400)
+    assert body["add_special_tokens"] is False
+    return web.json_response({"data": [{"probs": [sum(body["input"])]}]})
+
+
+async def tokenizes(_: web.Request, body: Body) -> web.StreamResponse:
+    """A token for each turn: its length."""
+    assert body["add_generation_prompt"] is False
+    tokens = [len(message["content"]) for message in body["messages"]]
+    return web.json_response({"tokens": tokens, "count": len(tokens)})
+
+
+@asynccontextmanager
+async def engine_of(
+    routes: dict[str, Handler], **options: Any
+) -> AsyncIterator[tuple[Upstream, PoolingEngine]]:
+    """An engine that has asked a server with these routes."""
+    async with Upstream(routes=routes).serving() as upstream:
+        engine = PoolingEngine("rm", upstream.url, **options)
+        try:
+            await engine.start()
+            yield upstream, engine
+        finally:
+            await engine.aclose()
+
+
+async def test_one_label_is_asked_for_without_its_activation_and_two_with_it() -> None:
+    for values, expected, is_activated in (((-3.5,), -3.5, False), ((0.25, 0.75), 0.75, True)):
+        async with engine_of({"/classify": classifies(*values)}) as (upstream, engine):
+            assert engine.ready, engine.why_not_ready
+            delta = await score(engine, replace(CALL, cache_salt="salt", traceparent="trace"))
+            assert delta.reward == expected
+            assert delta.usage == Usage(prompt=7)
+            _, headers, raw = upstream.requests[-1]
+            body = json.loads(raw)
+            assert body["use_activation"] is is_activated
+            assert body["cache_salt"] == "salt"
+            assert headers["traceparent"] == "trace"
+            assert body["messages"] == [
+                {"role": "user", "content": QUESTION.content},
+                {"role": "assistant", "content": ANSWER.content},
+            ]
+
+
+@pytest.mark.parametrize(
+    ("classify", "status"), [(None, 404), (refuses(501, {"error": {"message": "no"}}), 501)]
+)
+async def test_a_model_that_scores_every_token_is_read_at_its_last(
+    classify: Handler | None, status: int
+) -> None:
+    routes = {"/pooling": replies({"data": [{"data": [[0.1], [0.2], [-0.7]]}]})}
+    async with engine_of(routes | ({"/classify": classify} if classify else {})) as (_, engine):
+        assert engine.ready, (status, engine.why_not_ready)
+        assert (await score(engine)).reward == -0.7
+
+
+async def test_where_messages_are_not_taken_the_servers_tokenizer_renders_them() -> None:
+    async with engine_of({"/classify": without_messages, "/tokenize": tokenizes}) as (_, engine):
+        assert engine.capabilities == {"reward", "tokenize"}
+        expected = len(QUESTION.text) + len(ANSWER.text)
+        assert (await score(engine)).reward == expected
+        assert await engine.count_prompt(CALL) == 2
+
+
+async def test_without_a_tokenizer_nothing_is_counted() -> None:
+    async with engine_of({"/classify": classifies(1.0)}) as (_, engine):
+        assert engine.capabilities == {"reward"}
+        with pytest.raises(CapabilityMissing, match="tokenize"):
+            await engine.count_prompt(CALL)
+
+
+@pytest.mark.parametrize(
+    ("routes", "why"),
+    [
+        ({}, "neither /classify nor /pooling, as vLLM has with --runner pooling"),
+        ({"/classify": classifies(0.2, 0.3, 0.5)}, "the model has 3 labels"),
+        ({"/classify": classifies(0.9, 0.9)}, "two labels that are not one choice"),
+        ({"/pooling": replies({"data": [{"data": [0.1] * 576}]})}, "576 labels"),
+        ({"/classify": replies({"data": []})}, "unreadable reply"),
+        ({"/classify": replies([])}, "no JSON object"),
+        ({"/classify": without_messages}, "input: Field required"),
+        ({"/classify": refuses(400, {"detail": "no chat template"})}, "no chat template"),
+        ({"/classify": refuses(401, {"error": "who are you?"})}, "status 401: who are you?"),
+        ({"/classify": refuses(503, {}), "/pooling": refuses(503, {})}, "status 503"),
+        ({"/v1/models": replies({"data": [{"id": "a"}, {"id": "b"}]})}, "it serves a, b"),
+    ],
+)
+async def test_a_server_that_cannot_score_says_why_it_is_not_ready(
+    routes: dict[str, Handler], why: str
+) -> None:
+    async with engine_of(routes) as (_, engine):
+        assert not engine.ready
+        assert why in (engine.why_not_ready or "")
+        assert engine.capabilities == frozenset()
+        with pytest.raises(EngineUnavailable, match="not ready") as raised:
+            await run(engine, CALL)
+        assert raised.value.role == "reward"
+
+
+async def test_it_never_writes() -> None:
+    async with engine_of({"/classify": classifies(1.0)}) as (upstream, engine):
+        asked = len(upstream.requests)
+        text = Call(role="actor", purpose="solve", messages=(QUESTION,))
+        for call in (text, replace(text, labels=("a", "b")), replace(text, prefix="It")):
+            with pytest.raises(CapabilityMissing, match=r"'rm' lacks .*text"):
+                await run(engine, call)
+        with pytest.raises(CapabilityMissing, match="text"):
+            async with engine.forward(PlainRequest("chat/completions", b"{}")):
+                pass
+        assert len(upstream.requests) == asked
+
+
+# -- what may fail on the way -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind", "why"),
+    [
+        (refuses(400, {"error": {"message": "too long"}}), CallRejected, "status 400: too long"),
+        (refuses(500, {"error": {"message": "oom"}}), EngineUnavailable, "status 500: oom"),
+        (refuses(429, {}, **{"retry-after": "3"}), EngineUnavailable, "status 429"),
+        (breaking(), EngineError, "disconnect|reset|closed|not completed"),
+        (replies({"data": [{"label": "good"}]}), StreamCut, "unreadable reply"),
+        (replies({"data": [{"probs": ["high"]}]}), StreamCut, "unreadable reply"),
+        (replies("good"), StreamCut, "no JSON object"),
+        (replies({"data": [{"probs": [math.nan]}]}), EngineError, "not 1 finite value"),
+        (replies({"data": [{"probs": [0.5, 0.5]}]}), EngineError, "not 1 finite value"),
+        (replies({"data": [{"probs": []}]}), StreamCut, "unreadable reply"),
+        (replies({}, pause=5.0), EngineUnavailable, "[Tt]imeout"),
+    ],
+)
+async def test_a_failure_is_named_with_its_role_and_engine(
+    handler: Handler, kind: type[EngineError], why: str
+) -> None:
+    first = in_turn((classifies(1.0), handler))
+    async with engine_of({"/classify": first}, idle_timeout=0.5) as (_, engine):
+        with pytest.raises(kind, match=why) as raised:
+            await run(engine, CALL)
+        assert raised.value.engine == "rm"
+        assert raised.value.role == "reward"
+
+
+async def test_nobody_there_is_unavailable_and_a_new_server_is_asked_anew() -> None:
+    async with Upstream().serving() as upstream:
+        port = int(upstream.url.split(":")[2].split("/")[0])
+    engine = PoolingEngine("rm", upstream.url)
+    await engine.start()
+    assert not engine.ready
+    with pytest.raises(EngineUnavailable, match="not ready"):
+        await run(engine, CALL)
+    async with Upstream(routes={"/classify": classifies(2.0)}).serving(port):
+        await engine.start()
+        assert (await score(engine)).reward == 2.0
+    with pytest.raises(EngineUnavailable):
+        await run(engine, CALL)
+    await engine.start()
+    async with Upstream(routes={"/classify": classifies(0.1, 0.9)}).serving(port):
+        await engine.start()
+        assert (await score(engine)).reward == 0.9
+    await engine.aclose()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await run(engine, CALL)
+
+
+async def test_a_retry_scores_after_all_and_pays_only_what_was_delivered() -> None:
+    routes = {
+        "/classify": in_turn((classifies(1.0), refuses(503, {}), breaking(), classifies(2.5)))
+    }
+    async with engine_of(routes) as (_, engine):
+        live = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001))
+        assert await live.reward("42") == 2.5
+        assert live.budget.spent["calls"] == 3
+        assert live.budget.spent["prompt_tokens"] == 7
+        assert not live.budget.holdings
+
+
+async def test_cancelling_a_call_frees_the_server_at_once() -> None:
+    routes = {"/classify": in_turn((classifies(1.0), replies({}, pause=30.0)))}
+    async with engine_of(routes) as (upstream, engine):
+        live = make_run(engine)
+        with anyio.move_on_after(0.1):
+            await live.reward("42")
+        await until_idle(upstream, 1.0)
+        assert not live.budget.holdings
+        (bill,) = bills(live)
+        assert bill.end == "cancelled"
+        assert bill.is_estimated  # the server never said what it read
+        assert bill.usage.completion == 0
+
+
+async def test_the_key_goes_along() -> None:
+    async with engine_of({"/classify": classifies(1.0)}, key="sk-a-secret") as (upstream, engine):
+        await run(engine, CALL)
+    assert {headers["authorization"] for _, headers, _ in upstream.requests} == {
+        "Bearer sk-a-secret"
+    }
+
+
+@settings(max_examples=100, derandomize=True)
+@given(st.lists(st.lists(st.floats(), min_size=1, max_size=3), min_size=1, max_size=5))
+def test_of_rows_the_last_is_always_the_one_that_is_read(rows: list[list[float]]) -> None:
+    for data in (rows, rows[-1]):
+        read = values_of({"data": [{"data": data}]}, "pooling")
+        assert [repr(value) for value in read] == [repr(value) for value in rows[-1]]

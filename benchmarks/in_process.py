@@ -11,11 +11,11 @@ from typing import Any
 import anyio
 
 from benchmarks.pairs import Pairs, table
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
-from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute

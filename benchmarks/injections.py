@@ -22,9 +22,9 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.pairs import table
+from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
-from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared

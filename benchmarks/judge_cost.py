@@ -19,8 +19,8 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.pairs import Pairs, table
+from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.common.events import CallFinished, Trace
-from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.job import Job, Shared

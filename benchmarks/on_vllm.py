@@ -22,12 +22,12 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from benchmarks.pairs import Pairs
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.config.settings import Settings
-from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.openai.connection import KEEP_ALIVE_SECONDS
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Job, Shared

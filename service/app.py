@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from secondpass import __version__
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenants
@@ -29,9 +31,7 @@ from secondpass.service.config.tables import (
     Prices,
     VllmEngineTable,
 )
-from secondpass.service.engines.limited import LimitedEngine
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.engines.vllm.asgi import ASGIApp

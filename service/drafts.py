@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import anyio
 
-from secondpass.service.calls import Calls
-from secondpass.service.growing import Writing
+from secondpass.service.calls.dispatch import Calls
+from secondpass.service.calls.partial_completion import Writing
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter

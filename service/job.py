@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.learned import Lengths, Pace
 from secondpass.service.verifier import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration

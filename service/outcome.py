@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from secondpass.service.budget import Budget
+from secondpass.service.calls.budget import Budget
 from secondpass.service.common.events import (
     CallFinished,
     CandidateSeen,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import anyio
 
-from secondpass.service.budget import Reserved
+from secondpass.service.calls.budget import Reserved
 from secondpass.service.candidates import Candidates
 from secondpass.service.classes import AnswerClasses
 from secondpass.service.common.events import Trace

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from secondpass.service.asking import Asking
-from secondpass.service.budget import Budget
-from secondpass.service.calls import Calls
+from secondpass.service.calls.budget import Budget
+from secondpass.service.calls.dispatch import Calls
 from secondpass.service.common.events import NoteMade, Trace
 from secondpass.service.job import Job, Shared
 from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured

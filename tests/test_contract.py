@@ -8,9 +8,9 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common import errors
 from secondpass.service.common.events import RunFailed, RunFinished, RunStarted
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.service.execute import execute
 from secondpass.service.outcome import Outcome

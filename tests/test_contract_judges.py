@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common import errors
 from secondpass.service.common.events import Trace, VerdictSeen
 from secondpass.service.common.limits import Price
-from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
@@ -19,8 +21,6 @@ from secondpass.service.common.events import (
     VerdictSeen,
 )
 from secondpass.service.drafts import LiveDraft
-from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute

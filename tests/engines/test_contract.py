@@ -14,9 +14,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
 from secondpass.strategies.api.errors import CallRejected

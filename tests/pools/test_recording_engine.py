@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.engines.recording import RecordingEngine
-from secondpass.service.engines.replay import ReplayEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.lacking import Drawer
 from secondpass.service.pools.pool import growing, read_pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import call_of
+from secondpass.service.pools.recording import RecordingEngine
+from secondpass.service.pools.replay import ReplayEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from secondpass.service.common.events import CallFinished
 from secondpass.service.common.limits import Limits
-from secondpass.service.engines.replay import ReplayEngine
 from secondpass.service.pools.clock import run_virtually
 from secondpass.service.pools.format import Asked, Sample
 from secondpass.service.pools.pool import Pool
 from secondpass.service.pools.questions import read_questions
 from secondpass.service.pools.record import call_of
+from secondpass.service.pools.replay import ReplayEngine
 from secondpass.service.replaying import Replayed, TimelessEquivalence, replay
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable

@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from secondpass.service.calls.length_stats import LEAST
+from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, tokens_of
-from secondpass.service.engines.wrapper import EngineWrapper
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.execute import execute
 from secondpass.service.job import Shared
-from secondpass.service.learned import LEAST
 from secondpass.service.run import LiveRun
 from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task

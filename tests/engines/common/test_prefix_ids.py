@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from secondpass.service.calls import prompt_bound
+from secondpass.service.calls.dispatch import prompt_bound
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_seam import open_character
 from secondpass.strategies.api.engine import Call

@@ -7,8 +7,8 @@ import anyio
 import pytest
 from aiohttp import web
 
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import Usage
 from tests.engines.asking import CALL, run, started, text

@@ -16,8 +16,8 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.service.engines.reward.probe import values_of
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest

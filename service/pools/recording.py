@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from secondpass.service.engines.replay import ReplayEngine
-from secondpass.service.engines.wrapper import EngineWrapper
+from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.service.pools.drawing import Drawing
 from secondpass.service.pools.format import Sample
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import PoolFile, tells_more
+from secondpass.service.pools.replay import ReplayEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CallRejected
 

@@ -14,7 +14,7 @@ from itertools import count
 
 import anyio
 
-from secondpass.service.engines.wrapper import EngineWrapper
+from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.strategies.api.engine import Call, Delta, Engine, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import EngineUnavailable
 from secondpass.strategies.api.values import Role

@@ -7,8 +7,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from secondpass.service.engines.limited import LimitedEngine
-from secondpass.service.engines.retrying import RetryingEngine
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import (

@@ -8,10 +8,10 @@ from typing import Self
 
 import anyio
 
-from secondpass.service.budget import Lease
+from secondpass.service.calls.budget import Lease
+from secondpass.service.calls.partial_completion import Writing
 from secondpass.service.common.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
 from secondpass.service.common.limits import Price
-from secondpass.service.growing import Writing
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     BudgetExhausted,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.engines.limited import LimitedEngine
+from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.budget import BLOCK, Budget, Lease, Need
-from secondpass.service.calls import prompt_bound
+from secondpass.service.calls.budget import BLOCK, Budget, Lease, Need
+from secondpass.service.calls.dispatch import prompt_bound
+from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
-from secondpass.service.engines.retrying import RetryingEngine
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.execute import execute
 from secondpass.service.run import LiveRun

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from secondpass.service.budget import Budget, Lease, Need
+from secondpass.service.calls.budget import Budget, Lease, Need
+from secondpass.service.calls.in_flight import Flight, OnCompletion, OnDelta
+from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
-from secondpass.service.flight import Flight, OnCompletion, OnDelta
-from secondpass.service.learned import Lengths, Pace
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing, UnusableCompletion
 from secondpass.strategies.api.run import Reserve

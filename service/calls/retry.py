@@ -19,7 +19,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from secondpass.service.engines.wrapper import EngineWrapper
+from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import Usage

@@ -18,10 +18,10 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Job, Shared
 from secondpass.service.observe.metrics import Metrics
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Engine

@@ -27,8 +27,8 @@ from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.job import Job, Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES, prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine

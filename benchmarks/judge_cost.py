@@ -23,9 +23,9 @@ from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.job import Job, Shared
 from secondpass.service.pools.questions import Question, read_all
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError

@@ -29,9 +29,9 @@ from secondpass.service.config.settings import Settings
 from secondpass.service.engines.openai.connection import KEEP_ALIVE_SECONDS
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Job, Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine

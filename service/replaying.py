@@ -12,15 +12,15 @@ import anyio
 from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.equivalence.checker import Allowance, Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Job, Shared
-from secondpass.service.outcome import Outcome
 from secondpass.service.pools.clock import time_stands_still, until_idle
 from secondpass.service.pools.format import Asked
 from secondpass.service.pools.pool import Pool, PoolFile
 from secondpass.service.pools.recording import RecordingEngine
 from secondpass.service.pools.replay import ReplayEngine
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call, Delta, Engine

@@ -11,8 +11,8 @@ from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.job import Job, Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine

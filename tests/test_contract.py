@@ -12,9 +12,9 @@ from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common import errors
 from secondpass.service.common.events import RunFailed, RunFinished, RunStarted
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
-from secondpass.service.execute import execute
-from secondpass.service.outcome import Outcome
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected

@@ -9,8 +9,8 @@ import pytest
 from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Shared
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing

@@ -10,8 +10,8 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
 from secondpass.service.http import replies
 from secondpass.service.http.schema import SolveRequest
-from secondpass.service.judging import JudgingVerbs
-from secondpass.service.writing import WritingVerbs
+from secondpass.service.runs.generation import WritingVerbs
+from secondpass.service.runs.judging import JudgingVerbs
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.quoting import is_quoted

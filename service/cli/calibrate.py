@@ -19,10 +19,10 @@ from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
 from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.http.state import Service
-from secondpass.service.job import Job
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.questions import Question, read_all
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration, Measured
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError

@@ -10,7 +10,7 @@ from typing import get_args
 
 from secondpass.service.cli.calibrate_options import Also
 from secondpass.service.cli.failure import Failure
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.calibration import (
     Calibration,
     GradeKind,

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from secondpass.service.common.events import CallFinished, Event
 from secondpass.service.evaluation.attempts import About, Attempt, Graded, Tokens, Turn
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
-from secondpass.service.outcome import Outcome
 from secondpass.service.pools.jsonl import BadLine, Row, rows
+from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies.api.values import Candidate
 
 __all__ = [

@@ -17,8 +17,8 @@ from secondpass.service.common.events import (
 from secondpass.service.http.chat_schema import ChatRequest
 from secondpass.service.http.render import report
 from secondpass.service.http.wire import dumps
-from secondpass.service.job import Job
-from secondpass.service.outcome import Outcome
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run_spec import Job
 from secondpass.strategies.api.values import SOLVE, Usage
 
 DONE = b"data: [DONE]\n\n"

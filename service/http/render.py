@@ -9,8 +9,8 @@ from secondpass.service.common.events import CallFinished, Event, Trace, Verdict
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
 from secondpass.service.http.wire import budget, plain, usage
-from secondpass.service.job import Job
-from secondpass.service.outcome import Outcome
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run_spec import Job
 
 
 def answer(

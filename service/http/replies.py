@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from secondpass.service.common.events import CallEnd
-from secondpass.service.outcome import Saved, Timing
+from secondpass.service.runs.outcome import Saved, Timing
 from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.judgements import How
 from secondpass.strategies.api.registry import Signal, Update

@@ -13,7 +13,7 @@ from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
-from secondpass.service.job import Job, RoleDefaults
+from secondpass.service.runs.run_spec import Job, RoleDefaults
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import (
     MAX_BRACE_DEPTH,

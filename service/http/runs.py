@@ -13,12 +13,12 @@ from starlette.requests import Request
 
 from secondpass.service.common.errors import HttpError
 from secondpass.service.common.events import Subscriber, Trace
-from secondpass.service.execute import execute
 from secondpass.service.http.problems import Internal, as_http_error
 from secondpass.service.http.state import service_of
-from secondpass.service.job import Job
-from secondpass.service.outcome import Outcome
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -31,7 +31,7 @@ from secondpass.service.http.runs import new_id, perform, traced
 from secondpass.service.http.schema import SolveRequest, TraceLevel, read
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.http.wire import dumps, frame
-from secondpass.service.job import Job
+from secondpass.service.runs.run_spec import Job
 from secondpass.strategies.api.values import Message
 
 

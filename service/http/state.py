@@ -14,9 +14,9 @@ from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFou
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenant, Tenants
 from secondpass.service.config.settings import Settings
-from secondpass.service.job import Job, Shared
 from secondpass.service.observe.metrics import Metrics
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Role

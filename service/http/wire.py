@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from secondpass.service.outcome import RoleBill, Spend
+from secondpass.service.runs.outcome import RoleBill, Spend
 from secondpass.strategies.api.values import BudgetKind, Role
 
 

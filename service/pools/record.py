@@ -10,12 +10,12 @@ from pathlib import Path
 
 from secondpass import __version__
 from secondpass.service.common.concurrency import task_group
-from secondpass.service.instructions import instructed
 from secondpass.service.pools.drawing import draw
 from secondpass.service.pools.format import Asked, DataFile, Header, Pass, Sample, key_of
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.pools.questions import Question
+from secondpass.service.runs.answer_format import instructed
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.errors import EngineError
 from secondpass.strategies.api.values import SOLVE, Sampling

@@ -18,8 +18,8 @@ from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
-from secondpass.service.execute import execute
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
 from secondpass.strategies.api.values import Capability, Sampling, Usage

@@ -26,8 +26,8 @@ from secondpass.service.evaluation.records import (
     write_records,
 )
 from secondpass.service.http.wire import plain, usage
-from secondpass.service.outcome import Outcome, RoleBill, Timing
 from secondpass.service.pools.jsonl import BadLine
+from secondpass.service.runs.outcome import Outcome, RoleBill, Timing
 from secondpass.strategies.api.values import Candidate
 
 ABOUT = About(data="sums", model="tiny", date="2026-11-24")

@@ -10,7 +10,7 @@ from secondpass.service.common.events import CallFinished, Event, VerdictSeen
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, from_outcome
 from secondpass.service.evaluation.traced import Traced, chain_of, traced
-from secondpass.service.execute import execute
+from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
 from tests.support import make_run

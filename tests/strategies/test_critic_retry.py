@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from secondpass.service.common.events import CallFinished, CallStarted, NoteMade
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Shared
-from secondpass.service.run import LiveRun
-from secondpass.service.verifier import Sandboxes
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call

@@ -18,9 +18,9 @@ from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, tokens_of
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta

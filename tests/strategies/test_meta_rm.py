@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from secondpass.service.common.errors import AllCallsFailed
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
-from secondpass.service.outcome import Outcome
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.calibration import Calibration, Measured, Others
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing

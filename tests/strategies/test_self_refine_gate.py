@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
-from secondpass.service.outcome import Outcome
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.model_profiles import Profile

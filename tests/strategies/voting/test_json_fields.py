@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
+from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.json_fields import FieldVote, fields_of
 from tests.support import MATH, OPEN, assert_books_are_closed, make_run

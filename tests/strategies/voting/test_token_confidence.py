@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.execute import execute
+from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.step_splitter import TokenSplitter

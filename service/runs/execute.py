@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import anyio
 
-from secondpass.service import outcome
 from secondpass.service.common import errors
 from secondpass.service.common.events import AnswerDelta, RunFailed, RunFinished, RunStarted
-from secondpass.service.outcome import Outcome
-from secondpass.service.run import LiveRun
+from secondpass.service.runs import outcome
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.errors import (
     SURVIVABLE,
     BudgetExhausted,

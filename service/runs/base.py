@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from secondpass.service.asking import Asking
 from secondpass.service.calls.budget import Budget
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.common.events import NoteMade, Trace
-from secondpass.service.job import Job, Shared
+from secondpass.service.runs.call_builder import Asking
+from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.model_profiles import Profile, profile_of

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import RoleDefaults, Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import RoleDefaults, Shared
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable

@@ -9,7 +9,7 @@ from typing import Any
 from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.verifier import Sandboxes
+from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine

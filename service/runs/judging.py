@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.events import VerdictSeen
-from secondpass.service.verbs import Verbs
+from secondpass.service.runs.base import Verbs
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from secondpass.service.instructions import instructed, with_text
-from secondpass.service.job import Job, RoleDefaults
+from secondpass.service.runs.answer_format import instructed, with_text
+from secondpass.service.runs.run_spec import Job, RoleDefaults
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call

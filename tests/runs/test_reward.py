@@ -19,9 +19,9 @@ from secondpass.service.common.events import Trace, VerdictSeen
 from secondpass.service.common.limits import Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
     BudgetExhausted,

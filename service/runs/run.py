@@ -10,13 +10,13 @@ from typing import Literal
 import anyio
 
 from secondpass.service.calls.budget import Reserved
-from secondpass.service.candidates import Candidates
-from secondpass.service.classes import AnswerClasses
 from secondpass.service.common.events import Trace
-from secondpass.service.job import Job, Shared
-from secondpass.service.judging import JudgingVerbs
-from secondpass.service.verifier import Verifier
-from secondpass.service.writing import WritingVerbs
+from secondpass.service.runs.answer_classes import AnswerClasses
+from secondpass.service.runs.candidates import Candidates
+from secondpass.service.runs.generation import WritingVerbs
+from secondpass.service.runs.judging import JudgingVerbs
+from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from secondpass.service.common.concurrency import Emit, Results, gather, task_group
 from secondpass.service.common.events import AnswerDelta
-from secondpass.service.drafts import LiveDraft
-from secondpass.service.verbs import Verbs
+from secondpass.service.runs.base import Verbs
+from secondpass.service.runs.step_stream import LiveDraft
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.quoting import Value

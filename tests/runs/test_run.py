@@ -20,12 +20,12 @@ from secondpass.service.common.events import (
     Trace,
     VerdictSeen,
 )
-from secondpass.service.drafts import LiveDraft
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.execute import execute
-from secondpass.service.job import Shared
-from secondpass.service.run import LiveRun
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.step_stream import LiveDraft
 from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Delta

@@ -1,0 +1,1 @@
+"""Runs: a strategy executed for one request, and the verbs that it is written in."""

@@ -8,7 +8,7 @@ from secondpass.service.common.errors import Abandoned, HttpError
 from secondpass.service.common.events import Event
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
-from secondpass.service.http import replies
+from secondpass.service.http import response_models
 from secondpass.service.http.schema import SolveRequest
 from secondpass.service.runs.generation import WritingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
@@ -47,7 +47,14 @@ def test_every_metric_is_in_the_manual() -> None:
 
 def test_every_field_event_and_code_is_in_the_page_on_http() -> None:
     page = (DOCS / "api.md").read_text()
-    models = (SolveRequest, Sampling, Limits, TaskRequest, replies.Answer, replies.StrategyCard)
+    models = (
+        SolveRequest,
+        Sampling,
+        Limits,
+        TaskRequest,
+        response_models.Answer,
+        response_models.StrategyCard,
+    )
     words = {field for model in models for field in model.model_fields} - {"name"}
     words |= {event.type for event in Event.__subclasses__()}
     words |= {kind.code for kind in subclasses_of(HttpError) if hasattr(kind, "code")}

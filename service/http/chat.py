@@ -13,12 +13,13 @@ from starlette.responses import Response
 from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
 from secondpass.service.common.events import Trace
 from secondpass.service.config.api_keys import Tenant
-from secondpass.service.http.bodies import decode, read_body
 from secondpass.service.http.chat_render import Chunks, completion
 from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of
+from secondpass.service.http.disconnect import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.encoding import dumps
 from secondpass.service.http.forward import Forwarded
-from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
 from secondpass.service.http.problems import openai_error
+from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
     Terms,
     check_conversation,
@@ -28,10 +29,9 @@ from secondpass.service.http.resolve import (
     find_strategy,
     resolve,
 )
-from secondpass.service.http.runs import new_id, perform, traced
+from secondpass.service.http.run_request import new_id, perform, traced
 from secondpass.service.http.schema import choose
 from secondpass.service.http.state import Service, service_of, tenant_of
-from secondpass.service.http.wire import dumps
 from secondpass.service.runs.run_spec import Job
 from secondpass.strategies import STRATEGIES
 

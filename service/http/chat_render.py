@@ -15,8 +15,8 @@ from secondpass.service.common.events import (
     VerdictSeen,
 )
 from secondpass.service.http.chat_schema import ChatRequest
+from secondpass.service.http.encoding import dumps
 from secondpass.service.http.render import report
-from secondpass.service.http.wire import dumps
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run_spec import Job
 from secondpass.strategies.api.values import SOLVE, Usage

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from secondpass.service.http.live import unless_client_leaves
+from secondpass.service.http.disconnect import unless_client_leaves
 from secondpass.service.http.problems import as_http_error
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.strategies.api.engine import PlainRequest

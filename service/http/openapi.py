@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from secondpass.service.http import replies
+from secondpass.service.http import response_models
 from secondpass.service.http.chat_schema import ChatRequest
 from secondpass.service.http.middleware import OPEN_PATHS
 from secondpass.service.http.problems import OPENAI_PATHS
@@ -28,11 +28,11 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
 }
 _REPLIES: Mapping[str, type[BaseModel]] = {
-    "/solve": replies.Answer,
-    "/v1/chat/completions": replies.ChatCompletion,
-    "/v1/models": replies.ModelList,
-    "/strategies": replies.StrategyList,
-    "/readyz": replies.Readiness,
+    "/solve": response_models.Answer,
+    "/v1/chat/completions": response_models.ChatCompletion,
+    "/v1/models": response_models.ModelList,
+    "/strategies": response_models.StrategyList,
+    "/readyz": response_models.Readiness,
 }
 _STREAMS = {
     "/solve": "Events named run.started, call.started, call.delta (with a full trace), call.finished, candidate, verdict, "
@@ -89,7 +89,7 @@ def _responses(path: str) -> dict[str, Any]:
     if path in OPEN_PATHS:
         return responses
     is_openai = path.startswith(OPENAI_PATHS)
-    error = replies.OpenAIError if is_openai else replies.Problem
+    error = response_models.OpenAIError if is_openai else response_models.Problem
     kind = "application/json" if is_openai else "application/problem+json"
     errors = {"4XX": "Nothing was started, or the budget held no answer"}
     if path in _BODIES:
@@ -134,8 +134,8 @@ def _schemas() -> Json:
     models: list[type[BaseModel]] = [
         *_BODIES.values(),
         *_REPLIES.values(),
-        replies.Problem,
-        replies.OpenAIError,
+        response_models.Problem,
+        response_models.OpenAIError,
     ]
     models += [strategy.params for strategy in STRATEGIES.values()]
     _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)

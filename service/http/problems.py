@@ -19,7 +19,7 @@ from secondpass.service.common.errors import (
     NothingWithinBudget,
     excerpt,
 )
-from secondpass.service.http.wire import bill, dumps
+from secondpass.service.http.encoding import bill, dumps
 from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,

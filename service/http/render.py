@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 from secondpass.service.common.events import CallFinished, Event, Trace, VerdictSeen
+from secondpass.service.http.encoding import budget, plain, usage
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
-from secondpass.service.http.wire import budget, plain, usage
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run_spec import Job
 

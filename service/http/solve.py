@@ -12,10 +12,11 @@ from starlette.responses import Response
 from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
 from secondpass.service.config.api_keys import Tenant
-from secondpass.service.http.bodies import decode, read_body
-from secondpass.service.http.live import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.disconnect import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.encoding import dumps, frame
 from secondpass.service.http.problems import problem
 from secondpass.service.http.render import answer, event_document
+from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
     Terms,
     check_braces,
@@ -27,10 +28,9 @@ from secondpass.service.http.resolve import (
     is_blank,
     resolve,
 )
-from secondpass.service.http.runs import new_id, perform, traced
+from secondpass.service.http.run_request import new_id, perform, traced
 from secondpass.service.http.schema import SolveRequest, TraceLevel, read
 from secondpass.service.http.state import Service, service_of, tenant_of
-from secondpass.service.http.wire import dumps, frame
 from secondpass.service.runs.run_spec import Job
 from secondpass.strategies.api.values import Message
 

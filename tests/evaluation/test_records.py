@@ -25,7 +25,7 @@ from secondpass.service.evaluation.records import (
     read_records,
     write_records,
 )
-from secondpass.service.http.wire import plain, usage
+from secondpass.service.http.encoding import plain, usage
 from secondpass.service.pools.jsonl import BadLine
 from secondpass.service.runs.outcome import Outcome, RoleBill, Timing
 from secondpass.strategies.api.values import Candidate

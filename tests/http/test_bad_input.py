@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
-from secondpass.service.http import bodies
+from secondpass.service.http import request_body
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Json, Served, serving
 
@@ -306,7 +306,7 @@ def test_who_asks_before_it_sends_is_told_at_once(served: Served) -> None:
 def test_who_goes_on_sending_is_told_all_the_same(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "LINGER_SECONDS", 0.2)
     head = "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
         client.sendall(f"{head}content-length: 99999999\r\n\r\nxxx".encode())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from secondpass.service.http import replies
+from secondpass.service.http import response_models
 from secondpass.service.http.openapi import merged
 from secondpass.strategies import STRATEGIES
 from tests.http.serving import Json, Served
@@ -38,7 +38,7 @@ def check(model: type[BaseModel], reply: Any) -> None:
 @pytest.mark.parametrize("trace", ["none", "summary", "full"])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_an_answer_is_of_the_type_that_is_documented(served: Served, name: str, trace: str) -> None:
-    check(replies.Answer, served.solve(strategy=name, trace=trace).json())
+    check(response_models.Answer, served.solve(strategy=name, trace=trace).json())
 
 
 def test_every_other_reply_is_too(served: Served) -> None:
@@ -47,18 +47,18 @@ def test_every_other_reply_is_too(served: Served) -> None:
     spent = {"budget": {"max_prompt_tokens": 1}}
     choice = {"kind": "choice", "options": ["41", "42"]}
     for model, reply in (
-        (replies.Answer, served.solve(task=choice)),
-        (replies.Problem, served.solve(**spent)),
-        (replies.Problem, served.solve(strategy="guessing")),
-        (replies.Problem, served.get("/nowhere")),
-        (replies.ChatCompletion, served.post(chat, SUFFIXED)),
-        (replies.ChatCompletion, served.post(chat, SUFFIXED | traced)),
-        (replies.ChatCompletion, served.post(chat, SUFFIXED | {"model": "scripted"})),
-        (replies.OpenAIError, served.post(chat, SUFFIXED | {"secondpass": spent})),
-        (replies.OpenAIError, served.post(chat, SUFFIXED | {"n": 2})),
-        (replies.ModelList, served.get("/v1/models")),
-        (replies.StrategyList, served.get("/strategies")),
-        (replies.Readiness, served.get("/readyz")),
+        (response_models.Answer, served.solve(task=choice)),
+        (response_models.Problem, served.solve(**spent)),
+        (response_models.Problem, served.solve(strategy="guessing")),
+        (response_models.Problem, served.get("/nowhere")),
+        (response_models.ChatCompletion, served.post(chat, SUFFIXED)),
+        (response_models.ChatCompletion, served.post(chat, SUFFIXED | traced)),
+        (response_models.ChatCompletion, served.post(chat, SUFFIXED | {"model": "scripted"})),
+        (response_models.OpenAIError, served.post(chat, SUFFIXED | {"secondpass": spent})),
+        (response_models.OpenAIError, served.post(chat, SUFFIXED | {"n": 2})),
+        (response_models.ModelList, served.get("/v1/models")),
+        (response_models.StrategyList, served.get("/strategies")),
+        (response_models.Readiness, served.get("/readyz")),
     ):
         check(model, reply.json())
 

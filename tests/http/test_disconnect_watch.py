@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.common.errors import Abandoned, Drained
-from secondpass.service.http.live import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.disconnect import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
 
 Sent = MutableMapping[str, Any]
 

@@ -21,7 +21,6 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from secondpass.service.app import beside, check_sandbox, create_app
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import DEFAULT_ENGINE, Settings, load
@@ -30,6 +29,7 @@ from secondpass.service.engines.vllm.engine import VllmEngine
 from secondpass.service.engines.vllm.server import served_name
 from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import merged
+from secondpass.service.server.app import beside, check_sandbox, create_app
 
 _VLLMS_OWN = (
     *("engine", "model", "engine_url", "engine_key_env", "vllm_flags"),

@@ -13,12 +13,12 @@ import anyio
 import uvicorn
 from fastapi import FastAPI
 
-from secondpass.service.app import create_app, in_process, service_in
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Service
+from secondpass.service.server.app import create_app, in_process, service_in
 
 LAST_SECONDS = 5
 PATIENCE = 2.0

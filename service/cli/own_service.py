@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from secondpass.service.app import create_app, in_process, service_in
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import load
 from secondpass.service.http.state import Service
+from secondpass.service.server.app import create_app, in_process, service_in
 
 
 @asynccontextmanager

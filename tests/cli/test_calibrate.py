@@ -58,7 +58,9 @@ def test_how_well_a_model_judges_itself_is_written_down(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("secondpass.service.app.ScriptedEngine", lambda **_: ScriptedEngine(script))
+    monkeypatch.setattr(
+        "secondpass.service.server.app.ScriptedEngine", lambda **_: ScriptedEngine(script)
+    )
     out = tmp_path / "m.calibration.json"
     given = as_flags({"--data": data, "--task": "math", "--out": out})
     assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 0
@@ -77,7 +79,7 @@ def test_a_liking_for_a_letter_does_not_count(
     for liking in (0.0, 5.0):
         script = judge(0.7, 0.4, liking=liking)
         monkeypatch.setattr(
-            "secondpass.service.app.ScriptedEngine", lambda s=script, **_: ScriptedEngine(s)
+            "secondpass.service.server.app.ScriptedEngine", lambda s=script, **_: ScriptedEngine(s)
         )
         out = tmp_path / "m.calibration.json"
         given = as_flags({"--data": data, "--task": "math", "--out": out})
@@ -110,7 +112,7 @@ def test_other_kinds_of_grades_are_measured_on_the_same_drafts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = ScriptedEngine(judge_in_every_way)
-    monkeypatch.setattr("secondpass.service.app.ScriptedEngine", lambda **_: engine)
+    monkeypatch.setattr("secondpass.service.server.app.ScriptedEngine", lambda **_: engine)
     out = tmp_path / "m.calibration.json"
     given = as_flags({"--data": data, "--task": "math", "--out": out, "--n": 4})
     for kind in ("steps", "first_error", "verdict"):
@@ -147,7 +149,7 @@ def test_a_kind_that_cannot_be_read_is_left_out_and_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = ScriptedEngine(judge(0.9, 0.2))  # which replies to everything with an answer
-    monkeypatch.setattr("secondpass.service.app.ScriptedEngine", lambda **_: engine)
+    monkeypatch.setattr("secondpass.service.server.app.ScriptedEngine", lambda **_: engine)
     out = tmp_path / "m.calibration.json"
     given = as_flags({"--data": data, "--task": "math", "--out": out, "--also": "verdict"})
     assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.app import create_app, service_in
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import SUFFIX, load_calibrations, save_calibration
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.resolve import calibrations_of, profiles_of
+from secondpass.service.server.app import create_app, service_in
 from secondpass.strategies.api.calibration import Calibration
 
 ENGINES = """\

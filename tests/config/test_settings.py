@@ -287,7 +287,7 @@ def test_a_key_that_no_header_holds_is_a_bad_setting(
 def test_an_address_that_cannot_be_had_is_told_before_an_engine_starts(
     host: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("secondpass.service.__main__.in_process", _no_engine_is_wanted)
+    monkeypatch.setattr("secondpass.service.server.serve.in_process", _no_engine_is_wanted)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", host]

@@ -14,13 +14,13 @@ from unittest.mock import patch
 import httpx
 import uvicorn
 
-from secondpass.service.__main__ import Server
-from secondpass.service.app import InProcess, create_app, service_in
 from secondpass.service.config.settings import Settings
 from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
+from secondpass.service.server.app import InProcess, create_app, service_in
+from secondpass.service.server.server import Server
 
 Json = dict[str, Any]
 QUESTION: Json = {"question": "What is 6 times 7?"}

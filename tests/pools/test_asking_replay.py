@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from secondpass.service import app
 from secondpass.service.__main__ import main
 from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.evaluation.records import Attempt, read_records
 from secondpass.service.pools.pool import read_pool
+from secondpass.service.server import app
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call

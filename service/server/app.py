@@ -42,11 +42,11 @@ from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import describe
 from secondpass.service.http.problems import as_http_error, respond
 from secondpass.service.http.state import Node, Service, Traffic
-from secondpass.service.lifespan import lifespan
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run_spec import Shared
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
+from secondpass.service.server.lifespan import lifespan
 from secondpass.strategies.api.engine import Engine
 
 if TYPE_CHECKING:

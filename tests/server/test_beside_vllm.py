@@ -15,9 +15,9 @@ from fastapi import FastAPI, WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from secondpass.service.app import InProcess, create_app
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings
+from secondpass.service.server.app import InProcess, create_app
 
 pytestmark = pytest.mark.vllm  # which the plug-in imports
 

@@ -23,7 +23,7 @@ from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.pools.questions import Question, read_all
+from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Job, Shared
 from secondpass.strategies import STRATEGIES

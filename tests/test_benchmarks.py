@@ -16,7 +16,7 @@ from benchmarks.mock_upstream import ANSWERS, Upstream
 from benchmarks.pairs import Pairs, cpu_seconds, table
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.pools.questions import read_all
+from secondpass.service.lab.pools.questions import read_all
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Message, Sampling

@@ -19,8 +19,8 @@ from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
 from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.http.state import Service
-from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.questions import Question, read_all
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Job
 from secondpass.strategies import STRATEGIES

@@ -21,19 +21,19 @@ from secondpass.service.cli.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.provenance import eval_command, model_name, records_file, sampling_words
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.evaluation.asked import Book, InUse, Setting, opened
-from secondpass.service.evaluation.cost import cost
-from secondpass.service.evaluation.intervals import mean, wilson
-from secondpass.service.evaluation.markdown import percent, table
-from secondpass.service.evaluation.records import About, Attempt, write_records
-from secondpass.service.evaluation.scorers import CannotScore, Scorer, check_scorable
-from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.questions import Question, read_all
+from secondpass.service.lab.evaluation.asked import Book, InUse, Setting, opened
+from secondpass.service.lab.evaluation.cost import cost
+from secondpass.service.lab.evaluation.intervals import mean, wilson
+from secondpass.service.lab.evaluation.records import About, Attempt, write_records
+from secondpass.service.lab.evaluation.scorers import CannotScore, Scorer, check_scorable
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.questions import Question, read_all
+from secondpass.service.lab.reports.markdown import percent, table
 from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:
-    from secondpass.service.evaluation.inspect_tasks import Job
+    from secondpass.service.lab.evaluation.inspect_tasks import Job
 
 EXTRA = "pip install 'secondpass[eval]'"
 
@@ -86,7 +86,7 @@ async def _evaluate(options: Options, questions: Sequence[Question], book: Book)
         client = await stack.enter_async_context(connect(url, key_in(options.api_key_env)))
         listed = await get(client, "/strategies"), await get(client, "/v1/models")
         settings = plan(options, *listed)
-        from secondpass.service.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
+        from secondpass.service.lab.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
 
         jobs = _jobs(settings, questions, options.epochs)
         wanted = [(job.setting, question, epoch) for job in jobs for question, epoch in job.wanted]
@@ -109,7 +109,7 @@ async def _evaluate(options: Options, questions: Sequence[Question], book: Book)
 
 
 def _jobs(settings: Sequence[Setting], questions: Sequence[Question], epochs: int) -> list[Job]:
-    from secondpass.service.evaluation.inspect_tasks import Job  # noqa: PLC0415 - an extra
+    from secondpass.service.lab.evaluation.inspect_tasks import Job  # noqa: PLC0415 - an extra
 
     paths = dict.fromkeys(question.path for question in questions)
     return [

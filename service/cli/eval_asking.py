@@ -12,8 +12,8 @@ import httpx
 from secondpass.service.cli.client import explained, post
 from secondpass.service.cli.eval_plan import sampling_of
 from secondpass.service.cli.failure import NOTHING, REFUSED, Failure, Json
-from secondpass.service.evaluation.asked import Asked, Book, Setting
-from secondpass.service.pools.questions import Question
+from secondpass.service.lab.evaluation.asked import Asked, Book, Setting
+from secondpass.service.lab.pools.questions import Question
 
 LINE_SECONDS = 30.0
 """Between two lines of progress where nobody watches a terminal."""

@@ -8,7 +8,7 @@ from typing import Any
 from secondpass.service.cli.body import limits
 from secondpass.service.cli.failure import REFUSED, Failure, Json
 from secondpass.service.cli.options import Options
-from secondpass.service.evaluation.asked import Setting
+from secondpass.service.lab.evaluation.asked import Setting
 
 EPOCH_SEEDS = 1_000_000
 """Between the seeds of two epochs: more than a strategy draws samples."""

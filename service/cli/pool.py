@@ -11,11 +11,11 @@ from secondpass.service.cli.options import Options
 from secondpass.service.cli.own_service import own_service
 from secondpass.service.cli.pool_progress import Tally, progress, say
 from secondpass.service.cli.pool_replay import replay_pool
-from secondpass.service.pools.format import Header, Sample
-from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.pool import growing
-from secondpass.service.pools.questions import Question, read_all
-from secondpass.service.pools.record import NotDrawn, file_questions, missing, new_pass, record
+from secondpass.service.lab.pools.format import Header, Sample
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.pool import growing
+from secondpass.service.lab.pools.questions import Question, read_all
+from secondpass.service.lab.pools.record import NotDrawn, file_questions, missing, new_pass, record
 from secondpass.strategies.api.values import Sampling
 
 

@@ -22,14 +22,14 @@ from secondpass.service.cli.pool_progress import Tally, progress, say
 from secondpass.service.cli.pool_runs import Plan, Trial, Tried, attempt
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.evaluation.records import Attempt
 from secondpass.service.http.state import Service
-from secondpass.service.pools.clock import VirtualLoop
-from secondpass.service.pools.format import Header, Sample
-from secondpass.service.pools.lacking import Draw, Drawer, draw_of
-from secondpass.service.pools.pool import Pool, PoolFile, growing
-from secondpass.service.pools.record import new_pass
-from secondpass.service.replaying import TimelessEquivalence, recording
+from secondpass.service.lab.evaluation.records import Attempt
+from secondpass.service.lab.pools.clock import VirtualLoop
+from secondpass.service.lab.pools.format import Header, Sample
+from secondpass.service.lab.pools.lacking import Draw, Drawer, draw_of
+from secondpass.service.lab.pools.pool import Pool, PoolFile, growing
+from secondpass.service.lab.pools.record import new_pass
+from secondpass.service.lab.pools.replaying import TimelessEquivalence, recording
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 

@@ -22,12 +22,12 @@ from secondpass.service.cli.provenance import (
 )
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibrations
-from secondpass.service.evaluation.records import About, Attempt, write_records
-from secondpass.service.pools.clock import run_virtually
-from secondpass.service.pools.jsonl import BadLine
-from secondpass.service.pools.pool import Pool, read_pool
-from secondpass.service.pools.recorded import Recorded, is_recorded, read_recorded
-from secondpass.service.replaying import TimelessEquivalence
+from secondpass.service.lab.evaluation.records import About, Attempt, write_records
+from secondpass.service.lab.pools.clock import run_virtually
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.pool import Pool, read_pool
+from secondpass.service.lab.pools.recorded import Recorded, is_recorded, read_recorded
+from secondpass.service.lab.pools.replaying import TimelessEquivalence
 from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.values import param
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.evaluation.records import Attempt, Tokens, from_outcome, spent
-from secondpass.service.pools.clock import from_zero
-from secondpass.service.pools.format import Asked
-from secondpass.service.pools.pool import Pool
-from secondpass.service.pools.recorded import Recorded
-from secondpass.service.replaying import Replayed, replay
+from secondpass.service.lab.evaluation.records import Attempt, Tokens, from_outcome, spent
+from secondpass.service.lab.pools.clock import from_zero
+from secondpass.service.lab.pools.format import Asked
+from secondpass.service.lab.pools.pool import Pool
+from secondpass.service.lab.pools.recorded import Recorded
+from secondpass.service.lab.pools.replaying import Replayed, replay
 from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies import STRATEGIES

@@ -10,7 +10,7 @@ from pathlib import Path
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.options import Options
 from secondpass.service.cli.values import param
-from secondpass.service.evaluation.records import SUFFIX
+from secondpass.service.lab.evaluation.records import SUFFIX
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.values import Sampling
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from secondpass.service.cli.failure import REFUSED, Failure
 from secondpass.service.cli.options import Options
-from secondpass.service.evaluation.plots import NoMatplotlib
-from secondpass.service.evaluation.results import write_results
+from secondpass.service.lab.reports.plots import NoMatplotlib
+from secondpass.service.lab.reports.results import write_results
 from secondpass.strategies.api.errors import SecondpassError
 
 

@@ -1,0 +1,152 @@
+"""Recorded sample sets, as plain values: votes with their scores, and chains of revisions.
+
+A row of votes has `id` and `samples`: `[{"pred", "correct", ...}]`, where `pred: null` is a sample without an answer and
+SCORES are read where they are there. A row of revisions has `initial` and one or more
+`repair_...`: `{"correct", "code" or "text", "feedback"?}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secondpass.service.lab.evaluation.attempts import Turn
+from secondpass.service.lab.evaluation.votes import Poll
+from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
+
+SCORES = ("rm_score", "p_true")
+"""What a sample may be scored by: a reward model, or the model's own P(True)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Votes:
+    """A set of polls; `scores` has by name, for each poll, the score of each sample. Of one size, with unique ids."""
+
+    name: str
+    model: str
+    polls: tuple[Poll, ...]
+    scores: Mapping[str, tuple[tuple[float, ...], ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revisions:
+    """A set of two-turn chains by the way in which the second turn was asked for, questions in the same order."""
+
+    name: str
+    model: str
+    chains: Mapping[str, tuple[tuple[Turn, ...], ...]]
+
+
+def read_recorded(path: Path) -> Votes | Revisions:
+    """The recorded set in a file. Raises BadLine for what it is not, naming line and field."""
+    lines: list[tuple[int, Row]] = list(rows(path))
+    if not lines:
+        raise BadLine(path, None, "there is no question in it")
+    seen: dict[str, int] = {}
+    for number, row in lines:
+        key = str(_field(path, number, row, "id", str))
+        if key in seen:
+            raise BadLine(path, number, f"the id {key!r} stands in line {seen[key]} already")
+        seen[key] = number
+    return _revisions(path, lines) if "initial" in lines[0][1] else _votes(path, lines)
+
+
+def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> Votes:
+    polls: list[Poll] = []
+    samples: list[list[Row]] = []
+    for number, row in lines:
+        drawn: list[Row] = _field(path, number, row, "samples", list)
+        if not drawn or (polls and len(drawn) != len(polls[0].classes)):
+            wanted = len(polls[0].classes) if polls else "1 or more"
+            raise BadLine(path, number, f"samples: {wanted} are wanted, as in the rows before, not {len(drawn)}")  # fmt: skip
+        polls.append(
+            Poll(
+                question=row["id"],
+                classes=class_ids(_pred(path, number, at, each) for at, each in enumerate(drawn)),
+                correct=tuple(
+                    _field(path, number, each, "correct", bool, f"samples[{at}].")
+                    for at, each in enumerate(drawn)
+                ),
+            )
+        )
+        samples.append(drawn)
+    scored = [name for name in SCORES if any(name in each for drawn in samples for each in drawn)]
+    return Votes(
+        name=path.stem,
+        model=str(lines[0][1].get("model", "unknown")),
+        polls=tuple(polls),
+        scores={name: _scores(path, lines, samples, name) for name in scored},
+    )
+
+
+def class_ids(answers: Iterable[Any]) -> tuple[int | None, ...]:
+    """Equal answers as equal small ids, in the order of their first appearance; None stays None."""
+    ids: dict[str, int] = {}
+    return tuple(
+        None if answer is None else ids.setdefault(json.dumps(answer), len(ids))
+        for answer in answers
+    )
+
+
+def _scores(
+    path: Path, lines: Sequence[tuple[int, Row]], samples: Sequence[Sequence[Row]], name: str
+) -> tuple[tuple[float, ...], ...]:
+    return tuple(
+        tuple(
+            float(_field(path, number, each, name, (int, float), f"samples[{at}]."))
+            for at, each in enumerate(drawn)
+        )
+        for (number, _), drawn in zip(lines, samples, strict=True)
+    )
+
+
+def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> Revisions:
+    ways = [key for key in lines[0][1] if key.startswith("repair_")]
+    if not ways:
+        raise BadLine(path, lines[0][0], "repair_...: missing beside initial")
+    chains: dict[str, list[tuple[Turn, ...]]] = {way: [] for way in ways}
+    for number, row in lines:
+        first = _turn(path, number, row, "initial")
+        for way in ways:
+            chains[way].append((first, _turn(path, number, row, way)))
+    return Revisions(
+        name=path.stem,
+        model=str(lines[0][1].get("model", "unknown")),
+        chains={way: tuple(each) for way, each in chains.items()},
+    )
+
+
+def _turn(path: Path, number: int, row: Row, key: str) -> Turn:
+    """The turn at `key`. Feedback with an `error_message` rejects the answer; without one it accepts it."""
+    given: Row = _field(path, number, row, key, dict)
+    feedback = given.get("feedback")
+    return Turn(
+        correct=_field(path, number, given, "correct", bool, f"{key}."),
+        answer=given.get("code") or given.get("text"),
+        accepted=None if feedback is None else feedback.get("error_message") is None,
+    )
+
+
+def _pred(path: Path, number: int, at: int, sample: Any) -> Any:
+    if not isinstance(sample, dict) or "pred" not in sample:
+        raise BadLine(path, number, f"samples[{at}].pred: missing; null where there is no answer")
+    return sample["pred"]
+
+
+def _field(
+    path: Path,
+    number: int,
+    row: Row,
+    key: str,
+    kind: type | tuple[type, ...],
+    prefix: str = "",
+) -> Any:
+    value = row.get(key)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        names = {"str": "a text", "bool": "true or false", "list": "a list", "dict": "an object"}
+        wanted = "a number" if isinstance(kind, tuple) else names[kind.__name__]
+        raise BadLine(path, number, f"{prefix}{key}: {wanted} is wanted, not {value!r:.60}")
+    return value

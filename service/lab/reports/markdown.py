@@ -1,0 +1,69 @@
+"""Figures as Markdown: one way to write an estimate, a share and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from secondpass.service.lab.evaluation.intervals import Estimate
+from secondpass.strategies.api.errors import SecondpassError
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+class NoMarkers(SecondpassError):
+    """A file has no single pair of markers to write between."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: one line {BEGIN!r} and after it one line {END!r} are wanted: the figures go between them"
+        )
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """A table in Markdown whose first `names` columns are text, and the others figures."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (headings, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = [("-" * w if at < names else "-" * (w - 1) + ":") for at, w in enumerate(widths)]
+    lines = [
+        [c.ljust(w) if at < names else c.rjust(w) for at, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in cells
+    ]  # fmt: skip
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def percent(estimate: Estimate) -> str:
+    """A share and its interval in percent: 70.3 [65.5..74.7]."""
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}..{100 * estimate.high:.1f}]"
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares and its interval in percentage points: -0.32 [-0.74..+0.11]; nothing for None."""
+    if estimate is None:
+        return ""
+    value, low, high = (_signed(100 * x) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}..{high}]"
+
+
+def share(value: float | None, digits: int = 3) -> str:
+    """A figure with `digits` decimals; nothing for None."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def between_markers(path: Path, text: str, title: str = "# Results") -> str:
+    """What `path` holds, with `text` in place of what is between its markers. Raises NoMarkers.
+
+    A file that is not there would hold `title` and the text.
+    """
+    if not path.exists():
+        return f"{title}\n\n{BEGIN}\n{text}\n{END}\n"
+    whole = path.read_text(encoding="utf-8")
+    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(END) < whole.index(BEGIN):
+        raise NoMarkers(path)
+    before, rest = whole.split(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text

@@ -1,0 +1,167 @@
+"""What recorded samples say of voting, and of stopping a vote early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from secondpass.service.lab.evaluation.frontier import (
+    SAMPLES,
+    Point,
+    compare,
+    reference_of,
+    share_of,
+    vote_curve,
+)
+from secondpass.service.lab.evaluation.intervals import mean, paired_difference
+from secondpass.service.lab.evaluation.intervals import verdict as verdict_of
+from secondpass.service.lab.evaluation.recorded import Votes
+from secondpass.service.lab.evaluation.votes import (
+    SHUFFLES,
+    Poll,
+    Replay,
+    any_right,
+    majority,
+    replay,
+    single,
+)
+from secondpass.service.lab.reports import markdown, plots
+from secondpass.strategies.voting.stopping import BetaRule, SafeLead, StoppingRule, WindowRule
+
+MARGIN = 0.01
+RULES: tuple[tuple[str, str, StoppingRule], ...] = (
+    ("adaptive", ".95", BetaRule(0.95)),
+    ("adaptive", ".85", BetaRule(0.85)),
+    ("window", "5", WindowRule(5)),
+    ("lead", "", SafeLead()),
+)
+"""Strategy name in plots, setting, and rule."""
+
+_OVERVIEW = """\
+Accuracy in % with 95% Wilson intervals; tied classes share. The gain of voting is over one sample, in points,
+with a 95% bootstrap interval. No model ran: recorded samples were voted on."""
+_RULES = f"""\
+Stopping rules of `self_consistency`, {SHUFFLES} shuffles of each question. The difference is to the vote of all samples, in points,
+question by question, with a 95% bootstrap interval; non-inferior: a loss of {100 * MARGIN:g} point lies outside of it."""
+_AT_EQUAL_COST = """\
+Against the vote of as many samples as the rule drew on average, in points (above 0: above the line). Where the line is flat
+although the dotted oracle is far above it, right samples are there but never the majority: voting cannot help, and a rule can only save."""
+
+
+def vote_section(sets: Sequence[Votes]) -> str:
+    """Single, vote and oracle of each set, and each stopping rule against the vote of all samples."""
+    return "\n\n".join(
+        (
+            "### Votes over recorded samples",
+            _OVERVIEW,
+            markdown.table(
+                (
+                    "set",
+                    "model",
+                    "questions",
+                    "samples",
+                    "single",
+                    "majority",
+                    "gain of voting",
+                    "any right",
+                ),
+                [_overview(each) for each in sets],
+                names=2,
+            ),
+            _RULES,
+            markdown.table(
+                ("set", "rule", "accuracy", "difference", "samples drawn", "verdict"),
+                [row for each in sets for row in _rule_rows(each)],
+                names=2,
+            ),
+        )
+    )
+
+
+def readme_rows(sets: Sequence[Votes]) -> list[tuple[str, ...]]:
+    """For each set: name, questions x samples, one sample, all samples voting, adaptive voting, what that drew."""
+    rows: list[tuple[str, ...]] = []
+    for each in sets:
+        made = replay(each.polls, BetaRule(0.95))
+        rows.append(
+            (
+                f"`{each.name}`",
+                f"{len(each.polls)} x {made.available}",
+                f"{100 * mean([single(p) for p in each.polls]):.1f}",
+                f"{100 * mean([majority(p) for p in each.polls]):.1f}",
+                f"{100 * made.accuracy:.1f}",
+                f"{100 * made.share_used:.0f}%",
+            )
+        )
+    return rows
+
+
+def vote_frontier(sets: Sequence[Votes], folder: Path) -> str:
+    """Draw accuracy by samples for each set, and give the Markdown that shows it and what is above the line."""
+    panels, rows = [], []
+    for each in sets:
+        points = [*vote_curve(each.polls, _sizes(each.polls)), *_rule_points(each)]
+        oracle = mean([any_right(poll) for poll in each.polls])
+        panels.append(plots.Panel(title=each.name, unit=SAMPLES, points=points, ceiling=oracle))
+        line = reference_of(points, SAMPLES)
+        for point in points:
+            if point not in line:
+                made = compare(point, line, SAMPLES)
+                rows.append((each.name, point.name, f"{point.cost(SAMPLES):.2f}", markdown.points(made.difference)))  # fmt: skip
+    caption = (
+        f"Recorded samples, {SHUFFLES} shuffles; 95% Wilson intervals; non-inferiority margin of the rules against the vote of all: "
+        f"{100 * MARGIN:g} point"
+    )
+    plots.draw(panels, caption, folder / "frontier-votes")
+    return "\n\n".join(
+        (
+            f"![accuracy against samples]({folder.name}/frontier-votes.svg)",
+            _AT_EQUAL_COST,
+            markdown.table(("set", "rule", "samples", "difference at equal cost"), rows, names=2),
+        )
+    )
+
+
+def _overview(each: Votes) -> tuple[str, ...]:
+    one, vote, oracle = (tuple(map(f, each.polls)) for f in (single, majority, any_right))
+    return (
+        each.name,
+        each.model,
+        str(len(each.polls)),
+        str(len(each.polls[0].classes)),
+        markdown.percent(share_of(one)),
+        markdown.percent(share_of(vote)),
+        markdown.points(paired_difference(vote, one)),
+        markdown.percent(share_of(oracle)),
+    )
+
+
+def _rule_rows(each: Votes) -> Iterator[tuple[str, ...]]:
+    everything = [majority(poll) for poll in each.polls]
+    for name, setting, rule in RULES:
+        made = replay(each.polls, rule)
+        difference = paired_difference(made.accuracies, everything)
+        yield (
+            each.name,
+            f"{name} {setting}".strip(),
+            f"{100 * made.accuracy:.1f}",
+            markdown.points(difference),
+            f"{100 * made.share_used:.1f}%",
+            verdict_of(difference, MARGIN),
+        )
+
+
+def _rule_points(each: Votes) -> list[Point]:
+    return [_point(name, setting, replay(each.polls, rule)) for name, setting, rule in RULES]
+
+
+def _point(name: str, setting: str, made: Replay) -> Point:
+    return Point(
+        strategy=name, setting=setting, accuracies=made.accuracies, costs={SAMPLES: made.drawn}
+    )
+
+
+def _sizes(polls: Sequence[Poll]) -> list[int]:
+    """1, 2, 3, 5, 8, 10, ... up to all samples."""
+    most = len(polls[0].classes)
+    return sorted({n for n in (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 64) if n < most} | {most})

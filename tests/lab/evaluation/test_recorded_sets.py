@@ -1,0 +1,87 @@
+"""Recorded generations of real models: known figures are reproduced, and stopping early costs what is claimed.
+
+SECONDPASS_RECORDED names the folder of rec_*.jsonl; without it there is nothing to measure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from secondpass.service.lab.evaluation.intervals import mean
+from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_recorded
+from secondpass.service.lab.evaluation.turns import change, feedback_resistance, verdicts
+from secondpass.service.lab.evaluation.votes import any_right, majority, replay, single
+from secondpass.strategies.voting.stopping import BetaRule, SafeLead
+
+FOLDER = os.environ.get("SECONDPASS_RECORDED", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER, reason="SECONDPASS_RECORDED names no folder"),
+]
+
+
+def votes(name: str) -> Votes:
+    made = read_recorded(Path(FOLDER) / f"rec_{name}.jsonl")
+    assert isinstance(made, Votes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "all_voting", "oracle"),
+    [
+        ("aqua_30", 0.335, 0.585, 0.640),
+        ("date_10", 0.624, 0.703, 0.829),
+        ("math_rm_8", 0.910, 0.925, 0.960),
+        ("crux_10", 0.359, 0.363, 0.475),
+        ("gsm8k_qwen05_8", 0.172, 0.241, 0.400),
+    ],
+)
+def test_the_known_figures_are_reproduced(
+    name: str, one: float, all_voting: float, oracle: float
+) -> None:
+    polls = votes(name).polls
+    figures = [mean([of(poll) for poll in polls]) for of in (single, majority, any_right)]
+    assert figures == pytest.approx([one, all_voting, oracle], abs=0.0006)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["aqua_30", "date_10", "math_rm_8"])
+def test_stopping_early_saves_much_and_loses_little_where_voting_works(
+    name: str, seed: int
+) -> None:
+    polls = votes(name).polls
+    everything = mean([majority(poll) for poll in polls])
+    for confidence, loss, used in ((0.95, 0.002, 0.75), (0.85, 0.01, 0.5)):
+        made = replay(polls, BetaRule(confidence), seed=seed)
+        assert everything - made.accuracy <= loss
+        assert made.share_used <= used
+
+
+def test_a_safe_lead_is_free_on_real_votes() -> None:
+    polls = votes("date_10").polls
+    made = replay(polls, SafeLead())
+    assert made.accuracies == pytest.approx([majority(poll) for poll in polls])
+    assert made.share_used < 0.75
+
+
+def test_voting_cannot_help_where_samples_hardly_differ() -> None:
+    polls = votes("crux_10").polls
+    gain = mean([majority(p) for p in polls]) - mean([single(p) for p in polls])
+    room = mean([any_right(p) for p in polls]) - mean([single(p) for p in polls])
+    assert gain < 0.005
+    assert room > 0.1
+
+
+def test_the_turns_of_recorded_repairs() -> None:
+    made = read_recorded(Path(FOLDER) / "rec_selfrepair_code.jsonl")
+    assert isinstance(made, Revisions)
+    after = {"repair_direct": 0.295, "repair_cot": 0.2783}
+    for way, chains in made.chains.items():
+        step = change([[turn.correct for turn in chain] for chain in chains])
+        assert (step.before, step.after) == pytest.approx((0.2583, after[way]), abs=0.0001)
+        assert step.broken == 0
+        assert verdicts(chain[0] for chain in chains).accuracy == 1, "unit tests are the critic"
+        assert feedback_resistance(chains) == 1

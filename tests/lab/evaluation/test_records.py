@@ -1,0 +1,166 @@
+"""Records: written and read back, made from a real answer object, and refused by line and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondpass.service.cli.commands import main
+from secondpass.service.http.encoding import plain, usage
+from secondpass.service.lab.evaluation.records import (
+    About,
+    Attempt,
+    Graded,
+    Records,
+    Tokens,
+    Turn,
+    from_outcome,
+    from_response,
+    line_of,
+    read_records,
+    write_records,
+)
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.runs.outcome import Outcome, RoleBill, Timing
+from secondpass.strategies.api.values import Candidate
+
+ABOUT = About(data="sums", model="tiny", date="2026-11-24")
+GOOD = Attempt(question="q1", strategy="single", correct=True)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+ATTEMPTS = st.builds(
+    Attempt,
+    question=TEXT,
+    strategy=TEXT,
+    correct=st.booleans(),
+    turns=st.lists(st.builds(Turn, correct=st.booleans(), accepted=st.none() | st.booleans())).map(
+        tuple
+    ),
+    candidates=st.lists(
+        st.builds(Graded, correct=st.booleans(), answer=st.none() | TEXT, score=st.none() | FINITE)
+    ).map(tuple),
+    usage=st.builds(Tokens, decode=st.integers(0, 9), prompt=st.integers(5, 9), cached=st.integers(0, 5)),
+    seconds=st.floats(0, 1e6),
+    confidence=st.none() | st.floats(0, 1),
+)  # fmt: skip
+
+
+def outcome() -> Outcome:
+    """Draft 0 was revised twice, the second revision was right; draft 1 is a sibling."""
+    texts = [(0, "a", "1"), (1, "b", None), (0, "c", "2"), (0, "d", "3")]
+    candidates = [Candidate(text=t, answer=a, index=i, tokens=4) for i, t, a in texts]
+    return Outcome(
+        candidate=Candidate(text="c", answer="2", score=0.75, score_kind="judge_score"),
+        stop_reason="finished",
+        usage={
+            "actor": RoleBill(calls=3, prompt=30, cached=10, completion=12, wasted=2),
+            "critic": RoleBill(calls=1, prompt=20, cached=0, completion=5),
+        },
+        budget={},
+        timing=Timing(total=1234.5678, queue=0, engine=1000, orchestration=234),
+        candidates=candidates,
+    )
+
+
+def response(of: Outcome) -> dict[str, Any]:
+    return {
+        "strategy": "self_refine",
+        "text": of.candidate.text,
+        "answer": of.candidate.answer,
+        "confidence": of.confidence,
+        "confidence_kind": of.confidence_kind,
+        "stop_reason": of.stop_reason,
+        "usage": usage(of.usage),
+        "timing": plain(of.timing) | {"total": round(of.timing.total, 3)},
+        "candidates": plain(of.candidates),
+    }
+
+
+def test_a_response_and_its_outcome_make_the_same_attempt() -> None:
+    asked: list[str] = []
+
+    def is_correct(answer: str, gold: str) -> bool:
+        asked.append(answer)
+        return answer == gold
+
+    made = from_response(response(outcome()), "2", is_correct, question="q", setting="n=2")
+    assert made == from_outcome(
+        outcome(), "2", is_correct, question="q", strategy="self_refine", setting="n=2"
+    )
+    assert sorted(asked) == ["1", "1", "2", "2", "3", "3"], "no answer is wrong without being asked"
+    assert made.correct
+    assert [turn.correct for turn in made.turns] == [False, True, False]
+    assert [each.correct for each in made.candidates] == [False, False, True, False]
+    assert made.usage == Tokens(decode=17, prompt=50, cached=10, wasted=2)
+    assert made.usage.uncached == 40
+    assert made.seconds == pytest.approx(1.234568)
+    assert (made.confidence, made.confidence_kind) == (0.75, "judge_score")
+
+
+def test_a_response_without_candidates_is_refused() -> None:
+    document = response(outcome())
+    del document["candidates"]
+    with pytest.raises(ValueError, match=r'candidates: missing.*trace "summary"'):
+        from_response(document, "2", str.__eq__, question="q")
+
+
+@given(st.lists(ATTEMPTS, unique_by=lambda each: (each.question, each.strategy)))
+def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[Attempt]) -> None:
+    path = tmp_path_factory.mktemp("records") / "x.records.jsonl"
+    write_records(path, ABOUT, attempts)
+    assert read_records(path) == Records(about=ABOUT, attempts=tuple(attempts))
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"question":1,"strategy":"s","correct":true}', ":3: question: "),
+        ('{"question":"q","strategy":"s"}', ":3: correct: "),
+        ('{"question":"q","strategy":"s","correct":true,"zz":1}', ":3: zz: "),
+        ('{"question":"q","strategy":"s","correct":true,"usage":{"decode":-1}}', ":3: usage.decode: "),
+        ('{"question":"q","strategy":"s","correct":true,"usage":{"cached":1}}', ":3: usage.*cached"),
+        ('{"question":"q","strategy":"s","correct":true,"confidence":1.5}', ":3: confidence: "),
+        ('{"question":"q","strategy":"s","correct":true,"seconds":NaN}', ":3: "),
+        ('{"question":"q","stra', ":3: no JSON"),
+        (line_of(GOOD), ":3: question 'q1', single, shuffle 0 is in line 2 already"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_named_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
+    path = tmp_path / "bad.records.jsonl"
+    path.write_text(line_of(ABOUT) + line_of(GOOD) + line, "utf-8")
+    with pytest.raises(BadLine, match=r"bad\.records\.jsonl" + complaint):
+        read_records(path)
+
+
+@pytest.mark.parametrize("first", ["", "{}", '{"question":"q"}', '{"about":{"data":"d"}}'])
+def test_a_file_says_first_where_it_comes_from(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "bad.records.jsonl"
+    path.write_text(first, "utf-8")
+    with pytest.raises(BadLine, match=r"records\.jsonl:1: (the first line must be|model: )"):
+        read_records(path)
+
+
+def test_what_the_command_line_prints_makes_an_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["solve", "What is 6 times 7?", "--strategy", "self_consistency", "--n", "3", "--task", "math"]  # fmt: skip
+    embedded = ["--embedded", "--", "--engine", "scripted", "--model", "scripted"]
+    assert main([*asked, "--json", "--trace", *embedded]) == 0
+    document = json.loads(capsys.readouterr().out)
+    made = from_response(document, document["answer"], str.__eq__, question="q", setting="n=3")
+    assert (made.name, made.correct) == ("self_consistency n=3", True)
+    assert made.usage.decode == sum(bill["completion"] for bill in document["usage"].values()) > 0
+    assert made.candidates
+    assert [turn.correct for turn in made.turns] == [True]
+    assert read_back(made) == made
+
+
+def read_back(attempt: Attempt) -> Attempt:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.records.jsonl"
+        write_records(path, ABOUT, [attempt])
+        return read_records(path).attempts[0]

@@ -1,0 +1,278 @@
+"""A pool is never spoilt: not by a kill, not by a second recorder, not by another model or prompt."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.lab.pools.drawing import draw
+from secondpass.service.lab.pools.format import Header, key_of
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.pool import growing, read_pool
+from secondpass.service.lab.pools.questions import read_questions
+from secondpass.service.lab.pools.record import NotDrawn, call_of, file_questions, missing
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.values import Sampling
+from tests.lab.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "data.jsonl")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pool.jsonl"
+
+
+def test_a_pool_has_all_samples_with_what_was_told_of_each_token(path: Path, data: Path) -> None:
+    pool = recorded(path, data)
+    assert list(pool.questions) == ["a", "b", "c"]
+    assert pool.questions["b"].answer == "42"
+    assert len(pool.samples) == 18
+    for (key, index), sample in pool.samples.items():
+        asked = pool.questions[sample.question or ""]
+        assert (asked.key, HEADER.seed + index) == (key, sample.seed)
+        reply = numbered(call_of(read_questions(data, "math")[0], HEADER, index), index)
+        assert sample.text == reply.text
+        assert sample.tokens == len(sample.token_ids) == len(sample.logprobs) == len(sample.chars)
+        assert set(sample.confidences) == {8.0}
+        assert sum(sample.chars) == len(sample.text)
+        assert 0 < sample.first_seconds < sample.seconds
+    assert "boxed" in pool.questions["a"].messages[-1].text
+    assert pool.passes[0].data[0].name == "data.jsonl"
+    assert len(pool.passes[0].data[0].sha256) == 64
+
+
+def test_samples_are_drawn_in_rounds_so_that_a_part_is_balanced(path: Path, data: Path) -> None:
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book:
+        wanted = missing(book.pool, questions, 6)
+    first = [(want.question.id, want.call.index) for want in wanted[:12]]
+    assert sorted(first) == [(name, index) for name in "abc" for index in range(4)]
+    assert {want.call.index for want in wanted[12:]} == {4, 5}
+
+
+def test_what_is_there_is_not_drawn_again(path: Path, data: Path) -> None:
+    recorded(path, data, n=4)
+    before = path.read_bytes()
+    engine = ScriptedEngine(numbered)
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book:
+        file_questions(book, questions)
+        assert missing(book.pool, questions, 4) == []
+        wanted = missing(book.pool, questions, 5)
+        draw_all(engine, book, wanted)
+    assert path.read_bytes().startswith(before)
+    assert [call.index for call in engine.calls] == [4, 4, 4]
+
+
+def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, data: Path) -> None:
+    questions = read_questions(data, "math")
+    call = call_of(questions[0], HEADER, 1)
+    short = replace(call, sampling=call.sampling.model_copy(update={"max_tokens": 2}))
+    engine = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        (cut,) = anyio.run(draw, engine, short)
+        book.add(cut)
+        draw_all(engine, book, missing(book.pool, questions, 2))
+    pool = read_pool(path)
+    assert len(engine.calls) == 1 + 3 * 2
+    assert pool.find(cut.key, 1, 2) == cut
+    assert pool.samples[cut.key, 1].finish_reason == "stop"
+
+
+def test_questions_in_the_same_words_share_their_samples(path: Path, data: Path) -> None:
+    pool = recorded(path, write_rows(data, [ROWS[0], ROWS[0] | {"id": "again"}]), n=2)
+    assert len(pool.samples) == 2
+    assert pool.questions["a"].key == pool.questions["again"].key
+
+
+def test_any_cut_of_the_file_leaves_a_pool_less_what_was_cut(path: Path, data: Path) -> None:
+    recorded(path, data, n=2)
+    whole = path.read_bytes()
+    header_ends = whole.index(b"\n") + 1
+    for size in (*range(header_ends, header_ends + 40), *range(header_ends, len(whole), 97)):
+        path.write_bytes(whole[:size])
+        kept = whole[:size].count(b"\n")
+        with growing(path, HEADER) as book:
+            assert book.torn == size - (whole[:size].rindex(b"\n") + 1)
+            assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:kept])
+
+
+def test_a_pool_whose_header_was_cut_begins_anew(path: Path) -> None:
+    path.write_bytes(b'{"kind":"pool","form')
+    with growing(path, HEADER) as book:
+        assert book.torn == 20
+    assert read_pool(path).header == HEADER
+
+
+def test_a_cut_pool_is_read_without_being_changed(path: Path, data: Path) -> None:
+    pool = recorded(path, data, n=2)
+    path.write_bytes(cut := path.read_bytes()[:-30])
+    assert len(read_pool(path).samples) == len(pool.samples) - 1
+    assert path.read_bytes() == cut
+
+
+def test_a_file_that_is_no_pool_is_not_written_over(path: Path) -> None:
+    for content in (b"my diary", b"my diary\n", b'{"id": "a"}\n'):
+        path.write_bytes(content)
+        with pytest.raises(BadLine, match=f"^{path}:1: "), growing(path, HEADER):
+            pass
+        assert path.read_bytes() == content
+
+
+def test_one_process_at_a_time_records_into_a_pool(path: Path) -> None:
+    with (
+        growing(path, HEADER),
+        pytest.raises(BadLine, match="another process is recording into it"),
+        growing(path, HEADER),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "other"},
+        {"sampling": Sampling(temperature=1.0, max_tokens=64)},
+        {"sampling": Sampling(temperature=0.7, max_tokens=65)},
+        {"formatted": False},
+        {"seed": 6},
+        {"logprobs": 5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_pool_of_something_else_is_refused_by_file_and_line(
+    path: Path, data: Path, change: dict[str, Any]
+) -> None:
+    recorded(path, data, n=1)
+    before = path.read_bytes()
+    other = HEADER.model_copy(update=change)
+    field = next(iter(change))
+    says = f"^{path}:1: {field}: the pool was recorded with"
+    with pytest.raises(BadLine, match=says), growing(path, other):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_question_in_other_words_is_refused_by_both_places(path: Path, data: Path) -> None:
+    recorded(path, data, n=1)
+    changed = [ROWS[0], ROWS[1] | {"question": "What is 43?"}]
+    questions = read_questions(write_rows(data, changed), "math")
+    says = f"^{path}:3: question 'b' has another messages than in {data}:2"
+    with growing(path, HEADER) as book, pytest.raises(BadLine, match=says):
+        file_questions(book, questions)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "no JSON"),
+        ('{"kind": "guess"}', "kind: one of pool, pass, question, sample, not 'guess'"),
+        ("{}", "kind: one of pool, pass, question, sample, not None"),
+        ('{"kind": "sample", "key": "k"}', "index: Field required"),
+        (HEADER.model_dump_json(), "a second header"),
+    ],
+)
+def test_a_line_that_no_recorder_wrote_is_named(
+    path: Path, data: Path, line: str, says: str
+) -> None:
+    recorded(path, data, n=1)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], line, *lines[3:]]) + "\n")
+    with pytest.raises(BadLine, match=f"^{path}:4: {says}"):
+        read_pool(path)
+
+
+def test_a_line_that_stands_twice_is_named(path: Path, data: Path) -> None:
+    recorded(path, data, n=1)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    with pytest.raises(BadLine, match=f"^{path}:{len(lines) + 1}: sample 0 stands there twice"):
+        read_pool(path)
+
+
+def test_token_counts_that_do_not_fit_are_named(path: Path, data: Path) -> None:
+    recorded(path, data, n=1)
+    lines = path.read_text().splitlines()
+    last = json.loads(lines[-1])
+    path.write_text("\n".join([*lines[:-1], json.dumps(last | {"tokens": 1})]) + "\n")
+    with pytest.raises(BadLine, match=r"token_ids: .* entries for 1 tokens"):
+        read_pool(path)
+
+
+def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data: Path) -> None:
+    def faulty(call: Call, index: int) -> Reply:
+        if "half" in call.messages[-1].text:
+            return Reply("", fault="refuse")
+        return Reply("\\boxed{1}")
+
+    with pytest.raises(NotDrawn, match=f"question 'c' \\({data}:3\\): refused by the script"):
+        recorded(path, data, n=1, script=faulty)
+    assert {sample.question for sample in read_pool(path).samples.values()} == {"a", "b"}
+
+
+class Silent(ScriptedEngine):
+    """Takes it that log probabilities are asked for, and tells none."""
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        async with aclosing(super().stream(call)) as deltas:
+            async for delta in deltas:
+                yield replace(delta, confidences=())
+
+
+def test_an_engine_that_does_not_tell_what_it_was_asked_fills_no_pool(
+    path: Path, data: Path
+) -> None:
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book, pytest.raises(NotDrawn, match="no log probabilities of 20"):
+        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+    assert not read_pool(path).samples
+    plain = HEADER.model_copy(update={"logprobs": 0})
+    with growing(path.with_name("plain.jsonl"), plain) as book:
+        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+        assert len(book.pool.samples) == 3
+
+
+def test_a_key_is_of_what_decides_the_distribution_and_of_nothing_else(data: Path) -> None:
+    call = call_of(read_questions(data, "math")[0], HEADER)
+    header = Header.model_validate(HEADER.model_dump() | {"seed": 99})
+    assert key_of(call_of(read_questions(data, "math")[0], header, 7)) == key_of(call)
+    shorter = call.sampling.model_copy(update={"max_tokens": 2, "seed": None})
+    hotter = call.sampling.model_copy(update={"temperature": 1.1})
+
+    def changed(**fields: Any) -> Call:
+        return Call(
+            **{name: getattr(call, name) for name in ("role", "purpose", "messages", "sampling")}
+            | fields
+        )
+
+    same: list[dict[str, Any]] = [
+        {"sampling": shorter},
+        {"role": "critic"},
+        {"purpose": "other"},
+        {"n": 3},
+        {"index": 2},
+        {"logprobs": 1},
+        {"visible": True},
+        {"session": "s"},
+    ]
+    others: list[dict[str, Any]] = [
+        {"sampling": hotter},
+        {"messages": call.messages * 2},
+        {"prefix": (1,)},
+        {"schema": "{}"},
+        {"thinking": False},
+        {"labels": ("A", "B")},
+    ]
+    assert {key_of(changed(**fields)) for fields in same} == {key_of(call)}
+    keys = [key_of(changed(**fields)) for fields in others]
+    assert len({key_of(call), *keys}) == 1 + len(others)

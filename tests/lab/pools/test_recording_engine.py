@@ -1,0 +1,176 @@
+"""What strategies ask for is written down when it is first asked, and never asked again."""
+
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.lab.pools.jsonl import BadLine
+from secondpass.service.lab.pools.lacking import Drawer
+from secondpass.service.lab.pools.pool import growing, read_pool
+from secondpass.service.lab.pools.questions import read_questions
+from secondpass.service.lab.pools.record import call_of
+from secondpass.service.lab.pools.recording import RecordingEngine
+from secondpass.service.lab.pools.replay import ReplayEngine
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.errors import CallRejected
+from secondpass.strategies.api.values import Message
+from tests.lab.pools.making import HEADER, numbered, recorded, write_rows
+
+JUDGE = Call(
+    role="judge",
+    purpose="verdict",
+    messages=(Message(role="user", content="Is it right?"),),
+    labels=("Yes", "No"),
+)
+
+
+def ask(engine: Engine, *calls: Call) -> list[list[Delta]]:
+    async def one(call: Call) -> list[Delta]:
+        async with aclosing(engine.stream(call)) as deltas:
+            return [delta async for delta in deltas]
+
+    async def every() -> list[list[Delta]]:
+        return [await one(call) for call in calls]
+
+    return anyio.run(every)
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "data.jsonl")
+
+
+@pytest.fixture
+def path(tmp_path: Path, data: Path) -> Path:
+    recorded(tmp_path / "pool.jsonl", data, n=2)
+    return tmp_path / "pool.jsonl"
+
+
+def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        engine = RecordingEngine(real, book)
+        first, second = ask(engine, JUDGE, replace(JUDGE, index=3))
+    assert len(real.calls) == 1
+    assert first[0].labels == second[0].labels == {"Yes": 0.4, "No": 0.4}
+    (again,) = ask(ReplayEngine(read_pool(path)), JUDGE)
+    assert again[0].labels == first[0].labels
+
+
+def test_drafts_come_from_the_pool_and_new_ones_from_the_engine(path: Path, data: Path) -> None:
+    call = call_of(read_questions(data, "math")[0], HEADER)
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        replies = ask(RecordingEngine(real, book), call, replace(call, index=2), call)
+    assert [made.index for made in real.calls] == [2]
+    (again,) = ask(ReplayEngine(read_pool(path)), replace(call, index=2))
+    assert text(again) == text(replies[1])
+
+
+def test_judgements_in_words_are_kept_by_their_index(path: Path) -> None:
+    real = ScriptedEngine(numbered)
+    critic = replace(JUDGE, labels=(), purpose="critique")
+    with growing(path, HEADER) as book:
+        ask(RecordingEngine(real, book), critic, replace(critic, index=1), critic)
+    assert [made.index for made in real.calls] == [0, 1]
+
+
+def test_a_call_that_was_left_early_is_not_in_the_pool(path: Path) -> None:
+    critic = replace(JUDGE, labels=())
+
+    async def leave() -> None:
+        with growing(path, HEADER) as book:
+            engine = RecordingEngine(ScriptedEngine(numbered), book)
+            async with aclosing(engine.stream(critic)) as deltas:
+                await anext(deltas)
+
+    before = len(read_pool(path).samples)
+    anyio.run(leave)
+    assert len(read_pool(path).samples) == before
+    with pytest.raises(CallRejected):
+        ask(ReplayEngine(read_pool(path)), critic)
+
+
+def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None:
+    critic = replace(JUDGE, labels=())
+    short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
+    real = ScriptedEngine(numbered)
+    with growing(path, HEADER) as book:
+        engine = RecordingEngine(real, book)
+        cut, whole, cut_again = ask(engine, short, critic, short)
+    assert len(real.calls) == 2
+    assert text(cut) == text(cut_again) == text(whole)[: len(text(cut))]
+    (again,) = ask(ReplayEngine(read_pool(path)), critic)
+    assert text(again) == text(whole)
+
+
+@settings(max_examples=25)
+@given(caps=st.lists(st.none() | st.integers(1, 6), min_size=1, max_size=6))
+def test_a_call_is_always_given_what_it_was_given_first(
+    tmp_path_factory: pytest.TempPathFactory, caps: list[int | None]
+) -> None:
+    """Also by an engine that never writes the same twice, and whatever was drawn under larger caps meanwhile."""
+    critic = replace(JUDGE, labels=())
+    calls = [
+        replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": cap}))
+        for cap in caps
+    ]
+    drafts = count()
+    with growing(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as book:
+        real = ScriptedEngine(lambda call, index: Reply(f"draft {next(drafts)} is not another"))
+        told = ask(RecordingEngine(real, book), *calls)
+    again = ask(ReplayEngine(read_pool(book.pool.path)), *calls)
+    assert list(map(text, again)) == list(map(text, told))
+
+
+def test_who_wants_confidences_is_not_served_a_draft_without(path: Path, data: Path) -> None:
+    call = call_of(read_questions(data, "math")[0], HEADER)
+    bare = path.with_name("bare.jsonl")
+    pool = read_pool(path)
+    real = ScriptedEngine(lambda call, index: Reply("another draft"))
+    with growing(bare, HEADER) as book:
+        book.add(pool.passes[0])
+        for sample in pool.samples.values():
+            book.add(sample.model_copy(update={"confidences": ()}))
+        plain, sure, again = ask(
+            RecordingEngine(real, book),
+            replace(call, logprobs=None),
+            call,
+            replace(call, logprobs=None),
+        )
+    assert len(real.calls) == 1
+    assert text(sure) == "another draft"
+    assert any(delta.confidences for delta in sure)
+    assert text(again) == text(plain) != text(sure)
+    replayed = ask(ReplayEngine(read_pool(bare)), call, replace(call, logprobs=None))
+    assert list(map(text, replayed)) == [text(sure), text(plain)]
+
+
+def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
+    """Two runs lack the same draw at once, one of them under a cap that cuts it."""
+    critic = replace(JUDGE, labels=())
+    short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
+
+    async def draw(engine: Engine) -> None:
+        await Drawer(engine, 4, lambda _: None).draw([short, critic, short])
+
+    with growing(path, HEADER) as book:
+        anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), book))
+    cut, whole = ask(ReplayEngine(read_pool(path)), short, critic)
+    assert text(whole) != text(cut) == text(whole)[: len(text(cut))]
+
+
+def test_another_model_is_refused_by_file_and_line(path: Path) -> None:
+    with growing(path, HEADER) as book, pytest.raises(BadLine, match=f"^{path}:1: model: "):
+        RecordingEngine(ScriptedEngine(model="other"), book)

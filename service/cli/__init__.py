@@ -1,1 +1,1 @@
-"""The commands beside `serve`: questions to a running service, or to one of their own."""
+"""The command line: one folder for each command, and what they share in common/."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from secondpass.service.__main__ import main
-from secondpass.service.cli.options import SHELLS, build_parser
+from secondpass.service.cli.completion import SHELLS
+from secondpass.service.cli.main import main
+from secondpass.service.cli.parser import build_parser
 from secondpass.service.config.settings import Settings
 from secondpass.strategies import STRATEGIES
 from tests.cli.running import COMMAND, ROOT, surroundings

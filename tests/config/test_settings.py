@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from secondpass.service.__main__ import main
+from secondpass.service.cli.main import main
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.config.sources import PREFIX

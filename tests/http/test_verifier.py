@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.__main__ import main
+from secondpass.service.cli.main import main
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api import registry
 from secondpass.strategies.api.engine import Call

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.cli.commands import main
+from secondpass.service.cli.main import main
 from secondpass.service.http.encoding import plain, usage
 from secondpass.service.lab.evaluation.records import (
     About,

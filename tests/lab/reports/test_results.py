@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.cli.commands import main
+from secondpass.service.cli.main import main
 from secondpass.service.lab.evaluation.intervals import Estimate
 from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_recorded
 from secondpass.service.lab.evaluation.records import (

@@ -1,0 +1,1 @@
+"""`secondpass calibrate`: measure how far a model can judge itself."""

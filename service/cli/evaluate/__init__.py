@@ -1,0 +1,1 @@
+"""`secondpass eval`: how often strategies are right, and at what cost."""

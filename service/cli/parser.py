@@ -1,0 +1,103 @@
+"""The parser of the whole command line, made of the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from secondpass import __version__
+from secondpass.service.cli import completion, listings
+from secondpass.service.cli.calibrate import command as calibrate
+from secondpass.service.cli.common.command import Command, Options
+from secondpass.service.cli.evaluate import command as evaluate
+from secondpass.service.cli.pool import command as pool
+from secondpass.service.cli.results import command as results
+from secondpass.service.cli.solve import command as solve
+
+COMMANDS: Mapping[str, Command[Any]] = {
+    command.name: command
+    for command in (
+        solve.COMMAND,
+        listings.STRATEGIES,
+        listings.MODELS,
+        pool.COMMAND,
+        calibrate.COMMAND,
+        evaluate.COMMAND,
+        results.COMMAND,
+        completion.COMMAND,
+    )
+}
+"""Every command but `serve`, whose options are the settings themselves."""
+
+_SUMMARY = "Makes a language model check and correct its own work, within a budget."
+_EPILOG = """\
+examples:
+  secondpass serve --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
+  secondpass solve "What is 6 times 7?" --strategy self_consistency --n 8
+  secondpass strategies
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and that of each command; the one of `serve` is empty here."""
+    parser = _Parser(
+        prog="secondpass",
+        description=_SUMMARY,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"secondpass {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str, epilog: str | None = None) -> argparse.ArgumentParser:
+        return subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    add("serve", "answer questions over HTTP")
+    for command in COMMANDS.values():
+        command.add(add(command.name, command.summary, command.epilog))
+    return parser, subparsers.choices
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The options of the command that is named, of that command's class. Raises SystemExit as argparse does."""
+    before, flags = _divided(list(arguments))
+    parser, subparsers = build_parser()
+    if not before:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    name = before[0]
+    if not name.startswith("-") and name not in subparsers:
+        parser.error(f"there is no command {name!r}; there are: {', '.join(subparsers)}")
+    command = COMMANDS.get(name)
+    options_class = Options if command is None else command.options
+    options: Options = parser.parse_args(before, options_class(serve_flags=flags))
+    if command is not None:
+        command.complete(subparsers[name], options)
+    return options
+
+
+def _divided(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments before `--` and the flags of `serve` after it, where the command takes such flags."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    before, flags = arguments[:at], arguments[at + 1 :]
+    command = COMMANDS.get(before[0]) if before else None
+    if command is None or not command.takes_serve_flags(before):
+        return arguments, []
+    return before, flags

@@ -1,0 +1,1 @@
+"""`secondpass pool`: record what a model writes, and replay strategies over it."""

@@ -1,0 +1,1 @@
+"""`secondpass results`: write what was measured into documents."""

@@ -1,0 +1,1 @@
+"""`secondpass solve`: answer one question, drawn live at a terminal."""

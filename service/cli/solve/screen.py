@@ -1,0 +1,80 @@
+"""What a person sees at a terminal: the run while it goes on, then its answer and its bill."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from secondpass.service.cli.common.failure import Json
+from secondpass.service.cli.common.screen import printable
+from secondpass.service.cli.solve.picture import Picture
+from secondpass.service.common.concurrency import task_group
+
+FRAME_SECONDS = 0.1
+
+
+@asynccontextmanager
+async def drawn(picture: Picture, console: Console) -> AsyncIterator[None]:
+    """Draw the picture while the block lasts, and leave it whole on the screen, whatever ends the block."""
+    with Live(picture, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            async with task_group() as group:
+                group.start_soon(_refresh, live)
+                yield
+                group.cancel_scope.cancel()
+        finally:
+            picture.end()
+
+
+async def _refresh(live: Live) -> None:
+    while True:
+        live.refresh()
+        await anyio.sleep(FRAME_SECONDS)
+
+
+def show_answer(console: Console, answer: Json) -> None:
+    """The text, what was extracted from it, why the run ended, and the bill by role."""
+    console.print()
+    console.print(Text(printable(answer["text"])))
+    console.print()
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(answer):
+        facts.add_row(Text(name, style="dim"), Text(printable(value)))
+    console.print(facts)
+    console.print(_bill(answer["usage"]))
+
+
+def _facts(answer: Json) -> list[tuple[str, str]]:
+    confidence, degraded, saved = (
+        answer["confidence"],
+        answer["degraded"],
+        answer["saved"],
+    )
+    facts = {
+        "answer": answer["answer"],
+        "confidence": None
+        if confidence is None
+        else f"{confidence:.2f} {answer['confidence_kind']}",
+        "ended": answer["stop_reason"],
+        "failed": degraded
+        and "  ".join(f"{n} calls of the {role}" for role, n in degraded.items()),
+        "saved": saved and f"{saved['samples']} samples, about {saved['tokens']} tokens",
+    }
+    return [(name, str(value)) for name, value in facts.items() if value]
+
+
+def _bill(usage: Mapping[str, Json]) -> Table:
+    columns = ("calls", "prompt", "cached", "completion", "wasted", "cost")
+    table = Table("role", box=None, header_style="dim", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for role, bill in usage.items():
+        about = "~" if bill["estimated"] else ""
+        table.add_row(role, *(f"{about}{bill[column]:g}" for column in columns))
+    return table

@@ -1,0 +1,160 @@
+"""`--embedded`: the same answer without a server, and nothing of it left afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from secondpass.service.cli.main import main
+from tests.cli.running import COMMAND, ROOT, at_terminal, piped, surroundings
+from tests.engines.in_process import model_folder
+from tests.http.serving import Served, wait_until
+from tools.local_vllm import vllm_environment, vllm_flags
+
+SOLVE = ["solve", "What is 6 times 7?", "--embedded"]
+
+
+def children_of(pid: int) -> list[int]:
+    children: list[int] = []
+    with suppress(OSError):  # a thread, or all of it, may end while one looks
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            children += map(int, task.read_text().split())
+    return children
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> str:
+    config = tmp_path / "slow.toml"
+    config.write_text('[engines.fake]\nkind = "scripted"\nper_token = 1\n')
+    return str(config)
+
+
+def test_a_question_is_answered_and_nothing_stays() -> None:
+    with subprocess.Popen(
+        [*COMMAND, *SOLVE, "--", "--engine", "scripted", "--model", "scripted"],
+        cwd=ROOT,
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as popen:
+        workers: set[int] = set()
+        while popen.poll() is None:
+            workers.update(children_of(popen.pid))
+            time.sleep(0.01)
+        out, err = popen.communicate()
+    assert (popen.returncode, out, err) == (0, b"42\n", b"")
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_an_engine_over_http_is_one_of_the_kinds(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--engine", "http", "--engine-url", f"{served.url}/v1", "--model", "scripted"]
+    assert main([*SOLVE, "--json", "--", *flags]) == 0
+    assert '"answer":"42"' in capsys.readouterr().out
+
+
+@pytest.mark.vllm
+def test_vllm_in_the_same_process_answers_and_keeps_its_log_from_stdout() -> None:
+    model = model_folder()
+    first = str(min(os.sched_getaffinity(0)))  # a server of other tests is bound to the rest
+    service = ["--engine", "vllm", "--model", model, "--", *vllm_flags("small")]
+    ran = subprocess.run(
+        [*COMMAND, *SOLVE, "--max-tokens", "256", "--temperature", "0", "--json", "--", *service],
+        cwd=ROOT,
+        env=surroundings() | {**vllm_environment(model), "VLLM_CPU_OMP_THREADS_BIND": first},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer = json.loads(ran.stdout)
+    assert answer["models"]["actor"] == "small"
+    has_answer = answer["finish_reason"] == "stop" or answer["answer"] is not None
+    assert ran.returncode == (0 if has_answer else 3), (
+        ran.stderr
+    )  # a small model may never come to one
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "there is no engine"),
+        (["--engin", "scripted"], "--engine"),
+        (["--engine", "http", "--engine-url", "http://127.0.0.1:1/v1"], "model is missing"),
+        (["--engine", "scripted", "--api-keys-file", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_settings_are_named(
+    capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+) -> None:
+    assert main([*SOLVE, "--", *flags]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert says in shown.err
+
+
+def test_an_engine_that_never_answers_is_waited_for_in_so_many_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--engine", "http", "--engine-url", "http://127.0.0.1:1/v1", "--model", "m"]
+    assert main([*SOLVE, "--wait", "2.5", "--", *flags]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "waiting for actor" in said[0]
+    assert "not ready after 2.5 s" in said[-1]
+
+
+def test_what_no_budget_pays_for_is_code_3_here_too(slow: str) -> None:
+    ended = piped(*SOLVE, "--deadline", "0.2", "--", "--config", slow)
+    assert ended.returncode == 3
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_ctrl_c_ends_everything(slow: str) -> None:
+    with at_terminal(*SOLVE, "--", "--config", slow) as terminal:
+        terminal.read_until("actor solve 1")
+        workers = children_of(terminal.popen.pid)
+        terminal.type(b"\x03")
+        assert terminal.end() == 130
+    assert workers
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert "Traceback" not in terminal.text
+
+
+def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, *SOLVE, "--", "--config", slow],
+        cwd=ROOT,
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as popen:
+        wait_until(lambda: bool(children_of(popen.pid)), 30)
+        os.killpg(popen.pid, signal.SIGINT)
+        out, err = popen.communicate(timeout=30)
+    assert (popen.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, *SOLVE, "--", "--config", slow],
+        cwd=ROOT,
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as popen:
+        wait_until(lambda: bool(children_of(popen.pid)), 30)
+        workers = children_of(popen.pid)
+        popen.terminate()
+        out, err = popen.communicate(timeout=30)
+    assert (popen.returncode, out) == (130, b"")
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

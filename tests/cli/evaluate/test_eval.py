@@ -1,0 +1,338 @@
+"""`secondpass eval` against a server that is a process: what is asked, scored, logged, and never asked again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
+
+from secondpass.service.cli.main import main
+from secondpass.service.lab.evaluation.asked import NAME, Setting
+from secondpass.service.lab.evaluation.inspect_tasks import Job
+from secondpass.service.lab.evaluation.records import read_records
+from secondpass.service.lab.pools.questions import read_questions
+from tests.cli.running import piped
+from tests.http.serving import wait_until
+from tests.lab.evaluation.serving import (
+    evaluated,
+    evaluating,
+    serving,
+    solves,
+    solves_in_flight,
+    write_rows,
+)
+
+MATH: list[dict[str, object]] = [
+    {"id": "right", "question": "What is 6 times 7?", "answer": 42},
+    {"id": "equivalent", "question": "What is the half of 84?", "answer": "\\frac{84}{2}"},
+    {"id": "wrong", "question": "What is 6 times 9?", "answer": "54"},
+]
+OTHERS: list[dict[str, object]] = [
+    {"id": "letter", "question": "Which is it?", "choices": ["the 41", "the 42"], "answer": "B"},
+    {
+        "id": "code",
+        "question": "def f(x):\n    '''one more'''\n",
+        "entry_point": "f",
+        "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+        "answer": "    return x + 1",
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("server"), "--max-n", "8") as url:
+        yield url
+
+
+@pytest.fixture
+def math(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "sums.jsonl", MATH)
+
+
+def logs_in(folder: Path) -> list[EvalLog]:
+    return [read_eval_log(each) for each in list_eval_logs(str(folder))]
+
+
+def test_strategies_are_compared_and_inspect_reads_the_logs(
+    server: str, math: Path, tmp_path: Path
+) -> None:
+    logs, records = tmp_path / "logs", tmp_path / "sums.records.jsonl"
+    others = write_rows(tmp_path / "others.jsonl", OTHERS)
+    asked = ("--data", math, "--data", others, "--task", "math", "--log-dir", logs, "--url", server)
+    ended = evaluated(
+        *asked, "--strategy", "single", "--strategy", "self_consistency", "--n", "4",
+        "--records", records, "--max-tokens", "64", "--temperature", "0.7", "--seed", "4",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ended.stdout.splitlines()]
+    assert [row[:2] for row in table[2:]] == [
+        ["single", "sums"],
+        ["self_consistency n=4", "sums"],
+        ["single", "others"],
+        ["self_consistency n=4", "others"],
+    ]
+    assert table[3][2:5] == ["3", "", "66.7 [20.8..93.9]"]
+    assert all(float(cell) > 0 for row in table[2:] for cell in row[5:7])
+
+    by_name = {log.eval.task: log for log in logs_in(logs)}
+    log = by_name["sums-self_consistency-n=4"]
+    assert log.status == "success"
+    assert log.samples
+    assert {s.id: s.scores["secondpass"].value for s in log.samples if s.scores} == {
+        "right": "C",
+        "equivalent": "C",
+        "wrong": "I",
+    }
+    assert log.samples[0].output.completion.endswith("\\boxed{42}.")
+    assert log.samples[0].metadata["secondpass"]["params"]["n"] == 4
+    assert log.results
+    assert log.results.scores[0].metrics["accuracy"].value == pytest.approx(2 / 3)
+
+    written = read_records(records)
+    assert written.about.model == "scripted"
+    assert written.about.command == (
+        "secondpass eval --data sums.jsonl --data others.jsonl --strategy single --strategy self_consistency "
+        "--n 4 --task math --max-tokens 64 --temperature 0.7 --seed 4"
+    )
+    assert written.about.sampling == "temperature=0.7 max_tokens=64"
+    assert len(written.attempts) == 10
+    voted = next(a for a in written.attempts if a.setting == "n=4" and a.question == "right")
+    assert (voted.strategy, voted.correct, len(voted.candidates)) == ("self_consistency", True, 4)
+    assert voted.usage.decode > 0
+
+
+def test_again_asks_nothing_and_says_the_same(server: str, math: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--data", math, "--task", "math", "--strategy", "single", "--log-dir", tmp_path / "logs",
+        "--url", server, "--epochs", "2",
+    )  # fmt: skip
+    first = evaluated(*arguments)
+    before = solves(server)
+    again = evaluated(*arguments)
+    assert first.returncode == again.returncode == 0
+    assert first.stdout == again.stdout
+    assert solves(server) == before
+    assert len(logs_in(tmp_path / "logs")) == 1
+    more = evaluated(*arguments[:-1], "3")
+    assert more.returncode == 0
+    assert solves(server)["finished"] == before["finished"] + len(MATH)
+
+
+def test_a_log_of_another_entry_point_is_not_the_same_log(tmp_path: Path) -> None:
+    setting = Setting(strategy="single", model="m")
+    one, other = (
+        read_questions(write_rows(tmp_path / "code.jsonl", [{**OTHERS[1], "entry_point": name}]))
+        for name in ("f", "g")
+    )
+    assert Job(setting, one, 1).id != Job(setting, other, 1).id
+
+
+def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
+    data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
+    with serving(tmp_path, first_token=1.0) as url:
+        arguments = (
+            "--data", data, "--task", "math", "--strategy", "single", "--log-dir", logs,
+            "--url", url, "--concurrency", "2",
+        )  # fmt: skip
+        with evaluating(*arguments) as popen:
+            wait_until(lambda: lines_of(logs / NAME) >= 3, 60)
+            time.sleep(0.4)  # the next are half-way
+            popen.send_signal(signal.SIGKILL)
+        known = lines_of(logs / NAME)
+        assert known < len(rows)
+        (begun,) = list_eval_logs(str(logs))
+        ended = evaluated(*arguments)
+        assert ended.returncode == 0, ended.stderr
+        counts = solves(url)
+    assert ended.stderr == f"secondpass eval: {known} of {len(rows)} answered\n"
+    assert counts["finished"] == len(rows)
+    assert set(counts) <= {"finished", "cancelled"}
+    assert lines_of(logs / NAME) == len(rows)
+    (log,) = logs_in(logs)
+    assert log.status == "success"
+    assert log.samples
+    assert len(log.samples) == len(rows)
+    assert log.location != begun.name
+
+
+def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
+    data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
+    with serving(tmp_path, first_token=2.0) as url:
+        arguments = (
+            "--data", data, "--task", "math", "--strategy", "single", "--strategy", "self_consistency",
+            "--log-dir", logs, "--url", url, "--concurrency", "2",
+        )  # fmt: skip
+        with evaluating(*arguments) as popen:
+            wait_until(lambda: lines_of(logs / NAME) >= 2, 60)
+            popen.send_signal(signal.SIGINT)
+            out, err = popen.communicate(timeout=60)
+    assert popen.returncode == 130
+    assert "the same command goes on from there" in err
+    assert not out
+    assert "self_consistency" not in (logs / NAME).read_text("utf-8")
+
+
+def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
+    server: str, math: Path, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    arguments = (
+        "--data", math, "--task", "math", "--strategy", "self_consistency", "--param", "n=3",
+        "--log-dir", logs, "--url", server,
+    )  # fmt: skip
+    solved = evaluated(*arguments)
+    chatted = evaluated(*arguments, "--route", "chat")
+    assert solved.returncode == chatted.returncode == 0, chatted.stderr
+    rows = (logs / NAME).read_text().splitlines()
+    documents = [json.loads(row)["document"] for row in rows]
+    assert len(documents) == 2 * len(MATH)
+    for one, other in zip(documents[:3], documents[3:], strict=True):
+        assert one.keys() == other.keys()
+        assert one["params"] == other["params"]
+
+
+def test_it_serves_itself(math: Path, tmp_path: Path) -> None:
+    ended = evaluated(
+        "--data", math, "--task", "math", "--strategy", "single", "--limit", "2",
+        "--log-dir", tmp_path / "logs", "--embedded", "--", "--engine", "scripted",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "100.0 [34.2..100.0]" in ended.stdout
+
+
+def test_what_no_budget_pays_for_is_a_wrong_answer_with_its_bill(
+    server: str, math: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "all.records.jsonl"
+    ended = evaluated(
+        "--data", math, "--task", "math", "--strategy", "single", "--budget-tokens", "3",
+        "--log-dir", tmp_path / "logs", "--url", server, "--records", records,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    attempts = read_records(records).attempts
+    assert not any(attempt.correct for attempt in attempts)
+    assert all(attempt.error and "budget" in attempt.error for attempt in attempts)
+    assert all(attempt.usage.decode for attempt in attempts)
+
+
+def test_failures_of_the_server_are_missing_and_asked_again(math: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    arguments = ("--data", math, "--task", "math", "--strategy", "single", "--log-dir", logs)
+    with serving(tmp_path, first_token=60.0) as url:
+        popen = evaluating(*arguments, "--url", url)
+        wait_until(lambda: solves_in_flight(url) == len(MATH), 60)
+    out, err = popen.communicate(timeout=60)  # the server is gone
+    assert popen.returncode == 1
+    assert "3 answers are missing" in err
+    assert "single" in out
+    with serving(tmp_path) as url:
+        ended = evaluated(*arguments, "--url", url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (log,) = logs_in(logs)  # the one with errors is superseded
+    assert log.samples
+    assert not any(sample.error for sample in log.samples)
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([MATH[0], {"id": "x", "question": "Why?"}], ":2: answer is missing"),
+        ([MATH[0], MATH[0]], ":2: the id 'right' stands in line 1 already"),
+        ([MATH[0], MATH[1] | {"kind": "riddle"}], ":2: kind: one of math, choice, code, open"),
+        ([MATH[0], MATH[1] | {"kind": "open"}], ":2: kind: 'open' has no scorer"),
+        ([{"id": "x", "question": "f", "answer": "f", "kind": "code"}], ":1: test is missing"),
+        ([OTHERS[1] | {"entry_point": 5}], ":1: entry_point: a name, not 5"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(
+    rows: list[object], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    code = main(
+        ["eval", "--data", str(data), "--task", "math", "--strategy", "single", "--log-dir", str(tmp_path)]
+    )  # fmt: skip
+    assert code == 2
+    assert f"{data}{says}" in capsys.readouterr().err
+
+
+def test_where_records_cannot_be_written_is_told_before_anything_is_asked(
+    math: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "eval",
+        "--data",
+        str(math),
+        "--strategy",
+        "single",
+        "--log-dir",
+        str(tmp_path / "logs"),
+    ]
+    for name, says in (
+        ("x.jsonl", "must end in .records.jsonl"),
+        ("no/x.records.jsonl", "in a folder that is there"),
+    ):
+        assert main([*arguments, "--records", str(tmp_path / name)]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--strategy", "magic"], "there is no 'magic' here: "),
+        (["--strategy", "single", "--strategy", "single"], "twice"),
+        (["--strategy", "single", "--n", "3"], "--n: single has none"),
+        (["--strategy", "single", "--param", "width=3"], "single has no 'width'"),
+        (["--strategy", "single", "--param", "self_consistency.n=3"], "does not name"),
+        (["--strategy", "self_consistency", "--n", "3", "--param", "n=3"], "given twice"),
+        (["--strategy", "self_consistency", "--n", "99"], ": strategy.params.n: is at most 8 here"),
+        (["--strategy", "self_consistency", "--param", "stop=never"], "strategy.params.stop"),
+    ],
+)
+def test_what_the_server_does_not_have_is_refused_once(
+    server: str, math: Path, tmp_path: Path, flags: list[str], says: str
+) -> None:
+    ended = evaluated(
+        "--data", math, "--task", "math", "--log-dir", tmp_path / "logs", "--url", server, *flags
+    )
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+def test_a_server_that_is_not_there_is_code_1(math: Path, tmp_path: Path) -> None:
+    ended = evaluated(
+        "--data", math, "--task", "math", "--strategy", "single", "--log-dir", tmp_path / "logs",
+        "--url", "http://127.0.0.1:1",
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "nothing answers" in ended.stderr
+
+
+def test_without_the_extra_it_says_which_one(
+    math: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    arguments = ["--data", str(math), "--strategy", "single", "--log-dir", str(tmp_path)]
+    assert main(["eval", *arguments]) == 1
+    assert "pip install 'secondpass[eval]'" in capsys.readouterr().err
+
+
+def test_inspect_is_imported_by_no_other_command() -> None:
+    code = "import sys, secondpass.service.cli.main; print('inspect_ai' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
+    assert b"--log-dir" in piped("eval", "--help").stdout

@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox test test-long check bench results clean
+.PHONY: help run sandbox test test-long check mutants bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -65,6 +65,9 @@ check: sandbox $(DEV) ## format, lint, types, import rule, fast tests; needs no 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
+
+mutants: sandbox $(DEV) ## how many of 60 mutants of the runs and their calls the tests kill [SEED=]
+	$(BIN)/python -m tools.mutants $(if $(SEED),--seed $(SEED))
 
 bench: $(RUNTIME) $(DEV) ## what the service adds to a call, and the throughput of a real vLLM behind it, as tables
 	@$(BIN)/python -m tools.fetch_model

@@ -37,11 +37,16 @@ class Child:
 
     @classmethod
     def start(
-        cls, name: str, command: Sequence[str], log_path: Path, env: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        command: Sequence[str],
+        log_path: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> "Child":
         """Start `command` with stdout and stderr in a fresh `log_path`; `env` adds to our environment.
 
-        Raises OSError where the command cannot be executed.
+        It runs in `cwd`, by default ours. Raises OSError where the command cannot be executed.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("wb") as log:
@@ -51,6 +56,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
+                cwd=cwd,
                 start_new_session=True,
             )
         return cls(name, process, log_path)

@@ -1,20 +1,35 @@
 """What every test may ask for: an async backend, and a real vLLM server that is started once."""
 
 import os
+import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis  # before anything freezes the garbage collector, which hypothesis asks
 import pytest
 
+from tests.leftovers import MARK, leftovers
 from tools.fetch_model import fetch
 from tools.local_vllm import VllmServer, serve_vllm
+
+# A shell starts background jobs with SIGINT ignored, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile(
     "secondpass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("secondpass")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_outlives_its_session() -> Iterator[None]:
+    """Fail the session (under xdist: the worker's) when a process that a test started is still running."""
+    os.environ[MARK] = mark = uuid.uuid4().hex
+    yield
+    found = leftovers(mark)
+    assert not found, "left running: " + ", ".join(f"{pid}: {at}" for pid, at in found.items())
 
 
 @pytest.fixture(scope="session")

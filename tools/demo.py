@@ -18,7 +18,7 @@ from typing import NoReturn
 from tools import fetch_model
 from tools.cache import log_folder
 from tools.local_vllm import START_SECONDS, name_of, vllm_environment, vllm_flags
-from tools.processes import Child, ServerDidNotStart, is_free, serving
+from tools.processes import STOP_GRACE, Child, ServerDidNotStart, is_free, serving
 
 HOST = "127.0.0.1"
 QUESTION = "There are 10 rows of 10 chairs. What is 10 * 10, the number of chairs?"
@@ -126,10 +126,10 @@ def require_alive(child: Child) -> None:
         raise Failed(f"{child.name} ended ({status}); end of {child.log_path}:\n{child.tail()}")
 
 
-def run(options: argparse.Namespace, service_command: ServiceCommand) -> NoReturn:
+def run(options: argparse.Namespace, service_command: ServiceCommand, grace: float) -> NoReturn:
     """Start the service and watch it until a signal comes (Stopped) or it fails.
 
-    Raises Failed or ServerDidNotStart where it cannot start or dies.
+    It is killed when it has not stopped after `grace` seconds. Raises Failed or ServerDidNotStart where it cannot start or dies.
     """
     step, signals = Steps(), Signals()
     port: int = options.port
@@ -144,6 +144,7 @@ def run(options: argparse.Namespace, service_command: ServiceCommand) -> NoRetur
         timeout=START_SECONDS,
         env=vllm_environment(model),
         interrupt=signals.check,
+        grace=grace,
     ) as service:
         step(f"secondpass answers at http://{HOST}:{port}; its log: {service.log_path}")
         print(f"\nTry it in another terminal (Ctrl-C here ends everything):\n\n{example(port)}\n")
@@ -154,13 +155,16 @@ def run(options: argparse.Namespace, service_command: ServiceCommand) -> NoRetur
             time.sleep(0.2)
 
 
-def main(service_command: ServiceCommand = secondpass_serve) -> int:
-    """The exit status: 1 for a failure, 128 + the signal's number when a signal ended the demo."""
+def main(service_command: ServiceCommand = secondpass_serve, grace: float = STOP_GRACE) -> int:
+    """The exit status: 1 for a failure, 128 + the signal's number when a signal ended the demo.
+
+    `grace` is how many seconds the service has to stop before it is killed.
+    """
     parser = argparse.ArgumentParser(prog="make run", description=__doc__.splitlines()[0])
     parser.add_argument("--model", help=f"a folder or a hub name; default: {fetch_model.NAME}")
     parser.add_argument("--port", type=int, default=8000, help="the service's; default: 8000")
     try:
-        run(parser.parse_args(), service_command)
+        run(parser.parse_args(), service_command, grace)
     except (Failed, ServerDidNotStart) as failure:
         print(f"make run: {failure}", file=sys.stderr)
         return 1

@@ -37,4 +37,4 @@ def service_command(_model: str, port: int) -> list[str]:
 
 
 sys.argv[1:] = options
-sys.exit(main(service_command))
+sys.exit(main(service_command, grace=1))

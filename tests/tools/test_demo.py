@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.leftovers import marked_processes
 from tools.demo import example
 from tools.processes import free_port, is_free
 
@@ -41,20 +42,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
-
-
-def descendants(mark: Path) -> list[int]:
-    """Every process whose environment names `mark`, the demo itself included."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(mark).encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
+        process.terminate()  # killed, it could not end the service that it started
+        process.communicate(timeout=30)
 
 
 def read_until(process: "subprocess.Popen[str]", text: str) -> str:
@@ -74,14 +63,14 @@ def test_a_signal_ends_everything_that_was_started(
     port = free_port()
     demo = start("deaf", "--port", str(port))
     read_until(demo, "curl")
-    assert len(descendants(tmp_path)) == 3
+    assert len(marked_processes(str(tmp_path))) == 3
 
     demo.send_signal(number)
 
     output, _ = demo.communicate(timeout=30)
     assert f"ended by {number.name}" in output
     assert demo.returncode == 128 + number
-    assert descendants(tmp_path) == []
+    assert marked_processes(str(tmp_path)) == {}
     assert is_free(port)
 
 
@@ -93,7 +82,7 @@ def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path
 
     demo.communicate(timeout=30)
     assert demo.returncode == 130
-    assert descendants(tmp_path) == []
+    assert marked_processes(str(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +98,7 @@ def test_a_service_that_dies_is_named_with_its_last_words(
     assert demo.returncode == 1
     assert "make run: secondpass ended" in output
     assert last_words in output
-    assert descendants(tmp_path) == []
+    assert marked_processes(str(tmp_path)) == {}
 
 
 def test_a_port_in_use_is_said_before_anything_starts(start: Start) -> None:

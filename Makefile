@@ -22,7 +22,7 @@ NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai fo
 # One worker a core; a test file stays with one worker, and so do the servers that its tests share.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 PYTEST := $(BIN)/python -m pytest
-FAST := not (vllm or serial or slow)
+FAST := not (vllm or serial or slow or compat or faults)
 
 # $(call step,what,command): one line before, one line after with the seconds it took.
 define step
@@ -34,10 +34,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox test test-long check mutants bench results clean
+.PHONY: help run sandbox test test-compat test-faults test-long check mutants bench results clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 # exec: a signal to make, or a Ctrl-C, must meet the demo itself.
 run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=]
@@ -50,16 +50,23 @@ sandbox:
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >/dev/null; } \
 	  || { echo "bwrap is missing: install the package bubblewrap" >&2; false; }
 
-test: sandbox $(RUNTIME) $(DEV) ## all tests but the slow ones, those on a real vLLM included
+test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
-	$(PYTEST) -m "(vllm or serial) and not slow"
+	$(PYTEST) -m "(vllm or serial) and not (slow or compat or faults)"
+
+# pytest fails where a marker selects nothing.
+test-compat: sandbox $(DEV) ## packages, the image's stages and the OpenAI client; at most 15 minutes
+	$(PYTEST) $(PARALLEL) --session-timeout 900 -m "compat and not slow"
+
+test-faults: sandbox $(DEV) ## processes that are signalled or killed; at most 10 minutes
+	$(PYTEST) $(PARALLEL) --session-timeout 600 -m "faults and not slow"
 
 test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) -m slow --timeout 1800
 
-check: sandbox $(DEV) ## format, lint, types, import rule, fast tests; needs no vLLM
+check: sandbox $(DEV) ## format, lint, types, import rule and the fast tests; needs no vLLM
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

@@ -169,6 +169,7 @@ def test_a_container_is_nobodys_in_particular_and_is_stopped_and_checked_in_the_
     assert "unauthenticated" not in f"{stage}".lower()
 
 
+@pytest.mark.compat
 def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: Image) -> None:
     files = [path for path in image.site_packages.rglob("*") if path.is_file()]
     packages = {path.name.split("-")[0].lower() for path in image.site_packages.glob("*.dist-info")}
@@ -178,6 +179,7 @@ def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: 
     assert packages.isdisjoint({"torch", "vllm", "transformers", "numpy", "pip", "pytest"})
 
 
+@pytest.mark.compat
 def test_every_module_was_compiled_when_it_could_be(image: Image) -> None:
     package = image.site_packages / "secondpass"
     modules = list(package.rglob("*.py"))
@@ -186,6 +188,7 @@ def test_every_module_was_compiled_when_it_could_be(image: Image) -> None:
     assert all(any(path.parent.glob(f"__pycache__/{path.stem}.*.pyc")) for path in modules)
 
 
+@pytest.mark.compat
 def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image) -> None:
     port = free_port()
     check = image.stage.command("HEALTHCHECK")
@@ -212,6 +215,7 @@ def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image
     assert "Traceback" not in output
 
 
+@pytest.mark.compat
 def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> None:
     worker = image.site_packages / "secondpass/service/equivalence/worker.py"
     python = image.replay.root / "opt/secondpass/bin/python"
@@ -224,6 +228,7 @@ def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> N
     assert [json.loads(line).get("same") for line in output.splitlines()] == [None, True]
 
 
+@pytest.mark.compat
 def test_it_does_not_listen_to_strangers_unless_told_to(image: Image) -> None:
     status, output = image.run([*image.stage.command("ENTRYPOINT"), *SCRIPTED])
 

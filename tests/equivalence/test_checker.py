@@ -327,6 +327,7 @@ async def test_nothing_is_left_of_the_workers_afterwards() -> None:
     assert not any(exists(pid) for pid in started)
 
 
+@pytest.mark.faults
 def test_workers_end_when_the_server_is_killed() -> None:
     code = (
         "import anyio\n"

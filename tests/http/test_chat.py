@@ -24,6 +24,7 @@ async def client(served: Served) -> AsyncIterator[AsyncOpenAI]:
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_a_strategy_answers_behind_the_model_name(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted@self_consistency", messages=[{"role": "user", "content": "6 times 7?"}]
@@ -42,6 +43,7 @@ async def test_a_strategy_answers_behind_the_model_name(client: AsyncOpenAI) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_a_strategy_answers_when_the_body_names_it(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted",
@@ -68,6 +70,7 @@ async def test_a_strategy_answers_when_the_body_names_it(client: AsyncOpenAI) ->
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_a_stream_is_role_text_end_and_usage(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="scripted@single",
@@ -89,6 +92,7 @@ async def test_a_stream_is_role_text_end_and_usage(client: AsyncOpenAI) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_progress_comes_as_reasoning_when_asked_for(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="scripted@self_consistency",
@@ -103,6 +107,7 @@ async def test_progress_comes_as_reasoning_when_asked_for(client: AsyncOpenAI) -
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_a_plain_request_is_the_engines_own(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted", messages=[{"role": "user", "content": "hi"}], n=2
@@ -117,6 +122,7 @@ async def test_a_plain_request_is_the_engines_own(client: AsyncOpenAI) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_errors_are_what_the_sdk_expects(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         await client.chat.completions.create(model="gpt-0", messages=[])
@@ -129,6 +135,7 @@ async def test_errors_are_what_the_sdk_expects(client: AsyncOpenAI) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_an_error_before_the_first_chunk_has_its_own_status(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as spent:
         await client.chat.completions.create(
@@ -143,6 +150,7 @@ async def test_an_error_before_the_first_chunk_has_its_own_status(client: AsyncO
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_an_error_after_the_first_chunk_is_an_error_chunk() -> None:
     engine = ScriptedEngine(says("word " * 100), first_token=0.3)
     with serving(engine, keep_alive_seconds=0.1) as served:
@@ -160,6 +168,7 @@ async def test_an_error_after_the_first_chunk_is_an_error_chunk() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.compat
 async def test_the_models_are_listed_plain_and_with_each_strategy(client: AsyncOpenAI) -> None:
     names = [model.id async for model in client.models.list()]
     assert names == ["scripted", *(f"scripted@{strategy}" for strategy in STRATEGIES)]

@@ -17,6 +17,8 @@ import pytest
 from secondpass.service.config.sources import PREFIX
 from tests.http.serving import QUESTION, Json, events_of, wait_until
 
+pytestmark = pytest.mark.faults
+
 ROOT = Path(__file__).parents[2]
 SLOW_VOTE: Json = QUESTION | {
     "strategy": {"name": "self_consistency", "params": {"n": 64, "width": 1, "stop": "lead"}}

@@ -57,6 +57,7 @@ def read_until(process: "subprocess.Popen[str]", text: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.faults
 def test_a_signal_ends_everything_that_was_started(
     number: signal.Signals, start: Start, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_signal_ends_everything_that_was_started(
     assert is_free(port)
 
 
+@pytest.mark.faults
 def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path) -> None:
     demo = start("hang", "--port", str(free_port()))
     read_until(demo, "starting")
@@ -88,6 +90,7 @@ def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path
 @pytest.mark.parametrize(
     ("behaviour", "last_words"), [("die", "died of a test"), ("fall", "fell in a test")]
 )
+@pytest.mark.faults
 def test_a_service_that_dies_is_named_with_its_last_words(
     behaviour: str, last_words: str, start: Start, tmp_path: Path
 ) -> None:

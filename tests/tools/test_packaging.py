@@ -12,6 +12,8 @@ import pytest
 
 import secondpass
 
+pytestmark = pytest.mark.compat
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = ("service", "strategies")
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]

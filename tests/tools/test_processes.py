@@ -16,6 +16,8 @@ from tools.processes import (
     wait_until_ready,
 )
 
+pytestmark = pytest.mark.faults
+
 # A parent whose child, deaf to SIGTERM, writes its own id to a file: as vLLM and its engine core.
 FAMILY = """
 import signal, subprocess, sys, time

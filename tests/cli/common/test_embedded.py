@@ -114,6 +114,7 @@ def test_what_no_budget_pays_for_is_code_3_here_too(slow: str) -> None:
     assert ended.stderr.count(b"\n") == 1
 
 
+@pytest.mark.faults
 def test_ctrl_c_ends_everything(slow: str) -> None:
     with at_terminal(*SOLVE, "--", "--config", slow) as terminal:
         terminal.read_until("actor solve 1")
@@ -125,6 +126,7 @@ def test_ctrl_c_ends_everything(slow: str) -> None:
     assert "Traceback" not in terminal.text
 
 
+@pytest.mark.faults
 def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
     with subprocess.Popen(
         [*COMMAND, *SOLVE, "--", "--config", slow],
@@ -141,6 +143,7 @@ def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
     assert b"Traceback" not in err
 
 
+@pytest.mark.faults
 def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
     with subprocess.Popen(
         [*COMMAND, *SOLVE, "--", "--config", slow],

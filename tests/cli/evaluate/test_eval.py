@@ -133,6 +133,7 @@ def test_a_log_of_another_entry_point_is_not_the_same_log(tmp_path: Path) -> Non
     assert Job(setting, one, 1).id != Job(setting, other, 1).id
 
 
+@pytest.mark.faults
 def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
     rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
     data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
@@ -162,6 +163,7 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
     assert log.location != begun.name
 
 
+@pytest.mark.faults
 def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> None:
     rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
     data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
@@ -223,6 +225,7 @@ def test_what_no_budget_pays_for_is_a_wrong_answer_with_its_bill(
     assert all(attempt.usage.decode for attempt in attempts)
 
 
+@pytest.mark.faults
 def test_failures_of_the_server_are_missing_and_asked_again(math: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     arguments = ("--data", math, "--task", "math", "--strategy", "single", "--log-dir", logs)

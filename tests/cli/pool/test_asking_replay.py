@@ -235,6 +235,7 @@ def test_an_engine_that_can_do_less_is_refused(
     )
 
 
+@pytest.mark.faults
 def test_a_kill_costs_nothing_that_was_drawn(pool: Path) -> None:
     slow = pool.with_name("slow.toml")
     slow.write_text('[engines.slow]\nkind = "scripted"\nper_token = 0.05\n')

@@ -49,6 +49,7 @@ def wait_for_samples(process: "subprocess.Popen[bytes]", path: Path, count: int)
         time.sleep(0.005)
 
 
+@pytest.mark.faults
 def test_a_recording_that_is_killed_goes_on_and_draws_nothing_twice(
     begun: list[str], tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_recording_that_is_killed_goes_on_and_draws_nothing_twice(
     assert b"has 6 samples of each question already" in piped(*begun).stderr
 
 
+@pytest.mark.faults
 def test_ctrl_c_keeps_what_was_drawn(begun: list[str], tmp_path: Path) -> None:
     with started(begun) as process:
         wait_for_samples(process, tmp_path / "pool.jsonl", 5)

@@ -55,6 +55,7 @@ def test_a_failure_leaves_the_tree_and_one_line() -> None:
 
 
 @pytest.mark.parametrize("output", [[], ["--json"], ["--trace"]])
+@pytest.mark.faults
 def test_ctrl_c_frees_the_engine_and_says_so(output: list[str]) -> None:
     with (
         serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as served,
@@ -71,6 +72,7 @@ def test_ctrl_c_frees_the_engine_and_says_so(output: list[str]) -> None:
     assert "Traceback" not in terminal.text
 
 
+@pytest.mark.faults
 def test_ctrl_c_while_the_question_is_being_typed_asks_nothing() -> None:
     with serving() as served, at_terminal("solve", "-", "--url", served.url) as terminal:
         terminal.read_until("Ctrl-D")

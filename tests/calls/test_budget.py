@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.calls.budget import BLOCK, Budget, Lease, Need
@@ -138,7 +138,7 @@ def test_no_limit_is_ever_passed_and_nothing_is_held_or_running_after_any_ending
 def test_the_property_fails_without_the_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Budget, "held", lambda *_: 0)
 
-    @PROPERTY
+    @settings(PROPERTY, phases=[Phase.generate])  # any failure will do, the smallest takes seconds
     @given(WORLDS)
     def check(world: World) -> None:
         world.play("asyncio")

@@ -23,6 +23,7 @@ NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai fo
 # the long ones, so they are not started first.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest
+COVERED := --cov --cov-report=
 FAST := not (vllm or serial or slow or compat or faults)
 
 # $(call step,what,command): one line before, one line after with the seconds it took.
@@ -53,8 +54,8 @@ sandbox:
 
 test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model
-	$(PYTEST) $(PARALLEL) -m "$(FAST)"
-	$(PYTEST) -m "(vllm or serial) and not (slow or compat or faults)"
+	$(PYTEST) $(PARALLEL) $(COVERED) -m "$(FAST)"
+	$(PYTEST) $(COVERED) --cov-append -p tests.coverage_by_folder -m "(vllm or serial) and not (slow or compat or faults)"
 
 # pytest fails where a marker selects nothing.
 test-compat: sandbox $(DEV) ## packages, the image's stages and the OpenAI client; at most 15 minutes

@@ -234,6 +234,7 @@ async def test_a_server_that_fails_once_is_asked_again(
         ("-3", 0, 0),
         (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
     ],
+    ids=["whole", "part", "negative", "date"],  # xdist: each worker must collect the same names
 )
 async def test_retry_after_is_understood_as_seconds_and_as_a_date(
     header: str, least: float, most: float, upstream: Upstream, engine: HttpEngine

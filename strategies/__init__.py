@@ -1,6 +1,7 @@
 """What to ask, and in which order: strategies, prompts, tasks and votes. Pure: the stdlib and pydantic only.
 
-Importing this package registers every strategy; a new one adds its line here.
+Importing this package registers every strategy of ours; a new one adds its line here. Strategies of other distributions
+join by an entry point, see `entry_points`.
 """
 
 import secondpass.strategies.critic_retry

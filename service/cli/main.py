@@ -14,6 +14,7 @@ from secondpass.service.cli.common.failure import ANSWERED, FAILED, INTERRUPTED,
 from secondpass.service.cli.common.output import complain
 from secondpass.service.cli.parser import COMMANDS, parse
 from secondpass.service.server.serve import serve
+from secondpass.strategies.api.entry_points import StrategyNotLoaded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +41,9 @@ def _run(arguments: Sequence[str]) -> int:
     except Failure as failure:
         complain(options, str(failure))
         return failure.code
+    except StrategyNotLoaded as failure:
+        complain(options, str(failure))
+        return FAILED
     except KeyboardInterrupt:
         complain(options, COMMANDS[options.command].interrupted)
         return INTERRUPTED

@@ -36,6 +36,7 @@ from secondpass.service.config.tables import (
     table_of,
 )
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.api.entry_points import StrategyNotLoaded
 from secondpass.strategies.api.model_profiles import Profile, profile_of
 from secondpass.strategies.api.values import Role
 
@@ -303,7 +304,8 @@ Settings.__doc__ = cleandoc(Settings.__doc__ or "")
 def load(arguments: Sequence[str], **given: Any) -> Settings:
     """The settings for these command-line arguments; what follows after -- are vLLM's own flags.
 
-    What is `given` beats variables and the file. Raises BadSettings; --help prints and exits.
+    What is `given` beats variables and the file. Raises BadSettings, also for an installed strategy that cannot be
+    loaded; --help prints and exits.
     """
     own, vllm_flags = _divided(arguments)
     if vllm_flags is not None:
@@ -314,6 +316,8 @@ def load(arguments: Sequence[str], **given: Any) -> Settings:
         raise BadSettings("\n".join(_lines(error))) from error
     except SettingsError as error:
         raise BadSettings(flag_problem(str(error), Settings)) from error
+    except StrategyNotLoaded as error:
+        raise BadSettings(str(error)) from error
 
 
 def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

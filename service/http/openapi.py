@@ -138,16 +138,18 @@ def _schemas() -> Json:
         response_models.OpenAIError,
     ]
     models += [strategy.params for strategy in STRATEGIES.values()]
-    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    refs, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: Json = found["$defs"]
-    schemas[StrategyChoice.__name__] = _choices()
+    # Two strategies may give their params the same class name; pydantic then makes longer names.
+    params = {name: refs[strategy.params, "validation"] for name, strategy in STRATEGIES.items()}
+    schemas[StrategyChoice.__name__] = _choices(params)
     chat = schemas[ChatRequest.__name__]
     chat["additionalProperties"] = True  # they go through untouched where no strategy is named
     chat["properties"]["stop"]["anyOf"].append({"type": "string"})
     return schemas
 
 
-def _choices() -> Json:
+def _choices(params: Mapping[str, Json]) -> Json:
     """A strategy with its own parameters: for the reader that is one schema, as the name is only known at run time."""
     return {
         "description": StrategyChoice.__doc__,
@@ -156,7 +158,7 @@ def _choices() -> Json:
                 "type": "object",
                 "title": name,
                 "description": strategy.summary,
-                "properties": {"name": {"const": name}, "params": _ref(strategy.params)},
+                "properties": {"name": {"const": name}, "params": params[name]},
                 "required": ["name"],
                 "additionalProperties": False,
             }

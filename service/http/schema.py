@@ -12,11 +12,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     Tag,
     ValidationError,
-    WithJsonSchema,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails
 
 from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
 from secondpass.service.common.limits import Limits
@@ -55,10 +55,18 @@ def _shape(value: Any) -> str:
     return "name" if isinstance(value, str) else "object"
 
 
-_NAME_SCHEMA = WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})
+class _StrategyName:
+    """Lists the registered strategies in the schema, when the schema is made."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": list(STRATEGIES)}
+
 
 Strategy = Annotated[
-    Annotated[str, Tag("name"), _NAME_SCHEMA] | Annotated[StrategyChoice, Tag("object")],
+    Annotated[str, Tag("name"), _StrategyName] | Annotated[StrategyChoice, Tag("object")],
     Discriminator(_shape),
 ]
 

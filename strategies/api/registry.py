@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from secondpass.strategies.api.entry_points import StrategyNotLoaded, import_entry_points
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate, Capability
 
@@ -85,7 +85,54 @@ class Strategy(Generic[P]):
 
 
 _strategies: dict[str, Strategy[Any]] = {}
-STRATEGIES: Mapping[str, Strategy[Any]] = MappingProxyType(_strategies)
+
+
+class _Table(Mapping[str, Strategy[Any]]):
+    """The registered strategies: ours, then those of other distributions by name.
+
+    The first read imports the entry points, so that importing this package imports no other distribution, and a module
+    that registers a strategy may be imported before or after it. Such a module must not read the table while it is
+    imported. Every read raises StrategyNotLoaded where an entry point failed.
+    """
+
+    def __init__(self) -> None:
+        self._is_read = False
+        self._failure: StrategyNotLoaded | None = None
+
+    def __getitem__(self, name: str) -> Strategy[Any]:
+        self._load()
+        return _strategies[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(_strategies)
+
+    def __len__(self) -> int:
+        self._load()
+        return len(_strategies)
+
+    def _load(self) -> None:
+        if not self._is_read:
+            self._is_read = True
+            try:
+                import_entry_points(_module_of)
+            except StrategyNotLoaded as failure:
+                self._failure = failure
+            for name in sorted(name for name in _strategies if not _is_ours(name)):
+                _strategies[name] = _strategies.pop(name)
+        if self._failure is not None:
+            raise self._failure
+
+
+def _module_of(name: str) -> str | None:
+    return _strategies[name].body.__module__ if name in _strategies else None
+
+
+def _is_ours(name: str) -> bool:
+    return _strategies[name].body.__module__.startswith("secondpass.")
+
+
+STRATEGIES: Mapping[str, Strategy[Any]] = _Table()
 """Every registered strategy by its name on the wire."""
 
 
@@ -107,7 +154,7 @@ def strategy(
 
     def register(body: Body[P]) -> Body[P]:
         if name in _strategies:
-            raise ValueError(f"two strategies are named {name!r}")
+            raise ValueError(f"strategy {name!r} is already registered by {_module_of(name)}")
         if not body.__doc__:
             raise ValueError(f"strategy {name!r} has no docstring")
         _strategies[name] = Strategy(

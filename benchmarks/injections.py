@@ -34,7 +34,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import Candidate, Message
-from tests.strategies.api.injections import HONEST, INJECTIONS, QUESTION, WRONG
+from secondpass.testing.injections import HONEST, INJECTIONS, QUESTION, WRONG
 
 HEADER = ("candidate", "judged", "wins", "ties", "loses", "no verdict")
 

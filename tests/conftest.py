@@ -13,6 +13,9 @@ from tests.leftovers import MARK, leftovers
 from tools.fetch_model import fetch
 from tools.local_vllm import VllmServer, serve_vllm
 
+pytest_plugins = ["secondpass.testing"]
+collect_ignore = ["outside"]  # a package of its own, whose tests run in a process of their own
+
 # A shell starts background jobs with SIGINT ignored, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,7 +37,7 @@ def _no_process_outlives_its_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Tests run on asyncio; those of our own concurrency ask for `tests.support.ON_BOTH_BACKENDS`."""
+    """Tests run on asyncio; those of our own concurrency ask for `secondpass.testing.support.ON_BOTH_BACKENDS`."""
     return "asyncio"
 
 

@@ -13,7 +13,7 @@ from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEng
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable
 from secondpass.strategies.api.values import Message
-from tests.support import ON_BOTH_BACKENDS
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 pytestmark = pytest.mark.anyio
 FAULTS: dict[str, Fault] = {fault: fault for fault in get_args(Fault)}

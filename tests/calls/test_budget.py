@@ -23,7 +23,13 @@ from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
 from secondpass.strategies.api.values import Capability, Sampling, Usage
-from tests.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run, says
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    says,
+)
 
 FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
 LIMITS = st.fixed_dictionaries(

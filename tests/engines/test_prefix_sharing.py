@@ -24,8 +24,8 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import UnusableCompletion
 from secondpass.strategies.api.values import SOLVE, Completion, Message, Sampling
+from secondpass.testing.support import bills, make_run
 from tests.engines.in_process import in_process_engine, model_folder
-from tests.support import bills, make_run
 from tools.local_vllm import VllmServer
 
 pytestmark = [

@@ -9,8 +9,8 @@ from openai import AsyncOpenAI
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies import STRATEGIES
+from secondpass.testing.support import says
 from tests.http.serving import Json, Served, serving
-from tests.support import says
 
 USER: Json = {"role": "user", "content": "What is 6 times 7?"}
 PATH = "/v1/chat/completions"

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.testing.support import says
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
-from tests.support import says
 
 SOON = 0.25
 """Seconds within which an engine is free again."""

@@ -16,8 +16,8 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
+from secondpass.testing.support import says
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
-from tests.support import says
 
 CHAT: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
 SCOPE: Scope = {"type": "http", "path": "/livez", "headers": []}

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.testing.support import says
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
-from tests.support import says
 
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}

@@ -12,8 +12,8 @@ from secondpass.service.http.render import event_document
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Usage
+from secondpass.testing.support import answers, says
 from tests.http.serving import QUESTION, Served, events_of, serving, wait_until
-from tests.support import answers, says
 
 ANSWER_FIELDS = {
     "id",

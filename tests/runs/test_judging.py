@@ -24,7 +24,7 @@ from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Candidate, Capability, Role, Sampling
 from secondpass.strategies.judging.reply_schemas import Critique, Feedback
 from secondpass.strategies.judging.written_grades import FirstError, first_error_among
-from tests.support import assert_books_are_closed, make_run, says
+from secondpass.testing.support import assert_books_are_closed, make_run, says
 
 pytestmark = pytest.mark.anyio
 

@@ -34,7 +34,7 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Message, Role
-from tests.support import assert_books_are_closed, bills, make_run
+from secondpass.testing.support import assert_books_are_closed, bills, make_run
 
 pytestmark = pytest.mark.anyio
 

@@ -39,7 +39,14 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
 from secondpass.strategies.continuation import segments
-from tests.support import ON_BOTH_BACKENDS, answers, assert_books_are_closed, bills, make_run, says
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    answers,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    says,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -29,7 +29,7 @@ from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Capability, Role, Sampling
 from secondpass.strategies.critic_retry import CriticRetry
-from tests.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
 

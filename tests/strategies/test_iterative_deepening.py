@@ -29,7 +29,7 @@ from secondpass.strategies.api.values import SOLVE, Sampling
 from secondpass.strategies.continuation.forced_answer import TOKENS, short_answer
 from secondpass.strategies.continuation.safe_points import is_safe_end
 from secondpass.strategies.iterative_deepening import IterativeDeepening
-from tests.support import MATH, OPEN, assert_books_are_closed, make_run, says
+from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run, says
 
 NAME = "iterative_deepening"
 DOUBT = prompts.PROMPTS["deepen"]

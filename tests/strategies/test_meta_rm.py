@@ -31,8 +31,8 @@ from secondpass.strategies.judging.reviews import (
     totals,
 )
 from secondpass.strategies.meta_rm import MetaRM
-from tests.strategies.api.injections import INJECTIONS
-from tests.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.injections import INJECTIONS
+from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
 
 
 def review(*scores: int) -> Review:

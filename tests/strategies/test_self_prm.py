@@ -22,7 +22,7 @@ from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.judging.step_grades import GradedDraft
-from tests.support import MATH, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
 

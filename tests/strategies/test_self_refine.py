@@ -23,7 +23,7 @@ from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.refining.versions import divided
 from secondpass.strategies.self_refine import SelfRefine
-from tests.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.self_refine import SelfRefine
-from tests.support import MATH, OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run
 
 ANSWERS = ("1", "2", "3", "4", None)
 PARAMS = {

@@ -14,9 +14,9 @@ import pytest
 
 from secondpass.service.cli.main import main
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.testing.support import says
 from tests.cli.running import piped
 from tests.http.serving import Served, serving
-from tests.support import says
 
 QUESTION = "What is 6 times 7?"
 SLOW = "word " * 2000

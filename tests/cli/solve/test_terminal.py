@@ -5,10 +5,10 @@ import time
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.testing.support import says
 from tests.cli.running import at_terminal
 from tests.http.serving import serving, wait_until
 from tests.http.test_disconnect import SOON
-from tests.support import says
 
 VOTE = ["--strategy", "self_consistency", "--n", "4", "--param", "stop=none", "--param", "width=4"]
 

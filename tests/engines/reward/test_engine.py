@@ -29,9 +29,9 @@ from secondpass.strategies.api.errors import (
     StreamCut,
 )
 from secondpass.strategies.api.values import Message, Usage
+from secondpass.testing.support import bills, make_run
 from tests.engines.asking import run, until_idle
 from tests.engines.upstream import Body, Handler, Upstream, breaking, in_turn, refuses
-from tests.support import bills, make_run
 from tools.local_vllm import VllmServer, serve_vllm
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from secondpass.service.lab.evaluation.traced import Traced, chain_of, traced
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
-from tests.support import make_run
+from secondpass.testing.support import make_run
 
 DRAFT, REVISED, DRAWN = "It is 41, I think.", "It is 42, I think.", "Surely 42."
 

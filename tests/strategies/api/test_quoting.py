@@ -30,7 +30,7 @@ from secondpass.strategies.judging.reply_schemas import (
     parse_reply,
     parse_scores,
 )
-from tests.strategies.api.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
+from secondpass.testing.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
 
 SECRET = b"a secret of the run"
 HOSTILE = st.sampled_from(sorted(INJECTIONS.values()))

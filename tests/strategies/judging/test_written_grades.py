@@ -23,9 +23,9 @@ from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.judging.written_grades import share_before, written_grade
 from secondpass.strategies.self_prm import SelfPRM
-from tests.strategies.api.injections import INJECTIONS
+from secondpass.testing.injections import INJECTIONS
+from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
 from tests.strategies.test_self_prm import SPLIT, calibrated, notes
-from tests.support import OPEN, assert_books_are_closed, make_run
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.json_fields import FieldVote, fields_of
-from tests.support import MATH, OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run
 
 leaves = st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "b", "~/"])
 values = st.recursive(

@@ -22,7 +22,7 @@ from secondpass.strategies.voting.token_confidence import (
     lowest_group,
     percentile,
 )
-from tests.support import OPEN, answers, assert_books_are_closed, bills, make_run
+from secondpass.testing.support import OPEN, answers, assert_books_are_closed, bills, make_run
 
 VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)
 

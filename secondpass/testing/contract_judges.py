@@ -1,4 +1,4 @@
-"""What every strategy that judges promises besides; those that do are found by their signal."""
+"""What every strategy that judges promises besides; the plug-in finds those that do by their signal."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEn
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run_spec import Shared
-from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE, Capability
-from tests.strategies.api.injections import INJECTIONS
-from tests.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
-from tests.test_contract import GARBAGE, assert_is_whole, faulty
+from secondpass.testing.contract import GARBAGE, assert_is_whole, faulty
+from secondpass.testing.injections import INJECTIONS
+from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
 
-JUDGES = sorted(
-    name for name, spec in STRATEGIES.items() if spec.signal in ("self-score", "critique", "reward")
-)
-
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", JUDGES)]
+pytestmark = [pytest.mark.anyio]
 
 NO_VERDICTS = ["", "correct or wrong", ":", "{" * 200, '{"verdict": "A", "verdict": "B"}', *GARBAGE]
 LESS: list[frozenset[Capability]] = [

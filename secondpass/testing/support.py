@@ -18,7 +18,6 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Message, Role, Sampling
 
-ROLES = ("actor", "critic", "judge", "reward")
 MATH = Task(kind="math")
 OPEN = Task(kind="open")
 

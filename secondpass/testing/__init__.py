@@ -1,0 +1,61 @@
+"""The contract of every strategy as a pytest plug-in: `pip install 'secondpass[testing]'`.
+
+A package with strategies of its own runs it by one test module::
+
+    from secondpass.testing.suite import *
+
+and these lines in its pyproject.toml::
+
+    [tool.pytest.ini_options]
+    addopts = "-p secondpass.testing --strategy NAME"
+
+Without a test module: `pytest -p secondpass.testing --strategy NAME --pyargs secondpass.testing.suite`. `--strategy` may
+be given several times; without it every registered strategy is tested, those of secondpass included. The tests run on
+the event loops of the fixture `anyio_backend`, by default asyncio and trio.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from secondpass.strategies import STRATEGIES
+from secondpass.strategies.api.entry_points import StrategyNotLoaded
+
+_CONTRACT = f"{__name__}.contract"
+_JUDGES = f"{__name__}.contract_judges"
+_JUDGING = ("self-score", "critique", "reward")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--strategy`."""
+    group = parser.getgroup("secondpass")
+    group.addoption(
+        "--strategy",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="test this strategy by its contract; may be repeated (default: every registered one)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Report a strategy that cannot be tested before anything is collected. Raises pytest.UsageError."""
+    for name in config.getoption("--strategy"):
+        try:
+            is_registered = name in STRATEGIES
+        except StrategyNotLoaded as error:
+            raise pytest.UsageError(str(error)) from error
+        if not is_registered:
+            listed = ", ".join(STRATEGIES)
+            raise pytest.UsageError(f"--strategy: {name!r} is not registered; registered: {listed}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the contract, wherever it was imported, with every strategy that it is about."""
+    module = metafunc.function.__module__
+    if module not in (_CONTRACT, _JUDGES):
+        return
+    names = sorted(metafunc.config.getoption("--strategy") or STRATEGIES)
+    if module == _JUDGES:
+        names = [name for name in names if STRATEGIES[name].signal in _JUDGING]
+    metafunc.parametrize("name", names)

@@ -1,0 +1,3 @@
+"""Every registered strategy keeps the contract that ships in `secondpass.testing`."""
+
+from secondpass.testing.suite import *  # noqa: F403

@@ -1,44 +1,54 @@
-"""What a wheel of this checkout holds, and what it may be imported as."""
+"""What a wheel and an sdist of this checkout hold, with and without links, and what they may be imported as."""
 
-import shutil
+import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import httpx
 import pytest
 
 import secondpass
+from tests.tools.installing import CHECKOUT, OFFLINE, copied, environment, pip, without_links
+from tools.processes import free_port, serving
 
 pytestmark = pytest.mark.compat
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = ("service", "strategies")
-PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
+ROOTS = {"secondpass": "secondpass", **{part: f"secondpass.{part}" for part in PARTS}}
+"""The folders at the top of the checkout that are packaged, and the package that each becomes."""
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is built: a build leaves files beside its sources, and reads those of earlier ones."""
-    copy = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, copy)
-    for name in ("secondpass", *PARTS):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CHECKOUT / name, copy / name, symlinks=True, ignore=ignored)
-    return copy
+    """A copy of what is built."""
+    return copied(tmp_path_factory.mktemp("source"))
+
+
+def wheel_of(source: Path, into: Path) -> Path:
+    pip("wheel", *OFFLINE, "--wheel-dir", into, source)
+    (path,) = into.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    into = tmp_path_factory.mktemp("wheel")
-    subprocess.run([*PIP, "wheel", *OFFLINE, "--wheel-dir", into, source], check=True)
-    (path,) = into.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(wheel_of(source, tmp_path_factory.mktemp("wheel"))) as archive:
         yield archive
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    into = tmp_path_factory.mktemp("sdist")
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(into)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
+    (path,) = into.glob("*.tar.gz")
+    return path
 
 
 def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
@@ -53,16 +63,50 @@ def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
 
 
-def test_a_wheel_holds_every_module_and_prompt_below_one_name(wheel: zipfile.ZipFile) -> None:
-    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+def packages_in(checkout: Path) -> set[str]:
+    """Every folder with modules below the packaged ones, links aside, by its name as a package."""
+    found = set()
+    for root, package in ROOTS.items():
+        for folder, _, files in os.walk(checkout / root):
+            if any(name.endswith(".py") for name in files):
+                below = Path(folder).relative_to(checkout / root).parts
+                found.add(".".join((package, *below)))
+    return found
 
-    written = {
-        f"secondpass/{path.relative_to(CHECKOUT).as_posix()}"
-        for part in PARTS
-        for pattern in ("*.py", "*.txt")
-        for path in (CHECKOUT / part).rglob(pattern)
+
+def written() -> set[str]:
+    """Every file of ours that belongs into a wheel, by its place there."""
+    return {
+        "/".join((*package.split("."), path.relative_to(CHECKOUT / root).as_posix()))
+        for root, package in ROOTS.items()
+        for pattern in ("*.py", "*.txt", "py.typed")
+        for path in (CHECKOUT / root).rglob(pattern)
+        if not any(parent.is_symlink() for parent in path.parents)
     }
-    assert packed == written | {"secondpass/__init__.py", "secondpass/py.typed"}
+
+
+def packed_in(wheel: zipfile.ZipFile) -> set[str]:
+    return {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+
+def test_every_package_is_listed_in_pyproject() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    listed, found = set(project["tool"]["setuptools"]["packages"]), packages_in(CHECKOUT)
+    missing, stale = sorted(found - listed), sorted(listed - found)
+    assert not missing, f"add to packages in [tool.setuptools] of pyproject.toml: {missing}"
+    assert not stale, f"delete from packages in [tool.setuptools] of pyproject.toml: {stale}"
+
+
+def test_a_wheel_holds_every_module_and_prompt_below_one_name(wheel: zipfile.ZipFile) -> None:
+    assert packed_in(wheel) == written()
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["deleted", "as text files"])
+def test_a_wheel_is_the_same_where_the_checkout_has_no_links(as_text: bool, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    source = without_links(copied(tmp_path / "source"), as_text=as_text)
+    with zipfile.ZipFile(wheel_of(source, tmp_path / "wheel")) as archive:
+        assert packed_in(archive) == written()
 
 
 def test_a_wheel_carries_the_version_the_license_and_the_command(wheel: zipfile.ZipFile) -> None:
@@ -73,6 +117,34 @@ def test_a_wheel_carries_the_version_the_license_and_the_command(wheel: zipfile.
     assert b"secondpass = secondpass.service.__main__:main" in wheel.read(
         f"{info}/entry_points.txt"
     )
+
+
+def test_an_sdist_carries_what_is_built_and_no_tests(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tops = {name.partition("/")[0] for name in names} - {""}
+    assert tops == {
+        *("LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"),
+        *("secondpass", "secondpass.egg-info", *PARTS),
+    }
+
+
+@pytest.mark.compat
+def test_an_installed_sdist_serves_from_outside_the_checkout(sdist: Path, tmp_path: Path) -> None:
+    commands = environment(tmp_path / "venv", sdist)
+    # -I: neither the current folder nor PYTHONPATH, which may name the checkout.
+    python, port = [str(commands / "python"), "-I"], free_port()
+    where = [*python, "-c", "import secondpass.service as s; print(s.__file__)"]
+    file = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(file).is_relative_to(tmp_path / "venv")
+
+    engine = ["--engine", "scripted", "--model", "scripted", "--port", str(port)]
+    command = [*python, str(commands / "secondpass"), "serve", *engine]
+    url = f"http://127.0.0.1:{port}"
+    with serving("secondpass", command, f"{url}/readyz", tmp_path / "log", timeout=60):
+        body = {"question": "What is 6 times 7?", "task": {"kind": "math"}}
+        reply = httpx.post(f"{url}/solve", json=body, trust_env=False, timeout=20)
+    assert (reply.status_code, reply.json()["answer"]) == (200, "42")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -88,16 +160,38 @@ def test_the_folders_import_only_below_secondpass(
     assert f"No module named '{part}'" in imported(part, tmp_path).stderr
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_an_editable_install_imports_the_same_names(
-    part: str, source: Path, tmp_path: Path
-) -> None:
-    subprocess.run(
-        [*PIP, "install", *OFFLINE, "--ignore-installed", "--prefix", tmp_path, "-e", source],
-        check=True,
-    )
+@pytest.mark.parametrize("links", ["kept", "deleted", "as text files"])
+def test_an_editable_install_imports_the_same_names(links: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    source = copied(tmp_path / "source")
+    if links != "kept":
+        without_links(source, as_text=links == "as text files")
+    pip("install", *OFFLINE, "--ignore-installed", "--prefix", tmp_path, "-e", source)
     (site,) = tmp_path.glob("lib/python*/site-packages")
 
-    below = imported(f"secondpass.{part}", site)
-    assert Path(below.stdout.strip()) == source / "secondpass" / part / "__init__.py", below.stderr
-    assert f"No module named '{part}'" in imported(part, site).stderr
+    for part in PARTS:
+        below = imported(f"secondpass.{part}", site)
+        file = Path(below.stdout.strip()).resolve()
+        assert file == source / part / "__init__.py", below.stderr
+        assert f"No module named '{part}'" in imported(part, site).stderr
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["deleted", "as text files"])
+def test_a_checkout_without_links_says_what_to_do(as_text: bool, tmp_path: Path) -> None:
+    without_links(copied(tmp_path), as_text=as_text)
+
+    assert imported("secondpass", tmp_path).returncode == 0
+    for part in PARTS:
+        stderr = imported(f"secondpass.{part}", tmp_path).stderr
+        assert stderr.splitlines()[-1] == (
+            f"ImportError: secondpass.{part} was not found: this checkout lacks the symbolic link secondpass/{part}. "
+            "Install the checkout (pip install -e .), or restore the links "
+            "(git config core.symlinks true && git checkout -- secondpass)"
+        )
+
+
+def test_a_checkout_with_links_adds_no_finder(source: Path) -> None:
+    code = "import sys, secondpass; print([type(finder).__name__ for finder in sys.meta_path])"
+    command = [sys.executable, "-S", "-c", code]
+    finders = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True)
+    assert "_MissingLink" not in finders.stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -137,19 +137,22 @@ def _schemas() -> Json:
         response_models.Problem,
         response_models.OpenAIError,
     ]
-    models += [strategy.params for strategy in STRATEGIES.values()]
-    refs, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: Json = found["$defs"]
-    # Two strategies may give their params the same class name; pydantic then makes longer names.
-    params = {name: refs[strategy.params, "validation"] for name, strategy in STRATEGIES.items()}
-    schemas[StrategyChoice.__name__] = _choices(params)
+    # Params are named apart from our models, since other distributions choose the names of their classes.
+    params: list[type[BaseModel]] = [strategy.params for strategy in STRATEGIES.values()]
+    refs, found = models_json_schema(
+        [(each, "validation") for each in params], ref_template=_REF.format(model="{model}Params")
+    )
+    schemas |= {f"{name}Params": schema for name, schema in found["$defs"].items()}
+    schemas[StrategyChoice.__name__] = _choices([refs[each, "validation"] for each in params])
     chat = schemas[ChatRequest.__name__]
     chat["additionalProperties"] = True  # they go through untouched where no strategy is named
     chat["properties"]["stop"]["anyOf"].append({"type": "string"})
     return schemas
 
 
-def _choices(params: Mapping[str, Json]) -> Json:
+def _choices(params: Sequence[Json]) -> Json:
     """A strategy with its own parameters: for the reader that is one schema, as the name is only known at run time."""
     return {
         "description": StrategyChoice.__doc__,
@@ -158,11 +161,11 @@ def _choices(params: Mapping[str, Json]) -> Json:
                 "type": "object",
                 "title": name,
                 "description": strategy.summary,
-                "properties": {"name": {"const": name}, "params": params[name]},
+                "properties": {"name": {"const": name}, "params": ref},
                 "required": ["name"],
                 "additionalProperties": False,
             }
-            for name, strategy in STRATEGIES.items()
+            for (name, strategy), ref in zip(STRATEGIES.items(), params, strict=True)
         ],
     }
 

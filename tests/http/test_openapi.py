@@ -4,6 +4,7 @@ import json
 import keyword
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 from secondpass.service.http import response_models
 from secondpass.service.http.openapi import merged
 from secondpass.strategies import STRATEGIES
-from tests.http.serving import Json, Served
+from secondpass.strategies.api import registry
+from tests.http.serving import Json, Served, serving
 
 SUFFIXED = {"model": "scripted@self_consistency", "messages": [{"role": "user", "content": "6*7?"}]}
 
@@ -112,6 +114,22 @@ def test_beside_another_application_its_routes_stay_and_no_name_is_taken(
     assert dangling(both) == set()
     assert theirs["components"] == {"schemas": {"Message": {"title": "theirs"}}}
     assert served.get("/openapi.json").json() == document
+
+
+def test_a_strategys_params_may_be_named_like_others_or_a_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, named in (("first", "Single"), ("second", "ChatRequest")):
+        params = type(named, (registry.Params,), {"__module__": name})
+        spec = replace(STRATEGIES["single"], name=name, params=params)
+        monkeypatch.setitem(registry._strategies, name, spec)
+    with serving() as served:
+        document = served.get("/openapi.json").json()
+    assert dangling(document) == set()
+    choices = document["components"]["schemas"]["StrategyChoice"]["oneOf"]
+    refs = {choice["properties"]["params"]["$ref"] for choice in choices}
+    assert len(refs) == len(choices)
+    assert ref("ChatRequest")["$ref"] not in refs
 
 
 def ref(model: str) -> Json:

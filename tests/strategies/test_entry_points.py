@@ -1,0 +1,129 @@
+"""Strategies of other distributions: registered by their entry points, or refused in words."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from secondpass.strategies.api.entry_points import GROUP
+from tests.cli.running import ROOT, piped, surroundings
+
+LIST = "from secondpass.strategies import STRATEGIES; print(*list(STRATEGIES)[-2:])"
+READ = "from secondpass.strategies import STRATEGIES; list(STRATEGIES)"
+
+
+def registering(name: str) -> str:
+    """The source of a module that registers a strategy."""
+    return f'''
+from secondpass.strategies.api.registry import Params, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
+
+@strategy({name!r}, Params, paper=None, signal="none", update="none")
+async def solve(run: Run, params: Params) -> Candidate:
+    """One completion."""
+    return run.candidate(await run.ask(SOLVE))
+'''
+
+
+def install(site: Path, name: str, entries: Mapping[str, str], **modules: str) -> None:
+    """Lay out a distribution as an installer does."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [f"{entry} = {value}" for entry, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
+    for module, source in modules.items():
+        (site / f"{module}.py").write_text(source)
+
+
+def python(code: str, site: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=surroundings(PYTHONPATH=f"{site}:{ROOT}"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("code", [LIST, f"import b_mod; {LIST}", f"import a_mod, b_mod; {LIST}"])
+def test_installed_strategies_are_listed_after_ours_whatever_is_imported_first(
+    code: str, tmp_path: Path
+) -> None:
+    install(tmp_path, "second", {"b": "b_mod:solve"}, b_mod=registering("b"))
+    install(tmp_path, "first", {"a": "a_mod"}, a_mod=registering("a"))
+    listed = python(code, tmp_path)
+    assert (listed.stdout, listed.stderr) == ("a b\n", "")
+
+
+def test_one_module_registers_several_strategies(tmp_path: Path) -> None:
+    both = registering("a") + registering("b")
+    install(tmp_path, "outside", {"a": "mod", "b": "mod"}, mod=both)
+    assert python(LIST, tmp_path).stdout == "a b\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "source", "problem"),
+    [
+        ("a = absent", "", "cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+        ("a = mod", "raise OSError('no licence')", "cannot be imported: OSError: no licence"),
+        (
+            "a = mod:absent",
+            registering("a"),
+            "cannot be imported: AttributeError: module 'mod' has no attribute 'absent'",
+        ),
+        ("a = mod", "", "registers no strategy named 'a'"),
+        ("a = mod", registering("b"), "registers no strategy named 'a'"),
+        ("single = mod", "", "'single' is already registered by secondpass.strategies.single"),
+        (
+            "single = mod",
+            registering("single"),
+            "'single' is already registered by secondpass.strategies.single",
+        ),
+    ],
+)
+def test_an_entry_point_that_fails_is_named_with_its_distribution(
+    entry: str, source: str, problem: str, tmp_path: Path
+) -> None:
+    name, value = entry.split(" = ")
+    install(tmp_path, "outside", {name: value}, mod=source)
+    last = python(READ, tmp_path).stderr.splitlines()[-1]
+    assert f"outside 1.0: entry point {name} = {value!r} (group secondpass.strategies)" in last
+    assert problem in last
+
+
+@pytest.mark.parametrize("first", ["", "import mod_b; "])
+def test_two_distributions_with_one_name_are_an_error_in_any_order(
+    first: str, tmp_path: Path
+) -> None:
+    for each in "ab":
+        modules = {f"mod_{each}": registering("same")}
+        install(tmp_path, f"outside_{each}", {"same": f"mod_{each}"}, **modules)
+    last = python(first + READ, tmp_path).stderr.splitlines()[-1]
+    assert "strategy 'same' is already registered by mod_" in last
+
+
+def test_every_read_reports_the_failure(tmp_path: Path) -> None:
+    install(tmp_path, "outside", {"a": "mod"}, mod="")
+    code = (
+        "from secondpass.strategies import STRATEGIES\n"
+        "for _ in range(2):\n try: 'single' in STRATEGIES\n except Exception as e: print(e)"
+    )
+    first, second = python(code, tmp_path).stdout.splitlines()
+    assert first == second
+    assert "registers no strategy named 'a'" in first
+
+
+def test_a_service_with_a_broken_strategy_does_not_start_and_says_why(tmp_path: Path) -> None:
+    install(tmp_path, "outside", {"a": "mod"}, mod="raise OSError('no licence')")
+    flags = ["--engine", "scripted", "--model", "scripted", "--port", "0"]
+    problem = "cannot be imported: OSError: no licence"
+    ended = piped("serve", *flags, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (ended.returncode, ended.stderr.decode()) == (
+        2,
+        f"secondpass serve: outside 1.0: entry point a = 'mod' (group {GROUP}) {problem}\n",
+    )

@@ -16,6 +16,8 @@ the event loops of the fixture `anyio_backend`, by default asyncio and trio.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from secondpass.strategies import STRATEGIES
@@ -50,12 +52,23 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--strategy: {name!r} is not registered; registered: {listed}")
 
 
+def pytest_pycollect_makeitem(
+    collector: pytest.Collector, obj: object
+) -> Sequence[pytest.Item] | None:
+    """Collect no test of judges where no chosen strategy judges."""
+    module = getattr(obj, "__module__", None)
+    return [] if module == _JUDGES and not _names(collector.config, module) else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test of the contract, wherever it was imported, with every strategy that it is about."""
     module = metafunc.function.__module__
-    if module not in (_CONTRACT, _JUDGES):
-        return
-    names = sorted(metafunc.config.getoption("--strategy") or STRATEGIES)
+    if module in (_CONTRACT, _JUDGES):
+        metafunc.parametrize("name", _names(metafunc.config, module))
+
+
+def _names(config: pytest.Config, module: str) -> list[str]:
+    names = sorted(set(config.getoption("--strategy") or STRATEGIES))
     if module == _JUDGES:
-        names = [name for name in names if STRATEGIES[name].signal in _JUDGING]
-    metafunc.parametrize("name", names)
+        return [name for name in names if STRATEGIES[name].signal in _JUDGING]
+    return names

@@ -1,0 +1,3 @@
+"""The strategy keeps the contract of secondpass."""
+
+from secondpass.testing.suite import *  # noqa: F403

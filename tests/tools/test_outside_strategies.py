@@ -1,0 +1,149 @@
+"""A strategy in a distribution of its own is served, and covered by the contract that ships."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+
+import httpx
+import pytest
+
+from secondpass.strategies import STRATEGIES
+from tests.tools.installing import CHECKOUT, OFFLINE, copied, pip
+from tools.processes import free_port, serving
+
+NAME = "longest_draft"
+SOURCE = CHECKOUT / "tests" / "outside"
+MODULE = '''
+from secondpass.strategies.api.registry import Params, strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate
+
+@strategy("longest_draft", Params, paper=None, signal="none", update="none")
+async def longest_draft(run: Run, params: Params) -> Candidate:
+    """A strategy that breaks the contract."""
+{body}
+'''
+SWALLOWING = """
+try:
+    return run.candidate(await run.ask(SOLVE))
+except BaseException:
+    return Candidate(text="cancelled", answer=None)
+"""
+
+pytestmark = pytest.mark.compat
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH in which secondpass and the distribution are installed."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "ours").mkdir()
+    sources = [copied(folder / "ours"), shutil.copytree(SOURCE, folder / "theirs")]
+    pip("install", *OFFLINE, "--target", folder / "site", *sources)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def client(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service in a process of its own that finds the distribution."""
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("serve") / "log"
+    flags = ["--engine", "scripted", "--model", "m", "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "secondpass.service", "serve", *flags]
+    env = {"PYTHONPATH": str(site)}
+    with (
+        serving("secondpass", command, f"{url}/readyz", log, timeout=60, env=env),
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        yield client
+
+
+def contract_of(package: Path, site: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run pytest in the folder of a package, as its author would."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--tb=no", *options],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": str(site), "PYTEST_ADDOPTS": "", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def passed(run: "subprocess.CompletedProcess[str]") -> int:
+    """How many tests passed; fails unless that was all of them."""
+    only_passed = re.fullmatch(r"(\d+) passed in [\d.]+s", run.stdout.splitlines()[-1])
+    assert only_passed, run.stdout + run.stderr
+    return int(only_passed[1])
+
+
+def test_it_is_listed_after_ours(client: httpx.Client) -> None:
+    listed = [entry["name"] for entry in client.get("/strategies").json()["strategies"]]
+    assert listed == [*STRATEGIES, NAME]
+    assert f"m@{NAME}" in {entry["id"] for entry in client.get("/v1/models").json()["data"]}
+
+
+def test_it_is_in_the_openapi_document_with_its_params(client: httpx.Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    (choice,) = [each for each in schemas["StrategyChoice"]["oneOf"] if each["title"] == NAME]
+    assert choice["properties"]["params"] == {"$ref": "#/components/schemas/LongestDraftParams"}
+    assert schemas["LongestDraftParams"]["properties"]["n"]["description"] == "drafts"
+    names = schemas["SolveRequest"]["properties"]["strategy"]["anyOf"][0]["oneOf"][0]["enum"]
+    assert NAME in names
+
+
+def test_it_answers_a_solve_by_its_params(client: httpx.Client) -> None:
+    body = {"question": "What is 6 times 7?", "strategy": {"name": NAME, "params": {"n": 2}}}
+    reply = client.post("/solve", json={**body, "task": {"kind": "math"}})
+    assert (reply.status_code, reply.json()["answer"]) == (200, "42")
+    assert reply.json()["usage"]["actor"]["calls"] == 2
+    body["strategy"] = {"name": NAME, "params": {"n": 0}}
+    assert client.post("/solve", json=body).status_code == 422
+
+
+def test_it_answers_chat_as_a_models_suffix(client: httpx.Client) -> None:
+    messages = [{"role": "user", "content": "What is 6 times 7?"}]
+    reply = client.post("/v1/chat/completions", json={"model": f"m@{NAME}", "messages": messages})
+    assert reply.status_code == 200
+    assert "42" in reply.json()["choices"][0]["message"]["content"]
+
+
+def test_its_own_repository_runs_the_contract_for_it_alone(site: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(SOURCE, tmp_path / "package")
+    by_its_test_module = contract_of(package, site)
+    assert passed(by_its_test_module) == 41
+    without_one = contract_of(package, site, "--pyargs", "secondpass.testing.suite")
+    assert passed(without_one) == 41
+
+
+@pytest.mark.parametrize(
+    ("body", "failing"),
+    [
+        ('return Candidate(text="", answer=None)', "test_answers_at_its_defaults"),
+        (SWALLOWING, "test_leaves_nothing_behind_when_the_client_leaves"),
+    ],
+    ids=["answers with nothing", "swallows its cancellation"],
+)
+def test_a_strategy_that_breaks_the_contract_fails_it(
+    body: str, failing: str, site: Path, tmp_path: Path
+) -> None:
+    package = shutil.copytree(SOURCE, tmp_path / "package")
+    broken = shutil.copytree(site, tmp_path / "site")
+    (broken / NAME / "__init__.py").write_text(MODULE.format(body=indent(body, "    ")))
+    run = contract_of(package, broken)
+    assert run.returncode == 1
+    # pytest explains an assertion only in modules that it rewrites.
+    line = f"FAILED tests/test_contract.py::{failing}[asyncio-{NAME}] - "
+    assert re.search(re.escape(line) + "(AssertionError: )?assert ", run.stdout), run.stdout
+
+
+def test_an_unknown_strategy_is_named_before_any_test_runs(site: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(SOURCE, tmp_path / "package")
+    run = contract_of(package, site, "--strategy", "longest")
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--strategy: 'longest' is not registered; registered: critic_retry" in run.stderr

@@ -1,4 +1,4 @@
-"""Prompts are files in this folder; they are read, checked and indexed once, at import.
+"""Prompts are files in this folder; they are read and indexed once, at import. Other packages add theirs.
 
 A placeholder is a name in braces, `{question}`. Filling is one pass over the placeholders, so that braces in what is
 filled in are text and nothing else.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
-def _load() -> dict[str, str]:
-    folder = files(__package__)
+def _read(folder: Traversable) -> dict[str, str]:
     return {
         entry.name.removesuffix(".txt"): entry.read_text("utf-8").strip()
         for entry in folder.iterdir()
@@ -23,8 +23,20 @@ def _load() -> dict[str, str]:
     }
 
 
-PROMPTS: Mapping[str, str] = MappingProxyType(_load())
+_prompts = _read(files(__package__))
+PROMPTS: Mapping[str, str] = MappingProxyType(_prompts)
 """Every prompt by the name of its file."""
+
+
+def add_prompts(folder: Traversable) -> None:
+    """Add the `.txt` files of a folder: `add_prompts(importlib.resources.files(__name__) / "prompts")`.
+
+    Raises ValueError for a name that another prompt has.
+    """
+    added = _read(folder)
+    if taken := sorted(added.keys() & _prompts.keys()):
+        raise ValueError(f"prompts with these names exist already: {', '.join(taken)}")
+    _prompts.update(added)
 
 
 def placeholders(name: str) -> frozenset[str]:

@@ -107,6 +107,20 @@ def test_two_distributions_with_one_name_are_an_error_in_any_order(
     assert "strategy 'same' is already registered by mod_" in last
 
 
+def test_a_distribution_brings_prompts_of_its_own_under_free_names(tmp_path: Path) -> None:
+    (tmp_path / "hint.txt").write_text("A hint: {hint}\n")
+    code = (
+        "from pathlib import Path\n"
+        "from secondpass.strategies.prompts import add_prompts, fill\n"
+        f"add_prompts(Path({str(tmp_path)!r}))\n"
+        "print(fill('hint', {'hint': 'six sevens'}))\n"
+        f"add_prompts(Path({str(tmp_path)!r}))"
+    )
+    run = python(code, tmp_path)
+    assert run.stdout == "A hint: six sevens\n"
+    assert run.stderr.endswith("ValueError: prompts with these names exist already: hint\n")
+
+
 def test_every_read_reports_the_failure(tmp_path: Path) -> None:
     install(tmp_path, "outside", {"a": "mod"}, mod="")
     code = (

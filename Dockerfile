@@ -16,7 +16,6 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
 RUN python -m venv --without-pip /opt/secondpass \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --compile -r requirements.txt
 
-# secondpass/ holds links to the two folders beside it.
 FROM base AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./

@@ -19,9 +19,9 @@ from tools.processes import free_port, serving
 NAME = "longest_draft"
 SOURCE = CHECKOUT / "tests" / "outside"
 MODULE = '''
-from secondpass.strategies.api.registry import Params, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
+from secondpass.strategies.api.registry import Params, strategy
 
 @strategy("longest_draft", Params, paper=None, signal="none", update="none")
 async def longest_draft(run: Run, params: Params) -> Candidate:

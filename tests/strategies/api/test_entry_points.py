@@ -17,9 +17,9 @@ READ = "from secondpass.strategies import STRATEGIES; list(STRATEGIES)"
 def registering(name: str) -> str:
     """The source of a module that registers a strategy."""
     return f'''
-from secondpass.strategies.api.registry import Params, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
+from secondpass.strategies.api.registry import Params, strategy
 
 @strategy({name!r}, Params, paper=None, signal="none", update="none")
 async def solve(run: Run, params: Params) -> Candidate:

@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.dockerfile import Replay, Stage, stages_of
 from tests.http.serving import wait_until
+from tests.packaging.dockerfile import Replay, Stage, stages_of
 from tools.processes import free_port
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 STAGES = stages_of((CHECKOUT / "Dockerfile").read_text())
 TARGETS = ("service", "vllm")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]

@@ -18,6 +18,10 @@ BUILT = (
 )
 """What a build reads."""
 
+PARTS = ("service", "strategies")
+ROOTS = {"secondpass": "secondpass", **{part: f"secondpass.{part}" for part in PARTS}}
+"""The folders at the top of the checkout that are packaged, and the package that each becomes."""
+
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
 

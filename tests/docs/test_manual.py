@@ -20,7 +20,7 @@ from secondpass.strategies.api.values import FinishReason, Role, Sampling, StopR
 from secondpass.strategies.prompts import PROMPTS, placeholders
 from tests.http.serving import serving
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def subclasses_of(kind: type[HttpError]) -> set[type[HttpError]]:

@@ -1,11 +1,9 @@
 """What a wheel and an sdist of this checkout hold, with and without links, and what they may be imported as."""
 
-import os
 import subprocess
 import sys
 import sysconfig
 import tarfile
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -14,14 +12,19 @@ import httpx
 import pytest
 
 import secondpass
-from tests.tools.installing import CHECKOUT, OFFLINE, copied, environment, pip, without_links
+from tests.packaging.installing import (
+    CHECKOUT,
+    OFFLINE,
+    PARTS,
+    ROOTS,
+    copied,
+    environment,
+    pip,
+    without_links,
+)
 from tools.processes import free_port, serving
 
 pytestmark = pytest.mark.compat
-
-PARTS = ("service", "strategies")
-ROOTS = {"secondpass": "secondpass", **{part: f"secondpass.{part}" for part in PARTS}}
-"""The folders at the top of the checkout that are packaged, and the package that each becomes."""
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +66,6 @@ def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
 
 
-def packages_in(checkout: Path) -> set[str]:
-    """Every folder with modules below the packaged ones, links aside, by its name as a package."""
-    found = set()
-    for root, package in ROOTS.items():
-        for folder, _, files in os.walk(checkout / root):
-            if any(name.endswith(".py") for name in files):
-                below = Path(folder).relative_to(checkout / root).parts
-                found.add(".".join((package, *below)))
-    return found
-
-
 def written() -> set[str]:
     """Every file of ours that belongs into a wheel, by its place there."""
     return {
@@ -87,14 +79,6 @@ def written() -> set[str]:
 
 def packed_in(wheel: zipfile.ZipFile) -> set[str]:
     return {name for name in wheel.namelist() if ".dist-info/" not in name}
-
-
-def test_every_package_is_listed_in_pyproject() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    listed, found = set(project["tool"]["setuptools"]["packages"]), packages_in(CHECKOUT)
-    missing, stale = sorted(found - listed), sorted(listed - found)
-    assert not missing, f"add to packages in [tool.setuptools] of pyproject.toml: {missing}"
-    assert not stale, f"delete from packages in [tool.setuptools] of pyproject.toml: {stale}"
 
 
 def test_a_wheel_holds_every_module_and_prompt_below_one_name(wheel: zipfile.ZipFile) -> None:
@@ -129,7 +113,6 @@ def test_an_sdist_carries_what_is_built_and_no_tests(sdist: Path) -> None:
     }
 
 
-@pytest.mark.compat
 def test_an_installed_sdist_serves_from_outside_the_checkout(sdist: Path, tmp_path: Path) -> None:
     commands = environment(tmp_path / "venv", sdist)
     # -I: neither the current folder nor PYTHONPATH, which may name the checkout.

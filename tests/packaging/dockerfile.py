@@ -147,10 +147,12 @@ class Replay:
             script = tools / name
             script.write_text(f'#!/bin/sh\nexec {meant} "$@"\n')
             script.chmod(0o755)
+        # What PYTHONPATH names would count as installed.
+        outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             ["/bin/sh", "-c", self.inside(command)],
             cwd=folder,
-            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+            env={**outside, "PATH": f"{tools}:{os.environ['PATH']}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,26 @@
+"""pyproject.toml lists every package: builds map names to folders, and follow no links."""
+
+import os
+import tomllib
+from pathlib import Path
+
+from tests.packaging.installing import CHECKOUT, ROOTS
+
+
+def packages_in(checkout: Path) -> set[str]:
+    """Every folder with modules below the packaged ones, links aside, by its name as a package."""
+    found = set()
+    for root, package in ROOTS.items():
+        for folder, _, files in os.walk(checkout / root):
+            if any(name.endswith(".py") for name in files):
+                below = Path(folder).relative_to(checkout / root).parts
+                found.add(".".join((package, *below)))
+    return found
+
+
+def test_every_package_is_listed_in_pyproject() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    listed, found = set(project["tool"]["setuptools"]["packages"]), packages_in(CHECKOUT)
+    missing, stale = sorted(found - listed), sorted(listed - found)
+    assert not missing, f"add to packages in [tool.setuptools] of pyproject.toml: {missing}"
+    assert not stale, f"delete from packages in [tool.setuptools] of pyproject.toml: {stale}"

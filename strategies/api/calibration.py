@@ -19,7 +19,7 @@ _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 Others: TypeAlias = Literal["steps_mean", "steps_last", "first_error", "verdict"]
-"""Kinds of grades that are measured where that is asked for; see `step_grades` and `written_grades`."""
+"""Kinds of grades that are measured where that is asked for; see `judging.step_grades` and `judging.written_grades`."""
 
 GradeKind: TypeAlias = Literal["solution"] | Others
 """What a draft's grade was made from; `solution`: label probabilities for the whole of it, see `p_true`."""

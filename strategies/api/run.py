@@ -234,7 +234,7 @@ class Run(Protocol):
         max_tokens: int | None = None,
         **values: Value,
     ) -> tuple[Completion, M]:
-        """A reply in the shape of a pydantic model (see `verdicts`), and the completion that it was read from.
+        """A reply in the shape of a pydantic model (see `judging.reply_schemas`), and the completion that it was read from.
 
         Held to the shape by the engine where it can, else parsed strictly and asked for once more. How to reply is
         added to the prompt. The completion can be gone on with (`ask(..., after=...)`). Temperature and errors are

@@ -157,7 +157,7 @@ class Completion:
     `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it. `logprobs` and
     `confidences` have an entry for each token where the call asked for them; see `Delta`. `held` are its pieces where
     texts were put between its tokens, of which `token_ids` then says nothing. `ends`, of a resumable one, are the places
-    where a token ends; see `continuing`.
+    where a token ends; see `continuation.segments`.
     """
 
     text: str

@@ -1,0 +1,62 @@
+"""A scripted actor, critic and judge for the tests of self_refine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import SOLVE
+from secondpass.testing.support import assert_books_are_closed, make_run
+
+
+def boxed(value: str) -> str:
+    return f"So it is. The answer is \\boxed{{{value}}}."
+
+
+def script(
+    *,
+    drafts: str = "41",
+    revised: str = "42",
+    drawn: str = "42",
+    verdict: str = "revise",
+    likes: bool = True,
+) -> Script:
+    """Drafts and revisions answer in turn what is told, a letter or number each; a draw is a later draft.
+
+    The last of several stands for all that follow. `likes` is what the judge thinks of any revision.
+    """
+
+    def reply(call: Call, index: int) -> Reply:
+        if call.purpose == "feedback":
+            return Reply(json.dumps({"issues": ["step 1"], "verdict": verdict}))
+        if call.purpose == "prefer":
+            shown = call.messages[-1].text
+            is_first = (shown.find("CANDIDATE A") < shown.find("{41}")) != (
+                shown.find("CANDIDATE B") < shown.find("{41}")
+            )
+            says_a = is_first != likes
+            return Reply("", labels={"A": 0.9 if says_a else 0.1, "B": 0.1 if says_a else 0.9})
+        if call.purpose == SOLVE:
+            told = [*drafts.split(), *drawn.split()]
+            return Reply(boxed(told[min(index, len(told) - 1)]))
+        told = revised.split()
+        return Reply(boxed(told[min(index - 1, len(told) - 1)]))
+
+    return reply
+
+
+async def refine(params: Mapping[str, Any], **told: Any) -> tuple[Outcome, list[Call]]:
+    engine = ScriptedEngine(script(**told))
+    run = make_run(engine, "self_refine", params)
+    outcome = await execute(run)
+    assert_books_are_closed(run, engine)
+    return outcome, engine.calls
+
+
+def purposes(calls: list[Call]) -> list[str]:
+    return [call.purpose for call in calls]

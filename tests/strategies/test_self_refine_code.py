@@ -1,0 +1,102 @@
+"""self_refine on code: the results of the tests are the critique, and passing them ends the refinement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.verifiers import Sandboxes
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import SOLVE
+from secondpass.testing.support import make_run
+from tests.strategies.self_refine_script import purposes
+
+pytestmark = pytest.mark.anyio
+
+CODE = Task(kind="code", tests="assert add(2, 3) == 5\nassert add(1, 1) == 2")
+VERSIONS = (
+    "def add(a, b):\n    return a - b",
+    "def add(a, b):\n    return 5",
+    "def add(a, b):\n    return a + b",
+)
+
+
+def coder(call: Call, index: int) -> Reply:
+    """Draft 0 and revisions 1 and 2 are versions 0, 1 and 2."""
+    if call.purpose == "feedback":
+        return Reply('{"issues": ["it subtracts"], "verdict": "revise"}')
+    return Reply(f"```python\n{VERSIONS[min(index, 2)]}\n```")
+
+
+async def write(
+    params: dict[str, Any], task: Task = CODE, *, sandbox: bool = True
+) -> tuple[Outcome, list[Call]]:
+    engine = ScriptedEngine(coder)
+    shared = Shared(Equivalence(), Sandboxes(2) if sandbox else None)
+    run = make_run(engine, "self_refine", params, task=task, shared=shared)
+    return await execute(run), engine.calls
+
+
+async def test_tests_are_the_critique_and_what_passes_them_ends_it() -> None:
+    outcome, calls = await write({"max_rounds": 5})
+    assert outcome.candidate.answer == VERSIONS[2]
+    assert outcome.stop_reason == "accepted"
+    assert (outcome.confidence, outcome.confidence_kind) == (1.0, "tests")
+    assert purposes(calls) == [SOLVE, "refine_tests", "refine_tests"]
+    assert VERSIONS[0] in calls[1].messages[-1].text
+    assert "assert add(2, 3) == 5" in calls[1].messages[-1].text
+    assert "assert add(1, 1) == 2" in calls[2].messages[-1].text
+    assert VERSIONS[0] not in calls[2].messages[-1].text
+
+
+async def test_what_no_test_accepts_leaves_the_draft_and_no_confidence() -> None:
+    outcome, _ = await write({"max_rounds": 1})
+    assert outcome.candidate.answer == VERSIONS[0]
+    assert (outcome.stop_reason, outcome.confidence) == ("finished", 0.0)
+
+
+async def test_a_deadline_while_a_draft_is_tested_leaves_the_draft() -> None:
+    engine = ScriptedEngine(lambda *_: Reply("```python\nimport time\ntime.sleep(60)\n```"))
+    shared = Shared(Equivalence(), Sandboxes(2))
+    run = make_run(engine, "self_refine", task=CODE, shared=shared, deadline_ms=1000)
+    outcome = await execute(run)
+    assert (outcome.stop_reason, outcome.confidence) == ("deadline", None)
+    assert outcome.candidate.answer == "import time\ntime.sleep(60)"
+
+
+async def test_tests_can_be_told_without_the_attempt() -> None:
+    _, calls = await write({"history": "feedback_only"})
+    prompt = calls[1].messages[-1].text
+    assert calls[1].purpose == "refine_tests_unseen"
+    assert "assert add(2, 3) == 5" in prompt
+    assert "a - b" not in prompt
+
+
+async def test_of_several_drafts_one_that_passes_its_tests_is_the_answer() -> None:
+    outcome, calls = await write({"n": 4, "width": 1})
+    assert outcome.stop_reason == "accepted"
+    assert outcome.candidate.answer == VERSIONS[2]
+    assert purposes(calls).count(SOLVE) < 4  # the second one's revision passes
+
+
+async def test_a_draft_that_passes_is_not_reviewed() -> None:
+    outcome, calls = await write({}, CODE.model_copy(update={"tests": "assert add(2, 3) < 5"}))
+    assert outcome.stop_reason == "accepted"
+    assert purposes(calls) == [SOLVE]
+
+
+@pytest.mark.parametrize("sandbox", [True, False])
+async def test_without_tests_that_run_the_critic_reviews_and_it_is_said(sandbox: bool) -> None:
+    task = Task(kind="code", tests="assert add(" if sandbox else CODE.tests)
+    params = {"feedback": "tests", "gate": "tests"}
+    outcome, calls = await write(params, task, sandbox=sandbox)
+    assert "feedback" in purposes(calls)
+    assert "the critic reviews" in outcome.notes["feedback"]
+    assert "as with auto" in outcome.notes["gate tests"]

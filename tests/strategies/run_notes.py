@@ -1,0 +1,10 @@
+"""The notes that a run made, by their subject."""
+
+from __future__ import annotations
+
+from secondpass.service.common.events import NoteMade
+from secondpass.service.runs.run import LiveRun
+
+
+def notes(run: LiveRun) -> dict[str, str]:
+    return {event.about: event.what for event in run.trace.events if isinstance(event, NoteMade)}

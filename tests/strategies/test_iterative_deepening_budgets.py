@@ -1,0 +1,135 @@
+"""Token budgets inside a completion: where they place a trigger, and answers forced at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import SOLVE
+from secondpass.strategies.continuation.forced_answer import TOKENS
+from secondpass.strategies.continuation.safe_points import is_safe_end
+from secondpass.testing.support import assert_books_are_closed, make_run
+from tests.strategies.deepening_script import CHOICE, DOUBT, FORCE, NAME, doubts
+from tests.strategies.run_notes import notes
+
+LONG = "".join(f"Step {i} is done with care. " for i in range(1, 51)) + "So \\boxed{42}."
+
+
+def goes_on(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
+    """An engine that writes `text` in each chain, takes no notice of doubts, and says `forced` where it is forced."""
+
+    def script(call: Call, _index: int) -> Reply:
+        held = engine.held_by(call)
+        if call.purpose == "force":
+            return Reply(f"{held}{forced}}} and more")
+        own = "".join(part for part in held.split(f"\n\n{DOUBT}\n\n"))
+        return Reply(held + text[len(own) :])
+
+    engine = ScriptedEngine(script)
+    return engine, script
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("reading", "gamma", "points"),
+    [
+        ("cumulative", 2, (32, 64, 128)),
+        ("segment", 2, (32, 96, 224)),
+        ("cumulative", 3, (32, 96, 288)),
+        ("segment", 1, (32, 64, 96)),
+    ],
+)
+async def test_triggers_stand_at_growing_budgets(
+    reading: str, gamma: float, points: tuple[int, ...]
+) -> None:
+    engine, _ = goes_on(LONG, forced="{}")  # nothing is ever agreed on
+    params = {"n": 1, "b0": 32, "gamma": gamma, "reading": reading, "max_triggers": 3}
+    run = make_run(engine, NAME, {**params, "agree": 4})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    written = [c for c in engine.calls if c.purpose != "force"]
+    caps = [call.sampling.max_tokens or 0 for call in written[:3]]
+    assert tuple(sum(caps[: k + 1]) for k in range(3)) == points
+    assert [doubts(call) for call in written] == [0, 1, 2, 3]
+    for call in written[1:]:
+        before = engine.held_by(call).rpartition(f"\n\n{DOUBT}\n\n")[0]
+        assert before.endswith("care.")
+
+
+@pytest.mark.anyio
+async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> None:
+    engine, _ = goes_on(LONG)
+    run = make_run(engine, NAME, {"n": 1, "b0": 32})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "7"
+    assert outcome.candidate.text.endswith(f"{FORCE}7}}.")
+    assert [call.purpose for call in engine.calls] == [SOLVE, "force", "extend", "force"]
+    force = engine.calls[1]
+    assert (force.sampling.temperature, force.sampling.max_tokens) == (0, TOKENS)
+    assert FORCE not in engine.held_by(engine.calls[2])
+    assert notes(run)["forced"].startswith("2 answers")
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_own() -> None:
+    engine, _ = goes_on(LONG)
+    run = make_run(engine, NAME, {"n": 1, "b0": 64, "max_triggers": 1})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+
+
+@pytest.mark.anyio
+async def test_a_segment_without_a_safe_place_goes_on_to_its_end() -> None:
+    text = "```\n" + "word " * 60 + "\n```\nSo \\boxed{42}."
+    engine, _ = goes_on(text)
+    run = make_run(engine, NAME, {"n": 1, "b0": 16})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert [doubts(call) for call in engine.calls if call.purpose == "extend"][:2] == [0, 1]
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "\\boxed{4 2} ", "\\boxed{ x ", "} ", "```\n", "<tool_call> ", "</tool_call> ",
+        "3.14 ", "12 ", "1. ", "So. ", "It is so. ", "\n\n", "\\[ a ", "\\] ", "word ",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@example("\\boxed{4 2} " * 20, 40, 1, "cumulative")  # whose cap leaves nothing but its last space
+@given(
+    st.lists(FRAGMENTS, min_size=20, max_size=60).map(lambda parts: "So. " + "".join(parts)),
+    st.integers(16, 40),
+    st.integers(1, 4),
+    st.sampled_from(["cumulative", "segment"]),
+)
+def test_a_trigger_never_lands_inside_anything_and_there_are_never_too_many(
+    text: str, b0: int, most: int, reading: str
+) -> None:
+    engine, _ = goes_on(text, forced="{}")
+    params = {"n": 1, "b0": b0, "max_triggers": most, "reading": reading}
+    anyio.run(_execute, engine, params)
+    for call in engine.calls:
+        parts = engine.held_by(call).split(f"\n\n{DOUBT}\n\n")
+        assert len(parts) <= most + 1
+        for number in range(1, len(parts)):
+            before = "".join(parts[:number])
+            assert is_safe_end(before)
+            assert text.startswith(before)
+            assert not (before[-1:].isdigit() and text[len(before) : len(before) + 1].isdigit())
+
+
+async def _execute(engine: ScriptedEngine, params: Mapping[str, Any]) -> None:
+    run = make_run(engine, NAME, params, task=CHOICE)  # whose answers are compared without a worker
+    assert (await execute(run)).candidate.text.strip()
+    assert_books_are_closed(run, engine)

@@ -1,0 +1,151 @@
+"""Mode step_guided of critic_retry: a step that is called wrong is redrawn from the steps before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.verifiers import Sandboxes
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing
+from secondpass.strategies.api.values import SOLVE
+from secondpass.testing.support import assert_books_are_closed, make_run
+from tests.strategies.critic_retry_script import RIGHT, WRONG, purposes
+
+pytestmark = pytest.mark.anyio
+
+
+def stepped(drafts: Mapping[int, Sequence[str]], says: Mapping[str, float] | None = None) -> Script:
+    """Draw i is the steps of drafts[i]; a step with "bad" in it is wrong."""
+
+    def script(call: Call, index: int) -> Reply:
+        if call.purpose == "step_check":
+            step = call.messages[-2].text.split("\n\n")[-1]
+            wrong = 0.9 if "bad" in step else 0.1
+            return Reply("x", labels={"right": 1 - wrong, "wrong": wrong} if says is None else says)
+        return Reply("\n\n".join(drafts[index]))
+
+    return script
+
+
+GUIDED = {"mode": "step_guided", "n": 1}
+
+
+async def test_the_first_wrong_step_is_drawn_again_from_the_steps_before_it() -> None:
+    drafts = {0: ["One.", "Two bad.", "So \\boxed{41}."], 1: ["One.", "Two.", "So \\boxed{42}."]}
+    engine = ScriptedEngine(stepped(drafts))
+    run = make_run(engine, "critic_retry", GUIDED)
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert outcome.candidate.text == "One.\n\nTwo.\n\nSo \\boxed{42}."
+    first, again = (call for call in engine.calls if call.role == "actor")
+    assert (first.prefix, again.index, again.purpose) == (None, 1, "extend")
+    assert isinstance(again.prefix, tuple)
+    assert len(again.prefix) == 1
+    assert outcome.notes["steps"] == "4 checked, 1 drawn again, 0 unreadable"
+    shown = [c.messages[-2].text for c in engine.calls if c.purpose == "step_check"]
+    assert shown == ["One.", "One.\n\nTwo bad.", "One.\n\nTwo.", "\n\n".join(drafts[1])]
+    assert_books_are_closed(run, engine)
+
+
+async def test_a_first_step_that_is_wrong_is_drawn_from_the_question() -> None:
+    drafts = {0: ["One bad.", "So \\boxed{41}."], 1: ["One.", "So \\boxed{42}."]}
+    engine = ScriptedEngine(stepped(drafts))
+    assert (await execute(make_run(engine, "critic_retry", GUIDED))).candidate.answer == "42"
+    assert [c.purpose for c in engine.calls if c.role == "actor"] == [SOLVE, SOLVE]
+
+
+@settings(max_examples=40)
+@given(
+    bad=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=12, max_size=12),
+    redraws=st.integers(1, 3),
+)
+def test_no_step_is_ever_drawn_again_more_often_than_asked_for(
+    bad: list[list[bool]], redraws: int
+) -> None:
+    def draw(index: int) -> list[str]:
+        found = bad[index % 12]
+        return [f"{i}{'bad' if is_bad else ''}." for i, is_bad in enumerate(found)] + [
+            "So \\boxed{42}."
+        ]
+
+    def script(call: Call, index: int) -> Reply:
+        reply = stepped({index: draw(index)})(call, index)
+        if isinstance(call.prefix, tuple):  # a step is a token: so many are there already
+            return Reply("\n\n" + "\n\n".join(draw(index)[len(call.prefix) :]))
+        return reply
+
+    async def solve() -> None:
+        engine = ScriptedEngine(script)
+        run = make_run(engine, "critic_retry", GUIDED | {"redraws": redraws})
+        outcome = await execute(run)
+        assert outcome.candidate.text.strip()
+        assert len([c for c in engine.calls if c.role == "actor"]) <= 1 + 4 * redraws
+        prefixes = Counter(c.prefix or () for c in engine.calls if c.role == "actor")
+        assert max(prefixes.values()) <= redraws + 1
+        assert_books_are_closed(run, engine)
+
+    anyio.run(solve)
+
+
+async def test_a_step_verdict_that_cannot_be_read_is_not_wrong() -> None:
+    drafts = {0: ["One.", "Two bad.", "So \\boxed{42}."]}
+    engine = ScriptedEngine(stepped(drafts, says={}))
+    outcome = await execute(make_run(engine, "critic_retry", GUIDED))
+    assert outcome.candidate.answer == "42"
+    assert outcome.notes["steps"] == "3 checked, 0 drawn again, 3 unreadable"
+
+
+async def test_guided_drafts_vote() -> None:
+    values = ("41", "42", "42")
+    drafts = {i: ["One.", f"So \\boxed{{{value}}}."] for i, value in enumerate(values)}
+    engine = ScriptedEngine(stepped(drafts))
+    run = make_run(engine, "critic_retry", {"mode": "step_guided", "n": 3})
+    assert (await execute(run)).candidate.answer == "42"
+
+
+async def test_of_guided_drafts_the_one_that_passes_the_tests_wins() -> None:
+    codes = (WRONG, WRONG, RIGHT)
+    drafts = {i: ["One.", f"```python\n{code}\n```"] for i, code in enumerate(codes)}
+    task = Task(kind="code", tests="assert add(2, 3) == 5\n")
+    shared = Shared(Equivalence(), Sandboxes(2))
+    engine = ScriptedEngine(stepped(drafts))
+    params = {"mode": "step_guided", "n": 3}
+    run = make_run(engine, "critic_retry", params, task=task, shared=shared)
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == (RIGHT, "accepted")
+    assert outcome.notes["steps"] == "6 checked, 0 drawn again, 0 unreadable"
+    assert outcome.notes["verdicts"] == "1 right, 2 wrong, 0 none, by tests"
+
+
+async def test_an_actor_that_cannot_go_on_is_named_or_its_drafts_are_not_guided() -> None:
+    drafts = {i: ["One bad.", "So \\boxed{42}."] for i in range(4)}
+    engine = ScriptedEngine(stepped(drafts), lacking=frozenset({"prefix"}))
+    run = make_run(engine, "critic_retry", {"mode": "step_guided"})
+    with pytest.raises(CapabilityMissing, match="lacks the capability prefix"):
+        await execute(run)
+    assert not engine.calls
+    run = make_run(engine, "critic_retry", {"mode": "step_guided", "without_prefix": "vote"})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert "not guided: engine 'scripted' lacks" in outcome.notes["steps"]
+    assert purposes(engine) == {SOLVE: 4}
+
+
+async def test_a_draft_that_the_budget_ends_answers_with_its_steps_so_far_if_they_hold_it() -> None:
+    drafts = {0: ["One bad.", "x"], 1: ["One.", "So \\boxed{42}.", "And " + "more " * 200]}
+    engine = ScriptedEngine(stepped(drafts))
+    run = make_run(engine, "critic_retry", GUIDED, max_tokens=40)
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
+    assert outcome.candidate.text.startswith("One.\n\nSo")

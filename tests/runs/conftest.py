@@ -1,0 +1,12 @@
+"""Prompts that no strategy needs to have."""
+
+import pytest
+
+from secondpass.strategies import prompts
+
+
+@pytest.fixture
+def own_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts for a critic and for labels."""
+    own = {"check": "Is {draft} right?", "is_right": "Is this right?"}
+    monkeypatch.setattr(prompts, "PROMPTS", {**prompts.PROMPTS, **own})

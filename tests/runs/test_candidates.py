@@ -1,0 +1,47 @@
+"""Candidates: which of them leads, and how they are reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from secondpass.service.common.events import (
+    CandidateSeen,
+)
+from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.strategies.api.values import Candidate
+from secondpass.testing.support import (
+    answers,
+    make_run,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_propose_keeps_the_highest_score_and_the_earlier_of_equals() -> None:
+    run = make_run()
+    for text, score in (("a", None), ("b", 0.2), ("c", 0.7), ("d", 0.7), ("e", None), ("f", 0.1)):
+        run.propose(Candidate(text=text, score=score))
+    assert run.best.text == "c"
+    leading = [e.is_best for e in run.trace.events if isinstance(e, CandidateSeen)]
+    assert leading == [True, True, True, False, False, False]
+
+
+async def test_elect_replaces_whatever_led() -> None:
+    run = make_run()
+    run.elect(Candidate(text="a", score=0.9))
+    run.elect(Candidate(text="b", score=0.5))
+    assert run.best.text == "b"
+
+
+async def test_every_candidate_is_reported_once_and_the_winner_with_its_share() -> None:
+    run = make_run(
+        ScriptedEngine(answers("1", "2", "1", "3")), "self_consistency", {"n": 4, "stop": "none"}
+    )
+    outcome = await execute(run)
+    listed = {candidate.index: candidate for candidate in outcome.candidates}
+    assert [listed[i].answer for i in range(4)] == ["1", "2", "1", "3"]
+    assert listed[0] == outcome.candidate
+    assert listed[0].score == 0.5
+    seen = [event for event in run.trace.events if isinstance(event, CandidateSeen)]
+    assert [event.is_best for event in seen] == [False, True, False, False, False]

@@ -1,0 +1,201 @@
+"""The verbs that generate: ask, sample, extend, and work over several items at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import (
+    EngineUnavailable,
+    UnusableCompletion,
+)
+from secondpass.strategies.api.values import SOLVE, Sampling
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    says,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
+
+
+async def test_the_first_call_sends_the_clients_messages_verbatim() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, question="{braces} and {question}")
+    await run.ask(SOLVE)
+    assert engine.calls[0].messages == run.messages
+
+
+async def test_a_prompt_after_a_completion_is_a_further_turn_of_its_conversation() -> None:
+    engine = ScriptedEngine(says("It is 42."))
+    run = make_run(engine)
+    draft = await run.ask(SOLVE)
+    await run.ask("check", role="critic", after=draft, draft=draft.text)
+    turns = [(message.role, message.text) for message in engine.calls[1].messages]
+    assert turns == [
+        ("user", run.question),
+        ("assistant", "It is 42."),
+        ("user", "Is It is 42. right?"),
+    ]
+
+
+async def test_the_clients_sampling_binds_the_actor_only() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, sampling=Sampling(stop=("END",), max_tokens=30, top_p=0.5))
+    await run.ask(SOLVE)
+    await run.ask("check", role="critic", draft="x")
+    actor, critic = (call.sampling for call in engine.calls)
+    assert (actor.stop, actor.max_tokens, actor.top_p) == (("END",), 30, 0.5)
+    assert (critic.stop, critic.max_tokens, critic.top_p) == (None, 256, None)
+
+
+@ON_BOTH_BACKENDS
+async def test_samples_that_can_stop_early_are_requests_of_their_own() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine)
+    async with run.sample(SOLVE, 6, width=2) as drafts:
+        assert [draft.index async for draft in drafts] == [0, 1, 2, 3, 4, 5]
+    assert [(call.n, call.index) for call in engine.calls] == [(1, i) for i in range(6)]
+
+
+async def test_samples_that_cannot_stop_share_a_request() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine)
+    async with run.sample(SOLVE, 7, width=3, batch=3) as drafts:
+        assert len([draft async for draft in drafts]) == 7
+    assert [(call.n, call.index) for call in engine.calls] == [(3, 0), (3, 3), (1, 6)]
+
+
+@ON_BOTH_BACKENDS
+async def test_leaving_a_sample_cancels_what_is_still_written() -> None:
+    engine = ScriptedEngine(_slow_after(1), per_token=0.002)
+    run = make_run(engine)
+    async with run.sample(SOLVE, 4) as drafts:
+        async for _ in drafts:
+            break
+    assert_books_are_closed(run, engine)
+    ends = sorted(bill.end for bill in bills(run))
+    assert ends == ["cancelled"] * 3 + ["finished"]
+    wasted = sum(bill.wasted for bill in bills(run))
+    assert wasted == sum(b.usage.completion for b in bills(run) if b.end == "cancelled") > 0
+    assert engine.delivered == run.budget.spent["tokens"]
+
+
+def _slow_after(index: int) -> Callable[[Call, int], Reply]:
+    return lambda _, i: Reply("word " * (3 if i < index else 300))
+
+
+@ON_BOTH_BACKENDS
+async def test_with_a_seed_samples_come_in_index_order_whichever_is_done_first() -> None:
+    engine = ScriptedEngine(lambda _, i: Reply("word " * (40 - 10 * i)), per_token=0.001)
+    for seed, expected in ((7, [0, 1, 2, 3]), (None, [3, 2, 1, 0])):
+        run = make_run(engine, sampling=Sampling(seed=seed))
+        async with run.sample(SOLVE, 4) as drafts:
+            assert [draft.index async for draft in drafts] == expected
+
+
+async def test_sample_i_is_drawn_with_the_seed_plus_i() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, sampling=Sampling(seed=100))
+    async with run.sample(SOLVE, 3) as drafts:
+        [draft async for draft in drafts]
+    assert {call.index: call.sampling.seed for call in engine.calls} == {0: 100, 1: 101, 2: 102}
+
+
+async def test_extend_goes_on_token_by_token() -> None:
+    engine = ScriptedEngine(says("one two three four five six"))
+    run = make_run(engine)
+    draft = await run.ask(SOLVE, max_tokens=3)
+    assert (draft.text, draft.is_cut) == ("one two three", True)
+    longer = await run.extend(draft)
+    assert (longer.text, longer.is_cut) == ("one two three four five six", False)
+    assert engine.calls[1].prefix == draft.token_ids
+    assert longer.token_ids[:3] == draft.token_ids
+
+
+async def test_extend_with_a_text_of_its_own() -> None:
+    engine = ScriptedEngine(says("It is 42. Wait, it is 43."))
+    run = make_run(engine)
+    draft = await run.ask(SOLVE, max_tokens=3)
+    longer = await run.extend(draft, text=" Wait,")
+    assert longer.text == "It is 42. Wait, it is 43."
+
+
+@pytest.mark.parametrize("text", ["", " Wait,"])
+async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_on_from(
+    text: str,
+) -> None:
+    run = make_run(ScriptedEngine(says(f"one two three{text} ")))
+    draft = await run.ask(SOLVE, max_tokens=3)
+    assert draft.is_cut
+    if text:
+        with pytest.raises(UnusableCompletion):
+            await run.extend(draft, text=text)
+        return
+    longer = await run.extend(draft)
+    assert (longer.text, longer.is_cut) == ("one two three ", False)
+    assert bills(run)[-1].end == "finished"
+
+
+@ON_BOTH_BACKENDS
+async def test_map_keeps_the_order_of_its_items_and_outlives_a_failure() -> None:
+    run = make_run()
+
+    async def work(item: int) -> int:
+        await anyio.sleep(0.01 * (3 - item))
+        if item == 1:
+            raise EngineUnavailable("gone")
+        return item * 10
+
+    assert await run.map(work, range(4)) == [0, 20, 30]
+
+
+@ON_BOTH_BACKENDS
+async def test_map_raises_when_everything_failed() -> None:
+    async def work(_: int) -> int:
+        raise EngineUnavailable("gone")
+
+    with pytest.raises(EngineUnavailable, match="gone"):
+        await make_run().map(work, range(3))
+
+
+@ON_BOTH_BACKENDS
+async def test_an_error_that_is_nobodys_failure_ends_the_block() -> None:
+    async def work(item: int) -> int:
+        if item:
+            raise ZeroDivisionError
+        await anyio.sleep_forever()
+        return item
+
+    with pytest.raises(ZeroDivisionError):
+        async with make_run().as_completed(work, range(2)) as finished:
+            [result async for result in finished]
+
+
+@given(width=st.integers(1, 5), items=st.integers(0, 12))
+@settings(max_examples=25, deadline=None)
+def test_never_more_than_width_at_once(width: int, items: int) -> None:
+    async def main() -> None:
+        run, running, most = make_run(), 0, 0
+
+        async def work(item: int) -> int:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await anyio.lowlevel.checkpoint()
+            running -= 1
+            return item
+
+        async with run.as_completed(work, range(items), width=width) as finished:
+            assert sorted([item async for item in finished]) == list(range(items))
+        assert most <= width
+
+    anyio.run(main)

@@ -1,0 +1,114 @@
+"""Request bodies that are malformed, encoded or too large get a 4xx, and nothing is started for them."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from secondpass.service.http import request_body
+from tests.http.serving import QUESTION, Served
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_started(served: Served) -> Iterator[None]:
+    yield
+    assert served.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"question": "\xff"}', "UTF-8"),
+        (b'{"question": "\\ud83d"}', "UTF-8"),
+        (b'{"question": ', "not JSON"),
+        (b'{"question": "a", "question": "b"}', "twice"),
+        (b'{"question": "a", "budget": {"max_cost": NaN}}', "NaN"),
+        (b'{"question": "a", "budget": {"max_cost": 1' + b"0" * 5000 + b"}}", "digits"),
+        (b"[" * 100_000, "nested"),
+        (
+            b'{"strategy": {"name": "single", "params": ' + b'{"a": ' * 300 + b"1" + b"}" * 302,
+            "nested",
+        ),
+        (b'["question"]', "object"),
+        (b"", "not JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_is_malformed(served: Served, body: bytes, says: str) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", content=body)
+    problem = reply.json()
+    assert reply.status_code == 400
+    assert problem["field"] == "body"
+    assert says in problem["detail"]
+
+
+def test_text_beyond_the_basic_plane_is_welcome(served: Served) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", content=b'{"question": "\\ud83d\\ude00", "strategy": 7}')
+    assert reply.json()["field"] == "strategy"
+
+
+def test_a_packed_body_is_not_read(served: Served) -> None:
+    reply = served.post("/solve", QUESTION, headers={"content-encoding": "gzip"})
+    assert reply.status_code == 400
+    assert reply.json()["field"] == "content-encoding"
+
+
+def test_a_form_is_not_json(served: Served) -> None:
+    with served.client() as client:
+        reply = client.post("/solve", data={"question": "?"})
+    assert reply.status_code == 400
+    assert reply.json()["field"] == "content-type"
+
+
+@pytest.mark.parametrize("path", ["/solve", "/v1/chat/completions"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_ten_megabytes_are_too_much(served: Served, path: str, is_chunked: bool) -> None:
+    body = json.dumps(QUESTION | {"question": "x" * 10 * 2**20}).encode()
+    pieces = (body[at : at + 65536] for at in range(0, len(body), 65536))
+    with served.client() as client:
+        reply = client.post(
+            path,
+            content=pieces if is_chunked else body,
+            headers={"content-type": "application/json"},
+        )
+    error = reply.json().get("error", {})
+    assert reply.status_code == 413
+    assert "body" in (reply.json().get("field"), error.get("param"))
+    assert str(4 * 2**20) in reply.text
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_who_reads_no_reply_before_all_is_sent_learns_it_too(
+    served: Served, is_chunked: bool
+) -> None:
+    pieces = [b"x" * 2**20] * 40
+    client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    client.request(
+        "POST",
+        "/solve",
+        body=iter(pieces) if is_chunked else b"".join(pieces),
+        headers={"content-type": "application/json", "connection": "close"},
+        encode_chunked=is_chunked,
+    )
+    assert client.getresponse().status == 413
+    client.close()
+
+
+def test_who_asks_before_it_sends_is_told_at_once(served: Served) -> None:
+    head = "POST /solve HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
+        client.sendall(f"{head}content-type: application/json\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_who_goes_on_sending_is_told_all_the_same(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_body, "LINGER_SECONDS", 0.2)
+    head = "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
+        client.sendall(f"{head}content-length: 99999999\r\n\r\nxxx".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413")

@@ -1,6 +1,6 @@
 """How the tests of the HTTP engine ask: one engine for one upstream, and its replies as lists."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import anyio
@@ -43,6 +43,10 @@ def is_ready(engine: Engine) -> bool:
 
 def text(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
+
+
+def ids(deltas: Sequence[Delta]) -> tuple[int, ...]:
+    return tuple(token for delta in deltas for token in delta.token_ids)
 
 
 async def until_idle(upstream: Upstream, seconds: float) -> None:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from secondpass.service.common.errors import BadSettings
 from secondpass.service.engines.openai.labels import label_body
 from secondpass.service.engines.openai.wire import chat_body, completion_body
-from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.engine import Call, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
-from tests.engines.asking import run, text
-from tests.engines.in_process import in_process_engine, model_folder, requests_in_core, vllm_at_hand
+from tests.engines.asking import ids, run, text
+from tests.engines.in_process import in_process_engine, requests_in_core
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
@@ -67,10 +66,6 @@ async def until_core_is_idle(seconds: float = 1.0) -> None:
     with anyio.fail_after(seconds):
         while requests_in_core():
             await anyio.sleep(0.005)
-
-
-def ids(deltas: list[Delta]) -> tuple[int, ...]:
-    return tuple(token for delta in deltas for token in delta.token_ids)
 
 
 # -- the same as over HTTP ---------------------------------------------------------------------------------
@@ -261,52 +256,6 @@ async def test_images_are_for_models_that_see(engine: VllmEngine) -> None:
         await run(engine, call)
     with pytest.raises(CallRejected, match="not continued from token ids"):
         await run(engine, replace(call, prefix=(28,)))
-
-
-@pytest.mark.parametrize(
-    ("model", "flags", "said"),
-    [
-        ("/no/such/folder", "", "/no/such/folder"),
-        (None, "--max-model-len 1000000", r"max_model_len \(1000000\) is greater"),
-        (None, "--no-such-flag 1", "--no-such-flag"),
-        (None, "--max-model-len many", "max-model-len"),
-        (None, "--port 9000", "--port has no effect inside secondpass: use --port before the --"),
-        (None, "--api-key k", "--api-keys-file"),
-        (None, "--enable-auto-tool-choice", "requires --tool-call-parser"),
-        (None, "--enable-auto-tool-choice --tool-call-parser none", "invalid tool call parser"),
-        (None, "--reasoning-parser none", "none"),
-        (None, "--port 8000", "--port has no effect"),
-        (None, "Other/Model", "'Other/Model' is no flag; the model is --model before the --"),
-        (None, "--ssl-ca-certs x", "--ssl-ca-certs has no effect inside secondpass: use a proxy"),
-        (None, "--chat-template /nope.jinja", "nope.jinja"),
-        ("~/no-such-folder", "", "is not there; give a folder"),
-        (__file__, "", "is a file and no folder"),
-    ],
-)
-async def test_a_launch_that_cannot_be_says_what_to_change(
-    model: str | None, flags: str, said: str
-) -> None:
-    folder = model_folder()
-    with vllm_at_hand(folder):
-        from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
-
-        with pytest.raises(BadSettings, match=said):
-            async with vllm_server("vllm", model or folder, flags.split()):
-                pass
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"), [("VLLM_API_KEY", "k"), ("VLLM_PLUGINS", "secondpass")]
-)
-async def test_variables_that_would_work_against_us_are_refused(
-    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
-
-    with pytest.raises(BadSettings, match=variable):
-        async with vllm_server("vllm", model_folder()):
-            pass
 
 
 # -- plain requests ------------------------------------------------------------------------------------------

@@ -3,25 +3,35 @@
 import math
 import subprocess
 import sys
-import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import pytest
 
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
 from secondpass.strategies.api.errors import CallRejected
-from secondpass.strategies.api.values import Message, Sampling, Usage
-from tests.engines.in_process import in_process_engine, requests_in_core
+from secondpass.strategies.api.values import Message
+from tests.engines.asking import ids, run
+from tests.engines.contract_support import (
+    DRAFTS,
+    ENDLESS,
+    STORY,
+    Subject,
+    ask,
+    becomes,
+    finish_reasons,
+    http_subject,
+    in_process_subject,
+    scripted_subject,
+    text,
+    usage,
+)
+from tests.engines.in_process import in_process_engine
 from tools.local_vllm import VllmServer
 
 if TYPE_CHECKING:
@@ -30,34 +40,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 EVERYTHING = {"prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts"}
-
-
-def ask(text: str, **sampling: object) -> Call:
-    return Call(
-        role="actor",
-        purpose="solve",
-        messages=(Message(role="user", content=text),),
-        sampling=Sampling.model_validate({"temperature": 0, "max_tokens": 16} | sampling),
-    )
-
-
-STORY = ask("Tell me how to make tea, step by step.")
-ENDLESS = ask("Count from one to ten thousand.", max_tokens=1500)
-DRAFTS = [
-    STORY,
-    ask("What is 12 + 30? Work it out step by step."),
-    ask("Why is the sky blue?"),
-    ask("Write a short poem about two foxes."),
-]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An engine under test, and how many requests are running behind it."""
-
-    engine: Engine
-    count_running: Callable[[], Awaitable[int]]
-
 
 HTTP = ("http", "asyncio")
 IN_PROCESS = ("in_process", "asyncio")
@@ -100,64 +82,17 @@ async def subject(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[Subject]:
     if kind_and_backend[0] == "scripted":
-        scripted = ScriptedEngine(window=2048, per_token=0.005)
-
-        async def count_scripted() -> int:
-            return len(scripted.running)
-
-        yield Subject(scripted, count_scripted)
-        return
-    if in_process is not None:
-
-        async def count_in_core() -> int:
-            return requests_in_core()
-
-        yield Subject(RetryingEngine(LimitedEngine(in_process, 64)), count_in_core)
-        return
-    server: VllmServer = request.getfixturevalue("vllm_server")
-
-    async def count_served() -> int:
-        return await anyio.to_thread.run_sync(running_requests, server)
-
-    engine = HttpEngine("vllm", server.base_url)
-    await engine.start()
-    assert engine.why_not_ready is None
-    yield Subject(RetryingEngine(LimitedEngine(engine, 64)), count_served)
-    await engine.aclose()
+        yield scripted_subject()
+    elif in_process is not None:
+        yield in_process_subject(in_process)
+    else:
+        async with http_subject(request.getfixturevalue("vllm_server")) as served:
+            yield served
 
 
 @pytest.fixture
 def engine(subject: Subject) -> Engine:
     return subject.engine
-
-
-def running_requests(server: VllmServer) -> int:
-    """Running and waiting requests, as the server's own metrics have them."""
-    with urllib.request.urlopen(f"{server.root_url}/metrics") as response:
-        lines = response.read().decode().splitlines()
-    names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(names))
-
-
-async def run(engine: Engine, call: Call) -> list[Delta]:
-    async with aclosing(engine.stream(call)) as deltas:
-        return [delta async for delta in deltas]
-
-
-def text(deltas: Sequence[Delta], index: int = 0) -> str:
-    return "".join(delta.text for delta in deltas if delta.index == index)
-
-
-def ids(deltas: Sequence[Delta]) -> tuple[int, ...]:
-    return tuple(token for delta in deltas for token in delta.token_ids)
-
-
-def usage(deltas: Sequence[Delta]) -> Usage:
-    return [delta.usage for delta in deltas if delta.usage][-1]
-
-
-def finish_reasons(deltas: Sequence[Delta]) -> dict[int, str]:
-    return {delta.index: delta.finish_reason for delta in deltas if delta.finish_reason}
 
 
 # -- text and tokens ------------------------------------------------------------------------------------
@@ -295,15 +230,6 @@ async def test_a_completion_is_continued_from_text_too(engine: Engine) -> None:
 
 
 # -- many calls, and calls that end early -----------------------------------------------------------------
-
-
-async def becomes(subject: Subject, running: int, seconds: float = 1) -> bool:
-    """Whether so many requests run within `seconds`; a server's metrics lag a step behind its deltas."""
-    with anyio.move_on_after(seconds):
-        while await subject.count_running() != running:
-            await anyio.sleep(0.01)
-        return True
-    return False
 
 
 async def test_a_stream_that_is_closed_early_frees_the_engine(subject: Subject) -> None:

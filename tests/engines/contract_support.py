@@ -1,0 +1,104 @@
+"""What the contract of engines is tested with: subjects, calls, and sums over deltas."""
+
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.retry import RetryingEngine
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.values import Message, Sampling, Usage
+from tests.engines.in_process import requests_in_core
+from tools.local_vllm import VllmServer
+
+
+def ask(text: str, **sampling: object) -> Call:
+    return Call(
+        role="actor",
+        purpose="solve",
+        messages=(Message(role="user", content=text),),
+        sampling=Sampling.model_validate({"temperature": 0, "max_tokens": 16} | sampling),
+    )
+
+
+STORY = ask("Tell me how to make tea, step by step.")
+ENDLESS = ask("Count from one to ten thousand.", max_tokens=1500)
+DRAFTS = [
+    STORY,
+    ask("What is 12 + 30? Work it out step by step."),
+    ask("Why is the sky blue?"),
+    ask("Write a short poem about two foxes."),
+]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine under test, and how many requests are running behind it."""
+
+    engine: Engine
+    count_running: Callable[[], Awaitable[int]]
+
+
+def scripted_subject() -> Subject:
+    engine = ScriptedEngine(window=2048, per_token=0.005)
+
+    async def count() -> int:
+        return len(engine.running)
+
+    return Subject(engine, count)
+
+
+def in_process_subject(engine: Engine) -> Subject:
+    async def count() -> int:
+        return requests_in_core()
+
+    return Subject(RetryingEngine(LimitedEngine(engine, 64)), count)
+
+
+@asynccontextmanager
+async def http_subject(server: VllmServer) -> AsyncIterator[Subject]:
+    async def count() -> int:
+        return await anyio.to_thread.run_sync(running_requests, server)
+
+    engine = HttpEngine("vllm", server.base_url)
+    await engine.start()
+    assert engine.why_not_ready is None
+    try:
+        yield Subject(RetryingEngine(LimitedEngine(engine, 64)), count)
+    finally:
+        await engine.aclose()
+
+
+def running_requests(server: VllmServer) -> int:
+    """Running and waiting requests, as the server's own metrics have them."""
+    with urllib.request.urlopen(f"{server.root_url}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(names))
+
+
+def text(deltas: Sequence[Delta], index: int = 0) -> str:
+    return "".join(delta.text for delta in deltas if delta.index == index)
+
+
+def usage(deltas: Sequence[Delta]) -> Usage:
+    return [delta.usage for delta in deltas if delta.usage][-1]
+
+
+def finish_reasons(deltas: Sequence[Delta]) -> dict[int, str]:
+    return {delta.index: delta.finish_reason for delta in deltas if delta.finish_reason}
+
+
+async def becomes(subject: Subject, running: int, seconds: float = 1) -> bool:
+    """Whether so many requests run within `seconds`; a server's metrics lag a step behind its deltas."""
+    with anyio.move_on_after(seconds):
+        while await subject.count_running() != running:
+            await anyio.sleep(0.01)
+        return True
+    return False

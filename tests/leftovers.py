@@ -2,6 +2,7 @@
 
 import re
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 MARK = "PYTEST_SESSION_MARK"
@@ -26,8 +27,14 @@ def marked_processes(mark: str) -> dict[int, str]:
 
 
 def leftovers(mark: str, grace: float = 5.0) -> dict[int, str]:
-    """`marked_processes` that are still running after `grace` seconds; returns at once where there are none."""
+    """`marked_processes` that are still running after `grace` seconds; returns at once where there are none.
+
+    Python's own resource tracker is left out: it ends with this process.
+    """
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
     deadline = time.monotonic() + grace
-    while (found := marked_processes(mark)) and time.monotonic() < deadline:
+    while True:
+        found = {pid: at for pid, at in marked_processes(mark).items() if pid != tracker}
+        if not found or time.monotonic() > deadline:
+            return found
         time.sleep(0.05)
-    return found

@@ -1,5 +1,6 @@
 """What every test may ask for: an async backend, and a real vLLM server that is started once."""
 
+import gc
 import os
 import signal
 import uuid
@@ -24,6 +25,11 @@ hypothesis.settings.register_profile(
     "secondpass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("secondpass")
+
+
+def pytest_unconfigure() -> None:
+    """Release what servers have frozen: nanobind would report it as leaked, after pytest's closing line."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,5 @@
+import os
 import subprocess
-import sys
 import uuid
 
 from tests.leftovers import MARK, leftovers, marked_processes
@@ -24,8 +24,7 @@ def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -
 
 
 def test_this_session_marks_what_it_starts() -> None:
-    code = f"import os; print(os.environ[{MARK!r}])"
-    told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert marked_processes(told.strip()) == {}  # this process was started before the mark was made
+    with subprocess.Popen(["sleep", "600"]) as process:
+        found = marked_processes(os.environ[MARK])
+        process.kill()
+    assert "test_this_session_marks" in found[process.pid]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -137,22 +137,30 @@ def _schemas() -> Json:
         response_models.Problem,
         response_models.OpenAIError,
     ]
-    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    models += [strategy.params for strategy in STRATEGIES.values() if strategy.is_ours]
+    refs, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: Json = found["$defs"]
-    # Params are named apart from our models, since other distributions choose the names of their classes.
-    params: list[type[BaseModel]] = [strategy.params for strategy in STRATEGIES.values()]
-    refs, found = models_json_schema(
-        [(each, "validation") for each in params], ref_template=_REF.format(model="{model}Params")
-    )
-    schemas |= {f"{name}Params": schema for name, schema in found["$defs"].items()}
-    schemas[StrategyChoice.__name__] = _choices([refs[each, "validation"] for each in params])
+    params = {}
+    for name, strategy in STRATEGIES.items():
+        if strategy.is_ours:
+            # Two strategies may give their params the same class name; pydantic then makes longer names.
+            params[name] = refs[strategy.params, "validation"]
+        else:
+            # Other distributions choose the names of their classes, so these are named apart from ours.
+            template = _REF.format(model=f"{name}.{{model}}")
+            own, found = models_json_schema(
+                [(strategy.params, "validation")], ref_template=template
+            )
+            schemas |= {f"{name}.{model}": schema for model, schema in found["$defs"].items()}
+            params[name] = own[strategy.params, "validation"]
+    schemas[StrategyChoice.__name__] = _choices(params)
     chat = schemas[ChatRequest.__name__]
     chat["additionalProperties"] = True  # they go through untouched where no strategy is named
     chat["properties"]["stop"]["anyOf"].append({"type": "string"})
     return schemas
 
 
-def _choices(params: Sequence[Json]) -> Json:
+def _choices(params: Mapping[str, Json]) -> Json:
     """A strategy with its own parameters: for the reader that is one schema, as the name is only known at run time."""
     return {
         "description": StrategyChoice.__doc__,
@@ -161,11 +169,11 @@ def _choices(params: Sequence[Json]) -> Json:
                 "type": "object",
                 "title": name,
                 "description": strategy.summary,
-                "properties": {"name": {"const": name}, "params": ref},
+                "properties": {"name": {"const": name}, "params": params[name]},
                 "required": ["name"],
                 "additionalProperties": False,
             }
-            for (name, strategy), ref in zip(STRATEGIES.items(), params, strict=True)
+            for name, strategy in STRATEGIES.items()
         ],
     }
 

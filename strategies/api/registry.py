@@ -79,6 +79,11 @@ class Strategy(Generic[P]):
     streams: bool
 
     @property
+    def is_ours(self) -> bool:
+        """True unless another distribution registered it."""
+        return self.body.__module__.startswith("secondpass.")
+
+    @property
     def summary(self) -> str:
         """The first line of the body's docstring."""
         return (self.body.__doc__ or "").strip().splitlines()[0]
@@ -118,7 +123,7 @@ class _Table(Mapping[str, Strategy[Any]]):
                 import_entry_points(_module_of)
             except StrategyNotLoaded as failure:
                 self._failure = failure
-            for name in sorted(name for name in _strategies if not _is_ours(name)):
+            for name in sorted(name for name, spec in _strategies.items() if not spec.is_ours):
                 _strategies[name] = _strategies.pop(name)
         if self._failure is not None:
             raise self._failure
@@ -126,10 +131,6 @@ class _Table(Mapping[str, Strategy[Any]]):
 
 def _module_of(name: str) -> str | None:
     return _strategies[name].body.__module__ if name in _strategies else None
-
-
-def _is_ours(name: str) -> bool:
-    return _strategies[name].body.__module__.startswith("secondpass.")
 
 
 STRATEGIES: Mapping[str, Strategy[Any]] = _Table()

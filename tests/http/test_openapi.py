@@ -14,6 +14,8 @@ from secondpass.service.http import response_models
 from secondpass.service.http.openapi import merged
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api import registry
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate
 from tests.http.serving import Json, Served, serving
 
 SUFFIXED = {"model": "scripted@self_consistency", "messages": [{"role": "user", "content": "6*7?"}]}
@@ -116,16 +118,27 @@ def test_beside_another_application_its_routes_stay_and_no_name_is_taken(
     assert served.get("/openapi.json").json() == document
 
 
-def test_a_strategys_params_may_be_named_like_others_or_a_body(
-    monkeypatch: pytest.MonkeyPatch,
+async def elsewhere(run: Run, params: registry.Params) -> Candidate:
+    """A strategy that is not one of ours, for its module is not."""
+    return run.best
+
+
+def test_params_of_other_distributions_may_be_named_like_ours_or_a_body(
+    served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, named in (("first", "Single"), ("second", "ChatRequest")):
-        params = type(named, (registry.Params,), {"__module__": name})
-        spec = replace(STRATEGIES["single"], name=name, params=params)
+    named = {"first": "Single", "second": "ChatRequest", "third": "Single"}
+    before = served.get("/openapi.json").json()["components"]["schemas"]
+    for name, class_name in named.items():
+        params = type(class_name, (registry.Params,), {"__module__": name})
+        spec = replace(STRATEGIES["single"], name=name, params=params, body=elsewhere)
         monkeypatch.setitem(registry._strategies, name, spec)
-    with serving() as served:
-        document = served.get("/openapi.json").json()
+    with serving() as extended:
+        document = extended.get("/openapi.json").json()
     assert dangling(document) == set()
+    after = document["components"]["schemas"]
+    listing_names = {"Extension", "SolveRequest", "StrategyChoice"}
+    assert {name for name in before if after[name] != before[name]} == listing_names
+    assert set(after) - set(before) == {f"{name}.{named[name]}" for name in named}
     choices = document["components"]["schemas"]["StrategyChoice"]["oneOf"]
     refs = {choice["properties"]["params"]["$ref"] for choice in choices}
     assert len(refs) == len(choices)

@@ -91,8 +91,10 @@ def test_it_is_listed_after_ours(client: httpx.Client) -> None:
 def test_it_is_in_the_openapi_document_with_its_params(client: httpx.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     (choice,) = [each for each in schemas["StrategyChoice"]["oneOf"] if each["title"] == NAME]
-    assert choice["properties"]["params"] == {"$ref": "#/components/schemas/LongestDraftParams"}
-    assert schemas["LongestDraftParams"]["properties"]["n"]["description"] == "drafts"
+    assert choice["properties"]["params"] == {
+        "$ref": "#/components/schemas/longest_draft.LongestDraft"
+    }
+    assert schemas["longest_draft.LongestDraft"]["properties"]["n"]["description"] == "drafts"
     names = schemas["SolveRequest"]["properties"]["strategy"]["anyOf"][0]["oneOf"][0]["enum"]
     assert NAME in names
 

@@ -20,6 +20,7 @@ from secondpass.strategies.api.errors import (
     StreamCut,
 )
 from secondpass.strategies.api.values import Message, Sampling, Usage
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,7 @@ def notices(deltas: Sequence[Delta]) -> list[str]:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
+@ON_BOTH_BACKENDS
 async def test_a_call_that_nobody_saw_begins_anew_and_says_so(cut: int) -> None:
     inner = Faulty(cuts=[cut, cut])
     deltas = await run(retrying(inner), CALL)
@@ -97,6 +99,7 @@ async def test_a_call_that_nobody_saw_begins_anew_and_says_so(cut: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3])
+@ON_BOTH_BACKENDS
 async def test_a_visible_call_goes_on_from_what_was_delivered(cut: int) -> None:
     inner = Faulty(cuts=[cut])
     call = replace(VISIBLE, sampling=Sampling(max_tokens=4))
@@ -110,6 +113,7 @@ async def test_a_visible_call_goes_on_from_what_was_delivered(cut: int) -> None:
     assert deltas[-1].finish_reason == "stop"
 
 
+@ON_BOTH_BACKENDS
 async def test_a_resumed_call_that_breaks_again_is_resumed_again() -> None:
     inner = Faulty(cuts=[1, 1])
     deltas = await run(retrying(inner), replace(VISIBLE, prefix=()))
@@ -120,6 +124,7 @@ async def test_a_resumed_call_that_breaks_again_is_resumed_again() -> None:
     assert deltas[-1].usage == Usage(prompt=10 + 11 + 12, completion=4)
 
 
+@ON_BOTH_BACKENDS
 async def test_a_visible_call_that_lacks_only_its_end_is_ended() -> None:
     inner = Faulty(cuts=[2], change=lambda delta: replace(delta, finish_reason=None))
     call = replace(VISIBLE, sampling=Sampling(max_tokens=2))
@@ -131,6 +136,7 @@ async def test_a_visible_call_that_lacks_only_its_end_is_ended() -> None:
     assert len(inner.calls) == 1
 
 
+@ON_BOTH_BACKENDS
 async def test_a_visible_call_without_any_text_yet_begins_anew() -> None:
     deltas = await run(retrying(Faulty(cuts=[0])), VISIBLE)
     assert notices(deltas) == ["retried"]
@@ -151,6 +157,7 @@ async def test_a_visible_call_without_any_text_yet_begins_anew() -> None:
     ],
     ids=["n", "text prefix", "schema", "stop", "no prefix", "no tokenizer", "no ids", "reasoning"],
 )
+@ON_BOTH_BACKENDS
 async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, Any]) -> None:
     inner = Faulty(cuts=[1], **flaws)
     seen: list[Delta] = []
@@ -175,6 +182,7 @@ async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, 
         lambda: EngineError("x"),
     ],
 )
+@ON_BOTH_BACKENDS
 async def test_what_would_fail_again_is_not_tried_again(
     failure: Callable[[], SecondpassError],
 ) -> None:
@@ -184,6 +192,7 @@ async def test_what_would_fail_again_is_not_tried_again(
     assert len(inner.calls) == 1
 
 
+@ON_BOTH_BACKENDS
 async def test_the_last_attempts_error_is_what_comes_out() -> None:
     inner = Faulty(cuts=[0, 0, 0], failure=lambda: EngineUnavailable("down"))
     with pytest.raises(EngineUnavailable, match="down"):
@@ -191,6 +200,7 @@ async def test_the_last_attempts_error_is_what_comes_out() -> None:
     assert len(inner.calls) == 3
 
 
+@ON_BOTH_BACKENDS
 async def test_an_engine_that_names_a_time_is_left_alone_until_then() -> None:
     inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
     start = anyio.current_time()
@@ -198,6 +208,7 @@ async def test_an_engine_that_names_a_time_is_left_alone_until_then() -> None:
     assert 0.2 <= anyio.current_time() - start < 2
 
 
+@ON_BOTH_BACKENDS
 async def test_a_time_beyond_our_patience_is_not_waited_for() -> None:
     inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=3600))
     with anyio.fail_after(1), pytest.raises(EngineUnavailable):
@@ -206,6 +217,7 @@ async def test_a_time_beyond_our_patience_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("cuts", [[], [2]])
+@ON_BOTH_BACKENDS
 async def test_leaving_a_stream_early_closes_the_engines_at_once(cuts: list[int]) -> None:
     inner = Faulty(cuts=cuts)
     stream = retrying(inner).stream(CALL)
@@ -216,6 +228,7 @@ async def test_leaving_a_stream_early_closes_the_engines_at_once(cuts: list[int]
     assert len(inner.calls) == 1
 
 
+@ON_BOTH_BACKENDS
 async def test_cancelling_a_call_ends_it_and_its_pauses() -> None:
     inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=20))
     with anyio.move_on_after(0.05) as scope:
@@ -224,6 +237,7 @@ async def test_cancelling_a_call_ends_it_and_its_pauses() -> None:
     assert len(inner.calls) == 1
 
 
+@ON_BOTH_BACKENDS
 async def test_a_pause_holds_no_place_in_the_engine() -> None:
     inner = Faulty(cuts=[1], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
     limited = LimitedEngine(inner, 1)
@@ -234,6 +248,7 @@ async def test_a_pause_holds_no_place_in_the_engine() -> None:
     assert len(inner.calls) == 2
 
 
+@ON_BOTH_BACKENDS
 async def test_all_else_is_the_engines_own() -> None:
     inner = ScriptedEngine(lambda _call, _index: Reply("hi"), name="a", model="b")
     engine = retrying(inner)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
 from secondpass.service.equivalence.worker_process import Verdict
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 TOWER = "9^{9^{9^{9^9}}}"
 
@@ -284,6 +285,7 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_no_reply_reaches_the_wrong_caller_however_many_callers_leave() -> None:
     wrong: list[str] = []
     finished = 0

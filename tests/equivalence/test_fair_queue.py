@@ -4,9 +4,11 @@ import anyio
 import pytest
 
 from secondpass.service.equivalence.fair_queue import Turns
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_turns_go_around_and_each_keeps_its_own_order() -> None:
     turns, served = Turns(1), []
 
@@ -22,6 +24,7 @@ async def test_turns_go_around_and_each_keeps_its_own_order() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_no_place_is_lost_or_made_however_many_leave_while_they_wait() -> None:
     turns, held, most = Turns(3), 0, 0
 

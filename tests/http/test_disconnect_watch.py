@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from secondpass.service.common.errors import Abandoned, Drained
 from secondpass.service.http.disconnect import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 Sent = MutableMapping[str, Any]
 
@@ -51,6 +52,7 @@ async def leaving(client: Client, after: float) -> AsyncIterator[None]:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_work_that_is_done_first_gives_its_result() -> None:
     async def work() -> int:
         await anyio.sleep(0.01)
@@ -60,6 +62,7 @@ async def test_work_that_is_done_first_gives_its_result() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
     async def work() -> None:
         raise Drained("going down")
@@ -69,6 +72,7 @@ async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> None:
     client, cleaned = Client(), False
 
@@ -88,6 +92,7 @@ async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> 
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_stream_sends_everything_and_then_its_end() -> None:
     client = Client()
 
@@ -103,6 +108,7 @@ async def test_a_stream_sends_everything_and_then_its_end() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_an_error_before_the_first_bytes_leaves_the_status_open() -> None:
     client = Client()
 
@@ -116,6 +122,7 @@ async def test_an_error_before_the_first_bytes_leaves_the_status_open() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_silence_begins_the_response_with_a_comment() -> None:
     client = Client()
 
@@ -130,6 +137,7 @@ async def test_silence_begins_the_response_with_a_comment() -> None:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_client_that_does_not_read_holds_up_nothing() -> None:
     client, put = Client(reads=False), 0
 

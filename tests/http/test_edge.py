@@ -16,7 +16,7 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.testing.support import says
+from secondpass.testing.support import ON_BOTH_BACKENDS, says
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
 
 CHAT: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
@@ -29,6 +29,7 @@ async def receive() -> Message:
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_send_that_nobody_takes_ends_the_request_and_cleans_up() -> None:
     cleaned = False
 
@@ -50,6 +51,7 @@ async def test_a_send_that_nobody_takes_ends_the_request_and_cleans_up() -> None
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_a_client_that_reads_slowly_gets_everything() -> None:
     taken: list[bytes] = []
 

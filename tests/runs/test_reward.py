@@ -34,7 +34,7 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Message, Role
-from secondpass.testing.support import assert_books_are_closed, bills, make_run
+from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +113,7 @@ async def test_a_reward_is_an_event_and_stands_in_its_bill() -> None:
     assert bills(run)[-1].reward == 1.0
 
 
+@ON_BOTH_BACKENDS
 async def test_rewards_are_admitted_before_drafts() -> None:
     engine = ScriptedEngine(per_token=0.002)
     run = make_run(LimitedEngine(engine, 1))
@@ -218,6 +219,7 @@ async def test_a_prompt_that_the_money_does_not_buy_is_not_asked(completion: flo
     assert len(engine.calls) == 1
 
 
+@ON_BOTH_BACKENDS
 async def test_a_cancelled_one_charges_its_prompt_and_says_that_it_guessed() -> None:
     engine = ScriptedEngine(first_token=10.0)
     run = make_run(engine)

@@ -36,6 +36,7 @@ from secondpass.testing.support import (
 pytestmark = pytest.mark.anyio
 
 
+@ON_BOTH_BACKENDS
 async def test_what_was_reserved_is_there_for_the_closing_call() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, max_tokens=60)
@@ -96,6 +97,7 @@ async def test_a_text_that_nobody_read_and_that_was_cut_is_no_answer(limit: dict
         await execute(make_run(engine, "single", **limit))
 
 
+@ON_BOTH_BACKENDS
 async def test_a_text_that_nobody_read_is_written_anew_when_its_stream_breaks() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(
@@ -226,6 +228,7 @@ async def test_failed_calls_that_were_survived_are_counted_by_role() -> None:
     assert outcome.candidate.answer == "1"
 
 
+@ON_BOTH_BACKENDS
 async def test_a_retried_attempt_is_billed_and_wasted() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
@@ -238,6 +241,7 @@ async def test_a_retried_attempt_is_billed_and_wasted() -> None:
     assert_books_are_closed(run, engine)
 
 
+@ON_BOTH_BACKENDS
 async def test_a_visible_call_that_breaks_goes_on_where_it_was() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
@@ -274,6 +278,7 @@ async def test_a_subscriber_hears_everything_however_late_it_comes() -> None:
     assert heard == run.trace.events
 
 
+@ON_BOTH_BACKENDS
 async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
     run: LiveRun = make_run(ScriptedEngine(answers("1")), is_streamed=True)
     run._pace.interval = 16

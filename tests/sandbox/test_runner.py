@@ -20,6 +20,7 @@ from secondpass.service.sandbox.runner import (
     Verdict,
     run_python,
 )
+from secondpass.testing.support import ON_BOTH_BACKENDS
 
 pytestmark = pytest.mark.anyio
 
@@ -244,6 +245,7 @@ async def test_the_sandbox_holds(
     assert await run(hidden + code + "\n" + ADD) == Verdict("passed", "")
 
 
+@ON_BOTH_BACKENDS
 async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
     with anyio.move_on_after(0.7) as scope:
         await run("import time\ntime.sleep(60)")
@@ -251,6 +253,7 @@ async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
     assert not mine()
 
 
+@ON_BOTH_BACKENDS
 async def test_many_run_at_once() -> None:
     verdicts: list[Verdict] = []
 

@@ -15,7 +15,14 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.model_profiles import profile_of
 from secondpass.strategies.api.values import SOLVE, Sampling
 from secondpass.strategies.iterative_deepening import IterativeDeepening
-from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run, says
+from secondpass.testing.support import (
+    MATH,
+    ON_BOTH_BACKENDS,
+    OPEN,
+    assert_books_are_closed,
+    make_run,
+    says,
+)
 from tests.strategies.deepening_script import CHOICE, DOUBT, NAME, doubts, segments
 from tests.strategies.run_notes import notes
 
@@ -74,6 +81,7 @@ async def test_one_chain_is_not_doubted_once_where_nothing_could_confirm_it() ->
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_chains_that_are_not_needed_are_aborted_in_the_engine() -> None:
     engine = ScriptedEngine(segments(("42", "42")))
     run = make_run(engine, NAME, {"n": 3, "width": 1})

@@ -22,7 +22,14 @@ from secondpass.strategies.voting.token_confidence import (
     lowest_group,
     percentile,
 )
-from secondpass.testing.support import OPEN, answers, assert_books_are_closed, bills, make_run
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    OPEN,
+    answers,
+    assert_books_are_closed,
+    bills,
+    make_run,
+)
 
 VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)
 
@@ -189,6 +196,7 @@ async def test_a_weight_without_effect_in_an_open_task_says_so(name: str) -> Non
 
 
 @pytest.mark.anyio
+@ON_BOTH_BACKENDS
 async def test_an_unsure_sample_is_aborted_and_does_not_vote() -> None:
     sure, unsure = ("42", 10.0), ("41", 1.0)
     engine = sure_of(sure, sure, unsure, unsure, unsure, padding=200)

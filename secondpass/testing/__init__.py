@@ -10,12 +10,13 @@ and these lines in its pyproject.toml::
     addopts = "-p secondpass.testing --strategy NAME"
 
 Without a test module: `pytest -p secondpass.testing --strategy NAME --pyargs secondpass.testing.suite`. `--strategy` may
-be given several times; without it every registered strategy is tested, those of secondpass included. The tests run on
-the event loops of the fixture `anyio_backend`, by default asyncio and trio.
+be given several times; without it every registered strategy is tested, those of secondpass included. Tests of concurrency
+run on asyncio and trio; the others on the event loops of the fixture `anyio_backend`, which are both by default.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import pytest
@@ -42,13 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Report a strategy that cannot be tested before anything is collected. Raises pytest.UsageError."""
+    if importlib.util.find_spec("trio") is None:
+        raise pytest.UsageError("the contract needs trio: pip install 'secondpass[testing]'")
+    try:
+        registered = list(STRATEGIES)
+    except StrategyNotLoaded as error:
+        raise pytest.UsageError(str(error)) from error
     for name in config.getoption("--strategy"):
-        try:
-            is_registered = name in STRATEGIES
-        except StrategyNotLoaded as error:
-            raise pytest.UsageError(str(error)) from error
-        if not is_registered:
-            listed = ", ".join(STRATEGIES)
+        if name not in registered:
+            listed = ", ".join(registered)
             raise pytest.UsageError(f"--strategy: {name!r} is not registered; registered: {listed}")
 
 

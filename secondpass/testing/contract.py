@@ -26,8 +26,6 @@ from secondpass.testing.support import (
     says,
 )
 
-pytestmark = [pytest.mark.anyio]
-
 GARBAGE = ["\x00\ufffd}{\\boxed{", "]]>\u202e" * 50, "{}" * 300, "\\frac{" * 200]
 
 
@@ -55,6 +53,7 @@ def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
 
 
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_answers_at_its_defaults(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)
@@ -65,6 +64,7 @@ async def test_answers_at_its_defaults(name: str) -> None:
     assert_books_are_closed(run, engine)
 
 
+@pytest.mark.anyio
 async def test_answers_an_open_question(name: str) -> None:
     engine = ScriptedEngine(says("Roses are red."))
     run = make_run(engine, name, question="Write a poem.", task=OPEN)
@@ -75,6 +75,7 @@ async def test_answers_an_open_question(name: str) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name, max_tokens=tokens)
@@ -92,6 +93,7 @@ async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
 
 
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
     for per_token in (0.004, 0.02, 10.0):
         engine = ScriptedEngine(per_token=per_token)
@@ -108,6 +110,7 @@ async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
+@pytest.mark.anyio
 async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
     run = make_run(ScriptedEngine(per_token=60.0), name, deadline_ms=2000)
     began = anyio.current_time()
@@ -117,6 +120,7 @@ async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
 
 
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
     engine = ScriptedEngine(per_token=0.01)
     run = make_run(engine, name)
@@ -132,6 +136,7 @@ async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(1, fault))
     run = make_run(RetryingEngine(engine, attempts=2, first_pause=0.001), name)
@@ -146,6 +151,7 @@ async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut"])
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(2, fault))
     run = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001), name)
@@ -155,6 +161,7 @@ async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
 
 
 @pytest.mark.parametrize("text", GARBAGE)
+@pytest.mark.anyio
 async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
     engine = ScriptedEngine(says(text))
     run = make_run(engine, name)
@@ -166,6 +173,7 @@ async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   \n\n "])
+@pytest.mark.anyio
 async def test_never_answers_with_an_empty_completion(name: str, text: str) -> None:
     engine = ScriptedEngine(says(text))
     run = make_run(engine, name)
@@ -175,6 +183,7 @@ async def test_never_answers_with_an_empty_completion(name: str, text: str) -> N
 
 
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_gives_its_best_when_the_service_drains(name: str) -> None:
     engine = ScriptedEngine(per_token=0.005)
     run = make_run(engine, name)
@@ -194,6 +203,7 @@ async def _interrupt_soon(run: LiveRun) -> None:
     run.interrupt("draining")
 
 
+@pytest.mark.anyio
 async def test_every_call_that_starts_is_billed(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)

@@ -19,8 +19,6 @@ from secondpass.testing.contract import GARBAGE, assert_is_whole, faulty
 from secondpass.testing.injections import INJECTIONS
 from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
 
-pytestmark = [pytest.mark.anyio]
-
 NO_VERDICTS = ["", "correct or wrong", ":", "{" * 200, '{"verdict": "A", "verdict": "B"}', *GARBAGE]
 LESS: list[frozenset[Capability]] = [
     frozenset({"labels"}),
@@ -45,6 +43,7 @@ def judged_by(text: str, labels: Mapping[str, float] | None = None) -> Script:
 
 @pytest.mark.parametrize("lacking", [frozenset[Capability](), *LESS[:3]])
 @pytest.mark.parametrize("text", NO_VERDICTS)
+@pytest.mark.anyio
 async def test_verdicts_that_cannot_be_read_cost_no_answer(
     name: str, text: str, lacking: frozenset[Capability]
 ) -> None:
@@ -66,6 +65,7 @@ async def test_verdicts_that_cannot_be_read_cost_no_answer(
 
 
 @pytest.mark.parametrize("lacking", LESS)
+@pytest.mark.anyio
 async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
     name: str, lacking: frozenset[Capability]
 ) -> None:
@@ -85,6 +85,7 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
 
 @pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
 @ON_BOTH_BACKENDS
+@pytest.mark.anyio
 async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:
     actor, other = ScriptedEngine(), ScriptedEngine(faulty(1, fault))
     run = make_run(actor, name, others=RetryingEngine(other, attempts=2, first_pause=0.001))
@@ -96,6 +97,7 @@ async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> Non
 
 
 @pytest.mark.parametrize("hostile", INJECTIONS)
+@pytest.mark.anyio
 async def test_no_candidate_writes_into_the_prompt_of_a_judge(name: str, hostile: str) -> None:
     def script(call: Call, index: int) -> Reply:
         if _is_draft(call) and index % 2:

@@ -14,6 +14,7 @@ from secondpass.service.cli.common.failure import ANSWERED, FAILED, INTERRUPTED,
 from secondpass.service.cli.common.output import complain
 from secondpass.service.cli.parser import COMMANDS, parse
 from secondpass.service.server.serve import serve
+from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.entry_points import StrategyNotLoaded
 
 
@@ -36,6 +37,10 @@ def _run(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else FAILED
     try:
         with _sigterm_as_ctrl_c():
+            if options.has_service:
+                len(
+                    STRATEGIES
+                )  # imports other distributions, which may take an event loop of their own
             COMMANDS[options.command].run(options)
             sys.stdout.flush()
     except Failure as failure:

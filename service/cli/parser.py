@@ -78,6 +78,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
 def parse(arguments: Sequence[str]) -> Options:
     """The options of the command that is named, of that command's class. Raises SystemExit as argparse does."""
     before, flags = _divided(list(arguments))
+    has_service = flags is not None
     parser, subparsers = build_parser()
     if not before:
         parser.print_help(sys.stderr)
@@ -87,17 +88,19 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error(f"there is no command {name!r}; there are: {', '.join(subparsers)}")
     command = COMMANDS.get(name)
     options_class = Options if command is None else command.options
-    options: Options = parser.parse_args(before, options_class(serve_flags=flags))
+    options: Options = parser.parse_args(
+        before, options_class(has_service=has_service, serve_flags=flags or [])
+    )
     if command is not None:
         command.complete(subparsers[name], options)
     return options
 
 
-def _divided(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments before `--` and the flags of `serve` after it, where the command takes such flags."""
+def _divided(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """The arguments before `--` and the flags of `serve` after it; None where the command takes no such flags."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     before, flags = arguments[:at], arguments[at + 1 :]
     command = COMMANDS.get(before[0]) if before else None
-    if command is None or not command.takes_serve_flags(before):
-        return arguments, []
+    if command is None or not command.has_service(before):
+        return arguments, None
     return before, flags

@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """A signal came before the server could be told of it."""
 
     def __init__(self, number: int) -> None:

@@ -6,48 +6,72 @@ the strategy NAME.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 
 GROUP = "secondpass.strategies"
 
+_LONGEST = 300
+"""Characters of a module's own error that are repeated."""
+
 
 class StrategyNotLoaded(Exception):
-    """An entry point that cannot be imported or does not register its strategy; the text names it and its distribution."""
+    """Entry points that cannot be imported or do not register their strategy; a line for each names its distribution."""
 
 
-def import_entry_points(module_of: Callable[[str], str | None]) -> None:
+def import_entry_points(owner_of: Callable[[str], str | None]) -> None:
     """Import the module of every entry point, in an order that does not depend on the installation.
 
-    `module_of` returns the module that registered a strategy, or None. Raises StrategyNotLoaded.
+    `owner_of` returns the module that registered a strategy of secondpass or of another distribution, or None. Raises
+    StrategyNotLoaded, after all have been tried.
     """
     found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
-    for entry in found:
-        _import(entry)
-    for entry in found:
-        _check(entry, module_of(entry.name))
+    if problems := [*_problems(found, owner_of)]:
+        raise StrategyNotLoaded("\n".join(problems))
 
 
-def _import(entry: EntryPoint) -> None:
+def _problems(found: list[EntryPoint], owner_of: Callable[[str], str | None]) -> Iterator[str]:
+    imported = []
+    for entry in found:
+        if (problem := _import(entry)) is None:
+            imported.append(entry)
+        else:
+            yield f"{_described(entry)} cannot be imported: {problem}"
+    for entry in imported:
+        owner = owner_of(entry.name)
+        if owner is None:
+            yield (
+                f"{_described(entry)} registers no strategy named {entry.name!r}; "
+                "the entry point and @strategy must use the same name"
+            )
+        elif owner.startswith("secondpass."):
+            yield f"{_described(entry)}: strategy {entry.name!r} is already registered by {owner}"
+
+
+def _import(entry: EntryPoint) -> str | None:
+    """Import the module; the problem in words, or None. Only Ctrl-C gets through: a module must not end the process."""
+    if entry.pattern.match(entry.value) is None:
+        return "its value must be package.module or package.module:function"
     try:
         entry.load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise StrategyNotLoaded(f"{_described(entry)} cannot be imported: {reason}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a module, say
+        return f"{type(error).__name__}: {_text(error)}"
+    return None
 
 
-def _check(entry: EntryPoint, registered_by: str | None) -> None:
-    if registered_by is None:
-        raise StrategyNotLoaded(
-            f"{_described(entry)} registers no strategy named {entry.name!r}; "
-            "the entry point and @strategy must use the same name"
-        )
-    if registered_by.partition(".")[0] != entry.module.partition(".")[0]:
-        raise StrategyNotLoaded(
-            f"{_described(entry)}: strategy {entry.name!r} is already registered by {registered_by}"
-        )
+def _text(error: BaseException) -> str:
+    """What an error says, on one line and without anything that a terminal would act on."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - it is the module's own code
+        return "(its message cannot be read)"
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 def _described(entry: EntryPoint) -> str:
-    owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+    dist = entry.dist
+    owner = f"{dist.name} {dist.version}" if dist and dist.name else "an unknown distribution"
     return f"{owner}: entry point {entry.name} = {entry.value!r} (group {GROUP})"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PydanticUserError, model_validator
 
-from secondpass.strategies.api.entry_points import StrategyNotLoaded, import_entry_points
 from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.table import StrategyTable
 from secondpass.strategies.api.values import Candidate, Capability
 
 Signal = Literal["none", "agreement", "self-score", "critique", "reward", "execution"]
@@ -66,7 +68,7 @@ class Strategy(Generic[P]):
     """A registered strategy.
 
     `paper` is an arXiv id, or None. `signal` is what it learns from, `update` what it does with that. `needs` are
-    capabilities that the actor's engine must have; those of other roles are checked call by call.
+    capabilities that the actor's engine must have; those of other roles are checked call by call. `module` registered it.
     """
 
     name: str
@@ -77,11 +79,12 @@ class Strategy(Generic[P]):
     update: Update
     needs: frozenset[Capability]
     streams: bool
+    module: str
 
     @property
     def is_ours(self) -> bool:
         """True unless another distribution registered it."""
-        return self.body.__module__.startswith("secondpass.")
+        return self.module.startswith("secondpass.")
 
     @property
     def summary(self) -> str:
@@ -89,51 +92,50 @@ class Strategy(Generic[P]):
         return (self.body.__doc__ or "").strip().splitlines()[0]
 
 
-_strategies: dict[str, Strategy[Any]] = {}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PAPER = re.compile(r"\d{4}\.\d{4,5}")
 
 
-class _Table(Mapping[str, Strategy[Any]]):
-    """The registered strategies: ours, then those of other distributions by name.
-
-    The first read imports the entry points, so that importing this package imports no other distribution, and a module
-    that registers a strategy may be imported before or after it. Such a module must not read the table while it is
-    imported. Every read raises StrategyNotLoaded where an entry point failed.
-    """
-
-    def __init__(self) -> None:
-        self._is_read = False
-        self._failure: StrategyNotLoaded | None = None
-
-    def __getitem__(self, name: str) -> Strategy[Any]:
-        self._load()
-        return _strategies[name]
-
-    def __iter__(self) -> Iterator[str]:
-        self._load()
-        return iter(_strategies)
-
-    def __len__(self) -> int:
-        self._load()
-        return len(_strategies)
-
-    def _load(self) -> None:
-        if not self._is_read:
-            self._is_read = True
-            try:
-                import_entry_points(_module_of)
-            except StrategyNotLoaded as failure:
-                self._failure = failure
-            for name in sorted(name for name, spec in _strategies.items() if not spec.is_ours):
-                _strategies[name] = _strategies.pop(name)
-        if self._failure is not None:
-            raise self._failure
+def problem_of(spec: Strategy[Any]) -> str | None:
+    """Why a strategy could not be served, or None."""
+    if _NAME.fullmatch(spec.name) is None:
+        return f"a name must match {_NAME.pattern}"
+    if not inspect.iscoroutinefunction(spec.body):
+        return "the decorated function must be async"
+    if not (spec.body.__doc__ or "").strip():
+        return "the decorated function must have a docstring, whose first line is its summary"
+    if spec.paper is not None and not _PAPER.fullmatch(str(spec.paper)):
+        return f"paper must be an arXiv id or None, not {spec.paper!r}"
+    choices: dict[str, tuple[Collection[object], Any]] = {
+        "signal": ({spec.signal}, Signal),
+        "update": ({spec.update}, Update),
+        "needs": (spec.needs, Capability),
+    }
+    for field, (given, allowed) in choices.items():
+        if wrong := set(given) - set(get_args(allowed)):
+            named = ", ".join(sorted(map(repr, wrong)))
+            return f"{field}: {named} is not among {', '.join(get_args(allowed))}"
+    return _problem_of_params(spec.params)
 
 
-def _module_of(name: str) -> str | None:
-    return _strategies[name].body.__module__ if name in _strategies else None
+def _problem_of_params(params: object) -> str | None:
+    if not (isinstance(params, type) and issubclass(params, Params)):
+        return "params must be a subclass of Params"
+    for name, field in params.model_fields.items():
+        if field.is_required():
+            return f"params: {name} must have a default, since a request may name none"
+    n = params.model_fields.get("n")
+    if n is not None and not isinstance(n.get_default(call_default_factory=True), int | None):
+        return "params: n must be a whole number or None"
+    try:
+        params.model_json_schema()
+    except PydanticUserError as error:
+        return f"params have no JSON schema: {error.message}"
+    return None
 
 
-STRATEGIES: Mapping[str, Strategy[Any]] = _Table()
+_registered: dict[str, Strategy[Any]] = {}
+STRATEGIES: Mapping[str, Strategy[Any]] = StrategyTable(_registered)
 """Every registered strategy by its name on the wire."""
 
 
@@ -147,20 +149,33 @@ def strategy(
     needs: frozenset[Capability] | set[Capability] = frozenset(),
     streams: bool = False,
 ) -> Callable[[Body[P]], Body[P]]:
-    """Register the decorated function under `name`.
+    """Register the decorated function under `name`, which matches `[a-z][a-z0-9_]{0,63}`.
 
     `streams` says that the answer's tokens can reach the client as they are written, since nothing later overrules
-    them. Raises ValueError for a name that is taken or a body without a docstring.
+    them. Raises ValueError for a name that is taken, and for anything that could not be served: params without a default
+    or without a JSON schema, a body that is no coroutine function or has no docstring.
     """
+    module = _calling_module()
 
     def register(body: Body[P]) -> Body[P]:
-        if name in _strategies:
-            raise ValueError(f"strategy {name!r} is already registered by {_module_of(name)}")
-        if not body.__doc__:
-            raise ValueError(f"strategy {name!r} has no docstring")
-        _strategies[name] = Strategy(
-            name, body, params, paper, signal, update, frozenset(needs), streams
+        if name in _registered:
+            raise ValueError(
+                f"strategy {name!r} is already registered by {_registered[name].module}"
+            )
+        spec = Strategy(
+            name, body, params, paper, signal, update, frozenset(needs), streams, module
         )
+        if problem := problem_of(spec):
+            raise ValueError(f"strategy {name[:80]!r}: {problem}")
+        _registered[name] = spec
         return body
 
     return register
+
+
+def _calling_module() -> str:
+    """The module that calls `strategy`; the body may come from another one."""
+    frame = inspect.currentframe()
+    for _ in range(2):
+        frame = frame and frame.f_back
+    return str(frame.f_globals.get("__name__", "?")) if frame else "?"

@@ -130,8 +130,8 @@ def test_params_of_other_distributions_may_be_named_like_ours_or_a_body(
     before = served.get("/openapi.json").json()["components"]["schemas"]
     for name, class_name in named.items():
         params = type(class_name, (registry.Params,), {"__module__": name})
-        spec = replace(STRATEGIES["single"], name=name, params=params, body=elsewhere)
-        monkeypatch.setitem(registry._strategies, name, spec)
+        spec = replace(STRATEGIES["single"], name=name, params=params, module="elsewhere")
+        monkeypatch.setitem(registry._registered, name, spec)
     with serving() as extended:
         document = extended.get("/openapi.json").json()
     assert dangling(document) == set()

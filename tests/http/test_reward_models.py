@@ -30,8 +30,18 @@ async def scored(run: Run, _: Params) -> Candidate:
 
 @pytest.fixture(autouse=True)
 def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = Strategy("scored", scored, Params, None, "reward", "select", frozenset(), streams=False)
-    monkeypatch.setitem(registry._strategies, "scored", spec)
+    spec = Strategy(
+        "scored",
+        scored,
+        Params,
+        None,
+        "reward",
+        "select",
+        frozenset(),
+        streams=False,
+        module=__name__,
+    )
+    monkeypatch.setitem(registry._registered, "scored", spec)
 
 
 async def _classify(_: web.Request, body: Body) -> web.StreamResponse:

@@ -39,9 +39,17 @@ async def until_one_passes(run: Run, _: Params) -> Candidate:
 @pytest.fixture(autouse=True)
 def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Strategy(
-        "tested", until_one_passes, Params, None, "execution", "select", frozenset(), streams=False
+        "tested",
+        until_one_passes,
+        Params,
+        None,
+        "execution",
+        "select",
+        frozenset(),
+        streams=False,
+        module=__name__,
     )
-    monkeypatch.setitem(registry._strategies, "tested", spec)
+    monkeypatch.setitem(registry._registered, "tested", spec)
 
 
 def drafts(call: Call, index: int) -> Reply:

@@ -123,6 +123,26 @@ def test_its_own_repository_runs_the_contract_for_it_alone(site: Path, tmp_path:
     assert passed(without_one) == 41
 
 
+def test_an_author_may_import_single_tests_and_mark_the_module(site: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(SOURCE, tmp_path / "package")
+    (package / "tests" / "test_contract.py").write_text(
+        "import pytest\n"
+        "from secondpass.testing.suite import test_answers_at_its_defaults, test_answers_an_open_question\n"
+        "pytestmark = pytest.mark.filterwarnings('error')\n"
+    )
+    assert passed(contract_of(package, site)) == 4
+
+
+def test_a_broken_distribution_is_named_before_any_test_runs(site: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(SOURCE, tmp_path / "package")
+    broken = shutil.copytree(site, tmp_path / "site")
+    (broken / NAME / "__init__.py").write_text("import sys; sys.exit(0)\n")
+    run = contract_of(package, broken)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "longest-draft 1.0: entry point longest_draft" in run.stderr
+    assert "cannot be imported: SystemExit: 0" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("body", "failing"),
     [

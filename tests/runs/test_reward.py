@@ -50,7 +50,9 @@ async def scored(run: Run, _: Params) -> Candidate:
     return run.best
 
 
-SCORED = Strategy("scored", scored, Params, None, "reward", "select", frozenset(), streams=False)
+SCORED = Strategy(
+    "scored", scored, Params, None, "reward", "select", frozenset(), streams=False, module=__name__
+)
 
 
 def run_of(engine: Any, judge: Any = None, /, **limits: Any) -> LiveRun:

@@ -189,6 +189,6 @@ COMMAND = Command(
     epilog=EPILOG,
     options=CalibrateOptions,
     add=add_options,
-    takes_serve_flags=lambda _: True,
+    has_service=lambda _: True,
     run=calibrate,
 )

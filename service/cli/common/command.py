@@ -9,9 +9,14 @@ from typing import Generic, TypeVar
 
 
 class Options(argparse.Namespace):
-    """The options of every command. `serve_flags` are the flags of `serve` that follow `--`."""
+    """The options of every command.
+
+    `has_service` is true where the command uses a service in its own process; `serve_flags`, the flags of `serve` that
+    follow `--`, describe it.
+    """
 
     command: str
+    has_service: bool
     serve_flags: list[str]
 
 
@@ -32,7 +37,7 @@ class Command(Generic[Given]):
 
     `summary` is a line without a full stop, and `epilog` follows the options in `--help`. `add` declares the options,
     `complete` checks them together and fills in defaults (it reports through `parser.error`), and `run` raises Failure.
-    `takes_serve_flags` says of the arguments before `--` whether flags of `serve` may follow it.
+    `has_service` takes the arguments before `--`, and is true where flags of `serve` may follow it.
     """
 
     name: str
@@ -42,5 +47,5 @@ class Command(Generic[Given]):
     run: Callable[[Given], None]
     epilog: str | None = None
     complete: Callable[[argparse.ArgumentParser, Given], None] = _accept
-    takes_serve_flags: Callable[[list[str]], bool] = _never
+    has_service: Callable[[list[str]], bool] = _never
     interrupted: str = "interrupted"

@@ -186,7 +186,7 @@ COMMAND = Command(
     options=EvalOptions,
     add=add_options,
     complete=complete_embedded,
-    takes_serve_flags=is_embedded,
+    has_service=is_embedded,
     run=evaluate,
     interrupted="interrupted; what was answered is in the log folder, and the same command goes on from there",
 )

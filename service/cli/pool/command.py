@@ -96,7 +96,7 @@ COMMAND = Command(
     epilog=EPILOG,
     options=PoolOptions,
     add=add_options,
-    takes_serve_flags=lambda _: True,
+    has_service=lambda _: True,
     run=pool,
     interrupted="interrupted; what was drawn is in the pool, and the same command goes on from there",
 )

@@ -81,7 +81,7 @@ COMMAND = Command(
     options=SolveOptions,
     add=add_options,
     complete=complete_embedded,
-    takes_serve_flags=is_embedded,
+    has_service=is_embedded,
     run=solve,
     interrupted="interrupted; the connection is closed, so the server ends the run and frees its engine",
 )

@@ -76,6 +76,20 @@ def test_one_module_registers_several_strategies(tmp_path: Path) -> None:
             registering("a"),
             "cannot be imported: AttributeError: module 'mod' has no attribute 'absent'",
         ),
+        ("a = mod", "import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
+        ("a = mod", "raise GeneratorExit('gone')", "cannot be imported: GeneratorExit: gone"),
+        (
+            "a = mod",
+            "class Odd(Exception):\n def __str__(self): raise OSError\nraise Odd",
+            "cannot be imported: Odd: (its message cannot be read)",
+        ),
+        ("a = mod", "raise OSError('\x1b[31m' + 'x' * 999)", f"OSError: \ufffd[31m{'x' * 294}…"),
+        ("a = not valid!!", "", "its value must be package.module or package.module:function"),
+        (
+            "a = mod",
+            READ + registering("a"),
+            "RuntimeError: STRATEGIES is read while strategies are imported; read it later",
+        ),
         ("a = mod", "", "registers no strategy named 'a'"),
         ("a = mod", registering("b"), "registers no strategy named 'a'"),
         ("single = mod", "", "'single' is already registered by secondpass.strategies.single"),
@@ -130,6 +144,52 @@ def test_every_read_reports_the_failure(tmp_path: Path) -> None:
     first, second = python(code, tmp_path).stdout.splitlines()
     assert first == second
     assert "registers no strategy named 'a'" in first
+
+
+def test_every_entry_point_that_fails_is_reported(tmp_path: Path) -> None:
+    entries = {"a": "mod_a", "b": "mod_b", "c": "mod_c"}
+    install(tmp_path, "outside", entries, mod_a="", mod_b=registering("b"), mod_c="1 / 0")
+    problems = python(READ, tmp_path).stderr.splitlines()[-2:]
+    assert [problem.partition("entry point ")[2][:1] for problem in problems] == ["c", "a"]
+
+
+def test_a_function_of_another_package_may_be_registered(tmp_path: Path) -> None:
+    """Also one of ours, with other params: who registers it owns the name."""
+    ours = "from secondpass.strategies.single import single as ours\n"
+    again = (
+        registering("other")
+        + ours
+        + ('strategy("mine", Params, paper=None, signal="none", update="none")(ours)\n')
+    )
+    install(tmp_path, "outside", {"mine": "mod"}, mod=again)
+    assert python(LIST, tmp_path).stdout == "mine other\n"
+
+
+def test_threads_that_read_first_all_see_the_whole_table(tmp_path: Path) -> None:
+    install(
+        tmp_path, "outside", {"a": "mod"}, mod=f"import time; time.sleep(0.3){registering('a')}"
+    )
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor as Pool\n"
+        "from secondpass.strategies import STRATEGIES\n"
+        "with Pool(8) as pool: print(set(pool.map(lambda _: ' '.join(list(STRATEGIES)[-2:]), range(8))))"
+    )
+    assert python(code, tmp_path).stdout == "{'single a'}\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["serve"], ["solve", "What is 6 times 7?", "--embedded", "--"]]
+)
+def test_a_module_that_runs_an_event_loop_is_imported_before_ours(
+    command: list[str], tmp_path: Path
+) -> None:
+    source = "import asyncio, sys; asyncio.run(asyncio.sleep(0)); sys.stderr.write('imported ')"
+    install(tmp_path, "outside", {"a": "mod"}, mod=f"{source}\n{registering('a')}\n1 / 0")
+    flags = ["--engine", "scripted", "--model", "scripted"]
+    ended = piped(*command, *flags, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert ended.returncode in (1, 2)
+    assert ended.stderr.decode().startswith("imported secondpass ")
+    assert b"ZeroDivisionError" in ended.stderr
 
 
 def test_a_service_with_a_broken_strategy_does_not_start_and_says_why(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What to ask, and in which order: strategies, prompts, tasks and votes. Pure: the stdlib and pydantic only.
 
-Importing this package registers every strategy of ours; a new one adds its line here. Strategies of other distributions
+Importing this package registers the strategies of this package; a new one adds its line here. Strategies of other distributions
 join by an entry point, see `entry_points`.
 """
 

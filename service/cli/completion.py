@@ -20,7 +20,7 @@ examples:
 
 
 class CompletionOptions(Options):
-    """Which shell."""
+    """The shell."""
 
     shell: str
 

@@ -22,7 +22,7 @@ examples:
 
 
 class ListOptions(ServerOptions):
-    """Which server, and in which form."""
+    """The server, and the form of the output."""
 
     json: bool
 

@@ -1,6 +1,6 @@
 r"""A process that decides whether two mathematical answers are equivalent, and may be killed at any time.
 
-Run as a script by `service.answers`, so that neither sympy nor what hostile LaTeX makes of it ever enters the
+Run as a script by `service.equivalence`, so that neither sympy nor what hostile LaTeX makes of it ever enters the
 server. It imports nothing of secondpass. The protocol is JSON lines: it writes {"ready": true} when it can
 work; then each pair [a, b] on stdin is answered by {"same": bool, "retire": bool}, where `retire` says that this
 was its last one. It ends when stdin does.

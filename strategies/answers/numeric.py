@@ -2,7 +2,7 @@ r"""Reads and normalises the answers of quantitative questions.
 
 Normal forms are exact: numerals are compared digit by digit, never as floats. Currency and percent signs are
 dropped, because the question fixes the unit: models write the same 18 as "18", "$18" and "18 dollars". Other
-units stay in the normal form and are left to the comparison of `service.answers`.
+units stay in the normal form and are left to the comparison of `service.equivalence`.
 """
 
 from __future__ import annotations

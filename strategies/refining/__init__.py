@@ -1,1 +1,1 @@
-"""Refining: versions of an answer, who criticises them, and how they are revised or tried again."""
+"""Refining: versions of an answer, their critics, revisions and retries."""

@@ -1,4 +1,4 @@
-"""Versions of an answer: drafts, retries and revisions, what was said of them, and which one is elected. Pure.
+"""Versions of an answer: drafts, retries and revisions, their verdicts, and the one that is elected. Pure.
 
 A retry may replace what the drafts agree on only where something besides itself speaks for it.
 """

@@ -1,4 +1,4 @@
-"""Prompts that no strategy needs to have."""
+"""Fixtures of the tests of runs."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from secondpass.strategies import prompts
 
 @pytest.fixture
 def own_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts for a critic and for labels."""
+    """Prompts for a critic and for labels that no strategy has."""
     own = {"check": "Is {draft} right?", "is_right": "Is this right?"}
     monkeypatch.setattr(prompts, "PROMPTS", {**prompts.PROMPTS, **own})

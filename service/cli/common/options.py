@@ -13,7 +13,7 @@ WAIT_SECONDS = 300.0
 
 
 class ServerOptions(Options):
-    """Which server is asked."""
+    """The server that the command calls."""
 
     url: str
     api_key_env: str | None

@@ -1,4 +1,4 @@
-"""The task that a question seems to set, when the client did not state it."""
+"""Guessing the task of a question when the client did not state it."""
 
 import string
 from collections.abc import Callable

@@ -16,6 +16,7 @@ Excluded, because no test could notice, or because any test would:
 - the bodies of protocols, abstract methods and overloads
 - dropping the assignment that introduces a name, or an attribute in `__init__` or `__post_init__`
 - swapping the arguments of `min` and `max` (same result), or of `isinstance`, `getattr` and the like (always fails)
+- swapping a `yield`, which needs its parentheses
 """
 
 import ast
@@ -32,6 +33,7 @@ FLIPPED |= {new: old for old, new in FLIPPED.items()}
 TOKEN = re.compile(r"#.*|\b(?:not\s+in|is\s+not|in|is|and|or)\b|[<>=!]=|[<>]")
 WHOLE_NUMBERS = frozenset({"len", "sum", "int"})
 ORDER_MATTERS_NOT = frozenset({"min", "max"})
+CANNOT_MOVE = (ast.Starred, ast.Yield, ast.YieldFrom)
 ORDER_IS_FIXED = frozenset({"isinstance", "issubclass", "hasattr", "getattr", "setattr", "cast"})
 INITIALISERS = frozenset({"__init__", "__post_init__"})
 EXCLUDED = frozenset(
@@ -180,8 +182,8 @@ def _swapped_arguments(source: Source, node: ast.AST) -> Iterator[Edit]:
     if not isinstance(node, ast.Call) or _name(node.func) in ORDER_MATTERS_NOT | ORDER_IS_FIXED:
         return
     for left, right in pairwise(node.args):
-        is_starred = isinstance(left, ast.Starred) or isinstance(right, ast.Starred)
-        if not is_starred and ast.dump(left) != ast.dump(right):
+        is_fixed = isinstance(left, CANNOT_MOVE) or isinstance(right, CANNOT_MOVE)
+        if not is_fixed and ast.dump(left) != ast.dump(right):
             gap = source.text[source.end(left) : source.start(right)]
             swapped = source.code(right) + gap + source.code(left)
             yield source.start(left), source.end(right), swapped

@@ -60,6 +60,7 @@ def edited(text: str, operator: str) -> list[str]:
         ("swapped arguments", "f(a, a)", []),
         ("swapped arguments", "f(a, (b), c)", ["f(b, (a), c)", "f(a, (c), b)"]),
         ("swapped arguments", "max(a, b), isinstance(a, b)", []),
+        ("swapped arguments", "def g():\n    f((yield), b, (yield from c))", []),
     ],
 )
 def test_an_operator_edits_one_span(operator: str, text: str, expected: list[str]) -> None:

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.process_tree import running
+
 TAIL_BYTES = 64 * 1024
 POLL_SECONDS = 0.05
 STOP_GRACE = 15.0
-KILL_SECONDS = 5.0  # a killed process takes a moment to go, and an unreaped one never does
+KILL_SECONDS = 5.0  # a killed process takes a moment to go
 # Loopback must not go through a proxy that the environment names.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -85,15 +87,12 @@ class Child:
         self.process.wait()
 
     def _group_lives(self) -> bool:
-        self.process.poll()  # reaps the leader: a zombie would still count as a member
-        return self._signal_group(0)
+        self.process.poll()
+        return any(each.group == self.process.pid for each in running().values())
 
-    def _signal_group(self, number: int) -> bool:
-        """Whether the group still had a member to receive the signal."""
+    def _signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-            return True
-        return False
 
 
 def never() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.process_tree import is_running
 from tools.processes import (
+    KILL_SECONDS,
     Child,
     ServerDidNotStart,
     free_port,
@@ -43,14 +45,6 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-def is_running(pid: int) -> bool:
-    """Whether `pid` executes: a zombie that init has yet to reap does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def wait_for_pid(path: Path) -> int:
     while not path.exists():
         time.sleep(0.01)
@@ -72,10 +66,12 @@ def test_stop_ends_the_orphans_of_a_dead_child(tmp_path: Path) -> None:
     grandchild = wait_for_pid(tmp_path / "pid")
     assert child.process.wait() == 0
     assert is_running(grandchild)
+    start = time.monotonic()
 
     child.stop(grace=0.2)
 
     assert not is_running(grandchild)
+    assert time.monotonic() - start < KILL_SECONDS  # a zombie is not waited for
 
 
 def test_stop_can_be_called_twice(tmp_path: Path) -> None:

@@ -2,12 +2,24 @@
 
     python -m tools.mutants --seed 7 --source service/calls --tests tests/calls --require 90
 
-Run it in the checkout, which is only read: each job works in a temporary copy. A mutant is killed when a test fails,
-or when the tests take three times as long as without a mutant, and at least ten seconds. Every survivor is printed as
-a diff. The same seed, source and tests give the same result. `tools.mutation` describes the mutants.
+Run it in the checkout, which is only read: each job works in a temporary copy, without hidden folders. Every survivor
+is printed as a diff. The same seed, source and tests give the same result. `tools.mutation` describes the mutants.
+
+A mutant is killed when
+
+- a test fails, or cannot be collected (pytest's exit statuses 1 and 2)
+- a conftest or a plug-in cannot be imported (4 and 3, with pytest's message)
+- a signal ends pytest
+- the tests take three times as long as without a mutant, and at least ten seconds (`--timeout` sets the limit)
+
+Any other status of pytest, such as a usage error, is an error of the measurement: the mutant counts neither as killed
+nor as survived, the end of pytest's output is printed, and the exit status is 1.
 """
 
 import argparse
+import ast
+import codecs
+import math
 import os
 import secrets
 import shutil
@@ -17,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +37,7 @@ from queue import SimpleQueue
 
 from tools.demo import Failed, Signals, Stopped
 from tools.mutation import Mutant, mutants, sample
+from tools.process_tree import adopt_orphans, end_descendants
 from tools.processes import Child
 
 SOURCES = ("service/runs", "service/calls")
@@ -31,7 +45,17 @@ TESTS = ("tests/runs", "tests/calls")
 SLOWER = 3
 LEAST_SECONDS = 10.0
 POLL_SECONDS = 0.05
+INTERRUPT_SECONDS = 5.0  # for tests to clean up, before they are killed
+KILL_SECONDS = 10.0
 LOG_CHARACTERS = 4000
+FAILED = frozenset({1, 2})
+SIGNALLED = 128  # and more: what `tools.supervise` returns where a signal ended pytest
+CANNOT_BE_IMPORTED = (
+    "\nImportError while loading conftest ",
+    "\nError while loading plugin ",
+    "\nERROR: Error importing plugin ",
+)
+"""How pytest's message begins where it exits as for a usage error or an internal error."""
 
 
 class Outcome(StrEnum):
@@ -40,14 +64,20 @@ class Outcome(StrEnum):
     KILLED = "killed"
     SURVIVED = "survived"
     TIMED_OUT = "timed out"
+    ERROR = "not tested"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one run of the tests found, and the seconds it took."""
+    """What one run of the tests found, the seconds it took, and of an error the end of pytest's output."""
 
     outcome: Outcome
     seconds: float
+    error: str = ""
+
+
+class BadOption(Exception):
+    """An option's value is wrong; the message names the option and what is allowed."""
 
 
 class Workspace:
@@ -64,36 +94,39 @@ class Workspace:
         """The seconds that the tests take without a mutant. Raises Failed if one of them fails."""
         result = self._run(tests, limit=None)
         if result.outcome is not Outcome.SURVIVED:
-            end = self._log.read_text(encoding="utf-8")[-LOG_CHARACTERS:]
-            raise Failed(f"the tests fail without a mutant:\n{end}")
+            end = self._output()[-LOG_CHARACTERS:]
+            raise Failed(f"the tests fail without a mutant:\n{result.error or end}")
         return result.seconds
 
     def test(self, mutant: Mutant, tests: Sequence[str], limit: float) -> Result:
         """Run the tests on the mutant, for at most `limit` seconds."""
         path = self._checkout / mutant.path
-        self._write(path, mutant.mutated)
+        original = path.read_bytes()
+        mark = codecs.BOM_UTF8 if original.startswith(codecs.BOM_UTF8) else b""
+        self._write(path, mark + mutant.mutated.encode())
         try:
             return self._run(nearest_first(mutant.path, tests), limit)
         finally:
-            self._write(path, mutant.text)
+            self._write(path, original)
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         """Write a module with a time of change of its own: bytecode is taken for that of the same time and size."""
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         self._writes += 1
         os.utime(path, (self._writes, self._writes))
 
     def _run(self, tests: Sequence[str], limit: float | None) -> Result:
         self._signals.check()
         command = [
+            *(sys.executable, "-m", "tools.supervise", str(INTERRUPT_SECONDS)),
+            *("env", "-C", str(self._checkout), f"PYTHONPATH={self._checkout}", "PYTHONHASHSEED=0"),
             *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
             *("-m", "not vllm and not slow", f"--hypothesis-seed={self._seed}"),
             *(f"--basetemp={self._folder / 'tmp'}", *tests),
         ]
         shutil.rmtree(self._checkout / ".hypothesis", ignore_errors=True)  # an earlier mutant's
-        environment = {"PYTHONPATH": str(self._checkout), "PYTHONHASHSEED": "0"}
         start = time.monotonic()
-        child = Child.start("pytest", command, self._log, environment, self._checkout)
+        child = Child.start("pytest", command, self._log)
         try:
             while (status := child.exit_status()) is None:
                 self._signals.check()
@@ -101,9 +134,22 @@ class Workspace:
                     return Result(Outcome.TIMED_OUT, limit)
                 time.sleep(POLL_SECONDS)
         finally:
-            child.stop(grace=0)
-        outcome = Outcome.KILLED if status else Outcome.SURVIVED
-        return Result(outcome, time.monotonic() - start)
+            child.stop(INTERRUPT_SECONDS + KILL_SECONDS)
+        return self._result(status, time.monotonic() - start)
+
+    def _result(self, status: int, seconds: float) -> Result:
+        """What pytest's exit status says: the module's docstring lists those that are kills."""
+        output = self._output()
+        if status == 0:
+            return Result(Outcome.SURVIVED, seconds)
+        cannot_be_imported = any(text in f"\n{output}" for text in CANNOT_BE_IMPORTED)
+        if status in FAILED or status >= SIGNALLED or (status in (3, 4) and cannot_be_imported):
+            return Result(Outcome.KILLED, seconds)
+        end = f"pytest's exit status is {status}:\n{output[-LOG_CHARACTERS:]}"
+        return Result(Outcome.ERROR, seconds, end)
+
+    def _output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
 
 def nearest_first(path: str, tests: Sequence[str]) -> list[str]:
@@ -120,25 +166,65 @@ def nearest_first(path: str, tests: Sequence[str]) -> list[str]:
     return sorted(tests, key=distance)
 
 
+def in_checkout(option: str, given: str) -> Path:
+    """A path that the option names, relative to the checkout, links resolved.
+
+    Raises BadOption where it does not exist, or is outside of the checkout.
+    """
+    path = Path(given).resolve()
+    if not path.exists():
+        raise BadOption(f"argument {option}: {given} does not exist")
+    if not path.is_relative_to(Path.cwd()):
+        raise BadOption(f"argument {option}: {given} is outside of the checkout {Path.cwd()}")
+    return path.relative_to(Path.cwd())
+
+
+def files_below(path: Path, pattern: str) -> list[Path]:
+    """The files below a folder that match, without those that a `Workspace` does not copy; a file as it is."""
+    found = sorted(path.rglob(pattern)) if path.is_dir() else [path]
+    return [file for file in found if not any(part.startswith(".") for part in file.parts)]
+
+
 def modules_in(sources: Sequence[str]) -> dict[str, str]:
-    """The text of each module below the folders, by path. Raises Failed for a folder without modules."""
+    """The text of each module below the folders, by path relative to the checkout.
+
+    Raises BadOption for a path without modules or outside of the checkout, and for a module that cannot be parsed.
+    """
     found: dict[str, str] = {}
     for source in sources:
-        paths = [Path(source)] if source.endswith(".py") else sorted(Path(source).rglob("*.py"))
-        if not paths:
-            raise Failed(f"{source} has no modules")
-        found |= {path.as_posix(): path.read_text(encoding="utf-8") for path in paths}
+        paths = files_below(in_checkout("--source", source), "*.py")
+        if not paths or paths[0].suffix != ".py":
+            raise BadOption(f"argument --source: {source} has no modules")
+        for path in paths:
+            module = in_checkout("--source", str(path))
+            found[module.as_posix()] = text_of(module)
     return found
 
 
+def text_of(module: Path) -> str:
+    """A module's text, without a byte order mark. Raises BadOption where it is not Python in UTF-8."""
+    try:
+        text = module.read_text(encoding="utf-8-sig")
+        ast.parse(text)
+    except UnicodeDecodeError as error:
+        raise BadOption(f"argument --source: {module} is not UTF-8: {error}") from error
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        raise BadOption(f"argument --source: {module} is not Python: {error}") from error
+    return text
+
+
 def files_of(tests: Sequence[str]) -> list[str]:
-    """The test files of the folders, and what is no folder as it is. Raises Failed for a path that does not exist."""
+    """The test files of the folders, and what is no folder, relative to the checkout.
+
+    Raises BadOption for a path that does not exist or is outside of the checkout, and for a folder without tests.
+    """
     found: list[str] = []
     for test in tests:
-        path = Path(test.partition("::")[0])
-        if not path.exists():
-            raise Failed(f"{test} does not exist")
-        found += map(str, sorted(path.rglob("test_*.py"))) if path.is_dir() else [test]
+        name, separator, node = test.partition("::")
+        files = files_below(in_checkout("--tests", name), "test_*.py")
+        if not files:
+            raise BadOption(f"argument --tests: {test} has no test_*.py")
+        found += [f"{file.as_posix()}{separator}{node}" for file in files]
     return found
 
 
@@ -162,10 +248,20 @@ def results(
             yield done.result()
 
 
+def limit_for(timeout: float | None, slowest: float) -> float:
+    """The seconds that a mutant's tests have. Raises BadOption where the tests themselves take longer."""
+    if timeout is None:
+        return max(LEAST_SECONDS, SLOWER * slowest)
+    if timeout < slowest:
+        took = f"the {slowest:.1f} s that the tests take without a mutant"
+        raise BadOption(f"argument --timeout: must be at least {took}, not {timeout:g} s")
+    return timeout
+
+
 def measure(options: argparse.Namespace, folder: Path) -> float:
     """Print what the tests do to each mutant, and the survivors; the share that was killed, in percent.
 
-    Raises Failed where there is nothing to measure, Stopped by a signal.
+    Raises Failed where there is nothing to measure or pytest fails, BadOption, or Stopped by a signal.
     """
     signals = Signals()
     modules, tests = modules_in(options.source), files_of(options.tests)
@@ -180,26 +276,59 @@ def measure(options: argparse.Namespace, folder: Path) -> float:
     ]
     with ThreadPoolExecutor(options.jobs) as pool:  # at once: as slow as they will be
         slowest = max(pool.map(lambda workspace: workspace.measure(tests), workspaces))
-    limit = options.timeout or max(LEAST_SECONDS, SLOWER * slowest)
+    limit = limit_for(options.timeout, slowest)
     print(f"the tests pass in {slowest:.1f} s; a mutant has {limit:.0f} s", flush=True)
-    outcomes: Counter[Outcome] = Counter()
-    survivors = []
+    found = []
     for number, (mutant, result) in enumerate(results(chosen, workspaces, tests, limit), 1):
-        outcomes[result.outcome] += 1
-        if result.outcome is Outcome.SURVIVED:
-            survivors.append(mutant)
+        found.append((mutant, result))
         place = f"{mutant.path}:{mutant.line}"
         took = f"{result.outcome}, {result.seconds:.1f} s"
         print(f"[{number}/{len(chosen)}] {place}: {mutant.operator}: {took}", flush=True)
-    for mutant in sorted(survivors, key=lambda mutant: (mutant.path, mutant.edit)):
-        print(f"\nsurvived: {mutant.operator}, line {mutant.line}\n{mutant.diff()}", end="")
-    killed = len(chosen) - len(survivors)
-    score = 100 * killed / len(chosen)
+    return report(found, options.seed)
+
+
+def report(found: Sequence[tuple[Mutant, Result]], seed: int) -> float:
+    """Print the survivors and the score, in percent; return it. Raises Failed if a mutant was not tested."""
+    outcomes = Counter(result.outcome for _, result in found)
+    for mutant, result in sorted(found, key=lambda pair: (pair[0].path, pair[0].edit)):
+        if result.outcome is Outcome.SURVIVED:
+            print(f"\nsurvived: {mutant.operator}, line {mutant.line}\n{mutant.diff()}", end="")
+        elif result.outcome is Outcome.ERROR:
+            print(f"\n{result.outcome}: {mutant.operator}\n{mutant.diff()}{result.error}")
+    tested = len(found) - outcomes[Outcome.ERROR]
+    killed = tested - outcomes[Outcome.SURVIVED]
+    score = 100 * killed / max(1, tested)
     print(
-        f"\nkilled {killed} of {len(chosen)} ({score:.1f}%), "
-        f"{outcomes[Outcome.TIMED_OUT]} of them timed out; seed {options.seed}"
+        f"\nkilled {killed} of {tested} ({score:.1f}%), "
+        f"{outcomes[Outcome.TIMED_OUT]} of them timed out; seed {seed}"
     )
+    if tested < len(found):
+        raise Failed(f"pytest could not test {len(found) - tested} of {len(found)} mutants")
     return score
+
+
+def whole(text: str) -> int:
+    """An integer of at least 1. Raises ArgumentTypeError for any other."""
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text}")
+
+
+def seconds(text: str) -> float:
+    """A finite number above 0. Raises ArgumentTypeError for any other."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
+
+
+def percent(text: str) -> float:
+    """A number from 0 to 100. Raises ArgumentTypeError for any other."""
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) <= 100:
+            return number
+    raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, not {text}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -207,26 +336,35 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools.mutants", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--seed", type=int, default=secrets.randbelow(1_000_000), help="default: a new one")
-    add("--count", type=int, default=60, help="mutants to test; default: %(default)s")
+    add("--count", type=whole, default=60, help="mutants to test; default: %(default)s")
     add("--source", nargs="+", default=SOURCES, metavar="PATH", help="folders or modules to mutate")
     add("--tests", nargs="+", default=TESTS, metavar="PATH", help="folders or files of tests")
-    add("--timeout", type=float, metavar="SECONDS", help="limit for one mutant's tests")
-    add("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="mutants at a time")
-    add("--require", type=float, default=0.0, metavar="PERCENT", help="exit 1 below this score")
+    add("--timeout", type=seconds, metavar="SECONDS", help="limit for one mutant's tests")
+    add("--jobs", type=whole, default=max(1, (os.cpu_count() or 1) // 2), help="mutants at a time")
+    add("--require", type=percent, default=0.0, metavar="PERCENT", help="exit 1 below this score")
     return parser.parse_args(arguments)
 
 
 def main() -> int:
-    """The exit status: 1 for a failure or a score below the required one, 128 + the number of a signal."""
+    """The exit status: 1 for a failure or a score below the required one, 2 for a wrong option, 128 + a signal's number."""
     options = parse()
+    adopt_orphans()
+    left = {}
     try:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-            score = measure(options, Path(folder))
+            try:
+                score = measure(options, Path(folder))
+            finally:
+                left = end_descendants(KILL_SECONDS)
+    except BadOption as error:
+        print(f"tools.mutants: error: {error}", file=sys.stderr)
+        return 2
     except Failed as failure:
         print(f"tools.mutants: {failure}", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        print(f"ended by {stopped}; nothing is left running", flush=True)
+        what = ", ".join(map(str, left)) or "nothing"
+        print(f"ended by {stopped}; {what} is left running", flush=True)
         return 128 + stopped.number
     if score < options.require:
         print(f"tools.mutants: {score:.1f}% is below {options.require:g}%", file=sys.stderr)

@@ -33,13 +33,22 @@ def count(n):
         n -= 1.0
     return n
 """
-# The test leaves a process behind, as a server that a test started would be.
+# The test leaves processes behind, as servers that a test started would be, and cleans up what it can.
 HANGING = """
-import subprocess, sys
+import pathlib, pytest, subprocess, sys
 from linked.limit import count
 
-def test_count():
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {mark!r}])
+@pytest.fixture
+def cleans_up():
+    yield
+    with pathlib.Path({mark!r}, "cleaned up").open("a") as log:
+        log.write("as it should\\n")
+
+def test_count(cleans_up):
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)", {mark!r}]
+    subprocess.Popen(sleep)
+    subprocess.Popen(sleep, start_new_session=True)
+    subprocess.run(["setsid", "--fork", *sleep], env={{}})
     assert count(2.0) == 0.0
 """
 
@@ -132,7 +141,7 @@ def test_no_two_mutants_share_the_time_that_tells_whether_bytecode_is_stale(
     seconds = set()
 
     for _ in range(5):
-        workspace._write(module, LIMIT)
+        workspace._write(module, LIMIT.encode())
         seconds.add(int(module.stat().st_mtime))
 
     assert len(seconds) == 5
@@ -149,6 +158,8 @@ def test_an_endless_loop_is_killed_by_the_limit_with_all_that_it_started(project
     assert "sources/limit.py:4: dropped statement: timed out, 4.0 s" in output
     assert output.endswith("killed 1 of 2 (50.0%), 1 of them timed out; seed 7\n")
     assert not are_running(mark)
+    cleaned_up = (project.parent / "cleaned up").read_text()
+    assert cleaned_up.count("\n") == 4  # twice without a mutant, and with each
 
 
 def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
@@ -173,20 +184,165 @@ def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
     ("test", "arguments", "message"),
     [
         (STRONG.replace("not", ""), [], "the tests fail without a mutant"),
-        (WEAK, ["--source", "linked/none"], "linked/none has no modules"),
-        (WEAK, ["--tests", "tests/test_none.py"], "tests/test_none.py does not exist"),
-        (WEAK, ["--count", "0"], "nothing to mutate"),
+        ("", [], "the tests fail without a mutant:\npytest's exit status is 5:"),
+        (WEAK, ["--source", "sources/empty.py"], "nothing to mutate"),
     ],
 )
 def test_what_cannot_be_measured_is_a_failure(
     project: Path, test: str, arguments: list[str], message: str
 ) -> None:
+    (project / "sources/empty.py").touch()
     (project / "tests/test_limit.py").write_text(test)
 
     status, output = measured(project, *arguments)
 
     assert status == 1
     assert f"tools.mutants: {message}" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "0"], "--count: must be an integer of at least 1, not 0"),
+        (["--jobs", "-1"], "--jobs: must be an integer of at least 1, not -1"),
+        (["--jobs", "1.5"], "--jobs: must be an integer of at least 1, not 1.5"),
+        (["--timeout", "0"], "--timeout: must be a number of seconds above 0, not 0"),
+        (["--timeout", "nan"], "--timeout: must be a number of seconds above 0, not nan"),
+        (["--require", "101"], "--require: must be a number from 0 to 100, not 101"),
+        (["--require", "-0.1"], "--require: must be a number from 0 to 100, not -0.1"),
+        (["--source", "linked/none"], "--source: linked/none does not exist"),
+        (["--source", ".."], "--source: .. is outside of the checkout"),
+        (["--source", "/usr/lib"], "--source: /usr/lib is outside of the checkout"),
+        (["--source", "out"], "--source: out is outside of the checkout"),
+        (["--source", "tests/none"], "--source: tests/none has no modules"),
+        (["--source", ".hidden"], "--source: .hidden has no modules"),
+        (["--source", "data.txt"], "--source: data.txt has no modules"),
+        (["--source", "broken.py"], "--source: broken.py is not Python: "),
+        (["--source", "null.py"], "--source: null.py is not Python: "),
+        (["--source", "latin.py"], "--source: latin.py is not UTF-8: "),
+        (["--tests", "tests/test_none.py"], "--tests: tests/test_none.py does not exist"),
+        (["--tests", "/usr/lib"], "--tests: /usr/lib is outside of the checkout"),
+        (["--tests", "tests/none"], "--tests: tests/none has no test_*.py"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_is_allowed(
+    project: Path, arguments: list[str], message: str
+) -> None:
+    (project / "tests/test_limit.py").write_text(WEAK)
+    for folder in ("tests/none", ".hidden"):
+        (project / folder).mkdir()
+    (project / "out").symlink_to("/usr/lib")
+    (project / ".hidden/module.py").write_text(LIMIT)
+    (project / "data.txt").touch()
+    (project / "broken.py").write_text("def f(:")
+    (project / "null.py").write_text("x = 1\0")
+    (project / "latin.py").write_text("x = 'é'", encoding="latin-1")
+
+    status, output = measured(project, *arguments)
+
+    assert status == 2
+    assert f"error: argument {message}" in output
+
+
+def test_a_limit_below_what_the_tests_take_is_refused_with_both(project: Path) -> None:
+    (project / "tests/test_limit.py").write_text(WEAK)
+
+    status, output = measured(project, "--timeout", "0.01")
+
+    assert status == 2
+    assert "argument --timeout: must be at least the " in output
+    assert " s that the tests take without a mutant, not 0.01 s\n" in output
+
+
+@pytest.mark.parametrize("link", ["", "linked"])
+def test_an_absolute_path_is_mutated_in_the_copy(project: Path, link: str) -> None:
+    module = project / "sources/limit.py"
+    (project / "tests/test_limit.py").write_text(
+        STRONG + f"    assert open({str(module)!r}).read() == {LIMIT!r}\n"
+    )
+    source = str(project / (link or "sources") / "limit.py")
+
+    _, output = measured(project, "--source", source, "--tests", str(project / "tests"))
+
+    assert "[1/1] sources/limit.py:3: comparison: killed, " in output
+    assert module.read_text() == LIMIT
+    test = project / "tests/test_limit.py"
+    test.write_text(test.read_text().replace(STRONG, WEAK))
+    assert ": survived, " in measured(project, "--source", source)[1]
+
+
+def test_a_byte_order_mark_and_line_ends_survive(project: Path) -> None:
+    text = b"\xef\xbb\xbf" + LIMIT.replace("\n", "\r\n").encode()
+    (project / "sources/limit.py").write_bytes(text)
+    (project / "sources/other.py").write_text("def f(a, b):\n    return a < b\n")
+    (project / "tests/test_limit.py").write_text(
+        WEAK + "    import linked.limit, linked.other\n"
+        "    assert open(linked.limit.__file__, 'rb').read(3) == b'\\xef\\xbb\\xbf'\n"
+        "    if '<=' in open(linked.other.__file__).read():\n"
+        f"        assert open(linked.limit.__file__, 'rb').read() != {text!r}\n"
+    )
+
+    _, output = measured(project, "--jobs", "1")
+
+    assert "sources/limit.py:3: comparison: survived" in output
+    assert "sources/other.py:2: comparison: killed" in output
+
+
+CONFTEST = """
+from linked.limit import is_within
+
+if not is_within(9.9) or is_within(10):
+    {action}
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "action"),
+    [
+        ("tests/conftest.py", "raise ValueError"),
+        ("conftest.py", "pytest_plugins = ['none']"),
+        ("conftest.py", "pytest_plugins = ['linked.broken']"),
+        ("tests/test_limit.py", "raise ValueError"),
+        ("tests/test_limit.py", "import os; os.abort()"),
+    ],
+)
+def test_a_mutant_that_keeps_tests_from_being_collected_is_killed(
+    project: Path, file: str, action: str
+) -> None:
+    (project / "sources/broken.py").write_text("raise ValueError")
+    (project / "tests/test_limit.py").write_text(WEAK)
+    with (project / file).open("a") as opened:
+        opened.write(CONFTEST.format(action=action))
+
+    status, output = measured(project)
+
+    assert status == 0
+    assert output.endswith("killed 1 of 1 (100.0%), 0 of them timed out; seed 7\n")
+
+
+@pytest.mark.parametrize(
+    ("action", "number"),
+    [
+        ("def pytest_collection_modifyitems(items): items.clear()", 5),
+        ("def pytest_collection_modifyitems(): 1 / 0", 3),
+        ("def pytest_collection_modifyitems(): import pytest; raise pytest.UsageError", 4),
+        ("import os; os._exit(17)", 17),
+    ],
+)
+def test_a_mutant_that_pytest_cannot_test_is_an_error_and_no_kill(
+    project: Path, action: str, number: int
+) -> None:
+    (project / "tests/test_limit.py").write_text(WEAK)
+    (project / "tests/conftest.py").write_text(CONFTEST.format(action=action))
+
+    status, output = measured(project)
+
+    assert status == 1
+    assert "[1/1] sources/limit.py:3: comparison: not tested, " in output
+    assert "\n-    return n < ten()\n+    return n <= ten()\n" in output
+    assert f"pytest's exit status is {number}:\n" in output
+    assert "killed 0 of 0" in output
+    assert output.endswith("tools.mutants: pytest could not test 1 of 1 mutants\n")
 
 
 def test_the_nearest_tests_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

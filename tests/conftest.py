@@ -10,9 +10,10 @@ from pathlib import Path
 import hypothesis  # before anything freezes the garbage collector, which hypothesis asks
 import pytest
 
-from tests.leftovers import MARK, leftovers
+from tests.leftovers import MARK, Starts, leftovers
 from tools.fetch_model import fetch
 from tools.local_vllm import VllmServer, serve_vllm
+from tools.process_tree import adopt_orphans
 
 pytest_plugins = ["secondpass.testing"]
 collect_ignore = ["outside"]  # a package of its own, whose tests run in a process of their own
@@ -27,6 +28,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("secondpass")
 
 
+_starts = Starts()
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Note when each test begins."""
+    _starts.add(nodeid)
+
+
 def pytest_unconfigure() -> None:
     """Release what servers have frozen: nanobind would report it as leaked, after pytest's closing line."""
     gc.unfreeze()
@@ -34,10 +43,14 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_outlives_its_session() -> Iterator[None]:
-    """Fail the session (under xdist: the worker's) when a process that a test started is still running."""
+    """Fail the session (under xdist: the worker's) when a process that a test started is still running.
+
+    Orphans become children of this process, so that none escapes; ended ones stay zombies until it ends.
+    """
+    adopt_orphans()
     os.environ[MARK] = mark = uuid.uuid4().hex
     yield
-    found = leftovers(mark)
+    found = leftovers(mark, _starts)
     assert not found, "left running: " + ", ".join(f"{pid}: {at}" for pid, at in found.items())
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
 from secondpass.service.equivalence.worker_process import Verdict
 from secondpass.testing.support import ON_BOTH_BACKENDS
+from tools.process_tree import is_running
 
 TOWER = "9^{9^{9^{9^9}}}"
 
@@ -30,14 +31,6 @@ def pids(equivalence: Equivalence) -> list[int]:
 
 def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @pytest.mark.anyio

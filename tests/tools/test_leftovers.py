@@ -1,8 +1,12 @@
 import os
+import signal
 import subprocess
+import time
 import uuid
 
-from tests.leftovers import MARK, leftovers, marked_processes
+import pytest
+
+from tests.leftovers import MARK, Starts, leftovers, marked_processes
 
 
 def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -> None:
@@ -13,14 +17,14 @@ def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -
     ) as shell:
         assert shell.stdout is not None
         shell.stdout.readline()
-        found = leftovers(mark, grace=0.1)
+        found = leftovers(mark, Starts(), grace=0.1)
         assert shell.pid in found
-        assert all(started.endswith("(a test)") for started in found.values())
+        assert found[shell.pid].endswith("sleep 600 & echo; wait (a test)")
         shell.kill()
         shell.wait()
         (orphan,) = marked_processes(mark)
         subprocess.run(["kill", "-9", str(orphan)], check=True)
-    assert leftovers(mark) == {}
+    assert leftovers(mark, Starts()) == {}
 
 
 def test_this_session_marks_what_it_starts() -> None:
@@ -28,3 +32,30 @@ def test_this_session_marks_what_it_starts() -> None:
         found = marked_processes(os.environ[MARK])
         process.kill()
     assert "test_this_session_marks" in found[process.pid]
+
+
+def test_an_orphan_with_an_environment_and_a_session_of_its_own_is_found() -> None:
+    starts = Starts()
+    starts.add("a test")
+    subprocess.run(["setsid", "--fork", "sleep", "600"], env={}, check=True)
+    time.sleep(0.1)
+    starts.add("a later test")
+
+    found = leftovers("no mark", starts, grace=0.1)
+
+    (orphan,) = (pid for pid, at in found.items() if at == "sleep 600 (a test)")
+    os.kill(orphan, signal.SIGKILL)
+    assert leftovers("no mark", starts) == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")  # from Python 3.12 on, in a process with threads
+def test_a_fork_is_found_until_it_has_ended() -> None:
+    if (child := os.fork()) == 0:
+        try:
+            signal.pause()
+        finally:
+            os._exit(0)
+    assert child in leftovers("no mark", Starts(), grace=0.1)
+    os.kill(child, signal.SIGKILL)
+    assert leftovers("no mark", Starts()) == {}
+    os.waitpid(child, 0)

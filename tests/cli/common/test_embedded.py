@@ -15,6 +15,7 @@ from tests.cli.running import COMMAND, ROOT, at_terminal, piped, surroundings
 from tests.engines.in_process import model_folder
 from tests.http.serving import Served, wait_until
 from tools.local_vllm import vllm_environment, vllm_flags
+from tools.process_tree import is_running
 
 SOLVE = ["solve", "What is 6 times 7?", "--embedded"]
 
@@ -48,7 +49,7 @@ def test_a_question_is_answered_and_nothing_stays() -> None:
             time.sleep(0.01)
         out, err = popen.communicate()
     assert (popen.returncode, out, err) == (0, b"42\n", b"")
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in workers if is_running(pid)]
 
 
 def test_an_engine_over_http_is_one_of_the_kinds(
@@ -122,7 +123,7 @@ def test_ctrl_c_ends_everything(slow: str) -> None:
         terminal.type(b"\x03")
         assert terminal.end() == 130
     assert workers
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
     assert "Traceback" not in terminal.text
 
 
@@ -160,4 +161,4 @@ def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
     assert (popen.returncode, out) == (130, b"")
     assert b"interrupted" in err
     assert b"Traceback" not in err
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_until(lambda: not any(is_running(pid) for pid in workers))

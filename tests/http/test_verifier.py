@@ -1,7 +1,5 @@
 """Answers that are code, against the tests of the request: the whole way, in the real sandbox."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 from tests.http.serving import Json, Served, serving, wait_until
+from tests.sandbox.sandboxes import sandboxes
 
 RIGHT = "def add(a, b):\n    return a + b"
 WRONG = "def add(a, b):\n    print('subtracting')\n    return a - b"
@@ -73,13 +72,6 @@ def code_for(question: str = "Write add(a, b).", tests: str = TESTS, **more: Any
 
 def verdicts(document: Json) -> list[Json]:
     return [event for event in document["trace"] if event["type"] == "verdict"]
-
-
-def sandboxes() -> list[str]:
-    """Those of this process that are still there."""
-    command = ["ps", "-o", "args=", "--ppid", str(os.getpid())]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line for line in found.stdout.splitlines() if "bwrap" in line]
 
 
 def test_code_is_tested_and_the_same_code_once(served: Served) -> None:

@@ -3,7 +3,6 @@
 import math
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from secondpass.service.sandbox.runner import (
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.http.serving import wait_until
+from tests.sandbox.sandboxes import sandboxes
 
 pytestmark = pytest.mark.anyio
 
@@ -174,7 +174,7 @@ async def test_a_fork_bomb_goes_off_in_a_box() -> None:
     code = "import os\ndef add(a, b):\n    while True:\n        os.fork()\n"
     verdict = await run(code, wall_seconds=5.0)
     assert verdict.status in ("failed", "timeout")
-    wait_until(lambda: not mine())
+    wait_until(lambda: not sandboxes())
 
 
 async def test_what_is_left_running_ends_with_the_run() -> None:
@@ -183,7 +183,7 @@ async def test_what_is_left_running_ends_with_the_run() -> None:
         + ADD
     )
     assert (await run(code)).status == "passed"
-    wait_until(lambda: not mine())
+    wait_until(lambda: not sandboxes())
 
 
 async def test_a_flood_of_output_is_stopped_and_its_end_kept() -> None:
@@ -250,7 +250,7 @@ async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
     with anyio.move_on_after(0.7) as scope:
         await run("import time\ntime.sleep(60)")
     assert scope.cancelled_caught
-    wait_until(lambda: not mine())
+    wait_until(lambda: not sandboxes())
 
 
 @ON_BOTH_BACKENDS
@@ -303,15 +303,3 @@ def test_plain_data_always_arrives_as_it_left(value: object) -> None:
     assert type(arrived) is type(value)
     if isinstance(value, float) and isinstance(arrived, float):
         assert math.copysign(1, arrived) == math.copysign(1, value)
-
-
-def mine() -> list[str]:
-    """Sandboxes of this process that are still running. A killed one takes a moment to end, and stays as a zombie."""
-    found = subprocess.run(
-        ["ps", "-o", "stat=,args=", "--ppid", str(os.getpid())],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = found.stdout.splitlines()
-    return [line for line in lines if "bwrap" in line and not line.startswith("Z")]

@@ -41,7 +41,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-# exec: a signal to make, or a Ctrl-C, must meet the demo itself.
+# exec: Ctrl-C must reach the demo itself.
 run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=]
 	@exec $(BIN)/python -m tools.demo --port $(PORT) \
 	  $(if $(MODEL),--model '$(MODEL)')

@@ -29,7 +29,7 @@ PROMPTS: Mapping[str, str] = MappingProxyType(_prompts)
 
 
 def add_prompts(folder: Traversable) -> None:
-    """Add the `.txt` files of a folder: `add_prompts(importlib.resources.files(__name__) / "prompts")`.
+    """Add the `.txt` files of a folder: `add_prompts(importlib.resources.files(__package__) / "prompts")`.
 
     Raises ValueError for a name that another prompt has.
     """

@@ -68,6 +68,7 @@ def test_every_field_event_and_code_is_in_the_page_on_http() -> None:
 def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:
     manual = (DOCS / "strategies.md").read_text()
     for name, strategy in STRATEGIES.items():
+        assert f"\n## {name}\n" in manual, f"docs/strategies.md has no section {name}"
         section = manual.split(f"\n## {name}\n")[1].split("\n## ")[0]
         assert "```mermaid" in section
         assert [

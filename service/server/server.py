@@ -26,7 +26,7 @@ logger = logging.getLogger("secondpass")
 
 
 class Server(uvicorn.Server):
-    """A server that drains before it closes its socket: who comes meanwhile is told so, not refused."""
+    """A server that drains before it closes its socket: meanwhile requests get a 503, not a refused connection."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Everything below a process is found and ended, whoever its parent is by then."""
+"""Every descendant of a process is found and ended, whichever process is its parent by then."""
 
 import subprocess
 import sys

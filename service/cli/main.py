@@ -38,9 +38,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         with _sigterm_as_ctrl_c():
             if options.has_service:
-                len(
-                    STRATEGIES
-                )  # imports other distributions, which may take an event loop of their own
+                # The first read imports other distributions, which may run an event loop themselves.
+                len(STRATEGIES)
             COMMANDS[options.command].run(options)
             sys.stdout.flush()
     except Failure as failure:

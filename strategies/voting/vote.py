@@ -149,7 +149,7 @@ class WeightedVote(Vote):
 
 
 async def count(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int | None]:
-    """Have a draft counted, and whoever leads now elected; gives the draft's candidate and its class."""
+    """Cast the draft's vote and elect the current leader; returns the draft's candidate and its class."""
     candidate = run.candidate(draft)
     ballot = await run.class_of(candidate)
     run.elect(vote.add(candidate, ballot))

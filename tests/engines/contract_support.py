@@ -1,9 +1,10 @@
 """What the contract of engines is tested with: subjects, calls, and sums over deltas."""
 
+import json
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
@@ -11,7 +12,7 @@ import anyio.to_thread
 from secondpass.service.calls.admission import LimitedEngine
 from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Message, Sampling, Usage
 from tests.engines.in_process import requests_in_core
@@ -28,7 +29,12 @@ def ask(text: str, **sampling: object) -> Call:
 
 
 STORY = ask("Tell me how to make tea, step by step.")
-ENDLESS = ask("Count from one to ten thousand.", max_tokens=1500)
+LONG_LIST = {"type": "array", "items": {"type": "integer"}, "minItems": 2000}
+# Any model fills its limit: the schema keeps the list open. Asked without one, a small model stops within a second.
+ENDLESS = replace(
+    ask("Count from one to ten thousand.", temperature=1, max_tokens=1500),
+    schema=json.dumps(LONG_LIST),
+)
 DRAFTS = [
     STORY,
     ask("What is 12 + 30? Work it out step by step."),
@@ -45,8 +51,15 @@ class Subject:
     count_running: Callable[[], Awaitable[int]]
 
 
+def counting(call: Call, index: int) -> Reply:
+    """The default script, and a list as long as `ENDLESS` asks for."""
+    if call.schema == ENDLESS.schema:
+        return Reply(", ".join(map(str, range(2000))))
+    return arithmetic(call, index)
+
+
 def scripted_subject() -> Subject:
-    engine = ScriptedEngine(window=2048, per_token=0.005)
+    engine = ScriptedEngine(counting, window=2048, per_token=0.005)
 
     async def count() -> int:
         return len(engine.running)

@@ -28,10 +28,11 @@ from tools.processes import Child, free_port, serving
 pytestmark = pytest.mark.vllm
 
 Json = dict[str, Any]
+# At this temperature a small model does not find an end: every draft runs until it is stopped.
 WORDY = {
     "question": "Write a long story about a lighthouse keeper, with every detail.",
     "strategy": "single",
-    "sampling": {"max_tokens": 1500},
+    "sampling": {"max_tokens": 1500, "temperature": 2, "seed": 1},
 }
 
 

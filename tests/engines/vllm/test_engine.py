@@ -19,6 +19,7 @@ from secondpass.strategies.api.engine import Call, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
 from tests.engines.asking import ids, run, text
+from tests.engines.contract_support import ENDLESS, finish_reasons
 from tests.engines.in_process import in_process_engine, requests_in_core
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ def ask(question: str = "Tell me how to make tea.", **sampling: object) -> Call:
 
 
 GREEDY = ask(temperature=0, max_tokens=16)
-ENDLESS = ask("Count from one to ten thousand.", max_tokens=1500)
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,9 @@ async def test_label_reads_go_first_and_drafts_by_their_index(
 async def test_the_operators_limit_ends_a_reply_that_has_none_of_its_own(
     engine: VllmEngine,
 ) -> None:
-    deltas = await run(engine, replace(ENDLESS, sampling=Sampling(temperature=0, max_tokens=2000)))
-    assert len(ids(deltas)) <= 300
+    deltas = await run(engine, replace(ENDLESS, sampling=Sampling(max_tokens=1900)))
+    assert len(ids(deltas)) == 300
+    assert finish_reasons(deltas) == {0: "length"}
 
 
 # -- thoughts --------------------------------------------------------------------------------------------------

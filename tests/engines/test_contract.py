@@ -235,7 +235,7 @@ async def test_a_completion_is_continued_from_text_too(engine: Engine) -> None:
 async def test_a_stream_that_is_closed_early_frees_the_engine(subject: Subject) -> None:
     stream = subject.engine.stream(ENDLESS)
     await anext(stream)
-    assert await becomes(subject, 1, seconds=5)
+    assert await becomes(subject, 1)
     await stream.aclose()
     assert await becomes(subject, 0)
 
@@ -244,7 +244,7 @@ async def test_cancelled_calls_free_the_engine(subject: Subject) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(run, subject.engine, ENDLESS)
-        assert await becomes(subject, 4, seconds=10)
+        assert await becomes(subject, 4)
         tasks.cancel_scope.cancel()
     assert await becomes(subject, 0)
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Literal, TypeAlias, get_args
 
 from secondpass.service.cli.common.command import Options
-from secondpass.service.cli.common.values import number, seconds
+from secondpass.service.cli.common.values import count, number, seconds
 from secondpass.strategies.judging.written_grades import Written
 
 Also: TypeAlias = Literal["steps"] | Written
@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--engine-key-env", metavar="VAR", help="name of the variable that holds the engine's key")
     add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
     add("--out", required=True, metavar="FILE", help="the calibration file")
-    add("--limit", type=_count, metavar="N", help="only the first N questions of each file")
+    add("--limit", type=count, metavar="N", help="only the first N questions of each file")
     add(
         "--also",
         action="append",
@@ -82,14 +82,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--n",
         dest="samples",
-        type=_count,
+        type=count,
         default=4,
         metavar="N",
         help="drafts of each question (default: %(default)s)",
     )
     add(
         "--max-tokens",
-        type=_count,
+        type=count,
         default=1024,
         metavar="N",
         help="of one draft (default: %(default)s)",
@@ -109,11 +109,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of draft 0 (default: %(default)s)",
     )
-    add("--concurrency", type=_count, default=16, help="questions at once (default: %(default)s)")
+    add("--concurrency", type=count, default=16, help="questions at once (default: %(default)s)")
     add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
-    return int(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from secondpass.service.cli.common.command import Options
-from secondpass.service.cli.common.values import seconds
+from secondpass.service.cli.common.values import count, seconds
 from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.values import Sampling
 
@@ -124,12 +124,12 @@ def _add_record(actions: Actions) -> None:
     add(
         "--n",
         dest="samples",
-        type=_count,
+        type=count,
         default=16,
         metavar="N",
         help="samples of each question (default: %(default)s)",
     )
-    add("--limit", type=_count, metavar="N", help="only the first N questions of each file")
+    add("--limit", type=count, metavar="N", help="only the first N questions of each file")
     add("--task", choices=get_args(Kind), help="kind of the rows that do not tell theirs")
     add(
         "--prompt-format",
@@ -154,7 +154,7 @@ def _add_record(actions: Actions) -> None:
         metavar="K",
         help="alternatives that a token's confidence is taken over (default: %(default)s)",
     )
-    add("--concurrency", type=_count, default=64, help="samples at once (default: %(default)s)")
+    add("--concurrency", type=count, default=64, help="samples at once (default: %(default)s)")
     add(
         "--note",
         action="append",
@@ -192,7 +192,7 @@ def _add_replay(actions: Actions) -> None:
         metavar="'NAME KEY=VALUE ...'",
         help="a strategy and its params; may be repeated",
     )
-    add("--shuffles", type=_count, default=20, metavar="K", help="(default: %(default)s)")
+    add("--shuffles", type=count, default=20, metavar="K", help="(default: %(default)s)")
     add("--only", default="", metavar="PREFIX", help="only questions whose id begins so")
     add(
         "--seed",
@@ -209,17 +209,11 @@ def _add_replay(actions: Actions) -> None:
     add(
         "--concurrency",
         dest="runs_at_once",
-        type=_count,
+        type=count,
         metavar="N",
         help="with an engine: runs at once, and calls (default: 64)",
     )
     add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
-
-
-def _count(text: str) -> int:
-    if (value := _natural(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _natural(text: str) -> int:

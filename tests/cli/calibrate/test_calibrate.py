@@ -242,7 +242,7 @@ def test_an_engine_is_named_by_its_address(data: Path, tmp_path: Path) -> None:
         (("--temperature", "3", "--", "--engine", "scripted"), 2, "--temperature: "),
         (("--seed", "-1", "--", "--engine", "scripted"), 2, "--seed: "),
         (("--also", "guess"), 2, "--also: invalid choice: 'guess' (choose from"),
-        (("--n", "0"), 2, "must be a whole number of at least 1"),
+        (("--n", "0"), 2, "must be a whole number of 1 or more, not '0'"),
         (("--data", "none.jsonl", "--", "--engine", "scripted"), 2, "none.jsonl"),
         (
             ("--out", "/nowhere/x.json", "--", "--engine", "scripted"),

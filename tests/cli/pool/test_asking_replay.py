@@ -171,7 +171,11 @@ def test_a_call_that_was_swallowed_by_a_strategy_is_still_missing(
     [
         ((), ("--engine", "scripted", "--model", "other"), "pool.jsonl:1: model: the pool was"),
         ((), ("--engine", "nobody"), "after --: "),
-        (("--concurrency", "0"), ("--engine", "scripted"), "must be at least 1, not 0"),
+        (
+            ("--concurrency", "0"),
+            ("--engine", "scripted"),
+            "must be a whole number of 1 or more, not '0'",
+        ),
         (("--concurrency", "3"), (), "--concurrency: without an engine"),
         (("--seed", "-1"), (), "--seed: "),
         (("--calibrations", "/no/such"), (), "/no/such"),

@@ -115,7 +115,7 @@ def test_another_recording_into_the_same_pool_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--n", "0"], "--n: must be at least 1, not 0"),
+        (["--n", "0"], "--n: must be a whole number of 1 or more, not '0'"),
         (["--temperature", "3"], "--temperature: .*less than or equal to 2, not '3'"),
         (["--max-tokens", "no"], "--max-tokens: must be a number, not 'no'"),
         (["--task", "maths"], "--task: invalid choice: 'maths'"),

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,10 +128,11 @@ def test_ctrl_c_ends_everything(slow: str) -> None:
     assert "Traceback" not in terminal.text
 
 
-@pytest.mark.faults
-def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
+@contextmanager
+def solving(config: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a pipe and a session of its own, once it has started its server."""
     with subprocess.Popen(
-        [*COMMAND, *SOLVE, "--", "--config", slow],
+        [*COMMAND, *SOLVE, "--", "--config", config],
         cwd=ROOT,
         env=surroundings(),
         stdout=subprocess.PIPE,
@@ -138,6 +140,12 @@ def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
         start_new_session=True,
     ) as popen:
         wait_until(lambda: bool(children_of(popen.pid)), 30)
+        yield popen
+
+
+@pytest.mark.faults
+def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
+    with solving(slow) as popen:
         os.killpg(popen.pid, signal.SIGINT)
         out, err = popen.communicate(timeout=30)
     assert (popen.returncode, out) == (130, b"")
@@ -146,15 +154,7 @@ def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
 
 @pytest.mark.faults
 def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
-    with subprocess.Popen(
-        [*COMMAND, *SOLVE, "--", "--config", slow],
-        cwd=ROOT,
-        env=surroundings(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as popen:
-        wait_until(lambda: bool(children_of(popen.pid)), 30)
+    with solving(slow) as popen:
         workers = children_of(popen.pid)
         popen.terminate()
         out, err = popen.communicate(timeout=30)

@@ -26,9 +26,9 @@ def script(
     verdict: str = "revise",
     likes: bool = True,
 ) -> Script:
-    """Drafts and revisions answer in turn what is told, a letter or number each; a draw is a later draft.
+    """Replies in order: `drafts`, `drawn` (further drafts) and `revised` hold answers separated by spaces.
 
-    The last of several stands for all that follow. `likes` is what the judge thinks of any revision.
+    The last answer of a list repeats. `likes` is whether the judge prefers the revision.
     """
 
     def reply(call: Call, index: int) -> Reply:

@@ -39,7 +39,7 @@ def _run(arguments: Sequence[str]) -> int:
         with _sigterm_as_ctrl_c():
             if options.has_service:
                 # The first read imports other distributions, which may run an event loop themselves.
-                len(STRATEGIES)
+                STRATEGIES.load()
             COMMANDS[options.command].run(options)
             sys.stdout.flush()
     except Failure as failure:

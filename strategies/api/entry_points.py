@@ -19,6 +19,11 @@ class StrategyNotLoaded(Exception):
     """Entry points that cannot be imported or do not register their strategy; a line for each names its distribution."""
 
 
+def is_ours(module: str) -> bool:
+    """True for a module of secondpass itself."""
+    return module.startswith("secondpass.")
+
+
 def import_entry_points(owner_of: Callable[[str], str | None]) -> None:
     """Import the module of every entry point, in an order that does not depend on the installation.
 
@@ -44,12 +49,15 @@ def _problems(found: list[EntryPoint], owner_of: Callable[[str], str | None]) ->
                 f"{_described(entry)} registers no strategy named {entry.name!r}; "
                 "the entry point and @strategy must use the same name"
             )
-        elif owner.startswith("secondpass."):
+        elif is_ours(owner):
             yield f"{_described(entry)}: strategy {entry.name!r} is already registered by {owner}"
 
 
 def _import(entry: EntryPoint) -> str | None:
-    """Import the module; the problem in words, or None. Only Ctrl-C gets through: a module must not end the process."""
+    """Import the module; return an error message, or None.
+
+    Only KeyboardInterrupt propagates: a module must not end the process.
+    """
     if entry.pattern.match(entry.value) is None:
         return "its value must be package.module or package.module:function"
     try:
@@ -62,7 +70,7 @@ def _import(entry: EntryPoint) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    """What an error says, on one line and without anything that a terminal would act on."""
+    """An error's message, truncated, with control characters replaced."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - it is the module's own code

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, ge
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, model_validator
 
+from secondpass.strategies.api.entry_points import is_ours
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.table import StrategyTable
 from secondpass.strategies.api.values import Candidate, Capability
@@ -84,7 +85,7 @@ class Strategy(Generic[P]):
     @property
     def is_ours(self) -> bool:
         """True unless another distribution registered it."""
-        return self.module.startswith("secondpass.")
+        return is_ours(self.module)
 
     @property
     def summary(self) -> str:
@@ -96,7 +97,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PAPER = re.compile(r"\d{4}\.\d{4,5}")
 
 
-def problem_of(spec: Strategy[Any]) -> str | None:
+def _problem_of(spec: Strategy[Any]) -> str | None:
     """Why a strategy could not be served, or None."""
     if _NAME.fullmatch(spec.name) is None:
         return f"a name must match {_NAME.pattern}"
@@ -135,7 +136,7 @@ def _problem_of_params(params: object) -> str | None:
 
 
 _registered: dict[str, Strategy[Any]] = {}
-STRATEGIES: Mapping[str, Strategy[Any]] = StrategyTable(_registered)
+STRATEGIES: StrategyTable[Strategy[Any]] = StrategyTable(_registered)
 """Every registered strategy by its name on the wire."""
 
 
@@ -165,7 +166,7 @@ def strategy(
         spec = Strategy(
             name, body, params, paper, signal, update, frozenset(needs), streams, module
         )
-        if problem := problem_of(spec):
+        if problem := _problem_of(spec):
             raise ValueError(f"strategy {name[:80]!r}: {problem}")
         _registered[name] = spec
         return body

@@ -10,7 +10,7 @@ from secondpass.strategies.api.entry_points import StrategyNotLoaded, import_ent
 
 
 class Registered(Protocol):
-    """What the table knows of a strategy: the module that registered it."""
+    """What the table reads of a strategy."""
 
     @property
     def module(self) -> str: ...
@@ -37,20 +37,21 @@ class StrategyTable(Mapping[str, S]):
         self._problem: str | None = None
 
     def __getitem__(self, name: str) -> S:
-        self._load()
+        self.load()
         return self._registered[name]
 
     def __iter__(self) -> Iterator[str]:
-        self._load()
+        self.load()
         listed = list(self._registered.items())
         ours = [name for name, spec in listed if spec.is_ours]
         return iter([*ours, *sorted(name for name, spec in listed if not spec.is_ours)])
 
     def __len__(self) -> int:
-        self._load()
+        self.load()
         return len(self._registered)
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Import the entry points if that has not been done. Raises as every read does."""
         if not self._is_loaded:
             with self._lock:
                 self._import()

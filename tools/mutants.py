@@ -27,9 +27,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -138,7 +138,7 @@ class Workspace:
         return self._result(status, time.monotonic() - start)
 
     def _result(self, status: int, seconds: float) -> Result:
-        """What pytest's exit status says: the module's docstring lists those that are kills."""
+        """Classify pytest's exit status; the module's docstring lists the kills."""
         output = self._output()
         if status == 0:
             return Result(Outcome.SURVIVED, seconds)
@@ -230,8 +230,8 @@ def files_of(tests: Sequence[str]) -> list[str]:
 
 def results(
     chosen: Sequence[Mutant], workspaces: Sequence[Workspace], tests: Sequence[str], limit: float
-) -> Iterator[tuple[Mutant, Result]]:
-    """Test the mutants, one at a time in each workspace, in the order in which they finish."""
+) -> Generator[tuple[Mutant, Result]]:
+    """Test the mutants, one at a time in each workspace, in the order in which they finish; closed, start no more."""
     idle: SimpleQueue[Workspace] = SimpleQueue()
     for workspace in workspaces:
         idle.put(workspace)
@@ -243,9 +243,12 @@ def results(
         finally:
             idle.put(workspace)
 
-    with ThreadPoolExecutor(len(workspaces)) as pool:
+    pool = ThreadPoolExecutor(len(workspaces))
+    try:
         for done in as_completed([pool.submit(test, mutant) for mutant in chosen]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def limit_for(timeout: float | None, slowest: float) -> float:
@@ -279,11 +282,12 @@ def measure(options: argparse.Namespace, folder: Path) -> float:
     limit = limit_for(options.timeout, slowest)
     print(f"the tests pass in {slowest:.1f} s; a mutant has {limit:.0f} s", flush=True)
     found = []
-    for number, (mutant, result) in enumerate(results(chosen, workspaces, tests, limit), 1):
-        found.append((mutant, result))
-        place = f"{mutant.path}:{mutant.line}"
-        took = f"{result.outcome}, {result.seconds:.1f} s"
-        print(f"[{number}/{len(chosen)}] {place}: {mutant.operator}: {took}", flush=True)
+    with closing(results(chosen, workspaces, tests, limit)) as tested:
+        for number, (mutant, result) in enumerate(tested, 1):
+            found.append((mutant, result))
+            place = f"{mutant.path}:{mutant.line}"
+            took = f"{result.outcome}, {result.seconds:.1f} s"
+            print(f"[{number}/{len(chosen)}] {place}: {mutant.operator}: {took}", flush=True)
     return report(found, options.seed)
 
 

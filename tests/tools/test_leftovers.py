@@ -1,12 +1,27 @@
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
+from tests.cli.running import ROOT
 from tests.leftovers import MARK, Starts, leftovers, marked_processes
+
+LEAVES = """
+import subprocess, time
+
+def test_leaves():
+    subprocess.run(["setsid", "--fork", "sleep", "60"], env={}, check=True)
+    time.sleep(0.1)
+
+def test_later():
+    pass
+"""
 
 
 def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -> None:
@@ -59,3 +74,18 @@ def test_a_fork_is_found_until_it_has_ended() -> None:
     os.kill(child, signal.SIGKILL)
     assert leftovers("no mark", Starts()) == {}
     os.waitpid(child, 0)
+
+
+@pytest.mark.faults
+def test_a_session_that_leaves_a_process_behind_fails_and_names_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LEAVES)
+    command = [*(sys.executable, "-m", "pytest", "-q"), *("-p", "tests.conftest")]
+    command += ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    run = subprocess.run(
+        [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    left = re.search(r"left running: (\d+): sleep 60 \((.*)\)", run.stdout)
+    assert left, run.stdout + run.stderr
+    os.kill(int(left[1]), signal.SIGKILL)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "test_it.py::test_leaves" in left[2]

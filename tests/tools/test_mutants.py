@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tools.demo import Signals
-from tools.mutants import Workspace, nearest_first
+from tools.mutants import Outcome, Result, Workspace, nearest_first, results
+from tools.mutation import Mutant, mutants
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIMIT = """
@@ -162,6 +165,26 @@ def test_an_endless_loop_is_killed_by_the_limit_with_all_that_it_started(project
     assert cleaned_up.count("\n") == 4  # twice without a mutant, and with each
 
 
+class Counting(Workspace):
+    """Tests nothing, and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.tested = 0
+
+    def test(self, mutant: Mutant, tests: Sequence[str], limit: float) -> Result:
+        self.tested += 1
+        time.sleep(0.1)
+        return Result(Outcome.SURVIVED, 0.1)
+
+
+def test_results_that_are_closed_start_no_more_mutants() -> None:
+    workspace = Counting()
+    every = list(mutants("limit.py", LIMIT))
+    with closing(results(every * 20, [workspace], [], 1)) as tested:
+        next(tested)
+    assert workspace.tested <= 3
+
+
 def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
     mark = str(project.parent)
     (project / "sources/limit.py").write_text(COUNTDOWN)
@@ -214,6 +237,7 @@ def test_what_cannot_be_measured_is_a_failure(
         (["--source", ".."], "--source: .. is outside of the checkout"),
         (["--source", "/usr/lib"], "--source: /usr/lib is outside of the checkout"),
         (["--source", "out"], "--source: out is outside of the checkout"),
+        (["--source", "leak"], "--source: leak/module.py is outside of the checkout"),
         (["--source", "tests/none"], "--source: tests/none has no modules"),
         (["--source", ".hidden"], "--source: .hidden has no modules"),
         (["--source", "data.txt"], "--source: data.txt has no modules"),
@@ -229,8 +253,10 @@ def test_a_wrong_option_is_named_with_what_is_allowed(
     project: Path, arguments: list[str], message: str
 ) -> None:
     (project / "tests/test_limit.py").write_text(WEAK)
-    for folder in ("tests/none", ".hidden"):
+    for folder in ("tests/none", ".hidden", "leak"):
         (project / folder).mkdir()
+    (project.parent / "outside.py").write_text(LIMIT)
+    (project / "leak/module.py").symlink_to(project.parent / "outside.py")
     (project / "out").symlink_to("/usr/lib")
     (project / ".hidden/module.py").write_text(LIMIT)
     (project / "data.txt").touch()

@@ -118,9 +118,8 @@ def test_it_answers_chat_as_a_models_suffix(client: httpx.Client) -> None:
 def test_its_own_repository_runs_the_contract_for_it_alone(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
     by_its_test_module = contract_of(package, site)
-    assert passed(by_its_test_module) == 41
     without_one = contract_of(package, site, "--pyargs", "secondpass.testing.suite")
-    assert passed(without_one) == 41
+    assert passed(by_its_test_module) == passed(without_one) >= 41
 
 
 def test_an_author_may_import_single_tests_and_mark_the_module(site: Path, tmp_path: Path) -> None:

@@ -24,3 +24,14 @@ def test_every_package_is_listed_in_pyproject() -> None:
     missing, stale = sorted(found - listed), sorted(listed - found)
     assert not missing, f"add to packages in [tool.setuptools] of pyproject.toml: {missing}"
     assert not stale, f"delete from packages in [tool.setuptools] of pyproject.toml: {stale}"
+
+
+def test_no_folder_has_over_20_modules_and_no_module_over_400_lines() -> None:
+    """The limits of decision 15."""
+    for root in (*ROOTS, "tests", "tools", "benchmarks"):
+        for folder, _, files in os.walk(CHECKOUT / root):
+            modules = [name for name in files if name.endswith(".py")]
+            assert len(modules) <= 20, folder
+            for name in modules:
+                path = Path(folder, name)
+                assert path.read_text().count("\n") <= 400, path

@@ -1,5 +1,6 @@
 """Strategies of other distributions: registered by their entry points, or refused in words."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -147,10 +148,23 @@ def test_every_read_reports_the_failure(tmp_path: Path) -> None:
 
 
 def test_every_entry_point_that_fails_is_reported(tmp_path: Path) -> None:
-    entries = {"a": "mod_a", "b": "mod_b", "c": "mod_c"}
-    install(tmp_path, "outside", entries, mod_a="", mod_b=registering("b"), mod_c="1 / 0")
-    problems = python(READ, tmp_path).stderr.splitlines()[-2:]
-    assert [problem.partition("entry point ")[2][:1] for problem in problems] == ["c", "a"]
+    entries = {"d": "mod_d", "c": "mod_c", "b": "mod_b", "a": "mod_a"}
+    modules = {"mod_a": "", "mod_b": registering("b"), "mod_c": "1 / 0", "mod_d": "1 / 0"}
+    install(tmp_path, "outside", entries, **modules)
+    problems = python(READ, tmp_path).stderr.splitlines()[-3:]
+    assert [problem.partition("entry point ")[2][:1] for problem in problems] == ["c", "d", "a"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_strategy_is_imported_ends_the_service(
+    number: int, tmp_path: Path
+) -> None:
+    source = f"import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(30)"
+    install(tmp_path, "outside", {"a": "mod"}, mod=source)
+    flags = ["--engine", "scripted", "--model", "scripted", "--port", "0"]
+    ended = piped("serve", *flags, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (ended.returncode, ended.stderr) == (128 + number, b"")
 
 
 def test_a_function_of_another_package_may_be_registered(tmp_path: Path) -> None:

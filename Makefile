@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything that is made lands in .venv and .cache.
+# `make help` lists the targets. `make clean` removes what they make in the checkout.
 #
 # Installing is recorded in stamp files inside .venv, so it is repeated only after pyproject.toml changed.
 

@@ -23,7 +23,7 @@ class Starts:
         self._tests.append((time.clock_gettime(time.CLOCK_BOOTTIME), test))
 
     def test_at(self, started: float) -> str:
-        """The test that ran `started` seconds after boot."""
+        """The test that ran `started` seconds after boot; a start within 10 ms of the next test counts as that test's."""
         begun = [test for at, test in self._tests if at <= started + 0.01]  # in ticks of 10 ms
         return begun[-1] if begun else "outside of any test"
 

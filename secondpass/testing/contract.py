@@ -1,4 +1,4 @@
-"""What every strategy promises, whatever happens; `name` is given by the plug-in."""
+"""Contract tests for every strategy; the plug-in parametrises `name`."""
 
 from __future__ import annotations
 

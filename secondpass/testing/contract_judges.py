@@ -1,4 +1,4 @@
-"""What every strategy that judges promises besides; the plug-in finds those that do by their signal."""
+"""Contract tests for strategies that judge; the plug-in selects them by their signal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _is_draft(call: Call) -> bool:
 
 
 def judged_by(text: str, labels: Mapping[str, float] | None = None) -> Script:
-    """Drafts as ever, and whoever is asked for anything else says this."""
+    """A script: the usual drafts, and `text` and `labels` for every other call."""
 
     def script(call: Call, index: int) -> Reply:
         return arithmetic(call, index) if _is_draft(call) else Reply(text, labels=labels or {})
@@ -54,7 +54,7 @@ async def test_verdicts_that_cannot_be_read_cost_no_answer(
         outcome = await execute(run)
     except CapabilityMissing as error:
         missing = frozenset(error.missing)
-    if outcome is None:  # which was said before anything was asked
+    if outcome is None:  # raised before the first call
         assert missing
         assert missing <= lacking
         assert not engine.calls

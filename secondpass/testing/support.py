@@ -33,7 +33,7 @@ def answers(*values: str) -> Script:
 
 
 def says(text: str) -> Script:
-    """A script in which everybody says the same."""
+    """A script that returns the same text for every call."""
     return lambda _call, _index: Reply(text)
 
 
@@ -83,7 +83,7 @@ def bills(run: LiveRun) -> list[CallFinished]:
 
 
 def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
-    """After any ending: nothing passed a limit, nothing is held, nothing runs."""
+    """Assert that no limit was exceeded, no lease is held and no call is running."""
     for kind, limit in run.budget.limit.items():
         assert run.budget.spent[kind] <= limit, kind
     assert not run.budget.holdings

@@ -104,6 +104,6 @@ async def _ready(service: Service, wait: float) -> None:
         if waited >= wait:
             raise Failure(f"--embedded: not ready after {wait:g} s: {'; '.join(reasons)}")
         if waited >= PATIENCE and not is_told:
-            print(f"secondpass solve: waiting for {'; '.join(reasons)}", file=sys.stderr)  # noqa: T201
+            print(f"secondpass: waiting for {'; '.join(reasons)}", file=sys.stderr)  # noqa: T201
             is_told = True
         await anyio.sleep(0.05)

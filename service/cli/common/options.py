@@ -54,7 +54,7 @@ def complete_server(_parser: argparse.ArgumentParser, options: ServerOptions) ->
 
 
 def complete_embedded(parser: argparse.ArgumentParser, options: EmbeddedOptions) -> None:
-    """Refuse options of a server that is not asked, and fill in those that were left out."""
+    """Reject --url with --embedded and --wait without it; fill in defaults."""
     url, wait = vars(options)["url"], vars(options)["wait"]  # None where they were not given
     if options.embedded and url is not None:
         parser.error("--url names a server, and --embedded answers without one")

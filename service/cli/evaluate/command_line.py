@@ -11,7 +11,7 @@ from secondpass.service.cli.evaluate.options import EvalOptions
 
 
 def eval_command(options: EvalOptions) -> list[str]:
-    """What decides of the answers, beside the server: of files the name alone."""
+    """The arguments that affect the answers; files by name, without their folders."""
     words = ["secondpass", "eval"]
     for path in options.data:
         words += ["--data", Path(path).name]
@@ -23,7 +23,7 @@ def eval_command(options: EvalOptions) -> list[str]:
 
 
 def _given(options: EvalOptions) -> Iterator[str]:
-    """The options with a plain value that differ from what holds without them, and the seed."""
+    """Plain options that differ from their defaults, and always --seed."""
     values = {
         "--n": options.n,
         "--task": options.task,

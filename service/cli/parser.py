@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from secondpass import __version__
 from secondpass.service.cli import completion, listings
 from secondpass.service.cli.calibrate import command as calibrate
-from secondpass.service.cli.common.command import Command, Options
+from secondpass.service.cli.common.command import Command, Options, add_parser
 from secondpass.service.cli.evaluate import command as evaluate
 from secondpass.service.cli.pool import command as pool
 from secondpass.service.cli.results import command as results
@@ -58,20 +58,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
     )
     parser.add_argument("-V", "--version", action="version", version=f"secondpass {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def add(name: str, summary: str, epilog: str | None = None) -> argparse.ArgumentParser:
-        return subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    add("serve", "answer questions over HTTP")
+    add_parser(subparsers, "serve", "answer questions over HTTP")
     for command in COMMANDS.values():
-        command.add(add(command.name, command.summary, command.epilog))
+        command.add(add_parser(subparsers, command.name, command.summary, command.epilog))
     return parser, subparsers.choices
 
 

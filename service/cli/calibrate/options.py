@@ -6,7 +6,8 @@ import argparse
 from typing import Literal, TypeAlias, get_args
 
 from secondpass.service.cli.common.command import Options
-from secondpass.service.cli.common.values import count, number, seconds
+from secondpass.service.cli.common.options import add_wait
+from secondpass.service.cli.common.values import count, number
 from secondpass.strategies.judging.written_grades import Written
 
 Also: TypeAlias = Literal["steps"] | Written
@@ -110,4 +111,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of draft 0 (default: %(default)s)",
     )
     add("--concurrency", type=count, default=16, help="questions at once (default: %(default)s)")
-    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add_wait(parser)

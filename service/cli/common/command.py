@@ -21,6 +21,7 @@ class Options(argparse.Namespace):
 
 
 Given = TypeVar("Given", bound=Options)
+Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 
 def _accept(_parser: argparse.ArgumentParser, _options: Options) -> None:
@@ -29,6 +30,23 @@ def _accept(_parser: argparse.ArgumentParser, _options: Options) -> None:
 
 def _never(_arguments: list[str]) -> bool:
     return False
+
+
+def add_parser(
+    subparsers: argparse._SubParsersAction[Parser],
+    name: str,
+    summary: str,
+    epilog: str | None = None,
+) -> Parser:
+    """Add the parser of a command or an action, described by its summary."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

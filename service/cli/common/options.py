@@ -77,6 +77,17 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Declare how long an engine of the command's own may take to be ready."""
+    parser.add_argument(
+        "--wait",
+        type=seconds,
+        default=WAIT_SECONDS,
+        metavar="SECONDS",
+        help="for the engine to be ready",
+    )
+
+
 def add_embedded(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a service in this process."""
     add = parser.add_argument

@@ -11,11 +11,17 @@ from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.values import Sampling
 
 
-def records_file(option: str, name: str) -> Path:
-    """Where records go. Raises Failure before anything is asked for them."""
+def output_file(option: str, name: str) -> Path:
+    """The path of a file that can be written. Raises Failure."""
     path = Path(name)
     if path.is_dir() or not path.parent.is_dir():
         raise Failure(f"{option}: {path} must be a file, in a folder that is there", REFUSED)
+    return path
+
+
+def records_file(option: str, name: str) -> Path:
+    """Where records go. Raises Failure before anything is asked for them."""
+    path = output_file(option, name)
     if not path.name.endswith(SUFFIX):
         says = f"must end in {SUFFIX}: `secondpass results` reads no other"
         raise Failure(f"{option}: {path} {says}", REFUSED)

@@ -8,11 +8,17 @@ import math
 from typing import NoReturn
 
 
-def param(text: str) -> tuple[str, object]:
-    """KEY=VALUE, whose value is JSON or else text."""
+def key_value(text: str) -> tuple[str, str]:
+    """KEY=VALUE; the value may be empty."""
     key, sign, value = text.partition("=")
     if not (key and sign):
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text!r}")
+    return key, value
+
+
+def param(text: str) -> tuple[str, object]:
+    """KEY=VALUE, whose value is JSON or else text."""
+    key, value = key_value(text)
     try:
         return key, json.loads(value, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -9,6 +9,7 @@ import anyio
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.own_service import own_service
+from secondpass.service.cli.common.provenance import output_file
 from secondpass.service.cli.pool.options import (
     EPILOG,
     PoolOptions,
@@ -36,9 +37,7 @@ def pool(options: PoolOptions) -> None:
 
 def record_pool(options: RecordOptions) -> None:
     """Draw what the pool lacks. Raises Failure."""
-    out = Path(options.out)
-    if out.is_dir() or not out.parent.is_dir():
-        raise Failure(f"--out: {out} must be a file, in a folder that is there", REFUSED)
+    output_file("--out", options.out)
     if len(dict(options.note)) < len(options.note):
         raise Failure("--note: one key is given twice", REFUSED)
     try:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
-from secondpass.service.cli.common.command import Options
-from secondpass.service.cli.common.values import count, seconds
+from secondpass.service.cli.common.command import Options, add_parser
+from secondpass.service.cli.common.options import add_wait
+from secondpass.service.cli.common.values import count, key_value
 from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.values import Sampling
 
@@ -109,15 +110,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_record(actions: Actions) -> None:
-    says = "draw samples of questions from an engine, into a pool"
-    parser = actions.add_parser(
-        "record",
-        help=says,
-        description=says[0].upper() + says[1:] + ".",
-        epilog=_RECORD,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    summary = "draw samples of questions from an engine, into a pool"
+    parser = add_parser(actions, "record", summary, _RECORD)
     add = parser.add_argument
     add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
     add("--out", required=True, metavar="FILE", help="the pool, new or begun")
@@ -159,23 +153,16 @@ def _add_record(actions: Actions) -> None:
         "--note",
         action="append",
         default=[],
-        type=_note,
+        type=key_value,
         metavar="KEY=VALUE",
         help="what the pool shall say of this recording; may be repeated",
     )
-    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add_wait(parser)
 
 
 def _add_replay(actions: Actions) -> None:
-    says = "run strategies over a pool, and keep the attempts for `secondpass results`"
-    parser = actions.add_parser(
-        "replay",
-        help=says,
-        description=says[0].upper() + says[1:] + ".",
-        epilog=_REPLAY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    summary = "run strategies over a pool, and keep the attempts for `secondpass results`"
+    parser = add_parser(actions, "replay", summary, _REPLAY)
     add = parser.add_argument
     add(
         "--pool",
@@ -213,7 +200,7 @@ def _add_replay(actions: Actions) -> None:
         metavar="N",
         help="with an engine: runs at once, and calls (default: 64)",
     )
-    add("--wait", type=seconds, default=300.0, metavar="SECONDS", help="for the engine to be ready")
+    add_wait(parser)
 
 
 def _natural(text: str) -> int:
@@ -241,10 +228,3 @@ def _sampled(field: str, number: Callable[[str], float]) -> Callable[[str], floa
         return given
 
     return value
-
-
-def _note(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not (key and sign):
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text!r}")
-    return key, value

@@ -134,6 +134,8 @@ class RetryingEngine(EngineWrapper):
         def may_work(failure: BaseException) -> bool:
             if not isinstance(failure, EngineUnavailable | StreamCut):
                 return False
+            if isinstance(failure, EngineUnavailable) and not failure.may_retry:
+                return False
             if (_asked_pause(failure) or 0.0) > self.longest_pause:
                 return False
             is_free = not (progress.call.visible and progress.has_content)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from secondpass import __version__
-from secondpass.service.cli import completion, listings
+from secondpass.service.cli import check_config, completion, listings
 from secondpass.service.cli.calibrate import command as calibrate
 from secondpass.service.cli.common.command import Command, Options, add_parser
 from secondpass.service.cli.evaluate import command as evaluate
@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Command[Any]] = {
         calibrate.COMMAND,
         evaluate.COMMAND,
         results.COMMAND,
+        check_config.COMMAND,
         completion.COMMAND,
     )
 }

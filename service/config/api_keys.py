@@ -68,6 +68,11 @@ class Tenants:
         return cls(digests)
 
     @property
+    def names(self) -> list[str]:
+        """The name of every tenant, each once."""
+        return list(dict.fromkeys(tenant.name for _, tenant in self._keys)) or [ANYBODY.name]
+
+    @property
     def are_everybody(self) -> bool:
         """Are there no keys, so that anybody may call?"""
         return not self._keys

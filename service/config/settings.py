@@ -24,11 +24,13 @@ from pydantic_settings import (
 
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.replicas import Replicas, check_replicas
 from secondpass.service.config.sources import PREFIX, ConfigFile, flag_problem, unknown
 from secondpass.service.config.tables import (
     ENGINE_KINDS,
     AnyEngineTable,
     EngineTable,
+    Names,
     Positive,
     ProfileTable,
     Roles,
@@ -92,7 +94,13 @@ class Settings(BaseSettings):
     calibrations: Path | None = Field(
         None, description="file, or folder of files, that `secondpass calibrate` wrote"
     )
-    max_concurrent_calls: Positive = Field(256, description="calls in an engine at once; more wait")
+    max_concurrent_calls: Positive = Field(
+        256, description="calls in an engine at once, from each pod; more wait"
+    )
+    replicas: Replicas = Field(
+        "one",
+        description="pods that serve with these settings; with many, what only one process can count is refused",
+    )
     answer_workers: Positive = Field(
         2, description="processes that compare mathematical answers, about 100 MB each"
     )
@@ -110,6 +118,22 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(None, description="file of lines TENANT:SHA256_OF_KEY")
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although there are no API keys"
+    )
+    trusted_tenants: Names = Field(
+        (),
+        description="tenants whose priority and fairness headers reach the engines; * stands for everybody",
+    )
+    ignore_client_sessions: bool = Field(
+        False,
+        description="take no session from a client for affinity, and forward none of its affinity headers",
+    )
+    session_max_n: Positive = Field(
+        8,
+        description="most drafts of a run that share one session, and so one replica of an engine",
+    )
+    session_of_large_votes: Literal["none", "split"] = Field(
+        "none",
+        description="for a run with more drafts: no session, or one for each session_max_n drafts",
     )
     log_level: LogLevel = Field("info", description="what is logged")
     access_log: bool = Field(False, description="log a line for each request")
@@ -216,6 +240,7 @@ class Settings(BaseSettings):
         self._check_engines()
         self._check_roles()
         self._check_prices()
+        check_replicas(self.replicas, self.engine_tables)
         for setting in ("default_strategy", "default_open_strategy"):
             if (name := getattr(self, setting)) not in STRATEGIES:
                 raise ValueError(f"{setting} is not one of {', '.join(STRATEGIES)}: {name!r}")

@@ -18,6 +18,14 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from secondpass.service.common.routing_headers import (
+    MAX_VALUE,
+    OBJECTIVE_HEADER,
+    PRIORITY_HEADER,
+    RESERVED,
+    is_token,
+    is_value,
+)
 from secondpass.strategies.api.model_profiles import Profile
 
 Positive = Annotated[int, Field(ge=1)]
@@ -48,6 +56,46 @@ def _shell_words(text: str) -> str:
     return text
 
 
+def _header_name(name: str) -> str:
+    if not is_token(name):
+        raise ValueError("is not the name of a header: letters, digits and !#$%&'*+-.^_`|~")
+    if name.lower() in RESERVED:
+        raise ValueError("cannot be set: requests carry this header already")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    lower = [name.lower() for name in names]
+    if repeated := [name for i, name in enumerate(names) if lower[i] in lower[:i]]:
+        raise ValueError(f"has {repeated[0]} twice")
+    return names
+
+
+def _header_value(text: str) -> str:
+    if not is_value(text):
+        raise ValueError(
+            f"is not the value of a header: 1 to {MAX_VALUE} printable ASCII characters"
+        )
+    return text
+
+
+HeaderNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_header_name)], ...], AfterValidator(_distinct)
+]
+
+
+def _names(value: object) -> object:
+    """A variable holds names with commas between them; a file has a list."""
+    if not isinstance(value, str):
+        return value
+    return [name.strip() for name in value.split(",")] if value.strip() else []
+
+
+Names = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_names), NoDecode
+]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,26 +107,51 @@ class Prices(_Table):
     completion: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-class HttpEngineTable(_Table):
-    """A server that speaks OpenAI's protocol; `key_env` names the variable that holds its key."""
+class _RemoteTable(_Table):
+    """A server behind a URL, and the routing headers that its calls carry.
 
-    kind: Literal["http"]
+    `key_env` names the variable that holds the server's key. `session_headers` carry the session of a call and
+    `tenant_headers` the tenant's name. `objective` is the value of x-llm-d-inference-objective, and `priority`
+    of X-Vllm-Priority (lower is earlier; other values than 0 need a server that schedules by priority).
+    """
+
     url: Annotated[str, AfterValidator(_address)]
     model: str = Field(min_length=1)
     key_env: str | None = None
     max_concurrent_calls: Positive | None = None
     prices: Prices | None = None
+    session_headers: HeaderNames = ("X-Session-ID",)
+    tenant_headers: HeaderNames = ()
+    objective: Annotated[str, AfterValidator(_header_value)] | None = None
+    priority: int | None = Field(default=None, ge=-(2**31), lt=2**31)
+
+    @model_validator(mode="after")
+    def _carries_one_value_a_header(self) -> Self:
+        used = [
+            *(("session_headers", name.lower()) for name in self.session_headers),
+            *(("tenant_headers", name.lower()) for name in self.tenant_headers),
+            *([("objective", OBJECTIVE_HEADER)] if self.objective is not None else []),
+            *([("priority", PRIORITY_HEADER)] if self.priority is not None else []),
+        ]
+        names = [name for _, name in used]
+        for i, (field, name) in enumerate(used):
+            if name in names[:i]:
+                raise ValueError(
+                    f"{field} and {used[names.index(name)][0]} share the header {name}"
+                )
+        return self
 
 
-class PoolingEngineTable(_Table):
+class HttpEngineTable(_RemoteTable):
+    """A server that speaks OpenAI's protocol."""
+
+    kind: Literal["http"]
+
+
+class PoolingEngineTable(_RemoteTable):
     """A vLLM server of a reward model, which plays no other role than `reward`."""
 
     kind: Literal["pooling"]
-    url: Annotated[str, AfterValidator(_address)]
-    model: str = Field(min_length=1)
-    key_env: str | None = None
-    max_concurrent_calls: Positive | None = None
-    prices: Prices | None = None
 
 
 class VllmEngineTable(_Table):

@@ -29,7 +29,8 @@ from secondpass.service.http.resolve import (
     find_strategy,
     resolve,
 )
-from secondpass.service.http.run_request import new_id, perform, traced
+from secondpass.service.http.routing import forwarded, routed
+from secondpass.service.http.run_request import new_id, perform
 from secondpass.service.http.schema import choose
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import Job
@@ -54,12 +55,13 @@ async def chat(request: Request) -> Response:
     if model.suffix is None and body.get("secondpass") is None:
         node = service.knows_other_models if model.is_unknown else None
         node = node or service.writer_of_model(model.name, field="model")
-        return Forwarded(service, node, "chat/completions", raw, request)
+        return Forwarded(service, node, forwarded(request, "chat/completions", raw, body))
     if "idempotency-key" in request.headers:
         raise InvalidRequest("is not supported yet with a strategy", field="Idempotency-Key")
     wanted = read_chat(body)
     job = replace(
-        traced(_job(service, tenant_of(request), wanted, model), request), is_streamed=wanted.stream
+        routed(_job(service, tenant_of(request), wanted, model), request, body),
+        is_streamed=wanted.stream,
     )
     if wanted.stream:
         keep_alive = service.settings.keep_alive_seconds

@@ -69,6 +69,7 @@ class ChatRequest(Sampling):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     user: str | None = None
+    prompt_cache_key: str | None = None
     secondpass: Extension = Extension()
 
     @property

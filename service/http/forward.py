@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,22 +15,15 @@ from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.strategies.api.engine import PlainRequest
 from secondpass.strategies.api.errors import EngineError
 
-_NOT_PASSED_ON = frozenset(
-    ("authorization", "connection", "content-length", "cookie", "host", "transfer-encoding")
-)
-
 logger = logging.getLogger(__name__)
 
 
 class Forwarded(Response):
     """The engine's own reply, from its status to its last byte."""
 
-    def __init__(
-        self, service: Service, node: Node, path: str, body: bytes, request: Request
-    ) -> None:
+    def __init__(self, service: Service, node: Node, plain: PlainRequest) -> None:
         super().__init__()
-        self._service, self._engine = service, node.engine
-        self._plain = PlainRequest(path, body, _passed_on(request))
+        self._service, self._engine, self._plain = service, node.engine, plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward; an engine that fails after its first byte ends the connection, which says that it failed."""
@@ -78,11 +70,3 @@ class Counted:
 def _start(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return {"type": "http.response.start", "status": status, "headers": raw}
-
-
-def _passed_on(request: Request) -> tuple[tuple[str, str], ...]:
-    headers = [(k, v) for k, v in request.headers.items() if k not in _NOT_PASSED_ON]
-    return (
-        *((k, v) for k, v in headers if k != "x-request-id"),
-        ("x-request-id", request.state.request_id),
-    )

@@ -136,7 +136,6 @@ def resolve(
         sampling=sampling,
         max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
-        session=id,
     )
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -20,20 +18,12 @@ from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Job
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
 logger = logging.getLogger(__name__)
 
 
 def new_id(prefix: str) -> str:
     """A fresh name for a run."""
     return f"{prefix}{uuid.uuid4().hex}"
-
-
-def traced(job: Job, request: Request) -> Job:
-    """The job, whose calls carry the W3C trace context of the request; one of another form is none."""
-    given = request.headers.get("traceparent", "")
-    return replace(job, traceparent=given if _TRACEPARENT.fullmatch(given) else None)
 
 
 async def perform(

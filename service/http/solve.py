@@ -28,7 +28,8 @@ from secondpass.service.http.resolve import (
     is_blank,
     resolve,
 )
-from secondpass.service.http.run_request import new_id, perform, traced
+from secondpass.service.http.routing import routed
+from secondpass.service.http.run_request import new_id, perform
 from secondpass.service.http.schema import SolveRequest, TraceLevel, read
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import Job
@@ -43,7 +44,8 @@ async def solve(request: Request) -> Response:
     body = decode(await read_body(request, service.settings.max_body_bytes))
     wanted = read(SolveRequest, body)
     job = replace(
-        traced(_job(service, tenant_of(request), wanted), request), is_streamed=wanted.stream
+        routed(_job(service, tenant_of(request), wanted), request, body),
+        is_streamed=wanted.stream,
     )
     if wanted.stream:
         return EventStream(

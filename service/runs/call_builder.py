@@ -12,7 +12,7 @@ from secondpass.service.runs.answer_format import instructed, with_text
 from secondpass.service.runs.run_spec import Job, RoleDefaults
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
-from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.engine import Call, Routing
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import After
 from secondpass.strategies.api.values import SOLVE, Completion, Message, Role, Sampling
@@ -64,6 +64,13 @@ class Asking:
     def _defaults(self, role: Role) -> RoleDefaults:
         return self._job.defaults.get(role, RoleDefaults())
 
+    def _routing_of(self, index: int) -> Routing:
+        """The routing of the call for draft `index`, which a judge of that draft shares."""
+        routing, size = self._job.routing, self._job.session_group
+        if size is None or index < size:
+            return routing
+        return replace(routing, session=f"{routing.session}-{index // size}")
+
     def call(
         self,
         purpose: str,
@@ -86,7 +93,7 @@ class Asking:
             messages=messages,
             n=n,
             index=index,
-            session=self._job.session or self._job.id,
+            routing=self._routing_of(index),
             cache_salt=self._job.cache_salt,
             traceparent=self._job.traceparent,
         )

@@ -12,7 +12,7 @@ from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
-from secondpass.strategies.api.engine import Engine
+from secondpass.strategies.api.engine import Engine, Routing
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling
@@ -33,7 +33,8 @@ class Job:
     `sampling` is the client's, for calls of the actor; `max_tokens_per_call` caps a call that has no other cap.
     `task_is_explicit` adds the task's answer-format instruction to the question. `is_streamed` says that the client
     reads the answer while it is written. `profiles` are of models whose names do not say enough, and `calibrations` of
-    models that were measured as judges.
+    models that were measured as judges. With a `session_group` of k, drafts 0 to k-1 have the session of `routing`, and
+    each k further ones have a session of their own.
     """
 
     id: str
@@ -51,7 +52,8 @@ class Job:
     calibrations: Mapping[Role, Calibration] = field(default_factory=dict)
     defaults: Mapping[Role, RoleDefaults] = field(default_factory=dict)
     cache_salt: str | None = None
-    session: str | None = None
+    routing: Routing = Routing()
+    session_group: int | None = None
     traceparent: str | None = None
     is_streamed: bool = False
 

@@ -32,6 +32,7 @@ from secondpass.service.config.tables import (
     VllmEngineTable,
 )
 from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.engines.vllm.asgi import ASGIApp
@@ -41,6 +42,7 @@ from secondpass.service.http.forward import Counted
 from secondpass.service.http.middleware import Edge
 from secondpass.service.http.openapi import describe
 from secondpass.service.http.problems import as_http_error, respond
+from secondpass.service.http.routing import EVERYBODY
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run_spec import Shared
@@ -126,6 +128,8 @@ def create_app(
     here: a key that is not in the environment, an unreadable file of API keys.
     """
     inside = inside or InProcess()
+    tenants = tenants or tenants_of(settings)
+    _check_trusted(settings, tenants)
     nodes = {
         name: _node(name, table, settings, inside.engines.get(name))
         for name, table in settings.engine_tables.items()
@@ -138,7 +142,7 @@ def create_app(
             Equivalence(workers=settings.answer_workers),
             Sandboxes(settings.max_sandboxes) if settings.sandbox else None,
         ),
-        tenants=tenants or tenants_of(settings),
+        tenants=tenants,
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
@@ -198,6 +202,28 @@ def tenants_of(settings: Settings) -> Tenants:
     return Tenants.load(settings.api_keys_file) if settings.api_keys_file else Tenants()
 
 
+async def check(settings: Settings) -> None:
+    """Raise BadSettings for everything that would keep `serve` from starting with these settings, short of an engine.
+
+    No engine is started or asked, and no model is loaded.
+    """
+    _check_trusted(settings, tenants_of(settings))
+    load_calibrations(settings.calibrations)
+    for table in settings.engine_tables.values():
+        if isinstance(table, HttpEngineTable | PoolingEngineTable):
+            _key(table.key_env)
+    await check_sandbox(settings)
+
+
+def _check_trusted(settings: Settings, tenants: Tenants) -> None:
+    unknown = set(settings.trusted_tenants) - {EVERYBODY, *tenants.names}
+    if unknown:
+        raise BadSettings(
+            f"trusted_tenants has no key for {', '.join(sorted(unknown))}; "
+            f"allowed: {EVERYBODY}, {', '.join(tenants.names)}"
+        )
+
+
 def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngine | None) -> Node:
     bare = engine or _engine(name, table)
     limited = LimitedEngine(bare, table.max_concurrent_calls or settings.max_concurrent_calls)
@@ -212,9 +238,13 @@ def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngi
 
 def _engine(name: str, table: AnyEngineTable) -> BareEngine:
     if isinstance(table, HttpEngineTable):
-        return HttpEngine(name, table.url, table.model, key=_key(table.key_env))
+        return HttpEngine(
+            name, table.url, table.model, key=_key(table.key_env), routing=_routing(table)
+        )
     if isinstance(table, PoolingEngineTable):
-        return PoolingEngine(name, table.url, table.model, key=_key(table.key_env))
+        return PoolingEngine(
+            name, table.url, table.model, key=_key(table.key_env), routing=_routing(table)
+        )
     if isinstance(table, VllmEngineTable):
         raise BadSettings(f"engine {name!r} runs in this process, and was not started")
     return ScriptedEngine(
@@ -224,6 +254,15 @@ def _engine(name: str, table: AnyEngineTable) -> BareEngine:
         per_token=table.per_token,
         tokens_per_delta=table.tokens_per_delta,
         rate=table.rate,
+    )
+
+
+def _routing(table: HttpEngineTable | PoolingEngineTable) -> RoutingHeaders:
+    return RoutingHeaders(
+        session=table.session_headers,
+        tenant=table.tenant_headers,
+        objective=table.objective,
+        priority=table.priority,
     )
 
 

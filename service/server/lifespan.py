@@ -44,10 +44,21 @@ async def _warm(equivalence: Equivalence) -> None:
 
 
 async def _watch(node: Node, health_check_seconds: float) -> None:
-    """Ask the engine until it is ready, and then whether it still is."""
+    """Ask the engine until it is ready, and then whether it still is; each change is logged."""
+    reported: str | None = None
     while True:
         await node.engine.start()
+        if (reason := node.why_not_ready) != reported:
+            reported = reason
+            _report(node.engine.name, reason)
         await anyio.sleep(health_check_seconds if node.is_ready else RETRY_SECONDS)
+
+
+def _report(engine: str, reason: str | None) -> None:
+    if reason is None:
+        logger.info("engine %r is ready", engine)
+    else:
+        logger.warning("engine %r is not ready: %s", engine, reason)
 
 
 async def _close(node: Node) -> None:

@@ -21,6 +21,19 @@ from secondpass.strategies.api.values import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """Hints for the routers and schedulers before an engine; they never change what it replies.
+
+    Calls of one `session` share the beginning of their prompts, so one replica should serve them. Fair queues count by
+    `tenant`. `headers` are the client's own, with names in lower case, of a client that may send them.
+    """
+
+    session: str | None = None
+    tenant: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request to an engine. A value: equal calls are the same request.
 
@@ -49,7 +62,7 @@ class Call:
     resumable: bool = False
     visible: bool = False
     stream_interval: int = 1
-    session: str | None = None
+    routing: Routing = Routing()
     cache_salt: str | None = None
     traceparent: str | None = None
 
@@ -73,7 +86,7 @@ class Call:
             "sampling": self.sampling.model_dump(exclude_none=True),
         }
         delivery = ("visible", "stream_interval", "resumable")
-        for name in ("session", "cache_salt", "traceparent", *delivery):
+        for name in ("routing", "cache_salt", "traceparent", *delivery):
             del value[name]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -111,11 +124,15 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """An OpenAI request to hand on untouched: `path` below /v1, the raw JSON `body`, and its `headers`."""
+    """An OpenAI request to forward: `path` below /v1, the raw JSON `body`, and its `headers`.
+
+    An engine adds the headers of `routing` that the client did not send.
+    """
 
     path: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    routing: Routing = Routing()
 
 
 @dataclass(frozen=True, slots=True)

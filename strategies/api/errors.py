@@ -37,7 +37,10 @@ class EngineError(SecondpassError):
 
 
 class EngineUnavailable(EngineError):
-    """No connection, a 5xx or a 429: another attempt may work. `retry_after` is in seconds."""
+    """No connection, a 5xx or a 429. `retry_after` is in seconds.
+
+    `may_retry` is false where whoever dropped the call gave a reason that another attempt would meet again.
+    """
 
     def __init__(
         self,
@@ -46,9 +49,11 @@ class EngineUnavailable(EngineError):
         engine: str = "",
         role: Role | None = None,
         retry_after: float | None = None,
+        may_retry: bool = True,
     ) -> None:
         super().__init__(message, engine=engine, role=role)
         self.retry_after = retry_after
+        self.may_retry = may_retry
 
 
 class StreamCut(EngineError):

@@ -19,7 +19,21 @@ from secondpass.strategies.api.values import Role
 ECHO = 200
 """Characters of an engine's words that an error repeats at most: they may hold a prompt."""
 
+DROPPED_REASON = "x-llm-d-request-dropped-reason"
+"""The header in which llm-d's endpoint picker says why it dropped a request."""
+
 _WORTH_ANOTHER_ATTEMPT = frozenset((408, 425, 429))
+_DROPPED_FOR_NOW = frozenset(
+    (
+        "rejected-saturated",
+        "rejected-ttl-expired",
+        "rejected-shutting-down",
+        "evicted",
+        "evicted-queue-pressure",
+        "evicted-priority",
+    )
+)
+_DROPPED_FOR_GOOD = frozenset(("rejected-no-endpoints", "rejected-context-cancelled"))
 
 
 def short(text: str) -> str:
@@ -29,10 +43,27 @@ def short(text: str) -> str:
 
 
 def refusal(
-    status: int, message: str, *, engine: str, role: Role | None, retry_after: float | None = None
+    status: int,
+    message: str,
+    *,
+    engine: str,
+    role: Role | None,
+    retry_after: float | None = None,
+    dropped: str | None = None,
 ) -> EngineError:
-    """The error that an HTTP `status` of 400 or more stands for; `retry_after` is in seconds."""
+    """The error that an HTTP `status` of 400 or more stands for; `retry_after` is in seconds.
+
+    A reason in `dropped`, the value of DROPPED_REASON, decides about another attempt. An unknown one leaves it to the status.
+    """
     said = f"status {status}: {short(message)}"
+    if dropped in _DROPPED_FOR_NOW | _DROPPED_FOR_GOOD:
+        return EngineUnavailable(
+            f"dropped before the engine ({dropped}): {said}",
+            engine=engine,
+            role=role,
+            retry_after=retry_after,
+            may_retry=dropped in _DROPPED_FOR_NOW,
+        )
     if status >= 500 or status in _WORTH_ANOTHER_ATTEMPT:
         return EngineUnavailable(said, engine=engine, role=role, retry_after=retry_after)
     return CallRejected(said, engine=engine, role=role, status=status)

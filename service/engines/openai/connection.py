@@ -18,6 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from secondpass.service.common.sse import EventParser
 from secondpass.service.engines.common.status_codes import (
+    DROPPED_REASON,
     message_of,
     object_in,
     refusal,
@@ -41,8 +42,9 @@ class Connection:
     """How to reach one server: every request of an engine goes through here.
 
     `url` ends in /v1; `root` is what vLLM's own routes stand below. The key is sent there and nowhere else:
-    redirects are not followed, and neither cookies nor the environment's proxies are used. `connect_timeout`
-    and `idle_timeout` (silence within a reply) are in seconds; a reply as a whole may take any time.
+    redirects are not followed, and neither cookies nor the environment's proxies are used. `headers`, with names in lower
+    case, go with every request that does not carry its own. `connect_timeout` and `idle_timeout` (silence within a
+    reply) are in seconds; a reply as a whole may take any time.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Connection:
         url: str,
         key: str | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
         connect_timeout: float = 5.0,
         idle_timeout: float | None = 120.0,
         client: httpx.AsyncClient | None = None,
@@ -58,6 +61,7 @@ class Connection:
         self.engine = engine
         self.url = url.rstrip("/")
         self.root = self.url.removesuffix("/v1")
+        self._usual = {"content-type": "application/json", **(headers or {})}
         self._headers = {"accept-encoding": "identity", "user-agent": "secondpass"}
         if key is not None:
             self._headers["authorization"] = f"Bearer {key}"
@@ -94,7 +98,7 @@ class Connection:
                 method,
                 url,
                 content=body,
-                headers={"content-type": "application/json", **(headers or {}), **self._headers},
+                headers={**self._usual, **(headers or {}), **self._headers},
                 extensions={"timeout": self._timeout},
             )
             response = await self._client.send(request, stream=True, follow_redirects=False)
@@ -206,6 +210,7 @@ class Connection:
                 engine=self.engine,
                 role=role,
                 retry_after=seconds_until(response.headers.get("retry-after")),
+                dropped=response.headers.get(DROPPED_REASON),
             )
 
     async def _text(self, response: httpx.Response) -> str:

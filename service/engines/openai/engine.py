@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from secondpass.service.common.routing_headers import AFFINITY, PRIORITY
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_seam import Seam, open_character
 from secondpass.service.engines.openai.labels import fetch_labels
@@ -26,7 +27,6 @@ from secondpass.service.engines.openai.wire import (
     chat_body,
     completion_body,
     streamed,
-    traced,
     usage_of,
 )
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
@@ -38,7 +38,11 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import ImagePart
 
-_TAKEN_ALONG = frozenset(("content-type", "accept", "x-request-id", "traceparent", "tracestate"))
+_TAKEN_ALONG = (
+    frozenset(("content-type", "accept", "x-request-id", "traceparent", "tracestate"))
+    | AFFINITY
+    | PRIORITY
+)
 # Those of one connection only (RFC 9110, 7.6.1), and those that our own server writes.
 _LEFT_BEHIND = frozenset(
     (
@@ -90,7 +94,7 @@ class HttpEngine(RemoteEngine[_Server]):
         content = json.dumps(body).encode()
         async with (
             self._connection.open(
-                "POST", url, content, headers=traced(call), role=call.role
+                "POST", url, content, headers=self._routing.of_call(call), role=call.role
             ) as response,
             aclosing(self._connection.events(response, role=call.role)) as events,
         ):
@@ -109,7 +113,10 @@ class HttpEngine(RemoteEngine[_Server]):
             server.tokenizer.remember(call, reader.prompt_ids)
 
     async def _read_labels(self, call: Call, server: _Server) -> tuple[Delta, ...]:
-        labels, reply = await fetch_labels(call, self._connection, server.dialect, server.tokenizer)
+        headers = self._routing.of_call(call)
+        labels, reply = await fetch_labels(
+            call, self._connection, server.dialect, server.tokenizer, headers
+        )
         with self._connection.readable(call.role):
             usage = usage_of(reply)
         read = Delta(tokens=1, labels=labels, finish_reason="stop")
@@ -149,8 +156,8 @@ class HttpEngine(RemoteEngine[_Server]):
         Raises EngineUnavailable when nothing answers; reading the chunks raises StreamCut when they break off.
         """
         url = f"{self._connection.url}/{request.path.lstrip('/')}"
-        headers = {
-            name: value
+        headers = self._routing.of(request.routing) | {
+            name.lower(): value
             for name, value in request.headers
             if name.lower() in _TAKEN_ALONG and value.isascii()
         }

@@ -14,7 +14,7 @@ from secondpass.service.engines.common.codec import Codec
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.token_cache import Tokenizer
-from secondpass.service.engines.openai.wire import Dialect, chat_body, completion_body, traced
+from secondpass.service.engines.openai.wire import Dialect, chat_body, completion_body
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
 
@@ -102,9 +102,13 @@ def _seen(logprobs: dict[str, Any]) -> dict[str, float]:
 
 
 async def fetch_labels(
-    call: Call, connection: Connection, dialect: Dialect, tokenizer: Tokenizer | None
+    call: Call,
+    connection: Connection,
+    dialect: Dialect,
+    tokenizer: Tokenizer | None,
+    headers: Mapping[str, str],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The probabilities, and the whole reply for its usage. Raises EngineError and its kinds."""
+    """Ask with these headers for the probabilities, and the whole reply for its usage. Raises EngineError and its kinds."""
     variants = prompt = None
     ids: list[int] = []
     if tokenizer is not None:
@@ -115,7 +119,7 @@ async def fetch_labels(
     route = "chat/completions" if prompt is None else "completions"
     body = label_body(call, dialect, prompt, ids)
     reply = await connection.fetch(
-        "POST", f"{connection.url}/{route}", body, headers=traced(call), role=call.role
+        "POST", f"{connection.url}/{route}", body, headers=headers, role=call.role
     )
     with connection.readable(call.role):
         return read_labels(call, reply, variants), reply

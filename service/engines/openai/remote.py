@@ -10,6 +10,7 @@ import httpx
 
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.probe import check_health
+from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.errors import CallRejected, EngineError
 from secondpass.strategies.api.values import Capability
@@ -28,7 +29,7 @@ S = TypeVar("S", bound=Server)
 class RemoteEngine(ABC, Generic[S]):
     """The engine behind `url` (it ends in /v1), serving `model` (None: the only one that it serves).
 
-    `key` is sent to that URL alone. `connect_timeout` and `idle_timeout`, the longest silence within a reply, are in
+    `key` is sent to that URL alone. `routing` names the headers that calls carry for routers. `connect_timeout` and `idle_timeout`, the longest silence within a reply, are in
     seconds. `client` replaces our own httpx client. Until `start` has succeeded `ready` is false and
     `why_not_ready` says why, in words for an operator.
     """
@@ -40,6 +41,7 @@ class RemoteEngine(ABC, Generic[S]):
         model: str | None = None,
         *,
         key: str | None = None,
+        routing: RoutingHeaders | None = None,
         connect_timeout: float = 5.0,
         idle_timeout: float | None = 120.0,
         client: httpx.AsyncClient | None = None,
@@ -50,10 +52,12 @@ class RemoteEngine(ABC, Generic[S]):
         self._wanted = model
         self._server: S | None = None
         self._starting = anyio.Lock()
+        self._routing = routing or RoutingHeaders()
         self._connection = Connection(
             name,
             url,
             key,
+            headers=self._routing.constant,
             connect_timeout=connect_timeout,
             idle_timeout=idle_timeout,
             client=client,

@@ -90,11 +90,6 @@ def template_arguments(call: Call, dialect: Dialect) -> dict[str, Any]:
     return {"enable_thinking": False} if is_off and dialect.is_vllm else {}
 
 
-def traced(call: Call) -> dict[str, str]:
-    """The headers that carry the trace context of the client's request."""
-    return {} if call.traceparent is None else {"traceparent": call.traceparent}
-
-
 def usage_of(reply: dict[str, Any]) -> Usage | None:
     """The usage that a reply or its last chunk states, if any."""
     if not (usage := reply.get("usage")):
@@ -197,8 +192,8 @@ def _common(call: Call, dialect: Dialect) -> dict[str, Any]:
     if call.n > 1:
         body["n"] = call.n
     if dialect.is_vllm:
-        if call.session is not None:
-            body["session_id"] = call.session
+        if call.routing.session is not None:
+            body["session_id"] = call.routing.session
         if call.cache_salt is not None:
             body["cache_salt"] = call.cache_salt
     return body

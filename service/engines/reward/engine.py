@@ -9,7 +9,7 @@ from typing import Any
 
 from secondpass.service.engines.openai.remote import RemoteEngine
 from secondpass.service.engines.openai.token_cache import TokenCache
-from secondpass.service.engines.openai.wire import traced, usage_of
+from secondpass.service.engines.openai.wire import usage_of
 from secondpass.service.engines.reward.probe import Scorer, find_scorer, rendering, values_of
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError, EngineUnavailable
@@ -45,7 +45,7 @@ class PoolingEngine(RemoteEngine[Scorer]):
             "POST",
             f"{self._connection.root}/{server.route}",
             await self._body(call, server),
-            headers=traced(call),
+            headers=self._routing.of_call(call),
             role=call.role,
         )
         with self._connection.readable(call.role):

@@ -15,7 +15,7 @@ import pytest
 
 from secondpass.service.engines.openai.labels import label_body
 from secondpass.service.engines.openai.wire import chat_body, completion_body
-from secondpass.strategies.api.engine import Call, PlainRequest
+from secondpass.strategies.api.engine import Call, PlainRequest, Routing
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
 from tests.engines.asking import ids, run, text
@@ -101,11 +101,11 @@ SHORT = ask(max_tokens=3)
         SHORT,
         replace(ask(max_tokens=3, seed=7, top_p=0.9, min_p=0.1, stop=("tea", "cup")), n=3),
         ask(temperature=0, top_k=5, presence_penalty=0.5, repetition_penalty=1.1, max_tokens=2),
-        replace(SHORT, logprobs=2, stream_interval=4, session="s", cache_salt="salt"),
+        replace(SHORT, logprobs=2, stream_interval=4, routing=Routing(session="s"), cache_salt="salt"),
         replace(SHORT, schema='{"type": "integer"}'),
         replace(SHORT, prefix="First, boil"),
         replace(SHORT, thinking=False),
-        replace(SHORT, labels=("Yes", "No"), session="s"),
+        replace(SHORT, labels=("Yes", "No"), routing=Routing(session="s")),
         replace(SHORT, messages=(Message(role="system", content="Be brief."), *SHORT.messages)),
         ask("Say hi."),
     ],

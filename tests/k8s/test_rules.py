@@ -1,0 +1,138 @@
+"""The alert rules: valid, tested by promtool, on metrics that a real server has, and explained."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from secondpass.service.common.errors import AllCallsFailed, HttpError
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.http.problems import Internal
+from secondpass.strategies.api.values import StopReason
+from tests.http.serving import Json, serving
+from tests.k8s.promtool import Rule, alerts, promtool, write_rules
+
+pytestmark = pytest.mark.compat
+
+CASES = sorted(Path(__file__).with_name("rules").glob("*.yaml"))
+MANUAL = Path(__file__).parents[2] / "docs/operations/alerts.md"
+SEVERITIES = {"critical", "warning", "info"}
+VOTE: Json = {"name": "self_consistency", "params": {"n": 3}}
+OF_TARGETS = {"namespace", "pod", "job"}
+
+_SELECTOR = re.compile(r"\b(secondpass_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r"(\w+)(=~|=)\"([^\"]*)\"")
+_GROUPED = re.compile(r"(?:by|on) \(([\w, ]+)\)")
+_SAMPLE = re.compile(r"(?m)^(secondpass_\w+)(?:\{(.*)\})? \S+$")
+
+
+@pytest.fixture(scope="module")
+def metrics() -> dict[str, dict[str, set[str]]]:
+    """Each series' name, with the values of each of its labels, after solves and chats that succeed and fail."""
+    engine = ScriptedEngine(script=_fails_on_request)
+    with serving(engine) as served:
+        assert served.solve().status_code == 200
+        assert served.solve(strategy=VOTE).status_code == 200
+        assert served.post("/solve", {"question": "Fail."}).status_code == 502
+        for content, status in (("Hello.", 200), ("Fail.", 500)):
+            chat = {"model": "scripted", "messages": [{"role": "user", "content": content}]}
+            assert served.post("/v1/chat/completions", chat).status_code == status
+        text = served.get("/metrics").text
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, labels in _SAMPLE.findall(text):
+        values = found.setdefault(name, {})
+        for label, _, value in _MATCHER.findall(labels):
+            values.setdefault(label, set()).add(value)
+    return found
+
+
+def _fails_on_request(call: Any, _: int) -> Reply:
+    is_to_fail = "Fail." in call.messages[-1].text
+    return Reply("It is 42.", fault="unavailable" if is_to_fail else None)
+
+
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
+    checked = promtool("check", "rules", str(write_rules(tmp_path)), folder=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(alerts())} rules found" in checked.stdout
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_alerts_fire_and_stay_quiet_as_the_cases_say(case: Path, tmp_path: Path) -> None:
+    write_rules(tmp_path)
+    shutil.copy(case, tmp_path)
+    tested = promtool("test", "rules", case.name, folder=tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_a_case_that_a_rule_does_not_meet_is_reported(tmp_path: Path) -> None:
+    rules = write_rules(tmp_path)
+    rules.write_text(rules.read_text().replace("== 0 or absent", "== 7 or absent"))
+    shutil.copy(CASES[0], tmp_path)
+    tested = promtool("test", "rules", CASES[0].name, folder=tmp_path)
+    assert tested.returncode != 0
+    assert "SecondpassDown" in tested.stdout + tested.stderr
+
+
+def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
+    fires: dict[str, set[bool]] = {}
+    for path in CASES:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                fires.setdefault(case["alertname"], set()).add(bool(case["exp_alerts"]))
+    assert fires == {rule["alert"]: {True, False} for rule in alerts()}
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_uses_series_and_labels_that_a_server_has(
+    rule: Rule, metrics: dict[str, dict[str, set[str]]]
+) -> None:
+    selectors = _SELECTOR.findall(rule["expr"])
+    assert selectors or "up{" in rule["expr"]
+    known = {*OF_TARGETS}
+    for name, matchers in selectors:
+        assert name in metrics
+        known |= set(metrics[name])
+        for label, _, values in _MATCHER.findall(matchers):
+            assert label in metrics[name]
+            for value in values.split("|"):
+                assert _exists(label, value, metrics[name])
+    grouped = {
+        label.strip() for group in _GROUPED.findall(rule["expr"]) for label in group.split(",")
+    }
+    assert grouped <= known
+
+
+def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:
+    """Whether a label can have a value that an expression asks for (`5..` stands for any that it matches)."""
+    if label == "stop_reason":
+        codes = {
+            kind.code
+            for kind in (Internal, AllCallsFailed, *HttpError.__subclasses__())
+            if hasattr(kind, "code")
+        }
+        return value in codes | set(get_args(StopReason))
+    if label == "status" and value == "none":
+        return True  # an engine that does not answer at all
+    return any(re.fullmatch(value, each) for each in seen[label])
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_is_explained(rule: Rule) -> None:
+    name = rule["alert"]
+    assert rule["labels"]["severity"] in SEVERITIES
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == f"docs/operations/alerts.md#{name.lower()}"
+    section = MANUAL.read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    assert re.findall(r"(?m)^\*\*(Cause\.|Look at|Do\.)\*\*", section) == [
+        "Cause.",
+        "Look at",
+        "Do.",
+    ]
+
+
+def test_the_manual_explains_no_alert_that_does_not_exist() -> None:
+    assert re.findall(r"(?m)^## (\w+)$", MANUAL.read_text()) == [rule["alert"] for rule in alerts()]

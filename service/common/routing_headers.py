@@ -6,6 +6,7 @@ Sources: llm-d-router, vLLM and vllm-router, AIBrix, SMG, NVIDIA Dynamo, LiteLLM
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 
@@ -86,3 +87,14 @@ def session_of(headers: Mapping[str, str], body: Mapping[str, object]) -> str | 
     if given is None or is_value(given):
         return given
     return hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
+
+
+def opening_of(body: Mapping[str, object]) -> str | None:
+    """A session made of the messages up to the first of the user, which later turns repeat; None without messages."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return None
+    roles = [turn.get("role") if isinstance(turn, Mapping) else None for turn in messages]
+    end = roles.index("user") + 1 if "user" in roles else len(roles)
+    opening = json.dumps([body.get("model"), messages[:end]], sort_keys=True)
+    return hashlib.sha256(opening.encode(errors="surrogatepass")).hexdigest()

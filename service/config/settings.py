@@ -135,6 +135,10 @@ class Settings(BaseSettings):
         "none",
         description="for a run with more drafts: no session, or one for each session_max_n drafts",
     )
+    session_of_forwards: Literal["none", "opening"] = Field(
+        "none",
+        description="for a forwarded request whose client names no session: none, or one for each conversation, by its opening",
+    )
     log_level: LogLevel = Field("info", description="what is logged")
     access_log: bool = Field(False, description="log a line for each request")
     keep_alive_seconds: float = Field(

@@ -16,6 +16,7 @@ from secondpass.service.common.routing_headers import (
     PRIORITY,
     PRIORITY_HEADER,
     is_value,
+    opening_of,
     session_of,
 )
 from secondpass.service.http.state import Service, service_of, tenant_of
@@ -74,6 +75,8 @@ def forwarded(request: Request, path: str, raw: bytes, body: Mapping[str, Any]) 
     if _is_trusted(service, request):
         headers += _trusted_priority(request, body)
     session = _client_session(service, request, body)
+    if session is None and service.settings.session_of_forwards == "opening":
+        session = opening_of(body)
     routing = Routing(session=session, tenant=tenant_of(request).name)
     return PlainRequest(path, raw, tuple(headers), routing)
 

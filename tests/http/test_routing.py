@@ -144,6 +144,22 @@ def test_the_first_source_wins_and_a_session_always_fits_a_header(named: dict[st
         assert found == session_of({"x-session-id": order[0]}, {})
 
 
+def test_the_opening_of_a_conversation_is_its_session_where_the_operator_wants_one() -> None:
+    first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    later = [*first, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Bye"}]
+    other = [first[0], {"role": "user", "content": "Hello"}]
+    with front(session_of_forwards="opening") as (served, upstream):
+        sessions = [
+            sent_by(served, upstream, PATH, PLAIN | {"messages": messages})[0]["x-session-id"]
+            for messages in (first, later, other)
+        ]
+        (named,) = sent_by(served, upstream, PATH, PLAIN | {"user": "mine"})
+        for odd in ("none", [], ["x", None], [{"role": "system"}]):
+            assert sent_by(served, upstream, PATH, PLAIN | {"messages": odd})
+    assert sessions[0] == sessions[1] != sessions[2]
+    assert named["x-session-id"] == "mine"
+
+
 def test_a_session_that_no_header_can_hold_is_replaced_by_its_digest() -> None:
     body = PLAIN | {"user": "Zoë\r\nauthorization: Bearer stolen"}
     with front() as (served, upstream):

@@ -74,8 +74,9 @@ class HttpEngine(RemoteEngine[_Server]):
 
     async def _found(self) -> _Server:
         dialect = await probe(self._connection, self._wanted)
-        has_tokenizer = "tokenize" in dialect.capabilities
-        return _Server(dialect, Tokenizer(self._connection, dialect) if has_tokenizer else None)
+        if "tokenize" not in dialect.capabilities:
+            return _Server(dialect, None)
+        return _Server(dialect, Tokenizer(self._connection, dialect, self._routing))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """Deltas as the server sends them; closing the generator closes the connection, which aborts.

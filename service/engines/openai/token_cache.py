@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import anyio
 
 from secondpass.service.engines.openai.connection import Connection
+from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.wire import Dialect, chat_body
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Role
@@ -70,9 +71,12 @@ class TokenCache:
 class Tokenizer:
     """vLLM's /tokenize, with a memory, and /detokenize."""
 
-    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+    def __init__(
+        self, connection: Connection, dialect: Dialect, routing: RoutingHeaders | None = None
+    ) -> None:
         self._connection = connection
         self._dialect = dialect
+        self._routing = routing or RoutingHeaders()
         self._cache = TokenCache()
 
     async def render(self, call: Call) -> Ids:
@@ -106,11 +110,13 @@ class Tokenizer:
             "chat_template_kwargs",
         )
         body = {name: chat[name] for name in rendered if name in chat}
-        return await self._read(body, call.role)
+        return await self._read(body, call.role, self._routing.of_call(call))
 
-    async def _read(self, body: dict[str, Any], role: Role | None) -> Sequence[int]:
+    async def _read(
+        self, body: dict[str, Any], role: Role | None, headers: Mapping[str, str] | None = None
+    ) -> Sequence[int]:
         url = f"{self._connection.root}/tokenize"
-        reply = await self._connection.fetch("POST", url, body, role=role)
+        reply = await self._connection.fetch("POST", url, body, headers=headers, role=role)
         with self._connection.readable(role):
             return array("I", reply["tokens"])
 

@@ -79,7 +79,8 @@ class PoolingEngine(RemoteEngine[Scorer]):
         async def read() -> Sequence[int]:
             body = rendering(self.model, _dumped(call))
             url = f"{self._connection.root}/tokenize"
-            reply = await self._connection.fetch("POST", url, body, role=call.role)
+            headers = self._routing.of_call(call)
+            reply = await self._connection.fetch("POST", url, body, headers=headers, role=call.role)
             with self._connection.readable(call.role):
                 return [int(token) for token in reply["tokens"]]
 

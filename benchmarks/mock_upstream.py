@@ -2,7 +2,8 @@
 
 It speaks as much of the dialect as the service's probe asks for and a chat needs: usage and token ids in every chunk,
 `n`, `stream_interval`. A reply is a short calculation that ends in a boxed number; the numbers go round, so that no
-vote is decided before its last ballot.
+vote is decided before its last ballot. A model whose name ends in `-roots` answers with square roots, most of them new,
+which only a worker can compare.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Any
 
 ANSWERS = 4
 PROMPT_TOKENS = 20
+ROOTS = 512
+"""Turns of a model that answers with square roots: their pairs are more than the service remembers."""
 PREFIX = "mock-"
+ROOTS_SUFFIX = "-roots"
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _NOT_FOUND = (
@@ -76,7 +80,10 @@ def streamed_reply(shape: Shape) -> tuple[bytes, ...]:
 
 
 def _words(shape: Shape, index: int) -> list[str]:
-    answer = 40 + (shape.turn + index) % ANSWERS
+    if shape.model.endswith(ROOTS_SUFFIX):
+        answer = f"\\sqrt{{{2 + shape.turn * ANSWERS + index % ANSWERS}}}"
+    else:
+        answer = str(40 + (shape.turn + index) % ANSWERS)
     return [*["so "] * (shape.tokens - 1), f"\\boxed{{{answer}}}"]
 
 
@@ -129,7 +136,9 @@ class Upstream(asyncio.Protocol):
     """One connection; a request is answered before the next is read, `tokens` a completion."""
 
     def __init__(self, latencies: Sequence[int], tokens: int, turns: count[int]) -> None:
-        self._latencies = {f"{PREFIX}{ms}ms": ms / 1e3 for ms in latencies}
+        self._latencies = {
+            f"{PREFIX}{ms}ms{suffix}": ms / 1e3 for ms in latencies for suffix in ("", ROOTS_SUFFIX)
+        }
         self._tokens = tokens
         self._turns = turns
         self._buffer = bytearray()
@@ -175,7 +184,7 @@ class Upstream(asyncio.Protocol):
             model=chat["model"],
             n=n,
             tokens=min(self._tokens, chat.get("max_tokens") or self._tokens),
-            turn=next(self._turns) % ANSWERS if n == 1 else 0,
+            turn=self._turn(chat["model"], n),
             interval=chat.get("stream_interval") or 1,
             has_ids=bool(chat.get("return_token_ids")),
             has_usage=bool(options.get("continuous_usage_stats")),
@@ -186,6 +195,11 @@ class Upstream(asyncio.Protocol):
             self._loop.call_later(latency, self._write, steps, 0)
         else:
             self._write(steps, 0)
+
+    def _turn(self, model: str, n: int) -> int:
+        if model.endswith(ROOTS_SUFFIX):
+            return next(self._turns) % ROOTS
+        return next(self._turns) % ANSWERS if n == 1 else 0
 
     def _write(self, steps: tuple[bytes, ...], at: int) -> None:
         """Write a step, and the next one when all other connections had their turn."""

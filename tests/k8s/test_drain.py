@@ -1,0 +1,247 @@
+"""What Kubernetes does when a pod of the overlay `split` ends, done to a real process over a real upstream."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from secondpass.service.config.sources import PREFIX
+from tests.http.serving import Json, events_of, wait_until
+from tests.k8s.pod import LOG, Manifest, Pod, started, write_settings
+from tests.k8s.slow_upstream import ANSWER, SLOWLY, WORDS
+from tools.process_tree import descendants, is_running
+from tools.processes import free_port, serving
+
+pytestmark = pytest.mark.compat
+
+AFTER_SIGTERM = 5.0
+"""Seconds that the running requests still take when the signal comes."""
+AT_ONCE = 2.0
+READY_SECONDS = 30.0
+EXIT_SECONDS = 30.0
+QUICK: Json = {"question": "Reply.", "strategy": "single"}
+SLOW: Json = QUICK | {"question": f"Reply {SLOWLY}."}
+
+
+@dataclass
+class Drain:
+    """What was seen while a pod was drained."""
+
+    manifest: Manifest
+    during_pre_stop: list[int] = field(default_factory=list)
+    ready_while_draining: httpx.Response | None = None
+    live_while_draining: int | None = None
+    refused: list[httpx.Response] = field(default_factory=list)
+    solve: Json = field(default_factory=dict)
+    solve_events: list[tuple[str, int, Json]] = field(default_factory=list)
+    chat_text: str = ""
+    exit_status: int | None = None
+    seconds_after_signal: float = 0.0
+    left_running: list[int] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return Manifest.of("split")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        yield
+
+
+def model_of(manifest: Manifest) -> str:
+    ((table),) = tomllib.loads(manifest.settings)["engines"].values()
+    return str(table["model"])
+
+
+@contextmanager
+def upstream(folder: Path, model: str, port: int, pause: float = 0.0) -> Iterator[str]:
+    """The URL of an engine that runs until the block is left."""
+    command = [sys.executable, "-m", "tests.k8s.slow_upstream"]
+    flags = ["--port", str(port), "--model", model, "--pause", str(pause)]
+    url = f"http://127.0.0.1:{port}/v1"
+    log = folder / "upstream.log"
+    with serving("upstream", [*command, *flags], f"{url}/models", log, timeout=READY_SECONDS):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def drain(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Drain:
+    """The whole sequence: preStop, SIGTERM, exit."""
+    folder = tmp_path_factory.mktemp("drain")
+    seen = Drain(manifest)
+    pause = (manifest.pre_stop_seconds + AFTER_SIGTERM) / len(WORDS)
+    with (
+        upstream(folder, model_of(manifest), free_port(), pause) as url,
+        started(manifest, write_settings(manifest, folder, url)) as pod,
+    ):
+        pod.wait_until_started()
+        pod.wait_for(manifest.readiness, READY_SECONDS)
+        running = [
+            threading.Thread(target=ask, args=(pod, seen)) for ask in (_solve, _stream, _chat)
+        ]
+        for thread in running:
+            thread.start()
+        wait_until(lambda: _in_flight(pod) == len(running))
+        processes = [pod.child.process.pid, *descendants(pod.child.process.pid)]
+        _pre_stop(pod, seen)
+        assert all(thread.is_alive() for thread in running)
+        began = time.monotonic()
+        os.kill(pod.child.process.pid, signal.SIGTERM)
+        _look_while_draining(pod, seen)
+        for thread in running:
+            thread.join(EXIT_SECONDS)
+        seen.exit_status = pod.child.process.wait(EXIT_SECONDS)
+        seen.seconds_after_signal = time.monotonic() - began
+        seen.left_running = [pid for pid in processes if is_running(pid)]
+    return seen
+
+
+def _in_flight(pod: Pod) -> int:
+    with pod.client() as client:
+        text = client.get("/metrics").text
+    gauges = r"(?m)^secondpass_(?:runs|plain_requests)_in_flight (\S+)$"
+    return round(sum(map(float, re.findall(gauges, text))))
+
+
+def _solve(pod: Pod, seen: Drain) -> None:
+    with pod.client() as client:
+        seen.solve = client.post("/solve", json=SLOW).json()
+
+
+def _stream(pod: Pod, seen: Drain) -> None:
+    with pod.client() as client:
+        seen.solve_events = events_of(client.post("/solve", json=SLOW | {"stream": True}).text)
+
+
+def _chat(pod: Pod, seen: Drain) -> None:
+    messages = [{"role": "user", "content": SLOW["question"]}]
+    body = {"model": model_of(seen.manifest), "messages": messages, "stream": True}
+    with pod.client() as client:
+        seen.chat_text = client.post("/v1/chat/completions", json=body).text
+
+
+def _pre_stop(pod: Pod, seen: Drain) -> None:
+    """The pod has left its Service, and proxies that do not know it yet send a request each second."""
+    end = time.monotonic() + pod.manifest.pre_stop_seconds
+    while (left := end - time.monotonic()) > 0:
+        with pod.client() as client:  # each over a connection of its own
+            seen.during_pre_stop.append(client.post("/solve", json=QUICK).status_code)
+        time.sleep(min(1.0, left))
+
+
+def _look_while_draining(pod: Pod, seen: Drain) -> None:
+    with pod.client() as client:
+
+        def is_unready() -> bool:
+            seen.ready_while_draining = client.get("/readyz")
+            return seen.ready_while_draining.status_code == 503
+
+        wait_until(is_unready, AT_ONCE)
+        seen.live_while_draining = pod.probe(pod.manifest.liveness)
+        chat = {"model": model_of(seen.manifest), "messages": [{"role": "user", "content": "Hi"}]}
+        seen.refused = [
+            client.post("/solve", json=QUICK),
+            client.post("/v1/chat/completions", json=chat),
+        ]
+
+
+def test_requests_that_arrive_during_pre_stop_are_served(drain: Drain) -> None:
+    assert len(drain.during_pre_stop) > drain.manifest.pre_stop_seconds / 2
+    assert set(drain.during_pre_stop) == {200}
+
+
+def test_a_pod_that_got_its_signal_is_live_and_not_ready(drain: Drain) -> None:
+    assert drain.live_while_draining == 200
+    assert drain.ready_while_draining is not None
+    assert drain.ready_while_draining.json() == {"ready": False, "reasons": ["draining"]}
+
+
+def test_new_work_is_refused_with_a_time_to_come_back(drain: Drain) -> None:
+    assert [reply.status_code for reply in drain.refused] == [503, 503]
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in drain.refused)
+
+
+def test_running_requests_end_with_their_full_answers(drain: Drain) -> None:
+    assert drain.solve["text"] == ANSWER
+    assert drain.solve["stop_reason"] == "finished"
+    name, _, answer = drain.solve_events[-1]
+    assert name == "run.finished"
+    assert answer["text"] == ANSWER
+    assert all(word in drain.chat_text for word in WORDS)
+    assert drain.chat_text.endswith("data: [DONE]\n\n")
+
+
+def test_the_process_ends_with_0_within_the_grace_and_leaves_nothing_running(drain: Drain) -> None:
+    assert drain.exit_status == 0
+    assert AFTER_SIGTERM / 2 < drain.seconds_after_signal < AFTER_SIGTERM + EXIT_SECONDS
+    assert (
+        drain.manifest.pre_stop_seconds + drain.seconds_after_signal < drain.manifest.grace_seconds
+    )
+    assert drain.left_running == []
+
+
+def test_a_pod_starts_without_its_engine_and_is_ready_when_that_comes(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = write_settings(manifest, tmp_path, f"http://127.0.0.1:{port}/v1")
+    with started(manifest, settings) as pod:
+        pod.wait_until_started()
+        assert pod.probe(manifest.liveness) == 200
+        with pod.client() as client:
+            wait_until(lambda: "not asked yet" not in client.get("/readyz").text)
+            reply = client.get("/readyz")
+        assert reply.status_code == 503
+        reasons = reply.json()["reasons"]
+        assert {reason.split(":")[0] for reason in reasons} == {"actor", "critic", "judge"}
+        assert all("engine 'vllm': " in reason for reason in reasons)
+        assert all("connect" in reason for reason in reasons)
+        with upstream(tmp_path, model_of(manifest), port):
+            pod.wait_for(manifest.readiness, READY_SECONDS)
+            with pod.client() as client:
+                assert client.post("/solve", json=QUICK).json()["text"] == ANSWER
+
+
+def without_keys(manifest: Manifest, folder: Path) -> Path:
+    settings = write_settings(manifest, folder, "http://127.0.0.1:9/v1")
+    (folder / "api-keys").unlink()
+    return settings
+
+
+def without_engine_key(manifest: Manifest, folder: Path) -> Path:
+    return write_settings(manifest, folder, "http://127.0.0.1:9/v1", more='key_env = "ENGINE_KEY"')
+
+
+@pytest.mark.parametrize(
+    ("settings_of", "named"),
+    [
+        (without_keys, ("api_keys_file", "api-keys", "No such file")),
+        (without_engine_key, ("key_env", "ENGINE_KEY")),
+    ],
+)
+def test_a_missing_secret_ends_the_process_with_2_and_is_named(
+    settings_of: Callable[[Manifest, Path], Path],
+    named: tuple[str, ...],
+    manifest: Manifest,
+    tmp_path: Path,
+) -> None:
+    with started(manifest, settings_of(manifest, tmp_path)) as pod:
+        assert pod.child.process.wait(EXIT_SECONDS) == 2
+    log = (tmp_path / LOG).read_text()
+    assert all(part in log for part in named)
+    assert "Traceback" not in log

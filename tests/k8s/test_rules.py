@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.http.problems import Internal
 from secondpass.strategies.api.values import StopReason
 from tests.http.serving import Json, serving
-from tests.k8s.promtool import Rule, alerts, promtool, write_rules
+from tests.k8s.promtool import ROOT, Rule, alerts, promtool, write_rules
 
 pytestmark = pytest.mark.compat
 
@@ -104,6 +105,16 @@ def test_an_alert_uses_series_and_labels_that_a_server_has(
         label.strip() for group in _GROUPED.findall(rule["expr"]) for label in group.split(",")
     }
     assert grouped <= known
+
+
+def test_the_alert_on_max_runs_fits_the_overlays_with_monitoring() -> None:
+    (rule,) = (rule for rule in alerts() if rule["alert"] == "SecondpassNearMaxRuns")
+    limits = {
+        tomllib.loads((overlay / "secondpass.toml").read_text())["max_runs"]
+        for overlay in (ROOT / "k8s/overlays").iterdir()
+        if "components/monitoring" in (overlay / "kustomization.yaml").read_text()
+    }
+    assert {f"> {limit * 9 // 10}" for limit in limits} == {rule["expr"][-5:]}
 
 
 def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:

@@ -1,0 +1,77 @@
+"""Links of the documentation lead somewhere, and its page on Kubernetes has the values of the manifests."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "k8s").rglob("*.md")]
+KUBERNETES = ROOT / "docs/operations/kubernetes.md"
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+_HEADING = re.compile(r"(?m)^#+ (.+)$")
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name behind a #, as GitHub makes it of headings."""
+    headings = _HEADING.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    lost = []
+    for link in _LINK.findall(_CODE.sub("", page.read_text())):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def row(value: str) -> str:
+    """The row of one value in the first table of the page on Kubernetes that has it."""
+    found = re.search(rf"(?m)^\| {re.escape(value)} \|.*$", KUBERNETES.read_text())
+    assert found
+    return found[0]
+
+
+def manifest(path: str) -> Any:
+    return yaml.safe_load((ROOT / "k8s" / path).read_text())
+
+
+def test_the_page_on_kubernetes_has_the_defaults_of_the_manifests() -> None:
+    pod = manifest("base/deployment.yaml")["spec"]["template"]["spec"]
+    resources = pod["containers"][0]["resources"]
+    requests, limit = resources["requests"], resources["limits"]["memory"]
+    assert f"{requests['cpu']}, {requests['memory']}, limit {limit}" in row(
+        "memory and CPU of a pod"
+    )
+    engine = manifest("components/gpu-engine/deployment.yaml")["spec"]["template"]["spec"]
+    vllm = engine["containers"][0]
+    requests, limit = vllm["resources"]["requests"], vllm["resources"]["limits"]["memory"]
+    sized = f"{requests['cpu']} CPUs, {requests['memory']}, limit {limit}"
+    assert sized in row("memory and CPU of an engine")
+    assert vllm["image"] in row("images, registry")
+    assert vllm["args"][0] in row("model")
+    grace = pod["terminationGracePeriodSeconds"]
+    for overlay in ("split", "prod"):
+        settings = tomllib.loads((ROOT / f"k8s/overlays/{overlay}/secondpass.toml").read_text())
+        assert f"{settings['max_deadline_ms']}; {grace}" in row("longest solve, grace")
+        assert f"| {settings['max_concurrent_calls']} |" in row("`max_concurrent_calls`")
+        assert str(settings.get("max_runs", 1024)) in row("`max_runs`")
+    scaled = manifest("components/keda/scaledobject.yaml")["spec"]
+    counts = f"KEDA {scaled['minReplicaCount']} to {scaled['maxReplicaCount']}"
+    assert counts in row("pods, or autoscaler")
+    open_requests, waiting = (each["metadata"]["threshold"] for each in scaled["triggers"])
+    thresholds = f"{open_requests} open requests, {waiting} waiting calls"
+    assert thresholds in row("thresholds of KEDA")
+    route = manifest("components/gateway/httproute.yaml")["spec"]
+    assert all(name in row("gateway, host name") for name in route["hostnames"])

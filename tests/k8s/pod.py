@@ -26,7 +26,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a rendered overlay says of the secondpass container."""
+    """The secondpass container and its pod in a rendered overlay."""
 
     args: tuple[str, ...]
     env: dict[str, str]

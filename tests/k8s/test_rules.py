@@ -118,7 +118,7 @@ def test_the_alert_on_max_runs_fits_the_overlays_with_monitoring() -> None:
 
 
 def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:
-    """Whether a label can have a value that an expression asks for (`5..` stands for any that it matches)."""
+    """Whether a label can have a value that an expression asks for (`5..` is a pattern)."""
     if label == "stop_reason":
         codes = {
             kind.code

@@ -1,0 +1,119 @@
+"""The overlays and components of k8s/ as kubectl renders them, and short ways to read the objects."""
+
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.k8s.tools import ROOT, kubectl, run
+
+K8S = ROOT / "k8s"
+OVERLAYS = ("all-in-one", "cpu-demo", "prod", "split")
+COMPONENTS = ("autoscale-cpu", "gateway", "gpu-engine", "keda", "monitoring", "router")
+CONFIG_MAP = "secondpass-config"
+
+Object = dict[str, Any]
+
+
+def built(folder: Path) -> str:
+    """What `kubectl kustomize` prints for a folder. Fails with its message."""
+    return run(kubectl(), "kustomize", folder, seconds=60)
+
+
+def objects(text: str) -> list[Object]:
+    """The objects of a rendered manifest."""
+    return [found for found in yaml.safe_load_all(text) if found is not None]
+
+
+@cache
+def _text_of(name: str) -> str:
+    return built(K8S / "overlays" / name)
+
+
+def overlay(name: str) -> list[Object]:
+    """The objects of an overlay; the caller may change them."""
+    return objects(_text_of(name))
+
+
+def with_component(name: str, scratch: Path) -> list[Object]:
+    """The objects of the base with one component."""
+    shutil.copytree(K8S, scratch / "k8s")
+    lines = ["resources: [../k8s/base]", f"components: [../k8s/components/{name}]"]
+    (scratch / "one").mkdir()
+    (scratch / "one/kustomization.yaml").write_text("\n".join([*lines, "namespace: trial"]))
+    return objects(built(scratch / "one"))
+
+
+def of_kind(found: Sequence[Object], *kinds: str) -> list[Object]:
+    """The objects of these kinds."""
+    return [one for one in found if one["kind"] in kinds]
+
+
+def named(found: Sequence[Object], kind: str, name: str) -> Object:
+    """The object of this kind and name. Fails where there is none."""
+    return next(one for one in of_kind(found, kind) if one["metadata"]["name"] == name)
+
+
+def pod_of(workload: Object) -> Object:
+    """The pod's spec of a Deployment."""
+    spec: Object = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def labels_of(workload: Object) -> Mapping[str, str]:
+    """The labels of a Deployment's pods."""
+    labels: Mapping[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def containers(workload: Object) -> Iterator[tuple[str, Object]]:
+    """Each container of a Deployment, with a name for messages."""
+    pod = pod_of(workload)
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        yield f"{workload['metadata']['name']}/{container['name']}", container
+
+
+def variables(container: Object) -> dict[str, str]:
+    """The environment variables of a container that have a value in the manifest."""
+    return {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
+
+
+def config_map(found: Sequence[Object]) -> Object:
+    """The generated ConfigMap with the settings."""
+    maps = of_kind(found, "ConfigMap")
+    return next(one for one in maps if one["metadata"]["name"].startswith(CONFIG_MAP))
+
+
+def settings_text(found: Sequence[Object]) -> str:
+    """The file of settings."""
+    text: str = config_map(found)["data"]["secondpass.toml"]
+    return text
+
+
+def settings_values(found: Sequence[Object]) -> dict[str, Any]:
+    """What the file of settings sets."""
+    return tomllib.loads(settings_text(found))
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a label selector, or a plain map of labels, matches."""
+    plain = selector.get("matchLabels", {} if "matchExpressions" in selector else selector)
+    expressions = selector.get("matchExpressions", [])
+    return all(labels.get(key) == value for key, value in plain.items()) and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in expressions
+    )
+
+
+def most_pods(found: Sequence[Object]) -> int:
+    """The largest number of orchestrator pods that can run."""
+    scalers = [
+        one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount")
+        for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
+        if one["spec"]["scaleTargetRef"]["name"] == "secondpass"
+    ]
+    replicas = named(found, "Deployment", "secondpass")["spec"].get("replicas", 1)
+    return max([replicas, *scalers])

@@ -1,0 +1,61 @@
+"""Every overlay and component builds, and Kubernetes' own schemas accept each field of what comes out."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import COMPONENTS, K8S, OVERLAYS, Object, overlay, with_component
+from tests.k8s.tools import kubernetes_validate, run
+
+pytestmark = pytest.mark.compat
+
+# Groups of custom resources, whose types test_custom_resources.py checks.
+CUSTOM = {"monitoring.coreos.com", "keda.sh", "gateway.networking.k8s.io"}
+
+
+def _validate(found: list[Object], scratch: Path) -> None:
+    """Check the objects of Kubernetes itself. Fails where a field is unknown or has the wrong type."""
+    core = [one for one in found if one["apiVersion"].split("/")[0] not in CUSTOM]
+    assert core
+    path = scratch / "objects.yaml"
+    path.write_text(yaml.safe_dump_all(core))
+    said = run(kubernetes_validate(), "--strict", "--kubernetes-version", "1.34", path)
+    # An object without a schema is a warning only, so the passed ones are counted.
+    assert said.count("passed for resource") == len(core), said
+
+
+def test_every_folder_of_overlays_and_components_is_tested() -> None:
+    for folder, names in (("overlays", OVERLAYS), ("components", COMPONENTS)):
+        assert sorted(path.name for path in (K8S / folder).iterdir()) == list(names)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_is_valid_for_kubernetes(name: str, tmp_path: Path) -> None:
+    _validate(overlay(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_component_on_the_base_is_valid_for_kubernetes(name: str, tmp_path: Path) -> None:
+    found = with_component(name, tmp_path)
+    assert {one["metadata"].get("namespace") for one in found} == {"trial"}
+    _validate(found, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("Deployment", ("spec", "template", "spec", "terminationGracePeriodSecond")),
+        ("Service", ("spec", "selectors")),
+        ("PodDisruptionBudget", ("spec", "maxUnavailables")),
+        ("NetworkPolicy", ("spec", "ingresses")),
+    ],
+)
+def test_a_misspelt_field_is_reported(kind: str, path: tuple[str, ...], tmp_path: Path) -> None:
+    found = overlay("split")
+    part = next(one for one in found if one["kind"] == kind)
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = {}
+    with pytest.raises(AssertionError, match=path[-1]):
+        _validate(found, tmp_path)

@@ -1,0 +1,81 @@
+"""Custom resources have only fields of their types: rendered, and compiled as TypeScript literals.
+
+The validators that @kubernetes-models ships accept unknown fields; the compiler refuses them in a literal.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.k8s.manifests import Object, of_kind, overlay
+from tests.k8s.tools import node, npm_modules, run
+
+pytestmark = pytest.mark.compat
+
+TYPES = {
+    "HTTPRoute": "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
+    "PrometheusRule": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule",
+    "ScaledObject": "@kubernetes-models/keda/keda.sh/v1alpha1/ScaledObject",
+    "ServiceMonitor": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor",
+}
+OPTIONS = {
+    "strict": True,
+    "noEmit": True,
+    "module": "nodenext",
+    "target": "es2022",
+    # The packages' own declarations are not what is tested.
+    "skipLibCheck": True,
+    "types": [],
+}
+
+
+def _compile(found: Sequence[Object], scratch: Path) -> None:
+    """Compile each object as a literal of its type. Fails with the compiler's messages."""
+    (scratch / "node_modules").symlink_to(npm_modules())
+    (scratch / "package.json").write_text(json.dumps({"type": "module"}))
+    (scratch / "tsconfig.json").write_text(
+        json.dumps({"compilerOptions": OPTIONS, "include": ["*.ts"]})
+    )
+    for number, one in enumerate(found):
+        kind = one["kind"]
+        literal = json.dumps(one, indent=2)
+        (scratch / f"{number}-{kind}.ts").write_text(
+            f'import type {{ I{kind} }} from "{TYPES[kind]}";\n'
+            f"export const rendered: I{kind} = {literal};\n"
+        )
+    run(node(), npm_modules() / "typescript/bin/tsc", "--project", scratch, folder=scratch)
+
+
+def _custom() -> list[Object]:
+    return of_kind(overlay("prod"), *TYPES)
+
+
+def test_custom_resources_have_only_fields_of_their_types(tmp_path: Path) -> None:
+    found = _custom()
+    assert {one["kind"] for one in found} == set(TYPES)
+    _compile(found, tmp_path)
+
+
+def test_every_object_of_a_custom_group_is_compiled() -> None:
+    groups = {one["apiVersion"].split("/")[0] for one in _custom()}
+    found = [one for one in overlay("prod") if one["apiVersion"].split("/")[0] in groups]
+    assert {one["kind"] for one in found} == set(TYPES)
+
+
+def test_misspelt_fields_are_reported(tmp_path: Path) -> None:
+    found = _custom()
+    for one in found:
+        one["spec"]["misspelt"] = "value"
+    with pytest.raises(AssertionError) as failure:
+        _compile(found, tmp_path)
+    for number, one in enumerate(found):
+        assert f"{number}-{one['kind']}.ts" in str(failure.value)
+
+
+def test_a_misspelt_field_in_depth_is_reported(tmp_path: Path) -> None:
+    found = [one for one in _custom() if one["kind"] == "HTTPRoute"]
+    found[0]["spec"]["rules"][0]["timeouts"]["requests"] = "0s"
+    with pytest.raises(AssertionError, match="requests"):
+        _compile(found, tmp_path)

@@ -3,6 +3,7 @@
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ def objects(text: str) -> list[Object]:
 
 
 @cache
-def _text_of(name: str) -> str:
-    return built(K8S / "overlays" / name)
+def _rendered(name: str) -> list[Object]:
+    return objects(built(K8S / "overlays" / name))
 
 
 def overlay(name: str) -> list[Object]:
     """The objects of an overlay; the caller may change them."""
-    return objects(_text_of(name))
+    return deepcopy(_rendered(name))
 
 
 def with_component(name: str, scratch: Path) -> list[Object]:
@@ -110,10 +111,10 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def most_pods(found: Sequence[Object]) -> int:
     """The largest number of orchestrator pods that can run."""
-    scalers = [
+    scalers: list[int] = [
         one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount")
         for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
         if one["spec"]["scaleTargetRef"]["name"] == "secondpass"
     ]
-    replicas = named(found, "Deployment", "secondpass")["spec"].get("replicas", 1)
+    replicas: int = named(found, "Deployment", "secondpass")["spec"].get("replicas", 1)
     return max([replicas, *scalers])

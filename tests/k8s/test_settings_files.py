@@ -1,0 +1,143 @@
+"""The files of settings: the base lists every key with its default, overlays load, and every key is explained."""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from secondpass.service.config.settings import Settings, load
+from secondpass.service.config.tables import HttpEngineTable, ProfileTable, Roles, RoleTable
+from tests.k8s.manifests import K8S, OVERLAYS, most_pods, overlay, pod_of, variables
+from tests.k8s.manifests import named as find
+from tests.k8s.tools import run
+
+BASE = K8S / "base/secondpass.toml"
+FILES = [BASE, *(K8S / "overlays" / name / "secondpass.toml" for name in OVERLAYS)]
+TABLES = {"engines", "roles", "profiles"}
+OPEN = "nset by default"  # in the comment of a key without a default
+
+_KEY = re.compile(r"(# )?([a-z_]+) = (.+)")
+_TABLE = re.compile(r"(# )?\[([a-z_.-]+)\]")
+
+
+class Line(NamedTuple):
+    """A key of a file, also one that is commented out."""
+
+    table: str
+    key: str
+    value: Any
+    is_set: bool
+    comment: str
+
+
+def _lines(text: str) -> Iterator[Line]:
+    table, comment = "", ""
+    for line in text.splitlines():
+        if header := _TABLE.fullmatch(line):
+            table = header[2]
+        elif key := _KEY.fullmatch(line):
+            value = tomllib.loads(f"value = {key[3]}")["value"]
+            yield Line(table.split(".")[0], key[2], value, key[1] is None, comment)
+        comment = f"{comment}\n{line}" if line.startswith("# ") and not key_of(line) else ""
+
+
+def key_of(line: str) -> bool:
+    """Whether a line is a key or a table, set or commented out."""
+    return bool(_KEY.fullmatch(line) or _TABLE.fullmatch(line))
+
+
+def _in_base(table: str) -> dict[str, Line]:
+    return {line.key: line for line in _lines(BASE.read_text()) if line.table == table}
+
+
+def _default(model: type[BaseModel], key: str) -> Any:
+    field = model.model_fields[key]
+    return TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
+
+
+def test_the_base_lists_every_setting_once() -> None:
+    keys = [line.key for line in _lines(BASE.read_text()) if line.table == ""]
+    assert sorted(keys) == sorted(set(Settings.model_fields) - TABLES - {"config"})
+
+
+@pytest.mark.parametrize(
+    ("table", "model"),
+    [("engines", HttpEngineTable), ("profiles", ProfileTable), ("roles", Roles)],
+)
+def test_the_base_shows_every_key_of_a_table(table: str, model: type[BaseModel]) -> None:
+    assert set(_in_base(table)) == set(model.model_fields)
+
+
+def test_the_base_shows_every_key_of_a_role() -> None:
+    assert set(_in_base("roles")["critic"].value) == set(RoleTable.model_fields)
+
+
+@pytest.mark.parametrize(("table", "model"), [("", Settings), ("engines", HttpEngineTable)])
+def test_keys_that_are_commented_out_show_their_defaults(
+    table: str, model: type[BaseModel]
+) -> None:
+    falls_back = {"max_concurrent_calls"} if table else set()
+    for line in _in_base(table).values():
+        if line.is_set or line.key in falls_back:
+            continue
+        default = _default(model, line.key)
+        if default is None:
+            assert OPEN in line.comment, line.key
+        else:
+            assert line.value == default, line.key
+
+
+def test_keys_that_the_base_sets_differ_from_their_defaults() -> None:
+    for line in _in_base("").values():
+        if line.is_set:
+            assert line.value != _default(Settings, line.key), line.key
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_every_key_is_explained(path: Path) -> None:
+    for line in _lines(path.read_text()):
+        if line.is_set or line.table in ("", "engines"):
+            assert len(line.comment) > 10, line.key
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert key_of(line), line
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_settings_of_an_overlay_load_in_its_pod(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = overlay(name)
+    container = pod_of(find(found, "Deployment", "secondpass"))["containers"][0]
+    file = K8S / "overlays" / name / "secondpass.toml"
+    inside = variables(container) | {"SECONDPASS_CONFIG": str(file)}
+    for key, value in inside.items():
+        if key.startswith("SECONDPASS_"):
+            monkeypatch.setenv(key, value)
+    is_plugin = container.get("command") == ["vllm", "serve"]
+    # The plug-in gives its own server's engine and address.
+    given = {"engine": "vllm", "model": "model", "host": "127.0.0.1"} if is_plugin else {}
+    settings = load([], **given)
+    assert settings.replicas == ("many" if most_pods(found) > 1 else "one")
+    if not is_plugin:
+        assert settings.port == container["ports"][0]["containerPort"]
+        assert settings.shutdown_grace_seconds > settings.max_deadline_ms / 1000
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", ["prod", "split"])
+def test_check_config_accepts_an_overlay_and_counts_for_each_pod(name: str, tmp_path: Path) -> None:
+    text = (K8S / "overlays" / name / "secondpass.toml").read_text()
+    keys = tmp_path / "api-keys"
+    keys.write_text(f"house:{'0' * 64}\n")
+    file = tmp_path / "secondpass.toml"
+    file.write_text(text.replace("/etc/secondpass/keys/api-keys", str(keys)))
+    said = run(sys.executable, "-m", "secondpass.service", "check-config", file)
+    assert "replicas: many" in said
+    assert "for each pod: max_concurrent_calls = 256" in said

@@ -231,8 +231,8 @@ def sizes_have_one_owner(found: Sequence[Object]) -> Iterator[str]:
 def replicas_says_how_many_pods_run(found: Sequence[Object]) -> Iterator[str]:
     """The setting `replicas` is "many" exactly where more than one orchestrator can run."""
     expected = "many" if most_pods(found) > 1 else "one"
-    if (said := settings_values(found).get("replicas", "one")) != expected:
-        yield f"replicas is {said!r}, not {expected!r}"
+    if (value := settings_values(found).get("replicas", "one")) != expected:
+        yield f"replicas is {value!r}, not {expected!r}"
 
 
 @_rule
@@ -316,6 +316,17 @@ def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
             yield f"engine {name}: {engine.get('url')} is no Service of this overlay"
         if engine.get("model") not in served:
             yield f"engine {name}: nothing serves {engine.get('model')}"
+
+
+@_rule
+def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iterator[str]:
+    """vllm-router's `consistent_hash` sends all calls without a session to one engine."""
+    hashes = any("--policy=consistent_hash" in each["args"] for _, each in _all_containers(found))
+    values = settings_values(found)
+    wanted = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
+    for key, value in wanted.items():
+        if hashes and values.get(key) != value:
+            yield f"{key} is not {value!r}"
 
 
 @_rule

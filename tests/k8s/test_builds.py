@@ -20,9 +20,9 @@ def _validate(found: list[Object], scratch: Path) -> None:
     assert core
     path = scratch / "objects.yaml"
     path.write_text(yaml.safe_dump_all(core))
-    said = run(kubernetes_validate(), "--strict", "--kubernetes-version", "1.34", path)
+    printed = run(kubernetes_validate(), "--strict", "--kubernetes-version", "1.34", path)
     # An object without a schema is a warning only, so the passed ones are counted.
-    assert said.count("passed for resource") == len(core), said
+    assert printed.count("passed for resource") == len(core), printed
 
 
 def test_every_folder_of_overlays_and_components_is_tested() -> None:

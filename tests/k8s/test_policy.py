@@ -201,6 +201,16 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("engines_are_reached", "service", _without("Service", "vllm-router")),
     ("engines_are_reached", "port", _settings("vllm-router:8000", "vllm-router:9000")),
     ("engines_are_reached", "model", _other_model),
+    (
+        "calls_have_sessions_before_a_hashing_router",
+        "votes",
+        _settings('votes = "split"', 'votes = "none"'),
+    ),
+    (
+        "calls_have_sessions_before_a_hashing_router",
+        "forwards",
+        _settings('forwards = "opening"', 'forwards = "none"'),
+    ),
     ("routes_have_no_timeout", "none", _set("spec.rules.0.timeouts", None, kind="HTTPRoute")),
     (
         "routes_have_no_timeout",

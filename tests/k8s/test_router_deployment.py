@@ -106,7 +106,7 @@ class _Engine(_Handler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         time.sleep(CALL_SECONDS)
-        self.reply(json.dumps({"served_by": self.server.server_address[0]}).encode())
+        self.reply(json.dumps({"served_by": self.connection.getsockname()[0]}).encode())
 
 
 def _arguments(container: Object, ports: dict[str, int]) -> list[str]:

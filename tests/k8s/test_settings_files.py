@@ -43,10 +43,10 @@ def _lines(text: str) -> Iterator[Line]:
         elif key := _KEY.fullmatch(line):
             value = tomllib.loads(f"value = {key[3]}")["value"]
             yield Line(table.split(".")[0], key[2], value, key[1] is None, comment)
-        comment = f"{comment}\n{line}" if line.startswith("# ") and not key_of(line) else ""
+        comment = f"{comment}\n{line}" if line.startswith("# ") and not _is_key(line) else ""
 
 
-def key_of(line: str) -> bool:
+def _is_key(line: str) -> bool:
     """Whether a line is a key or a table, set or commented out."""
     return bool(_KEY.fullmatch(line) or _TABLE.fullmatch(line))
 
@@ -103,9 +103,9 @@ def test_every_key_is_explained(path: Path) -> None:
     for line in _lines(path.read_text()):
         if line.is_set or line.table in ("", "engines"):
             assert len(line.comment) > 10, line.key
-    for line in path.read_text().splitlines():
-        if line and not line.startswith("#"):
-            assert key_of(line), line
+    for text in path.read_text().splitlines():
+        if text and not text.startswith("#"):
+            assert _is_key(text), text
 
 
 @pytest.mark.compat
@@ -138,6 +138,6 @@ def test_check_config_accepts_an_overlay_and_counts_for_each_pod(name: str, tmp_
     keys.write_text(f"house:{'0' * 64}\n")
     file = tmp_path / "secondpass.toml"
     file.write_text(text.replace("/etc/secondpass/keys/api-keys", str(keys)))
-    said = run(sys.executable, "-m", "secondpass.service", "check-config", file)
-    assert "replicas: many" in said
-    assert "for each pod: max_concurrent_calls = 256" in said
+    printed = run(sys.executable, "-m", "secondpass.service", "check-config", file)
+    assert "replicas: many" in printed
+    assert "for each pod: max_concurrent_calls = 256" in printed

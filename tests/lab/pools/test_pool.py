@@ -17,7 +17,7 @@ from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import growing, read_pool
 from secondpass.service.lab.pools.questions import read_questions
 from secondpass.service.lab.pools.record import NotDrawn, call_of, file_questions, missing
-from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import Sampling
 from tests.lab.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
 
@@ -263,7 +263,7 @@ def test_a_key_is_of_what_decides_the_distribution_and_of_nothing_else(data: Pat
         {"index": 2},
         {"logprobs": 1},
         {"visible": True},
-        {"session": "s"},
+        {"routing": Routing(session="s")},
     ]
     others: list[dict[str, Any]] = [
         {"sampling": hotter},

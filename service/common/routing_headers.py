@@ -6,7 +6,6 @@ Sources: llm-d-router, vLLM and vllm-router, AIBrix, SMG, NVIDIA Dynamo, LiteLLM
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 
@@ -50,6 +49,12 @@ PRIORITY = frozenset(
 )
 """Headers that decide who is served first and whose share is charged: for trusted tenants only."""
 
+FORWARDED = frozenset(("accept", "content-type"))
+"""Headers of a plain request that are forwarded whatever the settings."""
+
+DESTINATION = "x-gateway-destination-"
+"""Names of headers between a gateway and its endpoint picker begin so: a client neither sends nor sees them."""
+
 RESERVED = frozenset(
     (
         *("accept", "accept-encoding", "authorization", "connection", "content-encoding"),
@@ -61,7 +66,13 @@ RESERVED = frozenset(
 """Headers that requests to an engine carry already, or that steer the connection."""
 
 MAX_VALUE = 256
-"""Characters of a session; AIBrix takes no more."""
+"""Characters of a value; AIBrix takes no more."""
+
+MAX_SESSION = 240
+"""Characters of a client's session, to which the number of a group of drafts may be added."""
+
+_OPENING_TURNS, _OPENING_CHARACTERS = 16, 4096
+"""How much of a conversation's opening is read: turns, and characters of each."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -84,17 +95,34 @@ def session_of(headers: Mapping[str, str], body: Mapping[str, object]) -> str | 
     """
     named = [*map(headers.get, SESSION_SOURCES), *map(body.get, SESSION_FIELDS)]
     given = next((text for text in named if isinstance(text, str) and text.strip()), None)
-    if given is None or is_value(given):
+    if given is None or (is_value(given) and len(given) <= MAX_SESSION):
         return given
     return hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
 
 
 def opening_of(body: Mapping[str, object]) -> str | None:
-    """A session made of the messages up to the first of the user, which later turns repeat; None without messages."""
+    """A session made of the messages up to the first of the user, which later turns repeat; None without messages.
+
+    Only the beginnings of texts are read, so that a large body takes no longer than a small one.
+    """
     messages = body.get("messages")
     if not isinstance(messages, list):
         return None
-    roles = [turn.get("role") if isinstance(turn, Mapping) else None for turn in messages]
-    end = roles.index("user") + 1 if "user" in roles else len(roles)
-    opening = json.dumps([body.get("model"), messages[:end]], sort_keys=True)
-    return hashlib.sha256(opening.encode(errors="surrogatepass")).hexdigest()
+    digest = hashlib.sha256(_beginning(body.get("model")))
+    for turn in messages[:_OPENING_TURNS]:
+        if not isinstance(turn, Mapping):
+            continue
+        content = turn.get("content")
+        parts = content[:_OPENING_TURNS] if isinstance(content, list) else [content]
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+        for text in (turn.get("role"), *texts):
+            digest.update(b"\0" + _beginning(text))
+        if turn.get("role") == "user":
+            break
+    return digest.hexdigest()
+
+
+def _beginning(text: object) -> bytes:
+    if not isinstance(text, str):
+        return b""
+    return text[:_OPENING_CHARACTERS].encode(errors="surrogatepass")

@@ -19,8 +19,11 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from secondpass.service.common.routing_headers import (
+    AFFINITY,
+    DESTINATION,
     MAX_VALUE,
     OBJECTIVE_HEADER,
+    PRIORITY,
     PRIORITY_HEADER,
     RESERVED,
     is_token,
@@ -31,7 +34,7 @@ from secondpass.strategies.api.model_profiles import Profile
 Positive = Annotated[int, Field(ge=1)]
 
 
-ADDRESS = "begins with http:// or https:// and names a host"
+ADDRESS = "begins with http:// or https:// and names a host, without a user's name or password"
 
 
 def is_address(text: str) -> bool:
@@ -39,10 +42,12 @@ def is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
         is_whole = bool(parts.hostname) and parts.port != 0  # a port out of range raises
+        (parts.hostname or "").encode("idna")  # raises as well, for an empty or a long label
     except ValueError:
         return False
     is_plain = text.isascii() and text.isprintable() and " " not in text
-    return parts.scheme in ("http", "https") and is_whole and is_plain and not parts.query
+    is_bare = not parts.query and "@" not in parts.netloc
+    return parts.scheme in ("http", "https") and is_whole and is_plain and is_bare
 
 
 def _address(text: str) -> str:
@@ -64,6 +69,18 @@ def _header_name(name: str) -> str:
     return name
 
 
+def _no_power(name: str) -> str:
+    if name.lower() in PRIORITY or name.lower().startswith(DESTINATION):
+        raise ValueError("cannot carry a session, which a client chooses: it decides who is served")
+    return name
+
+
+def _no_session(name: str) -> str:
+    if name.lower() in AFFINITY:
+        raise ValueError("cannot carry the tenant: a client may send this header")
+    return name
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     lower = [name.lower() for name in names]
     if repeated := [name for i, name in enumerate(names) if lower[i] in lower[:i]]:
@@ -79,8 +96,12 @@ def _header_value(text: str) -> str:
     return text
 
 
-HeaderNames = Annotated[
-    tuple[Annotated[str, AfterValidator(_header_name)], ...], AfterValidator(_distinct)
+_HeaderName = Annotated[str, AfterValidator(_header_name)]
+SessionHeaders = Annotated[
+    tuple[Annotated[_HeaderName, AfterValidator(_no_power)], ...], AfterValidator(_distinct)
+]
+TenantHeaders = Annotated[
+    tuple[Annotated[_HeaderName, AfterValidator(_no_session)], ...], AfterValidator(_distinct)
 ]
 
 
@@ -120,8 +141,8 @@ class _RemoteTable(_Table):
     key_env: str | None = None
     max_concurrent_calls: Positive | None = None
     prices: Prices | None = None
-    session_headers: HeaderNames = ("X-Session-ID",)
-    tenant_headers: HeaderNames = ()
+    session_headers: SessionHeaders = ("X-Session-ID",)
+    tenant_headers: TenantHeaders = ()
     objective: Annotated[str, AfterValidator(_header_value)] | None = None
     priority: int | None = Field(default=None, ge=-(2**31), lt=2**31)
 

@@ -68,5 +68,13 @@ class Counted:
 
 
 def _start(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    raw = [(name.lower().encode("latin-1"), _bytes(value)) for name, value in headers]
     return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _bytes(value: str) -> bytes:
+    """The bytes of a header's value, which was read as Latin-1 where it is no UTF-8."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()

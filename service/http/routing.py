@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from secondpass.service.common.routing_headers import (
     AFFINITY,
+    FORWARDED,
     PRIORITY,
     PRIORITY_HEADER,
     is_value,
@@ -28,15 +29,6 @@ EVERYBODY = "*"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _OWN_ID = re.compile(r"req_([0-9a-f]{32})")
-_NOT_FORWARDED = frozenset(
-    (
-        *("authorization", "connection", "content-length", "cookie", "host", "transfer-encoding"),
-        *("x-request-id", "traceparent", "tracestate"),
-        *AFFINITY,
-        *PRIORITY,
-    )
-)
-"""Headers of one connection or of our own API, and those that are forwarded on a condition."""
 
 
 def routed(job: Job, request: Request, body: Mapping[str, Any]) -> Job:
@@ -64,18 +56,15 @@ def forwarded(request: Request, path: str, raw: bytes, body: Mapping[str, Any]) 
     Our request id is left out: routers would take it for a session of one request. It travels in the trace context.
     """
     service = service_of(request)
-    headers = [
-        (name, value) for name, value in request.headers.items() if name not in _NOT_FORWARDED
-    ]
-    if request.headers.get("x-request-id") == request.state.request_id:
-        headers.append(("x-request-id", request.state.request_id))
+    headers = [(name, value) for name, value in request.headers.items() if name in FORWARDED]
     headers += _trace_context(request)
-    if not service.settings.ignore_client_sessions:
-        headers += _named(request, AFFINITY)
+    affinity = () if service.settings.ignore_client_sessions else _affinity(request)
+    headers += affinity
     if _is_trusted(service, request):
         headers += _trusted_priority(request, body)
     session = _client_session(service, request, body)
-    if session is None and service.settings.session_of_forwards == "opening":
+    is_placed = session is not None or bool(affinity)
+    if not is_placed and service.settings.session_of_forwards == "opening":
         session = opening_of(body)
     routing = Routing(session=session, tenant=tenant_of(request).name)
     return PlainRequest(path, raw, tuple(headers), routing)
@@ -96,6 +85,14 @@ def _named(request: Request, names: frozenset[str]) -> tuple[tuple[str, str], ..
     """The client's headers of these names, each once; one that no router takes is left out."""
     given = [(name, request.headers[name]) for name in sorted(names) if name in request.headers]
     return tuple((name, value) for name, value in given if is_value(value))
+
+
+def _affinity(request: Request) -> tuple[tuple[str, str], ...]:
+    """The client's affinity headers. Its request id is one too, since some routers hash it."""
+    headers = _named(request, AFFINITY)
+    name = request.state.request_id
+    is_clients = request.headers.get("x-request-id") == name
+    return (*headers, ("x-request-id", name)) if is_clients else headers
 
 
 def _trusted_priority(request: Request, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

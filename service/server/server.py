@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let runs finish, then have them end with what they have; a second signal ends the wait."""
+        """Let runs finish, then have them end with what they have; Ctrl-C ends the wait."""
         logger.info("draining %d requests", len(self._traffic))
         async with anyio.create_task_group() as group:
             group.start_soon(self._hurry, group.cancel_scope)
@@ -110,6 +110,8 @@ def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
                     sockets.append(one)
         except OSError as error:
             raise BadSettings(f"{where}: {error.strerror}") from error
+        except ValueError as error:
+            raise BadSettings(f"{where}: is not the name of a host") from error
         if not sockets:
             raise BadSettings(f"{where}: this machine has no such address")
         yield sockets

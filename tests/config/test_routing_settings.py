@@ -73,6 +73,18 @@ def test_a_header_that_requests_carry_already_is_refused(file: Path, name: str) 
             "engines.big: tenant_headers and session_headers share the header x-a",
         ),
         (
+            'session_headers = ["X-A", "x-llm-d-inference-fairness-id"]',
+            "engines.big.session_headers.1: cannot carry a session",
+        ),
+        (
+            'session_headers = ["X-Gateway-Destination-Endpoint"]',
+            "engines.big.session_headers.0: cannot carry a session",
+        ),
+        (
+            'tenant_headers = ["X-LiteLLM-Session-ID"]',
+            "engines.big.tenant_headers.0: cannot carry the tenant",
+        ),
+        (
             'tenant_headers = ["X-Vllm-Priority"]\npriority = 1',
             "engines.big: priority and tenant_headers share the header x-vllm-priority",
         ),
@@ -84,6 +96,32 @@ def test_a_header_that_requests_carry_already_is_refused(file: Path, name: str) 
 )
 def test_what_cannot_be_sent_is_refused_by_name(file: Path, keys: str, said: str) -> None:
     assert problems_in(file, f"{BIG}\n{keys}\n").startswith(said)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:password@host:8000/v1",  # the key has a place of its own
+        "http://user@host/v1",
+        "http://..:80/v1",
+        f"http://{'a' * 70}/v1",
+        "http://host:0/v1",
+        "ftp://host/v1",
+        "http:///v1",
+        "http://host/v1?key=k",
+    ],
+)
+def test_an_address_that_no_request_can_have_is_refused(file: Path, url: str) -> None:
+    said = problems_in(file, BIG.replace("http://127.0.0.1:9/v1", url))
+    assert said.startswith("engines.big.url: begins with http:// or https://")
+
+
+def test_a_host_that_is_no_name_is_refused_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", f"{'a' * 70}.x"]
+    assert main(["serve", *flags]) == 2
+    assert "is not the name of a host" in capsys.readouterr().err
 
 
 def test_a_vllm_engine_in_process_has_no_router_before_it(file: Path) -> None:

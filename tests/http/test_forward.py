@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from aiohttp import web
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.testing.support import says
+from tests.engines.upstream import Body, Upstream
 from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.http.upstreams import running
 
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
@@ -112,3 +115,22 @@ def test_a_server_that_goes_is_noticed() -> None:
             )
             wait_until(lambda: served.get("/readyz").status_code == 200)
         wait_until(lambda: served.get("/readyz").status_code == 503)
+
+
+def test_a_reply_has_the_servers_headers_but_those_of_its_gateway() -> None:
+    async def refuse(_: web.Request, __: Body) -> web.StreamResponse:
+        reason = {"x-llm-d-request-dropped-reason": "\N{EURO SIGN}", "x-more": "m"}
+        place = {"x-gateway-destination-endpoint-served": "10.0.0.9:8000"}
+        return web.json_response({}, status=429, headers=reason | place)
+
+    with (
+        running(Upstream()) as upstream,
+        serving(engine="http", engine_url=upstream.url, model="model") as front,
+    ):
+        wait_until(lambda: front.get("/readyz").status_code == 200)
+        upstream.chat = refuse
+        reply = front.post(PATH, PLAIN | {"model": "model"})
+    assert reply.status_code == 429
+    assert reply.headers["x-more"] == "m"
+    assert "x-llm-d-request-dropped-reason" in reply.headers
+    assert "x-gateway-destination-endpoint-served" not in reply.headers

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from secondpass.service.common.routing_headers import (
     SESSION_FIELDS,
     SESSION_SOURCES,
     is_value,
+    opening_of,
     session_of,
 )
 from tests.engines.upstream import Upstream
@@ -101,6 +103,14 @@ def test_the_drafts_of_a_large_vote_do_not_share_one_session(
         str(names[session]) for session in sessions
     )
     assert all("session_id" not in body for body in bodies)  # it is a field of vLLM's
+
+
+def test_the_session_of_a_group_fits_a_header_too() -> None:
+    with front(session_of_large_votes="split") as (served, upstream):
+        sent = sent_by(served, upstream, "/solve", vote(17), x_session_id="s" * 256)
+    sessions = {each["x-session-id"] for each in sent}
+    assert len(sessions) == 3
+    assert all(is_value(session) for session in sessions)
 
 
 def test_the_largest_vote_with_one_session_is_the_operators_choice() -> None:
@@ -211,11 +221,57 @@ def test_our_request_id_travels_in_the_trace_context(path: str) -> None:
     assert sent[2] == theirs
 
 
+@pytest.mark.parametrize("header", ["x-smg-routing-key", "x-session-token", "x-request-id"])
+def test_a_client_that_asks_for_a_replica_gets_no_session_of_ours(header: str) -> None:
+    with front(session_of_forwards="opening") as (served, upstream):
+        (sent,) = sent_by(served, upstream, PATH, PLAIN, **{header: "mine"})
+    assert sent[header] == "mine"
+    assert "x-session-id" not in sent
+
+
+@pytest.mark.parametrize("depth", range(940, 1000, 7))
+def test_an_opening_of_any_shape_is_no_defect(depth: int) -> None:
+    """JSON that is nested nearly as deep as is read at all."""
+    content = "[" * depth + "]" * depth
+    raw = f'{{"model": "model", "messages": [{{"role": "user", "content": {content}}}]}}'
+    with front(session_of_forwards="opening") as (served, _), served.client() as client:
+        reply = client.post(PATH, content=raw, headers={"content-type": "application/json"})
+    assert reply.status_code in (200, 400)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(),
+        lambda of: st.lists(of) | st.dictionaries(st.sampled_from(("role", "content", "text")), of),
+    )
+)
+def test_an_opening_is_a_session_or_nothing(messages: Any) -> None:
+    found = opening_of({"model": "m", "messages": messages})
+    assert (found is not None) == isinstance(messages, list)
+    assert found is None or is_value(found)
+
+
+def test_an_opening_reads_no_more_of_a_large_body_than_of_a_small_one() -> None:
+    keys = {f"k{i}": i for i in range(300_000)}
+    body = {"messages": [{"role": "system", "content": "x" * 4_000_000, **keys}, {"role": "user"}]}
+    began = time.perf_counter()
+    for _ in range(100):
+        opening_of(body)
+    assert time.perf_counter() - began < 1.0
+
+
+def test_a_header_that_steers_an_engine_is_not_forwarded_to_any() -> None:
+    names = ("x-data-parallel-rank", "x-llm-d-model-name-rewrite", "x-gateway-destination-endpoint")
+    with front(trusted_tenants=["*"]) as (served, upstream):
+        (sent,) = sent_by(served, upstream, PATH, PLAIN, **dict.fromkeys(names, "1"))
+    assert set(names).isdisjoint(sent)
+
+
 def test_the_operator_may_ignore_what_clients_say_of_sessions() -> None:
     with front(ignore_client_sessions=True) as (served, upstream):
         (run,) = sent_by(served, upstream, "/solve", QUESTION, x_session_id="mine")
         body = PLAIN | {"user": "mine"}
-        (plain,) = sent_by(served, upstream, PATH, body, x_session_id="mine")
+        (plain,) = sent_by(served, upstream, PATH, body, x_session_id="mine", x_request_id="mine")
     assert run["x-session-id"].startswith("run_")
     assert "mine" not in plain.values()
 

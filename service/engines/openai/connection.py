@@ -35,7 +35,15 @@ KEEP_ALIVE_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
 MAX_ERROR_BYTES = 64 * 1024
 
-_FOREIGN = (aiohttp.ClientError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+# ValueError: a URL that aiohttp does not take.
+_FOREIGN = (
+    aiohttp.ClientError,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    OSError,
+    ValueError,
+)
 
 
 class Connection:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from secondpass.service.common.routing_headers import AFFINITY, PRIORITY
+from secondpass.service.common.routing_headers import AFFINITY, DESTINATION, FORWARDED, PRIORITY
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_seam import Seam, open_character
 from secondpass.service.engines.openai.labels import fetch_labels
@@ -38,11 +38,7 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import ImagePart
 
-_TAKEN_ALONG = (
-    frozenset(("content-type", "accept", "x-request-id", "traceparent", "tracestate"))
-    | AFFINITY
-    | PRIORITY
-)
+_TAKEN_ALONG = FORWARDED | AFFINITY | PRIORITY | {"x-request-id", "traceparent", "tracestate"}
 # Those of one connection only (RFC 9110, 7.6.1), and those that our own server writes.
 _LEFT_BEHIND = frozenset(
     (
@@ -195,5 +191,5 @@ def _passed_back(headers: httpx.Headers) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, value)
         for name, value in headers.multi_items()
-        if name not in _LEFT_BEHIND and name not in named
+        if name not in _LEFT_BEHIND and name not in named and not name.startswith(DESTINATION)
     )

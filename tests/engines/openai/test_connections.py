@@ -309,3 +309,13 @@ async def test_a_forwarded_stream_that_breaks_is_a_cut(
 
     with pytest.raises(StreamCut):
         await read()
+
+
+async def test_an_address_that_the_client_does_not_take_is_a_reason_and_no_defect() -> None:
+    engine = HttpEngine("e", "http://xn--A-:80/v1", "model")
+    try:
+        await engine.start()
+        assert not engine.ready
+        assert engine.why_not_ready != "not asked yet"
+    finally:
+        await engine.aclose()

@@ -237,3 +237,23 @@ def test_a_rule_finds_what_breaks_it(rule: str, break_it: Break) -> None:
 
 def test_every_rule_is_broken_once() -> None:
     assert {rule for rule, _, _ in BROKEN} == set(RULES)
+
+
+def _sources_of(found: list[Object], policy: str) -> list[Object]:
+    rules = named(found, "NetworkPolicy", policy)["spec"]["ingress"]
+    return [source for rule in rules for source in rule["from"]]
+
+
+def test_the_open_demo_is_apart_from_what_it_could_replace_and_admits_its_own_namespace() -> None:
+    demo = overlay("cpu-demo")
+    spaces = {name: {one["metadata"]["namespace"] for one in overlay(name)} for name in OVERLAYS}
+    assert all(
+        spaces["cpu-demo"].isdisjoint(spaces[name]) for name in OVERLAYS if name != "cpu-demo"
+    )
+    assert _sources_of(demo, "secondpass") == [{"podSelector": {}}]
+
+
+def test_engines_without_keys_are_reached_from_pods_of_the_deployment_alone() -> None:
+    (source,) = _sources_of(overlay("prod"), "vllm")
+    assert set(source) == {"podSelector"}
+    assert source["podSelector"]["matchLabels"] == {"app.kubernetes.io/part-of": "secondpass"}

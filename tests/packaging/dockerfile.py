@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 # Absolute paths of the image that a build writes to, none of which may be a place of this machine's.
 _BUILT = re.compile(r"(?<![\w.])/(?=(?:opt|src|dist)\b)")
 _FLAG = re.compile(r"--([\w-]+)=(\S+)\s+")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,30 @@ class Instruction:
     """One instruction; `flags` are those of the builder (--from, --mount), not of the command."""
 
     name: str
-    flags: Mapping[str, str]
+    flags: tuple[tuple[str, str], ...]
     rest: str
 
     @classmethod
     def read(cls, line: str) -> Instruction:
         name, rest = line.split(maxsplit=1)
-        flags = {}
+        flags = []
         while found := _FLAG.match(rest):
-            flags[found[1]] = found[2]
+            flags.append((found[1], found[2]))
             rest = rest[found.end() :]
-        return cls(name, flags, rest)
+        return cls(name, tuple(flags), rest)
 
     @property
-    def source(self) -> str | None:
-        """The stage whose files it takes."""
-        mount = dict(part.split("=") for part in self.flags.get("mount", "").split(",") if part)
-        if mount:
-            assert mount["source"] == mount["target"], "stages share one folder here"
-        return self.flags.get("from", mount.get("from"))
+    def sources(self) -> list[str]:
+        """The stages whose files it takes."""
+        found = []
+        for flag, value in self.flags:
+            if flag == "mount":
+                mount = dict(part.split("=") for part in value.split(","))
+                assert mount["source"] == mount["target"], "stages share one folder here"
+                found.append(mount["from"])
+            elif flag == "from":
+                found.append(value)
+        return found
 
 
 @dataclass(frozen=True)
@@ -66,20 +73,31 @@ class Stage:
         return dict(pair.split("=", 1) for one in self.all("ENV") for pair in one.rest.split())
 
 
-def stages_of(text: str) -> dict[str, Stage]:
-    """Every named stage of a Dockerfile, in its order."""
+def instructions_of(text: str) -> list[Instruction]:
+    """Every instruction of a Dockerfile, in its order."""
     lines = (line.strip() for line in text.splitlines())
     whole = " ".join(
         line.removesuffix("\\") if line.endswith("\\") else f"{line}\n"
         for line in lines
         if line and not line.startswith("#")
     )
+    return [Instruction.read(line.strip()) for line in whole.splitlines()]
+
+
+def arguments_of(text: str) -> dict[str, str]:
+    """The build arguments before the first stage, with their defaults."""
+    first = itertools.takewhile(lambda one: one.name == "ARG", instructions_of(text))
+    return dict(one.rest.split("=", 1) for one in first)
+
+
+def stages_of(text: str) -> dict[str, Stage]:
+    """Every named stage of a Dockerfile, in its order."""
+    arguments = arguments_of(text)
     found: dict[str, tuple[str, list[Instruction]]] = {}
-    for line in whole.splitlines():
-        instruction = Instruction.read(line.strip())
+    for instruction in instructions_of(text)[len(arguments) :]:
         if instruction.name == "FROM":
             base, _, name = instruction.rest.split()
-            found[name] = base, []
+            found[name] = _VARIABLE.sub(lambda one: arguments[one[1]], base), []
         else:
             found[name][1].append(instruction)
     return {name: Stage(base, tuple(instructions)) for name, (base, instructions) in found.items()}
@@ -96,7 +114,7 @@ class Replay:
 
     def build(self, target: str) -> None:
         """Leave in `root` what the image of `target` adds to the one it starts from."""
-        for name in self._needed(target):
+        for name in dict.fromkeys(self._needed(target)):
             folder = self.root
             for instruction in self.stages[name].instructions:
                 if instruction.name == "WORKDIR":
@@ -106,13 +124,10 @@ class Replay:
                     self._copy(instruction, folder)
                 elif instruction.name == "RUN":
                     self._run(instruction.rest, folder)
-        kept = {
-            one.rest.split()[-1].split("/")[1]
-            for one in self.stages[target].all("COPY")
-            if one.source
-        }
-        for path in self.root.iterdir():
-            if path.name not in kept:
+        copied = [one.rest.split()[-1] for one in self.stages[target].all("COPY") if one.sources]
+        kept = {Path(self.inside(path)) for path in copied}
+        for path in [*self.root.iterdir(), *self.root.glob("opt/*")]:
+            if not any(one.is_relative_to(path) for one in kept):
                 shutil.rmtree(path)
 
     def inside(self, text: str) -> str:
@@ -121,7 +136,7 @@ class Replay:
 
     def _needed(self, target: str) -> Iterator[str]:
         stage = self.stages[target]
-        sources = (one.source for one in stage.instructions if one.source)
+        sources = (name for one in stage.instructions for name in one.sources)
         for name in dict.fromkeys([stage.base, *sources]):
             if name in self.stages:
                 yield from self._needed(name)
@@ -129,11 +144,13 @@ class Replay:
 
     def _copy(self, instruction: Instruction, folder: Path) -> None:
         *sources, target = instruction.rest.split()
-        if instruction.source:
+        if instruction.sources:
             assert sources == [target], "stages share one folder here"
             return
         for source in (self.context / name for name in sources):
             into = folder / target
+            if target.endswith("/"):
+                into.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(source, into, symlinks=True, ignore=ignored, dirs_exist_ok=True)

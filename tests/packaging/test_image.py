@@ -136,7 +136,7 @@ def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
         name
         for stage in STAGES.values()
         for one in stage.all("COPY")
-        if not one.source
+        if not one.sources
         for name in one.rest.split()[:-1]
     }
     rules = (CHECKOUT / ".dockerignore").read_text().splitlines()

@@ -38,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox promtool test test-compat test-faults test-long check mutants bench results clean
+.PHONY: help run sandbox promtool containers test test-compat test-faults test-long check lock pin-base mutants bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,13 @@ promtool:
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb; } \
 	  || { echo "promtool is missing: install the package prometheus" >&2; false; }
 
+# What builds and runs images without a daemon; iptables and catatonit are what podman needs for pods.
+CONTAINER_TOOLS := buildah catatonit docker-registry iptables mmdebstrap podman runc skopeo
+containers:
+	@dpkg-query -W $(CONTAINER_TOOLS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && echo "installing $(CONTAINER_TOOLS) ..." \
+	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $(CONTAINER_TOOLS) >/dev/null; } \
+	  || { echo "images cannot be built: apt-get install $(CONTAINER_TOOLS)" >&2; false; }
+
 test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) $(PARALLEL) $(COVERED) -m "$(FAST)"
@@ -73,7 +80,8 @@ test-compat: sandbox promtool $(DEV) ## packages, the image's stages and the Ope
 test-faults: sandbox $(DEV) ## processes that are signalled or killed; at most 10 minutes
 	$(PYTEST) $(PARALLEL) --session-timeout 600 -m "faults and not slow"
 
-test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change
+test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change, building images included
+	-@$(MAKE) --no-print-directory containers
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) -m slow --timeout 1800
 
@@ -83,6 +91,13 @@ check: sandbox $(DEV) ## format, lint, types, import rule and the fast tests; ne
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
+
+# Versions that are locked stay unless UPGRADE is set.
+lock: $(VENV) ## lock what the images install, with hashes [UPGRADE=1]
+	@$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
+
+pin-base: $(VENV) ## add digests to the Dockerfile's base images
+	@$(BIN)/python -m tools.pin_base
 
 mutants: sandbox $(DEV) ## how many of 60 mutants of the runs and their calls the tests kill [SEED=]
 	$(BIN)/python -m tools.mutants $(if $(SEED),--seed $(SEED))

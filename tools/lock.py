@@ -21,7 +21,9 @@ UV = "uv==0.13.9"
 FOLDER = CHECKOUT / "requirements"
 OLDEST_PYTHON = "3.11"
 ENGINE_PYTHON = "3.12"  # the one in the engine's image
-HEADER = "# Written by `make lock`. Every file that pip installs from it is checked against a hash.\n"
+HEADER = (
+    "# Written by `make lock`. Every file that pip installs from it is checked against a hash.\n"
+)
 COMMON = ["--generate-hashes", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
 UNIVERSAL = ["--universal", "--python-version", OLDEST_PYTHON]
 # The extra is for x86-64 only.
@@ -45,9 +47,7 @@ def uv() -> Path:
 
 def run(command: Iterable[str | Path]) -> None:
     """Run a command in the checkout. Raises LockError with its messages."""
-    done = subprocess.run(
-        list(command), cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(list(command), cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LockError(f"{done.stdout}{done.stderr}".strip())
 

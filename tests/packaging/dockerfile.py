@@ -112,8 +112,8 @@ class Replay:
     root: Path
     python: Path
 
-    def build(self, target: str) -> None:
-        """Leave in `root` what the image of `target` adds to the one it starts from."""
+    def build(self, target: str, kept: tuple[str, ...] = ()) -> None:
+        """Leave in `root` what the image of `target` adds to the one it starts from, and the folders `kept`."""
         for name in dict.fromkeys(self._needed(target)):
             folder = self.root
             for instruction in self.stages[name].instructions:
@@ -125,9 +125,9 @@ class Replay:
                 elif instruction.name == "RUN":
                     self._run(instruction.rest, folder)
         copied = [one.rest.split()[-1] for one in self.stages[target].all("COPY") if one.sources]
-        kept = {Path(self.inside(path)) for path in copied}
+        wanted = {Path(self.inside(path)) for path in [*copied, *kept]}
         for path in [*self.root.iterdir(), *self.root.glob("opt/*")]:
-            if not any(one.is_relative_to(path) for one in kept):
+            if not any(one.is_relative_to(path) for one in wanted):
                 shutil.rmtree(path)
 
     def inside(self, text: str) -> str:

@@ -1,5 +1,5 @@
 """What the Dockerfile promises, tried without a container runtime: its install lines are run into a folder, which is
-made read-only and started from as an unprivileged user. Not tried: the base images, and the image with vLLM in it.
+made read-only and started from as an unprivileged user. Not tried: the base images, and the images with vLLM in them.
 """
 
 import hashlib
@@ -10,113 +10,43 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+import secondpass
 from tests.http.serving import wait_until
-from tests.packaging.dockerfile import Replay, Stage, stages_of
+from tests.packaging.dockerfile import arguments_of
+from tests.packaging.replayed_image import CHECKOUT, STAGES, Image, replayed
+from tools.lock import FOLDER
 from tools.processes import free_port
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-STAGES = stages_of((CHECKOUT / "Dockerfile").read_text())
-TARGETS = ("service", "vllm")
+BASES = arguments_of((CHECKOUT / "Dockerfile").read_text())
+TARGETS = ("service", "vllm", "cpu")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-NOBODY = 65534
 KEY = "a key"
+VALIDATE = """
+import json, pathlib, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+text = pathlib.Path(sys.argv[1]).read_text()
+version = SchemaVersion.from_version(json.loads(text)["specVersion"])
+sys.exit(repr(error) if (error := JsonStrictValidator(version).validate_str(text)) else 0)
+"""
 SCRIPTED = ["serve", "--engine", "scripted", "--model", "scripted"]
-# Not one file may be written, wherever it is: less than a read-only root with a /tmp allows.
-NO_FILES = ["/bin/sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
-
-
-@dataclass(frozen=True)
-class Image:
-    """The tree that an image adds to its base, and how its commands are run by whom."""
-
-    stage: Stage
-    replay: Replay
-    keys: Path
-
-    @property
-    def site_packages(self) -> Path:
-        (found,) = self.replay.root.glob("opt/secondpass/lib/python*/site-packages")
-        return found
-
-    def start(self, command: list[str], **variables: str) -> "subprocess.Popen[str]":
-        """Run a command as in a container, whose environment is the image's own and `variables`."""
-        usual = "/usr/local/bin:/usr/bin:/bin"
-        given = {name: self.replay.inside(it) for name, it in self.stage.environment.items()}
-        path = given.pop("PATH").replace("$PATH", usual)
-        return subprocess.Popen(
-            [*NO_FILES, *command],
-            cwd="/",
-            env={"HOME": "/", "PATH": path, **given, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **unprivileged(),
-        )
-
-    def run(self, command: list[str], given: str = "", **variables: str) -> tuple[int, str]:
-        """Exit status and output of a command that ends when it has read what is `given`."""
-        process = self.start(command, **variables)
-        output, _ = process.communicate(given, timeout=60)
-        return process.returncode, output
-
-    @contextmanager
-    def serving(self, port: int) -> "Iterator[subprocess.Popen[str]]":
-        """The entry point over the scripted engine, until it is told to stop or the block is left."""
-        command = [*self.stage.command("ENTRYPOINT"), *SCRIPTED, "--api-keys-file", str(self.keys)]
-        with self.start(command, SECONDPASS_PORT=str(port)) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-
-def unprivileged() -> dict[str, Any]:
-    """What makes a process nobody's, where we are root; else we have no privileges to lose."""
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-def python_for_everybody() -> Path:
-    """A Python that an unprivileged user may run: ours may stand in root's home."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    places = [Path(sys.base_prefix) / "bin", *map(Path, ("/usr/local/bin", "/usr/bin"))]
-    for path in (place / version for place in places):
-        try:
-            subprocess.run([path, "-c", "import venv"], check=True, cwd="/", **unprivileged())
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return path
-    pytest.skip(f"there is no {version} here that a user other than root may run")
 
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The `service` image's tree, read-only."""
-    python = python_for_everybody()
-    # Not pytest's folder, which only its owner may enter.
-    with tempfile.TemporaryDirectory(prefix="image-") as name:
-        folder, keys = Path(name), Path(name, "keys")
-        folder.chmod(0o755)
-        keys.write_text(f"somebody:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
-        (folder / "root").mkdir()
-        replay = Replay(STAGES, CHECKOUT, folder / "root", python)
-        replay.build("service")
-        subprocess.run(["chmod", "-R", "a-w", folder], check=True)
-        try:
-            yield Image(STAGES["service"], replay, keys)
-        finally:
-            subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+    """The `service` image's tree, with the tools that wrote its bill of materials."""
+    keys = f"somebody:{hashlib.sha256(KEY.encode()).hexdigest()}\n"
+    with replayed("service", kept=("/opt/build",), keys=keys) as image:
+        yield image
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -146,10 +76,40 @@ def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
     assert all((CHECKOUT / name).exists() for name in copied)
 
 
+def test_base_images_are_arguments_with_a_tag_or_a_tag_and_its_digest() -> None:
+    outside = {stage.base for stage in STAGES.values()} - set(STAGES)
+
+    assert outside == set(BASES.values())
+    assert all(re.fullmatch(r"[\w./-]+:[\w.-]+(@sha256:[0-9a-f]{64})?", one) for one in outside)
+
+
 def test_the_engines_image_is_of_the_version_that_the_extra_pins() -> None:
     (pinned,) = PROJECT["optional-dependencies"]["vllm"]
+    tag, _, _ = STAGES["vllm"].base.partition("@")
 
-    assert STAGES["vllm"].base == f"vllm/vllm-openai:v{pinned.removeprefix('vllm==')}"
+    assert tag == f"vllm/vllm-openai:v{pinned.removeprefix('vllm==')}"
+    assert STAGES["vllm"].last("RUN").endswith(f"--no-index --no-deps {pinned}")
+
+
+def test_torch_is_the_one_that_the_cpu_build_asks_for_and_its_dependencies_are_locked() -> None:
+    pinned = Requirement(STAGES["cpu-dependencies"].last("RUN").split()[-1])
+    (named,) = re.findall(r"torch (\d+\.\d+)", (FOLDER / "cpu.in").read_text())
+
+    assert str(pinned.specifier).startswith(f"=={named}.")
+
+
+def test_every_install_is_checked_against_hashes_or_takes_nothing_from_an_index() -> None:
+    installs = [
+        command
+        for stage in STAGES.values()
+        for run in stage.all("RUN")
+        for command in run.rest.split("&&")
+        if re.search(r"pip .*install", command)
+    ]
+    unchecked = [one for one in installs if not re.search(r"--require-hashes|--no-index", one)]
+
+    assert len(installs) > 8
+    assert [one.split()[-1] for one in unchecked] == ["torch==2.13.0+cpu"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -158,7 +118,7 @@ def test_a_container_is_nobodys_in_particular_and_is_stopped_and_checked_in_the_
 ) -> None:
     stage = STAGES[target]
 
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", stage.last("USER"))
+    assert stage.last("USER") == "2000:2000"
     assert stage.last("EXPOSE") == "8000"
     assert stage.last("STOPSIGNAL") == "SIGTERM"
     assert stage.command("ENTRYPOINT") == ["secondpass"]
@@ -171,8 +131,10 @@ def test_a_container_is_nobodys_in_particular_and_is_stopped_and_checked_in_the_
 
 @pytest.mark.compat
 def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: Image) -> None:
-    files = [path for path in image.site_packages.rglob("*") if path.is_file()]
-    packages = {path.name.split("-")[0].lower() for path in image.site_packages.glob("*.dist-info")}
+    files = [path for path in image.site_packages().rglob("*") if path.is_file()]
+    packages = {
+        path.name.split("-")[0].lower() for path in image.site_packages().glob("*.dist-info")
+    }
 
     assert sum(path.stat().st_size for path in files) < 200e6
     assert "secondpass" in packages
@@ -181,7 +143,7 @@ def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: 
 
 @pytest.mark.compat
 def test_every_module_was_compiled_when_it_could_be(image: Image) -> None:
-    package = image.site_packages / "secondpass"
+    package = image.site_packages() / "secondpass"
     modules = list(package.rglob("*.py"))
 
     assert {path.parent.name for path in modules} >= {"secondpass", "service", "strategies", "http"}
@@ -195,7 +157,9 @@ def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image
     assert image.run(check, SECONDPASS_PORT=str(port))[0] != 0
 
     with (
-        image.serving(port) as process,
+        image.serving(
+            *SCRIPTED, "--api-keys-file", str(image.folder / "keys"), SECONDPASS_PORT=str(port)
+        ) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         wait_until(
@@ -217,7 +181,7 @@ def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image
 
 @pytest.mark.compat
 def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> None:
-    worker = image.site_packages / "secondpass/service/equivalence/worker.py"
+    worker = image.site_packages() / "secondpass/service/equivalence/worker.py"
     python = image.replay.root / "opt/secondpass/bin/python"
 
     status, output = image.run(
@@ -241,3 +205,18 @@ def _is_alive(client: httpx.Client) -> bool:
         return client.get("/livez").status_code == 200
     except httpx.ConnectError:
         return False
+
+
+@pytest.mark.compat
+def test_the_bill_of_materials_lists_every_package_and_is_valid(image: Image) -> None:
+    path = image.replay.root / "opt/secondpass/share/secondpass.cdx.json"
+    listed = {one["name"]: one["version"] for one in json.loads(path.read_text())["components"]}
+    installed = {path.name.split("-")[0] for path in image.site_packages().glob("*.dist-info")}
+
+    assert listed["secondpass"] == secondpass.__version__
+    assert listed["fastapi"]
+    assert {canonicalize_name(name) for name in listed} == set(map(canonicalize_name, installed))
+    status, output = image.run(
+        [str(image.replay.root / "opt/build/bin/python"), "-c", VALIDATE, str(path)]
+    )
+    assert status == 0, output

@@ -58,12 +58,14 @@ RUN python -m venv --without-pip /opt/secondpass \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --no-deps --compile --require-hashes -r requirements/cpu.txt \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --no-deps --compile torch==2.13.0+cpu
 
+# Made as its owner's alone, but every user may run the image.
 FROM cpu-dependencies AS model
 WORKDIR /src
 COPY tools/__init__.py tools/cache.py tools/fetch_model.py tools/
 RUN /opt/secondpass/bin/python -m ensurepip \
     && TOOLS_CACHE=/tmp/fetched /opt/secondpass/bin/python -m tools.fetch_model \
-    && mv /tmp/fetched/models/* /opt/secondpass-model
+    && mv /tmp/fetched/models/* /opt/secondpass-model \
+    && chmod -R a+rX /opt/secondpass-model
 
 FROM build AS router-dependencies
 WORKDIR /src

@@ -93,11 +93,11 @@ check: sandbox $(DEV) ## format, lint, types, import rule and the fast tests; ne
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
 
 # Versions that are locked stay unless UPGRADE is set.
-lock: $(VENV) ## lock what the images install, with hashes [UPGRADE=1]
-	@$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
+lock: ## lock what the images install, with hashes [UPGRADE=1]
+	@$(PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
 
-pin-base: $(VENV) ## add digests to the Dockerfile's base images
-	@$(BIN)/python -m tools.pin_base
+pin-base: ## add digests to the Dockerfile's base images
+	@$(PYTHON) -m tools.pin_base
 
 mutants: sandbox $(DEV) ## how many of 60 mutants of the runs and their calls the tests kill [SEED=]
 	$(BIN)/python -m tools.mutants $(if $(SEED),--seed $(SEED))

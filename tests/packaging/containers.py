@@ -1,0 +1,150 @@
+"""Real images, built by buildah and run by podman on a store of their own, without a daemon or a registry.
+
+pip gets this machine's configuration and certificates as mounts, so an index behind a proxy or a mirror works too.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BASE = "localhost/python:bookworm"
+PACKAGES = "python3,python3-venv,python3-pip,python-is-python3,ca-certificates"
+TOOLS = ("buildah", "catatonit", "iptables", "mmdebstrap", "podman", "runc")
+# Where Debian puts what is not on everybody's path.
+ELSEWHERE = ("/usr/sbin", "/sbin", "/usr/libexec/podman")
+# There is no systemd, and the limits of this machine may be below podman's defaults.
+CONFIGURATION = """\
+[engine]
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+events_logger = "file"
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+"""
+HARDENED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
+_PIP_OPTION = re.compile(r"^(:env:|\w+)\.([\w-]+)='(.*)'$")
+_INDEXES = ("index-url", "extra-index-url")
+_FILES = ("cert", "find-links")
+_TAKEN_ALONG = (*_INDEXES, *_FILES, "proxy", "timeout")
+
+
+@dataclass(frozen=True)
+class Containers:
+    """buildah and podman with everything they keep below `folder`."""
+
+    folder: Path
+
+    def prepare(self) -> None:
+        """Write the configuration, and make the base image that stands in for Docker's Python."""
+        (self.folder / "containers.conf").write_text(CONFIGURATION)
+        context = self.folder / "base"
+        context.mkdir()
+        archive = context / "base.tar"
+        options = ["--variant=minbase", f"--include={PACKAGES}"]
+        self._run(["mmdebstrap", *options, "bookworm", str(archive)])
+        (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+        self._build(BASE, "--file", context / "Dockerfile", context)
+        archive.unlink()
+
+    def build(self, target: str) -> str:
+        """Build a target of the Dockerfile and return the image's name."""
+        image = f"localhost/secondpass:{target}"
+        options = ["--target", target, "--build-arg", f"PYTHON_IMAGE={BASE}", *self._pip_mounts()]
+        self._build(image, *options, CHECKOUT)
+        return image
+
+    def run(self, image: str, *command: str, entrypoint: str | None = None) -> str:
+        """Output of a command in a read-only container without capabilities or a network."""
+        instead = ["--entrypoint", entrypoint] if entrypoint else []
+        options = ["--rm", "--no-healthcheck", "--network", "none", *HARDENED, *instead]
+        return self.podman("run", *options, image, *command)
+
+    def inspect(self, kind: str, name: str) -> dict[str, Any]:
+        """What podman knows of an image, a container or a network."""
+        (found,) = json.loads(self.podman(kind, "inspect", name))
+        assert isinstance(found, dict)
+        return found
+
+    def podman(self, *arguments: str | Path, seconds: float = 300) -> str:
+        """Standard output of podman. Fails with all that it printed."""
+        state: list[str | Path] = ["--tmpdir", self.folder / "state"]
+        return self._run(["podman", *self._store, *state, *arguments], seconds)
+
+    def remove(self) -> None:
+        """End what still runs; the folder can be deleted then."""
+        self.podman("pod", "rm", "--force", "--all", "--time", "0")
+        self.podman("rm", "--force", "--all", "--time", "0")
+
+    @property
+    def _store(self) -> list[str | Path]:
+        root, run = self.folder / "store", self.folder / "run"
+        return ["--storage-driver", "vfs", "--root", root, "--runroot", run]
+
+    def _build(self, image: str, *arguments: str | Path) -> None:
+        # The format of Docker has health checks, that of OCI has none.
+        options = ["--isolation", "chroot", "--format", "docker", "--tag", image]
+        self._run(["buildah", *self._store, "build", *options, *arguments], 1200)
+
+    def _pip_mounts(self) -> Iterator[str | Path]:
+        """Options that mount pip's configuration, and the certificates and the folders of wheels that it names."""
+        options = pip_options()
+        file = self.folder / "pip.conf"
+        lines = [f"{name} = {value}\n" for name, value in options.items()]
+        file.write_text("".join(["[global]\n", *lines]))
+        yield from ("--volume", f"{file}:/etc/pip.conf:ro")
+        for name in _FILES:
+            for path in options.get(name, "").split():
+                if path.startswith("/") and Path(path).exists():
+                    yield from ("--volume", f"{path}:{path}:ro")
+
+    def _run(self, command: list[str | Path], seconds: float = 300) -> str:
+        path = os.pathsep.join([os.environ["PATH"], *ELSEWHERE])
+        configured = {"CONTAINERS_CONF": str(self.folder / "containers.conf"), "PATH": path}
+        done = subprocess.run(
+            command,
+            env={**os.environ, **configured},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        shown = " ".join(map(str, command))
+        assert done.returncode == 0, f"{shown}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        return done.stdout
+
+
+def pip_options() -> dict[str, str]:
+    """What pip is configured with here: variables win over files, as they do in pip.
+
+    An index on this machine's disk is left out: its pages may link to any folder.
+    """
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [match for line in listed.splitlines() if (match := _PIP_OPTION.match(line))]
+    ordered = sorted(found, key=lambda one: one[1] == ":env:")
+    options = {one[2]: one[3] for one in ordered if one[2] in _TAKEN_ALONG}
+    for name in _INDEXES:
+        remote = [one for one in options.pop(name, "").split() if not one.startswith("file:")]
+        if remote:
+            options[name] = " ".join(remote)
+    return options
+
+
+def skip_where_nothing_can_be_built() -> None:
+    """Skip the test on a machine that lacks a tool, or for a user who may not use it."""
+    path = os.pathsep.join([os.environ["PATH"], *ELSEWHERE])
+    missing = [name for name in TOOLS if not shutil.which(name, path=path)]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} missing: run `make containers` as root")
+    if os.geteuid() != 0:
+        pytest.skip("images are built in a chroot, which takes root")

@@ -1,0 +1,97 @@
+"""The images `service` and `router`, built for real on a Debian base and run as a cluster would run them."""
+
+import json
+
+import pytest
+
+import secondpass
+from tests.packaging.containers import BASE, Containers
+from tests.packaging.replayed_image import STAGES
+
+pytestmark = pytest.mark.slow
+
+LOOK_AROUND = """
+import json, os, pathlib
+def is_writable(folder):
+    try:
+        (pathlib.Path(folder) / "file").write_text("")
+    except OSError:
+        return False
+    return True
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+print(json.dumps({
+    "user": [os.getuid(), os.getgid()],
+    "capabilities": int(status["CapEff"], 16),
+    "writable": [one for one in ("/", "/opt", "/opt/secondpass", "/opt/router", "/home") if is_writable(one)],
+}))
+"""
+
+
+@pytest.fixture(params=["service", "router"])
+def target(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def image(target: str, request: pytest.FixtureRequest) -> str:
+    name: str = request.getfixturevalue(f"{target}_image")
+    return name
+
+
+def test_an_image_has_the_user_commands_and_checks_of_its_stage(
+    containers: Containers, target: str, image: str
+) -> None:
+    seen = containers.inspect("image", image)
+    config = seen["Config"]
+    stage = STAGES[target]
+
+    assert config["User"] == "2000:2000"
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Entrypoint"] == stage.command("ENTRYPOINT")
+    assert config["Cmd"] == stage.command("CMD")
+    assert list(config["ExposedPorts"]) == ["8000/tcp"]
+    assert seen["Healthcheck"]["Test"] == ["CMD", *stage.command("HEALTHCHECK")]
+    assert seen["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_it_runs_as_an_unprivileged_user_who_can_write_nothing(
+    containers: Containers, image: str
+) -> None:
+    seen = json.loads(containers.run(image, "-c", LOOK_AROUND, entrypoint="python3"))
+
+    assert seen == {"user": [2000, 2000], "capabilities": 0, "writable": []}
+
+
+def test_the_commands_start(containers: Containers, service_image: str, router_image: str) -> None:
+    assert secondpass.__version__ in containers.run(service_image, "--version")
+    assert "--service-discovery" in containers.run(router_image, "--help")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "name"),
+    [
+        ("service", "/opt/secondpass/share/secondpass.cdx.json", "secondpass"),
+        ("router", "/opt/router/share/router.cdx.json", "vllm-router"),
+    ],
+)
+def test_the_bill_of_materials_is_inside(
+    containers: Containers, image: str, path: str, name: str
+) -> None:
+    bill = json.loads(containers.run(image, path, entrypoint="cat"))
+    versions = {one["name"]: one.get("version") for one in bill["components"]}
+
+    assert bill["bomFormat"] == "CycloneDX"
+    assert versions[name]
+    assert versions["fastapi"]
+    # The tools that wrote it are in no image.
+    assert versions.keys().isdisjoint({"cyclonedx-bom", "pip", "setuptools"})
+
+
+@pytest.mark.parametrize(("target", "megabytes"), [("service", 200), ("router", 160)])
+def test_an_image_adds_little_to_its_base(
+    containers: Containers, image: str, megabytes: int
+) -> None:
+    size, base = (containers.inspect("image", one)["Size"] for one in (image, BASE))
+
+    assert size - base < megabytes * 1e6

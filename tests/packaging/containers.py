@@ -75,10 +75,14 @@ class Containers:
         assert isinstance(found, dict)
         return found
 
-    def podman(self, *arguments: str | Path, seconds: float = 300) -> str:
-        """Standard output of podman. Fails with all that it printed."""
+    def podman(self, *arguments: str | Path, seconds: float = 300, errors_too: bool = False) -> str:
+        """Standard output of podman, and its standard error if wanted. Fails with all that it printed."""
         state: list[str | Path] = ["--tmpdir", self.folder / "state"]
-        return self._run(["podman", *self._store, *state, *arguments], seconds)
+        return self._run(["podman", *self._store, *state, *arguments], seconds, errors_too)
+
+    def logs(self, container: str) -> str:
+        """What a container has printed, on both of its streams."""
+        return self.podman("logs", container, errors_too=True)
 
     def remove(self) -> None:
         """End what still runs; the folder can be deleted then."""
@@ -107,7 +111,9 @@ class Containers:
                 if path.startswith("/") and Path(path).exists():
                     yield from ("--volume", f"{path}:{path}:ro")
 
-    def _run(self, command: list[str | Path], seconds: float = 300) -> str:
+    def _run(
+        self, command: list[str | Path], seconds: float = 300, errors_too: bool = False
+    ) -> str:
         path = os.pathsep.join([os.environ["PATH"], *ELSEWHERE])
         configured = {"CONTAINERS_CONF": str(self.folder / "containers.conf"), "PATH": path}
         done = subprocess.run(
@@ -120,7 +126,7 @@ class Containers:
         )
         shown = " ".join(map(str, command))
         assert done.returncode == 0, f"{shown}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
-        return done.stdout
+        return done.stdout + done.stderr if errors_too else done.stdout
 
 
 def pip_options() -> dict[str, str]:

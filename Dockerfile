@@ -35,7 +35,7 @@ COPY requirements/service.txt requirements/
 RUN python -m venv --without-pip /opt/secondpass \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --compile --require-hashes -r requirements/service.txt
 
-# Only what the engine's image lacks. The bill of materials lists the same packages and the service.
+# Only what the engine's image lacks, installed apart for the bill of materials, which lists it and the service.
 FROM build AS vllm-added
 WORKDIR /src
 COPY requirements/vllm.txt requirements/

@@ -21,6 +21,8 @@ UV = "uv==0.13.9"
 FOLDER = CHECKOUT / "requirements"
 OLDEST_PYTHON = "3.11"
 ENGINE_PYTHON = "3.12"  # the one in the engine's image
+# The day of the engine's release: its image has no package that is younger.
+ENGINE_RELEASED = "2026-10-18T23:59:59Z"
 HEADER = (
     "# Written by `make lock`. Every file that pip installs from it is checked against a hash.\n"
 )
@@ -95,10 +97,11 @@ def lock_cpu(*, upgrade: bool) -> str:
 def lock_vllm(*, upgrade: bool) -> str:
     """What the service adds to the engine's image: packages that the engine itself does not require.
 
-    Both are resolved together, so the versions fit each other. Packages that the engine requires
-    stay as its image has them.
+    Both are resolved together as on the day of the engine's release, so the versions fit those in
+    its image. A lower bound of ours that is younger is an error here, and not in the image's build.
     """
-    options = ["--universal", "--python-version", ENGINE_PYTHON]
+    as_of = ["--exclude-newer", ENGINE_RELEASED]
+    options = ["--universal", "--python-version", ENGINE_PYTHON, *as_of]
     whole = locked("vllm", ["pyproject.toml"], [*options, "--extra", "vllm"], upgrade=upgrade)
     pin = blocks(whole)["vllm"].split(maxsplit=1)[0]
     with tempfile.NamedTemporaryFile("w", suffix=".in") as alone:
@@ -113,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lock", description="Lock what the images install.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     upgrade: bool = parser.parse_args().upgrade
-    os.environ.setdefault("UV_NO_PROGRESS", "1")
+    os.environ |= {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     try:
         locks = {
             "build": lock_with("build", upgrade=upgrade),

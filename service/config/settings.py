@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     )
     trusted_tenants: Names = Field(
         (),
-        description="tenants whose priority and fairness headers reach the engines; * stands for everybody",
+        description="tenants whose priority and fairness headers reach the engines; * is every tenant",
     )
     ignore_client_sessions: bool = Field(
         False,

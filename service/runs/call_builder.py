@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from secondpass.service.runs.answer_format import instructed, with_text
@@ -64,12 +65,19 @@ class Asking:
     def _defaults(self, role: Role) -> RoleDefaults:
         return self._job.defaults.get(role, RoleDefaults())
 
+    def portions(self, n: int, batch: int) -> list[range]:
+        """The drafts of each call where up to `batch` of n are drawn at once: none has drafts of two sessions."""
+        size = self._job.session_group or n
+        starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
+        return [range(*pair) for pair in pairwise((*starts, n))]
+
     def _routing_of(self, index: int) -> Routing:
-        """The routing of the call for draft `index`, which a judge of that draft shares."""
+        """The routing of a call about draft `index`; what tries a draft again has its index plus a multiple of all drafts."""
         routing, size = self._job.routing, self._job.session_group
-        if size is None or index < size:
+        if size is None:
             return routing
-        return replace(routing, session=f"{routing.session}-{index // size}")
+        group = index % max(1, self._job.params.chains) // size
+        return replace(routing, session=f"{routing.session}-{group}") if group else routing
 
     def call(
         self,
@@ -78,6 +86,7 @@ class Asking:
         messages: tuple[Message, ...],
         *,
         index: int = 0,
+        draft: int | None = None,
         n: int = 1,
         temperature: float | None = None,
         max_tokens: int | None = None,
@@ -85,7 +94,7 @@ class Asking:
     ) -> Call:
         """The call, with the client's sampling where it is the actor's answer, then the strategy's own, then its seed.
 
-        What neither says is as the settings have it for the role.
+        What neither says is as the settings have it for the role. A call about another draft than `index` has that `draft`'s session.
         """
         call = Call(
             role=role,
@@ -93,7 +102,7 @@ class Asking:
             messages=messages,
             n=n,
             index=index,
-            routing=self._routing_of(index),
+            routing=self._routing_of(index if draft is None else draft),
             cache_salt=self._job.cache_salt,
             traceparent=self._job.traceparent,
         )
@@ -109,6 +118,19 @@ class Asking:
         if self._job.sampling.seed is not None:
             changes["seed"] = _seed_of(call, self._job.sampling.seed)
         return replace(call, sampling=sampling.model_copy(update=changes))
+
+
+def _steps(n: int, size: int, batch: int) -> Iterator[int]:
+    """Where calls begin, when each group of `size` drafts is drawn up to `batch` at a time."""
+    for start in range(0, n, size):
+        yield from range(start, min(start + size, n), batch)
+
+
+def draft_of(after: After, index: int) -> int:
+    """The index of the draft that a call follows; `index` where it follows none."""
+    if after is None or isinstance(after, str):
+        return index
+    return (after if isinstance(after, Completion) else after.completion).index
 
 
 def opening(job: Job) -> tuple[Message, ...]:

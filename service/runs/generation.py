@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from secondpass.service.common.concurrency import Emit, Results, gather, task_group
 from secondpass.service.common.events import AnswerDelta
 from secondpass.service.runs.base import Verbs
+from secondpass.service.runs.call_builder import draft_of
 from secondpass.service.runs.step_stream import LiveDraft
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
@@ -50,6 +51,7 @@ class WritingVerbs(Verbs):
             role,
             self._asking.conversation(prompt, values, after),
             index=index,
+            draft=draft_of(after, index),
             temperature=temperature,
             max_tokens=max_tokens,
         )
@@ -108,20 +110,21 @@ class WritingVerbs(Verbs):
     ) -> AsyncIterator[AsyncIterator[Completion]]:
         messages = self._asking.conversation(prompt, values, after)
 
-        async def draw(start: int, emit: Emit[Completion]) -> None:
+        async def draw(portion: range, emit: Emit[Completion]) -> None:
             call = self._asking.call(
                 prompt,
                 role,
                 messages,
-                index=start,
-                n=min(batch, n - start),
+                index=portion.start,
+                draft=draft_of(after, portion.start),
+                n=len(portion),
                 temperature=temperature,
             )
             await self._calls.perform(self._unread(replace(call, logprobs=logprobs)), emit)
 
         batch = batch if width is None else min(batch, width)
         lanes = None if width is None else width // batch
-        async with self._gather(draw, range(0, n, batch), lanes) as drafts:
+        async with self._gather(draw, self._asking.portions(n, batch), lanes) as drafts:
             try:
                 yield drafts
             finally:
@@ -185,7 +188,14 @@ class WritingVerbs(Verbs):
         **values: Value,
     ) -> AsyncIterator[LiveDraft]:
         messages = self._asking.conversation(prompt, values, after)
-        call = self._asking.call(prompt, role, messages, index=index, temperature=temperature)
+        call = self._asking.call(
+            prompt,
+            role,
+            messages,
+            index=index,
+            draft=draft_of(after, index),
+            temperature=temperature,
+        )
         call = replace(call, visible=True, logprobs=logprobs, resumable=True)
         draft = LiveDraft(call, every)
         async with self._written(draft):
@@ -196,7 +206,12 @@ class WritingVerbs(Verbs):
         self, completion: Completion, *, index: int = 0, temperature: float | None = None
     ) -> AsyncIterator[LiveDraft]:
         call = self._asking.call(
-            "extend", completion.role, completion.messages, index=index, temperature=temperature
+            "extend",
+            completion.role,
+            completion.messages,
+            index=index,
+            draft=completion.index,
+            temperature=temperature,
         )
         begun, prefix = self._gone_on_with(completion, "")
         call = replace(call, visible=True, prefix=prefix, resumable=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.runs.base import Verbs
+from secondpass.service.runs.call_builder import draft_of
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
@@ -65,27 +66,28 @@ class JudgingVerbs(Verbs):
         **values: Value,
     ) -> LabelRead:
         _check_labels(labels)
-        messages = self._asking.conversation(prompt, values, self._shown(completion))
-        return await self._read(prompt, labels, role, messages)
+        shown = self._shown(completion)
+        messages = self._asking.conversation(prompt, values, shown)
+        return await self._read(self._label_call(prompt, labels, role, messages, shown.index))
 
     async def labels(
         self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: Value
     ) -> LabelRead:
         _check_labels(labels)
-        return await self._read(prompt, labels, role, self._asking.conversation(prompt, values))
+        messages = self._asking.conversation(prompt, values)
+        return await self._read(self._label_call(prompt, labels, role, messages))
 
     async def reward(
         self, completion: Completion | Draft | str, *, messages: Sequence[Message] | None = None
     ) -> float:
         if isinstance(completion, str):
-            asked, text = self.job.messages, completion
+            asked, text, index = self.job.messages, completion, 0
         else:
             draft = completion if isinstance(completion, Completion) else completion.completion
-            asked, text = draft.messages, draft.text
+            asked, text, index = draft.messages, draft.text, draft.index
         turn = Message(role="assistant", content=text)
-        call = self._asking.call(
-            "reward", "reward", (*(asked if messages is None else messages), turn)
-        )
+        conversation = (*(asked if messages is None else messages), turn)
+        call = self._asking.call("reward", "reward", conversation, draft=index)
         reward = await self._calls.reward(replace(call, reward=True, sampling=Sampling()))
         self._saw(call.role, call.purpose, reward=reward)
         return reward
@@ -112,12 +114,16 @@ class JudgingVerbs(Verbs):
                 "reply_json", shape=f'{{"verdict": "{" | ".join(labels)}"}}'
             )
         messages = self._to_judge(prompt, values, after, role, reply)
+        draft = draft_of(after, index)
         if "labels" in capabilities:
-            return await self._judge_by_labels(prompt, labels, role, messages)
+            call = self._label_call(prompt, labels, role, messages, draft)
+            return await self._judge_by_labels(call)
         is_held = "schema" in capabilities
         how: How = "schema" if is_held else "text"
         parse = parse_label_object if is_held else parse_label
-        call = self._verdict_call(prompt, role, messages, index, temperature, max_tokens, WORDS)
+        call = self._verdict_call(
+            prompt, role, messages, index, draft, temperature, max_tokens, WORDS
+        )
         if is_held:
             call = replace(call, schema=json.dumps(label_schema(labels), sort_keys=True))
         _, verdict = await self._read_strictly(call, reply, lambda text: parse(text, labels))
@@ -138,7 +144,8 @@ class JudgingVerbs(Verbs):
     ) -> tuple[Completion, M]:
         reply = self._asking.reply_to("reply_json", shape=example_of(shape))
         messages = self._to_judge(prompt, values, after, role, reply)
-        call = self._verdict_call(prompt, role, messages, index, temperature, max_tokens)
+        draft = draft_of(after, index)
+        call = self._verdict_call(prompt, role, messages, index, draft, temperature, max_tokens)
         is_held = "schema" in self._calls.engine(role).capabilities
         if is_held:
             # Not sorted: engines have the fields written in the schema's order, reasons before the verdict.
@@ -206,31 +213,32 @@ class JudgingVerbs(Verbs):
         conclusion = self.profile(completion.role).conclusion(completion.text)
         return replace(completion, text=quoting.disarm(conclusion))
 
-    async def _judge_by_labels(
-        self, prompt: str, labels: Sequence[str], role: Role, messages: tuple[Message, ...]
-    ) -> Judgement:
+    async def _judge_by_labels(self, call: Call) -> Judgement:
         try:
-            read = await self._calls.read(self._label_call(prompt, labels, role, messages))
+            read = await self._calls.read(call)
         except UnusableCompletion as error:
-            self._saw(role, prompt, how="labels", error=str(error))
+            self._saw(call.role, call.purpose, how="labels", error=str(error))
             raise VerdictUnreadable(str(error)) from error
-        verdict = max(labels, key=read.probabilities.__getitem__)
-        self._saw(role, prompt, verdict=verdict, how="labels", labels=read)
+        verdict = max(call.labels, key=read.probabilities.__getitem__)
+        self._saw(call.role, call.purpose, verdict=verdict, how="labels", labels=read)
         return Judgement(
             verdict=verdict, how="labels", probabilities=read.probabilities, mass=read.mass
         )
 
-    async def _read(
-        self, prompt: str, labels: Sequence[str], role: Role, messages: tuple[Message, ...]
-    ) -> LabelRead:
-        read = await self._calls.read(self._label_call(prompt, labels, role, messages))
-        self._saw(role, prompt, how="labels", labels=read)
+    async def _read(self, call: Call) -> LabelRead:
+        read = await self._calls.read(call)
+        self._saw(call.role, call.purpose, how="labels", labels=read)
         return read
 
     def _label_call(
-        self, prompt: str, labels: Sequence[str], role: Role, messages: tuple[Message, ...]
+        self,
+        prompt: str,
+        labels: Sequence[str],
+        role: Role,
+        messages: tuple[Message, ...],
+        draft: int = 0,
     ) -> Call:
-        call = self._asking.call(prompt, role, messages, temperature=0, max_tokens=1)
+        call = self._asking.call(prompt, role, messages, draft=draft, temperature=0, max_tokens=1)
         return replace(call, labels=tuple(labels), thinking=False)
 
     def _verdict_call(
@@ -239,6 +247,7 @@ class JudgingVerbs(Verbs):
         role: Role,
         messages: tuple[Message, ...],
         index: int,
+        draft: int,
         temperature: float | None,
         max_tokens: int | None,
         enough: int | None = None,
@@ -257,6 +266,7 @@ class JudgingVerbs(Verbs):
             role,
             messages,
             index=index,
+            draft=draft,
             temperature=drawn,
             max_tokens=max_tokens,
             is_verdict=True,

@@ -39,7 +39,7 @@ class EngineError(SecondpassError):
 class EngineUnavailable(EngineError):
     """No connection, a 5xx or a 429. `retry_after` is in seconds.
 
-    `may_retry` is false where whoever dropped the call gave a reason that another attempt would meet again.
+    `may_retry` is false where the router dropped the call for a reason that another attempt would meet again.
     """
 
     def __init__(

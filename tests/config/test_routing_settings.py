@@ -159,11 +159,11 @@ def test_replicas_has_two_values(file: Path) -> None:
 
 
 def test_a_valid_file_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(f'replicas = "many"\nmax_runs = 7\n{BIG}')
+    file.write_text(f'replicas = "many"\nmax_runs = 7\n{BIG}max_concurrent_calls = 51\n')
     assert main(["check-config", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{file}: valid"
-    assert "engine big: http, m: actor, critic, judge" in lines
+    assert "engine big: http, m: actor, critic, judge; 51 calls at once" in lines
     assert "replicas: many" in lines
     assert lines[-1].startswith("for each pod: ")
     assert "max_runs = 7" in lines[-1]

@@ -102,7 +102,8 @@ def test_a_server_that_is_not_there_is_said_to_be_missing() -> None:
     assert 'secondpass_engine_ready{engine="default"} 0.0' in metrics
 
 
-def test_a_server_that_goes_is_noticed() -> None:
+def test_a_server_that_goes_is_noticed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "secondpass.service.server.lifespan")
     with ExitStack() as front:
         with serving() as behind:
             served = front.enter_context(
@@ -115,6 +116,10 @@ def test_a_server_that_goes_is_noticed() -> None:
             )
             wait_until(lambda: served.get("/readyz").status_code == 200)
         wait_until(lambda: served.get("/readyz").status_code == 503)
+    logged = [record.getMessage() for record in caplog.records if "engine" in record.getMessage()]
+    assert logged[0] == "engine 'default' is ready"
+    assert logged[1].startswith("engine 'default' is not ready: ")
+    assert len(logged) == len(set(logged))
 
 
 def test_a_reply_has_the_servers_headers_but_those_of_its_gateway() -> None:

@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.common.routing_headers import (
-    SESSION_FIELDS,
-    SESSION_SOURCES,
     is_value,
     opening_of,
     session_of,
@@ -26,6 +24,39 @@ from tests.http.upstreams import disagrees, generations, running
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "model", "messages": [{"role": "user", "content": "hi"}]}
 KEYS = {"alice": "key-a", "bob": "key-b"}
+IN_ORDER = (
+    "x-session-id",
+    "x-session-affinity",
+    "session-id",
+    "x-claude-code-session-id",
+    "prompt_cache_key",
+    "user",
+)
+"""What names a client's session, the first of them that is there."""
+
+PLACES = (
+    *IN_ORDER[:4],
+    "session_id",
+    "x-session-token",
+    "x-aibrix-session-key",
+    "x-smg-routing-key",
+    "x-dynamo-session-id",
+    "x-dynamo-parent-session-id",
+    "x-litellm-session-id",
+)
+TRUSTED = (
+    "x-llm-d-inference-fairness-id",
+    "x-gateway-inference-fairness-id",
+    "x-llm-d-inference-objective",
+    "x-gateway-inference-objective",
+    "x-llm-d-slo-ttft-ms",
+    "x-llm-d-slo-tpot-ms",
+    "x-slo-ttft-ms",
+    "x-slo-tpot-ms",
+    "x-vllm-priority",
+    "x-user-id",
+    "x-tenant-id",
+)
 POWERS = {
     "x-llm-d-inference-fairness-id": "batch",
     "x-llm-d-inference-objective": "urgent",
@@ -61,12 +92,17 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def _header(name: str) -> str:
+    """A header by the name of a parameter."""
+    return name if name == "session_id" else name.replace("_", "-")
+
+
 def sent_by(
     served: Served, upstream: Upstream, path: str, body: Json, **headers: str
 ) -> list[dict[str, str]]:
     """The headers of the completions that one request asks for."""
     upstream.requests.clear()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named = {_header(name): value for name, value in headers.items()}
     reply = served.post(path, body, headers=named)
     assert reply.status_code == 200, reply.text
     return [each for each, _ in generations(upstream)]
@@ -122,7 +158,7 @@ def test_the_largest_vote_with_one_session_is_the_operators_choice() -> None:
 
 
 @pytest.mark.parametrize("route", ["/solve", PATH])
-@pytest.mark.parametrize("name", SESSION_SOURCES)
+@pytest.mark.parametrize("name", IN_ORDER[:4])
 def test_a_clients_session_becomes_that_of_its_run(route: str, name: str) -> None:
     body = QUESTION if route == "/solve" else PLAIN | {"model": "model@single"}
     with front() as (served, upstream):
@@ -130,7 +166,7 @@ def test_a_clients_session_becomes_that_of_its_run(route: str, name: str) -> Non
     assert [each["x-session-id"] for each in sent] == ["mine"]
 
 
-@pytest.mark.parametrize("field", SESSION_FIELDS)
+@pytest.mark.parametrize("field", IN_ORDER[4:])
 @pytest.mark.parametrize("model", ["model", "model@single"])
 def test_a_field_of_a_chat_names_the_session_where_no_header_does(field: str, model: str) -> None:
     body = PLAIN | {"model": model, field: "mine"}
@@ -140,14 +176,12 @@ def test_a_field_of_a_chat_names_the_session_where_no_header_does(field: str, mo
     assert (alone["x-session-id"], beside["x-session-id"]) == ("mine", "theirs")
 
 
-@given(st.dictionaries(st.sampled_from((*SESSION_SOURCES, *SESSION_FIELDS)), st.text(min_size=1)))
+@given(st.dictionaries(st.sampled_from(IN_ORDER), st.text(min_size=1)))
 def test_the_first_source_wins_and_a_session_always_fits_a_header(named: dict[str, str]) -> None:
-    headers = {name: value for name, value in named.items() if name in SESSION_SOURCES}
-    body = {name: value for name, value in named.items() if name in SESSION_FIELDS}
+    headers = {name: value for name, value in named.items() if name in IN_ORDER[:4]}
+    body = {name: value for name, value in named.items() if name in IN_ORDER[4:]}
     found = session_of(headers, body)
-    order = [
-        named[name] for name in (*SESSION_SOURCES, *SESSION_FIELDS) if named.get(name, "").strip()
-    ]
+    order = [named[name] for name in IN_ORDER if named.get(name, "").strip()]
     assert (found is None) == (not order)
     if found is not None:
         assert is_value(found)
@@ -219,6 +253,18 @@ def test_our_request_id_travels_in_the_trace_context(path: str) -> None:
     assert re.fullmatch(rf"00-{made}-[0-9a-f]{{16}}-01", sent[0])
     assert re.fullmatch(rf"00-{of_name}-[0-9a-f]{{16}}-01", sent[1])
     assert sent[2] == theirs
+
+
+@pytest.mark.parametrize(("trusted", "names"), [((), PLACES), (("*",), (*PLACES, *TRUSTED))])
+def test_these_headers_of_a_client_are_forwarded_and_no_others(
+    trusted: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    others = ("x-forwarded-for", "origin", "openai-organization", "x-llm-d-model-name-rewrite")
+    given = {name: f"of {name}" for name in (*PLACES, *TRUSTED, *others)}
+    with front(trusted_tenants=trusted) as (served, upstream):
+        (sent,) = sent_by(served, upstream, PATH, PLAIN, **given)
+    assert {name for name in given if name in sent} == set(names)
+    assert all(sent[name] == given[name] for name in names)
 
 
 @pytest.mark.parametrize("header", ["x-smg-routing-key", "x-session-token", "x-request-id"])

@@ -16,8 +16,11 @@ _numbers = count()
 
 async def disagrees(request: web.Request, body: Body) -> web.StreamResponse:
     """Another answer to each request, so that no vote is decided early."""
-    text = f"The answer is {next(_numbers)}."
-    return await streams(event(chunk(text)), event(chunk(finish="stop")), DONE)(request, body)
+    chunks = [
+        event(chunk(f"The answer is {next(_numbers)}.", "stop", index))
+        for index in range(body.get("n") or 1)
+    ]
+    return await streams(*chunks, DONE)(request, body)
 
 
 @contextmanager
@@ -28,6 +31,11 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
         portal.wrap_async_context_manager(upstream.serving()) as served,
     ):
         yield served
+
+
+def drafts(upstream: Upstream) -> int:
+    """How many completions were asked for, by requests for one or for several."""
+    return sum(body.get("n") or 1 for _, body in generations(upstream))
 
 
 def generations(upstream: Upstream) -> list[tuple[dict[str, str], dict[str, Any]]]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.engines.upstream import Body, Upstream
 from tests.http.serving import QUESTION, Json, Served, wait_until
 from tests.http.serving import serving as service
-from tests.http.upstreams import disagrees, generations, running
+from tests.http.upstreams import disagrees, drafts, generations, running
 from tests.k8s.tools import router_environment
 from tools.processes import free_port
 from tools.processes import serving as process
@@ -31,7 +31,7 @@ class Routed:
 
     def shares(self) -> list[int]:
         """Completions of each worker since the last look, the larger number first."""
-        counts = sorted((len(generations(worker)) for worker in self.workers), reverse=True)
+        counts = sorted((drafts(worker) for worker in self.workers), reverse=True)
         for worker in self.workers:
             worker.requests.clear()
         return counts
@@ -72,10 +72,11 @@ def routed(log: Path, policy: str = "consistent_hash", **settings: Any) -> Itera
         yield found
 
 
-def vote(n: int) -> Json:
-    """A vote whose drafts are calls of their own, one after another."""
+def vote(n: int, width: int | None = None) -> Json:
+    """A vote whose drafts are drawn together, or `width` at a time."""
+    params = {"n": n, "stop": "none"} | ({} if width is None else {"width": width})
     return QUESTION | {
-        "strategy": {"name": "self_consistency", "params": {"n": n, "stop": "none", "width": 1}},
+        "strategy": {"name": "self_consistency", "params": params},
         "task": {"kind": "math"},
         "sampling": {"max_tokens": 64},
     }
@@ -85,27 +86,28 @@ def test_the_calls_of_a_run_reach_one_worker_and_runs_are_spread(tmp_path: Path)
     with routed(tmp_path / "log") as before:
         taken = []
         for _ in range(12):
-            assert before.served.post("/solve", vote(8)).status_code == 200
+            assert before.served.post("/solve", vote(8, width=1)).status_code == 200
             taken.append([len(generations(worker)) for worker in before.workers])
             assert before.shares() == [8, 0]
     assert {tuple(counts) for counts in taken} == {(8, 0), (0, 8)}
 
 
 @pytest.mark.parametrize(
-    ("policy", "setting", "is_spread"),
+    ("policy", "setting", "width", "is_spread"),
     [
-        ("consistent_hash", "split", True),
+        ("consistent_hash", "split", None, True),
+        ("consistent_hash", "split", 1, True),
         # Without a header this policy gives everything to one worker.
-        ("consistent_hash", "none", False),
-        ("power_of_two", "none", True),
+        ("consistent_hash", "none", 1, False),
+        ("power_of_two", "none", 1, True),
     ],
 )
 def test_the_drafts_of_a_large_vote_are_spread_by_the_setting_that_fits_the_router(
-    tmp_path: Path, policy: str, setting: str, is_spread: bool
+    tmp_path: Path, policy: str, setting: str, width: int | None, is_spread: bool
 ) -> None:
     with routed(tmp_path / "log", policy, session_of_large_votes=setting, max_n=64) as before:
         for _ in range(4):
-            assert before.served.post("/solve", vote(48)).status_code == 200
+            assert before.served.post("/solve", vote(48, width)).status_code == 200
         most, least = before.shares()
     assert most + least == 4 * 48
     assert (least > 0) == is_spread

@@ -18,5 +18,5 @@ async def prefix_ids(call: Call, codec: Codec) -> tuple[int, ...]:
         if isinstance(piece, int):
             ids.append(piece)
         else:
-            ids += await codec.split(piece, call.role)
+            ids += await codec.split(piece, call)
     return tuple(ids)

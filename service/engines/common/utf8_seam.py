@@ -25,7 +25,7 @@ async def open_character(call: Call, codec: Codec) -> tuple[int, ...]:
         window = (*window, piece) if isinstance(piece, int) else ()
     size = 0
     while size < min(_MOST_OPEN, len(window)):
-        text = await codec.join(window[: len(window) - size], call.role)
+        text = await codec.join(window[: len(window) - size], call)
         if not text.endswith(_BROKEN):
             break
         size += 1
@@ -50,4 +50,4 @@ class Seam:
         del self._held[delta.index]
         if delta.finish_reason == "stop":
             held.pop()  # the end token, which is no text
-        return replace(delta, text=await self._codec.join(held, self._call.role))
+        return replace(delta, text=await self._codec.join(held, self._call))

@@ -42,8 +42,8 @@ async def label_variants(call: Call, codec: Codec, engine: str) -> dict[str, tup
     variants: dict[str, tuple[int, ...]] = {}
     owners: dict[int, str] = {}
     for label in call.labels:
-        bare = await codec.split(label, call.role)
-        spaced = await codec.split(f" {label}", call.role)
+        bare = await codec.split(label, call)
+        spaced = await codec.split(f" {label}", call)
         ids = dict.fromkeys([*bare[:1], *(spaced if len(spaced) == 1 else ())])
         for token in ids:
             if (owner := owners.setdefault(token, label)) != label:

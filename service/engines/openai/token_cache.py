@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, TypeAlias
 
 import anyio
@@ -18,7 +18,6 @@ from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.wire import Dialect, chat_body
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.values import Role
 
 MAX_REMEMBERED_TOKENS = 1_000_000
 
@@ -87,17 +86,16 @@ class Tokenizer:
         """Take in a rendering that came with a reply."""
         self._cache.put(self._key(call), ids)
 
-    async def split(self, text: str, role: Role | None = None) -> Ids:
+    async def split(self, text: str, call: Call) -> Ids:
         """The tokens of `text` alone, without special ones around it."""
         body = {"model": self._dialect.model, "prompt": text, "add_special_tokens": False}
-        return await self._cache.get(text, lambda: self._read(body, role))
+        return await self._cache.get(text, lambda: self._read(body, call))
 
-    async def join(self, ids: Sequence[int], role: Role | None = None) -> str:
+    async def join(self, ids: Sequence[int], call: Call) -> str:
         """The text of `ids`, special tokens included."""
         body = {"model": self._dialect.model, "tokens": list(ids)}
-        url = f"{self._connection.root}/detokenize"
-        reply = await self._connection.fetch("POST", url, body, role=role)
-        with self._connection.readable(role):
+        reply = await self._fetch("detokenize", body, call)
+        with self._connection.readable(call.role):
             return str(reply["prompt"])
 
     async def _render(self, call: Call) -> Sequence[int]:
@@ -110,15 +108,17 @@ class Tokenizer:
             "chat_template_kwargs",
         )
         body = {name: chat[name] for name in rendered if name in chat}
-        return await self._read(body, call.role, self._routing.of_call(call))
+        return await self._read(body, call)
 
-    async def _read(
-        self, body: dict[str, Any], role: Role | None, headers: Mapping[str, str] | None = None
-    ) -> Sequence[int]:
-        url = f"{self._connection.root}/tokenize"
-        reply = await self._connection.fetch("POST", url, body, headers=headers, role=role)
-        with self._connection.readable(role):
+    async def _read(self, body: dict[str, Any], call: Call) -> Sequence[int]:
+        reply = await self._fetch("tokenize", body, call)
+        with self._connection.readable(call.role):
             return array("I", reply["tokens"])
+
+    async def _fetch(self, route: str, body: dict[str, Any], call: Call) -> dict[str, Any]:
+        url = f"{self._connection.root}/{route}"
+        headers = self._routing.of_call(call)
+        return await self._connection.fetch("POST", url, body, headers=headers, role=call.role)
 
     def _key(self, call: Call) -> Hashable:
         thinking = call.thinking is False or bool(call.labels)

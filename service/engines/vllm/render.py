@@ -25,7 +25,7 @@ from secondpass.service.engines.openai.wire import Dialect, chat_body
 from secondpass.service.engines.vllm.results import Thoughts
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
-from secondpass.strategies.api.values import ImagePart, Role
+from secondpass.strategies.api.values import ImagePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ class Renderer:
             else config.override_generation_config.get("max_new_tokens")
         )
 
-    async def split(self, text: str, role: Role | None = None) -> list[int]:
+    async def split(self, text: str, call: Call) -> list[int]:
         """The tokens of `text` alone, without special ones around it."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    async def join(self, ids: Sequence[int], role: Role | None = None) -> str:
+    async def join(self, ids: Sequence[int], call: Call) -> str:
         """The text of `ids`, special tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 

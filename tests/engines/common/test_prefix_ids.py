@@ -10,7 +10,7 @@ from secondpass.service.calls.dispatch import prompt_bound
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_seam import open_character
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.values import Message, Piece, Role
+from secondpass.strategies.api.values import Message, Piece
 
 CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="?"),))
 
@@ -18,10 +18,10 @@ CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", conten
 class Letters:
     """A tokenizer whose tokens are bytes."""
 
-    async def split(self, text: str, role: Role | None = None) -> Sequence[int]:
+    async def split(self, text: str, call: Call) -> Sequence[int]:
         return list(text.encode())
 
-    async def join(self, ids: Sequence[int], role: Role | None = None) -> str:
+    async def join(self, ids: Sequence[int], call: Call) -> str:
         return bytes(ids).decode(errors="replace")
 
 

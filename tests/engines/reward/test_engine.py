@@ -113,11 +113,16 @@ async def test_a_model_that_scores_every_token_is_read_at_its_last(
 
 
 async def test_where_messages_are_not_taken_the_servers_tokenizer_renders_them() -> None:
-    async with engine_of({"/classify": without_messages, "/tokenize": tokenizes}) as (_, engine):
+    routes = {"/classify": without_messages, "/tokenize": tokenizes}
+    call = replace(CALL, routing=Routing(session="run"))
+    async with engine_of(routes) as (upstream, engine):
         assert engine.capabilities == {"reward", "tokenize"}
+        upstream.requests.clear()
         expected = len(QUESTION.text) + len(ANSWER.text)
-        assert (await score(engine)).reward == expected
+        assert (await score(engine, call)).reward == expected
         assert await engine.count_prompt(CALL) == 2
+        sent = [(path, headers.get("x-session-id")) for path, headers, _ in upstream.requests]
+        assert sent == [("/tokenize", "run"), ("/classify", "run")]
 
 
 async def test_without_a_tokenizer_nothing_is_counted() -> None:

@@ -116,7 +116,9 @@ def test_a_server_that_goes_is_noticed_and_logged_once(caplog: pytest.LogCapture
             )
             wait_until(lambda: served.get("/readyz").status_code == 200)
         wait_until(lambda: served.get("/readyz").status_code == 503)
-    logged = [record.getMessage() for record in caplog.records if "engine" in record.getMessage()]
+    logged = [
+        record.getMessage() for record in caplog.records if "'default'" in record.getMessage()
+    ]
     assert logged[0] == "engine 'default' is ready"
     assert logged[1].startswith("engine 'default' is not ready: ")
     assert len(logged) == len(set(logged))

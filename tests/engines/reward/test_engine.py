@@ -113,7 +113,7 @@ async def test_a_model_that_scores_every_token_is_read_at_its_last(
 
 
 async def test_where_messages_are_not_taken_the_servers_tokenizer_renders_them() -> None:
-    routes = {"/classify": without_messages, "/tokenize": tokenizes}
+    routes: dict[str, Handler] = {"/classify": without_messages, "/tokenize": tokenizes}
     call = replace(CALL, routing=Routing(session="run"))
     async with engine_of(routes) as (upstream, engine):
         assert engine.capabilities == {"reward", "tokenize"}

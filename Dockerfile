@@ -1,9 +1,9 @@
 # Images for an unprivileged user and a root file system that is read-only:
 #
-#   docker build --target service -t secondpass:service .   asks engines over HTTP; small, no torch
-#   docker build --target vllm -t secondpass:vllm .         has the engine in process; CUDA
-#   docker build --target cpu -t secondpass:cpu .           has vLLM's build for CPUs and a small model; for trying out
-#   docker build --target router -t secondpass:router .     vllm-router, which spreads calls over vLLM pods
+#   docker build --target service -t secondpass-service:0.1.0 .   asks engines over HTTP; small, no torch
+#   docker build --target vllm -t secondpass-vllm:0.1.0 .         has the engine in process; CUDA
+#   docker build --target cpu -t secondpass-cpu:0.1.0 .           has vLLM's build for CPUs and a small model; for trying out
+#   docker build --target router -t secondpass-router:0.1.0 .     vllm-router, which spreads calls over vLLM pods
 #
 # docs/operations/images.md describes them. `make pin-base` adds digests to the tags of the base images.
 

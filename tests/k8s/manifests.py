@@ -42,11 +42,22 @@ def overlay(name: str) -> list[Object]:
 
 def with_component(name: str, scratch: Path) -> list[Object]:
     """The objects of the base with one component."""
+    return on_top_of("base", scratch, components=[name], namespace="trial")
+
+
+def on_top_of(
+    folder: str, scratch: Path, *, components: Sequence[str] = (), **fields: Any
+) -> list[Object]:
+    """The objects of an operator's overlay: a folder of k8s/ below it, components, and further fields of its kustomization."""
     shutil.copytree(K8S, scratch / "k8s")
-    lines = ["resources: [../k8s/base]", f"components: [../k8s/components/{name}]"]
-    (scratch / "one").mkdir()
-    (scratch / "one/kustomization.yaml").write_text("\n".join([*lines, "namespace: trial"]))
-    return objects(built(scratch / "one"))
+    (scratch / "own").mkdir()
+    kustomization = {
+        "resources": [f"../k8s/{folder}"],
+        "components": [f"../k8s/components/{name}" for name in components],
+        **fields,
+    }
+    (scratch / "own/kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return objects(built(scratch / "own"))
 
 
 def of_kind(found: Sequence[Object], *kinds: str) -> list[Object]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import secondpass
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 BASE = "localhost/python:bookworm"
 PACKAGES = "python3,python3-venv,python3-pip,python-is-python3,ca-certificates"
@@ -58,7 +60,7 @@ class Containers:
 
     def build(self, target: str) -> str:
         """Build a target of the Dockerfile and return the image's name."""
-        image = f"localhost/secondpass:{target}"
+        image = f"localhost/secondpass-{target}:{secondpass.__version__}"
         options = ["--target", target, "--build-arg", f"PYTHON_IMAGE={BASE}", *self._pip_mounts()]
         self._build(image, *options, CHECKOUT)
         return image

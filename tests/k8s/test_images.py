@@ -1,0 +1,84 @@
+"""One image name for each target of the Dockerfile, tagged with the version, and replaced one by one by an operator."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import secondpass
+from tests.k8s.manifests import K8S, OVERLAYS, Object, containers, of_kind, on_top_of, overlay
+from tests.k8s.tools import ROOT
+
+TARGETS = {"service", "cpu", "vllm", "router"}
+FILES = [
+    ROOT / "Dockerfile",
+    ROOT / "README.md",
+    *(ROOT / "docs").rglob("*.md"),
+    *(path for path in K8S.rglob("*") if path.suffix in (".md", ".yaml", ".toml")),
+]
+OWN = "registry.example.com/team/"
+
+# In each overlay, the container and the image that it has before an operator replaces it.
+IMAGES = {
+    "all-in-one": {"secondpass/secondpass": "secondpass-vllm"},
+    "cpu-demo": {"secondpass/secondpass": "secondpass-cpu"},
+    "prod": {
+        "secondpass/secondpass": "secondpass-service",
+        "vllm-router/router": "secondpass-router",
+        "vllm/vllm": "vllm/vllm-openai",
+    },
+}
+IMAGES["split"] = IMAGES["prod"]
+
+_OWN_IMAGE = re.compile(r"\bsecondpass-(service|cpu|vllm|router):([\w.-]*\w)")
+# One repository for all targets, with the target as the tag.
+_SHARED_NAME = re.compile(r"\bsecondpass:(?:service|cpu|vllm|router)\b(?!/)")
+
+
+def _images(found: list[Object]) -> Iterator[tuple[str, str]]:
+    for workload in of_kind(found, "Deployment"):
+        for name, container in containers(workload):
+            yield name, container["image"]
+
+
+def test_every_image_of_ours_is_tagged_with_the_version() -> None:
+    found = {match for path in FILES for match in _OWN_IMAGE.findall(path.read_text())}
+    assert found == {(target, secondpass.__version__) for target in TARGETS}
+
+
+def test_no_two_targets_share_an_image_name() -> None:
+    assert [path for path in FILES if _SHARED_NAME.search(path.read_text())] == []
+
+
+def test_the_dockerfile_describes_an_image_for_each_of_its_last_stages() -> None:
+    built = re.findall(
+        r"docker build --target (\w+) -t secondpass-(\w+):", (ROOT / "Dockerfile").read_text()
+    )
+    assert sorted(built) == sorted((target, target) for target in TARGETS)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_lists_the_images_that_it_uses(name: str) -> None:
+    used = {container: image.partition(":")[0] for container, image in _images(overlay(name))}
+    assert used == IMAGES[name]
+    path = K8S / "overlays" / name / "kustomization.yaml"
+    listed = [one["name"] for one in yaml.safe_load(path.read_text())["images"]]
+    assert sorted(listed) == sorted(used.values())
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_operator_replaces_each_image_by_itself(name: str, tmp_path: Path) -> None:
+    expected = {
+        container: (image, f"{OWN}{image.rpartition('/')[2]}:1.2.{number}")
+        for number, (container, image) in enumerate(IMAGES[name].items())
+    }
+    replaced = []
+    for image, wanted in expected.values():
+        new_name, _, tag = wanted.rpartition(":")
+        replaced.append({"name": image, "newName": new_name, "newTag": tag})
+    found = on_top_of(f"overlays/{name}", tmp_path, images=replaced)
+    assert dict(_images(found)) == {key: wanted for key, (_, wanted) in expected.items()}

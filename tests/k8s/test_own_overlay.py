@@ -1,0 +1,53 @@
+"""An operator's overlay on top of ours: what it decides is copied to wherever it is needed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.k8s.manifests import OVERLAYS, Object, containers, of_kind, on_top_of, pod_of, variables
+from tests.k8s.policy import RULES
+
+pytestmark = pytest.mark.compat
+
+GRACE = 777
+COPIES = {"SECONDPASS_SHUTDOWN_GRACE_SECONDS", "SHUTDOWN_TIMEOUT"}
+PATCH = {
+    "target": {"kind": "Deployment", "name": "secondpass"},
+    "patch": f"- {{op: replace, path: /spec/template/spec/terminationGracePeriodSeconds, value: {GRACE}}}",
+}
+
+
+def _own(name: str, scratch: Path, **fields: Any) -> list[Object]:
+    """An overlay with a grace period and a namespace of its own."""
+    folder = f"overlays/{name}"
+    return on_top_of(folder, scratch, namespace="team-a", patches=[PATCH], **fields)
+
+
+def _numbers(found: list[Object]) -> dict[str, int | str]:
+    """Each grace period and each copy of it."""
+    numbers: dict[str, int | str] = {}
+    for workload in of_kind(found, "Deployment"):
+        numbers[workload["metadata"]["name"]] = pod_of(workload)["terminationGracePeriodSeconds"]
+        for name, container in containers(workload):
+            for key in COPIES & set(variables(container)):
+                numbers[f"{name} {key}"] = variables(container)[key]
+    return numbers
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_number_for_shutdown_is_set_once_in_an_overlay_of_ones_own(
+    name: str, tmp_path: Path
+) -> None:
+    found = _own(name, tmp_path, transformers=["../k8s/transformers"])
+    numbers = _numbers(found)
+    assert {str(number) for number in numbers.values()} == {str(GRACE)}
+    assert len(numbers) == (5 if name in ("split", "prod") else 2)
+    for rule, check in RULES.items():
+        assert list(check(found)) == [], rule
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_without_the_transformers_the_copies_would_differ(name: str, tmp_path: Path) -> None:
+    found = _own(name, tmp_path)
+    assert list(RULES["shutdown_follows_one_number"](found)) != []

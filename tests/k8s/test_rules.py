@@ -1,8 +1,10 @@
-"""The alert rules: valid, tested by promtool, on metrics that a real server has, and explained."""
+"""The alert rules and KEDA's queries: valid, on metrics that a real server has; the rules tested by promtool and explained."""
 
+import json
 import re
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.http.problems import Internal
 from secondpass.strategies.api.values import StopReason
 from tests.http.serving import Json, serving
+from tests.k8s.manifests import named, overlay
 from tests.k8s.promtool import ROOT, Rule, alerts, promtool, write_rules
 
 pytestmark = pytest.mark.compat
@@ -23,6 +26,8 @@ MANUAL = Path(__file__).parents[2] / "docs/operations/alerts.md"
 SEVERITIES = {"critical", "warning", "info"}
 VOTE: Json = {"name": "self_consistency", "params": {"n": 3}}
 OF_TARGETS = {"namespace", "pod", "job"}
+TRIGGERS = ("in-flight", "queue")
+JOB = "secondpass"  # the value of the Service's label that jobLabel of the ServiceMonitor names
 
 _SELECTOR = re.compile(r"\b(secondpass_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)(=~|=)\"([^\"]*)\"")
@@ -30,8 +35,17 @@ _GROUPED = re.compile(r"(?:by|on) \(([\w, ]+)\)")
 _SAMPLE = re.compile(r"(?m)^(secondpass_\w+)(?:\{(.*)\})? \S+$")
 
 
+Metrics = dict[str, dict[str, set[str]]]
+
+
+def queries() -> dict[str, str]:
+    """The queries of the ScaledObject in `prod`, by the name of their trigger."""
+    triggers = named(overlay("prod"), "ScaledObject", "secondpass")["spec"]["triggers"]
+    return {one["name"]: one["metadata"]["query"] for one in triggers}
+
+
 @pytest.fixture(scope="module")
-def metrics() -> dict[str, dict[str, set[str]]]:
+def metrics() -> Metrics:
     """Each series' name, with the values of each of its labels, after solves and chats that succeed and fail."""
     engine = ScriptedEngine(script=_fails_on_request)
     with serving(engine) as served:
@@ -42,7 +56,7 @@ def metrics() -> dict[str, dict[str, set[str]]]:
             chat = {"model": "scripted", "messages": [{"role": "user", "content": content}]}
             assert served.post("/v1/chat/completions", chat).status_code == status
         text = served.get("/metrics").text
-    found: dict[str, dict[str, set[str]]] = {}
+    found: Metrics = {}
     for name, labels in _SAMPLE.findall(text):
         values = found.setdefault(name, {})
         for label, _, value in _MATCHER.findall(labels):
@@ -88,23 +102,75 @@ def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_uses_series_and_labels_that_a_server_has(
-    rule: Rule, metrics: dict[str, dict[str, set[str]]]
+def test_an_alert_uses_series_and_labels_that_a_server_has(rule: Rule, metrics: Metrics) -> None:
+    assert "secondpass_" in rule["expr"] or "up{" in rule["expr"]
+    assert list(_unknown(rule["expr"], metrics)) == []
+
+
+@pytest.mark.parametrize("query", TRIGGERS)
+def test_a_query_of_keda_uses_series_and_labels_that_a_server_has(
+    query: str, metrics: Metrics
 ) -> None:
-    selectors = _SELECTOR.findall(rule["expr"])
-    assert selectors or "up{" in rule["expr"]
+    text = queries()[query]
+    assert "secondpass_" in text
+    assert list(_unknown(text, metrics)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("secondpass_runs_in_flight", "secondpass_runs_in_flights"),
+        ('job="', 'jobs="'),
+        ('job="secondpass"', 'job="other"'),
+        ('{namespace="secondpass"', '{stop_reason="deadline"'),
+        ("sum(", "sum by (tenant) ("),
+    ],
+)
+def test_a_query_that_finds_nothing_is_reported(old: str, new: str, metrics: Metrics) -> None:
+    text = queries()["in-flight"]
+    assert old in text
+    assert list(_unknown(text.replace(old, new), metrics)) != []
+
+
+def test_promtool_parses_the_queries_of_keda(tmp_path: Path) -> None:
+    assert set(queries()) == set(TRIGGERS)
+    assert _parsed(queries(), tmp_path)
+    assert not _parsed({"broken": queries()["queue"].removesuffix(")")}, tmp_path)
+
+
+def _parsed(texts: dict[str, str], scratch: Path) -> bool:
+    """Whether promtool reads each query, given as a recording rule."""
+    rules = [
+        {"record": f"keda:{name.replace('-', '_')}", "expr": text} for name, text in texts.items()
+    ]
+    path = scratch / "queries.json"
+    path.write_text(json.dumps({"groups": [{"name": "keda", "rules": rules}]}))
+    checked = promtool("check", "rules", path.name, folder=scratch)
+    return checked.returncode == 0 and f"{len(rules)} rules found" in checked.stdout
+
+
+def _unknown(expression: str, metrics: Metrics) -> Iterator[str]:
+    """What a PromQL expression selects or groups by that no server has."""
     known = {*OF_TARGETS}
-    for name, matchers in selectors:
-        assert name in metrics
+    for name, matchers in _SELECTOR.findall(expression):
+        if name not in metrics:
+            yield name
+            continue
         known |= set(metrics[name])
         for label, _, values in _MATCHER.findall(matchers):
-            assert label in metrics[name]
-            for value in values.split("|"):
-                assert _exists(label, value, metrics[name])
-    grouped = {
-        label.strip() for group in _GROUPED.findall(rule["expr"]) for label in group.split(",")
-    }
-    assert grouped <= known
+            if label in OF_TARGETS:
+                if label == "job" and values != JOB:
+                    yield f"{name}: job {values}"
+            elif label not in metrics[name]:
+                yield f"{name}: {label}"
+            else:
+                yield from (
+                    f"{name}: {label} {value}"
+                    for value in values.split("|")
+                    if not _exists(label, value, metrics[name])
+                )
+    for group in _GROUPED.findall(expression):
+        yield from {label.strip() for label in group.split(",")} - known
 
 
 def test_the_alert_on_max_runs_fits_the_overlays_with_monitoring() -> None:

@@ -16,7 +16,7 @@ from tests.k8s.manifests import (
     pod_of,
     variables,
 )
-from tests.k8s.policy import RULES
+from tests.k8s.policy.every import RULES
 
 pytestmark = pytest.mark.compat
 

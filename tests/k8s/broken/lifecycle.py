@@ -1,0 +1,53 @@
+"""Broken copies for the rules of policy/lifecycle.py."""
+
+from tests.k8s.broken.changes import (
+    Broken,
+    container_of,
+    edit_settings,
+    set_field,
+    set_variable,
+    twice,
+    without,
+)
+from tests.k8s.manifests import Object
+
+
+def _no_drain(found: list[Object]) -> None:
+    arguments = container_of(found, "vllm")["args"]
+    arguments.remove("--shutdown-timeout=$(SHUTDOWN_TIMEOUT)")
+
+
+BROKEN: list[Broken] = [
+    ("probes_are_complete", "startup", set_field("box.startupProbe", None)),
+    ("probes_are_complete", "liveness", set_field("box.livenessProbe", None)),
+    ("probes_are_complete", "readiness", set_field("box.readinessProbe", None)),
+    ("probes_are_complete", "slow", set_field("box.readinessProbe.periodSeconds", 10)),
+    ("probes_are_complete", "fast", set_field("box.readinessProbe.periodSeconds", 1)),
+    ("probes_are_complete", "port", set_field("box.livenessProbe.httpGet.port", "other")),
+    ("probes_are_complete", "timeout", set_field("box.livenessProbe.timeoutSeconds", 60)),
+    ("shutdown_follows_one_number", "short", set_field("pod.terminationGracePeriodSeconds", 622)),
+    ("shutdown_follows_one_number", "none", set_field("pod.terminationGracePeriodSeconds", None)),
+    ("shutdown_follows_one_number", "differs", set_field("pod.terminationGracePeriodSeconds", 700)),
+    ("shutdown_follows_one_number", "longer", edit_settings("ms = 600000", "ms = 640000")),
+    (
+        "shutdown_follows_one_number",
+        "copy",
+        set_variable("SECONDPASS_SHUTDOWN_GRACE_SECONDS", "20"),
+    ),
+    ("shutdown_follows_one_number", "vllm's copy", set_variable("SHUTDOWN_TIMEOUT", "20", "vllm")),
+    ("shutdown_follows_one_number", "vllm", _no_drain),
+    ("shutdown_follows_one_number", "preStop", set_field("box.lifecycle", {})),
+    ("sizes_have_one_owner", "both", set_field("spec.replicas", 2)),
+    (
+        "sizes_have_one_owner",
+        "two",
+        twice("ScaledObject", "secondpass", "HorizontalPodAutoscaler"),
+    ),
+    ("sizes_have_one_owner", "none", without("ScaledObject", "secondpass")),
+    (
+        "sizes_have_one_owner",
+        "target",
+        set_field("spec.scaleTargetRef.name", "other", kind="ScaledObject"),
+    ),
+    ("replicas_says_how_many_pods_run", "one", edit_settings('"many"', '"one"')),
+]

@@ -1,0 +1,32 @@
+"""The registry of the rules, and what most of them read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+from tests.k8s.manifests import Object, containers, of_kind, settings_values
+
+Rule = Callable[[Sequence[Object]], Iterator[str]]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(function: Rule) -> Rule:
+    """Register a rule by its name. It returns what is wrong, as one line for each problem."""
+    RULES[function.__name__] = function
+    return function
+
+
+def workloads(found: Sequence[Object]) -> list[Object]:
+    """Everything that runs pods."""
+    return of_kind(found, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+
+
+def all_containers(found: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+    """Each container of every workload, with a name for messages."""
+    return chain.from_iterable(map(containers, workloads(found)))
+
+
+def runs_vllm(container: Object, found: Sequence[Object]) -> bool:
+    """Whether a container loads a model: vLLM's own server, or ours with the engine in process."""
+    own = container["name"] == "secondpass" and settings_values(found).get("engine") == "vllm"
+    return own or container.get("command", [])[:1] == ["vllm"]

@@ -1,0 +1,113 @@
+"""Rules for Services, routes, monitors and the router."""
+
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from tests.k8s.manifests import Object, containers, labels_of, of_kind, selects, settings_values
+from tests.k8s.policy.registry import all_containers, rule, workloads
+
+
+@rule
+def selectors_match(found: Sequence[Object]) -> Iterator[str]:
+    """Each Deployment selects its pods alone, and has one PodDisruptionBudget and NetworkPolicies for both directions."""
+    for workload in workloads(found):
+        name, labels = workload["metadata"]["name"], labels_of(workload)
+        chosen = [
+            one["metadata"]["name"]
+            for one in workloads(found)
+            if selects(workload["spec"]["selector"], labels_of(one))
+        ]
+        if chosen != [name]:
+            yield f"{name}: selects {chosen}"
+        budgets = [
+            one
+            for one in of_kind(found, "PodDisruptionBudget")
+            if selects(one["spec"]["selector"], labels)
+        ]
+        if [one["spec"].get("maxUnavailable") for one in budgets] != [1]:
+            yield f"{name}: not one PodDisruptionBudget with maxUnavailable 1"
+        directions = {
+            direction
+            for one in of_kind(found, "NetworkPolicy")
+            if selects(one["spec"]["podSelector"], labels)
+            for direction in one["spec"]["policyTypes"]
+        }
+        if directions != {"Ingress", "Egress"}:
+            yield f"{name}: NetworkPolicies hold for {sorted(directions)}"
+    for one in of_kind(found, "PodDisruptionBudget", "NetworkPolicy"):
+        selector = one["spec"].get("podSelector") or one["spec"].get("selector")
+        if not any(selects(selector, labels_of(workload)) for workload in workloads(found)):
+            yield f"{one['kind']} {one['metadata']['name']} selects nothing"
+
+
+@rule
+def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
+    """Services name ports of the pods that they select, and NetworkPolicies admit those ports."""
+    for service in of_kind(found, "Service"):
+        name = service["metadata"]["name"]
+        chosen = [
+            one for one in workloads(found) if selects(service["spec"]["selector"], labels_of(one))
+        ]
+        if len(chosen) != 1:
+            yield f"Service {name} selects {len(chosen)} workloads"
+            continue
+        there = {
+            port["name"]: port["containerPort"]
+            for _, container in containers(chosen[0])
+            for port in container.get("ports", [])
+        }
+        admitted = {
+            port["port"]
+            for policy in of_kind(found, "NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], labels_of(chosen[0]))
+            for rule in policy["spec"].get("ingress", [])
+            for port in rule["ports"]
+        }
+        for port in service["spec"]["ports"]:
+            if port["targetPort"] not in there:
+                yield f"Service {name}: the pods have no port {port['targetPort']}"
+            elif there[port["targetPort"]] not in admitted:
+                yield f"Service {name}: no NetworkPolicy admits {port['targetPort']}"
+
+
+@rule
+def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
+    """Each engine's address is a Service of the overlay, and its model is the one that vLLM serves."""
+    ports = {
+        one["metadata"]["name"]: [port["port"] for port in one["spec"]["ports"]]
+        for one in of_kind(found, "Service")
+    }
+    served = [
+        next(argument for argument in container["args"] if not argument.startswith("-"))
+        for name, container in all_containers(found)
+        if container.get("command") == ["vllm", "serve"] and not name.startswith("secondpass/")
+    ]
+    for name, engine in settings_values(found).get("engines", {}).items():
+        address = urlsplit(engine.get("url", ""))
+        if address.port not in ports.get(address.hostname or "", []):
+            yield f"engine {name}: {engine.get('url')} is no Service of this overlay"
+        if engine.get("model") not in served:
+            yield f"engine {name}: nothing serves {engine.get('model')}"
+
+
+@rule
+def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iterator[str]:
+    """vllm-router's `consistent_hash` sends all calls without a session to one engine."""
+    hashes = any("--policy=consistent_hash" in each["args"] for _, each in all_containers(found))
+    values = settings_values(found)
+    wanted = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
+    for key, value in wanted.items():
+        if hashes and values.get(key) != value:
+            yield f"{key} is not {value!r}"
+
+
+@rule
+def routes_have_no_timeout(found: Sequence[Object]) -> Iterator[str]:
+    """Every rule of an HTTPRoute disables the gateway's timeouts and ends at a Service."""
+    services = {one["metadata"]["name"] for one in of_kind(found, "Service")}
+    for route in of_kind(found, "HTTPRoute"):
+        for number, one in enumerate(route["spec"]["rules"]):
+            if one.get("timeouts") != {"request": "0s", "backendRequest": "0s"}:
+                yield f"rule {number} of an HTTPRoute has a timeout"
+            if not {backend["name"] for backend in one["backendRefs"]} <= services:
+                yield f"rule {number} of an HTTPRoute ends nowhere"

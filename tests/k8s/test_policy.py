@@ -1,7 +1,5 @@
 """Every workload of every overlay keeps the rules of policy/, and each rule finds what breaks it."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.k8s.broken import lifecycle, network, pods, services
@@ -11,7 +9,6 @@ from tests.k8s.manifests import (
     Object,
     named,
     overlay,
-    with_component,
 )
 from tests.k8s.policy.every import RULES
 
@@ -24,11 +21,6 @@ BROKEN = [*pods.BROKEN, *lifecycle.BROKEN, *services.BROKEN, *network.BROKEN]
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_keeps_a_rule(name: str, rule: str) -> None:
     assert list(RULES[rule](overlay(name))) == []
-
-
-def test_a_cpu_autoscaler_owns_the_size_of_its_workload(tmp_path: Path) -> None:
-    found = with_component("autoscale-cpu", tmp_path)
-    assert list(RULES["sizes_have_one_owner"](found)) == []
 
 
 @pytest.mark.parametrize(

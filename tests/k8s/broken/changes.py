@@ -51,6 +51,17 @@ def set_variable(key: str, value: str, name: str = "secondpass") -> Break:
     return apply
 
 
+def edit_argument(name: str, old: str, new: str | None) -> Break:
+    """Replace or remove an argument of a container."""
+
+    def apply(found: list[Object]) -> None:
+        arguments = container_of(found, name)["args"]
+        place = arguments.index(old)
+        arguments[place : place + 1] = [] if new is None else [new]
+
+    return apply
+
+
 def edit_settings(old: str, new: str) -> Break:
     """Replace text in the file of settings."""
 

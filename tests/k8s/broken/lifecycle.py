@@ -50,4 +50,30 @@ BROKEN: list[Broken] = [
         set_field("spec.scaleTargetRef.name", "other", kind="ScaledObject"),
     ),
     ("replicas_says_how_many_pods_run", "one", edit_settings('"many"', '"one"')),
+    (
+        "models_have_time_to_load",
+        "few",
+        set_field("box.startupProbe.failureThreshold", 59, name="vllm"),
+    ),
+    (
+        "models_have_time_to_load",
+        "default",
+        set_field("box.startupProbe.failureThreshold", None, name="vllm"),
+    ),
+    ("models_have_time_to_load", "none", set_field("box.startupProbe", None, name="vllm")),
+    (
+        "secondpass_is_probed_at_its_own_paths",
+        "ready",
+        set_field("box.readinessProbe.httpGet.path", "/livez"),
+    ),
+    (
+        "secondpass_is_probed_at_its_own_paths",
+        "alive",
+        set_field("box.livenessProbe.httpGet.path", "/readyz"),
+    ),
+    (
+        "secondpass_is_probed_at_its_own_paths",
+        "started",
+        set_field("box.startupProbe.httpGet.path", "/health"),
+    ),
 ]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.k8s.broken.changes import Break, Broken, container_of, edit_settings, set_field, without
+from tests.k8s.broken.changes import Break, Broken, edit_argument, edit_settings, set_field, without
 from tests.k8s.manifests import Object, named
 
 PORT = [{"port": 8000, "protocol": "TCP"}]
@@ -12,17 +12,6 @@ ALL_ADDRESSES = {"ipBlock": {"cidr": "0.0.0.0/0"}}
 
 def _policy(path: str, value: Any, name: str = "secondpass") -> Break:
     return set_field(f"spec.{path}", value, name=name, kind="NetworkPolicy")
-
-
-def _argument(old: str, new: str | None) -> Break:
-    """Replace or remove an argument of the router."""
-
-    def apply(found: list[Object]) -> None:
-        arguments = container_of(found, "vllm-router")["args"]
-        place = arguments.index(old)
-        arguments[place : place + 1] = [] if new is None else [new]
-
-    return apply
 
 
 def _without_rule(direction: str, number: int, name: str = "secondpass") -> Break:
@@ -68,10 +57,16 @@ BROKEN: list[Broken] = [
     (ROUTERS, "ingress", _component("vllm", "ingress", ["orchestrator"])),
     (ROUTERS, "API", _without_rule("egress", 1, "vllm-router")),
     (ROUTERS, "API's port", _policy("egress.1.ports.1.port", 8443, "vllm-router")),
-    (ROUTERS, "port", _argument("--service-discovery-port=8000", "--service-discovery-port=80")),
-    (ROUTERS, "no port", _argument("--service-discovery-port=8000", None)),
-    (ROUTERS, "all pods", _argument("app.kubernetes.io/component=engine", None)),
-    (ROUTERS, "no pods", _argument("--selector", None)),
+    (
+        ROUTERS,
+        "port",
+        edit_argument(
+            "vllm-router", "--service-discovery-port=8000", "--service-discovery-port=80"
+        ),
+    ),
+    (ROUTERS, "no port", edit_argument("vllm-router", "--service-discovery-port=8000", None)),
+    (ROUTERS, "all pods", edit_argument("vllm-router", "app.kubernetes.io/component=engine", None)),
+    (ROUTERS, "no pods", edit_argument("vllm-router", "--selector", None)),
     (ENGINES, "router", _component("vllm", "ingress", ["orchestrator"])),
     (ENGINES, "orchestrator", _component("vllm", "ingress", ["router"])),
     (ENGINES, "closed", _policy("ingress", [], "vllm")),

@@ -1,6 +1,14 @@
 """Broken copies for the rules of policy/pods.py."""
 
-from tests.k8s.broken.changes import Broken, drop_mount, set_field, set_variable, twice, without
+from tests.k8s.broken.changes import (
+    Broken,
+    drop_mount,
+    edit_settings,
+    set_field,
+    set_variable,
+    twice,
+    without,
+)
 from tests.k8s.manifests import Object, config_map
 
 
@@ -65,4 +73,14 @@ BROKEN: list[Broken] = [
     ("images_are_of_one_version", "none", set_field("box.image", "example.com:5000/secondpass")),
     ("a_changed_setting_rolls_the_pods", "hash", _no_hash),
     ("a_changed_setting_rolls_the_pods", "path", set_variable("SECONDPASS_CONFIG", "/etc/other")),
+    ("keys_are_required", "optional", set_field("pod.volumes.1.secret.optional", value=True)),
+    ("keys_are_required", "another", set_field("pod.volumes.1.secret.secretName", "other")),
+    ("keys_are_required", "elsewhere", set_field("box.volumeMounts.1.mountPath", "/keys")),
+    ("keys_are_required", "file", edit_settings("keys/api-keys", "keys/keys")),
+    ("keys_are_required", "none", edit_settings("api_keys_file =", "# api_keys_file =")),
+    (
+        "keys_are_required",
+        "open",
+        edit_settings("max_runs =", "allow_unauthenticated = true\nmax_runs ="),
+    ),
 ]

@@ -1,6 +1,13 @@
 """Broken copies for the rules of policy/services.py."""
 
-from tests.k8s.broken.changes import Broken, container_of, edit_settings, set_field, without
+from tests.k8s.broken.changes import (
+    Broken,
+    container_of,
+    edit_argument,
+    edit_settings,
+    set_field,
+    without,
+)
 from tests.k8s.manifests import Object
 
 
@@ -57,4 +64,89 @@ BROKEN: list[Broken] = [
         set_field("spec.rules.0.timeouts.request", "15s", kind="HTTPRoute"),
     ),
     ("routes_have_no_timeout", "service", without("Service", "secondpass")),
+    (
+        "routers_hash_sessions_and_do_not_retry",
+        "retries",
+        edit_argument("vllm-router", "--disable-retries", None),
+    ),
+    (
+        "routers_hash_sessions_and_do_not_retry",
+        "policy",
+        edit_argument("vllm-router", "--policy=consistent_hash", "--policy=round_robin"),
+    ),
+    (
+        "routers_hash_sessions_and_do_not_retry",
+        "default",
+        edit_argument("vllm-router", "--policy=consistent_hash", None),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "solve",
+        set_field("spec.rules.0.matches.0", None, kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "v1",
+        set_field("spec.rules.0.matches.2.path.value", "/v2", kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "models",
+        set_field("spec.rules.0.matches.2.path.value", "/v1/chat", kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "strategies",
+        set_field("spec.rules.0.matches.1.path.value", "/strategy", kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "description",
+        set_field("spec.rules.0.matches.3", None, kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "metrics",
+        set_field("spec.rules.0.matches.3.path.value", "/metrics", kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "everything",
+        set_field("spec.rules.0.matches", None, kind="HTTPRoute"),
+    ),
+    (
+        "routes_serve_the_api_alone",
+        "root",
+        set_field("spec.rules.0.matches.0.path.value", "/", kind="HTTPRoute"),
+    ),
+    (
+        "monitors_find_the_service",
+        "another",
+        set_field(
+            "spec.selector.matchLabels",
+            {"app.kubernetes.io/component": "engine"},
+            kind="ServiceMonitor",
+        ),
+    ),
+    (
+        "monitors_find_the_service",
+        "all",
+        set_field(
+            "spec.selector.matchLabels",
+            {"app.kubernetes.io/name": "secondpass"},
+            kind="ServiceMonitor",
+        ),
+    ),
+    (
+        "monitors_find_the_service",
+        "port",
+        set_field("spec.endpoints.0.port", "metrics", kind="ServiceMonitor"),
+    ),
+    (
+        "monitors_find_the_service",
+        "path",
+        set_field("spec.endpoints.0.path", "/", kind="ServiceMonitor"),
+    ),
+    ("monitors_find_the_service", "job", set_field("spec.jobLabel", None, kind="ServiceMonitor")),
+    ("monitors_find_the_service", "label", set_field("metadata.labels", {}, kind="Service")),
 ]

@@ -11,10 +11,12 @@ from tests.k8s.manifests import (
     settings_values,
     variables,
 )
-from tests.k8s.policy.registry import all_containers, rule, workloads
+from tests.k8s.policy.registry import all_containers, rule, runs_vllm, workloads
 
 PRE_STOP_SECONDS = 15
 CLOSING_SECONDS = 7
+LOADING_SECONDS = 600
+PROBED = {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
 LONGEST_SOLVE_MS = 600_000  # the default of max_deadline_ms
 
 
@@ -90,3 +92,23 @@ def replicas_says_how_many_pods_run(found: Sequence[Object]) -> Iterator[str]:
     expected = "many" if most_pods(found) > 1 else "one"
     if (value := settings_values(found).get("replicas", "one")) != expected:
         yield f"replicas is {value!r}, not {expected!r}"
+
+
+@rule
+def models_have_time_to_load(found: Sequence[Object]) -> Iterator[str]:
+    """A container that loads a model may take 10 minutes to start."""
+    for name, container in all_containers(found):
+        probe = container.get("startupProbe", {})
+        seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+        if runs_vllm(container, found) and seconds < LOADING_SECONDS:
+            yield f"{name}: starts within {seconds} s or is restarted"
+
+
+@rule
+def secondpass_is_probed_at_its_own_paths(found: Sequence[Object]) -> Iterator[str]:
+    """Readiness asks /readyz, which fails while draining. Liveness and startup ask /livez, whatever engines do."""
+    for name, container in all_containers(found):
+        if container["name"] == "secondpass":
+            for kind, path in PROBED.items():
+                if container.get(kind, {}).get("httpGet", {}).get("path") != path:
+                    yield f"{name}: {kind} does not ask {path}"

@@ -2,17 +2,22 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 from tests.k8s.manifests import (
     CONFIG_MAP,
     Object,
     config_map,
     containers,
+    named,
     of_kind,
     pod_of,
+    settings_values,
     variables,
 )
 from tests.k8s.policy.registry import all_containers, rule, runs_vllm, workloads
+
+KEYS_SECRET = "secondpass-api-keys"
 
 
 @rule
@@ -158,3 +163,24 @@ def a_changed_setting_rolls_the_pods(found: Sequence[Object]) -> Iterator[str]:
             paths = [one["mountPath"] for one in container["volumeMounts"]]
             if variables(container).get("SECONDPASS_CONFIG") not in paths:
                 yield f"{where}: SECONDPASS_CONFIG is not mounted"
+
+
+@rule
+def keys_are_required(found: Sequence[Object]) -> Iterator[str]:
+    """A pod with API keys does not start without their Secret, and reads its file where it is mounted. Else it is open on purpose."""
+    values = settings_values(found)
+    file = PurePosixPath(values.get("api_keys_file", ""))
+    pod = pod_of(named(found, "Deployment", "secondpass"))
+    secrets = {one["name"]: one["secret"] for one in pod["volumes"] if "secret" in one}
+    keys = {name for name, one in secrets.items() if one["secretName"] == KEYS_SECRET}
+    if any(secrets[name].get("optional") for name in keys):
+        yield f"the Secret {KEYS_SECRET} is optional"
+    if file == PurePosixPath():
+        if values.get("allow_unauthenticated") is not True or keys:
+            yield "there is no api_keys_file"
+        return
+    mounts = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] in keys]
+    if [one["mountPath"] for one in mounts] != [str(file.parent)] or file.name != "api-keys":
+        yield f"the Secret {KEYS_SECRET} is not mounted at {file}"
+    if values.get("allow_unauthenticated"):
+        yield "allow_unauthenticated is set beside api_keys_file"

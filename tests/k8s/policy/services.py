@@ -1,10 +1,16 @@
 """Rules for Services, routes, monitors and the router."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from urllib.parse import urlsplit
 
+from secondpass.service.http.middleware import OPEN_PATHS
+from secondpass.service.server.app import create_app
+from tests.http.serving import settings_of
 from tests.k8s.manifests import Object, containers, labels_of, of_kind, selects, settings_values
 from tests.k8s.policy.registry import all_containers, rule, workloads
+
+JOB = "secondpass"
 
 
 @rule
@@ -111,3 +117,70 @@ def routes_have_no_timeout(found: Sequence[Object]) -> Iterator[str]:
                 yield f"rule {number} of an HTTPRoute has a timeout"
             if not {backend["name"] for backend in one["backendRefs"]} <= services:
                 yield f"rule {number} of an HTTPRoute ends nowhere"
+
+
+@rule
+def routers_hash_sessions_and_do_not_retry(found: Sequence[Object]) -> Iterator[str]:
+    """One session meets one prefix cache, and retries stay within the budget of the solve."""
+    for name, container in all_containers(found):
+        if container.get("command", [])[:1] == ["vllm-router"]:
+            if "--disable-retries" not in container["args"]:
+                yield f"{name}: retries calls by itself"
+            policies = [one for one in container["args"] if one.startswith("--policy")]
+            if policies != ["--policy=consistent_hash"]:
+                yield f"{name}: does not choose by session, but {policies}"
+
+
+@rule
+def routes_serve_the_api_alone(found: Sequence[Object]) -> Iterator[str]:
+    """A route matches every path of the API. It matches none that needs no key: metrics and probes."""
+    inside, outside = _paths()
+    for route in of_kind(found, "HTTPRoute"):
+        matches = [one for each in route["spec"]["rules"] for one in each.get("matches", [{}])]
+        for path in sorted(outside):
+            if not any(_matches(one, path) for one in matches):
+                yield f"{path} is not reached through the gateway"
+        for path in sorted(inside):
+            if any(_matches(one, path) for one in matches):
+                yield f"{path} is reached through the gateway"
+
+
+@cache
+def _paths() -> tuple[frozenset[str], frozenset[str]]:
+    """The paths that need no key, and those of the API with its description."""
+    app = create_app(settings_of(engine="scripted"))
+    assert app.openapi_url
+    return OPEN_PATHS, frozenset([*app.openapi()["paths"], app.openapi_url]) - OPEN_PATHS
+
+
+def _matches(match: Object, path: str) -> bool:
+    given = match.get("path", {"type": "PathPrefix", "value": "/"})
+    value: str = given["value"].rstrip("/")
+    if given["type"] == "Exact":
+        return path == value
+    assert given["type"] == "PathPrefix", "regular expressions are not resolved"
+    return path == value or path.startswith(f"{value}/")
+
+
+@rule
+def monitors_find_the_service(found: Sequence[Object]) -> Iterator[str]:
+    """A ServiceMonitor selects the Service, its port and /metrics, and series get the job that alerts and KEDA select."""
+    for monitor in of_kind(found, "ServiceMonitor"):
+        spec = monitor["spec"]
+        chosen = [
+            one
+            for one in of_kind(found, "Service")
+            if selects(spec["selector"], one["metadata"]["labels"])
+        ]
+        if [one["metadata"]["name"] for one in chosen] != ["secondpass"]:
+            yield f"it selects {len(chosen)} Services"
+        for service in chosen:
+            ports = [port["name"] for port in service["spec"]["ports"]]
+            if [one["port"] for one in spec["endpoints"]] != ports:
+                yield f"it scrapes other ports than {ports}"
+            if service["metadata"]["labels"].get(spec.get("jobLabel")) != JOB:
+                yield f"its series do not have job {JOB}"
+        if "namespaceSelector" in spec:
+            yield "it selects other namespaces"
+        if [one.get("path") for one in spec["endpoints"]] != ["/metrics"]:
+            yield "it does not scrape /metrics"

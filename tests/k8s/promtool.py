@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ def alerts() -> list[Rule]:
     return [rule for group in groups() for rule in group["rules"]]
 
 
-def write_rules(folder: Path) -> Path:
-    """The rules as a plain rule file: what promtool reads is the PrometheusRule's spec."""
+def write_rules(folder: Path, changed: Mapping[str, str] | None = None) -> Path:
+    """The rules as a plain rule file: what promtool reads is the PrometheusRule's spec.
+
+    `changed` has other expressions, by the name of their alert.
+    """
+    given = groups()
+    for group in given:
+        for rule in group["rules"]:
+            rule["expr"] = (changed or {}).get(rule["alert"], rule["expr"])
     path = folder / "rules.json"
-    path.write_text(json.dumps({"groups": groups()}))
+    path.write_text(json.dumps({"groups": given}))
     return path

@@ -25,6 +25,8 @@ CASES = sorted(Path(__file__).with_name("rules").glob("*.yaml"))
 MANUAL = Path(__file__).parents[2] / "docs/operations/alerts.md"
 SEVERITIES = {"critical", "warning", "info"}
 VOTE: Json = {"name": "self_consistency", "params": {"n": 3}}
+# Rules that end in a number above zero.
+WITH_THRESHOLD = [rule for rule in alerts() if re.search(r"> [\d.]*[1-9][\d.]*$", rule["expr"])]
 OF_TARGETS = {"namespace", "pod", "job"}
 TRIGGERS = ("in-flight", "queue")
 JOB = "secondpass"  # the value of the Service's label that jobLabel of the ServiceMonitor names
@@ -90,6 +92,40 @@ def test_a_case_that_a_rule_does_not_meet_is_reported(tmp_path: Path) -> None:
     tested = promtool("test", "rules", CASES[0].name, folder=tmp_path)
     assert tested.returncode != 0
     assert "SecondpassDown" in tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("factor", [0.5, 5])
+@pytest.mark.parametrize("rule", WITH_THRESHOLD, ids=lambda rule: str(rule["alert"]))
+def test_half_a_threshold_and_five_times_a_threshold_fail_a_case(
+    rule: Rule, factor: float, tmp_path: Path
+) -> None:
+    name = rule["alert"]
+    expression, threshold = rule["expr"].rsplit("> ", 1)
+    # An average number of attempts is at least 1, so what is above 1 is scaled.
+    least = 1 if name == "SecondpassRetries" else 0
+    other = least + (float(threshold) - least) * factor
+    assert _passes_its_cases(name, rule["expr"], tmp_path)
+    assert not _passes_its_cases(name, f"{expression}> {other:g}", tmp_path)
+
+
+def _passes_its_cases(name: str, expression: str, scratch: Path) -> bool:
+    """Whether an alert with this expression passes the cases that name it. The other cases would take seconds."""
+    write_rules(scratch, {name: expression})
+    cases = yaml.safe_load(CASES[0].read_text())
+    cases["tests"] = [
+        test | {"alert_rule_test": named_here}
+        for path in CASES
+        for test in yaml.safe_load(path.read_text())["tests"]
+        if (named_here := [one for one in test["alert_rule_test"] if one["alertname"] == name])
+    ]
+    (scratch / "cases.yaml").write_text(yaml.safe_dump(cases))
+    return promtool("test", "rules", "cases.yaml", folder=scratch).returncode == 0
+
+
+def test_every_alert_on_a_share_or_a_number_has_a_threshold_that_is_tried() -> None:
+    names = {rule["alert"] for rule in WITH_THRESHOLD}
+    compared = {rule["alert"] for rule in alerts() if "/ sum" in rule["expr"]}
+    assert compared | {"SecondpassNearMaxRuns", "SecondpassOverheadHigh"} == names
 
 
 def test_every_alert_has_a_firing_and_a_quiet_case() -> None:

@@ -74,7 +74,7 @@ test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a re
 	$(PYTEST) $(COVERED) --cov-append -p tests.coverage_by_folder -m "(vllm or serial) and not (slow or compat or faults)"
 
 # pytest fails where a marker selects nothing.
-test-compat: sandbox promtool $(DEV) ## packages, the image's stages and the OpenAI client; at most 15 minutes
+test-compat: sandbox promtool $(DEV) ## packages, the image's stages, the Kubernetes manifests and the OpenAI client; at most 15 minutes
 	$(PYTEST) $(PARALLEL) --session-timeout 900 -m "compat and not slow"
 
 test-faults: sandbox $(DEV) ## processes that are signalled or killed; at most 10 minutes

@@ -60,6 +60,13 @@ def test_the_page_on_kubernetes_has_the_defaults_of_the_manifests() -> None:
     sized = f"{requests['cpu']} CPUs, {requests['memory']}, limit {limit}"
     assert sized in row("memory and CPU of an engine")
     assert vllm["image"] in row("images, registry")
+    name, tag = pod["containers"][0]["image"].split(":")
+    assert f"`{name}`" in row("images, registry")
+    assert f"`:{tag}`" in row("images, registry")
+    for overlay in ("split", "prod"):
+        assert f"`{manifest(f'overlays/{overlay}/kustomization.yaml')['namespace']}`" in row(
+            "namespace"
+        )
     assert vllm["args"][0] in row("model")
     grace = pod["terminationGracePeriodSeconds"]
     for overlay in ("split", "prod"):

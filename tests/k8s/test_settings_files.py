@@ -140,4 +140,5 @@ def test_check_config_accepts_an_overlay_and_counts_for_each_pod(name: str, tmp_
     file.write_text(text.replace("/etc/secondpass/keys/api-keys", str(keys)))
     printed = run(sys.executable, "-m", "secondpass.service", "check-config", file)
     assert "replicas: many" in printed
-    assert "for each pod: max_concurrent_calls = 256" in printed
+    assert "; 256 calls at once" in printed
+    assert "for each pod: the calls at once of each engine, " in printed

@@ -53,6 +53,10 @@ def _summary(file: Path, settings: Settings) -> list[str]:
         calls = table.max_concurrent_calls or settings.max_concurrent_calls
         lines.append(f"engine {name}: {table.kind}, {table.model}: {played}; {calls} calls at once")
     lines.append(f"replicas: {settings.replicas}")
+    longest, grace = settings.max_deadline_ms / 1e3, settings.shutdown_grace_seconds
+    lines.append(f"longest solve: {longest:g} s; shutdown_grace_seconds: {grace:g}")
+    if grace < longest:
+        lines.append("a shutdown ends solves that run longer than the grace with their best so far")
     if settings.replicas == "many":
         limits = ", ".join(f"{name} = {getattr(settings, name)}" for name in PER_POD)
         lines.append(f"for each pod: the calls at once of each engine, {limits}")

@@ -6,7 +6,7 @@ A key that does not exist is an error wherever it stands: a setting that is drop
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from inspect import cleandoc
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,18 +24,18 @@ from pydantic_settings import (
 
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.messages import all_of, lines
 from secondpass.service.config.replicas import Replicas, check_replicas
-from secondpass.service.config.sources import PREFIX, ConfigFile, flag_problem, unknown
+from secondpass.service.config.sources import PREFIX, ConfigFile, flag_problem
 from secondpass.service.config.tables import (
-    ENGINE_KINDS,
     AnyEngineTable,
     EngineTable,
     Names,
     Positive,
     ProfileTable,
     Roles,
+    Variable,
     engine_of_flags,
-    table_of,
 )
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.entry_points import StrategyNotLoaded
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         None, description="kind of the engine, where there is one only"
     )
     engine_url: str | None = Field(None, description="address of the http engine, up to its /v1")
-    engine_key_env: str | None = Field(
+    engine_key_env: Variable | None = Field(
         None, description="name of the variable that holds the http engine's key"
     )
     model: str | None = Field(
@@ -242,9 +242,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _is_servable(self) -> Self:
         self._check_engines()
-        self._check_roles()
-        self._check_prices()
-        check_replicas(self.replicas, self.engine_tables)
+        all_of(
+            (
+                self._check_roles,
+                self._check_prices,
+                lambda: check_replicas(self.replicas, self.engine_tables),
+                self._check_defaults,
+                self._check_exposure,
+            )
+        )
+        return self
+
+    def _check_defaults(self) -> None:
         for setting in ("default_strategy", "default_open_strategy"):
             if (name := getattr(self, setting)) not in STRATEGIES:
                 raise ValueError(f"{setting} is not one of {', '.join(STRATEGIES)}: {name!r}")
@@ -255,12 +264,13 @@ class Settings(BaseSettings):
         ):
             if getattr(self, default) > getattr(self, maximum):
                 raise ValueError(f"{default} is larger than {maximum}")
+
+    def _check_exposure(self) -> None:
         if not (_is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
             raise ValueError(
                 f"host {self.host} is reached from other machines and there are no API keys: "
                 "set api_keys_file, or allow_unauthenticated to say that you mean it"
             )
-        return self
 
     def _check_engines(self) -> None:
         inside = [name for name, t in self.engine_tables.items() if t.kind == "vllm"]
@@ -342,7 +352,7 @@ def load(arguments: Sequence[str], **given: Any) -> Settings:
     try:
         return CliApp.run(Settings, cli_args=own, **given)
     except ValidationError as error:
-        raise BadSettings("\n".join(_lines(error))) from error
+        raise BadSettings("\n".join(lines(error, Settings.model_fields))) from error
     except SettingsError as error:
         raise BadSettings(flag_problem(str(error), Settings)) from error
     except StrategyNotLoaded as error:
@@ -358,23 +368,6 @@ def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
     if any(flag.split("=")[0] == "--vllm-flags" for flag in own):
         raise BadSettings("vLLM's flags stand in --vllm-flags or after --, not in both")
     return own, list(arguments[place + 1 :])
-
-
-def _lines(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        path = [str(part) for part in problem["loc"]]
-        where = ".".join(part for part in path if part not in ENGINE_KINDS)
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            yield f"{where}: {unknown(path[-1], table_of(path).model_fields)}"
-        elif problem["type"] == "union_tag_not_found":
-            yield f"{where}.kind is missing; allowed: {', '.join(ENGINE_KINDS)}"
-        elif not where:
-            yield message
-        elif isinstance(problem["input"], str | int | float):
-            yield f"{where}: {message}, not {problem['input']!r}"
-        else:
-            yield f"{where}: {message}"
 
 
 def _is_loopback(host: str) -> bool:

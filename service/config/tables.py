@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -32,6 +33,8 @@ from secondpass.service.common.routing_headers import (
 from secondpass.strategies.api.model_profiles import Profile
 
 Positive = Annotated[int, Field(ge=1)]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 ADDRESS = "begins with http:// or https:// and names a host, without a user's name or password"
@@ -128,6 +131,17 @@ class Prices(_Table):
     completion: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
+def _variable(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError(
+            "names the variable that holds the key: letters, digits and _, never the key"
+        )
+    return name
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
+
+
 class _RemoteTable(_Table):
     """A server behind a URL, and the routing headers that its calls carry.
 
@@ -138,7 +152,7 @@ class _RemoteTable(_Table):
 
     url: Annotated[str, AfterValidator(_address)]
     model: str = Field(min_length=1)
-    key_env: str | None = None
+    key_env: Variable | None = None
     max_concurrent_calls: Positive | None = None
     prices: Prices | None = None
     session_headers: SessionHeaders = ("X-Session-ID",)

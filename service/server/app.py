@@ -23,6 +23,7 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.calibration_files import load_calibrations
+from secondpass.service.config.messages import all_of
 from secondpass.service.config.settings import Settings
 from secondpass.service.config.tables import (
     AnyEngineTable,
@@ -203,16 +204,34 @@ def tenants_of(settings: Settings) -> Tenants:
 
 
 async def check(settings: Settings) -> None:
-    """Raise BadSettings for everything that would keep `serve` from starting with these settings, short of an engine.
+    """Raise BadSettings with all that would keep `serve` from starting with these settings, short of an engine.
 
     No engine is started or asked, and no model is loaded.
     """
-    _check_trusted(settings, tenants_of(settings))
-    load_calibrations(settings.calibrations)
-    for table in settings.engine_tables.values():
-        if isinstance(table, HttpEngineTable | PoolingEngineTable):
-            _key(table.key_env)
-    await check_sandbox(settings)
+    unavailable = None
+    try:
+        await check_sandbox(settings)
+    except BadSettings as error:
+        unavailable = error
+
+    def sandbox() -> None:
+        if unavailable is not None:
+            raise unavailable
+
+    keys = (
+        partial(_key, name, table.key_env)
+        for name, table in settings.engine_tables.items()
+        if isinstance(table, HttpEngineTable | PoolingEngineTable)
+    )
+    all_of(
+        (
+            lambda: _check_trusted(settings, tenants_of(settings)),
+            lambda: load_calibrations(settings.calibrations),
+            *keys,
+            sandbox,
+        ),
+        BadSettings,
+    )
 
 
 def _check_trusted(settings: Settings, tenants: Tenants) -> None:
@@ -239,11 +258,11 @@ def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngi
 def _engine(name: str, table: AnyEngineTable) -> BareEngine:
     if isinstance(table, HttpEngineTable):
         return HttpEngine(
-            name, table.url, table.model, key=_key(table.key_env), routing=_routing(table)
+            name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)
         )
     if isinstance(table, PoolingEngineTable):
         return PoolingEngine(
-            name, table.url, table.model, key=_key(table.key_env), routing=_routing(table)
+            name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)
         )
     if isinstance(table, VllmEngineTable):
         raise BadSettings(f"engine {name!r} runs in this process, and was not started")
@@ -266,15 +285,16 @@ def _routing(table: HttpEngineTable | PoolingEngineTable) -> RoutingHeaders:
     )
 
 
-def _key(variable: str | None) -> str | None:
+def _key(engine: str, variable: str | None) -> str | None:
     if variable is None:
         return None
+    of = f"engine {engine!r}: key_env"
     if variable not in os.environ:
-        raise BadSettings(f"the environment has no {variable}, which key_env names")
+        raise BadSettings(f"{of}: the environment has no {variable}")
     key = os.environ[variable]
     if not (key and key.isascii() and key.isprintable()):
         raise BadSettings(
-            f"the key in {variable}, which key_env names, is empty or has characters that no key has (a line end?)"
+            f"{of}: the key in {variable} is empty or has characters that no key has (a line end?)"
         )
     return key
 

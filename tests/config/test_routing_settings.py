@@ -179,6 +179,8 @@ def test_a_valid_file_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str
         ('host = "0.0.0.0"\n' + BIG, "there are no API keys"),
         ('trusted_tenants = ["alice"]\n' + BIG, "trusted_tenants has no key for alice"),
         ("max_n = \n", "Invalid value"),
+        ('session_headers = ["X-A"]\n' + BIG, "there is no setting 'session_headers'"),
+        (BIG + 'key_env = "sk-abc"\n', "engines.big.key_env: names the variable"),
     ],
 )
 def test_what_serve_would_refuse_is_refused(
@@ -213,3 +215,57 @@ def test_a_file_that_is_not_there_is_named(
 ) -> None:
     assert main(["check-config", str(tmp_path / "none.toml")]) == 2
     assert "none.toml: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[engine.big]\nkind = "http"\n', "engine is a kind and no table; an engine of the file"),
+        (
+            BIG + 'session_headers = "X-A"\n',
+            "engines.big.session_headers: must be a list, not 'X-A'",
+        ),
+        (BIG + 'replicas = "many"\n', "; it belongs above the first table"),
+        (BIG.replace(".big", ".vllm") + "max_n = 1\n", "engines.vllm.max_n: there is no setting"),
+        (BIG.replace(".big", ".http") + "priority = 1.5\n", "engines.http.priority: "),
+    ],
+)
+def test_a_message_names_the_table_and_what_was_meant(file: Path, text: str, said: str) -> None:
+    assert said in problems_in(file, text)
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_repeated(file: Path) -> None:
+    assert "sk-abc" not in problems_in(file, BIG + 'key_env = "sk-abc"\n')
+
+
+def test_every_problem_has_a_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = BIG.replace(".big", ".judge")
+    roles = '[roles]\nactor = "big"\n'
+    head = 'default_strategy = "none"\nhost = "0.0.0.0"\nreplicas = "many"\n'
+    fake = '[engines.fake]\nkind = "scripted"\nrate = 1\n'
+    file.write_text(f"{head}{BIG}{fake}{roles}")
+    assert main(["check-config", str(file)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+    head = 'api_keys_file = "/not/there"\ncalibrations = "/not/there"\n'
+    key = 'key_env = "NOT_THERE"\n'
+    file.write_text(f"{head}{BIG}{key}{other}{key}{roles}")
+    assert main(["check-config", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert sum("NOT_THERE" in line for line in lines) == 2
+    assert all(f"engine '{name}'" in "\n".join(lines) for name in ("big", "judge"))
+
+
+def test_a_grace_below_the_longest_solve_is_said(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f"max_deadline_ms = 1200000\nshutdown_grace_seconds = 660\n{BIG}")
+    assert main(["check-config", str(file)]) == 0
+    assert (
+        "longest solve: 1200 s; shutdown_grace_seconds: 660\na shutdown ends"
+        in capsys.readouterr().out
+    )
+    file.write_text(f"max_deadline_ms = 600000\nshutdown_grace_seconds = 660\n{BIG}")
+    assert main(["check-config", str(file)]) == 0
+    assert "a shutdown ends" not in capsys.readouterr().out

@@ -203,7 +203,8 @@ class Connection:
         try:
             yield
         except _FOREIGN as error:
-            said = short(str(error)) or type(error).__name__
+            # aiohttp names its default for TLS, of an address without TLS too.
+            said = short(str(error).replace(" ssl:default", "")) or type(error).__name__
             raise failure(said, engine=self.engine, role=role) from error
 
     def _cut(self, message: str, role: Role | None) -> StreamCut:

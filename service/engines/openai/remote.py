@@ -25,6 +25,8 @@ class Server(Protocol):
 
 S = TypeVar("S", bound=Server)
 
+NOT_ASKED = "not asked yet"
+
 
 class RemoteEngine(ABC, Generic[S]):
     """The engine behind `url` (it ends in /v1), serving `model` (None: the only one that it serves).
@@ -48,7 +50,7 @@ class RemoteEngine(ABC, Generic[S]):
     ) -> None:
         self.name = name
         self.model = model or ""
-        self.why_not_ready: str | None = "not asked yet"
+        self.why_not_ready: str | None = NOT_ASKED
         self._wanted = model
         self._server: S | None = None
         self._starting = anyio.Lock()
@@ -84,6 +86,8 @@ class RemoteEngine(ABC, Generic[S]):
         After a failure the next call asks everything anew: it may be another server by then.
         """
         async with self._starting:
+            if self.why_not_ready == NOT_ASKED:
+                self.why_not_ready = "no answer yet"
             try:
                 if self.ready and self._server:
                     await check_health(self._connection, self._server.dialect)

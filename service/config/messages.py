@@ -1,0 +1,70 @@
+"""What is wrong with settings, in words: a line for each problem, which names the setting and the allowed values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from secondpass.service.config.sources import unknown
+from secondpass.service.config.tables import ENGINE_KINDS, table_of
+
+_SECRET = frozenset(("key_env", "engine_key_env"))
+"""Settings that name a secret, and hold the secret itself where somebody took them for it."""
+
+
+def all_of(checks: Iterable[Callable[[], object]], failure: type[Exception] = ValueError) -> None:
+    """Run every check. Raises one `failure` with the lines of all that raised one."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except failure as error:
+            problems.append(str(error))
+    if problems:
+        raise failure("\n".join(problems))
+
+
+def lines(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    """The problems of settings that have these `fields`."""
+    for problem in error.errors(include_url=False):
+        yield from _line(problem, fields).splitlines()
+
+
+def _line(problem: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
+    path = [str(part) for part in problem["loc"]]
+    where, kind, given = _place(path), problem["type"], problem["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        about = unknown(path[-1], table_of(path).model_fields)
+        return f"{where}: {about}{_belongs_above(path, fields)}"
+    if kind == "union_tag_not_found":
+        return f"{where}.kind is missing; allowed: {', '.join(ENGINE_KINDS)}"
+    if kind == "tuple_type":
+        message = "must be a list"
+    if path == ["engine"] and isinstance(given, dict):
+        return "engine is a kind and no table; an engine of the file is [engines.NAME]"
+    if not where:
+        return message
+    return f"{where}: {message}{_shown(path, given)}"
+
+
+def _place(path: list[str]) -> str:
+    """Where a problem is, without the kind that pydantic adds behind the name of an engine."""
+    if path[:1] == ["engines"] and path[2:3] and path[2] in ENGINE_KINDS:
+        path = [*path[:2], *path[3:]]
+    return ".".join(path)
+
+
+def _belongs_above(path: list[str], fields: Mapping[str, FieldInfo]) -> str:
+    """A key behind the head of a table belongs to the table, which is easily overlooked."""
+    return "; it belongs above the first table" if len(path) > 1 and path[-1] in fields else ""
+
+
+def _shown(path: list[str], given: Any) -> str:
+    if path[-1] in _SECRET or not isinstance(given, str | int | float):
+        return ""
+    return f", not {given!r}"

@@ -67,4 +67,6 @@ def _belongs_above(path: list[str], fields: Mapping[str, FieldInfo]) -> str:
 def _shown(path: list[str], given: Any) -> str:
     if path[-1] in _SECRET or not isinstance(given, str | int | float):
         return ""
+    if path[-1] == "url" and "@" in str(given):
+        return ""  # a password
     return f", not {given!r}"

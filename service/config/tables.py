@@ -245,7 +245,8 @@ def engine_of_flags(
         return VllmEngineTable(kind="vllm", model=model, flags=given["vllm_flags"] or "")
     url = given["engine_url"] or ""
     if not is_address(url):
-        raise ValueError(f"engine_url {ADDRESS}, not {url!r}")
+        shown = "" if "@" in url else f", not {url!r}"
+        raise ValueError(f"engine_url {ADDRESS}{shown}")
     return HttpEngineTable(kind="http", url=url, model=model, key_env=given["engine_key_env"])
 
 

@@ -67,7 +67,7 @@ class Asking:
 
     def portions(self, n: int, batch: int) -> list[range]:
         """The drafts of each call where up to `batch` of n are drawn at once: none has drafts of two sessions."""
-        size = self._job.session_group or n
+        size = self._job.session_group or max(1, n)
         starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
         return [range(*pair) for pair in pairwise((*starts, n))]
 

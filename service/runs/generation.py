@@ -123,8 +123,10 @@ class WritingVerbs(Verbs):
             await self._calls.perform(self._unread(replace(call, logprobs=logprobs)), emit)
 
         batch = batch if width is None else min(batch, width)
-        lanes = None if width is None else width // batch
-        async with self._gather(draw, self._asking.portions(n, batch), lanes) as drafts:
+        portions = self._asking.portions(n, batch)
+        largest = max(map(len, portions), default=1)
+        lanes = None if width is None else width // largest
+        async with self._gather(draw, portions, lanes) as drafts:
             try:
                 yield drafts
             finally:

@@ -238,6 +238,14 @@ def test_a_key_in_the_place_of_its_variable_is_not_repeated(file: Path) -> None:
     assert "sk-abc" not in problems_in(file, BIG + 'key_env = "sk-abc"\n')
 
 
+def test_a_password_in_an_address_is_not_repeated(file: Path) -> None:
+    said = problems_in(file, BIG.replace("http://", "http://user:hunter2@"))
+    assert "hunter2" not in said
+    with pytest.raises(BadSettings) as bad:
+        load(["--engine", "http", "--model", "m", "--engine-url", "http://user:hunter2@h/v1"])
+    assert "hunter2" not in str(bad.value)
+
+
 def test_every_problem_has_a_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = BIG.replace(".big", ".judge")
     roles = '[roles]\nactor = "big"\n'

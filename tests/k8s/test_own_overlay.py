@@ -9,10 +9,8 @@ from tests.k8s.manifests import (
     OVERLAYS,
     Object,
     containers,
-    named,
     of_kind,
     on_top_of,
-    overlay,
     pod_of,
     variables,
 )
@@ -61,16 +59,3 @@ def test_the_number_for_shutdown_is_set_once_in_an_overlay_of_ones_own(
 def test_without_the_transformers_the_copies_would_differ(name: str, tmp_path: Path) -> None:
     found = _own(name, tmp_path)
     assert list(RULES["shutdown_follows_one_number"](found)) != []
-
-
-def test_the_queries_of_keda_select_the_namespace_of_the_overlay(tmp_path: Path) -> None:
-    for found, namespace in (
-        (overlay("prod"), "secondpass"),
-        (_own("prod", tmp_path, transformers=["../k8s/transformers"]), "team-a"),
-    ):
-        scaled = named(found, "ScaledObject", "secondpass")
-        assert scaled["metadata"]["namespace"] == namespace
-        for trigger in scaled["spec"]["triggers"]:
-            query = trigger["metadata"]["query"]
-            selectors = query.count("secondpass_")
-            assert query.count(f'{{namespace="{namespace}",job="secondpass"}}') == selectors

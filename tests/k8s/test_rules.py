@@ -158,7 +158,7 @@ def test_a_query_of_keda_uses_series_and_labels_that_a_server_has(
         ("secondpass_runs_in_flight", "secondpass_runs_in_flights"),
         ('job="', 'jobs="'),
         ('job="secondpass"', 'job="other"'),
-        ('{namespace="secondpass"', '{stop_reason="deadline"'),
+        ('{namespace=~"', '{stop_reason=~"'),
         ("sum(", "sum by (tenant) ("),
     ],
 )

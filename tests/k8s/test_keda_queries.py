@@ -1,0 +1,80 @@
+"""KEDA's queries count one namespace: that of the overlay. Queries of an operator keep their meaning."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.k8s.manifests import Object, named, on_top_of, overlay
+from tests.k8s.promtool import promtool
+
+pytestmark = pytest.mark.compat
+
+TRANSFORMERS = ["../k8s/transformers"]
+OPEN = ("secondpass_runs_in_flight", "secondpass_plain_requests_in_flight")
+WAITING = ("secondpass_engine_calls_waiting",)
+OWN = 'sum(requests{job="edge",namespace="edge"}) / 2'
+
+
+def _triggers(found: list[Object]) -> list[Object]:
+    triggers: list[Object] = named(found, "ScaledObject", "secondpass")["spec"]["triggers"]
+    return triggers
+
+
+def _own(scratch: Path, *operations: Object) -> list[Object]:
+    """The triggers of an overlay on `prod` in the namespace team-a, after JSON patches of the ScaledObject."""
+    target = {"kind": "ScaledObject", "name": "secondpass"}
+    patches = [{"target": target, "patch": json.dumps(operations)}] if operations else []
+    found = on_top_of(
+        "overlays/prod", scratch, namespace="team-a", patches=patches, transformers=TRANSFORMERS
+    )
+    return _triggers(found)
+
+
+def _counts(query: str, value: float, scratch: Path) -> bool:
+    """Whether a query gives a value, where two pods of each of three namespaces have 1 and 10 of everything."""
+    series = [
+        {"series": f'{metric}{{namespace="{space}",job="secondpass",pod="{pod}"}}', "values": pod}
+        for metric in (*OPEN, *WAITING)
+        for space in ("secondpass", "team-a", "team-b")
+        for pod in ("1", "10")
+    ]
+    series.append({"series": 'requests{job="edge",namespace="edge"}', "values": "8"})
+    expected = [{"expr": query, "eval_time": "0m", "exp_samples": [{"value": value}]}]
+    test = {"input_series": series, "promql_expr_test": expected}
+    (scratch / "test.json").write_text(json.dumps({"rule_files": [], "tests": [test]}))
+    return promtool("test", "rules", "test.json", folder=scratch).returncode == 0
+
+
+@pytest.mark.parametrize("namespace", ["secondpass", "team-a"])
+def test_the_queries_count_the_pods_of_the_overlays_namespace_alone(
+    namespace: str, tmp_path: Path
+) -> None:
+    triggers = _triggers(overlay("prod")) if namespace == "secondpass" else _own(tmp_path)
+    in_flight, queue = (each["metadata"]["query"] for each in triggers)
+    assert f"#?{namespace}#?" in in_flight
+    assert f"#?{namespace}#?" in queue
+    assert _counts(in_flight, 22, tmp_path)
+    assert _counts(queue, 11, tmp_path)
+    assert not _counts(queue, 22, tmp_path)
+
+
+def test_a_query_of_an_operator_keeps_its_meaning(tmp_path: Path) -> None:
+    path = "/spec/triggers/0/metadata/query"
+    in_flight, queue = _own(tmp_path, {"op": "replace", "path": path, "value": OWN})
+    assert in_flight["metadata"]["query"] == f"{OWN}#?team-a"
+    assert _counts(in_flight["metadata"]["query"], 4, tmp_path)
+    assert "#?team-a#?" in queue["metadata"]["query"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_operator_removes_a_trigger(place: int, tmp_path: Path) -> None:
+    (left,) = _own(tmp_path, {"op": "remove", "path": f"/spec/triggers/{place}"})
+    assert "#?team-a#?" in left["metadata"]["query"]
+
+
+def test_an_operator_adds_a_trigger_without_a_query(tmp_path: Path) -> None:
+    cpu = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}
+    *ours, added = _own(tmp_path, {"op": "add", "path": "/spec/triggers/-", "value": cpu})
+    assert added == cpu
+    assert all("#?team-a#?" in each["metadata"]["query"] for each in ours)

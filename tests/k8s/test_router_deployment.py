@@ -109,23 +109,25 @@ class _Engine(_Handler):
         self.reply(json.dumps({"served_by": self.connection.getsockname()[0]}).encode())
 
 
-def _arguments(container: Object, ports: dict[str, int]) -> list[str]:
-    """The manifest's arguments, with the ports of this test and the pod's namespace."""
+def _arguments(container: Object, changed: dict[str, int]) -> list[str]:
+    """The manifest's arguments, with the numbers of this test and the pod's namespace."""
     found = []
     for argument in container["args"]:
         name, separator, value = argument.partition("=")
-        value = str(ports.get(name, value)).replace("$(POD_NAMESPACE)", "secondpass")
+        value = str(changed.get(name, value)).replace("$(POD_NAMESPACE)", "secondpass")
         found.append(f"{name}{separator}{value.replace('0.0.0.0', '127.0.0.1')}")
     return found
 
 
 @contextmanager
-def _routing(cluster: _Cluster, scratch: Path) -> Iterator[tuple[str, Child]]:
+def _routing(cluster: _Cluster, scratch: Path, **changed: int) -> Iterator[tuple[str, Child]]:
+    """The router of the manifest; `changed` has other values of its options."""
     ports = {
         "--port": free_port(),
         "--prometheus-port": free_port(),
         "--service-discovery-port": free_port(),
     }
+    numbers = {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
     container = pod_of(named(overlay("split"), "Deployment", "vllm-router"))["containers"][0]
     program = router_environment() / "bin" / container["command"][0]
     api = free_port()
@@ -148,7 +150,7 @@ def _routing(cluster: _Cluster, scratch: Path) -> Iterator[tuple[str, Child]]:
         try:
             with serving(
                 "vllm-router",
-                [str(program), *_arguments(container, ports)],
+                [str(program), *_arguments(container, ports | numbers)],
                 url + container["readinessProbe"]["httpGet"]["path"],
                 scratch / "router.log",
                 timeout=START_SECONDS,
@@ -184,3 +186,10 @@ def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_call
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     ]
+
+
+def test_the_router_cuts_a_call_that_takes_longer_than_its_timeout(tmp_path: Path) -> None:
+    """The reason for the value in the manifest: above the longest solve."""
+    cluster = _Cluster(overlay("split"))
+    with _routing(cluster, tmp_path, request_timeout_secs=1) as (url, _):
+        assert _call(url).is_server_error

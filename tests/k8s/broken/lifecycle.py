@@ -3,6 +3,7 @@
 from tests.k8s.broken.changes import (
     Broken,
     container_of,
+    edit_argument,
     edit_settings,
     set_field,
     set_variable,
@@ -37,6 +38,21 @@ BROKEN: list[Broken] = [
     ("shutdown_follows_one_number", "vllm's copy", set_variable("SHUTDOWN_TIMEOUT", "20", "vllm")),
     ("shutdown_follows_one_number", "vllm", _no_drain),
     ("shutdown_follows_one_number", "preStop", set_field("box.lifecycle", {})),
+    (
+        "routers_outlast_the_longest_solve",
+        "short",
+        edit_argument("vllm-router", "--request-timeout-secs=3600", "--request-timeout-secs=600"),
+    ),
+    (
+        "routers_outlast_the_longest_solve",
+        "default",
+        edit_argument("vllm-router", "--request-timeout-secs=3600", None),
+    ),
+    (
+        "routers_outlast_the_longest_solve",
+        "longer",
+        edit_settings("ms = 600000", "ms = 3600000"),
+    ),
     ("sizes_have_one_owner", "both", set_field("spec.replicas", 2)),
     (
         "sizes_have_one_owner",

@@ -40,8 +40,7 @@ def probes_are_complete(found: Sequence[Object]) -> Iterator[str]:
 @rule
 def shutdown_follows_one_number(found: Sequence[Object]) -> Iterator[str]:
     """The grace period exceeds preStop, the longest solve and closing; every copy of it is the same."""
-    longest = settings_values(found).get("max_deadline_ms", LONGEST_SOLVE_MS) / 1000
-    needed = PRE_STOP_SECONDS + longest + CLOSING_SECONDS
+    needed = PRE_STOP_SECONDS + _longest_solve_seconds(found) + CLOSING_SECONDS
     numbers = set()
     for workload in workloads(found):
         name = workload["metadata"]["name"]
@@ -53,6 +52,23 @@ def shutdown_follows_one_number(found: Sequence[Object]) -> Iterator[str]:
             yield from _drains(where, container, grace)
     if len(numbers) > 1:
         yield f"grace periods differ: {sorted(numbers)}"
+
+
+def _longest_solve_seconds(found: Sequence[Object]) -> float:
+    longest: int = settings_values(found).get("max_deadline_ms", LONGEST_SOLVE_MS)
+    return longest / 1000
+
+
+@rule
+def routers_outlast_the_longest_solve(found: Sequence[Object]) -> Iterator[str]:
+    """A router cuts a request after its timeout, whatever the deadline of the solve is."""
+    for name, container in all_containers(found):
+        if container.get("command", [])[:1] == ["vllm-router"]:
+            option = "--request-timeout-secs="
+            given = [one for one in container["args"] if one.startswith(option)]
+            seconds = [float(one.removeprefix(option)) for one in given]
+            if len(seconds) != 1 or seconds[0] <= _longest_solve_seconds(found):
+                yield f"{name}: {given} is not above {_longest_solve_seconds(found):g} s"
 
 
 def _drains(name: str, container: Object, grace: int) -> Iterator[str]:

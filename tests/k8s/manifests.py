@@ -13,7 +13,7 @@ import yaml
 from tests.k8s.tools import ROOT, kubectl, run
 
 K8S = ROOT / "k8s"
-OVERLAYS = ("all-in-one", "cpu-demo", "prod", "split")
+OVERLAYS = ("all-in-one", "cpu-demo", "example", "prod", "split")
 COMPONENTS = ("autoscale-cpu", "gateway", "gpu-engine", "keda", "monitoring", "router")
 CONFIG_MAP = "secondpass-config"
 

@@ -49,7 +49,7 @@ def _compile(found: Sequence[Object], scratch: Path) -> None:
 
 
 def _custom() -> list[Object]:
-    return of_kind(overlay("prod"), *TYPES)
+    return of_kind([*overlay("prod"), *overlay("example")], *TYPES)
 
 
 def test_custom_resources_have_only_fields_of_their_types(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_custom_resources_have_only_fields_of_their_types(tmp_path: Path) -> Non
 
 def test_every_object_of_a_custom_group_is_compiled() -> None:
     groups = {one["apiVersion"].split("/")[0] for one in _custom()}
-    found = [one for one in overlay("prod") if one["apiVersion"].split("/")[0] in groups]
+    found = [one for one in overlay("example") if one["apiVersion"].split("/")[0] in groups]
     assert {one["kind"] for one in found} == set(TYPES)
 
 

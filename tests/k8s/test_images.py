@@ -31,6 +31,11 @@ IMAGES = {
     },
 }
 IMAGES["split"] = IMAGES["prod"]
+IMAGES["example"] = {
+    "secondpass/secondpass": "registry.example.com/llm/secondpass-service",
+    "vllm-router/router": "registry.example.com/llm/secondpass-router",
+    "vllm/vllm": "registry.example.com/mirror/vllm-openai",
+}
 
 _OWN_IMAGE = re.compile(r"\bsecondpass-(service|cpu|vllm|router):([\w.-]*\w)")
 # One repository for all targets, with the target as the tag.
@@ -62,11 +67,14 @@ def test_the_dockerfile_describes_an_image_for_each_of_its_last_stages() -> None
 @pytest.mark.compat
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_lists_the_images_that_it_uses(name: str) -> None:
-    used = {container: image.partition(":")[0] for container, image in _images(overlay(name))}
+    images = dict(_images(overlay(name)))
+    used = {container: image.partition(":")[0] for container, image in images.items()}
     assert used == IMAGES[name]
     path = K8S / "overlays" / name / "kustomization.yaml"
-    listed = [one["name"] for one in yaml.safe_load(path.read_text())["images"]]
+    listed = [one["newName"] for one in yaml.safe_load(path.read_text())["images"]]
     assert sorted(listed) == sorted(used.values())
+    ours = [image for image in images.values() if "secondpass" in image.rpartition("/")[2]]
+    assert {image.partition(":")[2] for image in ours} == {secondpass.__version__}
 
 
 @pytest.mark.compat

@@ -131,14 +131,18 @@ def test_the_settings_of_an_overlay_load_in_its_pod(
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("name", ["prod", "split"])
-def test_check_config_accepts_an_overlay_and_counts_for_each_pod(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "calls"), [("example", 128), ("prod", 256), ("split", 256)])
+def test_check_config_accepts_an_overlay_and_counts_for_each_pod(
+    name: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (K8S / "overlays" / name / "secondpass.toml").read_text()
+    for engine in tomllib.loads(text)["engines"].values():
+        monkeypatch.setenv(engine.get("key_env", "UNUSED"), "key")
     keys = tmp_path / "api-keys"
     keys.write_text(f"house:{'0' * 64}\n")
     file = tmp_path / "secondpass.toml"
     file.write_text(text.replace("/etc/secondpass/keys/api-keys", str(keys)))
     printed = run(sys.executable, "-m", "secondpass.service", "check-config", file)
     assert "replicas: many" in printed
-    assert "; 256 calls at once" in printed
+    assert f"; {calls} calls at once" in printed
     assert "for each pod: the calls at once of each engine, " in printed

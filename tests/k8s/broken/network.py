@@ -53,6 +53,11 @@ BROKEN: list[Broken] = [
     (TO_ENGINES, "peer", _component("secondpass", "egress", ["engine"])),
     (TO_ENGINES, "ingress", _without_rule("ingress", 0, "vllm-router")),
     (TO_ENGINES, "service", edit_settings("//vllm-router:", "//other:")),
+    (
+        TO_ENGINES,
+        "outside",
+        edit_settings("http://vllm-router:8000/v1", "https://api.example.com/v1"),
+    ),
     (ROUTERS, "egress", _without_rule("egress", 0, "vllm-router")),
     (ROUTERS, "ingress", _component("vllm", "ingress", ["orchestrator"])),
     (ROUTERS, "API", _without_rule("egress", 1, "vllm-router")),

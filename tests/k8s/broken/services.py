@@ -1,6 +1,7 @@
 """Broken copies for the rules of policy/services.py."""
 
 from tests.k8s.broken.changes import (
+    Break,
     Broken,
     container_of,
     edit_argument,
@@ -15,7 +16,27 @@ def _other_model(found: list[Object]) -> None:
     container_of(found, "vllm")["args"][0] = "another/model"
 
 
+def _outside(url: str, added: str) -> Break:
+    """Ask an engine outside the cluster, with other lines in place of its session headers."""
+
+    def apply(found: list[Object]) -> None:
+        edit_settings("http://vllm-router:8000/v1", url)(found)
+        edit_settings('session_headers = ["X-Session-ID"]', added)(found)
+
+    return apply
+
+
+VENDOR = "https://api.example.com/v1"
+NO_SESSION = "session_headers = []\n"
+KEY = 'key_env = "KEY"\n'
+TENANT = 'tenant_headers = ["x-tenant"]\n'
+OUTSIDE = "engines_outside_are_asked_with_a_key_and_learn_no_session"
+
 BROKEN: list[Broken] = [
+    (OUTSIDE, "plain", _outside("http://api.example.com/v1", NO_SESSION + KEY)),
+    (OUTSIDE, "key", _outside(VENDOR, NO_SESSION)),
+    (OUTSIDE, "session", _outside(VENDOR, KEY)),
+    (OUTSIDE, "tenant", _outside(VENDOR, NO_SESSION + KEY + TENANT)),
     (
         "selectors_match",
         "all",

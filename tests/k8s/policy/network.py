@@ -18,7 +18,9 @@ from tests.k8s.policy.reach import (
     connects,
     container_port,
     covers,
+    is_outside,
     pods_behind,
+    port_of,
     sends,
 )
 from tests.k8s.policy.registry import rule, runs_vllm, workloads
@@ -44,10 +46,15 @@ def _name(workload: Object) -> str:
 def orchestrators_reach_their_engines(found: Sequence[Object]) -> Iterator[str]:
     """The policies at both ends admit each engine's address, at the port of the pods behind its Service."""
     for name, engine in settings_values(found).get("engines", {}).items():
-        address = urlsplit(engine["url"])
-        behind = pods_behind(found, address.hostname or "", address.port or 80)
+        url = engine["url"]
+        if is_outside(url):
+            for source in of_component(found, "orchestrator"):
+                if not sends(found, source, OUTSIDE, port_of(url)):
+                    yield f"{_name(source)} does not reach {url}"
+            continue
+        behind = pods_behind(found, urlsplit(url).hostname or "", port_of(url))
         if not behind:
-            yield f"engine {name}: no pods behind {engine['url']}"
+            yield f"engine {name}: no pods behind {url}"
         for source in of_component(found, "orchestrator"):
             for target, port in behind:
                 if not connects(found, source, target, port):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.k8s.manifests import Object, containers, labels_of, named, of_kind, selects
 from tests.k8s.policy.registry import workloads
@@ -20,6 +21,18 @@ class Peer:
 
 OUTSIDE = None
 """An address that is no pod's: the Kubernetes API, or a server outside the cluster."""
+
+
+def is_outside(url: str) -> bool:
+    """Whether an address is outside the cluster: a name with dots that is not a Service's."""
+    host = urlsplit(url).hostname or ""
+    return "." in host and not host.removesuffix(".cluster.local").endswith(".svc")
+
+
+def port_of(url: str) -> int:
+    """The port of an address, given or by its scheme."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def peer(workload: Object) -> Peer:

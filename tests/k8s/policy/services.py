@@ -8,6 +8,7 @@ from secondpass.service.http.middleware import OPEN_PATHS
 from secondpass.service.server.app import create_app
 from tests.http.serving import settings_of
 from tests.k8s.manifests import Object, containers, labels_of, of_kind, selects, settings_values
+from tests.k8s.policy.reach import is_outside
 from tests.k8s.policy.registry import all_containers, rule, workloads
 
 JOB = "secondpass"
@@ -78,7 +79,7 @@ def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
-    """Each engine's address is a Service of the overlay, and its model is the one that vLLM serves."""
+    """Each engine in the cluster is a Service of the overlay, and its model is the one that vLLM serves."""
     ports = {
         one["metadata"]["name"]: [port["port"] for port in one["spec"]["ports"]]
         for one in of_kind(found, "Service")
@@ -89,11 +90,29 @@ def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
         if container.get("command") == ["vllm", "serve"] and not name.startswith("secondpass/")
     ]
     for name, engine in settings_values(found).get("engines", {}).items():
+        if is_outside(engine.get("url", "")):
+            continue
         address = urlsplit(engine.get("url", ""))
         if address.port not in ports.get(address.hostname or "", []):
             yield f"engine {name}: {engine.get('url')} is no Service of this overlay"
         if engine.get("model") not in served:
             yield f"engine {name}: nothing serves {engine.get('model')}"
+
+
+@rule
+def engines_outside_are_asked_with_a_key_and_learn_no_session(
+    found: Sequence[Object],
+) -> Iterator[str]:
+    """An engine outside the cluster is asked over HTTPS, with a key, and gets no header of ours about clients."""
+    for name, engine in settings_values(found).get("engines", {}).items():
+        if not is_outside(engine.get("url", "")):
+            continue
+        if urlsplit(engine["url"]).scheme != "https":
+            yield f"engine {name}: not over HTTPS"
+        if not engine.get("key_env"):
+            yield f"engine {name}: no key"
+        if engine.get("session_headers") != [] or engine.get("tenant_headers", []):
+            yield f"engine {name}: learns sessions or tenants"
 
 
 @rule

@@ -1,0 +1,115 @@
+"""The example of an operator's overlay: every value that it decides arrives, and no default is left beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import (
+    K8S,
+    containers,
+    named,
+    of_kind,
+    on_top_of,
+    overlay,
+    pod_of,
+    settings_values,
+)
+from tests.k8s.policy.every import RULES
+from tests.k8s.policy.reach import OUTSIDE, is_outside, sends
+
+pytestmark = pytest.mark.compat
+
+EXAMPLE = K8S / "overlays/example"
+
+
+def _kustomization() -> Any:
+    return yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())
+
+
+def test_no_default_name_of_a_site_is_left() -> None:
+    text = yaml.safe_dump_all(overlay("example"))
+    settings = (EXAMPLE / "secondpass.toml").read_text()
+    ours = (
+        "gateway-system",
+        ": monitoring\n",
+        "monitoring.svc",
+        "secondpass.example.com",
+        "Qwen3-8B",
+    )
+    for name in ours:
+        assert name in yaml.safe_dump_all(overlay("prod"))
+        assert name not in text + settings
+    spaces = {one["metadata"]["namespace"] for one in overlay("example")}
+    assert spaces == {_kustomization()["namespace"]}
+
+
+def test_every_patch_is_a_json_patch_that_changes_something() -> None:
+    for patch in _kustomization()["patches"]:
+        operations = yaml.safe_load(patch["patch"])
+        assert {one["op"] for one in operations} <= {"test", "replace", "add"}
+        assert {"replace", "add"} & {one["op"] for one in operations}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "path"),
+    [
+        ("Deployment", "vllm", "spec.template.spec.containers.0.args"),
+        ("NetworkPolicy", "secondpass", "spec.egress"),
+    ],
+)
+def test_a_merge_patch_of_a_list_drops_what_it_does_not_repeat(
+    kind: str, name: str, path: str, tmp_path: Path
+) -> None:
+    added: dict[str, Any] = {
+        "Deployment": {"template": {"spec": {"containers": [{"name": "vllm", "args": ["own"]}]}}},
+        "NetworkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
+    }
+    groups = {"Deployment": "apps/v1", "NetworkPolicy": "networking.k8s.io/v1"}
+    merged = {"apiVersion": groups[kind], "kind": kind, "metadata": {"name": name}}
+    patch = {"patch": yaml.safe_dump(merged | {"spec": added[kind]})}
+    part: Any = named(on_top_of("overlays/prod", tmp_path, patches=[patch]), kind, name)
+    for key in path.split("."):
+        part = part[int(key)] if isinstance(part, list) else part[key]
+    assert len(part) == 1
+
+
+def test_the_engine_has_as_many_gpus_as_it_divides_the_model_among() -> None:
+    workload = named(overlay("example"), "Deployment", "vllm")
+    ((_, container),) = containers(workload)
+    assert workload["spec"]["replicas"] == 4
+    gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+    assert f"--tensor-parallel-size={gpus}" in container["args"]
+    # What the component has is still there.
+    ours = next(containers(named(overlay("prod"), "Deployment", "vllm")))[1]["args"][1:]
+    assert set(ours) < set(container["args"])
+
+
+def test_twenty_minutes_are_the_longest_solve_everywhere() -> None:
+    found = overlay("example")
+    assert settings_values(found)["max_deadline_ms"] == 20 * 60 * 1000
+    graces = [pod_of(one)["terminationGracePeriodSeconds"] for one in of_kind(found, "Deployment")]
+    assert graces == [1260, 1260, 1260]
+    assert list(RULES["shutdown_follows_one_number"](found)) == []
+
+
+def test_all_pods_together_fill_the_engines() -> None:
+    found = overlay("example")
+    pods = named(found, "ScaledObject", "secondpass")["spec"]["maxReplicaCount"]
+    engines = named(found, "Deployment", "vllm")["spec"]["replicas"]
+    assert pods * settings_values(found)["max_concurrent_calls"] == engines * 256
+
+
+def test_the_judge_outside_is_reached_at_its_port_alone_and_what_was_reached_before_still_is() -> (
+    None
+):
+    found = overlay("example")
+    values = settings_values(found)
+    assert is_outside(values["engines"][values["roles"]["judge"]]["url"])
+    source = named(found, "Deployment", "secondpass")
+    assert sends(found, source, OUTSIDE, 443)
+    assert not sends(found, source, OUTSIDE, 80)
+    assert list(RULES["orchestrators_reach_their_engines"](found)) == []
+    without = [one for one in found if one["metadata"]["name"] != "secondpass-judge"]
+    assert list(RULES["orchestrators_reach_their_engines"](without)) != []

@@ -82,3 +82,17 @@ def test_the_page_on_kubernetes_has_the_defaults_of_the_manifests() -> None:
     assert thresholds in row("thresholds of KEDA")
     route = manifest("components/gateway/httproute.yaml")["spec"]
     assert all(name in row("gateway, host name") for name in route["hostnames"])
+
+
+def test_the_page_on_kubernetes_shows_lines_of_the_example() -> None:
+    block = re.search(r"(?m)(?:^    .*\n)+", KUBERNETES.read_text().split("## Your overlay")[1])
+    assert block
+    shown = yaml.safe_load(block[0])
+    example = manifest("overlays/example/kustomization.yaml")
+    for key in ("namespace", "resources", "transformers", "configMapGenerator"):
+        assert shown[key] == example[key]
+    assert all(one in example["images"] for one in shown["images"])
+    for patch in shown["patches"]:
+        (whole,) = [one for one in example["patches"] if one["target"] == patch["target"]]
+        operations = yaml.safe_load(whole["patch"])
+        assert all(one in operations for one in yaml.safe_load(patch["patch"]))

@@ -1,6 +1,7 @@
 """KEDA's queries count one namespace: that of the overlay. Queries of an operator keep their meaning."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from tests.k8s.promtool import promtool
 
 pytestmark = pytest.mark.compat
 
-TRANSFORMERS = ["../k8s/transformers"]
 OPEN = ("secondpass_runs_in_flight", "secondpass_plain_requests_in_flight")
 WAITING = ("secondpass_engine_calls_waiting",)
 OWN = 'sum(requests{job="edge",namespace="edge"}) / 2'
@@ -21,14 +21,14 @@ def _triggers(found: list[Object]) -> list[Object]:
     return triggers
 
 
-def _own(scratch: Path, *operations: Object) -> list[Object]:
+def _own(
+    scratch: Path, *operations: Object, transformers: Sequence[str] = ("../k8s/transformers",)
+) -> list[Object]:
     """The triggers of an overlay on `prod` in the namespace team-a, after JSON patches of the ScaledObject."""
     target = {"kind": "ScaledObject", "name": "secondpass"}
     patches = [{"target": target, "patch": json.dumps(operations)}] if operations else []
-    found = on_top_of(
-        "overlays/prod", scratch, namespace="team-a", patches=patches, transformers=TRANSFORMERS
-    )
-    return _triggers(found)
+    fields: Object = {"patches": patches, "transformers": [*transformers]}
+    return _triggers(on_top_of("overlays/prod", scratch, namespace="team-a", **fields))
 
 
 def _counts(query: str, value: float, scratch: Path) -> bool:
@@ -78,3 +78,12 @@ def test_an_operator_adds_a_trigger_without_a_query(tmp_path: Path) -> None:
     *ours, added = _own(tmp_path, {"op": "add", "path": "/spec/triggers/-", "value": cpu})
     assert added == cpu
     assert all("#?team-a#?" in each["metadata"]["query"] for each in ours)
+
+
+def test_without_any_prometheus_trigger_the_number_for_shutdown_is_copied_alone(
+    tmp_path: Path,
+) -> None:
+    cpu = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}
+    operation = {"op": "replace", "path": "/spec/triggers", "value": [cpu]}
+    alone = ["../k8s/transformers/shutdown-grace"]
+    assert _own(tmp_path, operation, transformers=alone) == [cpu]

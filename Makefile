@@ -66,7 +66,7 @@ CONTAINER_TOOLS := buildah catatonit docker-registry iptables mmdebstrap podman 
 containers:
 	@dpkg-query -W $(CONTAINER_TOOLS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && echo "installing $(CONTAINER_TOOLS) ..." \
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $(CONTAINER_TOOLS) >/dev/null; } \
-	  || { echo "images cannot be built: apt-get install $(CONTAINER_TOOLS)" >&2; false; }
+	  || { echo "images cannot be built: as root, apt-get install $(CONTAINER_TOOLS)" >&2; false; }
 
 test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model

@@ -33,11 +33,22 @@ def commands(image: str) -> Iterator[list[str]]:
         yield ["docker", "buildx", "imagetools", "inspect", "--raw", image]
 
 
+def has_buildx(docker: str) -> bool:
+    """Whether docker has its buildx plug-in. Without one, docker answers the command with its usage."""
+    asked = subprocess.run(
+        [docker, "buildx", "version"], capture_output=True, check=False, timeout=ANSWER_SECONDS
+    )
+    return asked.returncode == 0
+
+
 def digest(image: str) -> str:
     """The digest of what a tag names now: the list of platforms, where there is one. Raises PinError."""
     reasons = []
     for command in commands(image):
         try:
+            if command[0] == "docker" and not has_buildx(command[0]):
+                reasons.append("docker: its plug-in buildx is not installed")
+                continue
             asked = subprocess.run(
                 command, capture_output=True, check=False, timeout=ANSWER_SECONDS
             )

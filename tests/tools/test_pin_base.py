@@ -79,6 +79,19 @@ def test_a_digest_is_added_or_renewed_behind_the_tag(
     ]
 
 
+def test_docker_without_buildx_is_named_in_place_of_its_usage(
+    dockerfile: Path, tmp_path: Path
+) -> None:
+    install(tmp_path, "docker", "echo 'Usage:  docker [OPTIONS] COMMAND' >&2; exit 125")
+
+    done = pin_base(dockerfile, tmp_path)
+
+    assert done.returncode == 1
+    assert "some/base:1: docker: its plug-in buildx is not installed" in done.stderr
+    assert "Usage" not in done.stderr
+    assert dockerfile.read_text() == DOCKERFILE
+
+
 def test_a_file_without_base_arguments_is_an_error(tmp_path: Path) -> None:
     empty = tmp_path / "Dockerfile"
     empty.write_text("FROM scratch\n")

@@ -114,10 +114,20 @@ def settings_values(found: Sequence[Object]) -> dict[str, Any]:
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a label selector, or a plain map of labels, matches."""
     plain = selector.get("matchLabels", {} if "matchExpressions" in selector else selector)
-    expressions = selector.get("matchExpressions", [])
     return all(labels.get(key) == value for key, value in plain.items()) and all(
-        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in expressions
+        _holds(one, labels) for one in selector.get("matchExpressions", [])
     )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values", [])
+    holds: dict[str, bool] = {
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }
+    return holds[expression["operator"]]
 
 
 def most_pods(found: Sequence[Object]) -> int:

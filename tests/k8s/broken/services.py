@@ -7,6 +7,7 @@ from tests.k8s.broken.changes import (
     edit_argument,
     edit_settings,
     set_field,
+    twice,
     without,
 )
 from tests.k8s.manifests import Object
@@ -65,6 +66,26 @@ BROKEN: list[Broken] = [
         "policy",
         set_field("spec.ingress", [], name="vllm-router", kind="NetworkPolicy"),
     ),
+    *(
+        (
+            "services_are_inside_the_cluster",
+            f"{name} {kind}",
+            set_field("spec.type", kind, name=name, kind="Service"),
+        )
+        for name in ("secondpass", "vllm", "vllm-router")
+        for kind in ("NodePort", "LoadBalancer", "ExternalName")
+    ),
+    (
+        "services_are_inside_the_cluster",
+        "address",
+        set_field("spec.externalIPs", ["192.0.2.1"], kind="Service"),
+    ),
+    (
+        "services_are_inside_the_cluster",
+        "port",
+        set_field("spec.ports.0.nodePort", 30000, kind="Service"),
+    ),
+    ("services_are_inside_the_cluster", "ingress", twice("HTTPRoute", "secondpass", "Ingress")),
     ("engines_are_reached", "service", without("Service", "vllm-router")),
     ("engines_are_reached", "port", edit_settings("vllm-router:8000", "vllm-router:9000")),
     ("engines_are_reached", "model", _other_model),

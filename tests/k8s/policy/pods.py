@@ -30,12 +30,15 @@ def workloads_are_deployments(found: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def pods_are_unprivileged(found: Sequence[Object]) -> Iterator[str]:
-    """No root, the runtime's seccomp profile, and nothing of the node is shared."""
+    """No root or group of root, the runtime's seccomp profile, and nothing of the node is shared."""
     for workload in workloads(found):
         name, pod = workload["metadata"]["name"], pod_of(workload)
         context = pod.get("securityContext", {})
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser"):
             yield f"{name}: may run as root"
+        groups = [context.get(key) for key in ("runAsGroup", "fsGroup")]
+        if not all(groups) or 0 in context.get("supplementalGroups", []):
+            yield f"{name}: may have the group of root"
         if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{name}: seccompProfile is not RuntimeDefault"
         if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
@@ -46,7 +49,7 @@ def pods_are_unprivileged(found: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def containers_have_no_privileges(found: Sequence[Object]) -> Iterator[str]:
-    """No escalation, no capabilities, and a read-only root file system."""
+    """No escalation, no capabilities, a read-only root file system, and no port of the node."""
     for name, container in all_containers(found):
         context = container.get("securityContext", {})
         if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
@@ -55,8 +58,10 @@ def containers_have_no_privileges(found: Sequence[Object]) -> Iterator[str]:
             yield f"{name}: its root file system is writable"
         if context.get("capabilities") != {"drop": ["ALL"]}:
             yield f"{name}: has capabilities"
-        if not {"runAsUser", "runAsNonRoot", "seccompProfile"}.isdisjoint(context):
-            yield f"{name}: overrides the pod's user or seccomp profile"
+        if not {"runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile"}.isdisjoint(context):
+            yield f"{name}: overrides the pod's user, group or seccomp profile"
+        if any("hostPort" in port or "hostIP" in port for port in container.get("ports", [])):
+            yield f"{name}: takes a port of the node"
 
 
 @rule

@@ -78,6 +78,19 @@ def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
+def services_are_inside_the_cluster(found: Sequence[Object]) -> Iterator[str]:
+    """A Service has an address of the cluster alone: no load balancer, port of a node or address from outside."""
+    for service in of_kind(found, "Service"):
+        name, spec = service["metadata"]["name"], service["spec"]
+        if spec.get("type", "ClusterIP") != "ClusterIP":
+            yield f"Service {name} is of type {spec['type']}"
+        if spec.get("externalIPs") or any("nodePort" in port for port in spec["ports"]):
+            yield f"Service {name} is reached from outside"
+    for one in of_kind(found, "Ingress"):
+        yield f"Ingress {one['metadata']['name']} is not checked: use an HTTPRoute"
+
+
+@rule
 def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
     """Each engine in the cluster is a Service of the overlay, and its model is the one that vLLM serves."""
     ports = {

@@ -99,6 +99,11 @@ BROKEN: list[Broken] = [
         "forwards",
         edit_settings('forwards = "opening"', 'forwards = "none"'),
     ),
+    (
+        "llm_d_spreads_votes_as_sessions_do",
+        "fewer",
+        edit_settings("session_max_n = 8", "session_max_n = 4"),
+    ),
     ("routes_have_no_timeout", "none", set_field("spec.rules.0.timeouts", None, kind="HTTPRoute")),
     (
         "routes_have_no_timeout",

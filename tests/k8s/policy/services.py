@@ -4,14 +4,26 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from urllib.parse import urlsplit
 
+import yaml
+
+from secondpass.service.config.settings import Settings
 from secondpass.service.http.middleware import OPEN_PATHS
 from secondpass.service.server.app import create_app
 from tests.http.serving import settings_of
-from tests.k8s.manifests import Object, containers, labels_of, of_kind, selects, settings_values
+from tests.k8s.manifests import (
+    K8S,
+    Object,
+    containers,
+    labels_of,
+    of_kind,
+    selects,
+    settings_values,
+)
 from tests.k8s.policy.reach import is_outside
 from tests.k8s.policy.registry import all_containers, rule, workloads
 
 JOB = "secondpass"
+ENDPOINT_PICKER = K8S / "components/router/llm-d/epp-config.yaml"
 
 
 @rule
@@ -137,6 +149,21 @@ def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iter
     for key, value in wanted.items():
         if hashes and values.get(key) != value:
             yield f"{key} is not {value!r}"
+
+
+@rule
+def llm_d_spreads_votes_as_sessions_do(found: Sequence[Object]) -> Iterator[str]:
+    """As many drafts of a vote share a pod by llm-d's endpoint picker as share a session."""
+    default = Settings.model_fields["session_max_n"].default
+    of_sessions = settings_values(found).get("session_max_n", default)
+    plugins = yaml.safe_load(ENDPOINT_PICKER.read_text())["plugins"]
+    of_pods = [
+        one["parameters"]["maxPerReplica"]
+        for one in plugins
+        if one["type"] == "burst-prefix-cache-producer"
+    ]
+    if of_pods != [of_sessions]:
+        yield f"session_max_n is {of_sessions}, and maxPerReplica of {ENDPOINT_PICKER.name} {of_pods}"
 
 
 @rule

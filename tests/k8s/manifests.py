@@ -130,12 +130,12 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return holds[expression["operator"]]
 
 
-def most_pods(found: Sequence[Object]) -> int:
-    """The largest number of orchestrator pods that can run."""
+def most_pods(found: Sequence[Object], name: str = "secondpass") -> int:
+    """The largest number of pods of a Deployment that can run."""
     scalers: list[int] = [
         one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount")
         for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
-        if one["spec"]["scaleTargetRef"]["name"] == "secondpass"
+        if one["spec"]["scaleTargetRef"]["name"] == name
     ]
-    replicas: int = named(found, "Deployment", "secondpass")["spec"].get("replicas", 1)
+    replicas: int = named(found, "Deployment", name)["spec"].get("replicas", 1)
     return max([replicas, *scalers])

@@ -25,7 +25,8 @@ def test_an_autoscaler_removes_the_fixed_size_of_its_workload(
     assert _sizes(overlay("split")) == [2, 2]
     found = on_top_of("overlays/split", tmp_path, components=[component])
     assert _sizes(found) == [None, 2]
-    assert list(RULES["sizes_have_one_owner"](found)) == []
+    for rule in ("sizes_have_one_owner", "autoscalers_keep_two_pods"):
+        assert list(RULES[rule](found)) == []
 
 
 @pytest.mark.parametrize("component", AUTOSCALERS)

@@ -11,12 +11,23 @@ from tests.k8s.broken.changes import (
     without,
 )
 from tests.k8s.manifests import Object
+from tests.k8s.policy.lifecycle import PROBES
 
 
 def _no_drain(found: list[Object]) -> None:
     arguments = container_of(found, "vllm")["args"]
     arguments.remove("--shutdown-timeout=$(SHUTDOWN_TIMEOUT)")
 
+
+PATHS = "probes_ask_the_paths_of_their_server"
+ROLLOUTS = "rollouts_lose_no_pod_before_another_is_ready"
+ROUTER = "vllm-router"
+OTHER_PATHS = {
+    "secondpass": ("/health", "/livez", "/readyz"),
+    "vllm": ("/ping", "/v1/models", "/metrics"),
+    ROUTER: ("/readiness", "/liveness", "/readiness"),
+}
+"""For each workload, a wrong path of each probe."""
 
 BROKEN: list[Broken] = [
     ("probes_are_complete", "startup", set_field("box.startupProbe", None)),
@@ -77,19 +88,44 @@ BROKEN: list[Broken] = [
         set_field("box.startupProbe.failureThreshold", None, name="vllm"),
     ),
     ("models_have_time_to_load", "none", set_field("box.startupProbe", None, name="vllm")),
-    (
-        "secondpass_is_probed_at_its_own_paths",
-        "ready",
-        set_field("box.readinessProbe.httpGet.path", "/livez"),
+    *(
+        (PATHS, f"{name} {kind}", set_field(f"box.{kind}.httpGet.path", path, name=name))
+        for name, other in OTHER_PATHS.items()
+        for kind, path in zip(PROBES, other, strict=True)
+    ),
+    *(
+        (PATHS, f"metrics {kind}", set_field(f"box.{kind}.httpGet.port", "metrics", name=ROUTER))
+        for kind in PROBES
+    ),
+    (PATHS, "command", set_field("box.livenessProbe", {"exec": {"command": ["true"]}})),
+    (PATHS, "server", set_field("box.command", ["sh"], name="vllm")),
+    *(
+        ("autoscalers_keep_two_pods", name, set_field(f"spec.{path}", value, kind="ScaledObject"))
+        for name, path, value in (
+            ("one", "minReplicaCount", 1),
+            ("default", "minReplicaCount", None),
+            ("idle", "idleReplicaCount", 0),
+            ("most", "maxReplicaCount", 1),
+            ("fallback", "fallback.replicas", 1),
+        )
     ),
     (
-        "secondpass_is_probed_at_its_own_paths",
-        "alive",
-        set_field("box.livenessProbe.httpGet.path", "/readyz"),
+        "autoscalers_keep_two_pods",
+        "CPU",
+        twice("ScaledObject", "secondpass", "HorizontalPodAutoscaler"),
     ),
-    (
-        "secondpass_is_probed_at_its_own_paths",
-        "started",
-        set_field("box.startupProbe.httpGet.path", "/health"),
+    *(
+        (ROLLOUTS, f"{name} {field}", set_field(f"spec.strategy.{field}", value, name=name))
+        for name in ("secondpass", ROUTER)
+        for field, value in (
+            ("rollingUpdate.maxUnavailable", 1),
+            ("rollingUpdate.maxSurge", 0),
+            ("rollingUpdate", None),
+            ("type", "Recreate"),
+        )
     ),
+    (ROLLOUTS, "default", set_field("spec.strategy", None)),
+    (ROLLOUTS, "percent", set_field("spec.strategy.rollingUpdate.maxUnavailable", "25%")),
+    (ROLLOUTS, "GPU", set_field("spec.strategy.rollingUpdate.maxSurge", 1, name="vllm")),
+    (ROLLOUTS, "GPUs", set_field("spec.strategy.rollingUpdate.maxUnavailable", 2, name="vllm")),
 ]

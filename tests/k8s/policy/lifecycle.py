@@ -1,6 +1,7 @@
 """Rules for how pods start, become ready, end, and how many there are."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from tests.k8s.manifests import (
     Object,
@@ -11,29 +12,37 @@ from tests.k8s.manifests import (
     settings_values,
     variables,
 )
-from tests.k8s.policy.registry import all_containers, rule, runs_vllm, workloads
+from tests.k8s.policy.registry import all_containers, rule, runs_vllm, servers, workloads
 
 PRE_STOP_SECONDS = 15
 CLOSING_SECONDS = 7
 LOADING_SECONDS = 600
-PROBED = {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+FEWEST_PODS = 2
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+PATHS = {
+    "secondpass": ("/livez", "/readyz", "/livez"),
+    "vllm": ("/health", "/health", "/health"),
+    "vllm-router": ("/liveness", "/readiness", "/liveness"),
+}
+"""The paths of each server, in the order of PROBES."""
 LONGEST_SOLVE_MS = 600_000  # the default of max_deadline_ms
 
 
 @rule
 def probes_are_complete(found: Sequence[Object]) -> Iterator[str]:
     """Startup, readiness and liveness, on a port that exists; readiness every 2 to 5 s."""
-    for name, container in all_containers(found):
-        ports = {one["name"] for one in container.get("ports", [])}
-        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for name, container in chain.from_iterable(map(servers, workloads(found))):
+        given = container.get("ports", [])
+        ports = {one[key] for one in given for key in ("name", "containerPort") if key in one}
+        for kind in PROBES:
             probe = container.get(kind)
             if probe is None:
                 yield f"{name}: no {kind}"
-            elif probe["httpGet"]["port"] not in ports:
+            elif probe.get("httpGet", {}).get("port") not in ports:
                 yield f"{name}: {kind} asks a port that is not there"
-            elif probe["timeoutSeconds"] > probe["periodSeconds"]:
+            elif probe.get("timeoutSeconds", 1) > probe.get("periodSeconds", 10):
                 yield f"{name}: {kind} waits longer than its period"
-        if not 2 <= container.get("readinessProbe", {}).get("periodSeconds", 0) <= 5:
+        if not 2 <= container.get("readinessProbe", {}).get("periodSeconds", 10) <= 5:
             yield f"{name}: the period of readiness is not 2 to 5 s"
 
 
@@ -48,7 +57,7 @@ def shutdown_follows_one_number(found: Sequence[Object]) -> Iterator[str]:
         numbers.add(grace)
         if grace <= needed:
             yield f"{name}: a grace period of {grace} s is not above {needed:g} s"
-        for where, container in containers(workload):
+        for where, container in servers(workload):
             yield from _drains(where, container, grace)
     if len(numbers) > 1:
         yield f"grace periods differ: {sorted(numbers)}"
@@ -77,7 +86,7 @@ def _drains(name: str, container: Object, grace: int) -> Iterator[str]:
     expected = {}
     if container.get("command", [])[:1] == ["vllm"]:
         expected = {"SHUTDOWN_TIMEOUT": str(grace)}
-        if "--shutdown-timeout=$(SHUTDOWN_TIMEOUT)" not in container["args"]:
+        if "--shutdown-timeout=$(SHUTDOWN_TIMEOUT)" not in container.get("args", []):
             yield f"{name}: vLLM does not drain"
     elif container["name"] == "secondpass":
         expected = {"SECONDPASS_SHUTDOWN_GRACE_SECONDS": str(grace)}
@@ -121,10 +130,62 @@ def models_have_time_to_load(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def secondpass_is_probed_at_its_own_paths(found: Sequence[Object]) -> Iterator[str]:
-    """Readiness asks /readyz, which fails while draining. Liveness and startup ask /livez, whatever engines do."""
-    for name, container in all_containers(found):
-        if container["name"] == "secondpass":
-            for kind, path in PROBED.items():
-                if container.get(kind, {}).get("httpGet", {}).get("path") != path:
-                    yield f"{name}: {kind} does not ask {path}"
+def probes_ask_the_paths_of_their_server(found: Sequence[Object]) -> Iterator[str]:
+    """Readiness fails while a server drains. Liveness and startup fail for the server's own faults alone."""
+    for workload in workloads(found):
+        known = [
+            (where, container, PATHS[server])
+            for where, container in servers(workload)
+            if (server := _server(container)) in PATHS
+        ]
+        if not known:
+            yield f"{workload['metadata']['name']}: runs no server whose probes are known"
+        for where, container, paths in known:
+            for kind, path in zip(PROBES, paths, strict=True):
+                asked = container.get(kind, {}).get("httpGet", {})
+                if (asked.get("path"), asked.get("port")) != (path, "http"):
+                    yield f"{where}: {kind} does not ask {path} at the port http"
+
+
+def _server(container: Object) -> str:
+    """The program of a container. In vLLM's own server the plug-in answers, at the same paths as our server."""
+    name: str = container["name"]
+    command: list[str] = container.get("command", [])
+    return name if name == "secondpass" or not command else command[0]
+
+
+@rule
+def autoscalers_keep_two_pods(found: Sequence[Object]) -> Iterator[str]:
+    """One pod can drain or fail, also where nothing runs or Prometheus does not answer."""
+    for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject"):
+        name, spec = f"{one['kind']} {one['metadata']['name']}", one["spec"]
+        least, most = {
+            "HorizontalPodAutoscaler": (spec.get("minReplicas", 1), spec.get("maxReplicas", 0)),
+            "ScaledObject": (spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100)),
+        }[one["kind"]]
+        if not FEWEST_PODS <= least <= most:
+            yield f"{name}: {least} to {most} pods"
+        if "idleReplicaCount" in spec:
+            yield f"{name}: fewer pods when idle"
+        if spec.get("fallback", {}).get("replicas", FEWEST_PODS) < FEWEST_PODS:
+            yield f"{name}: too few pods without Prometheus"
+
+
+@rule
+def rollouts_lose_no_pod_before_another_is_ready(found: Sequence[Object]) -> Iterator[str]:
+    """Several pods are replaced by a surge. Pods with GPUs leave one by one: a surge would wait for a GPU."""
+    for workload in workloads(found):
+        name = workload["metadata"]["name"]
+        if most_pods(found, name) < FEWEST_PODS:
+            continue
+        strategy = workload["spec"].get("strategy", {})
+        rolling = strategy.get("rollingUpdate") or {}
+        given = rolling.get("maxSurge", "25%"), rolling.get("maxUnavailable", "25%")
+        has_gpu = any(
+            "nvidia.com/gpu" in container.get("resources", {}).get("requests", {})
+            for _, container in containers(workload)
+        )
+        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
+            yield f"{name}: all pods leave at once"
+        if given != ((0, 1) if has_gpu else (1, 0)):
+            yield f"{name}: maxSurge {given[0]}, maxUnavailable {given[1]}"

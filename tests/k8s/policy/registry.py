@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from tests.k8s.manifests import Object, containers, of_kind, settings_values
+from tests.k8s.manifests import Object, containers, of_kind, pod_of, settings_values
 
 Rule = Callable[[Sequence[Object]], Iterator[str]]
 
@@ -24,6 +24,18 @@ def workloads(found: Sequence[Object]) -> list[Object]:
 def all_containers(found: Sequence[Object]) -> Iterator[tuple[str, Object]]:
     """Each container of every workload, with a name for messages."""
     return chain.from_iterable(map(containers, workloads(found)))
+
+
+def servers(workload: Object) -> Iterator[tuple[str, Object]]:
+    """Each container that runs as long as its pod: all but the initContainers that end."""
+    ending = [
+        one
+        for one in pod_of(workload).get("initContainers", [])
+        if one.get("restartPolicy") != "Always"
+    ]
+    for name, container in containers(workload):
+        if not any(container is one for one in ending):
+            yield name, container
 
 
 def runs_vllm(container: Object, found: Sequence[Object]) -> bool:

@@ -64,7 +64,12 @@ def orchestrators_reach_their_engines(found: Sequence[Object]) -> Iterator[str]:
 def routers_reach_engines_and_the_kubernetes_api(found: Sequence[Object]) -> Iterator[str]:
     """A router finds pods through the API, selects engines alone, and reaches them at the port that it asks."""
     for router in of_component(found, "router"):
-        (arguments,) = [container["args"] for _, container in containers(router)]
+        arguments = [
+            argument
+            for _, container in containers(router)
+            if container.get("command", [])[:1] == ["vllm-router"]
+            for argument in container.get("args", [])
+        ]
         selector = _after(arguments, "--selector")
         chosen = [one for one in workloads(found) if selects(selector, labels_of(one))]
         if not selector or chosen != of_component(found, "engine") or not chosen:

@@ -150,6 +150,12 @@ def images_are_of_one_version(found: Sequence[Object]) -> Iterator[str]:
             yield f"{name}: the image {container['image']} has no version"
 
 
+def own_container(workload: Object) -> Object:
+    """The container `secondpass` of a Deployment, or an empty one."""
+    own = [one for _, one in containers(workload) if one["name"] == "secondpass"]
+    return own[0] if own else {}
+
+
 @rule
 def a_changed_setting_rolls_the_pods(found: Sequence[Object]) -> Iterator[str]:
     """The ConfigMap's name ends in a hash of its content, pods refer to it, and the variable names its file."""
@@ -160,14 +166,16 @@ def a_changed_setting_rolls_the_pods(found: Sequence[Object]) -> Iterator[str]:
         if workload["metadata"]["name"] != "secondpass":
             continue
         used = [
-            one["configMap"]["name"] for one in pod_of(workload)["volumes"] if "configMap" in one
+            one["configMap"]["name"]
+            for one in pod_of(workload).get("volumes", [])
+            if "configMap" in one
         ]
         if used != [name]:
             yield f"the pods mount {used}, not {name}"
-        for where, container in containers(workload):
-            paths = [one["mountPath"] for one in container["volumeMounts"]]
-            if variables(container).get("SECONDPASS_CONFIG") not in paths:
-                yield f"{where}: SECONDPASS_CONFIG is not mounted"
+        container = own_container(workload)
+        paths = [one["mountPath"] for one in container.get("volumeMounts", [])]
+        if variables(container).get("SECONDPASS_CONFIG") not in paths:
+            yield f"{name}: SECONDPASS_CONFIG is not mounted"
 
 
 @rule
@@ -175,8 +183,9 @@ def keys_are_required(found: Sequence[Object]) -> Iterator[str]:
     """A pod with API keys does not start without their Secret, and reads its file where it is mounted. Else it is open on purpose."""
     values = settings_values(found)
     file = PurePosixPath(values.get("api_keys_file", ""))
-    pod = pod_of(named(found, "Deployment", "secondpass"))
-    secrets = {one["name"]: one["secret"] for one in pod["volumes"] if "secret" in one}
+    workload = named(found, "Deployment", "secondpass")
+    volumes = pod_of(workload).get("volumes", [])
+    secrets = {one["name"]: one["secret"] for one in volumes if "secret" in one}
     keys = {name for name, one in secrets.items() if one["secretName"] == KEYS_SECRET}
     if any(secrets[name].get("optional") for name in keys):
         yield f"the Secret {KEYS_SECRET} is optional"
@@ -184,7 +193,8 @@ def keys_are_required(found: Sequence[Object]) -> Iterator[str]:
         if values.get("allow_unauthenticated") is not True or keys:
             yield "there is no api_keys_file"
         return
-    mounts = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] in keys]
+    given = own_container(workload).get("volumeMounts", [])
+    mounts = [one for one in given if one["name"] in keys]
     if [one["mountPath"] for one in mounts] != [str(file.parent)] or file.name != "api-keys":
         yield f"the Secret {KEYS_SECRET} is not mounted at {file}"
     if values.get("allow_unauthenticated"):

@@ -48,7 +48,9 @@ def pods_behind(
     if service not in there:
         return []
     spec = named(found, "Service", service)["spec"]
-    target = next((one["targetPort"] for one in spec["ports"] if port in _names(one)), None)
+    target = next(
+        (one.get("targetPort", one["port"]) for one in spec["ports"] if port in _names(one)), None
+    )
     return [
         (one, container_port(one, target))
         for one in workloads(found)
@@ -57,14 +59,14 @@ def pods_behind(
 
 
 def _names(port: Object) -> tuple[Any, Any]:
-    return port["name"], port["port"]
+    return port.get("name"), port["port"]
 
 
 def container_port(workload: Object, name: str | int | None) -> int | None:
     """The number of a port that a container of a Deployment names."""
     ports = [one for _, container in containers(workload) for one in container.get("ports", [])]
     numbers: list[int] = [
-        one["containerPort"] for one in ports if name in (one["name"], one["containerPort"])
+        one["containerPort"] for one in ports if name in (one.get("name"), one["containerPort"])
     ]
     return numbers[0] if numbers else None
 

@@ -19,7 +19,7 @@ from tests.k8s.manifests import (
     selects,
     settings_values,
 )
-from tests.k8s.policy.reach import is_outside
+from tests.k8s.policy.reach import covers, is_outside
 from tests.k8s.policy.registry import all_containers, rule, workloads
 
 JOB = "secondpass"
@@ -54,7 +54,7 @@ def selectors_match(found: Sequence[Object]) -> Iterator[str]:
         if directions != {"Ingress", "Egress"}:
             yield f"{name}: NetworkPolicies hold for {sorted(directions)}"
     for one in of_kind(found, "PodDisruptionBudget", "NetworkPolicy"):
-        selector = one["spec"].get("podSelector") or one["spec"].get("selector")
+        selector = one["spec"].get("podSelector", one["spec"].get("selector", {}))
         if not any(selects(selector, labels_of(workload)) for workload in workloads(found)):
             yield f"{one['kind']} {one['metadata']['name']} selects nothing"
 
@@ -71,22 +71,23 @@ def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
             yield f"Service {name} selects {len(chosen)} workloads"
             continue
         there = {
-            port["name"]: port["containerPort"]
+            port.get(key): port["containerPort"]
             for _, container in containers(chosen[0])
             for port in container.get("ports", [])
+            for key in ("name", "containerPort")
         }
-        admitted = {
-            port["port"]
+        rules = [
+            one
             for policy in of_kind(found, "NetworkPolicy")
             if selects(policy["spec"]["podSelector"], labels_of(chosen[0]))
-            for rule in policy["spec"].get("ingress", [])
-            for port in rule["ports"]
-        }
+            for one in policy["spec"].get("ingress", [])
+        ]
         for port in service["spec"]["ports"]:
-            if port["targetPort"] not in there:
-                yield f"Service {name}: the pods have no port {port['targetPort']}"
-            elif there[port["targetPort"]] not in admitted:
-                yield f"Service {name}: no NetworkPolicy admits {port['targetPort']}"
+            target = port.get("targetPort", port["port"])
+            if target not in there:
+                yield f"Service {name}: the pods have no port {target}"
+            elif not any(covers(one, there[target]) for one in rules):
+                yield f"Service {name}: no NetworkPolicy admits {target}"
 
 
 @rule
@@ -110,7 +111,7 @@ def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
         for one in of_kind(found, "Service")
     }
     served = [
-        next(argument for argument in container["args"] if not argument.startswith("-"))
+        next((one for one in container.get("args", []) if not one.startswith("-")), "")
         for name, container in all_containers(found)
         if container.get("command") == ["vllm", "serve"] and not name.startswith("secondpass/")
     ]
@@ -143,7 +144,9 @@ def engines_outside_are_asked_with_a_key_and_learn_no_session(
 @rule
 def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iterator[str]:
     """vllm-router's `consistent_hash` sends all calls without a session to one engine."""
-    hashes = any("--policy=consistent_hash" in each["args"] for _, each in all_containers(found))
+    hashes = any(
+        "--policy=consistent_hash" in each.get("args", []) for _, each in all_containers(found)
+    )
     values = settings_values(found)
     wanted = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
     for key, value in wanted.items():
@@ -183,9 +186,10 @@ def routers_hash_sessions_and_do_not_retry(found: Sequence[Object]) -> Iterator[
     """One session meets one prefix cache, and retries stay within the budget of the solve."""
     for name, container in all_containers(found):
         if container.get("command", [])[:1] == ["vllm-router"]:
-            if "--disable-retries" not in container["args"]:
+            arguments = container.get("args", [])
+            if "--disable-retries" not in arguments:
                 yield f"{name}: retries calls by itself"
-            policies = [one for one in container["args"] if one.startswith("--policy")]
+            policies = [one for one in arguments if one.startswith("--policy")]
             if policies != ["--policy=consistent_hash"]:
                 yield f"{name}: does not choose by session, but {policies}"
 

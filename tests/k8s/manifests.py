@@ -133,7 +133,7 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def most_pods(found: Sequence[Object], name: str = "secondpass") -> int:
     """The largest number of pods of a Deployment that can run."""
     scalers: list[int] = [
-        one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount")
+        one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount", 100)
         for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
         if one["spec"]["scaleTargetRef"]["name"] == name
     ]

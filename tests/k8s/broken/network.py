@@ -28,6 +28,7 @@ def _component(policy: str, direction: str, values: list[str]) -> Break:
 TO_ENGINES = "orchestrators_reach_their_engines"
 ROUTERS = "routers_reach_engines_and_the_kubernetes_api"
 ENGINES = "engines_admit_routers_and_orchestrators"
+CLIENTS = "clients_of_the_namespace_reach_orchestrators"
 DNS = "every_pod_reaches_dns"
 SCRAPED = "prometheus_reaches_what_it_scrapes"
 GATEWAY = "gateways_reach_their_backends"
@@ -61,6 +62,13 @@ BROKEN: list[Broken] = [
     (ENGINES, "orchestrator", _component("vllm", "ingress", ["router"])),
     (ENGINES, "closed", policy_field("ingress", [], "vllm")),
     (ENGINES, "namespace", set_field("metadata.namespace", "other", name="vllm")),
+    (CLIENTS, "rule", without_rule("ingress", 0)),
+    (
+        CLIENTS,
+        "label",
+        policy_field("ingress.0.from", [{"podSelector": {"matchLabels": {"a": "b"}}}]),
+    ),
+    (CLIENTS, "port", policy_field("ingress.0.ports.0.port", 9000)),
     (DNS, "egress", without_rule("egress", 1)),
     (DNS, "engine", without_rule("egress", 1, "vllm")),
     (DNS, "TCP", policy_field("egress.2.ports.1.protocol", "UDP", "vllm-router")),

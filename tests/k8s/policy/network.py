@@ -111,6 +111,15 @@ def engines_admit_routers_and_orchestrators(found: Sequence[Object]) -> Iterator
 
 
 @rule
+def clients_of_the_namespace_reach_orchestrators(found: Sequence[Object]) -> Iterator[str]:
+    """A client in the overlay's namespace needs no label of ours."""
+    for target in of_component(found, "orchestrator"):
+        client = Peer({}, target["metadata"].get("namespace"))
+        if not admits(found, target, client, container_port(target, "http")):
+            yield f"{_name(target)} does not admit clients of its namespace"
+
+
+@rule
 def every_pod_reaches_dns(found: Sequence[Object]) -> Iterator[str]:
     """Names are resolved over UDP, and over TCP where an answer is long."""
     for workload in workloads(found):
@@ -142,6 +151,7 @@ def prometheus_namespaces(found: Sequence[Object]) -> set[str]:
         trigger["metadata"]["serverAddress"]
         for scaled in of_kind(found, "ScaledObject")
         for trigger in scaled["spec"]["triggers"]
+        if "serverAddress" in trigger["metadata"]
     ]
     hosts = [urlsplit(address).hostname or "" for address in addresses]
     return {host.split(".")[1] for host in hosts} or {MONITORING}

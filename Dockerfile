@@ -82,7 +82,7 @@ COPY --from=vllm-added /opt/secondpass/share /opt/secondpass/share
 # Nothing of the image is replaced: what the lock lacks must be there in a version that fits, or the build ends here.
 # So does it where the engine is not the version that the extra pins.
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
-    uv pip install --system --no-cache --no-deps --require-hashes -r /opt/secondpass/share/requirements.txt \
+    uv pip install --system --no-cache --only-binary :all: --no-deps --require-hashes -r /opt/secondpass/share/requirements.txt \
     && uv pip install --system --no-cache --no-index /dist/*.whl \
     && uv pip install --system --no-cache --no-index --no-deps vllm==0.32.0
 # The caches of the model hub, of Triton, of torch and of CUDA are below HOME. USER is what torch names its cache after

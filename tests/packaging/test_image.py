@@ -104,18 +104,36 @@ def test_torch_is_the_one_that_the_cpu_build_asks_for_and_its_dependencies_are_l
     assert pinned.specifier in [one.specifier for one in asked if one.name == "torch"]
 
 
-def test_every_install_is_checked_against_hashes_or_takes_nothing_from_an_index() -> None:
-    installs = [
-        command
+def commands(pattern: str) -> list[str]:
+    """The commands of all stages that match, without those that they are chained to."""
+    return [
+        command.strip()
         for stage in STAGES.values()
         for run in stage.all("RUN")
         for command in run.rest.split("&&")
-        if re.search(r"pip .*install", command)
+        if re.search(pattern, command)
     ]
+
+
+def test_every_install_is_checked_against_hashes_or_takes_nothing_from_an_index() -> None:
+    installs = commands(r"pip .*install")
     unchecked = [one for one in installs if not re.search(r"--require-hashes|--no-index", one)]
 
     assert len(installs) > 8
     assert [one.split()[-1] for one in unchecked] == ["torch==2.13.0+cpu"]
+    # uv has an option and a variable that turn the check off.
+    assert not re.search(r"no.verify.hashes", (CHECKOUT / "Dockerfile").read_text(), re.IGNORECASE)
+
+
+def test_what_an_index_gives_is_never_built() -> None:
+    """A source package runs code of its own, with whatever versions of build tools an index has."""
+    installs = commands(r"pip .*install .*(--require-hashes|torch==)")
+    builds = commands(r"pip .*wheel ")
+
+    assert len(installs) > 5
+    assert [one for one in installs if not re.search(r"--only-binary[ =]:all:", one)] == []
+    assert [one.split()[-1] for one in builds] == ["."]
+    assert {"--no-deps", "--no-build-isolation"} <= set(builds[0].split())
 
 
 @pytest.mark.parametrize("target", TARGETS)

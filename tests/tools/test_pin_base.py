@@ -45,6 +45,7 @@ def dockerfile(tmp_path: Path) -> Path:
         (None, "neither skopeo nor docker is installed"),
         ('case "$*" in *other*) echo unreachable >&2; exit 1;; esac; echo list', "unreachable"),
         ("exit 0", "skopeo: "),
+        ("echo half a list; echo denied >&2; exit 1", "skopeo: denied"),
     ],
 )
 def test_without_every_digest_nothing_is_changed_and_the_image_is_named(

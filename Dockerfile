@@ -25,7 +25,11 @@ COPY pyproject.toml README.md LICENSE ./
 COPY secondpass secondpass/
 COPY strategies strategies/
 COPY service service/
-RUN pip --python /opt/build/bin/python wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist .
+# The bills of materials are for what pyproject.toml describes. Their tool leaves out a dynamic version, so it is written there.
+RUN pip --python /opt/build/bin/python wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+    && wheel=$(basename /dist/*.whl) \
+    && version=${wheel#*-} \
+    && sed "s/^dynamic = .*/version = \"${version%%-*}\"/" pyproject.toml > /dist/pyproject.toml
 
 # What changes seldom is a layer of its own, which a new version of the service leaves as it is.
 FROM base AS dependencies
@@ -45,11 +49,11 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     && pip --python /opt/added/bin/python install --no-cache-dir --no-deps --no-index /dist/*.whl \
     && mkdir -p /opt/secondpass/share \
     && cp requirements/vllm.txt /opt/secondpass/share/requirements.txt \
-    && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/added/bin/python
+    && /opt/build/bin/cyclonedx-py environment --pyproject /dist/pyproject.toml --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/added/bin/python
 
 FROM base AS cpu-dependencies
 # torch's wheel for CPUs is on an index of its own, which pip is configured for or which this argument names;
-# "Installation" at docs.vllm.ai has its address. It is the one package without a hash in requirements/cpu.txt.
+# "Installation" at docs.vllm.ai has its address. requirements/cpu.txt lacks it.
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 COPY requirements/cpu.txt requirements/
@@ -117,7 +121,7 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     --mount=type=bind,from=build,source=/opt/build,target=/opt/build \
     pip --python /opt/secondpass/bin/python install --no-cache-dir --no-index --compile /dist/*.whl \
     && mkdir -p /opt/secondpass/share \
-    && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/secondpass/bin/python
+    && /opt/build/bin/cyclonedx-py environment --pyproject /dist/pyproject.toml --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/secondpass/bin/python
 # Caches are below HOME, and USER is there for torch, as in the image with CUDA. The model is in the image: no hub is asked.
 # 2 GiB for the KV cache are plenty for a small model; by default vLLM takes half of the memory.
 ENV PATH=/opt/secondpass/bin:$PATH \
@@ -166,7 +170,7 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     --mount=type=bind,from=build,source=/opt/build,target=/opt/build \
     pip --python /opt/secondpass/bin/python install --no-cache-dir --no-index --compile /dist/*.whl \
     && mkdir -p /opt/secondpass/share \
-    && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/secondpass/bin/python
+    && /opt/build/bin/cyclonedx-py environment --pyproject /dist/pyproject.toml --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/secondpass/bin/python
 ENV PATH=/opt/secondpass/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

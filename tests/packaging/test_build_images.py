@@ -79,7 +79,8 @@ def test_the_bill_of_materials_is_inside(
     containers: Containers, image: str, path: str, name: str
 ) -> None:
     bill = json.loads(containers.run(image, path, entrypoint="cat"))
-    versions = {one["name"]: one.get("version") for one in bill["components"]}
+    listed = [*bill["components"], bill["metadata"].get("component", {})]
+    versions = {one.get("name"): one.get("version") for one in listed}
 
     assert bill["bomFormat"] == "CycloneDX"
     assert versions[name]

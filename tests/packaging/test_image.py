@@ -234,12 +234,19 @@ def _is_alive(client: httpx.Client) -> bool:
 @pytest.mark.compat
 def test_the_bill_of_materials_lists_every_package_and_is_valid(image: Image) -> None:
     path = image.replay.root / "opt/secondpass/share/secondpass.cdx.json"
-    listed = {one["name"]: one["version"] for one in json.loads(path.read_text())["components"]}
+    bill = json.loads(path.read_text())
+    whole = bill["metadata"]["component"]
+    listed = {one["name"]: one["version"] for one in bill["components"]}
     installed = {path.name.split("-")[0] for path in image.site_packages().glob("*.dist-info")}
 
-    assert listed["secondpass"] == secondpass.__version__
+    assert (whole["name"], whole["version"]) == ("secondpass", secondpass.__version__)
     assert listed["fastapi"]
-    assert {canonicalize_name(name) for name in listed} == set(map(canonicalize_name, installed))
+    assert {canonicalize_name(name) for name in [*listed, "secondpass"]} == set(
+        map(canonicalize_name, installed)
+    )
+    # From it a scanner follows what needs what.
+    (needed,) = (one for one in bill["dependencies"] if one["ref"] == whole["bom-ref"])
+    assert f"fastapi=={listed['fastapi']}" in needed["dependsOn"]
     status, output = image.run(
         [str(image.replay.root / "opt/build/bin/python"), "-c", VALIDATE, str(path)]
     )

@@ -30,7 +30,8 @@ def test_the_bill_lists_the_service_and_what_is_locked_and_nothing_of_the_engine
     bill = json.loads((share / "secondpass.cdx.json").read_text())
     listed = {one["name"]: one["version"] for one in bill["components"]}
 
-    assert listed.pop("secondpass") == secondpass.__version__
+    assert bill["metadata"]["component"]["name"] == "secondpass"
+    assert bill["metadata"]["component"]["version"] == secondpass.__version__
     locked = blocks((FOLDER / "vllm.txt").read_text())
     assert {name.replace("_", "-") for name in listed} == set(locked)
     assert all(

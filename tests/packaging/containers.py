@@ -65,10 +65,16 @@ class Containers:
         self._build(image, *options, CHECKOUT)
         return image
 
-    def run(self, image: str, *command: str, entrypoint: str | None = None) -> str:
-        """Output of a command in a read-only container without capabilities or a network."""
+    def run(
+        self, image: str, *command: str, entrypoint: str | None = None, scratch: bool = True
+    ) -> str:
+        """Output of a command in a read-only container without capabilities or a network.
+
+        `scratch` mounts the memory-backed folders that podman adds to such a container, /tmp among them.
+        """
         instead = ["--entrypoint", entrypoint] if entrypoint else []
-        options = ["--rm", "--no-healthcheck", "--network", "none", *HARDENED, *instead]
+        folders = f"--read-only-tmpfs={str(scratch).lower()}"
+        options = ["--rm", "--no-healthcheck", "--network", "none", *HARDENED, folders, *instead]
         return self.podman("run", *options, image, *command)
 
     def inspect(self, kind: str, name: str) -> dict[str, Any]:

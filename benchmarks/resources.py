@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.load import BadReply, Traffic, generate
 from benchmarks.mock_upstream import PREFIX, ROOTS_SUFFIX
+from benchmarks.over_http import CONFIG
 from benchmarks.pairs import cpu_seconds, table
 from tools.process_tree import descendants
 from tools.processes import ServerDidNotStart, free_port, serving
@@ -31,13 +32,6 @@ QUESTION = "What is 6 times 7?"
 START_SECONDS = 60.0
 SAMPLE_SECONDS = 0.25
 HEADER = ("", "processes", "memory, MiB", "requests/s", "CPU-ms a request", "CPUs busy")
-
-CONFIG = """\
-[engines.{model}]
-kind = "http"
-url = "http://127.0.0.1:{port}/v1"
-model = "{model}"
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Settings of routing and of several replicas, and the command that checks a file of settings."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from secondpass.service.cli.main import main
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.routing_headers import RESERVED
 from secondpass.service.config.settings import Settings, load
-from secondpass.service.config.sources import PREFIX
 from secondpass.service.config.tables import HttpEngineTable
 
 BIG = """
@@ -19,18 +17,6 @@ kind = "http"
 url = "http://127.0.0.1:9/v1"
 model = "m"
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "secondpass.toml"
 
 
 def settings_in(file: Path, text: str) -> Settings:

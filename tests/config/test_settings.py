@@ -1,6 +1,5 @@
 """Settings: flags over variables over the file, and no key that does not exist."""
 
-import os
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +9,6 @@ import pytest
 from secondpass.service.cli.main import main
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
-from secondpass.service.config.sources import PREFIX
 
 FAKE = ("--engine", "scripted")
 REWARD_MODEL = """
@@ -19,18 +17,6 @@ kind = "pooling"
 url = "http://vllm-c:8000/v1"
 model = "rm"
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "secondpass.toml"
 
 
 def problems(*arguments: str) -> str:

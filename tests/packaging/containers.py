@@ -47,7 +47,7 @@ class Containers:
     folder: Path
 
     def prepare(self) -> None:
-        """Write the configuration, and make the base image that stands in for Docker's Python."""
+        """Write the configuration, and build the base image that replaces Docker's Python image."""
         (self.folder / "containers.conf").write_text(CONFIGURATION)
         context = self.folder / "base"
         context.mkdir()

@@ -58,7 +58,7 @@ class Image:
 
     @contextmanager
     def serving(self, *arguments: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
-        """The entry point with arguments, until it is told to stop or the block is left."""
+        """Run the entry point with arguments until it is stopped or the block is left."""
         command = [*self.stage.command("ENTRYPOINT"), *arguments]
         with self.start(command, **variables) as process:
             try:

@@ -1,4 +1,4 @@
-"""Each request that an engine makes for a call carries the call's session, whatever it asks for."""
+"""Every request made for a call carries the call's session: completions, label reads and tokenization."""
 
 import json
 from collections.abc import AsyncIterator

@@ -21,7 +21,7 @@ from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Engine
@@ -133,7 +133,7 @@ async def _read(case: Case, engine: Engine, _: Served) -> None:
 async def _run(case: Case, _: Engine, served: Served) -> None:
     """One run, with everything around it that the service puts there."""
     strategy, engine = STRATEGIES[case.strategy], served.engine
-    job = Job(
+    spec = RunSpec(
         id="run",
         strategy=strategy,
         params=strategy.params(**case.params),
@@ -143,7 +143,7 @@ async def _run(case: Case, _: Engine, served: Served) -> None:
         limits=served.limits,
     )
     trace = Trace(served.metrics.subscriber(strategy.name))
-    await execute(LiveRun(job, served.shared, trace))
+    await execute(LiveRun(spec, served.shared, trace))
 
 
 def report(measured: Sequence[Pairs[Measured]]) -> str:

@@ -28,7 +28,7 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES, prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
@@ -67,17 +67,17 @@ class Trial:
 
 def run_over(engine: Engine) -> LiveRun:
     """A run whose judge is the engine."""
-    spec = STRATEGIES["single"]
-    job = Job(
+    single = STRATEGIES["single"]
+    spec = RunSpec(
         id=uuid4().hex,
-        strategy=spec,
-        params=spec.params(),
+        strategy=single,
+        params=single.params(),
         messages=(Message(role="user", content=QUESTION),),
         task=Task(kind="math"),
         engines={"actor": engine, "judge": engine},
         limits=Limits(),
     )
-    return LiveRun(job, Shared(Equivalence()), Trace())
+    return LiveRun(spec, Shared(Equivalence()), Trace())
 
 
 async def defended(engine: Engine, hostile: str, *, is_first: bool) -> str:

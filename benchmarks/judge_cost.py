@@ -25,7 +25,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
@@ -90,18 +90,18 @@ def _prompt(runs: Sequence[LiveRun], role: Role) -> tuple[int, int]:
 
 def run_of(engine: Engine, question: Question) -> LiveRun:
     """A run in which the engine writes and judges."""
-    spec = STRATEGIES["single"]
-    job = Job(
+    single = STRATEGIES["single"]
+    spec = RunSpec(
         id=uuid4().hex,
-        strategy=spec,
-        params=spec.params(),
+        strategy=single,
+        params=single.params(),
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,
         engines={"actor": engine, "judge": engine},
         sampling=Sampling(max_tokens=1024),
     )
-    return LiveRun(job, Shared(Equivalence()), Trace())
+    return LiveRun(spec, Shared(Equivalence()), Trace())
 
 
 async def measure(options: argparse.Namespace) -> Pairs[Phase]:

@@ -31,7 +31,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
@@ -147,7 +147,7 @@ def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
     shared = Shared(Equivalence())
 
     async def one(number: int) -> int:
-        run = LiveRun(_job(served, number, tokens), shared, Trace())
+        run = LiveRun(_spec(served, number, tokens), shared, Trace())
         await execute(run)
         bills = [event for event in run.trace.events if isinstance(event, CallFinished)]
         return sum(bill.usage.completion for bill in bills)
@@ -159,9 +159,9 @@ def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
     return way
 
 
-def _job(engine: Engine, number: int, tokens: int) -> Job:
+def _spec(engine: Engine, number: int, tokens: int) -> RunSpec:
     strategy = STRATEGIES["self_consistency"]
-    return Job(
+    return RunSpec(
         id=f"run-{number}",
         strategy=strategy,
         params=strategy.params(**PARAMS),

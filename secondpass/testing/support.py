@@ -12,7 +12,7 @@ from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
@@ -56,12 +56,12 @@ def make_run(
     """A run of `strategy` over `engine` (default: a scripted one) in all roles, or with `others` in all but the actor's."""
     played = engine or ScriptedEngine()
     judging = others or played
-    spec = STRATEGIES[strategy]
+    chosen = STRATEGIES[strategy]
     return LiveRun(
-        Job(
+        RunSpec(
             id="run-test",
-            strategy=spec,
-            params=spec.params(**(params or {})),
+            strategy=chosen,
+            params=chosen.params(**(params or {})),
             messages=(Message(role="user", content=question),),
             task=task,
             engines={"actor": played, "critic": judging, "judge": judging, "reward": judging},

@@ -171,7 +171,7 @@ class Calls:
         return self._made - 1
 
     def _learn(self, completion: Completion, hand_on: OnCompletion) -> None:
-        if completion.usage.completion and not completion.is_cut:
+        if completion.usage.completion and not completion.is_truncated:
             model = self.engine(completion.role).model
             key = (self._strategy, completion.role, completion.purpose, model)
             self._lengths.add(key, completion.usage.completion)

@@ -33,7 +33,7 @@ from secondpass.service.http.routing import forwarded, routed
 from secondpass.service.http.run_request import new_id, perform
 from secondpass.service.http.schema import choose
 from secondpass.service.http.state import Service, service_of, tenant_of
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies import STRATEGIES
 
 
@@ -59,33 +59,33 @@ async def chat(request: Request) -> Response:
     if "idempotency-key" in request.headers:
         raise InvalidRequest("is not supported yet with a strategy", field="Idempotency-Key")
     wanted = read_chat(body)
-    job = replace(
-        routed(_job(service, tenant_of(request), wanted, model), request, body),
+    spec = replace(
+        routed(_spec(service, tenant_of(request), wanted, model), request, body),
         is_streamed=wanted.stream,
     )
     if wanted.stream:
         keep_alive = service.settings.keep_alive_seconds
-        return EventStream(partial(_produce, request, job, wanted), keep_alive)
+        return EventStream(partial(_produce, request, spec, wanted), keep_alive)
     trace, created = Trace(), int(time.time())
-    outcome = await unless_client_leaves(request.receive, partial(perform, request, job, trace))
+    outcome = await unless_client_leaves(request.receive, partial(perform, request, spec, trace))
     return Response(
-        dumps(completion(job, outcome, trace, wanted, created)),
+        dumps(completion(spec, outcome, trace, wanted, created)),
         media_type="application/json",
         headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
     )
 
 
-async def _produce(request: Request, job: Job, wanted: ChatRequest, outbox: Outbox) -> None:
+async def _produce(request: Request, spec: RunSpec, wanted: ChatRequest, outbox: Outbox) -> None:
     """Chunks as they come. An error is a response of its own until the first of them has been sent."""
     trace = Trace()
-    chunks = Chunks(job, wanted, int(time.time()))
+    chunks = Chunks(spec, wanted, int(time.time()))
 
     def tell(event: Any) -> None:
         for chunk in chunks.of(event):
             outbox.put(chunk)
 
     try:
-        outcome = await perform(request, job, trace, tell)
+        outcome = await perform(request, spec, trace, tell)
     except HttpError as error:
         if not outbox.has_begun:
             raise
@@ -112,7 +112,7 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
     raise NotFound(choose(model, service.models, "model"), field="model")
 
 
-def _job(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -> Job:
+def _spec(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -> RunSpec:
     check_conversation(wanted.messages)
     extension, sampling = wanted.secondpass, wanted.sampling
     name, values = strategy_of(

@@ -18,7 +18,7 @@ from secondpass.service.http.chat_schema import ChatRequest
 from secondpass.service.http.encoding import dumps
 from secondpass.service.http.render import report
 from secondpass.service.runs.outcome import Outcome
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.values import SOLVE, Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -26,7 +26,7 @@ _SHOWN = 80
 
 
 def completion(
-    job: Job, outcome: Outcome, trace: Trace, wanted: ChatRequest, created: int
+    spec: RunSpec, outcome: Outcome, trace: Trace, wanted: ChatRequest, created: int
 ) -> dict[str, Any]:
     """The answer as a chat completion."""
     candidate = outcome.candidate
@@ -37,23 +37,23 @@ def completion(
         "finish_reason": candidate.finish_reason,
     }
     return {
-        "id": job.id,
+        "id": spec.id,
         "object": "chat.completion",
         "created": created,
         "model": wanted.model,
         "choices": [choice],
         "usage": usage(outcome, trace),
-        "secondpass": report(job, outcome, trace, wanted.secondpass.trace),
+        "secondpass": report(spec, outcome, trace, wanted.secondpass.trace),
     }
 
 
 class Chunks:
     """The chunks of one stream: the role first, then text as it comes, then how it ended."""
 
-    def __init__(self, job: Job, wanted: ChatRequest, created: int) -> None:
-        self._job, self._wanted = job, wanted
+    def __init__(self, spec: RunSpec, wanted: ChatRequest, created: int) -> None:
+        self._spec, self._wanted = spec, wanted
         self._envelope = {
-            "id": job.id,
+            "id": spec.id,
             "object": "chat.completion.chunk",
             "created": created,
             "model": wanted.model,
@@ -72,7 +72,7 @@ class Chunks:
         level = self._wanted.secondpass.trace
         yield self._chunk(
             [{"index": 0, "delta": {}, "finish_reason": outcome.candidate.finish_reason}],
-            secondpass=report(self._job, outcome, trace, level),
+            secondpass=report(self._spec, outcome, trace, level),
         )
         if self._wanted.stream_options.include_usage:
             yield self._chunk([], usage=usage(outcome, trace))

@@ -10,25 +10,25 @@ from secondpass.service.http.encoding import budget, plain, usage
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
 from secondpass.service.runs.outcome import Outcome
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 
 
 def answer(
-    job: Job, outcome: Outcome, trace: Trace, level: TraceLevel, created: int
+    spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel, created: int
 ) -> dict[str, Any]:
     """The answer object of POST /solve."""
-    return {"id": job.id, "created": created, "text": outcome.candidate.text} | report(
-        job, outcome, trace, level
+    return {"id": spec.id, "created": created, "text": outcome.candidate.text} | report(
+        spec, outcome, trace, level
     )
 
 
-def report(job: Job, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[str, Any]:
+def report(spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[str, Any]:
     """Everything about a run but its text."""
     document: dict[str, Any] = {
-        "strategy": job.strategy.name,
-        "params": job.params.model_dump(),
-        "models": models_of(job),
-        "task": job.task.model_dump(exclude_defaults=True) | {"guessed": job.task.guessed},
+        "strategy": spec.strategy.name,
+        "params": spec.params.model_dump(),
+        "models": models_of(spec),
+        "task": spec.task.model_dump(exclude_defaults=True) | {"guessed": spec.task.guessed},
         "answer": outcome.candidate.answer,
         "confidence": outcome.confidence,
         "confidence_kind": outcome.confidence_kind,
@@ -38,7 +38,7 @@ def report(job: Job, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[
         "saved": plain(outcome.saved),
         "notes": dict(outcome.notes),
         "usage": usage(outcome.usage),
-        "budget": budget(outcome.budget, job.limits.deadline_ms, outcome.timing.total),
+        "budget": budget(outcome.budget, spec.limits.deadline_ms, outcome.timing.total),
         "timing": {name: round(ms, 3) for name, ms in plain(outcome.timing).items()},
     }
     if level != "none":

@@ -1,4 +1,4 @@
-"""From a request to a job: every name is looked up and every limit checked before anything is started."""
+"""From a request to a run's specification: every name is looked up and every limit checked before anything is started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import choose, read
 from secondpass.service.http.state import Node, Service
-from secondpass.service.runs.run_spec import Job, RoleDefaults
+from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import (
     MAX_BRACE_DEPTH,
@@ -109,8 +109,8 @@ def resolve(
     messages: tuple[Message, ...],
     sampling: Sampling,
     terms: Terms,
-) -> Job:
-    """The job of a request. Raises InvalidRequest and its kinds, and NotAdmitted.
+) -> RunSpec:
+    """What a request asks to be run. Raises InvalidRequest and its kinds, and NotAdmitted.
 
     What the strategy needs of its engines is checked when the run begins.
     """
@@ -120,7 +120,7 @@ def resolve(
         _require_prices(nodes, terms)
     task = _find_task(service, messages, terms)
     _require_ready(nodes["actor"])
-    return Job(
+    return RunSpec(
         id=id,
         strategy=strategy,
         params=params,

@@ -21,7 +21,7 @@ from secondpass.service.common.routing_headers import (
     session_of,
 )
 from secondpass.service.http.state import Service, service_of, tenant_of
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.engine import PlainRequest, Routing
 
 EVERYBODY = "*"
@@ -31,22 +31,22 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _OWN_ID = re.compile(r"req_([0-9a-f]{32})")
 
 
-def routed(job: Job, request: Request, body: Mapping[str, Any]) -> Job:
-    """The job, whose calls carry the session, the tenant and the trace context of its request.
+def routed(spec: RunSpec, request: Request, body: Mapping[str, Any]) -> RunSpec:
+    """The specification, whose calls carry the session, the tenant and the trace context of its request.
 
     A run with more drafts than `session_max_n` is a large vote. One session would send all its drafts to one replica.
     """
     service = service_of(request)
     settings = service.settings
-    session: str | None = _client_session(service, request, body) or job.id
+    session: str | None = _client_session(service, request, body) or spec.id
     group = None
-    if job.params.chains > settings.session_max_n:
+    if spec.params.chains > settings.session_max_n:
         is_split = settings.session_of_large_votes == "split"
         session, group = (session, settings.session_max_n) if is_split else (None, None)
     headers = _named(request, PRIORITY) if _is_trusted(service, request) else ()
     routing = Routing(session=session, tenant=tenant_of(request).name, headers=headers)
     return replace(
-        job, routing=routing, session_group=group, traceparent=_trace_context(request)[0][1]
+        spec, routing=routing, session_group=group, traceparent=_trace_context(request)[0][1]
     )
 
 

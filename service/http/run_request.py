@@ -1,4 +1,4 @@
-"""A job as the routes run it: counted, measured, and ended when its client leaves or the service drains."""
+"""A run as the routes execute it: counted, measured, and ended when its client leaves or the service drains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from secondpass.service.http.state import service_of
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,15 @@ def new_id(prefix: str) -> str:
 
 
 async def perform(
-    request: Request, job: Job, trace: Trace, subscriber: Subscriber | None = None
+    request: Request, spec: RunSpec, trace: Trace, subscriber: Subscriber | None = None
 ) -> Outcome:
-    """Execute the job. Raises HttpError and its kinds, NotAdmitted among them, and nothing else."""
+    """Execute the run. Raises HttpError and its kinds, NotAdmitted among them, and nothing else."""
     service = service_of(request)
-    trace.subscribe(service.metrics.subscriber(job.strategy.name))
+    trace.subscribe(service.metrics.subscriber(spec.strategy.name))
     if subscriber is not None:
         trace.subscribe(subscriber)
-    run = LiveRun(job, service.shared, trace)
-    with service.traffic.run(run), failing_in_http(request.state.request_id, job.id):
+    run = LiveRun(spec, service.shared, trace)
+    with service.traffic.run(run), failing_in_http(request.state.request_id, spec.id):
         return await execute(run)
 
 

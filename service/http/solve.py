@@ -32,7 +32,7 @@ from secondpass.service.http.routing import routed
 from secondpass.service.http.run_request import new_id, perform
 from secondpass.service.http.schema import SolveRequest, TraceLevel, read
 from secondpass.service.http.state import Service, service_of, tenant_of
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.values import Message
 
 
@@ -43,24 +43,24 @@ async def solve(request: Request) -> Response:
         raise InvalidRequest("is not supported yet", field="Idempotency-Key")
     body = decode(await read_body(request, service.settings.max_body_bytes))
     wanted = read(SolveRequest, body)
-    job = replace(
-        routed(_job(service, tenant_of(request), wanted), request, body),
+    spec = replace(
+        routed(_spec(service, tenant_of(request), wanted), request, body),
         is_streamed=wanted.stream,
     )
     if wanted.stream:
         return EventStream(
-            partial(_produce, request, job, wanted.trace), service.settings.keep_alive_seconds
+            partial(_produce, request, spec, wanted.trace), service.settings.keep_alive_seconds
         )
     trace, created = Trace(), int(time.time())
-    outcome = await unless_client_leaves(request.receive, partial(perform, request, job, trace))
+    outcome = await unless_client_leaves(request.receive, partial(perform, request, spec, trace))
     return Response(
-        dumps(answer(job, outcome, trace, wanted.trace, created)),
+        dumps(answer(spec, outcome, trace, wanted.trace, created)),
         media_type="application/json",
         headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
     )
 
 
-async def _produce(request: Request, job: Job, level: TraceLevel, outbox: Outbox) -> None:
+async def _produce(request: Request, spec: RunSpec, level: TraceLevel, outbox: Outbox) -> None:
     """Every event of the run as it comes, then the answer object or the problem."""
     trace, created = Trace(keeps_deltas=level == "full"), int(time.time())
 
@@ -69,17 +69,17 @@ async def _produce(request: Request, job: Job, level: TraceLevel, outbox: Outbox
             outbox.put(frame(event.type, len(trace.events) - 1, event_document(event, level)))
 
     try:
-        outcome = await perform(request, job, trace, tell)
+        outcome = await perform(request, spec, trace, tell)
     except HttpError as error:
         if not trace.events:
             raise
         outbox.put(frame(RunFailed.type, len(trace.events) - 1, problem(error)))
     else:
-        document = answer(job, outcome, trace, level, created)
+        document = answer(spec, outcome, trace, level, created)
         outbox.put(frame(RunFinished.type, len(trace.events) - 1, document))
 
 
-def _job(service: Service, tenant: Tenant, wanted: SolveRequest) -> Job:
+def _spec(service: Service, tenant: Tenant, wanted: SolveRequest) -> RunSpec:
     if wanted.background:
         raise InvalidRequest("is not supported yet", field="background")
     check_sampling(service, wanted.sampling, field="sampling.max_tokens")

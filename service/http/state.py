@@ -16,7 +16,7 @@ from secondpass.service.config.api_keys import Tenant, Tenants
 from secondpass.service.config.settings import Settings
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Role
@@ -179,6 +179,6 @@ def tenant_of(request: Request) -> Tenant:
     return tenant
 
 
-def models_of(job: Job) -> dict[Role, str]:
-    """The model of each role of a job."""
-    return {role: engine.model for role, engine in job.engines.items()}
+def models_of(spec: RunSpec) -> dict[Role, str]:
+    """The model of each role of a run."""
+    return {role: engine.model for role, engine in spec.engines.items()}

@@ -1,4 +1,4 @@
-"""What all verbs of a run share: the job, its books and events, the calls that it makes, and what is known of its models."""
+"""What all verbs of a run share: its specification, books and events, the calls that it makes, and what is known of its models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from secondpass.service.calls.budget import Budget
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.common.events import NoteMade, Trace
 from secondpass.service.runs.call_builder import Asking
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.model_profiles import Profile, profile_of
@@ -19,20 +19,20 @@ from secondpass.strategies.api.values import Capability, Completion, Role
 class Verbs(ABC):
     """The base of the groups of verbs that make a run."""
 
-    def __init__(self, job: Job, shared: Shared, trace: Trace) -> None:
-        self.job = job
+    def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
+        self.spec = spec
         self.trace = trace
-        self.budget = Budget(job.limits)
+        self.budget = Budget(spec.limits)
         self._pace = shared.pace
-        self._asking = Asking(job)
+        self._asking = Asking(spec)
         self._calls = Calls(
-            job.engines,
-            job.prices,
+            spec.engines,
+            spec.prices,
             self.budget,
             trace,
             shared.lengths,
             shared.pace,
-            strategy=job.strategy.name,
+            strategy=spec.strategy.name,
             is_usable=self._is_usable,
             salvage=self._salvage,
         )
@@ -55,13 +55,13 @@ class Verbs(ABC):
         self._calls.require(role, frozenset(capabilities))
 
     def profile(self, role: Role) -> Profile:
-        return self.job.profiles.get(role) or profile_of(self._calls.engine(role).model)
+        return self.spec.profiles.get(role) or profile_of(self._calls.engine(role).model)
 
     def usual_length(self, role: Role = "actor") -> int | None:
-        return None if self.job.sampling.seed is not None else self._calls.usual_length(role)
+        return None if self.spec.sampling.seed is not None else self._calls.usual_length(role)
 
     def calibration(self, role: Role, kind: GradeKind = "solution") -> Measured | None:
-        known = self.job.calibrations.get(role)
+        known = self.spec.calibrations.get(role)
         return None if known is None else known.of(kind)
 
     def trust(

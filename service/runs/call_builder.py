@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from secondpass.service.runs.answer_format import instructed, with_text
-from secondpass.service.runs.run_spec import Job, RoleDefaults
+from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call, Routing
@@ -20,19 +20,19 @@ from secondpass.strategies.api.values import SOLVE, Completion, Message, Role, S
 
 
 class Asking:
-    """Builds the calls of one job."""
+    """Builds the calls of one run."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._opening = opening(job)
-        seed = job.sampling.seed
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._opening = opening(spec)
+        seed = spec.sampling.seed
         # Nobody who writes a candidate knows it; with a seed a run has the same boundaries again.
         self._secret = secrets.token_bytes(16) if seed is None else b"seed %d" % seed
 
     @property
     def question(self) -> str:
         """The text of the last user turn."""
-        return next((m.text for m in reversed(self._job.messages) if m.role == "user"), "")
+        return next((m.text for m in reversed(self._spec.messages) if m.role == "user"), "")
 
     def conversation(
         self, prompt: str, values: Mapping[str, Value], after: After = None, *, reply: str = ""
@@ -63,20 +63,20 @@ class Asking:
         return self._defaults(role).temperature
 
     def _defaults(self, role: Role) -> RoleDefaults:
-        return self._job.defaults.get(role, RoleDefaults())
+        return self._spec.defaults.get(role, RoleDefaults())
 
     def portions(self, n: int, batch: int) -> list[range]:
         """The drafts of each call where up to `batch` of n are drawn at once: none has drafts of two sessions."""
-        size = self._job.session_group or max(1, n)
+        size = self._spec.session_group or max(1, n)
         starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
         return [range(*pair) for pair in pairwise((*starts, n))]
 
     def _routing_of(self, index: int) -> Routing:
         """The routing of a call about draft `index`; what tries a draft again has its index plus a multiple of all drafts."""
-        routing, size = self._job.routing, self._job.session_group
+        routing, size = self._spec.routing, self._spec.session_group
         if size is None:
             return routing
-        group = index % max(1, self._job.params.chains) // size
+        group = index % max(1, self._spec.params.chains) // size
         return replace(routing, session=f"{routing.session}-{group}") if group else routing
 
     def call(
@@ -103,20 +103,20 @@ class Asking:
             n=n,
             index=index,
             routing=self._routing_of(index if draft is None else draft),
-            cache_salt=self._job.cache_salt,
-            traceparent=self._job.traceparent,
+            cache_salt=self._spec.cache_salt,
+            traceparent=self._spec.traceparent,
         )
-        sampling = self._job.sampling if role == "actor" and not is_verdict else Sampling()
+        sampling = self._spec.sampling if role == "actor" and not is_verdict else Sampling()
         defaults = self._defaults(role)
         given = [cap for cap in (max_tokens, sampling.max_tokens) if cap is not None]
-        usual = defaults.max_tokens or self._job.max_tokens_per_call
+        usual = defaults.max_tokens or self._spec.max_tokens_per_call
         changes: dict[str, Any] = {"max_tokens": min(given, default=usual)}
         for wanted in (temperature, sampling.temperature, defaults.temperature):
             if wanted is not None:
                 changes["temperature"] = wanted
                 break
-        if self._job.sampling.seed is not None:
-            changes["seed"] = _seed_of(call, self._job.sampling.seed)
+        if self._spec.sampling.seed is not None:
+            changes["seed"] = _seed_of(call, self._spec.sampling.seed)
         return replace(call, sampling=sampling.model_copy(update=changes))
 
 
@@ -133,9 +133,9 @@ def draft_of(after: After, index: int) -> int:
     return (after if isinstance(after, Completion) else after.completion).index
 
 
-def opening(job: Job) -> tuple[Message, ...]:
+def opening(spec: RunSpec) -> tuple[Message, ...]:
     """The client's messages; with an explicit task its answer format is a last paragraph of the question."""
-    return instructed(job.messages, job.task) if job.task_is_explicit else job.messages
+    return instructed(spec.messages, spec.task) if spec.task_is_explicit else spec.messages
 
 
 def _seed_of(call: Call, seed: int) -> int:

@@ -23,7 +23,7 @@ from secondpass.strategies.api.values import StopReason
 
 
 async def execute(run: LiveRun) -> Outcome:
-    """Run the job's strategy until it returns, or until its budget, deadline or engine ends it.
+    """Run the strategy until it returns, or until its budget, deadline or engine ends it.
 
     What was proposed or elected by then is the answer. With nothing proposed: NothingWithinBudget, DeadlinePassed,
     AllCallsFailed, Drained or Abandoned, each with the bill; AllCallsFailed also where a role failed that the request
@@ -31,14 +31,14 @@ async def execute(run: LiveRun) -> Outcome:
     itself. Cancelling it cancels every call of the run.
     """
     _check_capabilities(run)
-    job = run.job
+    spec = run.spec
     run.trace.emit(
         RunStarted(
             at=run.trace.elapsed,
-            id=job.id,
-            strategy=job.strategy.name,
-            params=job.params.model_dump(),
-            models={role: engine.model for role, engine in job.engines.items()},
+            id=spec.id,
+            strategy=spec.strategy.name,
+            params=spec.params.model_dump(),
+            models={role: engine.model for role, engine in spec.engines.items()},
         )
     )
     _note_temperature(run)
@@ -52,7 +52,7 @@ async def execute(run: LiveRun) -> Outcome:
 
 def _note_temperature(run: LiveRun) -> None:
     """Say that a strategy's own temperature is what its drafts have, where the client wanted another one."""
-    own, wanted = getattr(run.job.params, "temperature", None), run.job.sampling.temperature
+    own, wanted = getattr(run.spec.params, "temperature", None), run.spec.sampling.temperature
     if None not in (own, wanted) and own != wanted:
         run.note("temperature", f"{own:g}, of the strategy's params: {wanted:g} has no effect")
 
@@ -61,11 +61,11 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
     """Why the run ended, with an answer. Raises NoAnswer or CallRejected without one."""
     failure: SecondpassError | None = None
     reason: StopReason | None = None
-    if run.job.limits.deadline_ms is not None:
-        run.scope.deadline = anyio.current_time() + run.job.limits.deadline_ms / 1e3
+    if run.spec.limits.deadline_ms is not None:
+        run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
         try:
-            answer = await run.job.strategy.body(run, run.job.params)
+            answer = await run.spec.strategy.body(run, run.spec.params)
             if not run.has_answer or run.best != answer:
                 run.elect(answer)
             reason = run.stop_reason
@@ -110,7 +110,7 @@ def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> Secondpas
         return errors.Drained("the service is shutting down", bill=bill)
     if run.interrupted == "cancelled":
         return errors.Abandoned("the run was cancelled", bill=bill)
-    deadline = run.job.limits.deadline_ms
+    deadline = run.spec.limits.deadline_ms
     return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=bill)
 
 
@@ -169,6 +169,6 @@ def _report_failure(run: LiveRun, error: BaseException) -> None:
 
 
 def _check_capabilities(run: LiveRun) -> None:
-    engine = run.job.engines["actor"]
-    if missing := run.job.strategy.needs - engine.capabilities:
+    engine = run.spec.engines["actor"]
+    if missing := run.spec.strategy.needs - engine.capabilities:
         raise CapabilityMissing(engine.name, missing)

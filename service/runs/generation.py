@@ -45,7 +45,7 @@ class WritingVerbs(Verbs):
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
-        is_visible = visible and self.job.is_streamed
+        is_visible = visible and self.spec.is_streamed
         call = self._asking.call(
             prompt,
             role,
@@ -171,7 +171,7 @@ class WritingVerbs(Verbs):
             return completion, completion.token_ids
         begun = without_end(completion) or completion
         is_by_piece = {"prefix", "tokenize"} <= self._calls.engine(begun.role).capabilities
-        if is_by_piece and begun.is_cut and pieces(begun):
+        if is_by_piece and begun.is_truncated and pieces(begun):
             return begun, with_text(pieces(begun), text)
         begun = replace(begun, token_ids=(), held=(), ends=())
         return begun, begun.text + text
@@ -258,5 +258,5 @@ class WritingVerbs(Verbs):
     def _gather(
         self, work: Callable[[T, Emit[R]], Awaitable[None]], items: Iterable[T], width: int | None
     ) -> AbstractAsyncContextManager[Results[R]]:
-        is_seeded = self.job.sampling.seed is not None
+        is_seeded = self.spec.sampling.seed is not None
         return gather(work, items, width=width, in_order=is_seeded)

@@ -81,7 +81,7 @@ class JudgingVerbs(Verbs):
         self, completion: Completion | Draft | str, *, messages: Sequence[Message] | None = None
     ) -> float:
         if isinstance(completion, str):
-            asked, text, index = self.job.messages, completion, 0
+            asked, text, index = self.spec.messages, completion, 0
         else:
             draft = completion if isinstance(completion, Completion) else completion.completion
             asked, text, index = draft.messages, draft.text, draft.index

@@ -15,7 +15,7 @@ from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
 from secondpass.service.runs.generation import WritingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
@@ -35,21 +35,21 @@ from secondpass.strategies.api.values import (
 class LiveRun(WritingVerbs, JudgingVerbs):
     """A run in progress; see `strategies.api.run.Run` for the verbs."""
 
-    def __init__(self, job: Job, shared: Shared, trace: Trace) -> None:
-        super().__init__(job, shared, trace)
+    def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
+        super().__init__(spec, shared, trace)
         self.stop_reason: StopReason = "finished"
         self.interrupted: Literal["draining", "cancelled"] | None = None
         self.scope = anyio.CancelScope()
         self._best: Candidate | None = None
         self._seen = Candidates(trace)
-        self._classes = AnswerClasses(job.task, shared.equivalence)
-        self._verifier = Verifier(job.task, shared.sandboxes, trace)
+        self._classes = AnswerClasses(spec.task, shared.equivalence)
+        self._verifier = Verifier(spec.task, shared.sandboxes, trace)
 
     # -- what is known ------------------------------------------------------------------------------
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return self.job.messages
+        return self.spec.messages
 
     @property
     def question(self) -> str:
@@ -57,7 +57,7 @@ class LiveRun(WritingVerbs, JudgingVerbs):
 
     @property
     def task(self) -> Task:
-        return self.job.task
+        return self.spec.task
 
     @property
     def best(self) -> Candidate:
@@ -128,7 +128,7 @@ class LiveRun(WritingVerbs, JudgingVerbs):
     def _candidate_of(self, completion: Completion) -> Candidate:
         return Candidate(
             text=completion.text,
-            answer=extract(self.task, completion.text, finished=not completion.is_cut),
+            answer=extract(self.task, completion.text, finished=not completion.is_truncated),
             index=completion.index,
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,

@@ -1,4 +1,4 @@
-"""What a run is given: the job, resolved and checked, and what all runs of a process share."""
+"""What a run is given: its specification, resolved and checked, and what all runs of a process share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RoleDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class RunSpec:
     """What is to be done: a request after everything in it was resolved and checked.
 
     `sampling` is the client's, for calls of the actor; `max_tokens_per_call` caps a call that has no other cap.

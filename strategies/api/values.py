@@ -175,7 +175,7 @@ class Completion:
     ends: tuple[End, ...] = ()
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         """True when a token limit ended the completion before the model did."""
         return self.finish_reason == "length"
 

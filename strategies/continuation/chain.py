@@ -122,7 +122,7 @@ class Chain:
 def _is_capped(draft: Completion, cap: int | None, written: int) -> bool:
     """Was it the chain's own budget that ended the segment, and not the client's cap or the model's context?"""
     taken = draft.usage.completion - written
-    return draft.is_cut and cap is not None and (taken >= cap or not draft.usage.completion)
+    return draft.is_truncated and cap is not None and (taken >= cap or not draft.usage.completion)
 
 
 def _doubt(place: Completion, *, is_thought: bool) -> str:

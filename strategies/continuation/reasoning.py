@@ -23,7 +23,7 @@ def mind(completion: Completion, profile: Profile) -> Mind:
         return "open" if is_in_thoughts(completion) else "closed"
     if closing in completion.text:
         return "closed"
-    is_thought = opening in completion.text or (profile.is_thinking and completion.is_cut)
+    is_thought = opening in completion.text or (profile.is_thinking and completion.is_truncated)
     return "open" if is_thought else "none"
 
 
@@ -38,9 +38,9 @@ def doubted(completion: Completion, profile: Profile, *, after: int = 0) -> Comp
     written = completion.reasoning if is_apart else completion.text
     if state == "closed" and not is_apart:
         written = written.rpartition(profile.thinking[1])[0]
-    if (state == "closed" or not completion.is_cut) and is_safe_end(written):
+    if (state == "closed" or not completion.is_truncated) and is_safe_end(written):
         at: int | None = len(written) if len(written) > after else None
-    elif state == "none" and not completion.is_cut:
+    elif state == "none" and not completion.is_truncated:
         at = None  # what is finished is not cut back: it would be another answer
     else:
         at = safe_end(written, after=after)

@@ -74,7 +74,7 @@ def cut(completion: Completion, at: int, *, in_thoughts: bool = False) -> Comple
 
 def without_end(completion: Completion) -> Completion | None:
     """The completion without what ended it, so that its turn can go on; None as for `cut`."""
-    return completion if completion.is_cut else cut(completion, len(completion.text))
+    return completion if completion.is_truncated else cut(completion, len(completion.text))
 
 
 def joined(

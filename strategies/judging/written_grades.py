@@ -138,7 +138,7 @@ async def own_reference(run: Run, wanted: Reference = "auto") -> str | None:
     except (EngineError, UnusableCompletion) as error:
         run.note("reference", f"none: {error}")
         return None
-    if own.is_cut or quoting.degenerate(text := profile.conclusion(own.text)):
+    if own.is_truncated or quoting.degenerate(text := profile.conclusion(own.text)):
         run.note("reference", "none: what the judge wrote is no whole solution")
         return None
     run.note("reference", "one solution of the judge's own, shown with every draft")

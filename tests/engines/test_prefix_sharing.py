@@ -255,13 +255,13 @@ async def test_a_draft_goes_on_from_its_own_tokens_after_a_text_too(
     sampling = Sampling(temperature=0, max_tokens=200)
     run = make_run(subject.engine, question=question, sampling=sampling)
     draft = await run.begin(max_tokens=None if is_finished else 4)
-    assert draft.is_cut != is_finished
+    assert draft.is_truncated != is_finished
     own = draft.token_ids[: -1 if is_finished else None]
     longer = await run.extend(draft, text=text, max_tokens=6, resumable=True)
     again = await run.extend(longer, text=text, max_tokens=6)
     first = tokens.prompt(question) + own + tokens.of(text)
     written = tuple(piece for piece in longer.held[len(own) + 1 :] if isinstance(piece, int))
-    written = written if longer.is_cut else written[:-1]  # its end token
+    written = written if longer.is_truncated else written[:-1]  # its end token
     assert subject.prompts[-2] == first
     assert subject.prompts[-1] == first + written + tokens.of(text)
     assert longer.text.startswith(draft.text + text)

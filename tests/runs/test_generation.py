@@ -114,9 +114,9 @@ async def test_extend_goes_on_token_by_token() -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine)
     draft = await run.ask(SOLVE, max_tokens=3)
-    assert (draft.text, draft.is_cut) == ("one two three", True)
+    assert (draft.text, draft.is_truncated) == ("one two three", True)
     longer = await run.extend(draft)
-    assert (longer.text, longer.is_cut) == ("one two three four five six", False)
+    assert (longer.text, longer.is_truncated) == ("one two three four five six", False)
     assert engine.calls[1].prefix == draft.token_ids
     assert longer.token_ids[:3] == draft.token_ids
 
@@ -135,13 +135,13 @@ async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_
 ) -> None:
     run = make_run(ScriptedEngine(says(f"one two three{text} ")))
     draft = await run.ask(SOLVE, max_tokens=3)
-    assert draft.is_cut
+    assert draft.is_truncated
     if text:
         with pytest.raises(UnusableCompletion):
             await run.extend(draft, text=text)
         return
     longer = await run.extend(draft)
-    assert (longer.text, longer.is_cut) == ("one two three ", False)
+    assert (longer.text, longer.is_truncated) == ("one two three ", False)
     assert bills(run)[-1].end == "finished"
 
 

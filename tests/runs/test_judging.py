@@ -320,8 +320,8 @@ THINKS = Profile(name="thinker", is_thinking=True, temperature=0.6)
 def thinking(run: LiveRun, defaults: Mapping[Role, RoleDefaults] | None = None) -> LiveRun:
     """The run once more, with a critic that thinks."""
     profiles: dict[Role, Profile] = {"critic": THINKS, "judge": THINKS}
-    job = replace(run.job, profiles=profiles, defaults=defaults or {})
-    return LiveRun(job, Shared(Equivalence()), run.trace)
+    spec = replace(run.spec, profiles=profiles, defaults=defaults or {})
+    return LiveRun(spec, Shared(Equivalence()), run.trace)
 
 
 @pytest.mark.parametrize("wanted", [None, 0.0])

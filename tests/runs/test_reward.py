@@ -62,8 +62,8 @@ def run_of(engine: Any, judge: Any = None, /, **limits: Any) -> LiveRun:
 
 
 def changed(run: LiveRun, **changes: Any) -> LiveRun:
-    """A run, not begun, of the same job but for some changes."""
-    return LiveRun(replace(run.job, **changes), Shared(Equivalence()), Trace())
+    """A run, not begun, of the same spec but for some changes."""
+    return LiveRun(replace(run.spec, **changes), Shared(Equivalence()), Trace())
 
 
 # -- what is scored -----------------------------------------------------------------------------------------

@@ -285,6 +285,6 @@ async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
     async with run.sample(SOLVE, 1) as drafts:
         [draft async for draft in drafts]
     await run.ask(SOLVE, visible=True)
-    engine = run.job.engines["actor"]
+    engine = run.spec.engines["actor"]
     assert isinstance(engine, ScriptedEngine)
     assert [call.stream_interval for call in engine.calls] == [16, 1]

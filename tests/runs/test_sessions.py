@@ -31,8 +31,8 @@ def large_vote(
     engine: ScriptedEngine, n: int, strategy: str = "self_consistency", **params: Any
 ) -> LiveRun:
     run = make_run(engine, strategy, {"n": n, **params})
-    job = replace(run.job, routing=Routing(session="s"), session_group=GROUP)
-    return LiveRun(job, Shared(Equivalence()), Trace())
+    spec = replace(run.spec, routing=Routing(session="s"), session_group=GROUP)
+    return LiveRun(spec, Shared(Equivalence()), Trace())
 
 
 def session(group: int) -> str:
@@ -115,7 +115,7 @@ async def test_calls_draw_every_draft_once_and_none_of_two_groups(
     n: int, batch: int, group: int | None
 ) -> None:
     run = make_run(None, "self_consistency", {"n": n})
-    portions = Asking(replace(run.job, session_group=group)).portions(n, batch)
+    portions = Asking(replace(run.spec, session_group=group)).portions(n, batch)
     assert [draft for portion in portions for draft in portion] == list(range(n))
     assert all(1 <= len(portion) <= batch for portion in portions)
     if group is None:

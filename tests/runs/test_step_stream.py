@@ -62,7 +62,7 @@ async def test_a_draft_is_cut_after_a_step_and_gone_on_with_step_by_step() -> No
         cut = draft.cut(1)
         with pytest.raises(ValueError, match="0 to the"):
             draft.cut(9)
-    assert (cut.text, cut.is_cut, len(cut.token_ids)) == ("One.", True, 1)
+    assert (cut.text, cut.is_truncated, len(cut.token_ids)) == ("One.", True, 1)
     async with run.extend_steps(cut, index=7) as longer:
         assert [step async for step in longer] == ["Two.", "Three.", "Four \\boxed{4}."]
         assert longer.cut(0) == cut

@@ -61,7 +61,7 @@ def calibrated(run: LiveRun, auroc: float = 0.9) -> LiveRun:
         drawn=date(2026, 11, 1),
         data="0" * 64,
     )
-    run.job = replace(run.job, calibrations={"critic": measured})
+    run.spec = replace(run.spec, calibrations={"critic": measured})
     return run
 
 

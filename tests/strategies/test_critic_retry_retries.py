@@ -182,7 +182,7 @@ async def test_a_critic_that_thinks_is_never_drawn_at_temperature_0() -> None:
     profiles: dict[Role, Profile] = {
         "critic": Profile(name="thinker", is_thinking=True, temperature=0.6)
     }
-    await execute(LiveRun(replace(run.job, profiles=profiles), Shared(Equivalence()), run.trace))
+    await execute(LiveRun(replace(run.spec, profiles=profiles), Shared(Equivalence()), run.trace))
     drawn = [call.sampling.temperature for call in engine.calls if call.role == "critic"]
     assert drawn == [0.6]
 

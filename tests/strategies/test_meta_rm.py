@@ -348,7 +348,7 @@ async def test_what_was_asked_for_and_is_not_there_is_an_error_before_any_call()
 @pytest.mark.anyio
 async def test_a_reward_role_that_nobody_plays_is_named() -> None:
     run = make_run(over(BOTH, divided), "meta_rm", {"meta": "reward_model"})
-    run.job.engines.pop("reward")  # type: ignore[attr-defined]
+    run.spec.engines.pop("reward")  # type: ignore[attr-defined]
     with pytest.raises(RoleMissing, match=r"roles\.reward"):
         await execute(run)
 

@@ -62,8 +62,8 @@ def calibrated(
         grades={kind: Measured(offset=offset, **figures) for kind in kinds},
         **figures,
     )
-    job = replace(run.job, calibrations={"judge": measured})
-    run.job = job
+    spec = replace(run.spec, calibrations={"judge": measured})
+    run.spec = spec
     return run
 
 

@@ -23,7 +23,7 @@ from secondpass.service.http.state import Service
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job
+from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration, Measured
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
@@ -137,7 +137,7 @@ async def _judge_all(
     options: CalibrateOptions, service: Service, questions: Sequence[Question], sampling: Sampling
 ) -> list[Judged]:
     async def one(question: Question, emit: Emit[Judged]) -> None:
-        run = LiveRun(_job(service, question, sampling), service.shared, Trace())
+        run = LiveRun(_spec(service, question, sampling), service.shared, Trace())
         grader = await grader_of(run, options.also)
         async with grader.drafts(options.samples, options.temperature) as drafts:
             async for draft in drafts:
@@ -162,14 +162,14 @@ async def _judge_all(
     return found
 
 
-def _job(service: Service, question: Question, sampling: Sampling) -> Job:
-    spec = STRATEGIES["single"]
+def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
+    chosen = STRATEGIES["single"]
     engine = service.roles["actor"].engine
     profile = service.settings.profile_of(engine.model)
-    return Job(
+    return RunSpec(
         id=f"calibrate-{question.id}",
-        strategy=spec,
-        params=spec.params(),
+        strategy=chosen,
+        params=chosen.params(),
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,

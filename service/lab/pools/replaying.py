@@ -20,7 +20,7 @@ from secondpass.service.lab.pools.replay import ReplayEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Job, Shared
+from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call, Delta, Engine
@@ -135,12 +135,12 @@ async def replay(
     `Replayed`. Raises KeyError for a strategy that there is not, ValidationError for its params.
     """
     engine = HaltingEngine(pool, shuffle=shuffle)
-    spec = STRATEGIES[strategy]
+    chosen = STRATEGIES[strategy]
     sampling = pool.header.sampling or Sampling()
-    job = Job(
+    spec = RunSpec(
         id=f"{asked.id}#{shuffle}",
-        strategy=spec,
-        params=spec.params(**params),
+        strategy=chosen,
+        params=chosen.params(**params),
         messages=messages_of(pool, asked),
         task=asked.task.as_task(),
         engines=dict.fromkeys(_ROLES, engine),
@@ -151,7 +151,7 @@ async def replay(
         calibrations={} if calibration is None else dict.fromkeys(_ROLES, calibration),
     )
     trace = LoopTrace()
-    run = LiveRun(job, Shared(equivalence), trace)
+    run = LiveRun(spec, Shared(equivalence), trace)
     outcome: Outcome | None = None
     failure: SecondpassError | None = None
     with engine.scope:

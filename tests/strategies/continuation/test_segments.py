@@ -76,7 +76,7 @@ def test_a_text_cut_anywhere_is_held_by_its_pieces(
     if pieces(short):
         assert vocabulary.text(pieces(short)) == short.text
     assert EOS not in pieces(short)
-    assert short.is_cut
+    assert short.is_truncated
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())

@@ -114,7 +114,7 @@ async def test_whether_there_is_a_reference_is_the_profiles_word_or_the_clients(
 ) -> None:
     engine = judged(prefers("42"))
     run = run_of(engine, {"reference": reference})
-    object.__setattr__(run.job, "profiles", {"judge": Profile(name="x", own_reference=own)})
+    object.__setattr__(run.spec, "profiles", {"judge": Profile(name="x", own_reference=own)})
     await execute(run)
     assert all((call.purpose == "first_error_reference") == shown for call in verdicts(engine))
     assert ("reference" in notes(run)) == shown

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from secondpass.strategies.api.values import (
     Capability,
@@ -16,6 +16,7 @@ from secondpass.strategies.api.values import (
     Piece,
     Role,
     Sampling,
+    ToolCall,
     Usage,
 )
 
@@ -37,9 +38,10 @@ class Routing:
 class Call:
     """One request to an engine. A value: equal calls are the same request.
 
-    `prefix` is what the assistant turn already holds: token ids, and texts among them, each of which is made tokens of
-    alone; or one text, for engines without tokens. `resumable` says that the completion may be gone on with from any of
-    its places: its deltas are told token by token, and one that is cut inside its thoughts serves as well.
+    `prefix` is what the assistant turn already holds: token ids, and texts among them, each of which is tokenized alone;
+    or one text, for engines without token ids. `resumable` says that the completion may be truncated at and continued
+    from any token boundary: its deltas come token by token, it keeps a stop string at its end, and one that is truncated
+    inside its reasoning is usable. `excluded_stop` are stop strings that such a completion drops all the same.
     `labels`, when given, asks for the probability of each label as the first token instead of for text. `reward` asks
     for one number instead: how good the conversation's last turn is, which is an assistant's; nothing is written.
     `index` is the position of the first of the `n` completions among its siblings. `visible` says that
@@ -60,6 +62,7 @@ class Call:
     logprobs: int | None = None
     thinking: bool | None = None
     resumable: bool = False
+    excluded_stop: tuple[str, ...] = ()
     visible: bool = False
     stream_interval: int = 1
     routing: Routing = Routing()
@@ -85,7 +88,7 @@ class Call:
             "messages": [message.model_dump(exclude_none=True) for message in self.messages],
             "sampling": self.sampling.model_dump(exclude_none=True),
         }
-        delivery = ("visible", "stream_interval", "resumable")
+        delivery = ("visible", "stream_interval", "resumable", "excluded_stop")
         for name in ("routing", "cache_salt", "traceparent", *delivery):
             del value[name]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -97,10 +100,7 @@ class Delta:
 
     `tokens` counts the completion tokens in this delta (0 from engines that count only at the end). `usage` is
     the total of the whole call up to here, whenever the engine states it; the last one stands. `labels` maps each
-    label to its probability; `reward` is the score of a reward call. `notice` is not from the engine but from a
-    wrapper around it: the call is `queued` for admission, or was `admitted` after `waited` seconds; or the attempt so
-    far is void and the call is `retried` from its start; or it is `resumed` from the tokens that were already
-    delivered.
+    label to its probability; `reward` is the score of a reward call. `tool_calls` are calls that are complete.
 
     With `Call.logprobs` = k > 0 there is a log probability and a confidence for each token of the delta. A token's
     confidence is minus the mean log probability (natural) of the k most probable tokens at its place, whichever was
@@ -117,9 +117,8 @@ class Delta:
     labels: Mapping[str, float] | None = None
     logprobs: tuple[float, ...] = ()
     confidences: tuple[float, ...] = ()
-    notice: Literal["queued", "admitted", "retried", "resumed"] | None = None
-    waited: float = 0.0
     reward: float | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class PlainReply:
 
 
 class Engine(Protocol):
-    """Where completions come from. Wrappers (admission, retries) have the same shape, so they stack.
+    """Where completions come from.
 
     `model` is the name that the engine serves. `capabilities` is empty, and `ready` false, until the engine has
     answered; `context_window` is the most tokens that prompt and completion may hold together (None: unknown).

@@ -24,7 +24,9 @@ from secondpass.strategies.api.values import BudgetKind, Capability, Role
 
 
 class SecondpassError(Exception):
-    """The root of every error that secondpass raises on purpose."""
+    """The root of every error that secondpass raises on purpose. `is_counted` once it is in the outcome's `degraded`."""
+
+    is_counted = False
 
 
 class EngineError(SecondpassError):
@@ -100,7 +102,11 @@ class BudgetExhausted(SecondpassError):
 
 
 class UnusableCompletion(SecondpassError):
-    """A completion that cannot serve: empty, or cut before it held an answer."""
+    """A completion that cannot serve: empty, or truncated before it held an answer. `role` wrote it."""
+
+    def __init__(self, message: str, *, role: Role = "actor") -> None:
+        super().__init__(message)
+        self.role: Role = role
 
 
 class DegenerateCandidate(UnusableCompletion):
@@ -108,8 +114,12 @@ class DegenerateCandidate(UnusableCompletion):
 
 
 class VerdictUnreadable(SecondpassError):
-    """A judge's reply that could not be parsed."""
+    """A reply of `role` that could not be parsed."""
+
+    def __init__(self, message: str, *, role: Role = "judge") -> None:
+        super().__init__(message)
+        self.role: Role = role
 
 
 SURVIVABLE = (EngineError, UnusableCompletion, VerdictUnreadable)
-"""Failures of one piece of work that a run outlives."""
+"""Errors that drop one item but not the run."""

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, ge
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, model_validator
 
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.entry_points import is_ours
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.table import StrategyTable
-from secondpass.strategies.api.values import Candidate, Capability
+from secondpass.strategies.api.values import Candidate, Capability, Role
 
 Signal = Literal["none", "agreement", "self-score", "critique", "reward", "execution"]
 Update = Literal["none", "select", "refine", "extend"]
@@ -62,6 +63,8 @@ def _said(values: Collection[object]) -> str:
 
 P = TypeVar("P", bound=Params)
 Body = Callable[[Run, P], Awaitable[Candidate]]
+Needs: TypeAlias = Mapping[Role, Collection[Capability]]
+"""Capabilities by role; an empty collection means that some engine must play the role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Strategy(Generic[P]):
     """A registered strategy.
 
     `paper` is an arXiv id, or None. `signal` is what it learns from, `update` what it does with that. `needs` are
-    capabilities that the actor's engine must have; those of other roles are checked call by call. `module` registered it.
+    the capabilities without which a run is refused before its first call: a mapping, or a function of the parameters and
+    the task where it depends on them. `module` registered it.
     """
 
     name: str
@@ -78,9 +82,13 @@ class Strategy(Generic[P]):
     paper: str | None
     signal: Signal
     update: Update
-    needs: frozenset[Capability]
+    needs: Needs | Callable[[P, Task], Needs]
     streams: bool
     module: str
+
+    def needs_for(self, params: P, task: Task) -> Needs:
+        """The capabilities that a run with these parameters needs."""
+        return self.needs(params, task) if callable(self.needs) else self.needs
 
     @property
     def is_ours(self) -> bool:
@@ -110,13 +118,20 @@ def _problem_of(spec: Strategy[Any]) -> str | None:
     choices: dict[str, tuple[Collection[object], Any]] = {
         "signal": ({spec.signal}, Signal),
         "update": ({spec.update}, Update),
-        "needs": (spec.needs, Capability),
+        **_needs_of(spec),
     }
     for field, (given, allowed) in choices.items():
         if wrong := set(given) - set(get_args(allowed)):
             named = ", ".join(sorted(map(repr, wrong)))
             return f"{field}: {named} is not among {', '.join(get_args(allowed))}"
     return _problem_of_params(spec.params)
+
+
+def _needs_of(spec: Strategy[Any]) -> dict[str, tuple[Collection[object], Any]]:
+    if callable(spec.needs):
+        return {}
+    named = {capability for each in spec.needs.values() for capability in each}
+    return {"needs: a role": (spec.needs.keys(), Role), "needs": (named, Capability)}
 
 
 def _problem_of_params(params: object) -> str | None:
@@ -147,7 +162,7 @@ def strategy(
     paper: str | None,
     signal: Signal,
     update: Update,
-    needs: frozenset[Capability] | set[Capability] = frozenset(),
+    needs: Needs | Callable[[P, Task], Needs] | None = None,
     streams: bool = False,
 ) -> Callable[[Body[P]], Body[P]]:
     """Register the decorated function under `name`, which matches `[a-z][a-z0-9_]{0,63}`.
@@ -163,9 +178,7 @@ def strategy(
             raise ValueError(
                 f"strategy {name!r} is already registered by {_registered[name].module}"
             )
-        spec = Strategy(
-            name, body, params, paper, signal, update, frozenset(needs), streams, module
-        )
+        spec = Strategy(name, body, params, paper, signal, update, needs or {}, streams, module)
         if problem := _problem_of(spec):
             raise ValueError(f"strategy {name[:80]!r}: {problem}")
         _registered[name] = spec

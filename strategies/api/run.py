@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -17,7 +17,7 @@ from secondpass.strategies.api.values import (
     Candidate,
     Capability,
     Completion,
-    LabelRead,
+    Draw,
     Message,
     Role,
     StopReason,
@@ -26,37 +26,81 @@ from secondpass.strategies.api.values import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F")
 M = TypeVar("M", bound=BaseModel)
 
+AS_ASKED = Draw()
+"""Drawn as the client and the operator ask for."""
 
-class Draft(Protocol):
-    """A completion while it is being written: iterate it for its steps, in order, each once finished."""
+
+class StepStream(Protocol):
+    """A completion while it is being written: iterate it for its steps, in order, each once finished.
+
+    Iterating raises what ended the completion early, after the steps that were finished by then.
+    """
 
     @property
     def completion(self) -> Completion:
-        """What has been written so far."""
+        """What has been written so far; whole once the iteration has ended."""
 
-    def cut(self, steps: int) -> Completion:
-        """What was written up to the end of the first `steps` steps that were given, to judge it or to go on from there.
+    @property
+    def is_finished(self) -> bool:
+        """True once the engine has finished the completion."""
 
-        It is cut between two tokens where these lie between two steps; else what follows the last token before the cut
-        is held as text. Raises ValueError for more steps than were given.
+    @property
+    def steps(self) -> int:
+        """How many steps are finished by now, read or not."""
+
+    def truncated(self, steps: int) -> Completion:
+        """The completion up to the end of its first `steps` steps, to judge it or to continue from there.
+
+        It ends between two tokens where there is a token boundary between two steps; else what follows the last token
+        before the end is kept as text. Raises ValueError for more steps than are finished.
         """
 
     def __aiter__(self) -> AsyncIterator[str]: ...
 
 
-After = Completion | Draft | Literal["question"] | None
-"""Where a prompt is said: as a further turn of a completion's conversation; "question": as the last paragraph of the
+After = Completion | StepStream | Literal["question"] | None
+"""Where a prompt is placed: as a further turn of a completion's conversation; "question": as the last paragraph of the
 client's own question; None: in a fresh conversation."""
+
+
+class Model(Protocol):
+    """What is known of the model of a role."""
+
+    @property
+    def profile(self) -> Profile:
+        """What is particular to the model's family. Raises RoleMissing where no engine plays the role."""
+
+    @property
+    def median_length(self) -> int | None:
+        """Median completion tokens of this model's answers, reasoning included, over all strategies.
+
+        None until enough were seen, and under a seed: a repeatable run must not depend on other requests.
+        """
+
+    def can(self, *capabilities: Capability) -> bool:
+        """Does an engine play the role, and does it have all of these capabilities?"""
+
+    def calibration(self, kind: GradeKind = "solution") -> Measured | None:
+        """What was measured of the grades that the model gives its own drafts; None when nothing was."""
+
+    def trust(self, kind: GradeKind = "solution", *, always: bool = False) -> float:
+        """How far votes may be weighted by this model's grades of a kind: 0 (not at all) or 1, by its calibration.
+
+        Where grades are not calibrated, or have an AUROC below 0.6, it is 0 and a note says so; `always` (weights were
+        asked for whatever was measured) makes it 1.
+        """
 
 
 class Run(Protocol):
     """All that a strategy sees: the question, the verbs, and the best answer so far.
 
-    Every verb draws on the run's budget and deadline. A strategy need not watch either: what it proposed or
-    elected is the answer when one of them ends the run. `stop_reason` may be set by a strategy that knows why it
-    stops early (`accepted`, `consensus`).
+    Every verb draws on the run's budget and deadline. A strategy need not watch either: what it proposed or elected is
+    the answer when one of them, or an error, ends the run. `stop_reason` may be set by a strategy that knows why it stops
+    early (`accepted`, `consensus`). Placeholders of a prompt are filled with `values`; candidate text among them (see
+    `quoting`) is quoted as data, and such a value may be several texts.
     """
 
     stop_reason: StopReason
@@ -70,11 +114,17 @@ class Run(Protocol):
         """The client's conversation, verbatim."""
 
     @property
-    def task(self) -> Task: ...
+    def task(self) -> Task:
+        """The kind of the question, and how its answer is found in a text."""
 
     @property
     def best(self) -> Candidate:
         """The provisional answer. Raises UnusableCompletion while there is none."""
+
+    def model(self, role: Role = "actor") -> Model:
+        """What is known of the model of a role; also where no engine plays it."""
+
+    # -- generating ---------------------------------------------------------------------------------
 
     async def ask(
         self,
@@ -82,19 +132,19 @@ class Run(Protocol):
         *,
         role: Role = "actor",
         after: After = None,
-        visible: bool = False,
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
+        visible: bool = False,
+        resumable: bool = False,
         schema: Mapping[str, Any] | None = None,
-        logprobs: int | None = None,
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
-        """One completion of `prompt` (a file's name, filled with `values`, or SOLVE).
+        """One completion of `prompt` (a file's name, filled with `values`, or SOLVE), placed by `after`.
 
-        `after` says in which conversation. Values of placeholders for candidate text (see `quoting`) are quoted as
-        data, in every verb; such a value may be several texts. `reserved` spends what `reserve` set aside.
+        `visible` streams it to the client. A `resumable` one can be truncated at and continued from any token boundary,
+        and is returned also when `draw.max_tokens` truncated it inside its reasoning. `schema` is JSON Schema that the
+        engine enforces. `reserved` spends what `reserve` set aside.
         """
 
     def sample(
@@ -106,47 +156,17 @@ class Run(Protocol):
         batch: int = 1,
         role: Role = "actor",
         after: After = None,
-        temperature: float | None = None,
-        logprobs: int | None = None,
+        prefix: Completion | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
-        """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the rest.
+        """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the others.
 
-        `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a
-        seed they come in index order. A failed request is survived as long as another one gives a completion.
-        `logprobs` asks for log probabilities and confidences, see `Delta`.
-        """
-
-    async def begin(
-        self,
-        *,
-        index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        logprobs: int | None = None,
-    ) -> Completion:
-        """A first part of a reply to the client: as `ask` for SOLVE, but to be gone on with from any of its `ends`.
-
-        It is given also when `max_tokens` cut it inside its thoughts.
-        """
-
-    async def extend(
-        self,
-        completion: Completion,
-        *,
-        text: str = "",
-        purpose: str = "extend",
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        logprobs: int | None = None,
-        resumable: bool = False,
-    ) -> Completion:
-        """The completion continued, after `text` was appended to it, as one longer completion.
-
-        From its own tokens, where the engine told them and goes on from tokens, with the text's after them; else from
-        text. Of a completion that was cut inside its thoughts the thoughts go on, and `text` is one of them. `purpose`
-        names the call in bills. A `resumable` one has its `ends`, as one that `begin` gives. Without `text` it may turn
-        out that the completion was finished already: nothing is added to it then.
+        `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a seed they
+        come in index order. A failed request is survived as long as another one returns a completion. With `prefix` they
+        are n continuations of that completion, in one request, and hold the prefix; `prompt` then names the calls'
+        purpose, and `role`, `after` and `values` are the prefix's. Such completions can be truncated and continued.
+        Raises ValueError for n below 1.
         """
 
     def steps(
@@ -156,53 +176,44 @@ class Run(Protocol):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        temperature: float | None = None,
-        logprobs: int | None = None,
+        draw: Draw = AS_ASKED,
         every: int | None = None,
         **values: Value,
-    ) -> AbstractAsyncContextManager[Draft]:
-        """A completion seen step by step as it is written; leaving the block aborts it in the engine.
+    ) -> AbstractAsyncContextManager[StepStream]:
+        """A completion read step by step as it is written; leaving the block aborts it in the engine.
 
-        With `every` its pieces are not steps but of at least that many tokens. `logprobs` as in `sample`.
+        A step is a paragraph; with `every` it is a text of at least that many tokens.
+        """
+
+    async def extend(
+        self,
+        completion: Completion,
+        *,
+        text: str = "",
+        purpose: str = "extend",
+        index: int | None = None,
+        draw: Draw = AS_ASKED,
+        resumable: bool = False,
+    ) -> Completion:
+        """The completion continued, after `text` was inserted at its end, as one longer completion.
+
+        From its own tokens, with those of the text after them, where the engine returned ids and continues from ids; else
+        from text. A completion that was truncated inside its reasoning continues there, and `text` becomes a part of it.
+        `purpose` names the call in bills. `index` (default: the completion's) tells continuations of one text apart.
+        Without `text` the completion may turn out to be finished: then nothing is added to it.
         """
 
     def extend_steps(
-        self, completion: Completion, *, index: int = 0, temperature: float | None = None
-    ) -> AbstractAsyncContextManager[Draft]:
-        """The completion (a draft that was `cut`, say) continued, seen step by step: its steps are those to come.
+        self, completion: Completion, *, index: int = 0, draw: Draw = AS_ASKED
+    ) -> AbstractAsyncContextManager[StepStream]:
+        """The completion continued and read step by step: the steps are those to come, `completion` is the whole.
 
-        The draft's completion is the whole of it. `index` tells continuations of one text apart. Raises
-        CapabilityMissing where the engine cannot continue (`prefix`).
+        Raises CapabilityMissing where the engine cannot continue (`prefix`).
         """
 
-    async def probe(
-        self,
-        completion: Completion | Draft,
-        prompt: str,
-        labels: Sequence[str],
-        *,
-        role: Role = "actor",
-        **values: Value,
-    ) -> LabelRead:
-        """How probable each label is as the reply to `prompt`, asked as a further turn after `completion`."""
+    # -- judging ------------------------------------------------------------------------------------
 
-    async def labels(
-        self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: Value
-    ) -> LabelRead:
-        """How probable each label is as the reply to `prompt` in a fresh conversation."""
-
-    async def reward(
-        self, completion: Completion | Draft | str, *, messages: Sequence[Message] | None = None
-    ) -> float:
-        """What the reward model thinks of a completion, or of any text, as the last turn of `messages`.
-
-        Without `messages`: of the conversation that the completion answers, or for a text the client's own. Higher is
-        better; the scale is the model's (a logit, or a probability for one with two labels), so that rewards of one
-        model are compared and nothing else. It costs one call and its prompt tokens. Raises RoleMissing where no
-        engine plays `reward`, CapabilityMissing where the one that does cannot score.
-        """
-
-    async def judge(
+    async def classify(
         self,
         prompt: str,
         labels: Sequence[str],
@@ -210,16 +221,15 @@ class Run(Protocol):
         after: After = None,
         role: Role = "judge",
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> Judgement:
-        """Which of the labels is the reply to `prompt`, by the best means that the role's engine has.
+        """Which of the labels is the reply to `prompt`, with their probabilities where the engine returns them.
 
-        Label probabilities; else a reply held to a schema; else text, parsed strictly and asked for once more if it
-        cannot be read. How to reply is added to the prompt, which need not name the labels. `index` tells samples of
-        one verdict apart. `temperature` is 0 unless given, and never for a model that thinks. Raises VerdictUnreadable,
-        and DegenerateCandidate when what is to be judged says nothing.
+        Read from label probabilities; else from a reply held to a schema; else from text, parsed strictly and asked for
+        once more if it cannot be read; `how` says which. How to reply is added to a prompt that does not say it itself.
+        `index` tells samples of one verdict apart. The temperature is 0 unless given, and never 0 for a model that
+        reasons. Raises VerdictUnreadable, and DegenerateCandidate when there is nothing to judge.
         """
 
     async def critique(
@@ -230,62 +240,52 @@ class Run(Protocol):
         after: After = None,
         role: Role = "critic",
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> tuple[Completion, M]:
-        """A reply in the shape of a pydantic model (see `judging.reply_schemas`), and the completion that it was read from.
+        """A reply in the shape of a pydantic model (see `judging.reply_schemas`), and the completion it was read from.
 
         Held to the shape by the engine where it can, else parsed strictly and asked for once more. How to reply is
-        added to the prompt. The completion can be gone on with (`ask(..., after=...)`). Temperature and errors are
-        those of `judge`.
+        added to the prompt. Temperature and errors are those of `classify`.
         """
 
-    async def prefer(
-        self, a: Candidate, b: Candidate, *, prompt: str = "prefer", role: Role = "judge"
+    async def compare(
+        self,
+        a: Candidate,
+        b: Candidate,
+        *,
+        prompt: str = "prefer",
+        role: Role = "judge",
+        index: int = 0,
+        draw: Draw = AS_ASKED,
     ) -> Preference:
         """Which of two candidates answers the question better, asked in both orders at once.
 
         With label probabilities a win is a sum of log-odds beyond `judgements.MARGIN`, else the same choice in both
-        orders; anything less is a tie. A candidate that says nothing loses without a call. Raises VerdictUnreadable.
+        orders; anything less is a tie. `index` tells repeated comparisons of one pair apart. A candidate with nothing to
+        judge loses without a call. Raises VerdictUnreadable.
+        """
+
+    async def score(
+        self,
+        subject: Completion | StepStream | Candidate | str,
+        *,
+        messages: Sequence[Message] | None = None,
+    ) -> float:
+        """The reward model's score of a text as the last turn of `messages`.
+
+        Without `messages`: of the conversation that a completion answers, else the client's own. Higher is better; the
+        scale is the model's (a logit, or a probability for one with two labels), so that only scores of one model can be
+        compared. It costs one call and its prompt tokens. Raises RoleMissing where no engine plays `reward`,
+        CapabilityMissing where that engine cannot score.
         """
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
-        """What the task's own tests say of a candidate; None where it has none, or where they cannot be run.
+        """The verdict of the task's own tests on a candidate; None where it has none, or they cannot be run.
 
-        No model is asked, and nothing is spent but time. `score` is 1 or 0, and `reasons` the end of what the tests said
-        and the code printed. The same answer is tested once.
+        No model is asked, and only time is spent. `score` is 1 or 0, and `reasons` the end of the tests' output. The same
+        answer is tested once.
         """
-
-    def require(self, role: Role, *capabilities: Capability) -> None:
-        """Make sure, before anything is spent, that the role can do this. Raises RoleMissing and CapabilityMissing."""
-
-    def profile(self, role: Role) -> Profile:
-        """What is particular to the model of a role. Raises RoleMissing."""
-
-    def usual_length(self, role: Role = "actor") -> int | None:
-        """Tokens of half of this model's answers, thoughts included, in any strategy; None until a few were seen.
-
-        None under a seed too: what other requests brought must not decide what a repeatable one does.
-        """
-
-    def calibration(self, role: Role, kind: GradeKind = "solution") -> Measured | None:
-        """What was measured of the grades that the role's model gives its own drafts; None when nothing was."""
-
-    def trust(
-        self, role: Role = "judge", *, kind: GradeKind = "solution", always: bool = False
-    ) -> float:
-        """How far votes may be weighted by this role's grades of a kind: 0 (not at all) or 1, as its calibration says.
-
-        Where these are not calibrated, or have an AUROC below 0.6, the answer is 0 and a note says so; `always` (somebody
-        asked for weights whatever was measured) makes it 1.
-        """
-
-    def note(self, about: str, what: str) -> None:
-        """Say something of how the answer came about in the response's `notes`; the last word on a thing stands."""
-
-    async def same(self, a: str, b: str) -> bool:
-        """Are two answers of this task equivalent?"""
 
     async def class_of(self, candidate: Candidate) -> int | None:
         """The class of a candidate's answer among the answers classed so far, as a small id.
@@ -293,18 +293,54 @@ class Run(Protocol):
         None for a candidate without an answer, and in open tasks, where no answer equals another.
         """
 
-    async def map(
-        self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
-    ) -> list[R]:
-        """`work` over all items, in item order; failed items are left out and counted as degraded.
+    # -- many at once -------------------------------------------------------------------------------
 
-        Raises the last failure where every item failed.
+    @overload
+    async def map(
+        self,
+        work: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        width: int | None = None,
+        min_results: int = 1,
+    ) -> list[R | None]: ...
+
+    @overload
+    async def map(
+        self,
+        work: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        failed: F,
+        width: int | None = None,
+        min_results: int = 1,
+    ) -> list[R | F]: ...
+
+    async def map(
+        self,
+        work: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        failed: Any = None,
+        width: int | None = None,
+        min_results: int = 1,
+    ) -> list[Any]:
+        """`work` over all items, at most `width` at once: a result for each item, in item order.
+
+        An item whose work fails, or does not fit into the budget, is `failed`; failures are counted in the outcome's
+        `degraded`. Raises the last failure where fewer than `min_results` items succeeded, so that by default only when
+        all failed; with 0 never, which makes a single item optional: `[grade] = await run.map(work, [item], min_results=0)`.
         """
 
     def as_completed(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
-        """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the rest."""
+        """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the others.
+
+        Items that fail are left out, and counted. Raises the last failure where every item failed.
+        """
+
+    # -- the answer ---------------------------------------------------------------------------------
 
     def reserve(
         self, *, tokens: int, prompt_tokens: int = 0, role: Role = "actor"
@@ -316,19 +352,22 @@ class Run(Protocol):
 
     def candidate(
         self,
-        completion: Completion | Draft,
+        completion: Completion | StepStream,
         *,
         score: float | None = None,
         score_kind: str | None = None,
         why: str | None = None,
     ) -> Candidate:
-        """The candidate that a completion holds; a cut one has an answer only if it had finished one."""
+        """The candidate in a completion; a truncated one has an answer only if it had finished one."""
 
     def propose(self, candidate: Candidate) -> None:
-        """Keep the candidate if its score is the highest so far; ties go to the earlier one."""
+        """Keep the candidate if its score is the highest so far; ties go to the lower index."""
 
     def elect(self, candidate: Candidate) -> None:
         """Replace the provisional answer, whatever its score."""
+
+    def note(self, about: str, what: str) -> None:
+        """Explain something about the answer in the response's `notes`; a later note about the same replaces it."""
 
 
 class Reserve(Protocol):
@@ -337,4 +376,4 @@ class Reserve(Protocol):
     tokens: int
 
     def release(self) -> None:
-        """Give it back unspent."""
+        """Return it unspent."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,13 +38,12 @@ StopReason = Literal[
     "budget_cost",
     "deadline",
     "draining",
-    "cancelled",
 ]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 Piece: TypeAlias = int | str
-"""A token id, or a text between tokens, which the engine makes tokens of by itself."""
+"""A token id, or a text between tokens, which the engine tokenizes by itself."""
 
 SOLVE = "solve"
 """The prompt name that stands for the client's own messages, sent verbatim."""
@@ -142,45 +142,117 @@ class Usage:
         )
 
 
-class End(NamedTuple):
-    """A place in a completion: after so many pieces, and so many characters of its reasoning and of its text."""
-
-    pieces: int
-    reasoning: int
-    text: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """One finished (or cut) completion and the conversation that it answers.
+class Draw:
+    """How a verb's completions are drawn; what is None is the client's, then the operator's, then the engine's.
 
-    `index` is its position among its siblings. `finish_reason` is "length" when a limit cut it. `logprobs` and
-    `confidences` have an entry for each token where the call asked for them; see `Delta`. `held` are its pieces where
-    texts were put between its tokens, of which `token_ids` then says nothing. `ends`, of a resumable one, are the places
-    where a token ends; see `continuation.segments`.
+    `temperature` is from 0 to 2, `top_p` above 0 and at most 1, `max_tokens` at least 1. `stop` strings end a completion,
+    besides the client's own; a completion that can be continued keeps the string at its end. `logprobs` asks for the log
+    probability of each token, and with k > 0 for confidences over the k most probable ones, see `Delta`. `seed_offset`
+    tells draws of one prompt and index apart under a client's seed. Raises ValueError.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    seed_offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ValueError(f"temperature: from 0 to 2, not {self.temperature}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: above 0 and at most 1, not {self.top_p}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens: at least 1, not {self.max_tokens}")
+        if type(self.stop) is not tuple or not all(self.stop):
+            raise ValueError(f"stop: a tuple of strings, none of them empty, not {self.stop!r}")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise ValueError(f"logprobs: at least 0, not {self.logprobs}")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a completion: what one or several tokens hold, or text that a strategy inserted.
+
+    `token_ids` is None for a text without known tokens, which an engine tokenizes by itself: inserted text, the last
+    tokens of a finished completion, any text of an engine that returns no ids. It is empty where the segment before it
+    holds the tokens of both; only between other segments a completion can be truncated exactly. `text` may be empty: the
+    token that closes the reasoning, or a part of a character. `logprobs` and `confidences` have an entry for each token
+    where the call asked for them. `source` numbers the stream that delivered it.
     """
 
     text: str
+    token_ids: tuple[int, ...] | None = None
+    is_reasoning: bool = False
+    logprobs: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
+    source: int | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One completion, finished or truncated, and the conversation that it answers.
+
+    `segments` are in order, one for each token boundary where the call was `resumable`, else merged as they come.
+    `index` is its position among its siblings. `finish_reason` is "length" when a limit truncated it.
+    """
+
     messages: tuple[Message, ...]
+    segments: tuple[Segment, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     role: Role = "actor"
     purpose: str = SOLVE
     index: int = 0
-    reasoning: str = ""
-    token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
-    logprobs: tuple[float, ...] = ()
-    confidences: tuple[float, ...] = ()
-    held: tuple[Piece, ...] = ()
-    ends: tuple[End, ...] = ()
+
+    @classmethod
+    def of(
+        cls, text: str, messages: tuple[Message, ...] = (), *, reasoning: str = "", **rest: Any
+    ) -> Completion:
+        """A completion that holds this text, without token ids; `rest` are further fields."""
+        parts = (Segment(reasoning, is_reasoning=True), Segment(text))
+        return cls(messages=messages, segments=tuple(p for p in parts if p.text), **rest)
+
+    @cached_property
+    def text(self) -> str:
+        """The text outside of the reasoning."""
+        return "".join([each.text for each in self.segments if not each.is_reasoning])
+
+    @cached_property
+    def reasoning(self) -> str:
+        """The reasoning, where the engine returns it apart from the text."""
+        return "".join([each.text for each in self.segments if each.is_reasoning])
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The ids of all segments that have them."""
+        return tuple(i for each in self.segments for i in each.token_ids or ())
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """The log probability (natural) of each token, where the call asked for them."""
+        return tuple(value for each in self.segments for value in each.logprobs)
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """The confidence of each token, where the call asked for them; see `Delta`."""
+        return tuple(value for each in self.segments for value in each.confidences)
 
     @property
     def is_truncated(self) -> bool:
         """True when a token limit ended the completion before the model did."""
         return self.finish_reason == "length"
 
+    def with_text(self, text: str) -> Completion:
+        """The completion with another text, whose tokens are not known; the reasoning stays."""
+        kept = tuple(each for each in self.segments if each.is_reasoning)
+        return replace(self, segments=(*kept, Segment(text)) if text else kept)
+
     def in_reply_to(self, messages: tuple[Message, ...]) -> Completion:
-        """The same text as the reply to another conversation, which what comes `after` it goes on with.
+        """The same text as the reply to another conversation, which what comes `after` it continues.
 
         A revision in reply to the question alone, say, has forgotten the versions before it.
         """
@@ -204,6 +276,7 @@ class Candidate:
     index: int = 0
     finish_reason: FinishReason = "stop"
     tokens: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def is_unfinished(self) -> bool:

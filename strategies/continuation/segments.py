@@ -1,152 +1,165 @@
-"""Where a completion can be gone on with, and what it and its continuation are together. Pure.
+"""Truncating a completion, inserting text into it and joining it with its continuation. Pure.
 
-A continuation goes on from pieces: the tokens that were written, and the texts that were put between them, for text does
-not always become the tokens again that it was. Thoughts that an engine tells apart from the text are pieces like it.
+A continuation starts from pieces: the ids of the tokens that were written, and the texts that were inserted between
+them, because a text does not always become the same tokens again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from secondpass.strategies.api.values import Completion, End, Piece
+from secondpass.strategies.api.values import Completion, Piece, Segment
 
-Pieces = tuple[Piece, ...]
-
-
-def pieces(completion: Completion) -> Pieces:
-    """What the assistant's turn holds after this completion; empty where an engine told no token ids."""
-    return completion.held or completion.token_ids
+Segments = tuple[Segment, ...]
 
 
-def with_text(held: Pieces, text: str) -> Pieces:
-    """`held` and then `text`, as one piece with a text that stands at the end."""
-    if not text:
-        return held
-    if held and isinstance(held[-1], str):
-        return (*held[:-1], held[-1] + text)
-    return (*held, text)
+def pieces(completion: Completion) -> tuple[Piece, ...]:
+    """What the assistant's turn holds after this completion: ids, and the texts whose ids are not known."""
+    found: list[Piece] = []
+    for each in completion.segments:
+        if each.token_ids is not None:
+            found += each.token_ids
+        elif each.text and found and isinstance(found[-1], str):
+            found[-1] += each.text
+        elif each.text:
+            found.append(each.text)
+    return tuple(found)
 
 
-def is_in_thoughts(completion: Completion) -> bool:
-    """Did it end before its thoughts did, as far as the engine told them apart?
-
-    A token after the last word of the thoughts, without a word of text, closed them.
-    """
-    if not completion.reasoning or completion.text:
-        return False
-    last = completion.ends[-2:]
-    return not (len(last) == 2 and last[0][1:] == last[1][1:])
+def has_ids(completion: Completion) -> bool:
+    """Can it be continued from its tokens? Not where its first text has none: reasoning may be missing from it."""
+    first = next((s for s in completion.segments if s.text or s.token_ids), None)
+    return first is not None and first.token_ids is not None
 
 
-def cut(completion: Completion, at: int, *, in_thoughts: bool = False) -> Completion | None:
-    """The completion as it stood after `at` characters of its text, or `in_thoughts` of its reasoning, to be gone on with.
-
-    What follows its last whole token before that place is held as text. None where it is not known which tokens hold
-    the thoughts. Without token ids it is held as text alone.
-    """
-    reasoning, text = (at, 0) if in_thoughts else (len(completion.reasoning), at)
-    end = _end_at(completion, reasoning, text)
-    is_apart = bool(completion.reasoning)
-    if is_apart and (end is None or (not in_thoughts and not end.text)):
-        return None
-    rest = (
-        completion.reasoning[end.reasoning if end else 0 : reasoning]
-        if in_thoughts
-        else completion.text[end.text if end else 0 : text]
-    )
-    kept = with_text(pieces(completion)[: end.pieces], rest) if end else ()
-    ids = tuple(piece for piece in kept if isinstance(piece, int))
-    is_pure = len(ids) == len(kept)
-    drawn = len(ids) if end else None if at == len(completion.text) else 0
+def without_ids(completion: Completion) -> Completion:
+    """The completion as text alone."""
     return replace(
-        completion,
-        reasoning=completion.reasoning[:reasoning],
-        text=completion.text[:text],
-        token_ids=ids if is_pure else (),
-        held=() if is_pure else kept,
-        ends=tuple(each for each in completion.ends if end and each.pieces <= end.pieces),
-        logprobs=completion.logprobs[:drawn],
-        confidences=completion.confidences[:drawn],
-        finish_reason="length",
+        completion, segments=tuple(replace(s, token_ids=None) for s in completion.segments)
     )
 
 
-def without_end(completion: Completion) -> Completion | None:
-    """The completion without what ended it, so that its turn can go on; None as for `cut`."""
-    return completion if completion.is_truncated else cut(completion, len(completion.text))
+def boundaries(completion: Completion) -> list[int]:
+    """The token boundaries in the text outside of the reasoning, as numbers of characters, in order."""
+    return [text for _, _, text in _ends(completion.segments)]
+
+
+def is_in_reasoning(completion: Completion) -> bool:
+    """Did it end before its reasoning did, as far as the engine returned that apart?
+
+    An empty segment after the reasoning is the token that closed it.
+    """
+    return (
+        bool(completion.reasoning) and not completion.text and completion.segments[-1].is_reasoning
+    )
+
+
+def truncated(completion: Completion, at: int, *, in_reasoning: bool = False) -> Completion | None:
+    """The completion up to `at` characters of its text, or `in_reasoning` of its reasoning, to be continued.
+
+    What follows its last whole token before that point is kept as text. None where the reasoning was returned apart and
+    its tokens are not known.
+    """
+    reasoning, text = (at, 0) if in_reasoning else (len(completion.reasoning), at)
+    count, r, t = _last_end(completion.segments, reasoning, text)
+    kept = completion.segments[:count]
+    is_known = any(each.token_ids for each in kept)
+    if completion.reasoning and not (is_known and (in_reasoning or t)):
+        return None
+    rest = completion.reasoning[r:reasoning] if in_reasoning else completion.text[t:text]
+    if rest:
+        source = completion.segments[count].source
+        kept = (*kept, Segment(rest, is_reasoning=in_reasoning, source=source))
+    return replace(completion, segments=kept, finish_reason="length")
+
+
+def reopened(completion: Completion) -> Completion | None:
+    """The completion without what ended it, so that its turn can be continued; None as for `truncated`."""
+    return completion if completion.is_truncated else truncated(completion, len(completion.text))
 
 
 def joined(
     first: Completion, more: Completion, text: str = "", *, closing: str = "</think>"
 ) -> Completion:
-    """`first`, then `text`, then what an engine went on with, as one completion.
+    """`first`, the inserted `text`, and what an engine continued them with, as one completion.
 
-    It has pieces only where all of it has. `closing` ends thoughts that `first` left open, where the engine does not
-    tell them apart in a continuation.
+    `closing` ends reasoning that `first` left open, where the engine does not return it apart in a continuation.
     """
-    is_by_piece = bool(pieces(first)) and bool(more.token_ids or not (more.text or more.reasoning))
-    held = with_text(pieces(first), text)
-    own = (*held, *more.token_ids) if is_by_piece else ()
-    ids = tuple(piece for piece in own if isinstance(piece, int))
-    is_pure = len(ids) == len(own)
-    reasoning, written, ends = _said(first, more, text, closing, len(held))
+    inserted = (Segment(text),) if text else ()
+    added = (*inserted, *more.segments)
+    is_closed_here = closing in text + more.text
+    if first.reasoning and not first.text and (is_in_reasoning(first) or is_closed_here):
+        if more.reasoning:
+            added = (*(replace(each, is_reasoning=True) for each in inserted), *more.segments)
+        else:
+            added = _closed_reasoning(added, closing)
     return replace(
         more,
-        reasoning=reasoning,
-        text=written,
-        token_ids=ids if is_pure else (),
-        held=() if is_pure else own,
-        ends=(*first.ends, *ends) if is_by_piece else (),
-        logprobs=first.logprobs + more.logprobs,
-        confidences=first.confidences + more.confidences,
+        segments=first.segments + added,
         purpose=first.purpose,
         usage=first.usage + more.usage,
     )
 
 
-def _end_at(completion: Completion, reasoning: int, text: int) -> End | None:
-    """The first place that has so much, for what follows it may be a token that ends something; else the last before it."""
-    found = None
-    for end in completion.ends:
-        if end.reasoning > reasoning or end.text > text:
+def _ends(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
+    """Every token boundary: segments, characters of reasoning and characters of text before it."""
+    reasoning = text = 0
+    for count, each in enumerate(segments, 1):
+        if each.is_reasoning:
+            reasoning += len(each.text)
+        else:
+            text += len(each.text)
+        if count == len(segments) or segments[count].token_ids != ():
+            yield count, reasoning, text
+
+
+def _last_end(segments: Sequence[Segment], reasoning: int, text: int) -> tuple[int, int, int]:
+    """The first boundary at exactly this place, since what follows may be a token that ends something; else the last before."""
+    found = (0, 0, 0)
+    for end in _ends(segments):
+        if end[1] > reasoning or end[2] > text:
             break
         found = end
-        if (end.reasoning, end.text) == (reasoning, text):
+        if end[1:] == (reasoning, text):
             break
     return found
 
 
-def _said(
-    first: Completion, more: Completion, text: str, closing: str, held: int
-) -> tuple[str, str, Iterator[End]]:
-    """Reasoning and text of both, and the places in `more`, counted from the beginning of `first`."""
-    is_thought = bool(first.reasoning) and not first.text
-    raw = text + more.text
-    if not is_thought or more.reasoning or not (closing in raw or is_in_thoughts(first)):
-        thoughts = first.reasoning + (text if is_thought else "") + more.reasoning
-        said = more.text if is_thought else first.text + raw
-        before = End(held, len(thoughts) - len(more.reasoning), len(said) - len(more.text))
-        return thoughts, said, (End(*map(sum, zip(before, e, strict=True))) for e in more.ends)
-    thought, _, said = raw.partition(closing)
-    return first.reasoning + thought, said, _split_ends(first, more, text, closing, held)
+def _closed_reasoning(segments: Segments, closing: str) -> Segments:
+    """Segments that continue reasoning: what comes before the closing mark is reasoning, what follows it is text."""
+    begins = [0]
+    for each in segments:
+        begins.append(begins[-1] + len(each.text))
+    whole = "".join([each.text for each in segments])
+    mark = whole.find(closing)
+    if mark < 0:
+        return tuple(replace(each, is_reasoning=True) for each in segments)
+    close = mark + len(closing)
+    first = next(i for i in range(len(segments)) if begins[i + 1] > mark)
+    last = next(i for i in range(len(segments)) if begins[i + 1] >= close)
+    before = (replace(each, is_reasoning=True) for each in segments[:first])
+    left, right = whole[begins[first] : mark], whole[close : begins[last + 1]]
+    within = _around_mark(segments[first : last + 1], left, closing, right)
+    return (*before, *within, *segments[last + 1 :])
 
 
-def _split_ends(
-    first: Completion, more: Completion, text: str, closing: str, held: int
-) -> Iterator[End]:
-    """The places in text that an engine did not tell from thoughts.
+def _around_mark(segments: Segments, left: str, closing: str, right: str) -> Segments:
+    """The segments that hold the mark: it is no part of the text, and there is no token boundary inside of it.
 
-    There is none inside a mark, nor right after one that began inside a token, which would look like its beginning.
+    Without ids the mark stays at the end of the reasoning, since nothing else would tell an engine of it.
     """
-    begin = len(first.reasoning)
-    mark = (text + more.text).find(closing)
-    has_begin = False
-    for end in more.ends:
-        at = len(text) + end.text
-        beyond = at - mark - len(closing)
-        has_begin = has_begin or at == mark
-        if mark < 0 or at <= mark:
-            yield End(held + end.pieces, begin + at, 0)
-        elif beyond > 0 or (beyond == 0 and has_begin):
-            yield End(held + end.pieces, begin + mark, beyond)
+    ids = [each.token_ids for each in segments]
+    known = tuple(i for each in ids if each is not None for i in each)
+    if None in ids:
+        return (Segment(left + closing, is_reasoning=True), Segment(right))
+    merged = replace(
+        segments[0],
+        text=left or right,
+        token_ids=known,
+        is_reasoning=bool(left),
+        logprobs=tuple(value for each in segments for value in each.logprobs),
+        confidences=tuple(value for each in segments for value in each.confidences),
+    )
+    follower = Segment(right, (), source=merged.source)
+    return (merged, follower) if left else (merged,)

@@ -44,6 +44,11 @@ def placeholders(name: str) -> frozenset[str]:
     return frozenset(_PLACEHOLDER.findall(PROMPTS[name]))
 
 
+def says_how_to_reply(name: str) -> bool:
+    """True for a prompt whose last line tells the model what to reply with."""
+    return PROMPTS[name].rsplit("\n", 1)[-1].startswith("Reply with ")
+
+
 def fill(name: str, values: Mapping[str, str]) -> str:
     """The prompt with every placeholder replaced by its value.
 

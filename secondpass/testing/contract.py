@@ -8,7 +8,6 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common import errors
 from secondpass.service.common.events import RunFailed, RunFinished, RunStarted
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
@@ -24,6 +23,7 @@ from secondpass.testing.support import (
     bills,
     make_run,
     says,
+    upstream,
 )
 
 GARBAGE = ["\x00\ufffd}{\\boxed{", "]]>\u202e" * 50, "{}" * 300, "\\frac{" * 200]
@@ -139,7 +139,7 @@ async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
 @pytest.mark.anyio
 async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(1, fault))
-    run = make_run(RetryingEngine(engine, attempts=2, first_pause=0.001), name)
+    run = make_run(upstream(engine, attempts=2), name)
     with pytest.raises((errors.AllCallsFailed, CallRejected)) as caught:
         await execute(run)
     error = caught.value
@@ -154,7 +154,7 @@ async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
 @pytest.mark.anyio
 async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(2, fault))
-    run = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001), name)
+    run = make_run(upstream(engine, attempts=3), name)
     outcome = await execute(run)
     assert_is_whole(outcome, run)
     assert_books_are_closed(run, engine)
@@ -200,7 +200,7 @@ async def test_gives_its_best_when_the_service_drains(name: str) -> None:
 
 async def _interrupt_soon(run: LiveRun) -> None:
     await anyio.sleep(0.03)
-    run.interrupt("draining")
+    run.interrupt()
 
 
 @pytest.mark.anyio

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
@@ -17,7 +16,13 @@ from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE, Capability
 from secondpass.testing.contract import GARBAGE, assert_is_whole, faulty
 from secondpass.testing.injections import INJECTIONS
-from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, bills, make_run
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    upstream,
+)
 
 NO_VERDICTS = ["", "correct or wrong", ":", "{" * 200, '{"verdict": "A", "verdict": "B"}', *GARBAGE]
 LESS: list[frozenset[Capability]] = [
@@ -88,7 +93,7 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
 @pytest.mark.anyio
 async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:
     actor, other = ScriptedEngine(), ScriptedEngine(faulty(1, fault))
-    run = make_run(actor, name, others=RetryingEngine(other, attempts=2, first_pause=0.001))
+    run = make_run(actor, name, others=upstream(other, attempts=2))
     outcome = await execute(run)
     assert_is_whole(outcome, run)
     assert outcome.candidate.answer == "42"

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.retry import RetryPolicy
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
@@ -38,7 +41,7 @@ def says(text: str) -> Script:
 
 
 def make_run(
-    engine: Engine | None = None,
+    engine: Engine | Upstream | None = None,
     strategy: str = "single",
     params: Mapping[str, Any] | None = None,
     *,
@@ -50,12 +53,15 @@ def make_run(
     task_is_explicit: bool = False,
     is_streamed: bool = False,
     prices: Mapping[Role, Price] | None = None,
-    others: Engine | None = None,
+    others: Engine | Upstream | None = None,
     **limits: Any,
 ) -> LiveRun:
-    """A run of `strategy` over `engine` (default: a scripted one) in all roles, or with `others` in all but the actor's."""
-    played = engine or ScriptedEngine()
-    judging = others or played
+    """A run of `strategy` over `engine` (default: a scripted one) in all roles, or with `others` in all but the actor's.
+
+    A bare engine takes any number of calls at once, and none is retried; see `upstream`.
+    """
+    actor = upstream(engine or ScriptedEngine())
+    other = actor if others is None else upstream(others)
     chosen = STRATEGIES[strategy]
     return LiveRun(
         RunSpec(
@@ -64,7 +70,7 @@ def make_run(
             params=chosen.params(**(params or {})),
             messages=(Message(role="user", content=question),),
             task=task,
-            engines={"actor": played, "critic": judging, "judge": judging, "reward": judging},
+            upstreams={"actor": actor, "critic": other, "judge": other, "reward": other},
             limits=Limits(**limits),
             prices=prices or {},
             task_is_explicit=task_is_explicit,
@@ -75,6 +81,15 @@ def make_run(
         shared or Shared(Equivalence()),
         trace or Trace(),
     )
+
+
+def upstream(
+    engine: Engine | Upstream, *, attempts: int = 1, places: int | None = None
+) -> Upstream:
+    """The engine with `places` calls at once (None: any number), and `attempts` attempts of each with hardly a pause."""
+    if isinstance(engine, Upstream):
+        return engine
+    return Upstream(engine, Admission(places), RetryPolicy(attempts, first_pause=0.001))
 
 
 def bills(run: LiveRun) -> list[CallFinished]:

@@ -1,14 +1,15 @@
-"""Structured concurrency for runs: many pieces of work, their results as they come, the rest cancelled on leaving."""
+"""Structured concurrency for runs: many pieces of work, their results as they come, the others cancelled on leaving."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from secondpass.strategies.api.errors import SURVIVABLE, BudgetExhausted, SecondpassError
 
@@ -16,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Emit = Callable[[R], None]
+OnFailure = Callable[[SecondpassError], None]
 
 
 @asynccontextmanager
@@ -34,32 +36,61 @@ def _first_of(error: BaseException) -> BaseException:
     return error
 
 
+class _Turn:
+    """The start of one lane, which delays the start of the next one, within the start of the lane around it."""
+
+    def __init__(self, status: TaskStatus[None], outer: _Turn | None) -> None:
+        self._status, self._outer = status, outer
+        self._is_over = False
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._status.started()
+        if self._outer is not None:
+            self._outer.end()
+
+
+_turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
+
+
+def pass_turn() -> None:
+    """Let the next lane start: this one has its first lease, or waits for something else.
+
+    Lanes lease in the order of their items by that, so that a tight budget is spent alike under every event loop.
+    """
+    if (turn := _turn.get()) is not None:
+        turn.end()
+
+
 class Results(Generic[R]):
     """Results as they come, or (`in_order`) in the order of the items that gave them.
 
-    `emitted` counts the results that there are, read or not. Iteration ends when all work has ended. It raises BudgetExhausted then if the budget kept work from being done,
-    or the last failure if everything failed.
+    `unread` are those that nobody has read. Iteration ends when all work has ended. It raises then where there were fewer than
+    `min_results` and something failed: BudgetExhausted if the budget kept work from being done, else the last failure.
     """
 
-    def __init__(self, *, in_order: bool) -> None:
+    def __init__(self, *, in_order: bool, min_results: int) -> None:
         self._in_order = in_order
+        self._min_results = min_results
         self._send, self._receive = anyio.create_memory_object_stream[R](math.inf)
         self._held: dict[int, list[R]] = {}
         self._ended: set[int] = set()
         self._head = 0
-        self.emitted = 0
         self._given = 0
+        self._emitted = 0
         self._exhausted: BudgetExhausted | None = None
         self._failure: SecondpassError | None = None
+        self.unread: list[R] = []
 
     def emit(self, position: int, result: R) -> None:
-        """A result of the item at `position`."""
-        self.emitted += 1
+        """Add a result of the item at `position`."""
+        self._emitted += 1
         self._held.setdefault(position, []).append(result)
         self._release()
 
     def end(self, position: int, error: SecondpassError | None = None) -> None:
-        """The item at `position` gives no more."""
+        """Note that the item at `position` gives no more."""
         if isinstance(error, BudgetExhausted):
             self._exhausted = error
         elif error is not None:
@@ -68,12 +99,17 @@ class Results(Generic[R]):
         self._release()
 
     def close(self) -> None:
-        """All work has ended."""
+        """Note that all work has ended."""
         self._send.close()
 
     @property
+    def emitted(self) -> int:
+        """How many results there are, read or not."""
+        return self._emitted
+
+    @property
     def is_exhausted(self) -> bool:
-        """Did the budget keep a piece of work from being done?"""
+        """True once the budget kept a piece of work from being done."""
         return self._exhausted is not None
 
     def _release(self) -> None:
@@ -97,17 +133,20 @@ class Results(Generic[R]):
         try:
             result = await self._receive.receive()
         except anyio.EndOfStream:
-            if self._exhausted is not None:
-                raise self._exhausted from None
-            if self._failure is not None and not self._given:
-                raise self._failure from None
+            failure = self._exhausted or self._failure
+            if failure is not None and self._given < self._min_results:
+                raise failure from None
             raise StopAsyncIteration from None
         self._given += 1
         return result
 
     def abandon(self) -> None:
-        """Nobody will read any further."""
+        """Stop: nobody reads any further."""
         self._send.close()
+        while self._receive.statistics().current_buffer_used:
+            self.unread.append(self._receive.receive_nowait())
+        for results in self._held.values():
+            self.unread += results
         self._receive.close()
 
 
@@ -118,22 +157,31 @@ async def gather(
     *,
     width: int | None = None,
     in_order: bool = False,
+    min_results: int = 1,
+    on_failure: OnFailure = lambda _: None,
 ) -> AsyncIterator[Results[R]]:
     """Run `work` over `items`, at most `width` at once, and give what it emits; leaving cancels what still runs.
 
-    Work that runs out of budget keeps later items from starting. Errors that are not SURVIVABLE end the block.
+    Lanes start in the order of the items: each once the one before it has its first lease or waits for something else, see
+    `pass_turn`. After work that does not fit into the budget no later item starts. `on_failure` gets every failure;
+    errors that are neither SURVIVABLE nor of the budget end the block.
     """
-    results: Results[R] = Results(in_order=in_order)
+    results: Results[R] = Results(in_order=in_order, min_results=min_results)
     places = anyio.Semaphore(width) if width is not None else None
+    outer = _turn.get()
 
-    async def lane(position: int, item: T) -> None:
+    async def lane(position: int, item: T, *, task_status: TaskStatus[None]) -> None:
+        turn = _Turn(task_status, outer)
+        _turn.set(turn)
+        failure: SecondpassError | None = None
         try:
             await work(item, lambda result: results.emit(position, result))
         except (BudgetExhausted, *SURVIVABLE) as error:
-            results.end(position, error)
-        else:
-            results.end(position)
+            failure = error
+            on_failure(error)
         finally:
+            results.end(position, failure)
+            turn.end()
             if places is not None:
                 places.release()
 
@@ -144,7 +192,7 @@ async def gather(
                     await places.acquire()
                 if results.is_exhausted:
                     break
-                lanes.start_soon(lane, position, item)
+                await lanes.start(lane, position, item)
         results.close()
 
     try:

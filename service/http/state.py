@@ -104,7 +104,7 @@ class Traffic:
         self.is_draining = True
         await self._wait(grace)
         for run in list(self._runs):
-            run.interrupt("draining")
+            run.interrupt()
         await self._wait(END_SECONDS if self._runs else 0.0)
 
     async def _wait(self, seconds: float) -> None:

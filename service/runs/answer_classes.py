@@ -19,12 +19,6 @@ class AnswerClasses:
         self._representatives: list[str] = []
         self._comparing = anyio.Lock()
 
-    async def same(self, a: str, b: str) -> bool:
-        """Are two answers of the task equivalent? What nothing can decide in time is different."""
-        if normalise(self._task, a) == normalise(self._task, b):
-            return True
-        return needs_comparison(self._task) and await self._equals(a, b)
-
     async def of(self, answer: str) -> int:
         """The class of an answer: that of the first representative it equals, or a new one."""
         form = normalise(self._task, answer)

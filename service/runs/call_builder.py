@@ -15,11 +15,11 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call, Routing
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import After
-from secondpass.strategies.api.values import SOLVE, Completion, Message, Role, Sampling
+from secondpass.strategies.api.run import AS_ASKED, After
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, Role, Sampling
 
 
-class Asking:
+class CallBuilder:
     """Builds the calls of one run."""
 
     def __init__(self, spec: RunSpec) -> None:
@@ -65,9 +65,12 @@ class Asking:
     def _defaults(self, role: Role) -> RoleDefaults:
         return self._spec.defaults.get(role, RoleDefaults())
 
-    def portions(self, n: int, batch: int) -> list[range]:
-        """The drafts of each call where up to `batch` of n are drawn at once: none has drafts of two sessions."""
-        size = self._spec.session_group or max(1, n)
+    def portions(self, n: int, batch: int, *, of_one: bool = False) -> list[range]:
+        """The completions of each call where up to `batch` of n are drawn at once: no call has drafts of two sessions.
+
+        Continuations `of_one` draft have its session.
+        """
+        size = max(1, n) if of_one else self._spec.session_group or max(1, n)
         starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
         return [range(*pair) for pair in pairwise((*starts, n))]
 
@@ -86,15 +89,16 @@ class Asking:
         messages: tuple[Message, ...],
         *,
         index: int = 0,
-        draft: int | None = None,
+        session_of: int | None = None,
         n: int = 1,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
+        resumable: bool = False,
         is_verdict: bool = False,
     ) -> Call:
-        """The call, with the client's sampling where it is the actor's answer, then the strategy's own, then its seed.
+        """The call: drawn as `draw` says, then as the client (only the actor's answers), then as the settings say.
 
-        What neither says is as the settings have it for the role. A call about another draft than `index` has that `draft`'s session.
+        A call about another draft than `index` has the session of that one (`session_of`). Stop strings are the client's
+        and the draw's together; of a resumable call the client's are left out of the text afterwards.
         """
         call = Call(
             role=role,
@@ -102,22 +106,33 @@ class Asking:
             messages=messages,
             n=n,
             index=index,
-            routing=self._routing_of(index if draft is None else draft),
+            logprobs=draw.logprobs,
+            resumable=resumable,
+            routing=self._routing_of(index if session_of is None else session_of),
             cache_salt=self._spec.cache_salt,
             traceparent=self._spec.traceparent,
         )
         sampling = self._spec.sampling if role == "actor" and not is_verdict else Sampling()
         defaults = self._defaults(role)
-        given = [cap for cap in (max_tokens, sampling.max_tokens) if cap is not None]
+        given = [cap for cap in (draw.max_tokens, sampling.max_tokens) if cap is not None]
         usual = defaults.max_tokens or self._spec.max_tokens_per_call
         changes: dict[str, Any] = {"max_tokens": min(given, default=usual)}
-        for wanted in (temperature, sampling.temperature, defaults.temperature):
+        for wanted in (draw.temperature, sampling.temperature, defaults.temperature):
             if wanted is not None:
                 changes["temperature"] = wanted
                 break
+        if draw.top_p is not None:
+            changes["top_p"] = draw.top_p
+        excluded = tuple(each for each in sampling.stop or () if each not in draw.stop)
+        if draw.stop:
+            changes["stop"] = (*excluded, *draw.stop)
         if self._spec.sampling.seed is not None:
-            changes["seed"] = _seed_of(call, self._spec.sampling.seed)
-        return replace(call, sampling=sampling.model_copy(update=changes))
+            changes["seed"] = _seed_of(call, self._spec.sampling.seed, draw.seed_offset)
+        return replace(
+            call,
+            sampling=sampling.model_copy(update=changes),
+            excluded_stop=excluded if resumable else (),
+        )
 
 
 def _steps(n: int, size: int, batch: int) -> Iterator[int]:
@@ -138,7 +153,7 @@ def opening(spec: RunSpec) -> tuple[Message, ...]:
     return instructed(spec.messages, spec.task) if spec.task_is_explicit else spec.messages
 
 
-def _seed_of(call: Call, seed: int) -> int:
-    """Sample i of the question is drawn with the seed plus i; another purpose has a series of its own."""
+def _seed_of(call: Call, seed: int, offset: int) -> int:
+    """The seed of a call: sample i of the question has the client's seed plus i, another purpose a series of its own."""
     series = 0 if call.purpose == SOLVE else zlib.crc32(call.purpose.encode())
-    return (seed + series + call.index) % 2**62
+    return (seed + series + call.index + offset) % 2**62

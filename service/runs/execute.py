@@ -1,4 +1,4 @@
-"""Run one strategy to an outcome: the only place that knows how a run may end."""
+"""Run one strategy to an outcome: the single place that decides how a run terminates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def execute(run: LiveRun) -> Outcome:
             id=spec.id,
             strategy=spec.strategy.name,
             params=spec.params.model_dump(),
-            models={role: engine.model for role, engine in spec.engines.items()},
+            models={role: each.engine.model for role, each in spec.upstreams.items()},
         )
     )
     _note_temperature(run)
@@ -72,13 +72,15 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         except (BudgetExhausted, *SURVIVABLE) as error:
             failure = error
     if reason is not None:
-        return reason
+        is_short = reason == "finished" and run.exhausted is not None
+        return _BY_BUDGET[run.exhausted] if is_short and run.exhausted else reason
     if failure is None:
-        reason = run.interrupted or "deadline"
+        reason = "draining" if run.is_interrupted else "deadline"
     elif isinstance(failure, BudgetExhausted):
         reason = _BY_BUDGET[failure.kind]
     else:
-        reason = "finished"
+        run.count_failure(failure)
+        reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
     if not run.has_answer or isinstance(failure, RoleFailed):
         raise _nothing_to_show(run, failure)
     return reason
@@ -96,7 +98,7 @@ _BY_BUDGET: dict[str, StopReason] = {
 def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
     """The error of a run that ended without an answer."""
     bill = {
-        "usage": outcome.bill(run.trace.events),
+        "usage": outcome.bill(run.trace.events, run.wasted),
         "budget": outcome.spending(run.budget),
     }
     if isinstance(failure, BudgetExhausted):
@@ -106,10 +108,8 @@ def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> Secondpas
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.AllCallsFailed(errors.excerpt(str(failure)), role=role, bill=bill)
-    if run.interrupted == "draining":
+    if run.is_interrupted:
         return errors.Drained("the service is shutting down", bill=bill)
-    if run.interrupted == "cancelled":
-        return errors.Abandoned("the run was cancelled", bill=bill)
     deadline = run.spec.limits.deadline_ms
     return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=bill)
 
@@ -122,10 +122,10 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
     result = Outcome(
         candidate=best,
         stop_reason=reason,
-        usage=outcome.bill(events),
+        usage=outcome.bill(events, run.wasted),
         budget=outcome.spending(run.budget),
         timing=outcome.timing(events, total),
-        degraded=outcome.failures(events),
+        degraded=dict(run.degraded) or None,
         saved=outcome.saved(events, run.skipped_samples) if reason == "consensus" else None,
         notes=outcome.notes(events),
         candidates=outcome.candidates(events, best),
@@ -169,6 +169,7 @@ def _report_failure(run: LiveRun, error: BaseException) -> None:
 
 
 def _check_capabilities(run: LiveRun) -> None:
-    engine = run.spec.engines["actor"]
-    if missing := run.spec.strategy.needs - engine.capabilities:
-        raise CapabilityMissing(engine.name, missing)
+    """Raise RoleMissing or CapabilityMissing for what the strategy needs with these parameters."""
+    needs = run.spec.strategy.needs_for(run.spec.params, run.spec.task)
+    for role, capabilities in needs.items():
+        run.require(role, *capabilities)

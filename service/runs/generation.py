@@ -1,4 +1,4 @@
-"""The verbs that have a model write: whole completions, samples, continuations, drafts seen step by step."""
+"""The verbs that generate: whole completions, samples, continuations, completions read step by step."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.common.concurrency import Emit, Results, gather, task_group
 from secondpass.service.common.events import AnswerDelta
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
-from secondpass.service.runs.step_stream import LiveDraft
+from secondpass.service.runs.step_stream import LiveStepStream
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import After, Reserve
-from secondpass.strategies.api.values import SOLVE, Completion, Piece, Role
-from secondpass.strategies.continuation.segments import joined, pieces, with_text, without_end
+from secondpass.strategies.api.run import AS_ASKED, After, Reserve
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, Piece, Role
+from secondpass.strategies.continuation.segments import (
+    has_ids,
+    joined,
+    pieces,
+    reopened,
+    without_ids,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+EXTEND = "extend"
+"""The purpose of a call that continues an answer."""
 
-class WritingVerbs(Verbs):
+
+class GeneratingVerbs(Verbs):
     """See `strategies.api.run.Run`."""
 
     has_streamed = False
@@ -36,58 +46,38 @@ class WritingVerbs(Verbs):
         *,
         role: Role = "actor",
         after: After = None,
-        visible: bool = False,
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
+        visible: bool = False,
+        resumable: bool = False,
         schema: Mapping[str, Any] | None = None,
-        logprobs: int | None = None,
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
         is_visible = visible and self.spec.is_streamed
-        call = self._asking.call(
+        call = self._builder.call(
             prompt,
             role,
-            self._asking.conversation(prompt, values, after),
+            self._builder.conversation(prompt, values, after),
             index=index,
-            draft=draft_of(after, index),
-            temperature=temperature,
-            max_tokens=max_tokens,
+            session_of=draft_of(after, index),
+            draw=draw,
+            resumable=resumable,
         )
         call = replace(
-            call if is_visible else self._unread(call),
+            call if is_visible or resumable else self._gathered(call),
             visible=is_visible,
-            logprobs=logprobs,
             schema=None if schema is None else json.dumps(schema),
         )
-        on_delta = self._stream_out if is_visible else None
-        return await self._answered(call, on_delta=on_delta, reserved=reserved)
-
-    async def begin(
-        self,
-        *,
-        index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        logprobs: int | None = None,
-    ) -> Completion:
-        call = self._asking.call(
-            SOLVE,
-            "actor",
-            self._asking.conversation(SOLVE, {}),
-            index=index,
-            temperature=temperature,
-            max_tokens=max_tokens,
-        )
-        call = replace(call, logprobs=logprobs, resumable=True)
-        return await self._answered(call, is_part=max_tokens is not None)
-
-    async def _answered(self, call: Call, **how: Any) -> Completion:
-        """The call's one completion; what the budget cut is an answer if there is no better one."""
         found: list[Completion] = []
         try:
-            await self._calls.perform(call, found.append, **how)
+            await self._calls.perform(
+                call,
+                found.append,
+                on_delta=self._stream_out if is_visible else None,
+                reserved=reserved,
+                is_part=resumable and draw.max_tokens is not None,
+            )
         except BudgetExhausted:
             for completion in found:
                 self._salvage(completion)
@@ -104,77 +94,143 @@ class WritingVerbs(Verbs):
         batch: int = 1,
         role: Role = "actor",
         after: After = None,
-        temperature: float | None = None,
-        logprobs: int | None = None,
+        prefix: Completion | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> AsyncIterator[AsyncIterator[Completion]]:
-        messages = self._asking.conversation(prompt, values, after)
-
-        async def draw(portion: range, emit: Emit[Completion]) -> None:
-            call = self._asking.call(
-                prompt,
-                role,
-                messages,
-                index=portion.start,
-                draft=draft_of(after, portion.start),
-                n=len(portion),
-                temperature=temperature,
-            )
-            await self._calls.perform(self._unread(replace(call, logprobs=logprobs)), emit)
-
+        if n < 1:
+            raise ValueError(f"n: at least 1, not {n}")
+        if prefix is None:
+            messages = self._builder.conversation(prompt, values, after)
+            draft = draft_of(after, 0) if after is not None else None
+            work = self._drawing(prompt, role, messages, draft, draw)
+        else:
+            if values or after is not None:
+                raise ValueError(
+                    "prefix: leaves no place for `after` and values, which are its own"
+                )
+            work = self._continuing(prefix, EXTEND if prompt == SOLVE else prompt, draw)
+            batch = max(batch, n)
         batch = batch if width is None else min(batch, width)
-        portions = self._asking.portions(n, batch)
-        largest = max(map(len, portions), default=1)
+        portions = self._builder.portions(n, batch, of_one=prefix is not None)
+        largest = max(map(len, portions))
         lanes = None if width is None else width // largest
-        async with self._gather(draw, portions, lanes) as drafts:
+        async with self._gather(work, portions, lanes) as drafts:
             try:
                 yield drafts
             finally:
                 self.skipped_samples += n - drafts.emitted
+        for unread in drafts.unread:
+            self._calls.waste.drop(unread)
+
+    def _drawing(
+        self,
+        prompt: str,
+        role: Role,
+        messages: tuple[Message, ...],
+        draft: int | None,
+        draw: Draw,
+    ) -> Callable[[range, Emit[Completion]], Awaitable[None]]:
+        """Work that draws a portion of the samples in one request."""
+
+        async def work(portion: range, emit: Emit[Completion]) -> None:
+            call = self._builder.call(
+                prompt,
+                role,
+                messages,
+                index=portion.start,
+                session_of=draft,
+                n=len(portion),
+                draw=draw,
+            )
+            await self._calls.perform(self._gathered(call), emit)
+
+        return work
+
+    def _continuing(
+        self, prefix: Completion, purpose: str, draw: Draw
+    ) -> Callable[[range, Emit[Completion]], Awaitable[None]]:
+        """Work that draws a portion of the continuations of a prefix in one request."""
+
+        async def work(portion: range, emit: Emit[Completion]) -> None:
+            call = self._builder.call(
+                purpose,
+                prefix.role,
+                prefix.messages,
+                index=portion.start,
+                session_of=prefix.index,
+                n=len(portion),
+                draw=draw,
+                resumable=True,
+            )
+            call, begun = self._continued(call, prefix)
+            whole = self._joins(begun)
+            await self._calls.perform(
+                call,
+                lambda more: emit(whole(more)),
+                whole=whole,
+                is_part=draw.max_tokens is not None,
+                may_be_empty=bool(prefix.text.strip()),
+            )
+
+        return work
 
     async def extend(
         self,
         completion: Completion,
         *,
         text: str = "",
-        purpose: str = "extend",
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        logprobs: int | None = None,
+        purpose: str = EXTEND,
+        index: int | None = None,
+        draw: Draw = AS_ASKED,
         resumable: bool = False,
     ) -> Completion:
-        call = self._asking.call(
+        call = self._builder.call(
             purpose,
             completion.role,
             completion.messages,
-            index=completion.index,
-            temperature=temperature,
-            max_tokens=max_tokens,
+            index=completion.index if index is None else index,
+            session_of=completion.index,
+            draw=draw,
+            resumable=resumable,
         )
-        begun, prefix = self._gone_on_with(completion, text)
-        call = replace(call, prefix=prefix, logprobs=logprobs, resumable=resumable)
+        call, begun = self._continued(call, completion, text)
+        whole = self._joins(begun, text)
         found: list[Completion] = []
         await self._calls.perform(
-            call if resumable else self._unread(call),
+            call if resumable else self._gathered(call),
             found.append,
-            is_part=resumable and max_tokens is not None,
+            whole=whole,
+            is_part=resumable and draw.max_tokens is not None,
             may_be_empty=not text and bool(completion.text.strip()),
         )
-        closing = self.profile(completion.role).thinking[1]
-        return joined(begun, found[0], text, closing=closing)
+        return whole(found[0])
 
-    def _gone_on_with(
-        self, completion: Completion, text: str
-    ) -> tuple[Completion, tuple[Piece, ...] | str]:
-        """What goes on, and the prefix that holds it and `text`: its pieces where they are known, else all as text."""
-        if not text and completion.token_ids:
-            return completion, completion.token_ids
-        begun = without_end(completion) or completion
-        is_by_piece = {"prefix", "tokenize"} <= self._calls.engine(begun.role).capabilities
-        if is_by_piece and begun.is_truncated and pieces(begun):
-            return begun, with_text(pieces(begun), text)
-        begun = replace(begun, token_ids=(), held=(), ends=())
-        return begun, begun.text + text
+    def _continued(
+        self, call: Call, completion: Completion, text: str = ""
+    ) -> tuple[Call, Completion]:
+        """The call as a continuation of the completion and `text`, and what it continues: from tokens where they are known."""
+        begun = reopened(completion) or completion
+        prefix: tuple[Piece, ...] | str
+        if (
+            self.model(begun.role).can("prefix", "tokenize")
+            and begun.is_truncated
+            and has_ids(begun)
+        ):
+            prefix = pieces(begun)
+            if text:
+                is_text_last = bool(prefix) and isinstance(prefix[-1], str)
+                prefix = (*prefix[:-1], f"{prefix[-1]}{text}") if is_text_last else (*prefix, text)
+        else:
+            begun = without_ids(begun)
+            prefix = begun.text + text
+        self._calls.waste.keep(begun)
+        return replace(call, prefix=prefix), begun
+
+    def _joins(self, begun: Completion, text: str = "") -> Callable[[Completion], Completion]:
+        """How a continuation becomes one completion with what it continues."""
+        closing = self.model(begun.role).profile.thinking[1]
+        return lambda more: joined(begun, more, text, closing=closing)
 
     @asynccontextmanager
     async def steps(
@@ -184,53 +240,63 @@ class WritingVerbs(Verbs):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        temperature: float | None = None,
-        logprobs: int | None = None,
+        draw: Draw = AS_ASKED,
         every: int | None = None,
         **values: Value,
-    ) -> AsyncIterator[LiveDraft]:
-        messages = self._asking.conversation(prompt, values, after)
-        call = self._asking.call(
+    ) -> AsyncIterator[LiveStepStream]:
+        call = self._builder.call(
             prompt,
             role,
-            messages,
+            self._builder.conversation(prompt, values, after),
             index=index,
-            draft=draft_of(after, index),
-            temperature=temperature,
+            session_of=draft_of(after, index),
+            draw=draw,
+            resumable=True,
         )
-        call = replace(call, visible=True, logprobs=logprobs, resumable=True)
-        draft = LiveDraft(call, every)
-        async with self._written(draft):
-            yield draft
+        async with self._read(LiveStepStream(replace(call, visible=True), every)) as stream:
+            yield stream
 
     @asynccontextmanager
     async def extend_steps(
-        self, completion: Completion, *, index: int = 0, temperature: float | None = None
-    ) -> AsyncIterator[LiveDraft]:
-        call = self._asking.call(
-            "extend",
+        self, completion: Completion, *, index: int = 0, draw: Draw = AS_ASKED
+    ) -> AsyncIterator[LiveStepStream]:
+        call = self._builder.call(
+            EXTEND,
             completion.role,
             completion.messages,
             index=index,
-            draft=completion.index,
-            temperature=temperature,
+            session_of=completion.index,
+            draw=draw,
+            resumable=True,
         )
-        begun, prefix = self._gone_on_with(completion, "")
-        call = replace(call, visible=True, prefix=prefix, resumable=True)
-        draft = LiveDraft(call, begun=begun)
-        async with self._written(draft):
-            yield draft
+        call, begun = self._continued(call, completion)
+        closing = self.model(begun.role).profile.thinking[1]
+        stream = LiveStepStream(replace(call, visible=True), begun=begun, closing=closing)
+        async with self._read(stream):
+            yield stream
 
     @asynccontextmanager
-    async def _written(self, draft: LiveDraft) -> AsyncIterator[None]:
-        """Have the draft written; leaving the block aborts it."""
-        with draft:
+    async def _read(self, stream: LiveStepStream) -> AsyncIterator[LiveStepStream]:
+        """Write the stream while the block lasts; a finished one that the block leaves by an error may be the answer."""
+        try:
             async with task_group() as group:
-                group.start_soon(draft.write, self._calls)
-                yield
+                group.start_soon(stream.write, self._calls)
+                yield stream
                 group.cancel_scope.cancel()
+        except BaseException:
+            if stream.is_finished and self._is_answer(stream.completion):
+                self._salvage(stream.completion)
+            raise
+        finally:
+            stream.close()
+            if not stream.is_read:
+                self._calls.waste.drop(stream.completion)
 
-    def _stream_out(self, delta: Delta) -> None:
+    def _is_answer(self, completion: Completion) -> bool:
+        """Return whether a completion of the actor's contains a finished answer."""
+        raise NotImplementedError
+
+    def _stream_out(self, delta: Delta, _partial: PartialCompletion) -> None:
         if delta.text:
             self.has_streamed = True
             self.trace.emit(AnswerDelta(at=self.trace.elapsed, text=delta.text))
@@ -238,14 +304,30 @@ class WritingVerbs(Verbs):
     # -- many at once -------------------------------------------------------------------------------
 
     async def map(
-        self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
-    ) -> list[R]:
-        async def one(item: tuple[int, T], emit: Emit[tuple[int, R]]) -> None:
-            emit((item[0], await work(item[1])))
+        self,
+        work: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        failed: Any = None,
+        width: int | None = None,
+        min_results: int = 1,
+    ) -> list[Any]:
+        listed = list(items)
+        found: list[Any] = [failed] * len(listed)
 
-        async with gather(one, enumerate(items), width=width) as results:
-            found = [result async for result in results]
-        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+        async def one(position: int, emit: Emit[tuple[int, R]]) -> None:
+            emit((position, await work(listed[position])))
+
+        async with gather(
+            one,
+            range(len(listed)),
+            width=width,
+            min_results=min_results,
+            on_failure=self.count_failure,
+        ) as results:
+            async for position, result in results:
+                found[position] = result
+        return found
 
     def as_completed(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
@@ -258,5 +340,10 @@ class WritingVerbs(Verbs):
     def _gather(
         self, work: Callable[[T, Emit[R]], Awaitable[None]], items: Iterable[T], width: int | None
     ) -> AbstractAsyncContextManager[Results[R]]:
-        is_seeded = self.spec.sampling.seed is not None
-        return gather(work, items, width=width, in_order=is_seeded)
+        return gather(
+            work,
+            items,
+            width=width,
+            in_order=self.spec.sampling.seed is not None,
+            on_failure=self.count_failure,
+        )

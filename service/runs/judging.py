@@ -18,6 +18,7 @@ from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
+from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
@@ -27,11 +28,11 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.judgements import How, Judgement, Preference, preference_of
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import After, Draft
+from secondpass.strategies.api.run import AS_ASKED, After, StepStream
 from secondpass.strategies.api.values import (
     Candidate,
     Completion,
-    LabelRead,
+    Draw,
     Message,
     Role,
     Sampling,
@@ -54,47 +55,27 @@ WORDS = 64
 class JudgingVerbs(Verbs):
     """See `strategies.api.run.Run`."""
 
-    # -- probabilities and rewards, from engines that have them ---------------------------------------
-
-    async def probe(
+    async def score(
         self,
-        completion: Completion | Draft,
-        prompt: str,
-        labels: Sequence[str],
+        subject: Completion | StepStream | Candidate | str,
         *,
-        role: Role = "actor",
-        **values: Value,
-    ) -> LabelRead:
-        _check_labels(labels)
-        shown = self._shown(completion)
-        messages = self._asking.conversation(prompt, values, shown)
-        return await self._read(self._label_call(prompt, labels, role, messages, shown.index))
-
-    async def labels(
-        self, prompt: str, labels: Sequence[str], *, role: Role = "judge", **values: Value
-    ) -> LabelRead:
-        _check_labels(labels)
-        messages = self._asking.conversation(prompt, values)
-        return await self._read(self._label_call(prompt, labels, role, messages))
-
-    async def reward(
-        self, completion: Completion | Draft | str, *, messages: Sequence[Message] | None = None
+        messages: Sequence[Message] | None = None,
     ) -> float:
-        if isinstance(completion, str):
-            asked, text, index = self.spec.messages, completion, 0
+        if isinstance(subject, str):
+            asked, text, index = self.spec.messages, subject, 0
+        elif isinstance(subject, Candidate):
+            asked, text, index = self.spec.messages, subject.text, subject.index
         else:
-            draft = completion if isinstance(completion, Completion) else completion.completion
+            draft = subject if isinstance(subject, Completion) else subject.completion
             asked, text, index = draft.messages, draft.text, draft.index
         turn = Message(role="assistant", content=text)
         conversation = (*(asked if messages is None else messages), turn)
-        call = self._asking.call("reward", "reward", conversation, draft=index)
+        call = self._builder.call("reward", "reward", conversation, session_of=index)
         reward = await self._calls.reward(replace(call, reward=True, sampling=Sampling()))
         self._saw(call.role, call.purpose, reward=reward)
         return reward
 
-    # -- verdicts, from any engine that writes --------------------------------------------------------
-
-    async def judge(
+    async def classify(
         self,
         prompt: str,
         labels: Sequence[str],
@@ -102,31 +83,23 @@ class JudgingVerbs(Verbs):
         after: After = None,
         role: Role = "judge",
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> Judgement:
         _check_labels(labels)
-        capabilities = self._calls.engine(role).capabilities
-        reply = self._asking.reply_to("reply_label", labels=", ".join(labels))
-        if "schema" in capabilities and "labels" not in capabilities:
-            reply = self._asking.reply_to(
-                "reply_json", shape=f'{{"verdict": "{" | ".join(labels)}"}}'
-            )
+        how = self._how(role, prompt)
+        reply = self._reply_to_classify(prompt, labels, how)
         messages = self._to_judge(prompt, values, after, role, reply)
-        draft = draft_of(after, index)
-        if "labels" in capabilities:
-            call = self._label_call(prompt, labels, role, messages, draft)
-            return await self._judge_by_labels(call)
-        is_held = "schema" in capabilities
-        how: How = "schema" if is_held else "text"
-        parse = parse_label_object if is_held else parse_label
-        call = self._verdict_call(
-            prompt, role, messages, index, draft, temperature, max_tokens, WORDS
-        )
-        if is_held:
+        session_of = draft_of(after, index)
+        if how == "labels":
+            return await self._read_labels(
+                self._label_call(prompt, labels, role, messages, session_of)
+            )
+        parse = parse_label_object if how == "schema" else parse_label
+        call = self._verdict_call(prompt, role, messages, index, session_of, draw, WORDS)
+        if how == "schema":
             call = replace(call, schema=json.dumps(label_schema(labels), sort_keys=True))
-        _, verdict = await self._read_strictly(call, reply, lambda text: parse(text, labels))
+        _, verdict = await self._read_strictly(call, reply, how, lambda text: parse(text, labels))
         self._saw(role, prompt, verdict=verdict, how=how)
         return Judgement(verdict=verdict, how=how)
 
@@ -138,28 +111,40 @@ class JudgingVerbs(Verbs):
         after: After = None,
         role: Role = "critic",
         index: int = 0,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        draw: Draw = AS_ASKED,
         **values: Value,
     ) -> tuple[Completion, M]:
-        reply = self._asking.reply_to("reply_json", shape=example_of(shape))
+        reply = self._builder.reply_to("reply_json", shape=example_of(shape))
         messages = self._to_judge(prompt, values, after, role, reply)
-        draft = draft_of(after, index)
-        call = self._verdict_call(prompt, role, messages, index, draft, temperature, max_tokens)
-        is_held = "schema" in self._calls.engine(role).capabilities
-        if is_held:
+        call = self._verdict_call(prompt, role, messages, index, draft_of(after, index), draw)
+        how: How = "text"
+        if "schema" in self._calls.engine(role).capabilities:
+            how = "schema"
             # Not sorted: engines have the fields written in the schema's order, reasons before the verdict.
             call = replace(call, schema=json.dumps(shape.model_json_schema()))
         completion, found = await self._read_strictly(
-            call, reply, lambda text: parse_reply(text, shape)
+            call, reply, how, lambda text: parse_reply(text, shape)
         )
-        said = found.model_dump()
-        how: How = "schema" if is_held else "text"
-        self._saw(role, prompt, verdict=_word(said.get("verdict")), how=how, reply=said)
+        fields = found.model_dump()
+        verdict = fields.get("verdict")
+        self._saw(
+            role,
+            prompt,
+            verdict=verdict if isinstance(verdict, str) else None,
+            how=how,
+            reply=fields,
+        )
         return completion, found
 
-    async def prefer(
-        self, a: Candidate, b: Candidate, *, prompt: str = "prefer", role: Role = "judge"
+    async def compare(
+        self,
+        a: Candidate,
+        b: Candidate,
+        *,
+        prompt: str = "prefer",
+        role: Role = "judge",
+        index: int = 0,
+        draw: Draw = AS_ASKED,
     ) -> Preference:
         empty_a, empty_b = (quoting.degenerate(each.text) for each in (a, b))
         if empty_a or empty_b:
@@ -168,21 +153,24 @@ class JudgingVerbs(Verbs):
             )
             preference = Preference(winner=winner)
         else:
-            preference = await self._compare(a, b, prompt, role)
+            preference = await self._in_both_orders(a, b, prompt, role, index, draw)
         self._saw(role, prompt, verdict=preference.winner or "tie")
         return preference
 
-    async def _compare(self, a: Candidate, b: Candidate, prompt: str, role: Role) -> Preference:
+    async def _in_both_orders(
+        self, a: Candidate, b: Candidate, prompt: str, role: Role, index: int, draw: Draw
+    ) -> Preference:
         found: dict[int, Judgement] = {}
-        conclude = self.profile("actor").conclusion
+        conclude = self.model("actor").profile.conclusion
 
         async def show(order: int, first: Candidate, second: Candidate) -> None:
-            found[order] = await self.judge(
+            found[order] = await self.classify(
                 prompt,
                 ("A", "B"),
                 role=role,
-                index=order,
-                question=self._asking.question,
+                index=2 * index + order,
+                draw=draw,
+                question=self._builder.question,
                 candidate_a=conclude(first.text),
                 candidate_b=conclude(second.text),
             )
@@ -205,30 +193,41 @@ class JudgingVerbs(Verbs):
         for text in shown:
             if why := quoting.degenerate(text):
                 raise DegenerateCandidate(f"there is nothing for the {role} to judge: {why}")
-        return self._asking.conversation(prompt, values, after, reply=reply)
+        return self._builder.conversation(prompt, values, after, reply=reply)
 
-    def _shown(self, draft: Completion | Draft) -> Completion:
+    def _shown(self, draft: Completion | StepStream) -> Completion:
         """A draft as it is judged: its conclusion, without a token that could end its turn."""
         completion = draft if isinstance(draft, Completion) else draft.completion
-        conclusion = self.profile(completion.role).conclusion(completion.text)
-        return replace(completion, text=quoting.disarm(conclusion))
+        conclusion = self.model(completion.role).profile.conclusion(completion.text)
+        return completion.with_text(quoting.disarm(conclusion))
 
-    async def _judge_by_labels(self, call: Call) -> Judgement:
+    def _how(self, role: Role, prompt: str) -> How:
+        """How a label is read: by the best means of the role's engine that the prompt's own words leave."""
+        capabilities = self._calls.engine(role).capabilities
+        if "labels" in capabilities:
+            return "labels"
+        is_own = prompts.says_how_to_reply(prompt)
+        return "schema" if "schema" in capabilities and not is_own else "text"
+
+    def _reply_to_classify(self, prompt: str, labels: Sequence[str], how: How) -> str:
+        if prompts.says_how_to_reply(prompt):
+            return ""
+        if how == "schema":
+            shape = f'{{"verdict": "{" | ".join(labels)}"}}'
+            return self._builder.reply_to("reply_json", shape=shape)
+        return self._builder.reply_to("reply_label", labels=", ".join(labels))
+
+    async def _read_labels(self, call: Call) -> Judgement:
         try:
             read = await self._calls.read(call)
-        except UnusableCompletion as error:
-            self._saw(call.role, call.purpose, how="labels", error=str(error))
-            raise VerdictUnreadable(str(error)) from error
+        except VerdictUnreadable as error:
+            self._unreadable(call, error, "labels")
+            raise
         verdict = max(call.labels, key=read.probabilities.__getitem__)
         self._saw(call.role, call.purpose, verdict=verdict, how="labels", labels=read)
         return Judgement(
             verdict=verdict, how="labels", probabilities=read.probabilities, mass=read.mass
         )
-
-    async def _read(self, call: Call) -> LabelRead:
-        read = await self._calls.read(call)
-        self._saw(call.role, call.purpose, how="labels", labels=read)
-        return read
 
     def _label_call(
         self,
@@ -236,9 +235,10 @@ class JudgingVerbs(Verbs):
         labels: Sequence[str],
         role: Role,
         messages: tuple[Message, ...],
-        draft: int = 0,
+        session_of: int,
     ) -> Call:
-        call = self._asking.call(prompt, role, messages, draft=draft, temperature=0, max_tokens=1)
+        draw = Draw(temperature=0, max_tokens=1)
+        call = self._builder.call(prompt, role, messages, session_of=session_of, draw=draw)
         return replace(call, labels=tuple(labels), thinking=False)
 
     def _verdict_call(
@@ -247,37 +247,37 @@ class JudgingVerbs(Verbs):
         role: Role,
         messages: tuple[Message, ...],
         index: int,
-        draft: int,
-        temperature: float | None,
-        max_tokens: int | None,
+        session_of: int,
+        draw: Draw,
         enough: int | None = None,
     ) -> Call:
-        """A call for a verdict in words; `enough` tokens are, for a model that does not think first."""
-        profile = self.profile(role)
-        if temperature is None:
-            temperature = self._asking.temperature_of(role)
-        drawn = profile.judge_temperature(temperature)
-        if temperature is not None and drawn != temperature:
-            self.note(f"{role} temperature", f"{drawn}, not {temperature}: the model thinks")
-        if max_tokens is None and not profile.is_thinking:
-            max_tokens = enough
-        call = self._asking.call(
+        """A call for a written verdict; `enough` tokens are, for a model that does not reason first."""
+        profile = self.model(role).profile
+        wanted = draw.temperature
+        if wanted is None:
+            wanted = self._builder.temperature_of(role)
+        drawn = profile.judge_temperature(wanted)
+        if wanted is not None and drawn != wanted:
+            self.note(f"{role} temperature", f"{drawn}, not {wanted}: the model reasons")
+        cap = draw.max_tokens
+        if cap is None and not profile.is_thinking:
+            cap = enough
+        call = self._builder.call(
             prompt,
             role,
             messages,
             index=index,
-            draft=draft,
-            temperature=drawn,
-            max_tokens=max_tokens,
+            session_of=session_of,
+            draw=replace(draw, temperature=drawn, max_tokens=cap),
             is_verdict=True,
         )
-        return self._unread(call)
+        return self._gathered(call)
 
     async def _read_strictly(
-        self, call: Call, reply: str, parse: Callable[[str], X]
+        self, call: Call, reply: str, how: How, parse: Callable[[str], X]
     ) -> tuple[Completion, X]:
-        """The reply and what it says; one that cannot be read is asked for once more. Raises VerdictUnreadable."""
-        conclude = self.profile(call.role).conclusion
+        """The reply and what was parsed from it; an unreadable one is asked for once more. Raises VerdictUnreadable."""
+        conclude = self.model(call.role).profile.conclusion
         asked = call
         for is_last in (False, True):
             found: list[Completion] = []
@@ -286,12 +286,20 @@ class JudgingVerbs(Verbs):
                 parsed = parse(conclude(found[0].text))
             except (UnusableCompletion, VerdictUnreadable) as error:
                 if is_last:
-                    self._saw(call.role, call.purpose, error=str(error))
-                    raise VerdictUnreadable(f"the {call.role}'s reply: {error}") from error
+                    unreadable = VerdictUnreadable(
+                        f"the {call.role}'s reply: {error}", role=call.role
+                    )
+                    unreadable.is_counted = error.is_counted
+                    self._unreadable(call, unreadable, how)
+                    raise unreadable from error
                 asked = self._again(call, found, reply)
             else:
                 return replace(found[0], messages=call.messages), parsed
         raise AssertionError("a loop of two")  # pragma: no cover
+
+    def _unreadable(self, call: Call, error: VerdictUnreadable, how: How) -> None:
+        self.count_failure(error)
+        self._saw(call.role, call.purpose, how=how, error=str(error))
 
     def _again(self, call: Call, found: Sequence[Completion], reply: str) -> Call:
         """The call once more, after what was replied and that it cannot be read."""
@@ -299,7 +307,7 @@ class JudgingVerbs(Verbs):
             return call
         turns = (
             Message(role="assistant", content=quoting.disarm(found[0].text)),
-            Message(role="user", content=self._asking.reply_to("reply_again", reply=reply)),
+            Message(role="user", content=self._builder.reply_to("reply_again", reply=reply)),
         )
         return replace(call, messages=(*call.messages, *turns))
 
@@ -325,7 +333,3 @@ def _check_labels(labels: Sequence[str]) -> None:
             raise ValueError(
                 f"the labels {one!r} and {other!r} begin alike: no first token tells them apart"
             )
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) else None

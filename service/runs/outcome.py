@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleBill:
-    """What the calls of one role used. Tokens; `wasted` completion tokens were thrown away with cancelled work.
+    """What the calls of one role used. Tokens; `wasted` completion tokens were delivered and not used.
 
     `is_estimated` when an engine did not say what a cancelled call used.
     """
@@ -91,8 +90,8 @@ class Outcome:
         return self.candidate.score_kind if self.confidence is not None else None
 
 
-def bill(events: Iterable[Event]) -> dict[Role, RoleBill]:
-    """What the finished calls used, by role."""
+def bill(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[Role, RoleBill]:
+    """What the finished calls used, by role; `wasted` is known only once it is clear what later calls continued from."""
     totals: dict[Role, RoleBill] = {}
     for event in events:
         if isinstance(event, CallFinished):
@@ -102,17 +101,11 @@ def bill(events: Iterable[Event]) -> dict[Role, RoleBill]:
                 prompt=so_far.prompt + event.usage.prompt,
                 cached=so_far.cached + event.usage.cached,
                 completion=so_far.completion + event.usage.completion,
-                wasted=so_far.wasted + event.wasted,
+                wasted=wasted.get(event.role, 0),
                 cost=so_far.cost + event.cost,
                 is_estimated=so_far.is_estimated or event.is_estimated,
             )
     return totals
-
-
-def failures(events: Iterable[Event]) -> dict[Role, int] | None:
-    """Failed calls by role; None when there were none."""
-    failed = Counter(e.role for e in events if isinstance(e, CallFinished) and e.end == "failed")
-    return dict(failed) or None
 
 
 def notes(events: Iterable[Event]) -> dict[str, str]:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
 import anyio
 
 from secondpass.service.calls.budget import Reserved
+from secondpass.service.common.concurrency import pass_turn
 from secondpass.service.common.events import Trace
 from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
-from secondpass.service.runs.generation import WritingVerbs
+from secondpass.service.runs.generation import EXTEND, GeneratingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
 from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion
-from secondpass.strategies.api.run import Draft
+from secondpass.strategies.api.run import StepStream
 from secondpass.strategies.api.values import (
     SOLVE,
     Candidate,
@@ -32,13 +32,13 @@ from secondpass.strategies.api.values import (
 )
 
 
-class LiveRun(WritingVerbs, JudgingVerbs):
+class LiveRun(GeneratingVerbs, JudgingVerbs):
     """A run in progress; see `strategies.api.run.Run` for the verbs."""
 
     def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
         super().__init__(spec, shared, trace)
         self.stop_reason: StopReason = "finished"
-        self.interrupted: Literal["draining", "cancelled"] | None = None
+        self.is_interrupted = False
         self.scope = anyio.CancelScope()
         self._best: Candidate | None = None
         self._seen = Candidates(trace)
@@ -72,15 +72,14 @@ class LiveRun(WritingVerbs, JudgingVerbs):
 
     # -- comparing ----------------------------------------------------------------------------------
 
-    async def same(self, a: str, b: str) -> bool:
-        return await self._classes.same(a, b)
-
     async def class_of(self, candidate: Candidate) -> int | None:
         if candidate.answer is None or self.task.kind == "open":
             return None
+        pass_turn()
         return await self._classes.of(candidate.answer)
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
+        pass_turn()
         return await self._verifier.verify(candidate)
 
     @contextmanager
@@ -97,13 +96,14 @@ class LiveRun(WritingVerbs, JudgingVerbs):
 
     def candidate(
         self,
-        completion: Completion | Draft,
+        completion: Completion | StepStream,
         *,
         score: float | None = None,
         score_kind: str | None = None,
         why: str | None = None,
     ) -> Candidate:
         draft = completion if isinstance(completion, Completion) else completion.completion
+        self._calls.waste.keep(draft)
         candidate = replace(self._candidate_of(draft), score=score, score_kind=score_kind, why=why)
         self._seen.note(candidate)
         return candidate
@@ -118,9 +118,9 @@ class LiveRun(WritingVerbs, JudgingVerbs):
         self._best = candidate
         self._seen.note_best(candidate)
 
-    def interrupt(self, reason: Literal["draining", "cancelled"]) -> None:
-        """End the run from outside; what was proposed so far is its answer."""
-        self.interrupted = reason
+    def interrupt(self) -> None:
+        """End the run because the service drains; what was proposed so far is its answer."""
+        self.is_interrupted = True
         self.scope.cancel()
 
     # -- inside -------------------------------------------------------------------------------------
@@ -132,24 +132,31 @@ class LiveRun(WritingVerbs, JudgingVerbs):
             index=completion.index,
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,
+            tool_calls=completion.tool_calls,
         )
 
     def _is_usable(self, call: Call, completion: Completion) -> bool:
-        """May a completion that was cut serve as an answer? Only what was streamed, or is complete as it stands."""
+        """Return whether a truncated completion is usable as an answer: it was streamed, or holds a finished answer."""
         if self.has_streamed:
             return bool(completion.text.strip())
-        is_answer = call.role == "actor" and call.purpose in (SOLVE, "extend")
-        return is_answer and self._candidate_of(completion).answer is not None
+        return call.purpose in (SOLVE, EXTEND) and self._is_answer(completion)
+
+    def _is_answer(self, completion: Completion) -> bool:
+        return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
     def _salvage(self, completion: Completion) -> bool:
-        """Answer with a cut completion if there is nothing better; was it needed?"""
+        """Answer with a completion that a cancelled call left, if there is nothing better; returns whether it was needed."""
         if self._best is not None:
             return False
         candidate = self.candidate(completion)
-        why = "cut, but it held an answer" if candidate.answer else "cut after it was streamed"
+        why = (
+            "truncated after its answer" if candidate.answer else "truncated after it was streamed"
+        )
         self.elect(replace(candidate, why=why))
         return True
 
 
-def _rank(candidate: Candidate) -> float:
-    return float("-inf") if candidate.score is None else candidate.score
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    """The order of proposals: by score, ties to the lower index."""
+    score = float("-inf") if candidate.score is None else candidate.score
+    return score, -candidate.index

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
-from secondpass.strategies.api.engine import Engine, Routing
+from secondpass.strategies.api.engine import Routing
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling
@@ -42,7 +43,7 @@ class RunSpec:
     params: Params
     messages: tuple[Message, ...]
     task: Task
-    engines: Mapping[Role, Engine]
+    upstreams: Mapping[Role, Upstream]
     limits: Limits = Limits()
     sampling: Sampling = Sampling()
     max_tokens_per_call: int = 2048

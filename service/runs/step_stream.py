@@ -8,85 +8,126 @@ from dataclasses import replace
 import anyio
 
 from secondpass.service.calls.dispatch import Calls
-from secondpass.service.calls.partial_completion import Writing
+from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
 from secondpass.strategies.api.values import Completion, Usage
-from secondpass.strategies.continuation.segments import cut, joined, pieces
+from secondpass.strategies.continuation.segments import boundaries, joined, truncated
 
 
-class LiveDraft:
-    """The `Draft` of `Run.steps`: written by a task of its own, so that its reader may take its time.
+class LiveStepStream:
+    """The `StepStream` of a run: written by a task of its own, so that its reader may take its time.
 
-    Iterating raises what ended the writing early, after the steps that were finished by then. With `every` it is
-    read in pieces of at least that many tokens. With `begun` it goes on with that, and its steps are those to come.
+    With `every` it is read in texts of at least that many tokens. With `begun` it continues that, and its steps are
+    those to come; `closing` ends reasoning that `begun` left open.
     """
 
     def __init__(
-        self, call: Call, every: int | None = None, begun: Completion | None = None
+        self,
+        call: Call,
+        every: int | None = None,
+        begun: Completion | None = None,
+        *,
+        closing: str = "</think>",
     ) -> None:
         self._call = call
-        self._begun = begun
-        self._given: list[str] = []
+        self._begun, self._closing = begun, closing
+        self._found: list[str] = []
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
-        self._writing = Writing(call, call.index)
-        self._finished: Completion | None = None
+        self._partial: PartialCompletion | None = None
+        self._whole: Completion | None = None
         self._error: SecondpassError | None = None
         self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
+        self.is_read = False
+        """True once its reader has seen its end."""
 
     @property
     def completion(self) -> Completion:
         """What has been written so far; whole once the iteration has ended."""
-        own = self._finished or self._writing.completion
-        return own if self._begun is None else joined(self._begun, own)
+        if self._whole is not None:
+            return self._joined(self._whole)
+        if self._partial is not None:
+            return self._joined(self._partial.completion)
+        nothing = replace(
+            Completion(messages=self._call.messages, finish_reason="length"),
+            role=self._call.role,
+            purpose=self._call.purpose,
+            index=self._call.index,
+        )
+        return self._joined(nothing)
 
-    def cut(self, steps: int) -> Completion:
-        """See `strategies.api.run.Draft.cut`."""
-        if not 0 <= steps <= len(self._given):
-            raise ValueError(f"steps: 0 to the {len(self._given)} that were given, not {steps}")
+    @property
+    def is_finished(self) -> bool:
+        """True once the engine has finished the completion."""
+        return self._whole is not None
+
+    @property
+    def steps(self) -> int:
+        """How many steps are finished by now, read or not."""
+        return len(self._found)
+
+    def truncated(self, steps: int) -> Completion:
+        """See `strategies.api.run.StepStream.truncated`."""
+        if not 0 <= steps <= len(self._found):
+            raise ValueError(f"steps: 0 to the {len(self._found)} that are finished, not {steps}")
         if steps == 0 and self._begun is not None:
             return self._begun
         whole = self.completion
         end = 0 if self._begun is None else len(self._begun.text)
-        for step in self._given[:steps]:
+        for step in self._found[:steps]:
             end = whole.text.index(step, end) + len(step)
         rest = whole.text[end:]
         begin = end + len(rest) - len(rest.lstrip())
-        at = max((each.text for each in whole.ends if end <= each.text <= begin), default=end)
-        found = cut(whole, at) or replace(
-            whole, reasoning="", text=whole.text[:at], token_ids=(), ends=(), finish_reason="length"
+        at = max((each for each in boundaries(whole) if end <= each <= begin), default=end)
+        found = truncated(whole, at) or Completion.of(
+            whole.text[:at],
+            whole.messages,
+            role=whole.role,
+            purpose=whole.purpose,
+            index=whole.index,
+            finish_reason="length",
         )
-        return replace(found, usage=Usage(completion=len(pieces(found))))
+        return replace(found, usage=Usage(completion=len(found.token_ids)))
 
     async def write(self, calls: Calls) -> None:
         """Make the call and split what it writes into steps."""
         splitter = self._splitter
 
-        def grow(delta: Delta) -> None:
-            self._writing.add(delta)
+        def grow(delta: Delta, partial: PartialCompletion) -> None:
+            self._partial = partial
             for step in splitter.feed(delta.text):
-                self._give(step)
+                self._add(step)
 
         def finish(completion: Completion) -> None:
-            self._finished = completion
+            self._whole = completion
 
         with self._send:
             try:
-                await calls.perform(self._call, finish, on_delta=grow)
+                await calls.perform(self._call, finish, on_delta=grow, whole=self._joined)
             except SecondpassError as error:
                 self._error = error
-            if self._finished is not None:
+            if self._whole is not None:
                 for step in splitter.close():
-                    self._give(step)
-                if not self._finished.text.strip():
-                    self._error = UnusableCompletion("a draft has nothing but thoughts")
+                    self._add(step)
+                if not self._whole.text.strip():
+                    self._error = UnusableCompletion("a draft is nothing but reasoning")
 
-    def _give(self, step: str) -> None:
-        self._given.append(step)
+    def close(self) -> None:
+        """Stop: nobody reads any further."""
+        self._send.close()
+        self._receive.close()
+
+    def _joined(self, own: Completion) -> Completion:
+        if self._begun is None:
+            return own
+        return joined(self._begun, own, closing=self._closing)
+
+    def _add(self, step: str) -> None:
+        self._found.append(step)
         self._send.send_nowait(step)
 
-    def __aiter__(self) -> LiveDraft:
+    def __aiter__(self) -> LiveStepStream:
         return self
 
     async def __anext__(self) -> str:
@@ -95,11 +136,5 @@ class LiveDraft:
         except anyio.EndOfStream:
             if self._error is not None:
                 raise self._error from None
+            self.is_read = True
             raise StopAsyncIteration from None
-
-    def __enter__(self) -> None:
-        """Its reader is there."""
-
-    def __exit__(self, *_: object) -> None:
-        self._send.close()
-        self._receive.close()

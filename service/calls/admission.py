@@ -1,109 +1,81 @@
-"""Admission: an engine sees at most k calls at once, and the others wait in an order that serves their runs.
+"""Admission: an engine serves at most k calls at once, and the others wait in an order that serves their runs.
 
-Judge reads cost one token and a whole draft may wait for one, so they go first. Then comes the lowest index: the
-first drafts of every run before the last draft of any.
+Label reads and rewards cost one token or none, and a whole draft may wait for one, so they go first. Then comes the
+lowest index: the first drafts of every run before the last draft of any.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeAlias
 
 import anyio
 
-from secondpass.service.calls.wrapper import EngineWrapper
-from secondpass.strategies.api.engine import Call, Delta, Engine, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import EngineUnavailable
-from secondpass.strategies.api.values import Role
+from secondpass.strategies.api.engine import Call
 
-OVERLOADED_SECONDS = 1.0
-_PLAIN = (1, 0)
+Rank: TypeAlias = tuple[int, int]
+"""Lower ranks are served first: (0 for label reads and rewards, else 1; the call's index)."""
+
+FIRST: Rank = (0, 0)
+PLAIN: Rank = (1, 0)
 """A forwarded request waits like the first draft of a run."""
+
+
+def rank_of(call: Call) -> Rank:
+    """Where a call waits."""
+    return (0 if call.labels or call.reward else 1, call.index)
 
 
 @dataclass(slots=True, order=True)
 class _Waiter:
-    is_draft: int
-    index: int
+    rank: Rank
     arrival: int
     admitted: anyio.Event = field(default_factory=anyio.Event, compare=False)
 
 
-class LimitedEngine(EngineWrapper):
-    """At most `max_concurrent_calls` of `engine` in flight, streams and forwarded requests together.
+class Admission:
+    """At most `max_concurrent_calls` slots of an engine taken at once; None sets no limit.
 
-    Waiters are served label reads and rewards first, then by lower `Call.index`, then by arrival. With `max_waiting` a
-    call that finds that many waiting raises EngineUnavailable at once.
+    Waiters get a slot by rank, then by arrival. Raises ValueError for a limit below 1.
     """
 
-    def __init__(
-        self, engine: Engine, max_concurrent_calls: int, *, max_waiting: int | None = None
-    ) -> None:
-        if max_concurrent_calls < 1:
+    def __init__(self, max_concurrent_calls: int | None = None) -> None:
+        if max_concurrent_calls is not None and max_concurrent_calls < 1:
             raise ValueError("max_concurrent_calls must be at least 1")
-        super().__init__(engine)
         self.max_concurrent_calls = max_concurrent_calls
-        self.max_waiting = max_waiting
         self._in_flight = 0
         self._queue: list[_Waiter] = []
         self._arrivals = count()
 
     @property
     def in_flight(self) -> int:
-        """Calls that the engine has now."""
+        """Slots that are taken."""
         return self._in_flight
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their admission."""
+        """Calls and requests that wait for a slot."""
         return len(self._queue)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """The engine's deltas, after the notices "queued" and "admitted" where the call had to wait."""
-        rank = (0 if call.labels or call.reward else 1, call.index)
-        is_queued = self._in_flight >= self.max_concurrent_calls
-        if is_queued:
-            yield Delta(notice="queued")
-        async with self._admission(rank, call.role) as waited:
-            if is_queued:
-                yield Delta(notice="admitted", waited=waited or 0.0)
-            async with aclosing(self.engine.stream(call)) as deltas:
-                async for delta in deltas:
-                    yield delta
-
     @asynccontextmanager
-    async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
-        """The engine's reply, once admitted; the place is held until the block is left."""
-        async with self._admission(_PLAIN), self.engine.forward(request) as reply:
-            yield reply
-
-    @asynccontextmanager
-    async def _admission(
-        self, rank: tuple[int, int], role: Role | None = None
-    ) -> AsyncIterator[float | None]:
-        """A place in the engine for the block. Yields the seconds waited; None where a place was free."""
-        waited = None
-        if self._in_flight < self.max_concurrent_calls:
+    async def slot(self, rank: Rank = PLAIN) -> AsyncIterator[float]:
+        """A slot for the block. Yields the seconds waited: 0.0 where one was free."""
+        waited = 0.0
+        if self.max_concurrent_calls is None or self._in_flight < self.max_concurrent_calls:
             self._in_flight += 1
         else:
-            waited = await self._wait(rank, role)
+            waited = await self._wait(rank)
         try:
             yield waited
         finally:
             self._leave()
 
-    async def _wait(self, rank: tuple[int, int], role: Role | None) -> float:
-        if self.max_waiting is not None and self.waiting >= self.max_waiting:
-            raise EngineUnavailable(
-                f"overloaded: {self.in_flight} calls run and {self.waiting} wait",
-                engine=self.name,
-                role=role,
-                retry_after=OVERLOADED_SECONDS,
-            )
-        waiter = _Waiter(*rank, next(self._arrivals))
+    async def _wait(self, rank: Rank) -> float:
+        waiter = _Waiter(rank, next(self._arrivals))
         insort(self._queue, waiter)
         start = anyio.current_time()
         is_in = False
@@ -111,7 +83,7 @@ class LimitedEngine(EngineWrapper):
             await waiter.admitted.wait()
             is_in = True
         finally:
-            if not is_in:  # cancelled, perhaps in the moment in which a place was handed over
+            if not is_in:  # cancelled, perhaps at the moment in which a slot was handed over
                 if waiter.admitted.is_set():
                     self._leave()
                 else:
@@ -119,7 +91,7 @@ class LimitedEngine(EngineWrapper):
         return anyio.current_time() - start
 
     def _leave(self) -> None:
-        """Hand the place to the next waiter: nobody who arrives in between can take it."""
+        """Hand the slot to the next waiter: nothing that arrives in between can take it."""
         if self._queue:
             self._queue.pop(0).admitted.set()
         else:

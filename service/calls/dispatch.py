@@ -7,12 +7,14 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from secondpass.service.calls.budget import Budget, Lease, Need
-from secondpass.service.calls.in_flight import Flight, OnCompletion, OnDelta
+from secondpass.service.calls.in_flight import InFlight, OnCompletion, OnDelta
 from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.upstream import Upstream
+from secondpass.service.calls.waste import Waste
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
 from secondpass.strategies.api.engine import Call, Delta, Engine
-from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing, UnusableCompletion
+from secondpass.strategies.api.errors import CapabilityMissing, EngineError, RoleMissing, UnusableCompletion
 from secondpass.strategies.api.run import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelRead, Role
 
@@ -29,7 +31,7 @@ class Calls:
 
     def __init__(
         self,
-        engines: Mapping[Role, Engine],
+        upstreams: Mapping[Role, Upstream],
         prices: Mapping[Role, Price],
         budget: Budget,
         trace: Trace,
@@ -39,8 +41,11 @@ class Calls:
         strategy: str,
         is_usable: Callable[[Call, Completion], bool],
         salvage: Callable[[Completion], bool],
+        count_failure: Callable[[EngineError | UnusableCompletion], None],
     ) -> None:
-        self._engines, self._prices = engines, prices
+        self.waste = Waste()
+        self._upstreams, self._prices = upstreams, prices
+        self._count_failure = count_failure
         self._budget, self._trace = budget, trace
         self._lengths, self._pace = lengths, pace
         self._strategy = strategy
@@ -79,7 +84,7 @@ class Calls:
         learn: Callable[[Completion, OnCompletion], None] | None = None,
         *,
         may_be_empty: bool = False,
-    ) -> Flight:
+    ) -> InFlight:
         learn = learn or self._learn
         self.require(call.role, call.needs)
         engine = self.engine(call.role)
@@ -87,7 +92,7 @@ class Calls:
         if not call.reward:
             sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
             call = replace(call, sampling=sampling)
-        flight = Flight(
+        flight = InFlight(
             self._next_number(),
             call,
             lease,
@@ -132,9 +137,14 @@ class Calls:
 
     def engine(self, role: Role) -> Engine:
         """The engine that plays this role. Raises RoleMissing."""
-        if role not in self._engines:
+        if role not in self._upstreams:
             raise RoleMissing(role)
-        return self._engines[role]
+        return self._upstreams[role].engine
+
+    def can(self, role: Role, capabilities: frozenset[Capability]) -> bool:
+        """Does an engine play the role, and has it all of these capabilities?"""
+        upstream = self._upstreams.get(role)
+        return upstream is not None and capabilities <= upstream.engine.capabilities
 
     def price(self, role: Role) -> Price:
         """What tokens of this role cost."""
@@ -162,7 +172,7 @@ class Calls:
             return await engine.count_prompt(call)
         return bound
 
-    def usual_length(self, role: Role) -> int | None:
+    def median_length(self, role: Role) -> int | None:
         """Tokens of half of the answers that the role's model gave; None until a few were seen."""
         return self._lengths.median(role, SOLVE, self.engine(role).model)
 

@@ -9,7 +9,7 @@ from typing import Self
 import anyio
 
 from secondpass.service.calls.budget import Lease
-from secondpass.service.calls.partial_completion import Writing
+from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.common.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
 from secondpass.service.common.limits import Price
 from secondpass.strategies.api.engine import Call, Delta
@@ -21,11 +21,11 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import Completion, LabelRead, Usage
 
-OnDelta = Callable[[Delta], None]
+OnDelta = Callable[[Delta, PartialCompletion], None]
 OnCompletion = Callable[[Completion], None]
 
 
-class Flight:
+class InFlight:
     """A context manager around the deltas of one call: it books them, and writes the bill when it is left.
 
     `on_completion` gets each completion once it is finished, and at the end of the budget also what is cut but
@@ -54,7 +54,7 @@ class Flight:
         self._usage: Usage | None = None
         self._cached = 0
         self._wasted = 0
-        self._useful: list[Writing] = []
+        self._useful: list[PartialCompletion] = []
         self._attempts = 1
         self._queued = 0.0
         self._queued_since: float | None = None
@@ -216,7 +216,7 @@ class Flight:
         self._usage, self._was_heard, self._writings = None, False, self._fresh()
         self.labels = self.reward = None
 
-    def _hand_over(self, writing: Writing) -> None:
+    def _hand_over(self, writing: PartialCompletion) -> None:
         completion = writing.completion
         if self._is_cut_by_budget(writing) and not self._is_usable(self._call, completion):
             return
@@ -225,7 +225,7 @@ class Flight:
             self._useful.append(writing)
             self._on_completion(completion)
 
-    def _is_cut_by_budget(self, writing: Writing) -> bool:
+    def _is_cut_by_budget(self, writing: PartialCompletion) -> bool:
         is_at_cap = not self._lease.is_counted or writing.tokens >= self._lease.cap
         return self._lease.is_shrunk and is_at_cap and writing.finish_reason == "length"
 
@@ -236,8 +236,8 @@ class Flight:
             raise UnusableCompletion(f"none of the labels {self._call.labels} is a likely reply")
         return LabelRead({label: p / mass for label, p in labels.items()}, min(1.0, mass))
 
-    def _fresh(self) -> list[Writing]:
-        return [Writing(self._call, self._call.index + i) for i in range(self._call.n)]
+    def _fresh(self) -> list[PartialCompletion]:
+        return [PartialCompletion(self._call, self._call.index + i) for i in range(self._call.n)]
 
 
 def _end_of(error: BaseException | None) -> CallEnd:

@@ -9,7 +9,7 @@ from secondpass.strategies.api.values import Completion, End, FinishReason, Usag
 
 
 @dataclass
-class Writing:
+class PartialCompletion:
     """A completion while its deltas come in."""
 
     call: Call

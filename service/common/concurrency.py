@@ -202,3 +202,7 @@ async def gather(
             group.cancel_scope.cancel()
     finally:
         results.abandon()
+
+
+def pass_turn() -> None:
+    """Let the next lane of `gather` start: this one has its lease, or was refused one."""

@@ -73,7 +73,8 @@ class CallFinished(Event):
     `wasted` are completion tokens of work that was thrown away. `is_estimated` says that the engine never told what
     the call used, so what it may have used at most was charged. `queued` and `seconds` are its wait for admission and its time
     in the engine. `texts` are what it wrote, one for each completion, in reply to `messages`. `attempts` are engine
-    requests: 0 for a call that ended while it was queued.
+    requests: 0 for a call that ended while it was queued. `attempt` is the number of this attempt within its call, from 1,
+    and `retried` says that another one follows.
     """
 
     type: ClassVar[str] = "call.finished"
@@ -84,6 +85,8 @@ class CallFinished(Event):
     end: CallEnd
     usage: Usage
     attempts: int = 1
+    attempt: int = 1
+    retried: bool = False
     wasted: int = 0
     is_estimated: bool = False
     cost: float = 0.0

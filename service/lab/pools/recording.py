@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from secondpass.service.calls.wrapper import EngineWrapper
+from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.service.lab.pools.drawing import Drawing
 from secondpass.service.lab.pools.format import Sample
 from secondpass.service.lab.pools.jsonl import BadLine

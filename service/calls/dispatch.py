@@ -59,6 +59,7 @@ class Calls:
         *,
         on_delta: OnDelta | None = None,
         reserved: Reserve | None = None,
+        whole: Callable[[Completion], Completion] = lambda own: own,
         is_part: bool = False,
         may_be_empty: bool = False,
     ) -> LabelRead | None:

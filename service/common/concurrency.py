@@ -202,7 +202,3 @@ async def gather(
             group.cancel_scope.cancel()
     finally:
         results.abandon()
-
-
-def pass_turn() -> None:
-    """Let the next lane of `gather` start: this one has its lease, or was refused one."""

@@ -10,8 +10,6 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
 from secondpass.service.http import response_models
 from secondpass.service.http.schema import SolveRequest
-from secondpass.service.runs.generation import WritingVerbs
-from secondpass.service.runs.judging import JudgingVerbs
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.quoting import is_quoted
@@ -76,12 +74,23 @@ def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:
         ] == []
 
 
-def test_who_adds_a_strategy_is_told_every_verb_and_quoted_placeholder() -> None:
-    page = (DOCS / "architecture.md").read_text()
-    verbs = {name for each in (WritingVerbs, JudgingVerbs) for name in vars(each)}
+VERBS = set(
+    "ask sample steps extend extend_steps classify critique compare score verify map as_completed class_of candidate propose "
+    "elect note reserve model".split()
+)
+
+
+def test_the_run_protocol_has_nineteen_verbs_and_the_page_on_strategies_names_them() -> None:
+    page = (DOCS / "adding-a-strategy.md").read_text()
+    properties = {"question", "messages", "task", "best", "stop_reason"}
+    public = {name for name in dir(Run) if not name.startswith("_")} | {"stop_reason"}
+    assert public == VERBS | properties
+    assert len(VERBS) == 19
+    assert {name for name in public if f"`{name}`" not in page and f"`{name}(" not in page} == set()
+
+
+def test_the_page_on_strategies_names_every_quoted_placeholder() -> None:
+    page = (DOCS / "adding-a-strategy.md").read_text()
     quoted = {each for name in PROMPTS for each in placeholders(name) if is_quoted(each)}
     words = {each.split("_")[0].removesuffix("s") for each in quoted}
-    assert {
-        verb for verb in verbs & set(dir(Run)) if f"`{verb}`" not in page and verb[0] != "_"
-    } == set()
     assert {word for word in words if f"`{word}`" not in page} == set()

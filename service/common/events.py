@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from secondpass.strategies.api.judgements import How
@@ -149,22 +149,24 @@ class AnswerDelta(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
-    """The run has an outcome."""
+    """The run has an outcome. `wasted` are completion tokens by role that nothing used."""
 
     type: ClassVar[str] = "run.finished"
     stop_reason: StopReason
     seconds: float
     overhead: float
+    wasted: Mapping[Role, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """The run has no answer; `reason` is the error's type."""
+    """The run has no answer; `reason` is the error's type, `wasted` as in `RunFinished`."""
 
     type: ClassVar[str] = "error"
     reason: str
     seconds: float
     overhead: float
+    wasted: Mapping[Role, int] = field(default_factory=dict)
 
 
 Subscriber = Callable[[Event], None]

@@ -159,12 +159,13 @@ class Metrics:
             ("prompt", event.usage.prompt),
             ("cached", event.usage.cached),
             ("completion", event.usage.completion),
-            ("wasted", event.wasted),
         ):
             self._tokens.labels(event.role, kind).inc(tokens)
 
     def _count_run(self, strategy: str, reason: str, event: RunFinished | RunFailed) -> None:
         self._runs_in_flight.dec()
+        for role, tokens in event.wasted.items():
+            self._tokens.labels(role, "wasted").inc(tokens)
         self._solves.labels(strategy, reason).inc()
         self._overhead.labels(strategy).observe(event.overhead)
         self._seconds.labels(strategy).observe(event.seconds)

@@ -136,6 +136,7 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
             stop_reason=reason,
             seconds=total,
             overhead=result.timing.orchestration / 1e3,
+            wasted=run.wasted,
         )
     )
     return result
@@ -164,6 +165,7 @@ def _report_failure(run: LiveRun, error: BaseException) -> None:
             reason=reason,
             seconds=total,
             overhead=outcome.timing(run.trace.events, total).orchestration / 1e3,
+            wasted=run.wasted,
         )
     )
 

@@ -1,17 +1,17 @@
-"""A generative reward model reviews the candidates several times; a meta reward model says which reviews count."""
+"""A generative reward model reviews the candidates several times; a meta reward model chooses the reviews that count."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
-from secondpass.strategies.api.registry import Params, strategy
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.registry import Needs, Params, strategy
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate
+from secondpass.strategies.api.values import SOLVE, Candidate, Capability, Draw, Role
 from secondpass.strategies.judging.reply_schemas import parse_scores
 from secondpass.strategies.judging.review_filter import TOP, Meta, kept_reviews, meta_of
 from secondpass.strategies.judging.reviews import (
@@ -64,11 +64,20 @@ class MetaRM(Params):
 
     @property
     def insists(self) -> bool:
-        """Is a review that cannot be marked as asked an error?"""
+        """True when a review that cannot be marked as asked is an error."""
         return self.fallback == "error" or (self.fallback == "auto" and self.meta == "reward_model")
 
 
-@strategy("meta_rm", MetaRM, paper="2504.02495", signal="reward", update="select")
+def _needs(params: MetaRM, _task: Task) -> Needs:
+    needs: dict[Role, Collection[Capability]] = {"judge": ()}
+    if params.meta == "self_certainty":
+        needs["judge"] = ("logprobs",)
+    if params.meta == "reward_model":
+        needs["reward"] = ("reward",)
+    return needs
+
+
+@strategy("meta_rm", MetaRM, paper="2504.02495", signal="reward", update="select", needs=_needs)
 async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     """Reviews score the distinct drafts from 1 to 10; the scores of the best half of the reviews are summed.
 
@@ -77,32 +86,29 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     """
     meta = meta_of(run, params.meta)
     vote = Vote(n=params.n)
+    draw = Draw(temperature=params.temperature)
     # With a width drafts start in their order: the first ones get what there is of a tight budget.
-    async with run.sample(
-        SOLVE, params.n, width=params.n, temperature=params.temperature
-    ) as drafts:
+    async with run.sample(SOLVE, params.n, width=params.n, draw=draw) as drafts:
         drawn = [await count(run, vote, draft) async for draft in drafts]
-    shown = _shown(run, params, vote, drawn)
+    shown = _shown(run, params, vote, sorted(drawn, key=lambda pair: pair[0].index))
     if len(shown) < 2:
         run.note("reviews", "none: fewer than two candidates")
         if shown and shown[0].index != run.best.index:
-            run.elect(shown[0])  # the vote's leader says nothing
+            run.elect(shown[0])  # the vote's leader is degenerate
         return run.best
     reviews = await _reviews(run, params, meta, shown)
-    if reviews:
-        if not is_settled(reviews):
-            saw = params.reward_saw_critiques
-            reviews = await kept_reviews(
-                run, meta, reviews, shown, insists=params.insists, saw_critiques=saw
-            )
-        run.elect(_winner(reviews, shown))
-    return run.best
+    if not is_settled(reviews):
+        saw = params.reward_saw_critiques
+        reviews = await kept_reviews(
+            run, meta, reviews, shown, insists=params.insists, saw_critiques=saw
+        )
+    return _winner(reviews, shown)
 
 
 def _shown(
     run: Run, params: MetaRM, vote: Vote, drawn: Sequence[tuple[Candidate, int | None]]
 ) -> list[Candidate]:
-    """The candidates that are reviewed: those with most votes, ties to the earlier."""
+    """The candidates that are reviewed: those with most votes, ties to the lower index."""
     classes = {candidate.index: ballot for candidate, ballot in drawn}
     found = distinct(drawn)
     found.sort(key=lambda c: -vote.ballots.count(classes[c.index]))
@@ -114,41 +120,42 @@ def _shown(
 async def _reviews(
     run: Run, params: MetaRM, meta: Meta, shown: Sequence[Candidate]
 ) -> list[Review]:
-    """As many readable reviews as are drawn; the others are counted in a note."""
-    conclude, judge = run.profile("actor").conclusion, run.profile("judge")
+    """As many readable reviews as are drawn, by number; the others are counted in a note."""
+    conclude, judge = run.model("actor").profile.conclusion, run.model("judge").profile
     texts = [conclude(candidate.text) for candidate in shown]
+    draw = Draw(
+        temperature=judge.judge_temperature(params.review_temperature),
+        logprobs=TOP if meta == "self_certainty" else None,
+    )
+    unreadable: set[int] = set()
 
-    async def review(sample: int) -> Review | None:
+    async def review(sample: int) -> Review:
         order = shuffled(texts, sample)
-        try:
-            completion = await run.ask(
-                "meta_rm",
-                role="judge",
-                index=sample,
-                temperature=judge.judge_temperature(params.review_temperature),
-                logprobs=TOP if meta == "self_certainty" else None,
-                count=str(len(texts)),
-                question=run.question,
-                candidates=[texts[i] for i in order],
-            )
-            scores = parse_scores(judge.conclusion(completion.text), len(texts), highest=HIGHEST)
-        except (VerdictUnreadable, UnusableCompletion):
-            return None
+        completion = await run.ask(
+            "meta_rm",
+            role="judge",
+            index=sample,
+            draw=draw,
+            count=str(len(texts)),
+            question=run.question,
+            candidates=[texts[i] for i in order],
+        )
+        unreadable.add(sample)
+        scores = parse_scores(judge.conclusion(completion.text), len(texts), highest=HIGHEST)
+        unreadable.remove(sample)
         return Review(completion=completion, scores=in_own_order(scores, order))
 
     found: list[Review] = []
-    unreadable = 0
     width = 2 if params.adaptive else None
-    async with run.as_completed(review, range(params.k), width=width) as reviews:
-        async for each in reviews:
-            if each is None:
-                unreadable += 1
-            else:
+    try:
+        async with run.as_completed(review, range(params.k), width=width) as reviews:
+            async for each in reviews:
                 found.append(each)
-            if params.adaptive and is_settled(found):
-                break
-    run.note("reviews", f"{len(found)} read, {unreadable} unreadable")
-    return found
+                if params.adaptive and is_settled(found):
+                    break
+    finally:
+        run.note("reviews", f"{len(found)} read, {len(unreadable)} unreadable")
+    return sorted(found, key=lambda each: each.completion.index)
 
 
 def _winner(reviews: Sequence[Review], shown: Sequence[Candidate]) -> Candidate:

@@ -46,7 +46,7 @@ class Measured(BaseModel):
 
     @property
     def is_useful(self) -> bool:
-        """Does the model tell its right drafts from its wrong ones?"""
+        """True when the model tells its right drafts from its wrong ones."""
         return self.auroc >= USEFUL_AUROC
 
     def probability(self, read: float) -> float:
@@ -76,23 +76,6 @@ class Calibration(Measured):
 def believed(read: float, measured: Measured | None) -> float:
     """How probable (0 to 1) a grade of `read` makes it that a draft is right: as it was read where nothing was measured."""
     return read if measured is None else measured.probability(read)
-
-
-def auroc(scores: Sequence[float], are_right: Sequence[bool]) -> float | None:
-    """How probable a right one is to have a higher score than a wrong one, ties counting half; None without both."""
-    positives = [s for s, is_right in zip(scores, are_right, strict=True) if is_right]
-    negatives = [s for s, is_right in zip(scores, are_right, strict=True) if not is_right]
-    if not positives or not negatives:
-        return None
-    order = sorted(scores)
-    first: dict[float, int] = {}
-    count: dict[float, int] = {}
-    for place, score in enumerate(order):
-        first.setdefault(score, place)
-        count[score] = count.get(score, 0) + 1
-    ranks = math.fsum(first[s] + (count[s] + 1) / 2 for s in positives)
-    pairs = len(positives) * len(negatives)
-    return (ranks - len(positives) * (len(positives) + 1) / 2) / pairs
 
 
 HOTTEST = 20.0

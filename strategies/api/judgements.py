@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.ranking import log_odds
+from secondpass.strategies.api.values import LabelRead
 
 How = Literal["labels", "schema", "text"]
 """Read from label probabilities; from a reply that the engine held to a schema; or from free text, parsed strictly."""
@@ -17,13 +19,20 @@ class Judgement:
     """A verdict, which is one of the labels that were asked for.
 
     `probabilities` sums to 1 over the labels, and `mass` (0 to 1) is what they had together before that. Both are None
-    where nothing was read but the verdict: they are never made up.
+    where the engine returned none: they are never estimated.
     """
 
     verdict: str
     how: How
     probabilities: Mapping[str, float] | None = None
     mass: float | None = None
+
+    @property
+    def label_read(self) -> LabelRead:
+        """The probabilities and their mass. Raises VerdictUnreadable where the engine returned none."""
+        if self.probabilities is None:
+            raise VerdictUnreadable(f"the reply {self.verdict!r} has no label probabilities")
+        return LabelRead(self.probabilities, self.mass or 0.0)
 
     def probability(self, label: str) -> float | None:
         """How probable the label is; None where no probabilities were read. Raises KeyError for another label."""
@@ -49,7 +58,7 @@ class Preference:
 
     @property
     def is_in_both_orders(self) -> bool:
-        """Does each of the two orders by itself name the winner?"""
+        """True when each of the two orders by itself names the winner."""
         verdicts = {judgement.verdict for judgement in self.judgements}
         return self.winner is not None and len(verdicts) != 1
 

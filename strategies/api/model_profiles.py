@@ -99,8 +99,3 @@ def profile_of(model: str, own: Iterable[tuple[str, Profile]] = ()) -> Profile:
         ),
         OTHER,
     )
-
-
-def family(name: str) -> Profile | None:
-    """The known profile of that name, or None."""
-    return next((profile for _, profile in _FAMILIES if profile.name == name), None)

@@ -1,58 +1,12 @@
-"""From scores and comparisons to weights: Borda counts, Copeland scores, win rates, log-odds. Pure."""
+"""Log-odds of probabilities, and quantiles. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-
-Comparison = tuple[int, int, int | None]
-"""(one candidate, another one, the winner of the two or None for a tie), each by its number"""
+from collections.abc import Sequence
 
 SURE = 1e-6
 """Probabilities nearer to 0 or 1 are read as this near: an engine's rounding must not weigh infinitely much."""
-
-
-def borda(scores: Sequence[float | None], power: float = 1.0) -> list[float]:
-    """The weight (n - rank + 1) ** power of each score, the best of n having rank 1 (arXiv 2502.18581).
-
-    Equal scores share the mean of their weights. A missing score weighs 0 and takes no rank from the others.
-    Raises ValueError for a score that is no number.
-    """
-    known = [score for score in scores if score is not None]
-    if any(math.isnan(score) for score in known):
-        raise ValueError("a score is not a number")
-    ranked = sorted(known)
-    weights: dict[float, list[float]] = {}
-    for place, score in enumerate(ranked, 1):
-        weights.setdefault(score, []).append(place**power)
-    return [0.0 if s is None else math.fsum(weights[s]) / len(weights[s]) for s in scores]
-
-
-def copeland(n: int, comparisons: Iterable[Comparison]) -> list[int]:
-    """For each of `n` candidates, the comparisons that it won less those that it lost. Raises ValueError."""
-    scores = [0] * n
-    for a, b, winner in comparisons:
-        _check(n, a, b, winner)
-        if winner is not None:
-            scores[winner] += 1
-            scores[b if winner == a else a] -= 1
-    return scores
-
-
-def win_rates(n: int, comparisons: Iterable[Comparison]) -> list[float | None]:
-    """For each of `n` candidates, the share (0 to 1) of its comparisons that it won, a tie as half; None without any."""
-    won, games = [0.0] * n, [0] * n
-    for a, b, winner in comparisons:
-        _check(n, a, b, winner)
-        for each in (a, b):
-            games[each] += 1
-            won[each] += 0.5 if winner is None else float(winner == each)
-    return [points / count if count else None for points, count in zip(won, games, strict=True)]
-
-
-def _check(n: int, a: int, b: int, winner: int | None) -> None:
-    if a == b or not (0 <= a < n and 0 <= b < n) or winner not in (a, b, None):
-        raise ValueError(f"no comparison of two of {n} candidates: {(a, b, winner)}")
 
 
 def log_odds(probability: float) -> float:
@@ -82,3 +36,14 @@ def mean_log_odds(probabilities: Sequence[float]) -> float:
     if not probabilities:
         raise ValueError("there is no probability")
     return math.fsum(map(log_odds, probabilities)) / len(probabilities)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie, interpolated linearly. Raises ValueError."""
+    if not values or not 0 <= share <= 1:
+        raise ValueError(f"no quantile {share} of {len(values)} values")
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

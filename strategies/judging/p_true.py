@@ -1,6 +1,6 @@
-"""How probable a model thinks it that a draft is right: P(True) (arXiv 2207.05221), with the labels in both orders.
+"""The probability that a model gives to a draft being right: P(True) (arXiv 2207.05221), with the labels in both orders.
 
-`secondpass calibrate` measures by the same reads, so that what it finds holds for every strategy that uses them.
+`secondpass calibrate` measures by the same reads, so that its calibration holds for every strategy that uses them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.calibration import believed
-from secondpass.strategies.api.errors import SURVIVABLE, DegenerateCandidate, VerdictUnreadable
+from secondpass.strategies.api.errors import DegenerateCandidate
 from secondpass.strategies.api.ranking import mean_log_odds, probability_of
-from secondpass.strategies.api.run import Draft, Run
+from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion, Role
 
 LABELS = ("A", "B")
@@ -26,36 +26,36 @@ class PTrue:
     mass: float
 
 
-async def p_true(run: Run, draft: Completion | Draft, *, role: Role = "judge") -> PTrue:
-    """Ask in both orders at once, as a further turn of the draft's own conversation: two reads of a token.
+async def p_true(run: Run, draft: Completion, *, role: Role = "judge") -> PTrue:
+    """Read two tokens, one for each order of the labels, as a further turn of the draft's own conversation.
 
-    The log-odds of both are averaged, so that a liking for one letter cancels out. Raises DegenerateCandidate,
-    VerdictUnreadable when one order could not be read, and CapabilityMissing without label probabilities.
+    The log-odds of both are averaged, so that a preference for one letter cancels out. Needs `labels` of the role's
+    engine. Raises DegenerateCandidate, and the failure of a read: VerdictUnreadable, EngineError or BudgetExhausted.
     """
-    completion = draft if isinstance(draft, Completion) else draft.completion
-    if why := quoting.degenerate(completion.text):
-        raise DegenerateCandidate(f"there is nothing to judge: {why}")
+    if why := quoting.degenerate(draft.text):
+        raise DegenerateCandidate(f"there is nothing to judge: {why}", role=draft.role)
 
-    async def ask(right: str) -> tuple[float, float]:
-        choices = ("right", "wrong") if right == "A" else ("wrong", "right")
-        read = await run.probe(
-            completion, "p_true", LABELS, role=role, first=choices[0], second=choices[1]
+    async def read(right: str) -> PTrue:
+        first, second = ("right", "wrong") if right == LABELS[0] else ("wrong", "right")
+        judgement = await run.classify(
+            "p_true", LABELS, after=draft, role=role, first=first, second=second
         )
-        return min(1.0, read.probabilities[right]), read.mass
+        found = judgement.label_read
+        return PTrue(min(1.0, found.probabilities[right]), found.mass)
 
-    reads = await run.map(ask, LABELS)
-    if len(reads) < len(LABELS):
-        raise VerdictUnreadable("one order of the labels could not be read")
-    odds = mean_log_odds([probability for probability, _ in reads])
-    return PTrue(probability_of(odds), sum(mass for _, mass in reads) / len(reads))
+    both = await run.map(read, LABELS, min_results=len(LABELS))
+    reads = [each for each in both if each is not None]
+    odds = mean_log_odds([each.probability for each in reads])
+    return PTrue(probability_of(odds), sum(each.mass for each in reads) / len(reads))
 
 
-async def calibrated_p_true(
-    run: Run, draft: Completion | Draft, *, role: Role = "judge"
-) -> float | None:
-    """How probably (0 to 1) the role's calibration makes the draft right; None where that cannot be read."""
-    try:
-        read = (await p_true(run, draft, role=role)).probability
-    except SURVIVABLE:
+async def calibrated_p_true(run: Run, draft: Completion, *, role: Role = "judge") -> float | None:
+    """The calibrated probability (0 to 1) that the draft is right; None where it cannot be read."""
+
+    async def read(shown: Completion) -> PTrue:
+        return await p_true(run, shown, role=role)
+
+    [found] = await run.map(read, [draft], min_results=0)
+    if found is None:
         return None
-    return believed(read, run.calibration(role))
+    return believed(found.probability, run.model(role).calibration())

@@ -1,49 +1,29 @@
-"""Which reviews count: a mark for each by a reward model, or by what stands in for one, and the best half of them."""
+"""Choice of the reviews that count: a mark for each by a reward model or a proxy for one, and the best half of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from secondpass.strategies.api.errors import (
-    SURVIVABLE,
-    CapabilityMissing,
-    EngineError,
-    RoleFailed,
-    RoleMissing,
-    SecondpassError,
-    UnusableCompletion,
-)
+from secondpass.strategies.api.errors import RoleFailed
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import Candidate
+from secondpass.strategies.api.values import Candidate, Role
 from secondpass.strategies.judging.reviews import Review, agreement, best_half, shuffled
 
 Meta = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]
-"""What marks reviews; `none`: nothing does, and all of them count."""
+"""What marks reviews; `none`: no marks, and all reviews count."""
 
 TOP = 20
 """The most probable tokens that a review's certainty is read from."""
 
 
 def meta_of(run: Run, asked: Meta | Literal["auto"]) -> Meta:
-    """What marks the reviews. Raises RoleMissing and CapabilityMissing where what is asked for is not there."""
-    if asked == "reward_model":
-        run.require("reward", "reward")
-    if asked == "self_certainty":
-        run.require("judge", "logprobs")
+    """What marks the reviews: as asked; auto: the reward role, else certainty, else agreement."""
     if asked != "auto":
         return asked
-    try:
-        run.require("reward", "reward")
-    except (RoleMissing, CapabilityMissing):
-        pass
-    else:
+    if run.model("reward").can("reward"):
         return "reward_model"
-    try:
-        run.require("judge", "logprobs")
-    except CapabilityMissing:
-        return "agreement"
-    return "self_certainty"
+    return "self_certainty" if run.model("judge").can("logprobs") else "agreement"
 
 
 async def kept_reviews(
@@ -55,18 +35,18 @@ async def kept_reviews(
     insists: bool,
     saw_critiques: bool,
 ) -> list[Review]:
-    """The half of the reviews with the best marks; where one got none, the half that agrees best.
+    """The half of the reviews with the best marks; where one has no mark, the half that agrees best.
 
-    With `insists` that is an error: raises RoleFailed. `saw_critiques` says that the reward model is the paper's kind.
+    With `insists` a review without a mark raises RoleFailed. `saw_critiques`: the reward model was trained on critiques.
     """
     if meta == "none" or len(reviews) < 2:
         return reviews
     found = await _marks(run, meta, reviews, shown)
-    marks = [mark for mark in found if not isinstance(mark, SecondpassError)]
+    marks = [mark for mark in found if mark is not None]
     if len(marks) < len(found):
-        why = next(mark for mark in found if isinstance(mark, SecondpassError))
         if insists:
-            raise _failed(meta, why)
+            role: Role = "reward" if meta == "reward_model" else "judge"
+            raise RoleFailed(f"a review could not be marked by the role {role!r}", role=role)
         run.note("meta failed", f"{meta}: the reviews are kept by agreement")
         meta, marks = "agreement", agreement(reviews)
     run.note("meta", meta)
@@ -75,47 +55,33 @@ async def kept_reviews(
     return best_half(reviews, marks)
 
 
-def _failed(meta: Meta, why: SecondpassError) -> RoleFailed:
-    engine = why.engine if isinstance(why, EngineError) else ""
-    role: Literal["reward", "judge"] = "reward" if meta == "reward_model" else "judge"
-    named = f" (engine {engine!r})" if engine else ""
-    failed = RoleFailed(
-        f"a review could not be marked by the role {role!r}{named}: {why}", engine=engine, role=role
-    )
-    failed.__cause__ = why
-    return failed
-
-
 async def _marks(
     run: Run, meta: Meta, reviews: Sequence[Review], shown: Sequence[Candidate]
-) -> list[float | SecondpassError]:
-    """A mark for each review, the higher the better, or why it got none."""
+) -> Sequence[float | None]:
+    """A mark for each review, the higher the better; None where it has none."""
     if meta == "agreement":
-        return [*agreement(reviews)]
+        return agreement(reviews)
     if meta == "self_certainty":
-        none = UnusableCompletion("there are no log probabilities of a review")
-        return [none if review.certainty is None else review.certainty for review in reviews]
+        return [review.certainty for review in reviews]
 
-    async def mark(review: Review) -> float | SecondpassError:
-        try:
-            if meta == "reward_model":
-                text = run.profile("judge").conclusion(review.completion.text)
-                return await run.reward(text, messages=review.completion.messages)
+    async def mark(review: Review) -> float:
+        if meta == "llm":
             return await _faithfulness(run, review, shown)
-        except SURVIVABLE as error:
-            return error
+        text = run.model("judge").profile.conclusion(review.completion.text)
+        return await run.score(text, messages=review.completion.messages)
 
-    return await run.map(mark, reviews)
+    return await run.map(mark, reviews, min_results=0)
 
 
 async def _faithfulness(run: Run, review: Review, shown: Sequence[Candidate]) -> float:
-    texts = [run.profile("actor").conclusion(candidate.text) for candidate in shown]
-    judgement = await run.judge(
+    conclude = run.model("actor").profile.conclusion
+    texts = [conclude(candidate.text) for candidate in shown]
+    judgement = await run.classify(
         "meta_rm_review",
         ("good", "bad"),
         question=run.question,
         candidates=[texts[i] for i in shuffled(texts, review.completion.index)],
-        review=run.profile("judge").conclusion(review.completion.text),
+        review=run.model("judge").profile.conclusion(review.completion.text),
     )
     odds = judgement.log_odds("good")
     return float(judgement.verdict == "good") if odds is None else odds

@@ -1,4 +1,4 @@
-"""Reviews that score several candidates at once: their order, their sum, and which of them are kept. Pure."""
+"""Reviews that score several candidates at once: order, sums, and the choice of those that are kept. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOWEST, HIGHEST = 1, 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """One review of all candidates; `scores` (1 to 10) stand in the candidates' own order, not the one shown."""
+    """One review of all candidates; `scores` (1 to 10) are in the candidates' own order, not the one shown."""
 
     completion: Completion
     scores: tuple[int, ...]
@@ -27,7 +27,7 @@ class Review:
 
     @property
     def certainty(self) -> float | None:
-        """The mean confidence of its tokens; None where the engine gave none."""
+        """The mean confidence of its tokens; None where the engine returned none."""
         found = self.completion.confidences
         return sum(found) / len(found) if found else None
 
@@ -35,8 +35,8 @@ class Review:
 def shuffled(texts: Sequence[str], sample: int) -> list[int]:
     """The order in which sample number `sample` (from 0) shows the texts, as their numbers.
 
-    An order by hash, which their own order says nothing of, turned by one place each sample: among each `n` samples
-    in a row every text stands once in every place.
+    An order by hash, independent of the texts' own order, rotated by one place each sample: among each `n` samples in a
+    row every text is once in every place.
     """
     base = sorted(range(len(texts)), key=lambda i: (_hash(texts[i]), i))
     turn = sample % len(texts)
@@ -76,7 +76,7 @@ def best_half(reviews: Sequence[Review], marks: Sequence[float]) -> list[Review]
 
 
 def is_settled(reviews: Sequence[Review]) -> bool:
-    """Do the first two reviews or more all have one and the same favourite?"""
+    """True when there are at least two reviews and all have the same favourite."""
     favourites = {review.favourite for review in reviews}
     return len(reviews) >= 2 and len(favourites) == 1 and None not in favourites
 
@@ -84,8 +84,8 @@ def is_settled(reviews: Sequence[Review]) -> bool:
 def distinct(pairs: Iterable[tuple[Candidate, int | None]]) -> list[Candidate]:
     """One candidate for each answer, in the order of (candidate, its class).
 
-    Left out are those that say nothing and those that were cut before they held an answer. Without any class, as in open
-    tasks, there is one for each text; else those without an answer are left out as well.
+    Degenerate ones are left out, and those truncated before they held an answer. Without any class, as in open tasks,
+    there is one for each text; else those without an answer are left out as well.
     """
     speaking = [
         (candidate, ballot)

@@ -1,6 +1,6 @@
-"""A draft whose steps are graded while it is written, by label probabilities.
+"""Drafts whose steps are graded during generation, by label probabilities.
 
-`secondpass calibrate` measures by the same reads, so that what it finds holds for the drafts that are graded by them.
+`secondpass calibrate` measures by the same reads, so that its calibration holds for the drafts that are graded by them.
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from secondpass.strategies.api.errors import EngineError, UnusableCompletion
 from secondpass.strategies.api.ranking import mean_log_odds, probability_of
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Completion, LabelRead
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, LabelRead
 
 LABELS = ("yes", "no")
-"""The one for a right step first."""
+"""The label of a right step first."""
 
 Combine: TypeAlias = Literal["mean", "last"]
-"""What steps make of a draft: the mean of their log-odds, or the last one's."""
+"""How the grades of steps are combined to one of the draft: the mean of their log-odds, or the last one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradedDraft:
-    """A finished draft; `grades` (0 to 1) of those of its steps that could be read, as they were read.
+    """A finished draft; `grades` (0 to 1) of those of its steps whose grade could be read, not calibrated.
 
     `mass` (0 to 1) is the mean probability that the labels had together, 0 where nothing was read.
     """
@@ -32,7 +31,7 @@ class GradedDraft:
     mass: float
 
     def combined(self, how: Combine) -> float | None:
-        """How probably right (0 to 1) the steps make the draft; None where none could be read."""
+        """The grade (0 to 1) of the draft; None where no step has one."""
         kept = self.grades[-1:] if how == "last" else self.grades
         return probability_of(mean_log_odds(kept)) if kept else None
 
@@ -40,16 +39,20 @@ class GradedDraft:
 async def graded_draft(
     run: Run, *, index: int, temperature: float | None, abandon_below: float = 0.0
 ) -> GradedDraft | None:
-    """One draft, each step of which the judge reads once it is written; None for one that is aborted.
+    """One draft, each step of which the judge grades once it is finished; None for an aborted draft.
 
-    That is one with a step graded below `abandon_below`. A step that cannot be read has no grade.
+    A draft is aborted at the first step graded below `abandon_below` (0 to 1). A step whose grade cannot be read has none.
+    Needs `labels` of the judge's engine.
     """
     reads: list[LabelRead] = []
-    async with run.steps(SOLVE, index=index, temperature=temperature) as draft:
+
+    async def grade(so_far: Completion) -> LabelRead:
+        return (await run.classify("step_right", LABELS, after=so_far)).label_read
+
+    async with run.steps(SOLVE, index=index, draw=Draw(temperature=temperature)) as draft:
         async for _ in draft:
-            try:
-                read = await run.probe(draft, "step_right", LABELS, role="judge")
-            except (EngineError, UnusableCompletion):
+            [read] = await run.map(grade, [draft.completion], min_results=0)
+            if read is None:
                 continue
             reads.append(read)
             if read.probabilities["yes"] < abandon_below:

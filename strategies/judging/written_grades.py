@@ -1,6 +1,6 @@
-"""Grades of finished solutions from what a judge writes of them: the first wrong step, or a verdict on the whole.
+"""Grades of finished solutions from a judge's written verdict: the first wrong step, or a verdict on the whole.
 
-The judge need not give label probabilities. It may first write a solution of its own, which it is then shown as data: that
+No label probabilities are needed. The judge may first write a solution of its own, which it is then shown as data: that
 helps instruct models and harms those that reason (arXiv 2505.11227).
 """
 
@@ -16,15 +16,10 @@ from pydantic import Field, create_model
 
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.calibration import believed
-from secondpass.strategies.api.errors import (
-    SURVIVABLE,
-    EngineError,
-    UnusableCompletion,
-    VerdictUnreadable,
-)
+from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.step_splitter import split_steps
-from secondpass.strategies.api.values import SOLVE, Completion
+from secondpass.strategies.api.values import SOLVE, Completion, Draw
 from secondpass.strategies.judging.reply_schemas import Critique, Reply
 
 Written: TypeAlias = Literal["first_error", "verdict"]
@@ -54,7 +49,7 @@ def first_error_among(steps: int) -> type[FirstError]:
 def share_before(first_wrong: int | None, steps: int) -> float:
     """1 when no step is wrong, else the share (0 to 1) of the steps before the first wrong one.
 
-    Raises VerdictUnreadable for a step that there is not.
+    Raises VerdictUnreadable for a step outside 1 to `steps`.
     """
     if first_wrong is None:
         return 1.0
@@ -96,15 +91,16 @@ async def written_grade(
     """The mean grade (0 to 1) over `samples` verdicts on a draft, each calibrated where that was measured.
 
     A verdict grades 1 or 0; a first wrong step the share of the steps before it. One verdict is drawn as verdicts are,
-    several at the temperature that the judge's profile recommends. None where none can be read.
+    several at the temperature that the judge's profile recommends. None where no verdict can be read.
     """
-    text = run.profile("actor").conclusion(draft.text)
+    text = run.model("actor").profile.conclusion(draft.text)
     if quoting.degenerate(text):
         return None
     form = _form(kind, text)
     values = form.values if reference is None else form.values | {"reference": reference}
-    temperature = run.profile("judge").temperature or TEMPERATURE if samples > 1 else None
-    measured = run.calibration("judge", kind)
+    judge = run.model("judge")
+    draw = Draw(temperature=judge.profile.temperature or TEMPERATURE if samples > 1 else None)
+    measured = judge.calibration(kind)
 
     async def read(sample: int) -> float:
         _, found = await run.critique(
@@ -112,34 +108,34 @@ async def written_grade(
             form.shape,
             role="judge",
             index=draft.index * samples + sample,
-            temperature=temperature,
+            draw=draw,
             question=run.question,
             **values,
         )
         return believed(form.grade(found), measured)
 
-    try:
-        grades = await run.map(read, range(samples))
-    except SURVIVABLE:
-        return None
-    return math.fsum(grades) / len(grades)
+    found = await run.map(read, range(samples), min_results=0)
+    grades = [grade for grade in found if grade is not None]
+    return math.fsum(grades) / len(grades) if grades else None
 
 
 async def own_reference(run: Run, wanted: Reference = "auto") -> str | None:
-    """A solution of the judge's own, its conclusion only, where one is wanted.
+    """The conclusion of a solution that the judge writes itself, where one is wanted.
 
-    None, and a note, where it could not write a whole one.
+    None, and a note, where the judge finished none.
     """
-    profile = run.profile("judge")
+    profile = run.model("judge").profile
     if wanted == "off" or (wanted == "auto" and not profile.own_reference):
         return None
-    try:
-        own = await run.ask(SOLVE, role="judge", temperature=profile.judge_temperature())
-    except (EngineError, UnusableCompletion) as error:
-        run.note("reference", f"none: {error}")
-        return None
-    if own.is_truncated or quoting.degenerate(text := profile.conclusion(own.text)):
-        run.note("reference", "none: what the judge wrote is no whole solution")
+    draw = Draw(temperature=profile.judge_temperature())
+
+    async def write(prompt: str) -> Completion:
+        return await run.ask(prompt, role="judge", draw=draw)
+
+    [own] = await run.map(write, [SOLVE], min_results=0)
+    text = "" if own is None or own.is_truncated else profile.conclusion(own.text)
+    if quoting.degenerate(text):
+        run.note("reference", "none: the judge finished no solution of its own")
         return None
     run.note("reference", "one solution of the judge's own, shown with every draft")
     return text

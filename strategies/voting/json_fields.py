@@ -1,6 +1,6 @@
-"""What JSON objects agree on, field by field: of several answers to an open question, each may be wrong in another place.
+"""A vote over JSON objects, field by field: of several answers to an open question, each may be wrong in another place.
 
-Pure. Nothing is put together from parts: what is elected is one of the objects that were given.
+Pure. No object is assembled from parts: one of the given objects is elected.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def fields_of(text: str) -> Fields | None:
-    """The fields of the JSON object that a text is, or that stands in its only code fence; None for any other text.
+    """The fields of the JSON object that a text, or its only code fence, consists of; None for any other text.
 
     Objects are taken apart, lists are values. Numbers are equal by value, strings but for white space. An object that gives
-    a key twice, or holds NaN, is none.
+    a key twice, or holds NaN, has no fields.
     """
     try:
         found = json.loads(
@@ -44,8 +44,8 @@ def fields_of(text: str) -> Fields | None:
 class FieldVote:
     """A vote over the fields of JSON objects, which always knows the object that has most of the elected values.
 
-    A field that an object lacks is one of the values that it may have. Ties go to the value, and to the object, seen first.
-    Candidates without an answer, those that were cut for instance, count as nothing. `leader` is None before there are
+    A missing field is one of the values that a field may have. Ties go to the object with the lower index, and to its value.
+    Candidates without an answer, truncated ones for instance, do not count. `leader` is None before there are
     two objects, and unless more than half of the answers are objects; its score is the share of its least sure field.
     `shares` (0 to 1) are those of the objects that agree with the leader, for each of its fields.
     """
@@ -56,7 +56,7 @@ class FieldVote:
     _others: int = 0
 
     def add(self, candidate: Candidate) -> Candidate | None:
-        """Count a candidate; gives the leader."""
+        """Count a candidate; returns the leader."""
         if candidate.answer is None:
             return self.leader
         found = fields_of(candidate.answer)
@@ -64,6 +64,7 @@ class FieldVote:
             self._others += 1
         else:
             self._objects.append((candidate, found))
+            self._objects.sort(key=lambda pair: pair[0].index)
         self.leader, self.shares = None, {}
         if len(self._objects) >= max(2, self._others + 1):
             self._elect()
@@ -75,7 +76,7 @@ class FieldVote:
         most = {path: values.most_common(1)[0][0] for path, values in counts.items()}
 
         def rank(fields: Fields) -> tuple[int, int]:
-            """How many values are those of the majority, and how many objects they have, all together."""
+            """The number of values that are the majority's, and of objects that have the same values, over all fields."""
             own = [(path, fields.get(path)) for path in most]
             return (
                 sum(most[path] == value for path, value in own),

@@ -1,4 +1,4 @@
-"""The text that says most of what all say: what is chosen where answers cannot be compared, and so cannot vote. Pure."""
+"""The text most similar to all others, which is chosen where answers cannot be compared and so cannot vote. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from secondpass.strategies.api.values import Candidate
 
 
 class _Trigrams:
-    """How often each three characters stand in a text; case and white space do not matter."""
+    """Character trigram counts of a text, without regard to case and white space."""
 
     def __init__(self, text: str) -> None:
         folded = " ".join(text.lower().split())
@@ -26,11 +26,14 @@ class _Trigrams:
 
 @dataclass
 class Medoid:
-    """The text that is most like all others: cosine of character trigrams, ties to the earlier."""
+    """The text most similar to all others: cosine of character trigrams, ties to the lower index.
+
+    The order in which texts are added decides only between equal indices.
+    """
 
     _candidates: list[Candidate] = field(default_factory=list)
     _grams: list[_Trigrams] = field(default_factory=list)
-    _likeness: list[float] = field(default_factory=list)
+    _likeness: list[list[float]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._candidates)
@@ -39,12 +42,15 @@ class Medoid:
         """Take one more text into account."""
         grams = _Trigrams(candidate.text)
         likeness = [grams.likeness(other) for other in self._grams]
-        self._likeness = [old + new for old, new in zip(self._likeness, likeness, strict=True)]
-        self._likeness.append(sum(likeness))
+        for known, new in zip(self._likeness, likeness, strict=True):
+            known.append(new)
+        self._likeness.append(likeness)
         self._candidates.append(candidate)
         self._grams.append(grams)
 
     @property
     def leader(self) -> Candidate:
         """The candidate with that text. Raises ValueError without any."""
-        return self._candidates[self._likeness.index(max(self._likeness))]
+        # Correctly rounded sums: the order in which texts were added does not change them.
+        pairs = zip(map(math.fsum, self._likeness), self._candidates, strict=True)
+        return min(pairs, key=lambda pair: (-pair[0], pair[1].index))[1]

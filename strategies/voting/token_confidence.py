@@ -1,4 +1,4 @@
-"""How sure a model was while it wrote, and when that says to stop writing: DeepConf (arXiv 2508.15260). Pure."""
+"""Confidence of the tokens of a draft, and when it is too low to continue: DeepConf (arXiv 2508.15260). Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from secondpass.strategies.api.ranking import quantile
 from secondpass.strategies.voting.stopping import leading_counts
 
 TOP = 20
@@ -25,23 +26,12 @@ def lowest_group(confidences: Sequence[float], group: int) -> float | None:
     return max(0.0, lowest / width)
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the values are, between two of them linearly. Raises ValueError."""
-    if not values or not 0 <= share <= 1:
-        raise ValueError(f"no share {share} of {len(values)} values")
-    ranked = sorted(values)
-    place = share * (len(ranked) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ranked) - 1)
-    return ranked[below] + (place - below) * (ranked[above] - ranked[below])
-
-
 @dataclass
 class OnlineRule:
-    """DeepConf online: the first `warm_up` whole drafts set the threshold, and one that falls below it is not worth its end.
+    """DeepConf online: the first `warm_up` finished drafts set a threshold, and later ones below it are aborted.
 
-    The threshold is the percentile 1 - `keep` of their lowest groups of `group` tokens: `keep` 0.9 is the paper's mild
-    setting, 0.1 its hard one.
+    The threshold is the quantile 1 - `keep` of their lowest groups of `group` tokens: `keep` 0.9 is the paper's mild
+    setting, 0.1 its hard one. During the warm-up there is none.
     """
 
     warm_up: int
@@ -50,22 +40,17 @@ class OnlineRule:
     _lowest: list[float] = field(default_factory=list)
     _threshold: float | None = None
 
-    @property
-    def threshold(self) -> float | None:
-        """Confidence below which a draft is aborted; None during the warm-up."""
-        return self._threshold
-
     def learn(self, confidences: Sequence[float]) -> None:
-        """Take a whole draft into account; what comes after the warm-up changes nothing."""
+        """Add a finished draft to the warm-up; after the warm-up this has no effect."""
         lowest = lowest_group(confidences, self.group)
         if self._threshold is not None or lowest is None:
             return
         self._lowest.append(lowest)
         if len(self._lowest) >= self.warm_up:
-            self._threshold = percentile(self._lowest, 1 - self.keep)
+            self._threshold = quantile(self._lowest, 1 - self.keep)
 
     def is_weak(self, confidences: Sequence[float]) -> bool:
-        """Is the mean over the last group below the threshold? Never before there is a whole group."""
+        """True when the mean over the last whole group of tokens is below the threshold."""
         if self._threshold is None or len(confidences) < self.group:
             return False
         return math.fsum(confidences[-self.group :]) / self.group < self._threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from secondpass.strategies.api.run import Run
@@ -16,58 +17,70 @@ from secondpass.strategies.voting.stopping import Never, StoppingRule
 class Vote:
     """A vote over at most `n` samples that always knows its leader.
 
-    Ties go to the class that was seen first. A sample without a class counts as drawn and votes for nothing; while
-    no sample has one, as in open tasks, the text most like all others leads, without a score; one that a token limit cut
-    leads only while all are.
+    The candidate with the lowest index represents its class, and ties go to the class whose representative has the lowest
+    index: the order in which samples finish decides only between equal indices. A sample without a class counts as drawn
+    and votes for nothing; while no sample has one, as in open tasks, the text most like all others leads, without a
+    score, and a truncated one only while all are.
     """
 
     n: int
     rule: StoppingRule = field(default_factory=Never)
     ballots: list[int | None] = field(default_factory=list)
-    _first: dict[int, Candidate] = field(default_factory=dict)
+    _representatives: dict[int, Candidate] = field(default_factory=dict)
     _texts: Medoid = field(default_factory=Medoid)
-    _stumps: Medoid = field(default_factory=Medoid)
+    _truncated: Medoid = field(default_factory=Medoid)
 
     def add(self, candidate: Candidate, ballot: int | None) -> Candidate:
-        """Count `candidate` for class `ballot`; gives the leader, whose score is its share of the ballots."""
+        """Count `candidate` for class `ballot`; returns the leader, whose score is its share of the ballots."""
         self.ballots.append(ballot)
         if ballot is not None:
-            self._first.setdefault(ballot, candidate)
-        elif not self._first:
-            (self._stumps if candidate.is_unfinished else self._texts).add(candidate)
+            known = self._representatives.setdefault(ballot, candidate)
+            if candidate.index < known.index:
+                self._representatives[ballot] = candidate
+        elif not self._representatives:
+            (self._truncated if candidate.is_unfinished else self._texts).add(candidate)
         return self.leader
 
     @property
     def leader(self) -> Candidate:
         """The candidate that leads. Raises ValueError before the first ballot."""
-        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
+        counts = self._counts
         if not counts:
-            texts, which = (self._texts, "") if self._texts else (self._stumps, ", all of them cut")
+            texts, which = (
+                (self._texts, "") if self._texts else (self._truncated, ", all truncated")
+            )
             return replace(texts.leader, why=f"most like the other texts, of {len(texts)}{which}")
-        leader, count = counts.most_common(1)[0]
+        leader, *_ = self._ranked(counts)
         cast = counts.total()
         return replace(
-            self._first[leader],
-            score=count / cast,
+            self._representatives[leader],
+            score=counts[leader] / cast,
             score_kind="vote_share",
-            why=f"{count} of {cast} answers agree ({len(self.ballots)} samples drawn)",
+            why=f"{counts[leader]} of {cast} answers agree ({len(self.ballots)} samples drawn)",
         )
 
     def leaders(self, count: int) -> list[Candidate]:
-        """The first candidate of each of the `count` largest classes, largest first, ties to the class seen first."""
-        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
-        return [self._first[ballot] for ballot, _ in counts.most_common(count)]
+        """The representatives of the `count` largest classes, largest first, ties to the lower index."""
+        return [self._representatives[ballot] for ballot in self._ranked(self._counts)[:count]]
 
     @property
     def share(self) -> float | None:
         """The share (0 to 1) of the ballots that the largest class has; None while there is no ballot."""
-        counts = Counter(ballot for ballot in self.ballots if ballot is not None)
+        counts = self._counts
         return max(counts.values()) / counts.total() if counts else None
 
     @property
     def is_decided(self) -> bool:
-        """Does the stopping rule say that the samples not drawn yet are not worth their cost?"""
+        """True when the stopping rule finds that further samples are not worth their cost."""
         return self.rule.is_decided(self.ballots, self.n - len(self.ballots))
+
+    @property
+    def _counts(self) -> Counter[int]:
+        return Counter(ballot for ballot in self.ballots if ballot is not None)
+
+    def _ranked(self, totals: Mapping[int, float]) -> list[int]:
+        """The classes of `totals`, largest first, ties to the lower index."""
+        return sorted(totals, key=lambda each: (-totals[each], self._representatives[each].index))
 
 
 @dataclass
@@ -88,7 +101,7 @@ class WeightedVote(Vote):
     def add(
         self, candidate: Candidate, ballot: int | None, weight: float | None = None
     ) -> Candidate:
-        """Count `candidate` for class `ballot`; gives the leader, whose score is its share of the weight.
+        """Count `candidate` for class `ballot`; returns the leader, whose score is its share of the weight.
 
         Raises ValueError unless `weight` is None or a finite number of at least 0.
         """
@@ -99,16 +112,16 @@ class WeightedVote(Vote):
 
     @property
     def leader(self) -> Candidate:
-        """The candidate that leads, ties to the class seen first. Raises ValueError before the first ballot."""
+        """The candidate that leads by weight. Raises ValueError before the first ballot."""
         plain = super().leader
         if not self._is_weighted:
             return plain
         sums = self._sums
         total = math.fsum(sums.values())
-        best = max(sums, key=sums.__getitem__)
+        best, *_ = self._ranked(sums)
         supporters = self.ballots.count(best)
         return replace(
-            self._first[best],
+            self._representatives[best],
             score=sums[best] / total,
             score_kind="weighted_vote_share",
             why=f"{supporters} of {sum(b is not None for b in self.ballots)} answers agree, with "
@@ -117,14 +130,12 @@ class WeightedVote(Vote):
 
     @property
     def is_decided(self) -> bool:
-        """Does the rule, which counts ballots, say so while the leader by weight is the leader by count as well?"""
+        """True when the rule, which counts ballots, is satisfied and the leader by weight leads by count as well."""
         if not super().is_decided:
             return False
         if not self._is_weighted:
             return True
-        sums = self._sums
-        heaviest = self._first[max(sums, key=sums.__getitem__)]
-        return heaviest == self.leaders(1)[0]
+        return self._ranked(self._sums)[0] == self._ranked(self._counts)[0]
 
     @property
     def _cast(self) -> list[tuple[int, float | None]]:
@@ -138,7 +149,7 @@ class WeightedVote(Vote):
 
     @property
     def _sums(self) -> dict[int, float]:
-        """The weight of each class, in the order in which classes were first seen; exact sums, so ties are ties."""
+        """The weight of each class: correctly rounded sums, which no order of ballots changes."""
         known = [weight for _, weight in self._cast if weight is not None]
         mean = math.fsum(known) / len(known)
         shares: defaultdict[int, list[float]] = defaultdict(list)

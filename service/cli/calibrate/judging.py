@@ -1,4 +1,4 @@
-"""What `secondpass calibrate` asks a model of its drafts, in which ways it has them graded, and what their grades come to."""
+"""The measurement of `secondpass calibrate`: drafts of a question, their grades of each kind, and the fitted calibration."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from typing import get_args
 
 from secondpass.service.cli.calibrate.options import Also
 from secondpass.service.cli.common.failure import Failure
+from secondpass.service.lab.evaluation.scores import auroc
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.calibration import (
     Calibration,
     GradeKind,
     Measured,
     Others,
-    auroc,
     fit_temperature,
 )
-from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
-from secondpass.strategies.api.values import SOLVE, Completion
+from secondpass.strategies.api.errors import (
+    EngineUnavailable,
+    StreamCut,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.judging import p_true, step_grades
 from secondpass.strategies.judging.step_grades import GradedDraft, graded_draft
 from secondpass.strategies.judging.written_grades import Written, own_reference, written_grade
@@ -69,7 +74,7 @@ class Grader:
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion | GradedDraft]]:
         """So many drafts as they finish, with the grades of their steps where these are measured."""
         if "steps" not in self.also:
-            return self.run.sample(SOLVE, samples, temperature=temperature)
+            return self.run.sample(SOLVE, samples, draw=Draw(temperature=temperature))
 
         async def write(index: int) -> Completion | GradedDraft:
             graded = await graded_draft(self.run, index=index, temperature=temperature)
@@ -82,8 +87,9 @@ class Grader:
     async def judged(self, drawn: Completion | GradedDraft, gold: str) -> Judged | None:
         """The draft's grades; None where it has no answer, which no vote counts either, or cannot be graded at all."""
         draft = drawn.draft if isinstance(drawn, GradedDraft) else drawn
-        answer = self.run.candidate(draft).answer
-        if answer is None:
+        right = await self.run.class_of(Candidate(text=gold, answer=gold))
+        found = await self.run.class_of(self.run.candidate(draft))
+        if found is None:
             return None
         grades = await self._whole(draft)
         if isinstance(drawn, GradedDraft):
@@ -91,14 +97,14 @@ class Grader:
             if mean is not None and last is not None:
                 grades["steps_mean"] = Grade(mean, drawn.mass)
                 grades["steps_last"] = Grade(last, drawn.mass)
-        return Judged(grades, await self.run.same(answer, gold)) if grades else None
+        return Judged(grades, found == right) if grades else None
 
     async def _whole(self, draft: Completion) -> dict[GradeKind, Grade]:
         grades: dict[GradeKind, Grade] = {}
         try:
             read = await p_true.p_true(self.run, draft)
             grades["solution"] = Grade(read.probability, read.mass)
-        except (UnusableCompletion, VerdictUnreadable):
+        except (EngineUnavailable, StreamCut, UnusableCompletion, VerdictUnreadable):
             pass
         for kind in get_args(Written):
             if kind in self.also:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secondpass.service.lab.evaluation.attempts import Attempt
-from secondpass.service.lab.evaluation.intervals import quantile
+from secondpass.strategies.api.ranking import quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, TypeVar
 
+from secondpass.strategies.api.ranking import quantile
+
 LEVEL = 0.95
 RESAMPLES = 2000
 
@@ -90,13 +92,3 @@ def verdict(difference: Estimate, margin: float) -> Verdict:
     if difference.low > -margin:
         return "non-inferior"
     return "inferior" if difference.high < -margin else "inconclusive"
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of sorted values lie, interpolated. Raises ValueError on no values."""
-    if not ordered:
-        raise ValueError("there is no quantile of nothing")
-    at = share * (len(ordered) - 1)
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)

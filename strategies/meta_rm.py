@@ -71,9 +71,9 @@ class MetaRM(Params):
 def _needs(params: MetaRM, _task: Task) -> Needs:
     needs: dict[Role, Collection[Capability]] = {"judge": ()}
     if params.meta == "self_certainty":
-        needs["judge"] = ("logprobs",)
+        needs["judge"] = {"logprobs"}
     if params.meta == "reward_model":
-        needs["reward"] = ("reward",)
+        needs["reward"] = {"reward"}
     return needs
 
 

@@ -14,10 +14,10 @@ from secondpass.service.lab.evaluation.intervals import (
     bootstrap,
     mean,
     paired_difference,
-    quantile,
     verdict,
     wilson,
 )
+from secondpass.strategies.api.ranking import quantile
 
 
 def test_wilson_agrees_with_published_values() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.api.model_profiles import OTHER, family, profile_of
+from secondpass.strategies.api.model_profiles import OTHER, profile_of
 
 MODELS = {
     "Qwen/Qwen3-8B": ("qwen3", True),
@@ -43,6 +43,4 @@ def test_a_conclusion_is_what_follows_the_thoughts() -> None:
     assert qwen.conclusion("<think>41? no.</think>\n\nIt is 42.") == "It is 42."
     assert qwen.conclusion("It is 42.") == "It is 42."
     assert qwen.conclusion("<think>only thoughts</think>") == "<think>only thoughts</think>"
-    assert family("magistral") == profile_of("magistral")
-    assert family("nobody") is None
     assert profile_of("nobody") == OTHER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,8 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab/~"), inner),
     max_leaves=6,
 )
+TEXTS = ('{"a": 1, "b": "x"}', '{"a": 2, "b": "y"}', '{"a": 2, "b": "y"}', '{"a": 2, "b": "x"}')
+
 objects = st.dictionaries(st.sampled_from(["x", "y", "a/b", ""]), values, max_size=4)
 
 
@@ -148,11 +151,26 @@ def test_one_object_or_a_minority_of_them_elects_nothing() -> None:
     assert elected('{"a": 1}', "It is 1.", '{"a": 1}').leader is not None
 
 
-def test_a_candidate_that_was_cut_counts_as_nothing() -> None:
+def test_a_truncated_candidate_does_not_count() -> None:
     vote = elected('{"a": 1}', '{"a": 2}', '{"a": 2}')
     before = vote.leader
-    cut = Candidate(text='{"a": 1}', index=3, finish_reason="length")
-    assert vote.add(cut) == before
+    truncated = Candidate(text='{"a": 1}', index=3, finish_reason="length")
+    assert vote.add(truncated) == before
+
+
+@given(st.lists(st.sampled_from([*TEXTS, "{}", "none"]), min_size=1, max_size=6), st.randoms())
+def test_no_order_of_arrival_changes_which_object_is_elected(
+    texts: list[str], chance: random.Random
+) -> None:
+    numbered = list(enumerate(texts))
+    votes = []
+    for _ in range(2):
+        votes.append(vote := FieldVote())
+        for index, text in numbered:
+            vote.add(candidate(text, index))
+        chance.shuffle(numbered)
+    assert votes[0].leader == votes[1].leader
+    assert votes[0].shares == votes[1].shares
 
 
 @given(st.lists(objects, min_size=2, max_size=6))
@@ -189,8 +207,6 @@ def test_an_object_that_most_give_is_always_elected(
 
 
 # -- in a run -----------------------------------------------------------------------------------------------
-
-TEXTS = ('{"a": 1, "b": "x"}', '{"a": 2, "b": "y"}', '{"a": 2, "b": "y"}', '{"a": 2, "b": "x"}')
 
 
 def drafts(*texts: str) -> ScriptedEngine:
@@ -238,7 +254,7 @@ async def test_open_answers_are_not_weighed_and_a_note_says_so() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_a_limit_cut_has_no_vote() -> None:
+async def test_a_truncated_answer_has_no_vote() -> None:
     long = '{"a": 2, "b": "y", "c": "' + "word " * 300
     engine = drafts(TEXTS[0], long, TEXTS[0])
     outcome = await execute(make_run(engine, "self_consistency", {"n": 3, "width": 1}, task=OPEN))

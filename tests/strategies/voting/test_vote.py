@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,11 @@ from secondpass.strategies.voting.stopping import (
     beats_half,
     leading_counts,
 )
-from secondpass.strategies.voting.vote import Vote
+from secondpass.strategies.voting.vote import Vote, WeightedVote
+
+T = TypeVar("T")
+Numbered = tuple[int, tuple[int | None, float | None]]
+"""The index of a candidate, with its ballot and weight."""
 
 BALLOTS = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=14)
 
@@ -89,10 +94,12 @@ def test_the_lead_is_called_as_soon_as_it_is_safe(ballots: list[int | None], lef
 
 
 @given(BALLOTS)
-def test_the_leader_is_always_the_mode_and_ties_go_to_the_first(ballots: list[int | None]) -> None:
+def test_the_leader_is_always_the_mode_and_ties_go_to_the_lower_index(
+    ballots: list[int | None],
+) -> None:
     vote = Vote(n=20)
     for i, ballot in enumerate(ballots):
-        leader = vote.add(Candidate(text=f"{i}:{ballot}"), ballot)
+        leader = vote.add(Candidate(text=f"{i}:{ballot}", index=i), ballot)
         seen = ballots[: i + 1]
         answered = [b for b in seen if b is not None]
         winner = _winner(seen)
@@ -101,6 +108,52 @@ def test_the_leader_is_always_the_mode_and_ties_go_to_the_first(ballots: list[in
             assert leader.score == answered.count(winner) / len(answered)
         else:
             assert leader.score is None
+
+
+@st.composite
+def in_two_orders(
+    draw: st.DrawFn, of: st.SearchStrategy[T]
+) -> tuple[list[tuple[int, T]], list[tuple[int, T]]]:
+    """Numbered items, and the same in another order."""
+    items = draw(st.lists(of, min_size=1, max_size=9))
+    numbered = list(enumerate(items))
+    return numbered, draw(st.permutations(numbered))
+
+
+CASTS = st.tuples(st.one_of(st.none(), st.integers(0, 2)), st.sampled_from([None, 0.1, 0.2, 0.3]))
+
+
+@given(in_two_orders(CASTS), st.sampled_from([0.0, 0.3, 1.0]))
+def test_no_order_of_arrival_changes_who_is_elected(
+    orders: tuple[list[Numbered], list[Numbered]], trust: float
+) -> None:
+    votes = []
+    for order in orders:
+        vote = WeightedVote(n=9, trust=trust)
+        for index, (ballot, weight) in order:
+            vote.add(Candidate(text=f"the text {index % 3}", index=index), ballot, weight)
+        votes.append(vote)
+    one, other = votes
+    assert one.leader == other.leader
+    assert one.leaders(3) == other.leaders(3)
+
+
+@given(in_two_orders(st.text("ab c", max_size=9)))
+def test_no_order_of_arrival_changes_the_medoid(
+    orders: tuple[list[tuple[int, str]], list[tuple[int, str]]],
+) -> None:
+    one, other = Medoid(), Medoid()
+    for medoid, order in zip((one, other), orders, strict=True):
+        for index, text in order:
+            medoid.add(Candidate(text=text, index=index))
+    assert one.leader == other.leader
+
+
+def test_a_class_is_represented_by_its_lowest_index_and_equal_indices_by_the_first() -> None:
+    vote = Vote(n=4)
+    for text, index, ballot in (("b", 1, 7), ("a", 0, 7), ("again", 0, 7), ("other", 0, 3)):
+        vote.add(Candidate(text=text, index=index), ballot)
+    assert [each.text for each in vote.leaders(2)] == ["a", "other"]
 
 
 def test_a_vote_knows_when_its_rule_is_satisfied() -> None:
@@ -135,28 +188,30 @@ def test_the_medoid_is_that_of_the_definition(texts: list[str]) -> None:
         pair = Medoid()
         pair.add(candidate(texts[i]))
         pair.add(candidate(texts[j]))
-        pairwise[i, j] = pair._likeness[0]
+        pairwise[i, j] = pair._likeness[0][0]
     totals = [sum(pairwise[i, j] for j in range(len(texts)) if j != i) for i in range(len(texts))]
     assert totals[texts.index(medoid.leader.text)] == pytest.approx(max(totals))
 
 
-def cut(text: str, answer: str | None = None) -> Candidate:
+def truncated(text: str, answer: str | None = None) -> Candidate:
     return Candidate(text=text, answer=answer, finish_reason="length")
 
 
-@given(st.lists(st.sampled_from([cut("The cat sat on"), candidate("Rome")]), min_size=1))
-def test_a_cut_text_never_leads_while_there_is_a_whole_one(candidates: list[Candidate]) -> None:
+@given(st.lists(st.sampled_from([truncated("The cat sat on"), candidate("Rome")]), min_size=1))
+def test_a_truncated_text_never_leads_while_there_is_a_whole_one(
+    candidates: list[Candidate],
+) -> None:
     vote = Vote(n=len(candidates))
     for each in candidates:
         vote.add(each, None)
     assert vote.leader.is_unfinished == all(each.is_unfinished for each in candidates)
 
 
-def test_a_cut_text_that_holds_its_answer_votes() -> None:
+def test_a_truncated_text_that_holds_its_answer_votes() -> None:
     vote = Vote(n=3)
     vote.add(candidate("41"), 0)
-    vote.add(cut("So \\boxed{42}. That", "42"), 1)
-    assert vote.add(cut("So \\boxed{42}. It", "42"), 1).answer == "42"
+    vote.add(truncated("So \\boxed{42}. That", "42"), 1)
+    assert vote.add(truncated("So \\boxed{42}. It", "42"), 1).answer == "42"
 
 
 def test_without_a_vote_there_is_no_leader() -> None:

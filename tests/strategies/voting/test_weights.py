@@ -9,16 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.api.calibration import auroc, fit_temperature
+from secondpass.strategies.api.calibration import fit_temperature
 from secondpass.strategies.api.judgements import MARGIN, Judgement, preference_of
 from secondpass.strategies.api.ranking import (
-    borda,
     calibrated,
-    copeland,
     log_odds,
     mean_log_odds,
     probability_of,
-    win_rates,
 )
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.stopping import SafeLead
@@ -124,30 +121,6 @@ def test_leaders_are_distinct_classes_and_the_first_one_leads(cast: list[Cast]) 
         assert leaders[0].answer == vote.leader.answer
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(-9, 9)), max_size=9), st.floats(0.1, 3))
-def test_borda_weights_rise_with_scores_and_give_all_that_there_is(
-    scores: list[float | None], power: float
-) -> None:
-    weights = borda(scores, power)
-    known = [(s, w) for s, w in zip(scores, weights, strict=True) if s is not None]
-    assert all((a <= b) == (v <= w) for (a, v), (b, w) in itertools.permutations(known, 2))
-    assert sum(weights) == pytest.approx(sum(k**power for k in range(1, len(known) + 1)))
-    assert all(w == 0 for s, w in zip(scores, weights, strict=True) if s is None)
-
-
-def test_borda_as_the_paper_has_it() -> None:
-    assert borda([0.9, 0.1, 0.5, None]) == [3.0, 1.0, 2.0, 0.0]
-
-
-def test_who_beats_most_of_the_others() -> None:
-    games = [(0, 1, 0), (0, 2, None), (1, 2, 2)]
-    assert copeland(3, games) == [1, -2, 1]
-    assert win_rates(4, games) == [0.75, 0.0, 0.75, None]
-    for wrong in ((0, 0, 0), (0, 3, 0), (0, 1, 2)):
-        with pytest.raises(ValueError, match="no comparison"):
-            copeland(3, [wrong])
-
-
 @given(PROBABILITY, st.floats(0.05, 20))
 def test_calibration_keeps_the_order_and_a_half(p: float, temperature: float) -> None:
     assert calibrated(0.5, temperature) == pytest.approx(0.5)
@@ -161,18 +134,6 @@ def test_what_is_no_probability_has_no_odds(p: float) -> None:
         log_odds(p)
     with pytest.raises(ValueError, match="no probability"):
         mean_log_odds([])
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=12))
-def test_auroc_is_the_share_of_pairs_in_the_right_order(pairs: list[tuple[float, bool]]) -> None:
-    right = [s for s, is_right in pairs if is_right]
-    wrong = [s for s, is_right in pairs if not is_right]
-    found = auroc([s for s, _ in pairs], [is_right for _, is_right in pairs])
-    if not right or not wrong:
-        assert found is None
-        return
-    wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a in right for b in wrong]
-    assert found == pytest.approx(sum(wins) / len(wins))
 
 
 @pytest.mark.parametrize(("temperature", "offset"), [(0.5, 0.0), (2.0, 1.0), (4.0, -2.0)])

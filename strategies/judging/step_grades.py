@@ -50,8 +50,12 @@ async def graded_draft(
         return (await run.classify("step_right", LABELS, after=so_far)).label_read
 
     async with run.steps(SOLVE, index=index, draw=Draw(temperature=temperature)) as draft:
+        finished = 0
         async for _ in draft:
-            [read] = await run.map(grade, [draft.completion], min_results=0)
+            finished += (
+                1  # the draft itself may be ahead of it: only what is judged decides the grade
+            )
+            [read] = await run.map(grade, [draft.truncated(finished)], min_results=0)
             if read is None:
                 continue
             reads.append(read)

@@ -19,12 +19,7 @@ from secondpass.strategies.api.calibration import (
     Others,
     fit_temperature,
 )
-from secondpass.strategies.api.errors import (
-    EngineUnavailable,
-    StreamCut,
-    UnusableCompletion,
-    VerdictUnreadable,
-)
+from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.judging import p_true, step_grades
 from secondpass.strategies.judging.step_grades import GradedDraft, graded_draft
@@ -104,7 +99,7 @@ class Grader:
         try:
             read = await p_true.p_true(self.run, draft)
             grades["solution"] = Grade(read.probability, read.mass)
-        except (EngineUnavailable, StreamCut, UnusableCompletion, VerdictUnreadable):
+        except (UnusableCompletion, VerdictUnreadable):
             pass
         for kind in get_args(Written):
             if kind in self.also:

@@ -11,7 +11,7 @@ import pytest
 from secondpass.service.cli.main import main
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibration, save_calibration
-from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Fault, Reply, Script, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from tests.cli.running import piped
 from tests.http.serving import serving
@@ -158,6 +158,37 @@ def test_a_kind_that_cannot_be_read_is_left_out_and_said(
     said = capsys.readouterr().err
     assert "24 drafts had no answer, or could not be drawn or judged, and do not count" in said
     assert "verdict is not in the file: no draft held an answer that could be judged" in said
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "refuse"])
+@pytest.mark.parametrize("failing", ["0 * 3?", "What"])
+def test_reads_that_fail_drop_a_question_and_where_all_fail_the_engine_is_named(
+    failing: str,
+    fault: Fault,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    normal = judge(0.9, 0.2)
+
+    def script(call: Call, index: int) -> Reply:
+        is_failing = call.labels and failing in call.messages[0].text
+        return Reply("", fault=fault) if is_failing else normal(call, index)
+
+    monkeypatch.setattr(
+        "secondpass.service.server.app.ScriptedEngine", lambda **_: ScriptedEngine(script)
+    )
+    out = tmp_path / "m.calibration.json"
+    given = as_flags({"--data": data, "--task": "math", "--out": out})
+    code = main(["calibrate", *given, "--", "--engine", "scripted"])
+    said = capsys.readouterr().err
+    if failing == "What":
+        assert code == 1
+        assert "engine 'scripted': " in said
+    else:
+        assert (code, load_calibration(out).n) == (0, 20)
+        assert "4 drafts had no answer, or could not be drawn or judged" in said
 
 
 OLD = {

@@ -206,7 +206,7 @@ def test_a_grade_is_always_the_share_of_the_verdicts_that_can_be_read(said: list
 
     async def grades() -> list[float | None]:
         run = make_run(judged(told), "self_prm", PARAMS | VERDICT)
-        drafts = [Completion(text="So \\boxed{1}.", messages=(), index=i) for i in range(2)]
+        drafts = [Completion.of("So \\boxed{1}.", index=i) for i in range(2)]
         return [await written_grade(run, draft, "verdict", samples=4) for draft in drafts]
 
     for grade, words in zip(anyio.run(grades), (said[:4], said[4:]), strict=True):

@@ -1,4 +1,4 @@
-"""Let a critic weigh the vote over drafts, or have what it rejects tried again without the wrong attempt in sight."""
+"""Weigh the vote over drafts by a critic's verdicts, or retry rejected drafts without showing the wrong attempt."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.api.registry import Params, Use, strategy
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.registry import Needs, Params, Use, strategy
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate, Completion
-from secondpass.strategies.refining.critics import Reading, criticised, reading_of, tested
-from secondpass.strategies.refining.guided_steps import Guide, can_be_guided
-from secondpass.strategies.refining.retries import Retries, is_to_be_retried
-from secondpass.strategies.refining.versions import HOTTEST, Attempt, elected
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
+from secondpass.strategies.refining.critics import VerdictFormat, all_tested, judged, verdict_format
+from secondpass.strategies.refining.guided_steps import Guide, obstacle
+from secondpass.strategies.refining.retries import HOTTEST, Retries, is_to_be_retried
+from secondpass.strategies.refining.versions import Version, winner
 from secondpass.strategies.voting.vote import Vote, count
 
 Mode = Literal["filter_vote", "sequential", "parallel", "hybrid", "step_guided"]
@@ -23,7 +24,7 @@ VOTING: tuple[Mode, ...] = ("filter_vote", *RETRYING)
 
 
 class CriticRetry(Params):
-    """What the critic's verdicts do, how many drafts there are, and how often each is tried again."""
+    """The use of the critic's verdicts, the number of drafts, and the number of retries of each."""
 
     uses: ClassVar[tuple[Use, ...]] = (
         ("max_rounds", {"mode": RETRYING}),
@@ -42,7 +43,7 @@ class CriticRetry(Params):
     mode: Mode = Field(
         default="filter_vote",
         description="filter_vote: verdicts weigh the vote; sequential: one chain of retries; parallel: one retry of each "
-        "draft; hybrid: max_rounds of each; step_guided: a wrong step is drawn again",
+        "draft; hybrid: max_rounds of each; step_guided: a wrong step is redrawn",
     )
     n: int | None = Field(
         default=None, ge=1, le=64, description="drafts; default 4, and 1 for sequential"
@@ -58,7 +59,7 @@ class CriticRetry(Params):
     schedule: bool = Field(
         default=False, description="each retry is 0.15 hotter than the one before it, up to 1.2"
     )
-    verdict: Reading | Literal["auto"] = Field(
+    verdict: VerdictFormat | Literal["auto"] = Field(
         default="auto",
         description="labels: the probability that a draft is right; text: a written critique; auto: labels where the "
         "critic's engine gives them",
@@ -76,13 +77,14 @@ class CriticRetry(Params):
     )
     reject_repeats: Literal["auto", "soft", "off"] = Field(
         default="auto",
-        description="a retry with an answer that was tried; soft: weighs less; auto: is drawn again where tests rejected it",
+        description="a retry with an answer that was tried; soft: weighs less; auto: is redrawn where tests rejected it",
     )
     redraws: int = Field(
-        default=3, ge=1, le=16, description="step_guided: how often a step is drawn again at most"
+        default=3, ge=1, le=16, description="step_guided: how often a step is redrawn at most"
     )
     without_prefix: Literal["error", "vote"] = Field(
-        default="error", description="step_guided: what to do where the actor cannot go on a text"
+        default="error",
+        description="step_guided: what to do where the actor cannot continue a text",
     )
 
     @model_validator(mode="after")
@@ -109,19 +111,19 @@ class CriticRetry(Params):
 
     @property
     def chains(self) -> int:
-        """Drafts that are begun."""
+        """The number of drafts."""
         return self.n or (1 if self.mode == "sequential" else 4)
 
     @property
     def rounds(self) -> int:
-        """Retries of a draft at most."""
+        """The number of retries of a draft at most."""
         if self.mode not in RETRYING:
             return 0
         return self.max_rounds or (1 if self.mode == "parallel" else 2)
 
     @property
     def retries(self) -> Retries:
-        """What draws them."""
+        """The retries, none drawn yet."""
         return Retries(
             chains=self.chains,
             rounds=self.rounds,
@@ -133,19 +135,33 @@ class CriticRetry(Params):
         )
 
 
-@strategy("critic_retry", CriticRetry, paper="2507.15024", signal="critique", update="refine")
+def _needs(params: CriticRetry, task: Task) -> Needs:
+    critic: Needs = {"critic": {"labels"} if params.verdict == "labels" else ()}
+    if params.mode == "step_guided" and params.without_prefix == "error":
+        return {**critic, "actor": {"prefix"}}
+    return critic
+
+
+@strategy(
+    "critic_retry",
+    CriticRetry,
+    paper="2507.15024",
+    signal="critique",
+    update="refine",
+    needs=_needs,
+)
 async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
-    """A critic's verdicts weigh the vote over drafts; in other modes what it rejects is tried again.
+    """Verdicts of a critic weigh the vote over drafts; in other modes rejected drafts are retried.
 
     Papers: RefCritic (arXiv 2507.15024: its filter is `filter: hard`), Critique-RL (2510.24320) and AutoMathCritique
     (2411.16579) for retries, Feedback Friction (2506.11930) for tried answers and the schedule, SPC (2504.19162) for
-    steps. Ours: a critic not known to be any good weighs nothing; an answer that only one retry gives never wins unless a
-    critic that counts calls it right; the wrong attempt is not shown.
+    steps. Ours: a critic without a useful calibration weighs nothing; an answer of a single retry never wins unless a
+    critic that counts accepts it; the wrong attempt is not shown.
     """
-    reading, is_hard = reading_of(run, params.verdict), params.filter == "hard"
-    vote, attempts = await _drafts(run, params)
-    attempts = await run.map(lambda each: tested(run, each), attempts)
-    is_tested = any(each.ruling is not None for each in attempts)
+    verdicts, is_hard = verdict_format(run, params.verdict), params.filter == "hard"
+    vote, versions = await _drafts(run, params)
+    versions = await all_tested(run, versions)
+    is_tested = any(each.verdict is not None for each in versions)
     trust = 1.0 if is_tested else _trust(run, params, vote.share)
     if trust is None:
         return run.best
@@ -153,34 +169,34 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
     for number in range(params.rounds + 1):
         is_last = number == params.rounds
         if not is_tested and (trust or is_hard or not is_last):
-            attempts = await _ruled(run, attempts, reading, number, told=not is_last)
-        run.elect(elected(attempts, trust=trust, is_hard=is_hard))
-        if is_tested and any(each.is_accepted for each in attempts):
+            versions = await judged(run, versions, verdicts, number, with_issues=not is_last)
+        run.elect(winner(versions, trust=trust, is_hard=is_hard))
+        if is_tested and any(each.is_accepted for each in versions):
             run.stop_reason = "accepted"
             break
-        if is_last or not any(map(is_to_be_retried, attempts)):
+        if is_last or not any(map(is_to_be_retried, versions)):
             break
-        attempts = [*attempts, *await retries.of(run, attempts, number + 1)]
-    _report(run, attempts, "tests" if is_tested else reading, retries)
+        versions = [*versions, *await retries.of(run, versions, number + 1)]
+    _report(run, versions, "tests" if is_tested else verdicts, retries)
     return run.best
 
 
-async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Attempt]]:
-    """The plain vote, whose leader is elected as drafts come, and the drafts in the order of their chains."""
+async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
+    """The plain vote, whose leader is elected as drafts arrive, and the drafts in the order of their chains."""
     vote = Vote(n=params.chains)
-    found: list[Attempt] = []
+    found: list[Version] = []
     guide = _guide(run, params)
 
     async def draw(chain: int) -> Completion:
         if guide is not None:
             return await guide.write(run, chain)
-        return await run.ask(SOLVE, index=chain, temperature=params.temperature)
+        return await run.ask(SOLVE, index=chain, draw=Draw(temperature=params.temperature))
 
     async with run.as_completed(draw, range(params.chains), width=params.width) as drafts:
         async for draft in drafts:
             candidate, ballot = await count(run, vote, draft)
             found.append(
-                Attempt(chain=draft.index, completion=draft, candidate=candidate, ballot=ballot)
+                Version(chain=draft.index, completion=draft, candidate=candidate, ballot=ballot)
             )
     if guide is not None:
         run.note("steps", guide.report)
@@ -188,16 +204,17 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Attempt]]:
 
 
 def _guide(run: Run, params: CriticRetry) -> Guide | None:
-    """What checks the steps of drafts, in the mode that has them checked."""
+    """The guide that checks the steps of drafts, in the mode that has them checked."""
     if params.mode != "step_guided":
         return None
-    if not can_be_guided(run, falls_back=params.without_prefix == "vote"):
+    if why := obstacle(run):
+        run.note("steps", f"not guided: {why}")
         return None
     return Guide(params.chains, params.redraws, params.temperature)
 
 
 def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:
-    """How far the critic's verdicts weigh; None, and a note, where nothing depends on them, as of steps that it checked."""
+    """The weight (0 to 1) of the critic's verdicts; None where nothing depends on them, which a note explains."""
     if params.mode == "step_guided":
         return None
     is_open, is_hard = run.task.kind == "open", params.filter == "hard"
@@ -206,7 +223,7 @@ def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:
     elif not params.rounds and (share == 1 or (share is None and not (is_open and is_hard))):
         why = "they could not change the vote"
     else:
-        trust = 0.0 if is_hard else run.trust("critic", always=params.always_weigh)
+        trust = 0.0 if is_hard else run.model("critic").trust(always=params.always_weigh)
         if is_hard or trust or (params.rounds and not is_open):
             return trust
         why = "they would weigh nothing"
@@ -214,28 +231,17 @@ def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:
     return None
 
 
-async def _ruled(
-    run: Run, attempts: Sequence[Attempt], reading: Reading, number: int, *, told: bool
-) -> list[Attempt]:
-    """The attempts, with what the critic says of those of round `number`."""
-    messages = attempts[0].completion.messages
-
-    async def rule(attempt: Attempt) -> Attempt:
-        if attempt.round < number:
-            return attempt
-        return await criticised(run, attempt, messages, reading, told=told)
-
-    return await run.map(rule, attempts)
-
-
 def _report(
-    run: Run, attempts: Sequence[Attempt], means: Literal["tests"] | Reading, retries: Retries
+    run: Run,
+    versions: Sequence[Version],
+    means: Literal["tests"] | VerdictFormat,
+    retries: Retries,
 ) -> None:
-    right = sum(each.is_accepted for each in attempts)
-    wrong = sum(each.is_rejected for each in attempts)
+    right = sum(each.is_accepted for each in versions)
+    wrong = sum(each.is_rejected for each in versions)
     run.note(
         "verdicts",
-        f"{right} right, {wrong} wrong, {len(attempts) - right - wrong} none, by {means}",
+        f"{right} right, {wrong} wrong, {len(versions) - right - wrong} none, by {means}",
     )
     if retries.rounds:
         run.note(

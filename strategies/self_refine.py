@@ -9,17 +9,16 @@ from pydantic import Field, model_validator
 
 from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.strategies.refining.revise import issues_of, passes, review, revision, version
-from secondpass.strategies.refining.versions import (
-    Chain,
-    Feedback,
+from secondpass.strategies.api.values import SOLVE, Candidate, Draw
+from secondpass.strategies.refining.revise import issues_of, passes, review, revision, version_of
+from secondpass.strategies.refining.revision_chain import (
+    FeedbackSource,
     Gate,
     History,
-    Plan,
-    elected,
-    is_same,
+    RevisionChain,
+    RevisionPlan,
 )
+from secondpass.strategies.refining.versions import is_same, winner
 
 Stop = Literal["either", "verdict", "unchanged", "never"]
 
@@ -108,7 +107,7 @@ async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     (2509.04575) are settings. Ours: the gate, so that the best version is returned and never simply the last; wrong
     attempts are kept out of the prompt where an answer can be found without them; tests instead of a review.
     """
-    chains: list[Chain] = []
+    chains: list[RevisionChain] = []
     work = partial(_refined, run, params, chains)
     async with run.as_completed(work, range(params.n), width=params.width) as finished:
         async for chain in finished:
@@ -121,12 +120,15 @@ async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     return run.best
 
 
-async def _refined(run: Run, params: SelfRefine, chains: list[Chain], index: int) -> Chain:
-    """A draft and its revisions, up to what ends them; a chain counts as soon as there is its draft."""
-    completion = await run.ask(SOLVE, index=index, temperature=params.temperature)
+async def _refined(
+    run: Run, params: SelfRefine, chains: list[RevisionChain], index: int
+) -> RevisionChain:
+    """A draft and its revisions; the chain joins `chains` as soon as its draft is written."""
+    completion = await run.ask(SOLVE, index=index, draw=Draw(temperature=params.temperature))
     run.propose(run.candidate(completion))  # tests take a while
-    draft = await version(run, completion, index, 0, has_tests=params.may_test)
-    chain = Chain(_plan(run, params, is_tested=draft.ruling is not None), [draft], draft)
+    draft = await version_of(run, completion, index, 0, has_tests=params.may_test)
+    plan = _plan(run, params, is_tested=draft.verdict is not None)
+    chain = RevisionChain(plan, [draft], draft)
     chains.append(chain)
     _elect(run, params, chains)
     for number in range(1, params.max_rounds + 1):
@@ -139,26 +141,29 @@ async def _refined(run: Run, params: SelfRefine, chains: list[Chain], index: int
     return chain
 
 
-def _elect(run: Run, params: SelfRefine, chains: list[Chain]) -> None:
-    """The answer so far: one that tests accept; else of a single chain its best, of several what they vote for."""
+def _elect(run: Run, params: SelfRefine, chains: list[RevisionChain]) -> None:
+    """Elect a version that tests accept; else the best of a single chain, or the winner of the vote of several."""
     chains = sorted(chains, key=lambda chain: chain.best.chain)
     accepted = [chain.best for chain in chains if chain.best.is_accepted]
     votes = [vote for chain in chains if chain.plan.gate != "tests" for vote in chain.votes]
     if accepted:
         run.elect(accepted[0].candidate)
     elif params.n > 1 and votes:
-        run.elect(elected(votes, trust=0.0))
+        run.elect(winner(votes, trust=0.0))
     else:
         run.elect(chains[0].best.candidate)
 
 
-async def _round(run: Run, params: SelfRefine, chain: Chain, number: int) -> str | None:
-    """One revision of the newest version; why there is to be no further one, or None."""
+async def _round(run: Run, params: SelfRefine, chain: RevisionChain, number: int) -> str | None:
+    """Revise the newest version; returns why there is no further round, or None."""
     place = chain.versions[0].chain * params.max_rounds + number
     newest = chain.head
     if why := await _find(run, params, chain, place - 1):
         return why
-    revised = await revision(run, chain, place, params.temperature, has_tests=params.may_test)
+    revise = partial(
+        revision, run, chain, has_tests=params.may_test, temperature=params.temperature
+    )
+    [revised] = await run.map(revise, [place], min_results=0)
     if revised is None:
         return "the revision failed"
     chain.versions.append(revised)
@@ -169,19 +174,19 @@ async def _round(run: Run, params: SelfRefine, chain: Chain, number: int) -> str
         return "unchanged answer" if params.stop in ("either", "unchanged") else None
     if chain.plan.gate == "vote" or is_same(revised, chain.best):
         return None
-    drawn = params.n + place - 1
-    return await _gated(run, params, chain, drawn)
+    return await _gated(run, params, chain, params.n + place - 1)
 
 
-async def _gated(run: Run, params: SelfRefine, chain: Chain, drawn: int) -> str | None:
-    """Make the newest version the best if it passes the gate; why it is not to be revised, or None.
+async def _gated(run: Run, params: SelfRefine, chain: RevisionChain, drawn: int) -> str | None:
+    """Make the newest version the best if it passes the gate; returns why it is not revised, or None.
 
     `drawn` is the index of the draft that a gate may draw.
     """
     gate, revised = chain.plan.gate, chain.head
-    is_better = await passes(run, gate, chain.best, revised, drawn, params.temperature)
-    said = f"revision {revised.round} was {'accepted' if is_better else 'rejected'}"
-    _note(run, params, "gate", said)
+    ask = partial(passes, run, gate, chain.best, revised, temperature=params.temperature)
+    [is_better] = await run.map(ask, [drawn], failed=False, min_results=0)
+    outcome = "accepted" if is_better else "rejected"
+    _note(run, params, "gate", f"revision {revised.round} was {outcome}")
     if is_better:
         chain.best = revised
     elif params.rejected == "stop" and gate != "tests":
@@ -189,34 +194,35 @@ async def _gated(run: Run, params: SelfRefine, chain: Chain, drawn: int) -> str 
     return None
 
 
-async def _find(run: Run, params: SelfRefine, chain: Chain, index: int) -> str | None:
-    """Add what is found of the newest version to the chain; why it is not to be revised, or None."""
+async def _find(run: Run, params: SelfRefine, chain: RevisionChain, index: int) -> str | None:
+    """Add the findings on the newest version to the chain; returns why it is not revised, or None."""
     newest = chain.head
     if chain.plan.feedback == "review":
-        found = await review(run, newest, index)
+        [found] = await run.map(partial(review, run, newest), [index], min_results=0)
         if found is None:
             return "no readable review"
         if found.verdict == "ok" and params.stop in ("either", "verdict"):
             return "the review says ok"
         chain.findings.append(issues_of(run, found, newest))
     elif chain.plan.feedback == "tests":
-        if newest.ruling is None:
+        if newest.verdict is None:
             return "the tests could not be run"
-        chain.findings.append("\n".join(newest.ruling.issues or ()) or "They did not pass.")
+        chain.findings.append("\n".join(newest.verdict.issues or ()) or "They did not pass.")
     return None
 
 
-def _plan(run: Run, params: SelfRefine, *, is_tested: bool) -> Plan:
-    """What params leave to the task and the models; a note says what was asked for and cannot be."""
+def _plan(run: Run, params: SelfRefine, *, is_tested: bool) -> RevisionPlan:
+    """Decide what params leave to the task and the models; a note reports what was asked for and is impossible."""
     feedback = _feedback(run, params, is_tested=is_tested)
     history = params.history
     if history == "auto":
-        is_short = run.task.kind in ("math", "choice") and not run.profile("actor").is_thinking
+        is_short = run.task.kind in ("math", "choice") and not run.model().profile.is_thinking
         history = "feedback_only" if feedback == "review" and is_short else "last"
-    return Plan(feedback=feedback, history=history, gate=_gate(run, params, is_tested=is_tested))
+    gate = _gate(run, params, is_tested=is_tested)
+    return RevisionPlan(feedback=feedback, history=history, gate=gate)
 
 
-def _feedback(run: Run, params: SelfRefine, *, is_tested: bool) -> Feedback:
+def _feedback(run: Run, params: SelfRefine, *, is_tested: bool) -> FeedbackSource:
     if params.feedback in ("neutral", "none"):
         return params.feedback
     if is_tested and params.feedback != "review":
@@ -244,10 +250,10 @@ def _gate(run: Run, params: SelfRefine, *, is_tested: bool) -> Gate:
         return "prefer"
     if params.n > 1:
         return "vote"
-    return "prefer" if run.trust("judge") else "draw"
+    return "prefer" if run.model("judge").trust() else "draw"
 
 
 def _note(run: Run, params: SelfRefine, about: str, what: str) -> None:
-    """Of a single chain; several would talk over each other."""
+    """Add a note on a single chain; those of several would overwrite each other."""
     if params.n == 1:
         run.note(about, what)

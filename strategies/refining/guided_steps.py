@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 
-from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
-from secondpass.strategies.api.run import Draft, Run
-from secondpass.strategies.api.values import SOLVE, Completion
+from secondpass.strategies.api.run import Run, StepStream
+from secondpass.strategies.api.values import SOLVE, Completion, Draw
 from secondpass.strategies.refining.critics import is_step_wrong
 
 
 @dataclass
 class Guide:
-    """How drafts are guided, and what came of it: steps checked, found wrong and drawn again, and not readable.
+    """How drafts are guided, and the counts of steps checked, redrawn because they were wrong, and not readable.
 
-    `chains` is how many drafts there are: draw i of chain c has the index c + i * chains.
+    `chains` is the number of drafts: draw i of chain c has the index c + i * chains.
     """
 
     chains: int
@@ -27,71 +27,52 @@ class Guide:
 
     @property
     def report(self) -> str:
-        """What came of it, in words."""
+        """The counts, for a note."""
         return f"{self.checked} checked, {self.redrawn} drawn again, {self.unreadable} unreadable"
 
     async def write(self, run: Run, chain: int) -> Completion:
-        """A whole draft. A step is drawn again at most `redraws` times; the last draw is taken as it is."""
-        begun: Completion | None = None
+        """A whole draft. A step is redrawn at most `redraws` times; the last draw is taken as it is."""
+        prefix: Completion | None = None
         draws = tries = 0
         while True:
-            async with self._draft(run, begun, chain + draws * self.chains) as draft:
-                wrong = await self._first_wrong(run, draft, spared=tries == self.redraws)
+            async with self._stream(run, prefix, chain + draws * self.chains) as stream:
+                wrong = await self._first_wrong(run, stream, spared=tries == self.redraws)
                 if wrong is None:
-                    return draft.completion
-                before = draft.cut(wrong)
+                    return stream.completion
+                before = stream.truncated(wrong)
             tries = tries + 1 if wrong == 0 and draws else 1
             draws += 1
             self.redrawn += 1
-            begun = before if before.text.strip() else None
+            prefix = before if before.text.strip() else None
 
-    def _draft(
-        self, run: Run, begun: Completion | None, index: int
-    ) -> AbstractAsyncContextManager[Draft]:
-        if begun is None:
-            return run.steps(SOLVE, index=index, temperature=self.temperature)
-        return run.extend_steps(begun, index=index, temperature=self.temperature)
+    def _stream(
+        self, run: Run, prefix: Completion | None, index: int
+    ) -> AbstractAsyncContextManager[StepStream]:
+        draw = Draw(temperature=self.temperature)
+        if prefix is None:
+            return run.steps(SOLVE, index=index, draw=draw)
+        return run.extend_steps(prefix, index=index, draw=draw)
 
-    async def _first_wrong(self, run: Run, draft: Draft, *, spared: bool) -> int | None:
-        """The number (from 0) of the first step that the critic calls wrong; with `spared` never the first one."""
+    async def _first_wrong(self, run: Run, stream: StepStream, *, spared: bool) -> int | None:
+        """The number (from 0) of the first step with the verdict "wrong"; with `spared` never the first one."""
         number = -1
-        try:
-            async for _ in draft:
-                number += 1
-                if number == 0 and spared:
-                    continue
-                is_wrong = await is_step_wrong(run, draft.cut(number + 1))
-                self.checked += 1
-                self.unreadable += is_wrong is None
-                if is_wrong:
-                    return number
-        except BudgetExhausted:
-            self._keep(run, draft)
-            raise
+        async for _ in stream:
+            number += 1
+            if number == 0 and spared:
+                continue
+            so_far = stream.truncated(number + 1)
+            [is_wrong] = await run.map(partial(is_step_wrong, run), [so_far], min_results=0)
+            self.checked += 1
+            self.unreadable += is_wrong is None
+            if is_wrong:
+                return number
         return None
 
-    def _keep(self, run: Run, draft: Draft) -> None:
-        """Answer with what is there of a draft if it holds its answer and there is nothing better."""
-        candidate = run.candidate(draft)
-        if candidate.answer is not None:
-            run.propose(candidate)
 
-
-def can_be_guided(run: Run, *, falls_back: bool) -> bool:
-    """Can the run's drafts be guided? If not, a note says why.
-
-    Raises RoleMissing, and CapabilityMissing where the actor cannot go on from a step, unless it `falls_back` to drafts
-    that are not guided.
-    """
-    run.require("critic")
-    try:
-        run.require("actor", "prefix")
-    except CapabilityMissing as error:
-        if not falls_back:
-            raise
-        run.note("steps", f"not guided: {error}")
-        return False
-    if run.profile("actor").is_thinking:
-        run.note("steps", "not guided: the model thinks, and its thoughts are not reopened")
-        return False
-    return True
+def obstacle(run: Run) -> str | None:
+    """Why the run's drafts cannot be guided; None where they can."""
+    if not run.model().can("prefix"):
+        return "the actor's engine lacks the capability prefix"
+    if run.model().profile.is_thinking:
+        return "the model reasons, and its reasoning is not reopened"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from pydantic import ValidationError
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
 from secondpass.strategies.api.values import SOLVE, Capability
 from secondpass.strategies.critic_retry import CriticRetry
 from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
@@ -89,9 +92,11 @@ async def test_an_unreadable_critique_is_no_verdict_and_costs_no_answer(
 ) -> None:
     engine = ScriptedEngine(critic(SPLIT, "42", says=says), lacking=NO_LABELS | {"schema"})
     run = make_run(engine, "critic_retry", {"mode": mode, "filter": "hard"})
-    assert (await execute(run)).candidate.answer == "41"
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "finished")
     assert not retries_of(engine)
-    assert "0 right, 0 wrong" in notes(run)["verdicts"]
+    assert "0 right, 0 wrong" in outcome.notes["verdicts"]
+    assert outcome.degraded == {"critic": 1 if mode == "sequential" else 4}
     assert_books_are_closed(run, engine)
 
 
@@ -163,6 +168,27 @@ async def test_every_mode_answers_whatever_the_critic_can_do(
     run = make_run(engine, "critic_retry", {"mode": mode})
     assert (await execute(run)).candidate.answer == "42"
     assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("mode", MODES[:-1])
+async def test_labels_that_are_demanded_and_lacking_are_named_before_the_first_call(
+    mode: str,
+) -> None:
+    engine = ScriptedEngine(lacking=NO_LABELS)
+    run = make_run(engine, "critic_retry", {"mode": mode, "verdict": "labels"})
+    with pytest.raises(CapabilityMissing, match="lacks the capability labels"):
+        await execute(run)
+    assert not engine.calls
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str) -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine, "critic_retry", {"mode": mode})
+    alone = replace(run.spec, upstreams={"actor": run.spec.upstreams["actor"]})
+    with pytest.raises(RoleMissing, match="'critic'"):
+        await execute(LiveRun(alone, Shared(Equivalence()), run.trace))
+    assert not engine.calls
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ async def test_a_step_verdict_that_cannot_be_read_is_not_wrong() -> None:
     outcome = await execute(make_run(engine, "critic_retry", GUIDED))
     assert outcome.candidate.answer == "42"
     assert outcome.notes["steps"] == "3 checked, 0 drawn again, 3 unreadable"
+    assert outcome.degraded == {"critic": 3}
 
 
 async def test_guided_drafts_vote() -> None:
@@ -138,7 +139,7 @@ async def test_an_actor_that_cannot_go_on_is_named_or_its_drafts_are_not_guided(
     run = make_run(engine, "critic_retry", {"mode": "step_guided", "without_prefix": "vote"})
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
-    assert "not guided: engine 'scripted' lacks" in outcome.notes["steps"]
+    assert "not guided: the actor's engine lacks" in outcome.notes["steps"]
     assert purposes(engine) == {SOLVE: 4}
 
 

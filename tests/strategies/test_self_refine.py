@@ -148,7 +148,7 @@ async def test_a_call_that_fails_says_what_it_ended(fails: str, note: tuple[str,
     gate = "prefer" if fails == "prefer" else "draw"
     run = make_run(ScriptedEngine(reply), "self_refine", {"gate": gate})
     outcome = await execute(run)
-    assert outcome.candidate.answer == "41"
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "finished")
     assert outcome.notes[note[0]] == note[1]
     assert outcome.degraded
 
@@ -166,11 +166,12 @@ async def test_a_gate_that_fails_rejects_and_leaves_the_next_revision_its_chance
     assert outcome.notes["gate"] == "revision 2 was accepted"
 
 
-async def test_a_budget_that_ends_in_a_revision_leaves_the_draft() -> None:
+@pytest.mark.parametrize("calls", [1, 2, 3])
+async def test_a_budget_that_ends_in_a_refinement_leaves_the_draft(calls: int) -> None:
     engine = ScriptedEngine(script())
-    run = make_run(engine, "self_refine", max_calls=2)
+    run = make_run(engine, "self_refine", max_calls=calls)
     outcome = await execute(run)
-    assert outcome.candidate.answer == "41"
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "budget_calls")
     assert_books_are_closed(run, engine)
 
 

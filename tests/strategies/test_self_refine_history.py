@@ -12,7 +12,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE
-from secondpass.strategies.refining.versions import divided
+from secondpass.strategies.refining.revision_chain import divided
 from secondpass.testing.support import make_run
 from tests.strategies.self_refine_script import boxed, purposes, refine
 

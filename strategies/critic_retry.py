@@ -62,11 +62,11 @@ class CriticRetry(Params):
     verdict: VerdictFormat | Literal["auto"] = Field(
         default="auto",
         description="labels: the probability that a draft is right; text: a written critique; auto: labels where the "
-        "critic's engine gives them",
+        "critic's engine returns them",
     )
     filter: Literal["soft", "hard"] = Field(
         default="soft",
-        description="soft: verdicts weigh votes; hard: what is called wrong has no vote, unless all is",
+        description="soft: verdicts weigh votes; hard: a rejected draft has no vote, unless all are rejected",
     )
     decided: float = Field(
         default=0.75, ge=0, le=1, description="no critic is asked above this vote share"
@@ -151,7 +151,7 @@ def _needs(params: CriticRetry, task: Task) -> Needs:
     needs=_needs,
 )
 async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
-    """Verdicts of a critic weigh the vote over drafts; in other modes rejected drafts are retried.
+    """Weigh the vote over drafts by a critic's verdicts; in other modes retry rejected drafts.
 
     Papers: RefCritic (arXiv 2507.15024: its filter is `filter: hard`), Critique-RL (2510.24320) and AutoMathCritique
     (2411.16579) for retries, Feedback Friction (2506.11930) for tried answers and the schedule, SPC (2504.19162) for

@@ -1,4 +1,4 @@
-"""A model reviews its own draft and writes it again; a revision counts only where something else speaks for it."""
+"""Review and revise a draft; a revision counts only where something else confirms it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Stop = Literal["either", "verdict", "unchanged", "never"]
 
 
 class SelfRefine(Params):
-    """How many drafts there are, how each is revised, and what a revision must pass."""
+    """The number of drafts, how each is revised, and the gate that a revision must pass."""
 
     uses: ClassVar[tuple[Use, ...]] = (("rejected", {"gate": ("auto", "prefer", "draw", "tests")}),)
 
@@ -33,7 +33,7 @@ class SelfRefine(Params):
     max_rounds: int = Field(default=1, ge=1, le=8, description="revisions of a draft at most")
     feedback: Literal["auto", "tests", "review", "neutral", "none"] = Field(
         default="auto",
-        description="what a revision goes by; review: the critic's; tests: what the task's own tests say; neutral: that "
+        description="what a revision goes by; review: the critic's; tests: the output of the task's own tests; neutral: that "
         "there may be an error; none: nothing; auto: tests where the task has them, else review",
     )
     merged: bool = Field(
@@ -42,19 +42,19 @@ class SelfRefine(Params):
     )
     history: History | Literal["auto"] = Field(
         default="auto",
-        description="what a revision sees; last: the newest version and what was found of it; full: all of them; "
-        "feedback_only: what was found, and the answers tried; auto: feedback_only for a review in math and choice "
-        "unless the model thinks, else last",
+        description="what a revision sees; last: the newest version and the findings on it; full: all of them; "
+        "feedback_only: the findings, and the answers tried; auto: feedback_only for a review in math and choice "
+        "unless the model reasons, else last",
     )
     stop: Stop = Field(
         default="either",
-        description="what ends it before max_rounds; verdict: a review that says ok; unchanged: the same answer again",
+        description="what ends it before max_rounds; verdict: a review with the verdict ok; unchanged: the same answer again",
     )
     gate: Gate | Literal["auto"] = Field(
         default="auto",
         description="what accepts a changed answer; tests: the task's own; vote: another draft's answers; prefer: the "
         "judge, in both orders; draw: an independent draft with the same answer; auto: tests where the task has them, "
-        "vote where n is above 1, prefer where the judge is known to be any good or the task is open, else draw",
+        "vote where n is above 1, prefer where the judge is usefully calibrated or the task is open, else draw",
     )
     rejected: Literal["stop", "go_on"] = Field(
         default="stop", description="after a rejected revision; go_on: it is revised all the same"
@@ -63,12 +63,12 @@ class SelfRefine(Params):
 
     @property
     def has_verdict(self) -> bool:
-        """May something say that a version is right?"""
+        """True where a review or tests may accept a version."""
         return self.feedback in ("auto", "review", "tests") and not self.merged
 
     @property
     def may_test(self) -> bool:
-        """Are the task's own tests asked, where it has them?"""
+        """True where the task's own tests are run, if it has any."""
         return self.feedback in ("auto", "tests") or self.gate in ("auto", "tests")
 
     @model_validator(mode="after")
@@ -101,7 +101,7 @@ class SelfRefine(Params):
 
 @strategy("self_refine", SelfRefine, paper="2303.17651", signal="critique", update="refine")
 async def self_refine(run: Run, params: SelfRefine) -> Candidate:
-    """A draft is reviewed and revised; a revision replaces it only if it passes a gate.
+    """Review and revise a draft; a revision replaces it only if it passes a gate.
 
     Papers: Self-Refine (arXiv 2303.17651); SELF (2310.00533), SCoRe (2409.12917) with its parallel drafts, and ExIt
     (2509.04575) are settings. Ours: the gate, so that the best version is returned and never simply the last; wrong

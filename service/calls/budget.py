@@ -1,15 +1,16 @@
 """What a run may spend: no limit is ever passed, and siblings cannot overdraw together.
 
-A call takes a lease before it starts. The lease holds the call's prompt and its *expected* length, and grows in
-blocks while tokens are delivered; whoever cannot get what it expects waits for siblings to return enough, or does
-not start. Spend is counted as it is delivered, and what a lease held and did not spend goes back when it is settled.
+Each attempt of a call takes a lease before it starts. The lease holds the prompt and the *expected* length, and grows
+in blocks while tokens are delivered; a call that cannot get what it expects waits for siblings to return enough, or
+does not start. Waiting calls are served in order of arrival. Spend is counted as it is delivered, and what a lease held
+and did not spend is returned when it is settled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -28,7 +29,8 @@ class Need:
 
     `cap` is the most completion tokens of each of its `n` completions, and `expected` their usual number, asked
     again whenever the lease waits. `is_whole` holds all `n * cap` at once: for engines that count only at the end.
-    A call that writes nothing has an `n` and a `cap` of 0: it needs room for its prompt alone.
+    A call that writes nothing has an `n` and a `cap` of 0: it needs room for its prompt alone. One that `takes_rest` may
+    start with fewer tokens than expected: the first call of a run, and one whose beginning cannot be taken back.
     """
 
     prompt_tokens: int
@@ -37,11 +39,22 @@ class Need:
     n: int = 1
     price: Price = FREE
     is_whole: bool = False
+    takes_rest: bool = False
 
     @property
     def usual(self) -> int:
         """Completion tokens that all completions of the call are expected to take."""
         return max(1, min(self.expected(), self.cap)) * self.n
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """A call that waits for its lease: `result` is the lease, or the limit that leaves no room for it for good."""
+
+    need: Need
+    reserved: Reserve | None
+    result: Lease | BudgetKind | None = None
+    is_served: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Budget:
@@ -56,7 +69,7 @@ class Budget:
         }
         self.spent: dict[BudgetKind, Amount] = dict.fromkeys(KINDS, 0)
         self.holdings: set[Lease | Reserved] = set()
-        self._changed: anyio.Event | None = None
+        self._waiters: list[_Waiter] = []
 
     def held(self, kind: BudgetKind) -> Amount:
         """What running calls and reserves hold."""
@@ -74,15 +87,35 @@ class Budget:
         `reserved` was set aside for this very call, which gets no more than that. Raises BudgetExhausted for the
         limit that leaves no room; nothing more is held then.
         """
-        while True:
-            held = next((each for each in self.holdings if each is reserved), None)
-            granted = held.spend(need) if isinstance(held, Reserved) else self.grant(need)
-            if isinstance(granted, Lease):
-                return granted
-            if not self._may_come_back(granted, need):
-                raise BudgetExhausted(granted)
-            self._changed = self._changed or anyio.Event()
-            await self._changed.wait()
+        result = self._try(need, reserved)
+        if result is None:
+            result = await self._wait(_Waiter(need, reserved))
+        if isinstance(result, Lease):
+            return result
+        raise BudgetExhausted(result)
+
+    async def _wait(self, waiter: _Waiter) -> Lease | BudgetKind:
+        self._waiters.append(waiter)
+        is_over = False
+        try:
+            await waiter.is_served.wait()
+            is_over = True
+        finally:
+            if not is_over:  # cancelled, perhaps at the moment in which the lease was granted
+                if isinstance(waiter.result, Lease):
+                    waiter.result.withdraw()
+                elif waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        assert waiter.result is not None  # set before the event is
+        return waiter.result
+
+    def _try(self, need: Need, reserved: Reserve | None) -> Lease | BudgetKind | None:
+        """A lease, the limit that leaves no room for one, or None where running calls may yet return enough."""
+        held = next((each for each in self.holdings if each is reserved), None)
+        granted = held.spend(need) if isinstance(held, Reserved) else self.grant(need)
+        if isinstance(granted, Lease) or not self._may_come_back(granted, need):
+            return granted
+        return None
 
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
         """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there."""
@@ -104,15 +137,16 @@ class Budget:
             return "cost"
         room, scarce = self.room(need.price, need.prompt_tokens)
         wanted = need.usual
-        if wanted > room and not self.spent["calls"]:
-            wanted = int(room)  # the first call of a run takes what there is
+        takes_rest = need.takes_rest or not self.spent["calls"]
+        if wanted > room and takes_rest:
+            wanted = int(room)
         if not need.n <= wanted <= room:
             return scarce
         if need.is_whole:
             wanted = need.n * int(min(need.cap, room // need.n))
         self.spent["calls"] += 1
         self.spent["samples"] += need.n
-        return Lease(self, need, wanted)
+        return Lease(self, need, wanted, takes_rest=takes_rest)
 
     def room(self, price: Price, prompt_tokens: int) -> tuple[Amount | float, BudgetKind]:
         """Completion tokens that could be held now beside such a prompt, and which limit says so."""
@@ -130,11 +164,13 @@ class Budget:
         return leased > 0 and self.left(kind) + leased >= wanted.get(kind, math.inf)
 
     def returned(self, holding: Lease | Reserved) -> None:
-        """A holding ended: wake whoever waits for it."""
+        """A holding ended: serve the calls that wait, in order of arrival."""
         self.holdings.discard(holding)
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        for waiter in list(self._waiters):
+            waiter.result = self._try(waiter.need, waiter.reserved)
+            if waiter.result is not None:
+                self._waiters.remove(waiter)
+                waiter.is_served.set()
 
 
 class Reserved:
@@ -151,7 +187,7 @@ class Reserved:
         return self._held.get(kind, 0)
 
     def release(self) -> None:
-        """Give it back; doing so twice is harmless."""
+        """Return it; doing so twice is harmless."""
         if self in self._budget.holdings:
             self._budget.returned(self)
 
@@ -159,21 +195,34 @@ class Reserved:
         """A lease out of what was set aside, or the limit that has no room even so; it stays set aside then."""
         self._budget.holdings.discard(self)
         granted = self._budget.grant(replace(need, cap=min(need.cap, self.tokens // need.n)))
-        if not isinstance(granted, Lease):
+        if isinstance(granted, Lease):
+            granted.reserved = self
+        else:
             self._budget.holdings.add(self)
         return granted
 
+    def restore(self) -> None:
+        """Set aside again what is left of it, for another attempt of the call."""
+        held = {kind: _at_most(self._budget.left(kind), each) for kind, each in self._held.items()}
+        if held["tokens"] > 0:
+            self._held = held
+            self._budget.holdings.add(self)
+
 
 class Lease:
-    """What one call holds. `cap` is the most tokens that each of its completions may be asked for."""
+    """What one attempt of a call holds. `cap` is the most tokens that each of its completions may be asked for.
 
-    def __init__(self, budget: Budget, need: Need, tokens: int) -> None:
+    `takes_rest` says that it was granted whatever was left; see `Need`.
+    """
+
+    def __init__(self, budget: Budget, need: Need, tokens: int, *, takes_rest: bool) -> None:
         self._budget = budget
         self._need = need
         self._prompt = need.prompt_tokens
         self._tokens = tokens
         self._read = self._written = 0
-        self._earlier_attempts = 0
+        self.takes_rest = takes_rest
+        self.reserved: Reserved | None = None
         self.cap = tokens // need.n if need.is_whole else int(min(need.cap, self._ceiling()))
         budget.holdings.add(self)
 
@@ -197,18 +246,17 @@ class Lease:
 
     @property
     def spent(self) -> Usage:
-        """What the call has spent so far, all its attempts together."""
+        """What the attempt has spent so far."""
         return Usage(prompt=self._read, completion=self._written)
 
     @property
     def estimate(self) -> Usage:
-        """What the last attempt has used if the engine never says it.
+        """What the attempt has used if the engine never says it.
 
         Its prompt, with the tokens that were delivered where these are counted, else with all that is held.
         """
         uncounted = self._tokens if self._need.is_whole else 0
-        delivered = self._written - self._earlier_attempts
-        return Usage(prompt=self._prompt, completion=delivered + uncounted)
+        return Usage(prompt=self._prompt, completion=self._written + uncounted)
 
     @property
     def scarce(self) -> BudgetKind:
@@ -224,59 +272,30 @@ class Lease:
         self._spend(completion=tokens)
         return True
 
-    def retry(self, used: Usage) -> None:
-        """The call begins anew: what the last attempt `used` is spent.
+    def settle(self, usage: Usage, *, missing: int = 0) -> int:
+        """Spend what the attempt used and return the rest.
 
-        Raises BudgetExhausted when no further engine request, or no second attempt of its size, fits.
+        Another attempt will ask for the `missing` completions: their samples return, and what was reserved for the
+        call is set aside again, as far as it is left. Returns the completion tokens that were used and do not fit into
+        the limit any more: no one received them.
         """
-        self._begin_attempt(used.prompt)
-        self._spend(prompt=used.prompt)
-        rest = used.completion + self._earlier_attempts - self._written
-        if rest > 0:
-            self.take(rest)
-            if not self._grow(rest, block=rest):
-                self._spend(
-                    prompt=-used.prompt
-                )  # no attempt after all: the last one is settled with the call
-                self._budget.spent["calls"] -= 1
-                raise BudgetExhausted(self.scarce)
-        self._earlier_attempts = self._written
-
-    def resume(self) -> None:
-        """The call goes on in another request, which reads its prompt and all that was delivered once more.
-
-        Raises BudgetExhausted when no further engine request, or no such prompt, fits.
-        """
-        prompt = self._need.prompt_tokens + self._written
-        self._begin_attempt(prompt)
-        self._prompt += prompt
-
-    def _begin_attempt(self, prompt: int) -> None:
-        if self._budget.left("calls") < 1:
-            raise BudgetExhausted("calls")
-        if self._budget.left("prompt_tokens") < prompt:
-            raise BudgetExhausted("prompt_tokens")
-        if self._budget.left("cost") < self._need.price.of(prompt, 0):
-            raise BudgetExhausted("cost")
-        self._budget.spent["calls"] += 1
-
-    def settle(self, usage: Usage) -> int:
-        """Spend what the last attempt used and give the rest back.
-
-        Returns the completion tokens that were used and no longer fit into the limit: nobody got to see them.
-        """
-        rest = max(0, self._earlier_attempts + usage.completion - self._written)
+        rest = max(0, usage.completion - self._written)
         lost = 0 if self.take(rest) else rest
-        self._prompt = self._tokens = 0
         self._spend(prompt=usage.prompt)
-        self._budget.returned(self)
+        self._end(samples=missing, is_restored=missing > 0)
         return lost
 
-    def withdraw(self, *, is_first_attempt: bool) -> None:
-        """The attempt never reached the engine: it was no engine request, nor, if the first, any sample."""
+    def withdraw(self) -> None:
+        """Return everything: the attempt never reached the engine, so it was neither a request nor a sample."""
         self._budget.spent["calls"] -= 1
-        if is_first_attempt:
-            self._budget.spent["samples"] -= self._need.n
+        self._end(samples=self._need.n, is_restored=True)
+
+    def _end(self, *, samples: int, is_restored: bool) -> None:
+        self._prompt = self._tokens = 0
+        self._budget.spent["samples"] -= samples
+        if is_restored and self.reserved is not None:
+            self.reserved.restore()
+        self._budget.returned(self)
 
     def _spend(self, prompt: int = 0, completion: int = 0) -> None:
         self._read += prompt
@@ -307,3 +326,8 @@ class Lease:
 
 def _amounts(price: Price, prompt: int, tokens: int) -> dict[BudgetKind, Amount]:
     return {"prompt_tokens": prompt, "tokens": tokens, "cost": price.of(prompt, tokens)}
+
+
+def _at_most(left: Amount | float, amount: Amount) -> Amount:
+    """The amount, or what is left where that is less; a float is infinite."""
+    return amount if isinstance(left, float) or amount <= left else max(0, left)

@@ -1,20 +1,35 @@
-"""Making the calls of a run: capability check, lease, engine, bill. Every verb comes through here."""
+"""Making the calls of a run: `for attempt: lease, admission slot, in-flight record, engine.stream`.
+
+One attempt is one lease, one record and one line of the bill. Neither a slot nor a lease is held between two of them.
+Every verb comes through here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
+from anyio.abc import TaskStatus
+
+from secondpass.service.calls.admission import FIRST, rank_of
 from secondpass.service.calls.budget import Budget, Lease, Need
-from secondpass.service.calls.in_flight import InFlight, OnCompletion, OnDelta
+from secondpass.service.calls.in_flight import BROKEN, InFlight
 from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
+from secondpass.service.common.concurrency import pass_turn, task_group
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
-from secondpass.strategies.api.engine import Call, Delta, Engine
-from secondpass.strategies.api.errors import CapabilityMissing, EngineError, RoleMissing, UnusableCompletion
+from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.errors import (
+    CapabilityMissing,
+    EngineError,
+    RoleMissing,
+    SecondpassError,
+    UnusableCompletion,
+    VerdictUnreadable,
+)
 from secondpass.strategies.api.run import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelRead, Role
 
@@ -25,8 +40,9 @@ PER_MESSAGE = 16
 class Calls:
     """The calls of one run, and what they share.
 
-    `is_usable` says whether a cut completion may serve as an answer, and `salvage` gets those that a cancelled
-    call leaves behind, and says whether it could use them.
+    `is_usable` says whether a truncated completion may serve as an answer, and `salvage` receives those that a cancelled
+    call leaves behind, and says whether it needs them. `count_failure` receives what a call finally failed with, once,
+    whichever verb made it: an EngineError or UnusableCompletion. `waste` says which of the delivered tokens are used.
     """
 
     def __init__(
@@ -51,6 +67,9 @@ class Calls:
         self._strategy = strategy
         self._is_usable, self._salvage = is_usable, salvage
         self._made = 0
+        self._silent = Receiver(
+            on_completion=self._learn, on_delta=None, is_usable=is_usable, salvage=salvage
+        )
 
     async def perform(
         self,
@@ -62,69 +81,184 @@ class Calls:
         whole: Callable[[Completion], Completion] = lambda own: own,
         is_part: bool = False,
         may_be_empty: bool = False,
-    ) -> LabelRead | None:
+    ) -> None:
         """Make the call; give each completion to `on_completion` as soon as it is finished.
 
-        The length of one that `is_part` of a longer one says nothing of whole ones. One that goes on from a text that
-        may be the whole of it `may_be_empty`.
-        Returns what a label call read. Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and
-        UnusableCompletion when every completion is empty.
+        `on_delta` receives each delta with the completion that it belongs to. The length of a completion that `is_part`
+        of a longer one is not learnt from. One that continues a text that may be the whole of it `may_be_empty`.
+        Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and UnusableCompletion when every completion
+        is empty.
         """
-        learn = self._hand_on if is_part else self._learn
-        flight = await self._fly(
-            call, on_completion, on_delta, reserved, learn, may_be_empty=may_be_empty
-        )
-        return flight.labels
 
-    async def _fly(
-        self,
-        call: Call,
-        on_completion: OnCompletion,
-        on_delta: OnDelta | None = None,
-        reserved: Reserve | None = None,
-        learn: Callable[[Completion, OnCompletion], None] | None = None,
-        *,
-        may_be_empty: bool = False,
-    ) -> InFlight:
-        learn = learn or self._learn
-        self.require(call.role, call.needs)
-        engine = self.engine(call.role)
-        lease = await self._lease(call, engine, reserved)
-        if not call.reward:
-            sampling = call.sampling.model_copy(update={"max_tokens": lease.cap})
-            call = replace(call, sampling=sampling)
-        flight = InFlight(
-            self._next_number(),
-            call,
-            lease,
-            self.price(call.role),
-            self._trace,
-            on_completion=lambda completion: learn(completion, on_completion),
-            on_delta=lambda delta: self._paced(delta, on_delta),
+        def finish(completion: Completion) -> None:
+            if not is_part:
+                self._learn(completion)
+            on_completion(completion)
+
+        receiver = Receiver(
+            on_completion=finish,
+            on_delta=on_delta,
             is_usable=self._is_usable,
             salvage=self._salvage,
             may_be_empty=may_be_empty,
         )
-        with flight:
-            async with aclosing(engine.stream(call)) as deltas:
-                async for delta in deltas:
-                    flight.take(delta)
-            flight.check()
-        return flight
+        await self._perform(call, receiver, reserved)
 
     async def read(self, call: Call) -> LabelRead:
-        """Make a call that reads label probabilities. Raises as `perform`."""
-        read = await self.perform(call, lambda _: None)
-        if read is None:
-            raise UnusableCompletion(f"engine {self.engine(call.role).name!r} read no labels")
-        return read
+        """Make a call that reads label probabilities. Raises as `perform`, and VerdictUnreadable.
+
+        The verdict is unreadable where no label is a likely reply.
+        """
+        labels = (await self._perform(call, self._silent)).labels
+        if labels is None:
+            raise self._missing(call, "label probabilities")
+        if not labels.mass:
+            message = f"none of the labels {call.labels} is a likely reply"
+            raise VerdictUnreadable(message, role=call.role)
+        return labels
 
     async def reward(self, call: Call) -> float:
         """Make a call that asks for a reward. Raises as `perform`."""
-        flight = await self._fly(call, lambda _: None)
-        if flight.reward is None:
-            raise UnusableCompletion(f"engine {self.engine(call.role).name!r} gave no reward")
-        return flight.reward
+        reward = (await self._perform(call, self._silent)).reward
+        if reward is None:
+            raise self._missing(call, "reward")
+        return reward
+
+    def _missing(self, call: Call, what: str) -> UnusableCompletion:
+        name = self.engine(call.role).name
+        error = UnusableCompletion(f"engine {name!r} returned no {what}", role=call.role)
+        self._count_failure(error)
+        return error
+
+    # -- attempts -----------------------------------------------------------------------------------
+
+    async def _perform(
+        self, call: Call, receiver: Receiver, reserved: Reserve | None = None
+    ) -> Progress:
+        """All attempts of a call. Raises as `perform`."""
+        self.require(call.role, call.needs)
+        upstream = self._upstreams[call.role]
+        progress = Progress(call, upstream.engine, self.waste, receiver)
+        try:
+            await self._attempts(progress, upstream, reserved, pass_turn)
+        except (EngineError, UnusableCompletion) as error:
+            error.role = error.role or call.role
+            self._count_failure(error)
+            raise
+        return progress
+
+    async def _attempts(
+        self,
+        progress: Progress,
+        upstream: Upstream,
+        reserved: Reserve | None,
+        leased: Callable[[], None],
+        first: int = 1,
+    ) -> None:
+        """Attempt number `first` and those that follow it; `leased` is called once the first one has its lease or none."""
+
+        def may_follow(failure: BaseException, number: int) -> bool:
+            return upstream.retries.may_retry(failure, number) and progress.can_continue()
+
+        async def attempt(number: int) -> None:
+            if number > first and (parts := progress.split()):
+                await self._separately(progress, parts, upstream, number)
+                return
+            request = progress.request()
+            try:
+                lease = await self._lease(request, progress, upstream, reserved)
+            finally:
+                if number == first:
+                    leased()
+            record = InFlight(
+                self._next_number(),
+                number,
+                progress,
+                lease,
+                request,
+                price=self.price(request.role),
+                trace=self._trace,
+                waste=self.waste,
+                may_follow=lambda failure: may_follow(failure, number),
+            )
+            await self._stream(record, upstream)
+
+        with progress:
+            await upstream.retries.run(attempt, first=first, may_follow=may_follow)
+
+    async def _stream(self, record: InFlight, upstream: Upstream) -> None:
+        """One attempt, once it has its lease: the wait for a slot, and the engine's deltas."""
+        with record:
+            try:
+                async with (
+                    upstream.admission.slot(rank_of(record.request)) as waited,
+                    aclosing(upstream.engine.stream(record.request)) as deltas,
+                ):
+                    record.admit(waited)
+                    async for delta in deltas:
+                        record.take(delta)
+                        self._pace.add(delta.tokens)
+            except BROKEN:
+                if not record.is_complete():
+                    raise
+            record.check()
+
+    async def _separately(
+        self, progress: Progress, parts: Sequence[Progress], upstream: Upstream, number: int
+    ) -> None:
+        """Attempt `number` of the parts of a batch, each a request of its own; raises what the first one of them raised."""
+        failures: dict[int, SecondpassError] = {}
+
+        async def complete(part: Progress, *, task_status: TaskStatus[None]) -> None:
+            try:
+                await self._attempts(part, upstream, None, task_status.started, number)
+            except SecondpassError as error:
+                failures[part.call.index] = error
+
+        async with task_group() as group:
+            for part in parts:
+                await group.start(complete, part)
+        progress.handed_over += sum(part.handed_over - progress.handed_over for part in parts)
+        for _, failure in sorted(failures.items()):
+            if not (isinstance(failure, UnusableCompletion) and progress.handed_over):
+                raise failure
+
+    async def _lease(
+        self, request: Call, progress: Progress, upstream: Upstream, reserved: Reserve | None
+    ) -> Lease:
+        call, engine = progress.call, upstream.engine
+        if progress.prompt_tokens is None:
+            progress.prompt_tokens = await self._prompt_tokens(call, upstream)
+        cap = 0 if call.reward else request.sampling.max_tokens or 1
+        key = (self._strategy, call.role, call.purpose, engine.model)
+        delivered = progress.delivered
+        need = Need(
+            prompt_tokens=progress.prompt_tokens + delivered,
+            cap=cap,
+            expected=lambda: self._lengths.expected(key, cap + delivered) - delivered,
+            n=0 if call.reward else request.n,
+            price=self.price(call.role),
+            is_whole=not call.reward and "token_counts" not in engine.capabilities,
+            takes_rest=progress.takes_rest or delivered > 0,
+        )
+        lease = await self._budget.lease(need, reserved)
+        progress.takes_rest = lease.takes_rest or reserved is not None
+        return lease
+
+    async def _prompt_tokens(self, call: Call, upstream: Upstream) -> int:
+        """Tokens of the prompt: a bound where no limit is near, counted otherwise."""
+        bound = prompt_bound(call)
+        is_near = "cost" in self._budget.limit or self._budget.left("prompt_tokens") < bound
+        if not is_near or "tokenize" not in upstream.engine.capabilities:
+            return bound
+
+        async def count(_: int) -> int:
+            async with upstream.admission.slot(FIRST):
+                return await upstream.engine.count_prompt(call)
+
+        return await upstream.retries.run(count)
+
+    # -- what is known of the engines ---------------------------------------------------------------
 
     def require(self, role: Role, capabilities: frozenset[Capability]) -> None:
         """Raise RoleMissing or CapabilityMissing unless the role's engine can do this.
@@ -151,50 +285,21 @@ class Calls:
         """What tokens of this role cost."""
         return self._prices.get(role, FREE)
 
-    async def _lease(self, call: Call, engine: Engine, reserved: Reserve | None) -> Lease:
-        cap = 0 if call.reward else call.sampling.max_tokens or 1
-        key = (self._strategy, call.role, call.purpose, engine.model)
-        need = Need(
-            prompt_tokens=await self._prompt_tokens(call, engine),
-            cap=cap,
-            expected=lambda: self._lengths.expected(key, cap),
-            n=0 if call.reward else call.n,
-            price=self.price(call.role),
-            is_whole=not call.reward and "token_counts" not in engine.capabilities,
-        )
-        return await self._budget.lease(need, reserved)
-
-    async def _prompt_tokens(self, call: Call, engine: Engine) -> int:
-        """Tokens of the prompt: a bound where no limit is near, counted otherwise."""
-        bound = prompt_bound(call)
-        limit = self._budget.limit
-        is_near = "cost" in limit or self._budget.left("prompt_tokens") < bound
-        if is_near and "tokenize" in engine.capabilities:
-            return await engine.count_prompt(call)
-        return bound
-
     def median_length(self, role: Role) -> int | None:
-        """Tokens of half of the answers that the role's model gave; None until a few were seen."""
+        """Median completion tokens of the answers of the role's model; None until enough were seen, or without one."""
+        if role not in self._upstreams:
+            return None
         return self._lengths.median(role, SOLVE, self.engine(role).model)
 
     def _next_number(self) -> int:
         self._made += 1
         return self._made - 1
 
-    def _learn(self, completion: Completion, hand_on: OnCompletion) -> None:
+    def _learn(self, completion: Completion) -> None:
         if completion.usage.completion and not completion.is_truncated:
             model = self.engine(completion.role).model
             key = (self._strategy, completion.role, completion.purpose, model)
             self._lengths.add(key, completion.usage.completion)
-        hand_on(completion)
-
-    def _hand_on(self, completion: Completion, hand_on: OnCompletion) -> None:
-        hand_on(completion)
-
-    def _paced(self, delta: Delta, hand_on: OnDelta | None) -> None:
-        self._pace.add(delta.tokens)
-        if hand_on is not None:
-            hand_on(delta)
 
 
 def prompt_bound(call: Call) -> int:

@@ -1,8 +1,9 @@
-"""One call while it is in the engine: its completions as they grow, its books, and its bill, whatever ends it."""
+"""One attempt of a call while the engine has it: its books, and its bill, however it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -10,118 +11,140 @@ import anyio
 
 from secondpass.service.calls.budget import Lease
 from secondpass.service.calls.partial_completion import PartialCompletion
+from secondpass.service.calls.progress import Progress, end_of
+from secondpass.service.calls.waste import Waste
 from secondpass.service.common.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
 from secondpass.service.common.limits import Price
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     BudgetExhausted,
     EngineError,
+    EngineUnavailable,
     StreamCut,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import Completion, LabelRead, Usage
+from secondpass.strategies.api.values import LabelRead, Usage
 
-OnDelta = Callable[[Delta, PartialCompletion], None]
-OnCompletion = Callable[[Completion], None]
+BROKEN = (EngineUnavailable, StreamCut)
+"""What ends a stream before its time."""
 
 
 class InFlight:
-    """A context manager around the deltas of one call: it books them, and writes the bill when it is left.
+    """A context manager around the wait for a slot and the deltas of one attempt, which writes the bill when it is left.
 
-    `on_completion` gets each completion once it is finished, and at the end of the budget also what is cut but
-    `is_usable`; `salvage` gets the usable ones of a call that is cancelled. One without a word is of no use unless it
-    `may_be_empty`.
+    `request` is what this attempt asks for, with the lease's cap; `may_follow` says whether another one follows a failure.
     """
 
     def __init__(
         self,
         number: int,
-        call: Call,
+        attempt: int,
+        progress: Progress,
         lease: Lease,
+        request: Call,
+        *,
         price: Price,
         trace: Trace,
-        *,
-        on_completion: OnCompletion,
-        on_delta: OnDelta | None,
-        is_usable: Callable[[Call, Completion], bool],
-        salvage: Callable[[Completion], bool],
-        may_be_empty: bool = False,
+        waste: Waste,
+        may_follow: Callable[[BaseException], bool],
     ) -> None:
-        self._number, self._call, self._lease, self._price = number, call, lease, price
-        self._trace, self._is_usable = trace, is_usable
-        self._on_completion, self._on_delta, self._salvage = on_completion, on_delta, salvage
-        self._may_be_empty = may_be_empty or bool(call.labels) or call.reward
+        self._number, self._attempt = number, attempt
+        if not request.reward:
+            sampling = request.sampling.model_copy(update={"max_tokens": lease.cap})
+            request = replace(request, sampling=sampling)
+        self.request = request
+        progress.begin()
+        self._progress, self._lease, self._price = progress, lease, price
+        self._trace, self._waste, self._may_follow = trace, waste, may_follow
+        self._partials = progress.partials
+        self._begun = [partial.tokens for partial in self._partials]
+        self._on_delta = progress.receiver.on_delta
         self._usage: Usage | None = None
-        self._cached = 0
-        self._wasted = 0
-        self._useful: list[PartialCompletion] = []
-        self._attempts = 1
-        self._queued = 0.0
-        self._queued_since: float | None = None
+        self._lost = 0
+        self._queued: float | None = None
         self._was_heard = False
         self._is_estimated = False
         self._began = anyio.current_time()
-        self._writings = self._fresh()
-        self.labels: LabelRead | None = None
-        self.reward: float | None = None
 
     def __enter__(self) -> Self:
         self._trace.emit(
             CallStarted(
                 at=self._trace.elapsed,
                 call=self._number,
-                role=self._call.role,
-                purpose=self._call.purpose,
-                index=self._call.index,
-                n=self._call.n,
+                role=self.request.role,
+                purpose=self.request.purpose,
+                index=self.request.index,
+                n=self.request.n,
             )
         )
         return self
 
+    def admit(self, waited: float) -> None:
+        """The attempt has its slot, after so many seconds."""
+        self._queued = waited
+
     def take(self, delta: Delta) -> None:
-        """Book a delta and pass it on. Raises BudgetExhausted when its tokens do not fit."""
-        if delta.notice is not None:
-            self._note(delta)
-            return
+        """Book a delta and pass it on. Raises BudgetExhausted when its tokens do not fit, EngineError for a wrong index."""
         self._was_heard = True
-        self._usage = delta.usage or self._usage
+        if delta.usage is not None:
+            self._usage = delta.usage
         if delta.tokens and not self._lease.take(delta.tokens):
-            self._wasted += delta.tokens
+            self._lost += delta.tokens
             raise BudgetExhausted(self._lease.scarce)
-        if not 0 <= delta.index < self._call.n:
-            raise EngineError(f"a delta of completion {delta.index}, of {self._call.n} asked for")
-        writing = self._writings[delta.index]
-        writing.add(delta)
+        if not 0 <= delta.index < len(self._partials):
+            raise EngineError(
+                f"a delta of completion {delta.index}, of {len(self._partials)} asked for",
+                role=self.request.role,
+            )
+        partial = self._partials[delta.index]
+        if partial.finish_reason is not None:
+            return  # the usage at the end of a stream, or text after a completion's end
+        partial.add(delta)
         if delta.labels is not None:
-            self.labels = self._normalised(delta)
+            self._progress.labels = _normalised(delta)
         if delta.reward is not None:
-            self.reward = delta.reward
+            self._progress.reward = delta.reward
         if self._on_delta is not None:
-            self._on_delta(delta)
+            self._on_delta(delta, partial)
         if self._trace.keeps_deltas and (delta.text or delta.reasoning):
             self._trace.emit(
                 CallDelta(
                     at=self._trace.elapsed,
                     call=self._number,
-                    index=writing.index,
+                    index=partial.index,
                     text=delta.text,
                     reasoning=delta.reasoning,
                 )
             )
         if delta.finish_reason is not None:
-            self._hand_over(writing)
+            exhausted = self._lease.scarce if self._is_truncated_by_budget(delta.index) else None
+            self._progress.finish(partial, exhausted=exhausted)
+
+    def is_complete(self) -> bool:
+        """Whether nothing is missing of a stream that broke but its end.
+
+        All completions are finished, or the one that cannot be taken back has as many tokens as were asked for.
+        """
+        if self._progress.missing and self._progress.is_resumed and self._progress.can_continue():
+            cap = self.request.sampling.max_tokens
+            if cap is not None and cap <= self._partials[0].tokens - self._begun[0]:
+                self.take(Delta(finish_reason="length"))
+        return not self._progress.missing
 
     def check(self) -> None:
-        """The stream is over. Raises StreamCut if it is not complete, UnusableCompletion if all of it is empty.
+        """The stream is over. Raises StreamCut if it is not complete, UnusableCompletion if all of the call is empty.
 
         Raises BudgetExhausted if the budget, and not the client or the model, ended a completion.
         """
-        if any(writing.finish_reason is None for writing in self._writings):
-            raise StreamCut("the stream ended without a finish reason", role=self._call.role)
-        if any(self._is_cut_by_budget(writing) for writing in self._writings):
-            raise BudgetExhausted(self._lease.scarce)
-        if not self._useful:
-            raise UnusableCompletion(f"{self._call.role} wrote nothing but thoughts or white space")
+        progress, role = self._progress, self.request.role
+        if not self.is_complete():
+            raise StreamCut("the stream ended without a finish reason", role=role)
+        if progress.exhausted is not None:
+            raise BudgetExhausted(progress.exhausted)
+        if not progress.handed_over:
+            raise UnusableCompletion(
+                f"{role} wrote nothing but reasoning or white space", role=role
+            )
 
     def __exit__(
         self,
@@ -129,122 +152,119 @@ class InFlight:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        end = _end_of(error)
+        end = end_of(error)
         try:
             if end in ("cut", "cancelled"):
-                self._keep_what_serves(end)
+                self._progress.keep_what_serves(end)
         finally:
-            self._bill(end, error)
+            self._bill(end, error, is_retried=error is not None and self._may_follow(error))
 
-    def _keep_what_serves(self, end: CallEnd) -> None:
-        for writing in self._writings:
-            completion = writing.completion
-            if writing.finish_reason is None and self._is_usable(self._call, completion):
-                if end == "cut":
-                    self._on_completion(completion)
-                    self._useful.append(writing)
-                elif self._salvage(completion):
-                    self._useful.append(writing)
-
-    def _bill(self, end: CallEnd, error: BaseException | None) -> None:
-        if self._queued_since is not None:
-            self._queued += anyio.current_time() - self._queued_since
-            self._attempts -= 1
-            self._lease.withdraw(is_first_attempt=not self._attempts)
-        used = self._used(end)
-        self._wasted += self._lease.settle(used) + self._unused(used)
+    def _bill(self, end: CallEnd, error: BaseException | None, *, is_retried: bool) -> None:
+        elapsed = anyio.current_time() - self._began
+        if self._queued is None:
+            used = Usage()
+            self._lease.withdraw()
+        else:
+            used = self._used(end)
+            missing = len(self._progress.missing) if is_retried else 0
+            self._lost += self._lease.settle(used, missing=missing)
         spent = self._lease.spent
+        if is_retried and self._progress.is_resumed:
+            self._waste.use(self._partials[0].sources)
+        wasted = self._delivered(spent.completion, is_finished=end == "finished")
+        labels = self._progress.labels
+        queued = elapsed if self._queued is None else self._queued
         self._trace.emit(
             CallFinished(
                 at=self._trace.elapsed,
                 call=self._number,
-                role=self._call.role,
-                purpose=self._call.purpose,
-                index=self._call.index,
+                role=self.request.role,
+                purpose=self.request.purpose,
+                index=self.request.index,
                 end=end,
-                usage=Usage(spent.prompt, self._cached + used.cached, spent.completion),
-                attempts=self._attempts,
-                wasted=self._wasted,
+                usage=Usage(spent.prompt, used.cached, spent.completion),
+                attempts=0 if self._queued is None else 1,
+                attempt=self._attempt,
+                retried=is_retried,
+                wasted=wasted,
                 is_estimated=self._is_estimated,
                 cost=float(self._price.of(spent.prompt, spent.completion)),
-                queued=self._queued,
-                seconds=anyio.current_time() - self._began - self._queued,
-                texts=tuple("".join(writing.text) for writing in self._writings),
-                finish_reasons=tuple(writing.finish_reason for writing in self._writings),
-                labels=self.labels,
-                reward=self.reward,
+                queued=queued,
+                seconds=elapsed - queued,
+                texts=tuple(self._texts(partial) for partial in self._partials),
+                finish_reasons=tuple(partial.finish_reason for partial in self._partials),
+                labels=labels if labels is not None and labels.mass else None,
+                reward=self._progress.reward,
                 error=str(error) if end == "failed" else None,
-                messages=self._call.messages,
+                messages=self.request.messages,
             )
         )
 
     def _used(self, end: CallEnd) -> Usage:
-        """What the running attempt has used; an estimate where the engine has not said it."""
-        is_silent = end == "failed" and not self._was_heard
-        if self._queued_since is not None or is_silent:
+        """What the attempt has used; an estimate where the engine has not said it."""
+        if end == "failed" and not self._was_heard:
             return Usage()
         if self._usage is not None and (self._lease.is_counted or end == "finished"):
             return self._usage
         self._is_estimated = True
         return self._lease.estimate
 
-    def _unused(self, used: Usage) -> int:
-        """Completion tokens of the running attempt that nobody was given."""
-        if self._lease.is_counted:
-            return sum(writing.tokens for writing in self._writings if writing not in self._useful)
-        return 0 if self._useful else used.completion
+    def _delivered(self, spent: int, *, is_finished: bool) -> int:
+        """Say which stream delivered which of the spent tokens; returns how many are wasted by now.
 
-    def _note(self, delta: Delta) -> None:
-        if delta.notice == "queued":
-            self._queued_since = anyio.current_time()
-        elif delta.notice == "admitted":
-            self._queued += delta.waited
-            self._queued_since = None
-        elif delta.notice == "resumed":
-            self._lease.resume()
-            self._attempts += 1
+        Those that the engine did not count as they came are shared by the characters of the completions.
+        """
+        pairs = list(zip(self._partials, self._begun, strict=True))
+        sources = [partial.sources[-1] for partial in self._partials]
+        counts = [partial.tokens - begun for partial, begun in pairs]
+        characters = [
+            sum([len(each.text) for each in partial.completion.segments if each.source == source])
+            for partial, source in zip(self._partials, sources, strict=True)
+        ]
+        uncounted = max(0, spent - sum(counts))
+        if self._lease.is_counted and not is_finished:
+            self._lost += uncounted
         else:
-            self._begin_anew()
+            counts = [a + b for a, b in zip(counts, shares(uncounted, characters), strict=True)]
+        for source, tokens, size in zip(sources, counts, characters, strict=True):
+            self._waste.deliver(source, tokens, size)
+        if self._lost:
+            sources.append(self._waste.open(self.request.role))
+            self._waste.deliver(sources[-1], self._lost)
+        return self._waste.of(sources)
 
-    def _begin_anew(self) -> None:
-        used = self._used("failed")
-        self._lease.retry(used)
-        self._attempts += 1
-        self._cached += used.cached
-        self._useful = []
-        self._wasted += self._unused(used)
-        self._usage, self._was_heard, self._writings = None, False, self._fresh()
-        self.labels = self.reward = None
+    def _texts(self, partial: PartialCompletion) -> str:
+        """What this attempt wrote of the completion, outside of the reasoning."""
+        source = partial.sources[-1]
+        return "".join(
+            [e.text for e in partial.segments if e.source == source and not e.is_reasoning]
+        )
 
-    def _hand_over(self, writing: PartialCompletion) -> None:
-        completion = writing.completion
-        if self._is_cut_by_budget(writing) and not self._is_usable(self._call, completion):
-            return
-        is_thought = self._call.resumable and bool(completion.reasoning.strip())
-        if completion.text.strip() or is_thought or self._may_be_empty:
-            self._useful.append(writing)
-            self._on_completion(completion)
-
-    def _is_cut_by_budget(self, writing: PartialCompletion) -> bool:
-        is_at_cap = not self._lease.is_counted or writing.tokens >= self._lease.cap
-        return self._lease.is_shrunk and is_at_cap and writing.finish_reason == "length"
-
-    def _normalised(self, delta: Delta) -> LabelRead:
-        labels = delta.labels or {}
-        mass = sum(labels.values())
-        if mass <= 0:
-            raise UnusableCompletion(f"none of the labels {self._call.labels} is a likely reply")
-        return LabelRead({label: p / mass for label, p in labels.items()}, min(1.0, mass))
-
-    def _fresh(self) -> list[PartialCompletion]:
-        return [PartialCompletion(self._call, self._call.index + i) for i in range(self._call.n)]
+    def _is_truncated_by_budget(self, position: int) -> bool:
+        lease, partial = self._lease, self._partials[position]
+        written = partial.tokens - self._begun[position]
+        is_at_cap = not lease.is_counted or written >= lease.cap
+        return lease.is_shrunk and is_at_cap and partial.finish_reason == "length"
 
 
-def _end_of(error: BaseException | None) -> CallEnd:
-    if error is None:
-        return "finished"
-    if isinstance(error, BudgetExhausted):
-        return "cut"
-    if isinstance(error, anyio.get_cancelled_exc_class()):
-        return "cancelled"
-    return "failed"
+def shares(total: int, weights: list[int]) -> list[int]:
+    """The total in whole parts by weight, in order; without any weight all of it is the first part's."""
+    whole = sum(weights)
+    if not whole:
+        return [total, *[0] * (len(weights) - 1)]
+    found, before, given = [], 0, 0
+    for weight in weights:
+        before += weight
+        part = total * before // whole - given
+        given += part
+        found.append(part)
+    return found
+
+
+def _normalised(delta: Delta) -> LabelRead:
+    """The labels' probabilities relative to their mass; a mass of 0 where none is a likely reply."""
+    labels = delta.labels or {}
+    mass = sum(labels.values())
+    if mass <= 0:
+        return LabelRead()
+    return LabelRead({label: p / mass for label, p in labels.items()}, min(1.0, mass))

@@ -1,12 +1,22 @@
-"""When a failed call is attempted again, and after which pause."""
+"""When a failed request to an engine is attempted again, and after which pause."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from tenacity import RetryCallState, wait_random_exponential
+import anyio
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    stop_never,
+    wait_random_exponential,
+)
 
 from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +35,47 @@ class RetryPolicy:
         if self.attempts < 1:
             raise ValueError("attempts must be at least 1")
 
-    def may_retry(self, failure: BaseException) -> bool:
-        """Whether another attempt may succeed, of a call of which nothing was delivered."""
+    async def run(
+        self,
+        attempt: Callable[[int], Awaitable[T]],
+        *,
+        first: int = 1,
+        may_follow: Callable[[BaseException, int], bool] | None = None,
+    ) -> T:
+        """The result of `attempt`, which gets its number, counted from `first`; raises what the last one raised.
+
+        `may_follow` (default: `may_retry`) says whether another attempt follows the one that failed.
+        """
+        may_follow = may_follow or self.may_retry
+
+        def follows(state: RetryCallState) -> bool:
+            failure = _failure(state)
+            return failure is not None and may_follow(failure, first + state.attempt_number - 1)
+
+        async for each in AsyncRetrying(
+            sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=follows, reraise=True
+        ):
+            with each:
+                return await attempt(first + each.retry_state.attempt_number - 1)
+        raise AssertionError("tenacity ends with a result or an error")
+
+    def may_retry(self, failure: BaseException, number: int) -> bool:
+        """Whether attempt `number` may be followed by another one that does not continue it."""
+        if number >= self.attempts:
+            return False
         if isinstance(failure, StreamCut):
             return True
         if not isinstance(failure, EngineUnavailable) or not failure.may_retry:
             return False
         return (failure.retry_after or 0.0) <= self.longest_pause
 
-    def pause(self, state: RetryCallState) -> float:
+    def _pause(self, state: RetryCallState) -> float:
         """Seconds before the next attempt."""
         backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
-        failure = state.outcome.exception() if state.outcome else None
+        failure = _failure(state)
         asked = failure.retry_after if isinstance(failure, EngineUnavailable) else None
         return max(backoff(state), asked or 0.0)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

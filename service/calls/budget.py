@@ -49,11 +49,11 @@ class Need:
 
 @dataclass(slots=True)
 class _Waiter:
-    """A call that waits for its lease: `result` is the lease, or the limit that leaves no room for it for good."""
+    """A call that waits: `result` is its lease, or the limit that leaves no room for one; final once it is served."""
 
     need: Need
     reserved: Reserve | None
-    result: Lease | BudgetKind | None = None
+    result: Lease | BudgetKind
     is_served: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -87,9 +87,9 @@ class Budget:
         `reserved` was set aside for this very call, which gets no more than that. Raises BudgetExhausted for the
         limit that leaves no room; nothing more is held then.
         """
-        result = self._try(need, reserved)
-        if result is None:
-            result = await self._wait(_Waiter(need, reserved))
+        result = self._granted(need, reserved)
+        if not self._is_final(result, need):
+            result = await self._wait(_Waiter(need, reserved, result))
         if isinstance(result, Lease):
             return result
         raise BudgetExhausted(result)
@@ -106,16 +106,16 @@ class Budget:
                     waiter.result.withdraw()
                 elif waiter in self._waiters:
                     self._waiters.remove(waiter)
-        assert waiter.result is not None  # set before the event is
         return waiter.result
 
-    def _try(self, need: Need, reserved: Reserve | None) -> Lease | BudgetKind | None:
-        """A lease, the limit that leaves no room for one, or None where running calls may yet return enough."""
+    def _granted(self, need: Need, reserved: Reserve | None) -> Lease | BudgetKind:
+        """A lease, out of what was reserved for the call where that is still held, or the limit that has no room."""
         held = next((each for each in self.holdings if each is reserved), None)
-        granted = held.spend(need) if isinstance(held, Reserved) else self.grant(need)
-        if isinstance(granted, Lease) or not self._may_come_back(granted, need):
-            return granted
-        return None
+        return held.spend(need) if isinstance(held, Reserved) else self.grant(need)
+
+    def _is_final(self, result: Lease | BudgetKind, need: Need) -> bool:
+        """False where running calls may yet return enough for a lease."""
+        return isinstance(result, Lease) or not self._may_come_back(result, need)
 
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
         """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there."""
@@ -167,8 +167,8 @@ class Budget:
         """A holding ended: serve the calls that wait, in order of arrival."""
         self.holdings.discard(holding)
         for waiter in list(self._waiters):
-            waiter.result = self._try(waiter.need, waiter.reserved)
-            if waiter.result is not None:
+            waiter.result = self._granted(waiter.need, waiter.reserved)
+            if self._is_final(waiter.result, waiter.need):
                 self._waiters.remove(waiter)
                 waiter.is_served.set()
 

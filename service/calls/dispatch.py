@@ -68,7 +68,10 @@ class Calls:
         self._is_usable, self._salvage = is_usable, salvage
         self._made = 0
         self._silent = Receiver(
-            on_completion=self._learn, on_delta=None, is_usable=is_usable, salvage=salvage
+            on_completion=self._learn,
+            on_delta=None,
+            is_usable=lambda _: False,
+            salvage=lambda _: False,
         )
 
     async def perform(
@@ -84,7 +87,8 @@ class Calls:
     ) -> None:
         """Make the call; give each completion to `on_completion` as soon as it is finished.
 
-        `on_delta` receives each delta with the completion that it belongs to. The length of a completion that `is_part`
+        `on_delta` receives each delta with the completion that it belongs to. `whole` joins a continuation with its
+        beginning, to judge whether a truncated one is usable. The length of a completion that `is_part`
         of a longer one is not learnt from. One that continues a text that may be the whole of it `may_be_empty`.
         Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and UnusableCompletion when every completion
         is empty.
@@ -98,8 +102,8 @@ class Calls:
         receiver = Receiver(
             on_completion=finish,
             on_delta=on_delta,
-            is_usable=self._is_usable,
-            salvage=self._salvage,
+            is_usable=lambda truncated: self._is_usable(call, whole(truncated)),
+            salvage=lambda truncated: self._salvage(whole(truncated)),
             may_be_empty=may_be_empty,
         )
         await self._perform(call, receiver, reserved)

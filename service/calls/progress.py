@@ -31,7 +31,7 @@ class Receiver:
 
     on_completion: OnCompletion
     on_delta: OnDelta | None
-    is_usable: Callable[[Call, Completion], bool]
+    is_usable: Callable[[Completion], bool]
     salvage: Callable[[Completion], bool]
     may_be_empty: bool = False
 
@@ -146,7 +146,7 @@ class Progress:
         """Hand the completion over. One that the limit `exhausted` truncated must be usable as it is."""
         completion = partial.completion
         self.exhausted = exhausted or self.exhausted
-        if exhausted is not None and not self.receiver.is_usable(self.call, completion):
+        if exhausted is not None and not self.receiver.is_usable(completion):
             return
         has_text = bool(completion.text.strip() or completion.tool_calls)
         is_reasoning = self.call.resumable and bool(completion.reasoning.strip())
@@ -158,7 +158,7 @@ class Progress:
         """Hand over what is unfinished but usable, when the budget or a cancellation ends the call."""
         for partial in self.missing:
             completion = partial.completion
-            if partial.is_handed_over or not self.receiver.is_usable(self.call, completion):
+            if partial.is_handed_over or not self.receiver.is_usable(completion):
                 continue
             if end == "cut":
                 self._hand_over(partial)

@@ -1,4 +1,4 @@
-"""Have each draft doubt itself as it is written and once it is finished, and believe a doubt only where it is confirmed."""
+"""Have each draft re-checked as it is written and once it is finished; a changed answer counts only if confirmed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.api.errors import BudgetExhausted, CapabilityMissing
-from secondpass.strategies.api.registry import Use, strategy
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.registry import Needs, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.continuation.chain import Chain
-from secondpass.strategies.continuation.triggers import LEAST_GROWTH, Readings, Schedule, elected
+from secondpass.strategies.continuation.triggers import (
+    LEAST_GROWTH,
+    AnswerTrail,
+    Schedule,
+    elected,
+)
 from secondpass.strategies.voting.stopping import SafeLead
 from secondpass.strategies.voting.token_confidence import TOP
 from secondpass.strategies.voting.vote import WeightedVote
-from secondpass.strategies.voting.weights import Weighed, Weigher, weight_trust
+from secondpass.strategies.voting.weights import (
+    Weighed,
+    Weigher,
+    weight_needs,
+    weight_trust,
+)
 
 
 class IterativeDeepening(Weighed):
-    """How many chains, when each is made to doubt itself, and how their answers vote."""
+    """How many chains, when each gets a reflection prompt, and how their answers vote."""
 
     uses: ClassVar[tuple[Use, ...]] = (
         *Weighed.uses,
@@ -37,23 +47,26 @@ class IterativeDeepening(Weighed):
         default=None,
         ge=0,
         le=8,
-        description="how often a chain is made to doubt at most; default 2 for a model that thinks and with b0, else 1; "
+        description="reflection prompts per chain at most; default 2 for a model that reasons and with b0, else 1; "
         "0: a plain vote",
     )
     b0: int | None = Field(
         default=None,
         ge=16,
         le=1_000_000,
-        description="tokens before the first trigger; default for a model that thinks: half of its usual length, once "
+        description="tokens before the first trigger; default for a model that reasons: half of its median length, once "
         "that is known, and for others: a trigger only when a draft has finished",
     )
     gamma: float = Field(default=2.0, ge=1, le=8, description="growth of the budget per trigger")
     reading: Literal["cumulative", "segment"] = Field(
         default="cumulative",
-        description="cumulative: triggers at b0 * gamma^k tokens in all; segment: after a segment of so many",
+        description="cumulative: triggers at b0 * gamma^k tokens in all; segment: after segments of b0 * gamma^k tokens",
     )
     agree: int = Field(
-        default=2, ge=2, le=9, description="a chain ends when so many segments have one answer"
+        default=2,
+        ge=2,
+        le=9,
+        description="a chain ends when this many segments in a row have one answer",
     )
     group: int = Field(default=64, ge=1, description="confidence: tokens in a group")
 
@@ -72,10 +85,14 @@ class IterativeDeepening(Weighed):
             )
         if self.reading == "cumulative" and self.gamma < LEAST_GROWTH:
             raise ValueError(
-                f"gamma: {self.gamma} with reading = cumulative sets triggers on one place; choose {LEAST_GROWTH} to 8, "
+                f"gamma: {self.gamma} with reading = cumulative puts several triggers at one position; choose {LEAST_GROWTH} to 8, "
                 "or reading = segment"
             )
         return self
+
+
+def _needs(params: IterativeDeepening, task: Task) -> Needs:
+    return {**weight_needs(params, task), "actor": {"prefix"}}
 
 
 @strategy(
@@ -84,60 +101,54 @@ class IterativeDeepening(Weighed):
     paper="2502.05449",
     signal="agreement",
     update="extend",
-    needs={"prefix"},
+    needs=_needs,
 )
 async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate:
-    """Chains go on after a sentence of doubt, at growing budgets or once finished; confirmed answers vote.
+    """Continue chains after a reflection prompt, at growing budgets or once finished; confirmed answers vote.
 
-    Paper: ID-sampling (arXiv 2502.05449); thoughts are reopened as in s1 (2501.19393), and answers forced as in
-    Dynasor. Ours: a change counts only if it comes back, or another chain opened with it; a chain whose segments
-    agree ends; what is usual for a model is learned.
+    Paper: ID-sampling (arXiv 2502.05449); reasoning is reopened as in s1 (2501.19393), and answers are forced as in
+    Dynasor. Ours: a change counts only if it is repeated, or another chain opened with it; a chain whose segments agree
+    ends; the first budget is learned from the model's median length.
     """
     schedule = _schedule(run, params)
+    logprobs = TOP if params.weight == "confidence" else None
     trust = weight_trust(run, params.weight, always=params.always_weigh)
     weigher = Weigher(run, params.weight, params.group, trust)
-    chains: dict[int, Readings] = {}
-    spent: list[BudgetExhausted] = []
+    chains: dict[int, AnswerTrail] = {}
 
-    async def write(index: int) -> tuple[int, Readings]:
-        logprobs = TOP if params.weight == "confidence" else None
+    async def write(index: int) -> tuple[int, AnswerTrail]:
         chain = Chain(run, index, schedule, params.agree, params.temperature, logprobs)
-        readings = await chain.write()
-        if chain.spent:
-            spent.append(chain.spent)
-        return index, readings
+        return index, await chain.write()
 
     async with run.as_completed(write, range(params.n), width=params.width) as finished:
-        async for index, readings in finished:
-            chains[index] = readings
+        async for index, trail in finished:
+            chains[index] = trail
             vote = await _vote(params.n, chains, weigher)
             run.elect(vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
                 break
-    changed = sum(readings.is_changed for readings in chains.values())
+    changed = sum(trail.is_changed for trail in chains.values())
     run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
-    if count := sum(readings.forced for readings in chains.values()):
+    if count := sum(trail.forced for trail in chains.values()):
         run.note("forced", f"{count} answers were forced out of unfinished segments")
-    if spent and run.stop_reason != "consensus":
-        raise spent[0]  # which says what ended the run; its answer is the one elected
     return run.best
 
 
 def _schedule(run: Run, params: IterativeDeepening) -> Schedule:
-    """When chains doubt; never where that could change nothing, or where the engine cannot go on with thoughts."""
-    thinks = run.profile("actor").is_thinking
+    """When chains get a trigger: never where it could change nothing, or where reasoning cannot be continued."""
+    reasons = run.model().profile.is_thinking
     b0, most = params.b0, params.max_triggers
     if most is None:
-        most = 2 if thinks or b0 is not None else 1
+        most = 2 if reasons or b0 is not None else 1
     if most == 0:
         return Schedule(0)
     why = None
     if run.task.kind == "open":
         why = "an open question has no answers to compare"
-    elif thinks:
+    elif reasons:
         why = _why_not_reopened(run)
-        b0 = b0 or _usual(run)
+        b0 = b0 or _half_of_median(run)
     if why is None and most == params.n == 1 and b0 is None:
         why = "nothing could confirm what one chain changes after one trigger"
     if why is not None:
@@ -146,39 +157,37 @@ def _schedule(run: Run, params: IterativeDeepening) -> Schedule:
     if b0 is None and {"gamma", "reading"} & params.model_fields_set:
         run.note(
             "gamma, reading",
-            "without effect: there is no budget, triggers stand where a segment ends",
+            "without effect: there is no budget, a trigger follows only a finished segment",
         )
     return Schedule(most, b0, params.gamma, params.reading)
 
 
 def _why_not_reopened(run: Run) -> str | None:
-    if not run.profile("actor").reopens:
-        return "the model's thoughts are a message of their own, which is not reopened"
-    try:
-        run.require("actor", "tokenize")
-    except CapabilityMissing:
-        return "thoughts are gone on with token by token, and the actor's engine tells no tokens"
+    if not run.model().profile.reopens:
+        return "the model's reasoning is a message of its own, which is not reopened"
+    if not run.model().can("tokenize"):
+        return "reasoning is continued from token ids, and the actor's engine returns none"
     return None
 
 
-def _usual(run: Run) -> int | None:
-    """Half of what the model usually writes, in tokens; None where that is not known."""
-    usual = run.usual_length("actor")
-    if usual is None or usual < 2:
+def _half_of_median(run: Run) -> int | None:
+    """Half of the model's median length, in tokens; None where that is not known."""
+    median = run.model().median_length
+    if median is None or median < 2:
         run.note(
-            "b0", "no usual length is known: the first trigger stands at the end of the thoughts"
+            "b0", "no median length is known: the first trigger follows the end of the reasoning"
         )
         return None
-    run.note("b0", f"{usual // 2} tokens: half of what the model usually writes")
-    return usual // 2
+    run.note("b0", f"{median // 2} tokens: half of the model's median length")
+    return median // 2
 
 
-async def _vote(n: int, chains: Mapping[int, Readings], weigher: Weigher) -> WeightedVote:
-    """The vote of the chains so far, in their own order; a change to be confirmed may yet move a ballot."""
-    pending = sum(readings.is_pending for readings in chains.values())
+async def _vote(n: int, chains: Mapping[int, AnswerTrail], weigher: Weigher) -> WeightedVote:
+    """The vote of the chains so far, in index order; a change that may yet be confirmed can still move a ballot."""
+    pending = sum(trail.is_pending for trail in chains.values())
     vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=weigher.trust)
-    readings = elected([chains[index] for index in sorted(chains)])
-    weights = await weigher.weights([(each.draft, each.ballot) for each in readings])
-    for each, weight in zip(readings, weights, strict=True):
+    answers = elected([chains[index] for index in sorted(chains)])
+    weights = await weigher.weights([(each.draft, each.ballot) for each in answers])
+    for each, weight in zip(answers, weights, strict=True):
         vote.add(each.candidate, each.ballot, weight)
     return vote

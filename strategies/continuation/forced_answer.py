@@ -1,4 +1,4 @@
-"""What a draft would answer if it had to now: a short forced reply after a copy of it (Dynasor, s1). Never part of the draft."""
+"""The answer of an unfinished draft: a short forced reply after a copy of it (Dynasor, s1). Never part of the draft."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.api.errors import EngineError, UnusableCompletion
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import Completion
-from secondpass.strategies.continuation.reasoning import mind
+from secondpass.strategies.api.values import Completion, Draw
+from secondpass.strategies.continuation.reasoning import reasoning_state
 
 TOKENS = 24
 """Completion tokens of a forced reply at most."""
@@ -21,34 +20,36 @@ _LETTER = re.compile(r"[\s(*]{0,4}([A-Za-z])(?![A-Za-z])")
 
 
 def can_force(task: Task) -> bool:
-    """Has the task answers that are short enough to be forced?"""
+    """Whether the task's answers are short enough to be forced."""
     return task.kind in _FORCES
 
 
 async def forced(run: Run, draft: Completion) -> Completion | None:
-    """The draft with a forced answer as its end; None where none came. Raises BudgetExhausted.
+    """The draft with a forced answer at its end; None where the reply holds no whole answer, or the call failed.
 
-    The thoughts of a draft that breaks off in them are closed first. The reply is drawn at temperature 0.
+    Open reasoning of the draft is closed first. The reply is drawn at temperature 0.
     """
     force = prompts.fill(_FORCES[run.task.kind], {})
-    profile = run.profile(draft.role)
-    lead = f"\n{profile.thinking[1]}\n\n" if mind(draft, profile) == "open" else "\n\n"
-    try:
-        reply = await run.extend(
-            draft, text=lead + force, purpose="force", temperature=0, max_tokens=TOKENS
-        )
-    except (EngineError, UnusableCompletion):
+    profile = run.model(draft.role).profile
+    is_open = reasoning_state(draft, profile) == "open"
+    lead = f"\n{profile.thinking[1]}\n\n" if is_open else "\n\n"
+    draw = Draw(temperature=0, max_tokens=TOKENS)
+
+    async def extend(draft: Completion) -> Completion:
+        return await run.extend(draft, text=lead + force, purpose="force", draw=draw)
+
+    [reply] = await run.map(extend, [draft], min_results=0)
+    if reply is None:
         return None
     begin = reply.text.index(force, len(draft.text)) + len(force)
     answer = short_answer(run.task, reply.text[begin:])
     if answer is None:
         return None
-    text = reply.text[:begin] + answer
-    return replace(reply, text=text, finish_reason="stop", token_ids=(), held=(), ends=())
+    return replace(reply.with_text(reply.text[:begin] + answer), finish_reason="stop")
 
 
 def short_answer(task: Task, reply: str) -> str | None:
-    """The answer that a forced reply begins with, with what ends it; None unless it is whole and says something."""
+    """The answer at the beginning of a forced reply, with what ends it; None unless it is whole and not empty."""
     if task.kind == "choice":
         letter = _LETTER.match(reply)
         return f" {letter[1].upper()}" if letter and letter[1].upper() in task.letters else None

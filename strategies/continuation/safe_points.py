@@ -1,4 +1,4 @@
-"""Where a sentence may be put into a text without landing inside a number, a formula, a code block or a tool call. Pure."""
+"""Safe points of a text: a sentence inserted there is in no number, formula, code block or tool call. Pure."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _MARK = re.compile(
 
 
 def is_safe_end(text: str) -> bool:
-    r"""May a new paragraph begin after `text`, which is over? Not while something is open in it.
+    r"""Whether a new paragraph may follow a finished `text`: False while something is open in it.
 
-    That is a brace (a \boxed{}), a formula, a code fence or a tool call. Escaped braces count as nothing, and neither
-    does a closing one too many. Linear in the text.
+    That is a brace (a \boxed{}), a formula, a code fence or a tool call. Escaped braces, and closing braces without an
+    opening one, are ignored. Linear in the text.
     """
-    *_, (_, is_open) = _places(text)
+    *_, (_, is_open) = _points(text)
     return not is_open
 
 
 def safe_end(text: str, *, after: int = 0) -> int | None:
-    """The last place where a new paragraph may begin in `text`, which may break off anywhere; None without one.
+    """The last safe point in a truncated `text`, as a number of characters; None without one.
 
-    It ends a line or a sentence, nothing is open there (see `is_safe_end`), and it is beyond `after` characters. A
-    number at the end of a text that breaks off may have more digits, so that the end itself is none.
+    It ends a line or a sentence, nothing is open there (see `is_safe_end`), and it is beyond `after` characters. The end
+    of the text is not one, since a number at the end may have more digits.
     """
-    *places, _ = _places(text)
-    return max((at for at, is_open in places if not is_open and at > after), default=None)
+    *points, _ = _points(text)
+    return max((at for at, is_open in points if not is_open and at > after), default=None)
 
 
-def _places(text: str) -> Iterator[tuple[int, bool]]:
+def _points(text: str) -> Iterator[tuple[int, bool]]:
     """The ends of sentences and lines, and the end of the text last, each with whether something is open there."""
     depth = 0
     is_open = {"fence": False, "display": False, "call": False}

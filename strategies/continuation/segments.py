@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from secondpass.strategies.api.values import Completion, Piece, Segment
 
@@ -28,9 +29,11 @@ def pieces(completion: Completion) -> tuple[Piece, ...]:
 
 
 def has_ids(completion: Completion) -> bool:
-    """Can it be continued from its tokens? Not where its first text has none: reasoning may be missing from it."""
+    """Whether it can be continued from its pieces: False where they may lack reasoning, or a mark around it."""
     first = next((s for s in completion.segments if s.text or s.token_ids), None)
-    return first is not None and first.token_ids is not None
+    if first is None or first.token_ids is None:
+        return False
+    return not any(_lacks_mark(one, two) for one, two in pairwise(completion.segments))
 
 
 def without_ids(completion: Completion) -> Completion:
@@ -46,32 +49,32 @@ def boundaries(completion: Completion) -> list[int]:
 
 
 def is_in_reasoning(completion: Completion) -> bool:
-    """Did it end before its reasoning did, as far as the engine returned that apart?
+    """Whether it ended before its reasoning did, as far as the engine returned that apart.
 
     An empty segment after the reasoning is the token that closed it.
     """
-    return (
-        bool(completion.reasoning) and not completion.text and completion.segments[-1].is_reasoning
-    )
+    if not completion.reasoning or completion.text:
+        return False
+    return completion.segments[-1].is_reasoning
 
 
 def truncated(completion: Completion, at: int, *, in_reasoning: bool = False) -> Completion | None:
     """The completion up to `at` characters of its text, or `in_reasoning` of its reasoning, to be continued.
 
-    What follows its last whole token before that point is kept as text. None where the reasoning was returned apart and
-    its tokens are not known.
+    What follows its last whole token before that point is kept as text. None where the reasoning was returned apart, and
+    the tokens that hold it, or close it before the text, are not known.
     """
     reasoning, text = (at, 0) if in_reasoning else (len(completion.reasoning), at)
     count, r, t = _last_end(completion.segments, reasoning, text)
     kept = completion.segments[:count]
-    is_known = any(each.token_ids for each in kept)
-    if completion.reasoning and not (is_known and (in_reasoning or t)):
-        return None
     rest = completion.reasoning[r:reasoning] if in_reasoning else completion.text[t:text]
     if rest:
         source = completion.segments[count].source
         kept = (*kept, Segment(rest, is_reasoning=in_reasoning, source=source))
-    return replace(completion, segments=kept, finish_reason="length")
+    short = replace(completion, segments=kept, finish_reason="length")
+    if completion.reasoning and not ((in_reasoning or t) and has_ids(short)):
+        return None
+    return short
 
 
 def reopened(completion: Completion) -> Completion | None:
@@ -103,27 +106,38 @@ def joined(
 
 
 def _ends(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
-    """Every token boundary: segments, characters of reasoning and characters of text before it."""
+    """Every token boundary: segments, characters of reasoning and characters of text before it.
+
+    There is none right after reasoning and its closing mark in one token, which would look like the end of the reasoning.
+    """
     reasoning = text = 0
     for count, each in enumerate(segments, 1):
         if each.is_reasoning:
             reasoning += len(each.text)
         else:
             text += len(each.text)
-        if count == len(segments) or segments[count].token_ids != ():
+        is_inside = each.token_ids == () and not each.text
+        if not is_inside and (count == len(segments) or segments[count].token_ids != ()):
             yield count, reasoning, text
 
 
 def _last_end(segments: Sequence[Segment], reasoning: int, text: int) -> tuple[int, int, int]:
     """The first boundary at exactly this place, since what follows may be a token that ends something; else the last before."""
     found = (0, 0, 0)
-    for end in _ends(segments):
-        if end[1] > reasoning or end[2] > text:
+    ends = _ends(segments)
+    while found[1:] != (reasoning, text):
+        end = next(ends, None)
+        if end is None or end[1] > reasoning or end[2] > text:
             break
         found = end
-        if end[1:] == (reasoning, text):
-            break
     return found
+
+
+def _lacks_mark(one: Segment, two: Segment) -> bool:
+    """Whether text follows reasoning while the tokens between them, which hold the closing mark, are not known."""
+    if not one.is_reasoning or two.is_reasoning or not two.text:
+        return False
+    return two.token_ids is None or not (one.token_ids or two.token_ids)
 
 
 def _closed_reasoning(segments: Segments, closing: str) -> Segments:
@@ -147,19 +161,20 @@ def _closed_reasoning(segments: Segments, closing: str) -> Segments:
 def _around_mark(segments: Segments, left: str, closing: str, right: str) -> Segments:
     """The segments that hold the mark: it is no part of the text, and there is no token boundary inside of it.
 
-    Without ids the mark stays at the end of the reasoning, since nothing else would tell an engine of it.
+    Without ids the mark stays at the end of the reasoning, for nothing else would tell an engine of it; an empty segment
+    after it ends the reasoning.
     """
-    ids = [each.token_ids for each in segments]
-    known = tuple(i for each in ids if each is not None for i in each)
-    if None in ids:
-        return (Segment(left + closing, is_reasoning=True), Segment(right))
     merged = replace(
         segments[0],
         text=left or right,
-        token_ids=known,
+        token_ids=tuple(i for each in segments for i in each.token_ids or ()),
         is_reasoning=bool(left),
         logprobs=tuple(value for each in segments for value in each.logprobs),
         confidences=tuple(value for each in segments for value in each.confidences),
+        source=segments[-1].source,
     )
-    follower = Segment(right, (), source=merged.source)
-    return (merged, follower) if left else (merged,)
+    if any(each.token_ids is None for each in segments):
+        marked = replace(merged, text=left + closing, token_ids=None, is_reasoning=True)
+        following = (Segment(right, source=merged.source),) if right else ()
+        return (marked, Segment(""), *following)
+    return (merged, Segment(right, (), source=merged.source)) if left else (merged,)

@@ -108,16 +108,18 @@ def joined(
 def _ends(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
     """Every token boundary: segments, characters of reasoning and characters of text before it.
 
-    There is none right after reasoning and its closing mark in one token, which would look like the end of the reasoning.
+    Where one token closes the reasoning besides a part of it, there is none before the first text: it would look like
+    the end of the reasoning.
     """
     reasoning = text = 0
+    is_hidden = False
     for count, each in enumerate(segments, 1):
         if each.is_reasoning:
             reasoning += len(each.text)
         else:
             text += len(each.text)
-        is_inside = each.token_ids == () and not each.text
-        if not is_inside and (count == len(segments) or segments[count].token_ids != ()):
+            is_hidden = not each.text and (is_hidden or each.token_ids == ())
+        if not is_hidden and (count == len(segments) or segments[count].token_ids != ()):
             yield count, reasoning, text
 
 

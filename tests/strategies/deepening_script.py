@@ -8,20 +8,20 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 
 NAME = "iterative_deepening"
-DOUBT = prompts.PROMPTS["deepen"]
+REFLECTION = prompts.PROMPTS["deepen"]
 FORCE = prompts.PROMPTS["force_math"]
 CHOICE = Task(kind="choice", options=("red", "green", "blue"))
 
 
-def doubts(call: Call) -> int:
-    return sum(DOUBT in piece for piece in call.prefix or () if isinstance(piece, str))
+def reflections(call: Call) -> int:
+    return sum(REFLECTION in piece for piece in call.prefix or () if isinstance(piece, str))
 
 
 def segments(*chains: tuple[str, ...]) -> Script:
-    """A script whose chains answer their values, one after each doubt."""
+    """A script whose chains answer their values, one after each reflection prompt."""
 
     def script(call: Call, index: int) -> Reply:
         values = chains[index % len(chains)]
-        return Reply(f"So \\boxed{{{values[doubts(call)]}}}.")
+        return Reply(f"So \\boxed{{{values[reflections(call)]}}}.")
 
     return script

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine, tokens_of
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CallRejected, CapabilityMissing
 from secondpass.strategies.api.model_profiles import profile_of
 from secondpass.strategies.api.values import SOLVE, Sampling
 from secondpass.strategies.iterative_deepening import IterativeDeepening
@@ -23,10 +25,10 @@ from secondpass.testing.support import (
     make_run,
     says,
 )
-from tests.strategies.deepening_script import CHOICE, DOUBT, NAME, doubts, segments
+from tests.strategies.deepening_script import CHOICE, NAME, REFLECTION, reflections, segments
 from tests.strategies.run_notes import notes
 
-# -- what a doubt changes ------------------------------------------------------------------------------
+# -- what a trigger changes ------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
@@ -51,12 +53,12 @@ async def test_a_changed_answer_counts_when_it_is_given_twice(
 
 
 @pytest.mark.anyio
-async def test_a_model_that_does_not_think_doubts_once_when_it_has_finished() -> None:
+async def test_a_model_without_reasoning_gets_one_trigger_when_it_has_finished() -> None:
     engine = ScriptedEngine(segments(("40", "41"), ("42", "43"), ("44", "45"), ("46", "47")))
     run = make_run(engine, NAME)
     outcome = await execute(run)
     assert outcome.candidate.answer == "40"
-    assert sorted(doubts(call) for call in engine.calls) == [0] * 4 + [1] * 4
+    assert sorted(reflections(call) for call in engine.calls) == [0] * 4 + [1] * 4
     assert all(call.purpose in (SOLVE, "extend") for call in engine.calls)
 
 
@@ -72,7 +74,7 @@ async def test_a_change_counts_where_another_chain_opened_with_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_one_chain_is_not_doubted_once_where_nothing_could_confirm_it() -> None:
+async def test_one_chain_gets_no_trigger_where_nothing_could_confirm_a_change() -> None:
     engine = ScriptedEngine(segments(("42", "41")))
     run = make_run(engine, NAME, {"n": 1})
     outcome = await execute(run)
@@ -92,7 +94,7 @@ async def test_chains_that_are_not_needed_are_aborted_in_the_engine() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_draft_that_the_client_capped_is_not_gone_on_with_and_never_votes() -> None:
+async def test_a_draft_that_the_client_capped_is_not_continued_and_never_votes() -> None:
     engine = ScriptedEngine(segments(("42",)))
     run = make_run(engine, NAME, {"n": 2}, sampling=Sampling(max_tokens=1))
     outcome = await execute(run)
@@ -102,13 +104,13 @@ async def test_a_draft_that_the_client_capped_is_not_gone_on_with_and_never_vote
 
 
 @pytest.mark.anyio
-async def test_chains_go_on_token_by_token_however_often_they_went_on() -> None:
+async def test_chains_continue_from_their_tokens_however_often() -> None:
     engine = ScriptedEngine(segments(("40", "41", "42")))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     await execute(run)
     held = [engine.held_by(call) for call in engine.calls]
     assert held[2].startswith(held[1])
-    assert (held[1].count(DOUBT), held[2].count(DOUBT)) == (1, 2)
+    assert (held[1].count(REFLECTION), held[2].count(REFLECTION)) == (1, 2)
     first, second = (call.prefix for call in engine.calls[1:])
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
@@ -117,14 +119,14 @@ async def test_chains_go_on_token_by_token_however_often_they_went_on() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_without_tokens_goes_on_from_text() -> None:
+async def test_a_chain_continues_from_text_where_the_engine_returns_no_ids() -> None:
     engine = ScriptedEngine(says("So \\boxed{42}."), lacking=frozenset({"tokenize"}))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     prefix = engine.calls[1].prefix
     assert isinstance(prefix, str)
-    assert prefix.endswith(f"\n\n{DOUBT}\n\n")
+    assert prefix.endswith(f"\n\n{REFLECTION}\n\n")
 
 
 # -- forced answers ------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ async def test_chains_may_weigh_by_the_confidence_of_their_tokens() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("always", [True, False])
-async def test_a_judge_that_is_not_calibrated_is_asked_only_where_it_is_wished(
+async def test_a_judge_that_is_not_calibrated_is_asked_only_by_always_weigh(
     always: bool,
 ) -> None:
     engine = ScriptedEngine(weighed)
@@ -188,14 +190,66 @@ async def test_a_judge_is_not_asked_where_all_chains_agree() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_budget_that_keeps_chains_from_going_on_is_named_as_what_ended_it() -> None:
+async def test_a_budget_that_ends_chains_early_is_the_stop_reason() -> None:
     engine = ScriptedEngine(segments(("41", "42"), ("42", "42")))
     run = make_run(engine, NAME, {"n": 2, "width": 1}, max_calls=3)
     outcome = await execute(run)
     assert outcome.stop_reason == "budget_calls"
     assert outcome.candidate.answer == "42"
-    assert "budget" in notes(run)["not deepened"]
+    assert "continuation failed" in notes(run)["not deepened"]
     assert_books_are_closed(run, engine)
+
+
+# -- failures ------------------------------------------------------------------------------------------
+
+
+def failing(purpose: str, fault: Fault = "refuse") -> ScriptedEngine:
+    """An engine that fails in calls of one purpose."""
+
+    def script(call: Call, _index: int) -> Reply:
+        return Reply("It is 41.\n\nSo", fault=fault if call.purpose == purpose else None)
+
+    return ScriptedEngine(script)
+
+
+@pytest.mark.anyio
+async def test_a_chain_whose_continuation_fails_ends_with_the_answer_it_has() -> None:
+    script = segments(("41", "42"), ("42", "42"))
+
+    def failing(call: Call, index: int) -> Reply:
+        reply = script(call, index)
+        return replace(reply, fault="refuse") if call.prefix and call.index == 0 else reply
+
+    engine = ScriptedEngine(failing)
+    run = make_run(engine, NAME, {"n": 2, "width": 1})
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "finished")
+    assert outcome.degraded == {"actor": 1}
+    assert notes(run)["not deepened"] == "chain 0: a continuation failed"
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.anyio
+async def test_a_forced_answer_that_fails_is_no_answer_and_ends_nothing() -> None:
+    engine = failing("force")
+    outcome = await execute(make_run(engine, NAME, {"n": 1, "max_triggers": 2}))
+    assert [call.purpose for call in engine.calls] == [SOLVE, "force", "extend", "force", "extend"]
+    assert outcome.candidate.text.startswith("It is 41.")
+    assert outcome.degraded == {"actor": 2}
+
+
+@pytest.mark.anyio
+async def test_chains_whose_drafts_all_fail_raise_what_failed() -> None:
+    with pytest.raises(CallRejected):
+        await execute(make_run(failing(SOLVE), NAME, {"n": 2}))
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_cannot_continue_is_refused_before_its_first_call() -> None:
+    engine = ScriptedEngine(segments(("42",)), lacking=frozenset({"prefix"}))
+    with pytest.raises(CapabilityMissing):
+        await execute(make_run(engine, NAME))
+    assert not engine.calls
 
 
 # -- params --------------------------------------------------------------------------------------------
@@ -243,7 +297,7 @@ async def test_params_without_effect_are_noted(
     assert why in notes(run)[about]
 
 
-def test_only_what_can_be_reopened_is_said_to_be() -> None:
+def test_a_profile_reopens_only_reasoning_inside_the_message() -> None:
     assert profile_of("Qwen3-8B").reopens
     assert not profile_of("gpt-oss-120b").reopens
     assert tokens_of("a b") == ["a", " b"]

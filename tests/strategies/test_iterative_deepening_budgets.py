@@ -17,20 +17,20 @@ from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.continuation.forced_answer import TOKENS
 from secondpass.strategies.continuation.safe_points import is_safe_end
 from secondpass.testing.support import assert_books_are_closed, make_run
-from tests.strategies.deepening_script import CHOICE, DOUBT, FORCE, NAME, doubts
+from tests.strategies.deepening_script import CHOICE, FORCE, NAME, REFLECTION, reflections
 from tests.strategies.run_notes import notes
 
 LONG = "".join(f"Step {i} is done with care. " for i in range(1, 51)) + "So \\boxed{42}."
 
 
-def goes_on(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
-    """An engine that writes `text` in each chain, takes no notice of doubts, and says `forced` where it is forced."""
+def continuing(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
+    """An engine that writes `text` in each chain, ignores reflection prompts, and replies `forced` where it is forced."""
 
     def script(call: Call, _index: int) -> Reply:
         held = engine.held_by(call)
         if call.purpose == "force":
             return Reply(f"{held}{forced}}} and more")
-        own = "".join(part for part in held.split(f"\n\n{DOUBT}\n\n"))
+        own = "".join(part for part in held.split(f"\n\n{REFLECTION}\n\n"))
         return Reply(held + text[len(own) :])
 
     engine = ScriptedEngine(script)
@@ -47,10 +47,10 @@ def goes_on(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
         ("segment", 1, (32, 64, 96)),
     ],
 )
-async def test_triggers_stand_at_growing_budgets(
+async def test_triggers_follow_growing_budgets(
     reading: str, gamma: float, points: tuple[int, ...]
 ) -> None:
-    engine, _ = goes_on(LONG, forced="{}")  # nothing is ever agreed on
+    engine, _ = continuing(LONG, forced="{}")  # nothing is ever agreed on
     params = {"n": 1, "b0": 32, "gamma": gamma, "reading": reading, "max_triggers": 3}
     run = make_run(engine, NAME, {**params, "agree": 4})
     outcome = await execute(run)
@@ -58,15 +58,15 @@ async def test_triggers_stand_at_growing_budgets(
     written = [c for c in engine.calls if c.purpose != "force"]
     caps = [call.sampling.max_tokens or 0 for call in written[:3]]
     assert tuple(sum(caps[: k + 1]) for k in range(3)) == points
-    assert [doubts(call) for call in written] == [0, 1, 2, 3]
+    assert [reflections(call) for call in written] == [0, 1, 2, 3]
     for call in written[1:]:
-        before = engine.held_by(call).rpartition(f"\n\n{DOUBT}\n\n")[0]
+        before = engine.held_by(call).rpartition(f"\n\n{REFLECTION}\n\n")[0]
         assert before.endswith("care.")
 
 
 @pytest.mark.anyio
 async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> None:
-    engine, _ = goes_on(LONG)
+    engine, _ = continuing(LONG)
     run = make_run(engine, NAME, {"n": 1, "b0": 32})
     outcome = await execute(run)
     assert outcome.candidate.answer == "7"
@@ -81,20 +81,20 @@ async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> 
 
 @pytest.mark.anyio
 async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_own() -> None:
-    engine, _ = goes_on(LONG)
+    engine, _ = continuing(LONG)
     run = make_run(engine, NAME, {"n": 1, "b0": 64, "max_triggers": 1})
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
 
 
 @pytest.mark.anyio
-async def test_a_segment_without_a_safe_place_goes_on_to_its_end() -> None:
+async def test_a_segment_without_a_safe_point_is_continued_to_its_end() -> None:
     text = "```\n" + "word " * 60 + "\n```\nSo \\boxed{42}."
-    engine, _ = goes_on(text)
+    engine, _ = continuing(text)
     run = make_run(engine, NAME, {"n": 1, "b0": 16})
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
-    assert [doubts(call) for call in engine.calls if call.purpose == "extend"][:2] == [0, 1]
+    assert [reflections(call) for call in engine.calls if call.purpose == "extend"][:2] == [0, 1]
 
 
 FRAGMENTS = st.sampled_from(
@@ -113,14 +113,14 @@ FRAGMENTS = st.sampled_from(
     st.integers(1, 4),
     st.sampled_from(["cumulative", "segment"]),
 )
-def test_a_trigger_never_lands_inside_anything_and_there_are_never_too_many(
+def test_a_trigger_is_at_a_safe_point_and_there_are_never_too_many(
     text: str, b0: int, most: int, reading: str
 ) -> None:
-    engine, _ = goes_on(text, forced="{}")
+    engine, _ = continuing(text, forced="{}")
     params = {"n": 1, "b0": b0, "max_triggers": most, "reading": reading}
     anyio.run(_execute, engine, params)
     for call in engine.calls:
-        parts = engine.held_by(call).split(f"\n\n{DOUBT}\n\n")
+        parts = engine.held_by(call).split(f"\n\n{REFLECTION}\n\n")
         assert len(parts) <= most + 1
         for number in range(1, len(parts)):
             before = "".join(parts[:number])

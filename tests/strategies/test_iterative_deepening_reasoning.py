@@ -10,9 +10,9 @@ from typing import Any, Literal
 import pytest
 
 from secondpass.service.calls.length_stats import LEAST
-from secondpass.service.calls.wrapper import EngineWrapper
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies import prompts
@@ -29,29 +29,29 @@ Apart = Literal["nowhere", "first", "everywhere"]
 
 
 class Parsing(EngineWrapper):
-    """Tells thoughts from text as vLLM's parsers do: where a reply begins ("first": its chat route), or "everywhere"."""
+    """Return reasoning apart as vLLM's parsers do: at the beginning of a reply ("first": the chat route), or "everywhere"."""
 
     def __init__(self, engine: ScriptedEngine, apart: Apart) -> None:
         super().__init__(engine)
         self.scripted, self._apart = engine, apart
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        is_told = self._apart == "everywhere" or (self._apart == "first" and call.prefix is None)
-        is_thought = is_told and CLOSING not in self.scripted.held_by(call)
+        is_apart = self._apart == "everywhere" or (self._apart == "first" and call.prefix is None)
+        is_reasoning = is_apart and CLOSING not in self.scripted.held_by(call)
         async with aclosing(self.engine.stream(call)) as deltas:
             async for delta in deltas:
-                if is_told and any(mark in delta.text for mark in ("<think>", CLOSING)):
-                    is_thought = is_thought and CLOSING not in delta.text
+                if is_apart and any(mark in delta.text for mark in ("<think>", CLOSING)):
+                    is_reasoning = is_reasoning and CLOSING not in delta.text
                     yield replace(delta, text="")
-                elif is_thought:
+                elif is_reasoning:
                     yield replace(delta, text="", reasoning=delta.text)
                 else:
                     yield delta
 
 
 @dataclass(frozen=True)
-class Thinker:
-    """A model that thinks so many words, and again after each doubt, and then answers with the value of that turn."""
+class Reasoner:
+    """A model that reasons for `words` words, again after each reflection prompt, and answers with the value of that turn."""
 
     values: tuple[str, ...]
     forced: tuple[str, ...] = ("7",)
@@ -68,16 +68,16 @@ class Thinker:
         turn = held.count(WAIT)
         if call.purpose == "force":
             return f"{held}{self.forced[min(turn, len(self.forced) - 1)]}}} or so"
-        thoughts = "".join(f" Thought {i} of {turn}." for i in range(self.words // 4))
+        reasoning = "".join(f" Thought {i} of {turn}." for i in range(self.words // 4))
         whole = (
-            f"{thoughts} {CLOSING} So \\boxed{{{self.values[min(turn, len(self.values) - 1)]}}}."
+            f"{reasoning} {CLOSING} So \\boxed{{{self.values[min(turn, len(self.values) - 1)]}}}."
         )
         begun = held.rpartition(f"\n\n{WAIT}\n\n")[2] if turn else held.removeprefix("<think>")
         return held + ("" if held else "<think>") + whole.removeprefix(begun)
 
 
-def assert_thoughts_are_open(engine: Parsing) -> None:
-    """No doubt was put behind the closing mark, and none was read as anything but a thought."""
+def assert_reasoning_is_open(engine: Parsing) -> None:
+    """Every reflection prompt was inserted inside the reasoning, never after its closing mark."""
     for call in engine.scripted.calls:
         before, mark, _ = engine.scripted.held_by(call).rpartition(WAIT)
         if mark:
@@ -91,10 +91,10 @@ def assert_thoughts_are_open(engine: Parsing) -> None:
 @pytest.mark.parametrize(
     ("values", "answer"), [(("41", "42", "42"), "42"), (("42", "41", "40"), "42"), (("42",), "42")]
 )
-async def test_thoughts_are_reopened_at_their_end(
+async def test_reasoning_is_reopened_at_its_end(
     apart: Apart, values: tuple[str, ...], answer: str
 ) -> None:
-    engine = Thinker(values).engine(apart)
+    engine = Reasoner(values).engine(apart)
     run = make_run(engine, NAME, {"n": 1})
     outcome = await execute(run)
     assert outcome.candidate.answer == answer
@@ -102,20 +102,20 @@ async def test_thoughts_are_reopened_at_their_end(
     calls = engine.scripted.calls
     assert [call.purpose for call in calls] == [SOLVE] + ["extend"] * (2 if len(values) > 1 else 1)
     assert all(call.sampling.max_tokens == 256 for call in calls)
-    assert_thoughts_are_open(engine)
-    assert "no usual length" in notes(run)["b0"]
+    assert_reasoning_is_open(engine)
+    assert "no median length" in notes(run)["b0"]
     assert_books_are_closed(run, engine.scripted)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_thoughts_are_doubted_at_budgets_and_read_by_force(apart: Apart) -> None:
-    engine = Thinker(("42",), forced=("7", "8"), words=400).engine(apart)
+async def test_reasoning_gets_triggers_at_budgets_and_is_read_by_force(apart: Apart) -> None:
+    engine = Reasoner(("42",), forced=("7", "8"), words=400).engine(apart)
     run = make_run(engine, NAME, {"n": 1, "b0": 20})
     outcome = await execute(run)
     purposes = [call.purpose for call in engine.scripted.calls]
     assert purposes[:5] == [SOLVE, "force", "extend", "force", "extend"]
-    assert_thoughts_are_open(engine)
+    assert_reasoning_is_open(engine)
     for call in engine.scripted.calls:
         if call.purpose == "force":
             held = engine.scripted.held_by(call)
@@ -126,8 +126,8 @@ async def test_thoughts_are_doubted_at_budgets_and_read_by_force(apart: Apart) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_forced_answers_that_agree_end_the_thoughts(apart: Apart) -> None:
-    engine = Thinker(("42",), words=400).engine(apart)
+async def test_forced_answers_that_agree_end_the_reasoning(apart: Apart) -> None:
+    engine = Reasoner(("42",), words=400).engine(apart)
     run = make_run(engine, NAME, {"n": 1, "b0": 20})
     outcome = await execute(run)
     assert outcome.candidate.answer == "7"
@@ -137,13 +137,13 @@ async def test_forced_answers_that_agree_end_the_thoughts(apart: Apart) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_a_budget_that_ends_in_the_answer_lets_it_be_finished(apart: Apart) -> None:
-    engine = Thinker(("41", "42", "42"), words=12).engine(apart)
-    run = make_run(engine, NAME, {"n": 1, "b0": 16})  # 14 tokens of thoughts, and "So"
+async def test_an_answer_that_a_budget_truncates_is_continued_to_its_end(apart: Apart) -> None:
+    engine = Reasoner(("41", "42", "42"), words=12).engine(apart)
+    run = make_run(engine, NAME, {"n": 1, "b0": 16})  # 14 tokens of reasoning, and "So"
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     assert all(call.purpose != "force" for call in engine.scripted.calls)
-    assert_thoughts_are_open(engine)
+    assert_reasoning_is_open(engine)
 
 
 def seen(model: str, *lengths: int) -> Shared:
@@ -154,8 +154,8 @@ def seen(model: str, *lengths: int) -> Shared:
 
 
 @pytest.mark.anyio
-async def test_half_of_the_usual_length_is_the_first_budget() -> None:
-    engine = Thinker(("42",)).engine("first")
+async def test_half_of_the_median_length_is_the_first_budget() -> None:
+    engine = Reasoner(("42",)).engine("first")
     run = make_run(engine, NAME, shared=seen("Qwen3-8B", *[40] * LEAST, 1000, 1000))
     await execute(run)
     opened = [call for call in engine.scripted.calls if call.purpose == SOLVE]
@@ -165,31 +165,31 @@ async def test_half_of_the_usual_length_is_the_first_budget() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("sampling", [Sampling(seed=1), Sampling()])
-async def test_nothing_is_learned_for_a_seed_nor_from_parts(sampling: Sampling) -> None:
-    engine = Thinker(("42",)).engine("first")
+async def test_no_length_is_learned_under_a_seed_nor_from_parts(sampling: Sampling) -> None:
+    engine = Reasoner(("42",)).engine("first")
     shared = seen("Qwen3-8B", *[1000] * (LEAST if sampling.seed else LEAST - 1))
     run = make_run(
         engine, NAME, {"b0": 16} if not sampling.seed else {}, shared=shared, sampling=sampling
     )
     await execute(run)
     if sampling.seed:
-        assert "no usual length" in notes(run)["b0"]
+        assert "no median length" in notes(run)["b0"]
     else:
-        assert run.usual_length() is None
+        assert run.model().median_length is None
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("model", "lacking", "why"),
     [
-        ("Qwen3-8B", "tokenize", "tells no tokens"),
-        ("gpt-oss-20b", None, "message of their own"),
+        ("Qwen3-8B", "tokenize", "returns none"),
+        ("gpt-oss-20b", None, "message of its own"),
     ],
 )
-async def test_thoughts_that_cannot_be_reopened_leave_a_plain_vote(
+async def test_reasoning_that_cannot_be_reopened_leaves_a_plain_vote(
     model: str, lacking: Any, why: str
 ) -> None:
-    engine = Thinker(("42",)).engine(
+    engine = Reasoner(("42",)).engine(
         "first", model, lacking=frozenset({lacking} if lacking else ())
     )
     run = make_run(engine, NAME)
@@ -201,7 +201,7 @@ async def test_thoughts_that_cannot_be_reopened_leave_a_plain_vote(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_thoughts_without_a_conclusion_are_no_answer(apart: Apart) -> None:
+async def test_reasoning_without_a_conclusion_is_no_answer(apart: Apart) -> None:
     def script(call: Call, _index: int) -> Reply:
         held = scripted.held_by(call)
         return Reply(f"{held}6}} or" if call.purpose == "force" else "<think> It is \\boxed{3}. Or")

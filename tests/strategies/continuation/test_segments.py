@@ -1,168 +1,357 @@
-"""Cutting a completion back and going on with it: the pieces always hold what its text and thoughts say."""
+"""Truncating and joining completions: the pieces always decode to the reasoning and the text."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from secondpass.strategies.api.values import Completion, End, FinishReason
+from secondpass.strategies.api.values import Completion, FinishReason, Piece, Segment
 from secondpass.strategies.continuation.segments import (
-    cut,
-    is_in_thoughts,
+    boundaries,
+    has_ids,
+    is_in_reasoning,
     joined,
     pieces,
-    with_text,
-    without_end,
+    reopened,
+    truncated,
+    without_ids,
 )
 
-MARKS = ("<think>", "</think>")
-WORDS = st.lists(st.sampled_from(["So ", "it ", "is ", "4", "2. ", "\n\n"]), max_size=8)
+OPENING, CLOSING = MARKS = ("<think>", "</think>")
+WORDS = st.lists(st.sampled_from(["So ", "it ", "is ", "4", "2. ", "\n\n", ""]), max_size=8)
 EOS = 0
 
 
 class Vocabulary:
-    """Tokens by their ids, which are told one by one or several at once."""
+    """Tokens by their ids; an empty one stands for a part of a character. `EOS` has no text."""
 
     def __init__(self) -> None:
         self.words: list[str] = [""]
 
-    def ids(self, words: list[str]) -> tuple[int, ...]:
+    def ids(self, words: Sequence[str]) -> tuple[int, ...]:
         self.words += words
         return tuple(range(len(self.words) - len(words), len(self.words)))
 
-    def text(self, held: tuple[int | str, ...]) -> str:
+    def text(self, held: Iterable[Piece]) -> str:
         return "".join(self.words[p] if isinstance(p, int) else p for p in held)
 
 
+def finished(segments: Sequence[Segment], reason: FinishReason = "stop") -> Completion:
+    """A completion of these deltas; the tokens of the last one are not known if it is finished."""
+    if segments and reason == "stop":
+        segments = [*segments[:-1], replace(segments[-1], token_ids=None)]
+    return Completion(messages=(), segments=tuple(segments), finish_reason=reason)
+
+
 def written(
-    vocabulary: Vocabulary, thoughts: list[str], said: list[str], width: int, *, is_apart: bool
+    vocabulary: Vocabulary, reasoning: list[str], said: list[str], width: int, *, is_apart: bool
 ) -> Completion:
-    """A finished completion that thinks first; its thoughts are told apart, or stand in its text."""
-    words = [MARKS[0], *thoughts, MARKS[1], *said]
-    ids = (*vocabulary.ids(words), EOS)
-    reasoning, text, ends = "", "", []
+    """A finished completion in deltas of `width` tokens; reasoning is returned apart, or a part of the text."""
+    words = [OPENING, *reasoning, CLOSING, *said, ""]
+    ids = (*vocabulary.ids(words[:-1]), EOS)
+    segments: list[Segment] = []
     for begin in range(0, len(ids), width):
+        inner, text = "", ""
         for place in range(begin, min(begin + width, len(words))):
-            word, is_mark = words[place], words[place] in MARKS
-            if not is_apart or place > len(thoughts) + 1:
-                text += word
-            elif not is_mark:
-                reasoning += word
-        if begin + width < len(ids):
-            ends.append(End(begin + width, len(reasoning), len(text)))
-    return Completion(
-        text=text,
-        reasoning=reasoning,
-        messages=(),
-        token_ids=ids,
-        ends=tuple(ends),
-        finish_reason="stop",
-    )
+            if not is_apart or place > len(reasoning) + 1:
+                text += words[place]
+            elif words[place] not in MARKS:
+                inner += words[place]
+        taken = ids[begin : begin + width]
+        parts = [Segment(inner, taken, is_reasoning=True)] if inner else []
+        if text or not inner:
+            parts.append(Segment(text, () if inner else taken))
+        segments += parts
+    return finished(segments)
+
+
+# -- truncating ----------------------------------------------------------------------------------------
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
-def test_a_text_cut_anywhere_is_held_by_its_pieces(
-    thoughts: list[str], said: list[str], width: int, data: st.DataObject
+def test_a_text_truncated_anywhere_is_what_its_pieces_decode_to(
+    reasoning: list[str], said: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, thoughts, said, width, is_apart=False)
+    whole = written(vocabulary, reasoning, said, width, is_apart=False)
     at = data.draw(st.integers(0, len(whole.text)))
-    short = cut(whole, at)
+    short = truncated(whole, at)
     assert short is not None
-    assert short.text == whole.text[:at]
-    if pieces(short):
-        assert vocabulary.text(pieces(short)) == short.text
+    assert short.text == vocabulary.text(pieces(short)) == whole.text[:at]
     assert EOS not in pieces(short)
     assert short.is_truncated
+    assert all(isinstance(piece, int) for piece in pieces(short)[:-1])
+    if at in boundaries(whole)[:-1]:
+        assert all(isinstance(piece, int) for piece in pieces(short))
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
-def test_thoughts_cut_anywhere_are_reopened_or_not_cut(
-    thoughts: list[str], said: list[str], width: int, data: st.DataObject
+def test_a_text_after_reasoning_is_truncated_with_all_of_its_reasoning_or_not_at_all(
+    reasoning: list[str], said: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, thoughts, said, width, is_apart=True)
+    whole = written(vocabulary, reasoning, said, width, is_apart=True)
+    at = data.draw(st.integers(0, len(whole.text)))
+    short = truncated(whole, at)
+    if not whole.reasoning:
+        return
+    if short is None:
+        assert width > 1 or not at or at < len(next(filter(None, said)))
+        return
+    assert (short.reasoning, short.text) == (whole.reasoning, whole.text[:at])
+    assert vocabulary.text(pieces(short)) == f"{OPENING}{whole.reasoning}{CLOSING}{short.text}"
+
+
+@given(WORDS, WORDS, st.integers(1, 4), st.data())
+def test_reasoning_truncated_anywhere_is_reopened_or_not_truncated(
+    reasoning: list[str], said: list[str], width: int, data: st.DataObject
+) -> None:
+    vocabulary = Vocabulary()
+    whole = written(vocabulary, reasoning, said, width, is_apart=True)
     at = data.draw(st.integers(0, len(whole.reasoning)))
-    short = cut(whole, at, in_thoughts=True)
+    short = truncated(whole, at, in_reasoning=True)
     if short is None:
         return
     assert (short.reasoning, short.text) == (whole.reasoning[:at], "")
-    if width == 1:
-        assert vocabulary.text(pieces(short)) == MARKS[0] + short.reasoning
+    assert is_in_reasoning(short) or not short.reasoning or "" in reasoning
+    if width == 1 and at:  # else a delta may hold the closing mark besides reasoning
+        assert vocabulary.text(pieces(short)) == OPENING + short.reasoning
         assert all(isinstance(piece, int) for piece in pieces(short)[:-1])
 
 
-@given(WORDS, WORDS, st.integers(1, 4))
-def test_what_is_over_goes_on_without_its_end_token(
-    thoughts: list[str], said: list[str], width: int
+@given(WORDS, WORDS, st.integers(1, 4), st.booleans())
+def test_a_finished_completion_is_reopened_without_its_end_token(
+    reasoning: list[str], said: list[str], width: int, is_apart: bool
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, thoughts, said, width, is_apart=True)
-    begun = without_end(whole)
-    if begun is None or not pieces(begun) or not whole.text:
+    whole = written(vocabulary, reasoning, said, width, is_apart=is_apart)
+    open_again = reopened(whole)
+    if open_again is None or not has_ids(open_again):
         return
-    assert EOS not in pieces(begun)
-    assert vocabulary.text(pieces(begun)) == "".join([MARKS[0], *thoughts, MARKS[1], *said])
+    if is_apart and not (whole.reasoning and whole.text):
+        return
+    assert (open_again.reasoning, open_again.text) == (whole.reasoning, whole.text)
+    assert EOS not in pieces(open_again)
+    assert vocabulary.text(pieces(open_again)) == "".join([OPENING, *reasoning, CLOSING, *said])
 
 
-@given(st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["a", "b"])), max_size=5))
-def test_texts_side_by_side_are_one_piece(held: list[int | str]) -> None:
-    found: tuple[int | str, ...] = ()
-    for piece in held:
-        found = with_text(found, piece) if isinstance(piece, str) else (*found, piece)
-    assert not any(isinstance(one, str) and isinstance(two, str) for one, two in pairwise(found))
-
-
-def open_thoughts() -> Completion:
-    return Completion(
-        text="", reasoning="hm ", messages=(), token_ids=(1, 2), finish_reason="length",
-        ends=(End(1, 0, 0), End(2, 3, 0)),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("finish", ["stop", "length"])
-def test_thoughts_go_on_as_thoughts_though_the_engine_tells_them_as_text(
-    finish: FinishReason,
+@given(WORDS, st.integers(1, 4), st.data())
+def test_kept_log_probabilities_are_those_of_the_kept_tokens(
+    said: list[str], width: int, data: st.DataObject
 ) -> None:
-    more = Completion(
-        text="well</think>\n\n42", messages=(), token_ids=(3, 4, 5), finish_reason=finish,
-        ends=(End(1, 0, 4), End(2, 0, 12), End(3, 0, 16)),
-    )  # fmt: skip
-    both = joined(open_thoughts(), more, "Wait. ")
-    assert (both.reasoning, both.text) == ("hm Wait. well", "\n\n42")
-    assert pieces(both) == (1, 2, "Wait. ", 3, 4, 5)
-    assert both.ends == (
-        End(1, 0, 0),
-        End(2, 3, 0),
-        End(4, 13, 0),
-        End(5, 13, 0),
-        End(6, 13, 4),
+    vocabulary = Vocabulary()
+    whole = written(vocabulary, [], said, width, is_apart=False)
+    numbered = replace(
+        whole,
+        segments=tuple(
+            replace(s, logprobs=(-1.0,) * len(s.token_ids or ())) for s in whole.segments
+        ),
     )
-    back = cut(both, 13, in_thoughts=True)
+    short = truncated(numbered, data.draw(st.integers(0, len(numbered.text))))
+    assert short is not None
+    assert len(short.logprobs) == len(short.token_ids)
+
+
+def test_a_completion_without_ids_is_truncated_as_text_alone() -> None:
+    short = truncated(Completion.of("So it is"), 5)
+    assert short is not None
+    assert (short.text, pieces(short), has_ids(short)) == ("So it", ("So it",), False)
+    assert truncated(Completion.of("So", reasoning="hm"), 1) is None
+    assert truncated(Completion.of("So", reasoning="hm"), 1, in_reasoning=True) is None
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        (Segment("hm", (1,), True), Segment("well", None, True), Segment("42", None)),
+        (Segment("hm", (1,), True), Segment("well", None, True), Segment("42", ())),
+        (Segment("hm", (1,), True), Segment("42", None)),
+        (Segment("hm", None, True), Segment("", (2,)), Segment("42", (3,))),
+    ],
+)
+def test_a_closing_mark_that_no_piece_holds_keeps_a_text_from_its_tokens(
+    segments: tuple[Segment, ...],
+) -> None:
+    whole = Completion(messages=(), segments=segments)
+    assert not has_ids(whole)
+    assert reopened(whole) is None
+
+
+def test_a_completion_as_text_has_no_ids() -> None:
+    whole = written(Vocabulary(), ["hm"], ["42"], 1, is_apart=False)
+    assert has_ids(whole)
+    assert not has_ids(without_ids(whole))
+    assert without_ids(whole).text == whole.text
+    assert not has_ids(Completion(messages=()))
+
+
+@given(st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["a", "b", ""])), max_size=5))
+def test_inserted_texts_side_by_side_are_one_piece(held: list[Piece]) -> None:
+    segments = [Segment("x", (p,)) if isinstance(p, int) else Segment(p) for p in held]
+    found = pieces(finished(segments, "length"))
+    assert not any(isinstance(one, str) and isinstance(two, str) for one, two in pairwise(found))
+    assert "" not in found
+
+
+# -- joining -------------------------------------------------------------------------------------------
+
+
+def tokenized(vocabulary: Vocabulary, text: str, at: Iterable[int]) -> list[Segment]:
+    """The text as one token for each part between the places; a place given twice makes an empty token."""
+    edges = [0, *sorted(at), len(text)]
+    words = [text[begin:end] for begin, end in pairwise(edges)]
+    return [Segment(w, (i,)) for w, i in zip(words, vocabulary.ids(words), strict=True)]
+
+
+@st.composite
+def tokenizations(draw: st.DrawFn, text: str) -> list[int]:
+    """Where tokens end inside of the text: anywhere, also several inside of a mark."""
+    return draw(st.lists(st.integers(0, len(text)), max_size=12))
+
+
+def open_reasoning(vocabulary: Vocabulary) -> Completion:
+    opening, *words = vocabulary.ids([OPENING, "hm "])
+    segments = (Segment("", (opening,)), Segment("hm ", tuple(words), is_reasoning=True))
+    return Completion(messages=(), segments=segments, finish_reason="length")
+
+
+RAW = f"well{CLOSING}\n\nSo 42"
+
+
+@example([4, 12], "Wait. ", "length")
+@example([2, 5, 6, 11, 15], "", "length")
+@example([1, 12], "", "stop")
+@example([0, 12], "", "length")
+@example([12, 12], "", "length")
+@example([], "Wait. ", "stop")
+@given(tokenizations(RAW), st.sampled_from(["", "Wait. "]), st.sampled_from(["stop", "length"]))
+def test_reasoning_ends_at_its_mark_however_a_continuation_tokenizes_that(
+    at: list[int], text: str, reason: FinishReason
+) -> None:
+    vocabulary = Vocabulary()
+    first = open_reasoning(vocabulary)
+    more = finished(tokenized(vocabulary, RAW, at), reason)
+    both = joined(first, more, text)
+    assert both.reasoning.removesuffix(CLOSING) == f"hm {text}well"
+    assert both.text == "\n\nSo 42"
+    assert not is_in_reasoning(both)
+    raw = f"{OPENING}hm {text}{RAW}"
+    assert vocabulary.text(pieces(both)) == raw
+    assert (CLOSING in both.reasoning) == (
+        more.segments[-1].text.endswith(RAW[11:]) and reason == "stop"
+    )
+    assert_truncated_anywhere(vocabulary, both, f"{OPENING}hm {text}well")
+
+
+def assert_truncated_anywhere(vocabulary: Vocabulary, both: Completion, reasoning: str) -> None:
+    """No part ends inside of the mark, and each decodes to what it holds."""
+    for at in range(1, len(both.reasoning.removesuffix(CLOSING)) + 1):
+        short = truncated(both, at, in_reasoning=True)
+        assert short is not None
+        assert (short.reasoning, short.text) == (both.reasoning[:at], "")
+        assert vocabulary.text(pieces(short)) == reasoning[: len(OPENING) + at]
+    for at in range(len(both.text) + 1):
+        short = truncated(both, at)
+        if short is not None:
+            assert (short.reasoning, short.text) == (both.reasoning, both.text[:at])
+            assert vocabulary.text(pieces(short)) == f"{reasoning}{CLOSING}{short.text}"
+            assert short.segments[0].token_ids
+    assert truncated(both, len(both.text)) is not None
+
+
+@given(WORDS, WORDS, tokenizations(RAW), st.sampled_from(["", "Wait. "]))
+def test_a_joined_completion_truncated_to_its_first_part_is_that_part(
+    said: list[str], more: list[str], at: list[int], text: str
+) -> None:
+    vocabulary = Vocabulary()
+    first = finished(
+        [Segment(w, (i,)) for w, i in zip(said, vocabulary.ids(said), strict=True)], "length"
+    )
+    second = finished([Segment(w, (i,)) for w, i in zip(more, vocabulary.ids(more), strict=True)])
+    back = truncated(joined(first, second, text), len(first.text))
     assert back is not None
-    assert pieces(back) == (1, 2, "Wait. ", 3)
+    assert back.text == first.text
+    assert [s for s in back.segments if s.text] == [s for s in first.segments if s.text]
+
+    begun = open_reasoning(vocabulary)
+    whole = joined(begun, finished(tokenized(vocabulary, RAW, at)), text)
+    again = truncated(whole, len(begun.reasoning), in_reasoning=True)
+    assert again is not None
+    assert again.segments == begun.segments
 
 
-def test_thoughts_that_were_closed_by_the_last_token_are_over() -> None:
-    closed = Completion(
-        text="", reasoning="hm ", messages=(), token_ids=(1, 2, 3), finish_reason="length",
-        ends=(End(1, 0, 0), End(2, 3, 0), End(3, 3, 0)),
-    )  # fmt: skip
-    assert not is_in_thoughts(closed)
-    assert is_in_thoughts(open_thoughts())
-    said = joined(closed, Completion(text="42", messages=(), token_ids=(4,)))
-    assert (said.reasoning, said.text) == ("hm ", "42")
+def test_reasoning_that_the_last_token_closed_is_closed() -> None:
+    vocabulary = Vocabulary()
+    begun = open_reasoning(vocabulary)
+    closed = replace(begun, segments=(*begun.segments, Segment("", vocabulary.ids([CLOSING]))))
+    assert is_in_reasoning(begun)
+    assert not is_in_reasoning(closed)
+    both = joined(closed, Completion.of("42"), "So ")
+    assert (both.reasoning, both.text) == ("hm ", "So 42")
 
 
-def test_an_engine_that_tells_thoughts_apart_everywhere_is_believed() -> None:
-    more = Completion(text="42", reasoning="well", messages=(), token_ids=(3, 4, 5))
-    both = joined(open_thoughts(), more)
-    assert (both.reasoning, both.text, both.token_ids) == ("hm well", "42", (1, 2, 3, 4, 5))
+@pytest.mark.parametrize("at", [[1], [4], [4, 12], [1, 6, 7, 12], list(range(1, 12))])
+def test_a_continuation_that_ends_with_the_mark_leaves_no_boundary_behind_it(at: list[int]) -> None:
+    vocabulary = Vocabulary()
+    first = open_reasoning(vocabulary)
+    more = finished(tokenized(vocabulary, f"well{CLOSING}", [a for a in at if a < 12]), "length")
+    both = joined(first, more)
+    assert (both.reasoning, both.text) == ("hm well", "")
+    assert not is_in_reasoning(both)
+    short = truncated(both, 7, in_reasoning=True)
+    assert short is not None
+    assert vocabulary.text(pieces(short)) == f"{OPENING}hm well"
+    said = joined(both, finished(tokenized(vocabulary, "So 42", [2])))
+    assert (said.reasoning, said.text) == ("hm well", "So 42")
+    assert_truncated_anywhere(vocabulary, said, f"{OPENING}hm well")
 
 
-def test_a_part_without_tokens_makes_the_whole_a_text() -> None:
-    both = joined(open_thoughts(), Completion(text="</think>42", messages=()))
-    assert (pieces(both), both.ends) == ((), ())
+def test_an_inserted_mark_closes_the_reasoning_and_stays_in_the_pieces() -> None:
+    vocabulary = Vocabulary()
+    more = finished(tokenized(vocabulary, "42}. So", [2]))
+    both = joined(open_reasoning(vocabulary), more, f"\n{CLOSING}\n\nIt is {{")
+    assert both.text == "\n\nIt is {42}. So"
+    assert both.reasoning == f"hm \n{CLOSING}"
+    assert vocabulary.text(pieces(both)) == f"{OPENING}hm \n{CLOSING}\n\nIt is {{42}}. So"
+    assert reopened(both) is not None
+
+
+def test_a_mark_inside_of_several_tokens_keeps_their_log_probabilities() -> None:
+    vocabulary = Vocabulary()
+    for reason in ("stop", "length"):
+        parts = [
+            replace(each, logprobs=(-float(i),), confidences=(float(i),), source=3)
+            for i, each in enumerate(tokenized(vocabulary, RAW, [2, 7, 14]))
+        ]
+        both = joined(open_reasoning(vocabulary), finished(parts, reason))
+        assert both.logprobs == (0, -1, -2, -3)
+        assert both.confidences == (0, 1, 2, 3)
+        assert {each.source for each in both.segments[2:] if each.text} == {3}
+
+
+def test_an_engine_that_returns_reasoning_apart_everywhere_is_believed() -> None:
+    segments = (Segment("well", (3,), is_reasoning=True), Segment("", (4,)), Segment("42", (5,)))
+    both = joined(open_reasoning(Vocabulary()), finished(segments, "length"), "Wait. ")
+    assert (both.reasoning, both.text) == ("hm Wait. well", "42")
+    assert pieces(both) == (1, 2, "Wait. ", 3, 4, 5)
+
+
+def test_another_mark_may_close_the_reasoning() -> None:
+    vocabulary = Vocabulary()
+    more = finished(tokenized(vocabulary, "well[/THINK]42", [4, 12]), "length")
+    both = joined(open_reasoning(vocabulary), more, closing="[/THINK]")
+    assert (both.reasoning, both.text) == ("hm well", "42")
+
+
+@given(st.lists(st.sampled_from(["a", "", "b c"]), max_size=8))
+def test_boundaries_are_where_tokens_end(words: list[str]) -> None:
+    vocabulary = Vocabulary()
+    segments = [Segment(w, (i,)) for w, i in zip(words, vocabulary.ids(words), strict=True)]
+    assert boundaries(finished(segments, "length")) == list(accumulate(map(len, words)))
+    merged = Completion(messages=(), segments=(Segment("ab", (1, 2)), Segment("c", ())))
+    assert boundaries(merged) == [3]

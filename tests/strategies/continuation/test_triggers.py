@@ -1,4 +1,4 @@
-"""When a chain doubts, what it answers, and where a doubt may stand: the pure parts."""
+"""When a chain gets a trigger, what it answers, and where the safe points of a text are: the pure parts."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.continuation.safe_points import is_safe_end, safe_end
 from secondpass.strategies.continuation.triggers import (
     LEAST_GROWTH,
-    Reading,
-    Readings,
+    AnswerTrail,
+    ChainAnswer,
     Schedule,
     elected,
 )
 
 BALLOT = st.sampled_from([None, 0, 1, 2])
-READ = st.lists(st.tuples(BALLOT, st.booleans()), min_size=1, max_size=6)
+ANSWERS = st.lists(st.tuples(BALLOT, st.booleans()), min_size=1, max_size=6)
 
 
-def readings_of(read: list[tuple[int | None, bool]]) -> Readings:
-    readings = Readings()
-    for position, (ballot, is_forced) in enumerate(read):
-        readings.add(Reading(Candidate(text="t", index=position), ballot, is_forced=is_forced))
-    return readings
+def trail_of(answers: list[tuple[int | None, bool]]) -> AnswerTrail:
+    trail = AnswerTrail()
+    for position, (ballot, is_forced) in enumerate(answers):
+        trail.add(ChainAnswer(Candidate(text="t", index=position), ballot, is_forced=is_forced))
+    return trail
 
 
 # -- what a chain answers ------------------------------------------------------------------------------
 
 
-@given(READ, st.sets(st.integers(0, 2)))
+@given(ANSWERS, st.sets(st.integers(0, 2)))
 def test_the_first_answer_never_gives_way_to_one_that_nothing_confirms(
-    read: list[tuple[int | None, bool]], confirmed: set[int]
+    answers: list[tuple[int | None, bool]], confirmed: set[int]
 ) -> None:
-    best = readings_of(read).best(confirmed)
-    ballots = [ballot for ballot, _ in read]
-    own = [ballot for ballot, is_forced in read if ballot is not None and not is_forced]
+    best = trail_of(answers).best(confirmed)
+    ballots = [ballot for ballot, _ in answers]
+    own = [ballot for ballot, is_forced in answers if ballot is not None and not is_forced]
     assert ballots[best.candidate.index] == best.ballot
     if own and best.ballot != own[0]:
         assert ballots.count(best.ballot) >= 2 or best.ballot in confirmed
 
 
-@given(READ, READ)
+@given(ANSWERS, ANSWERS)
 def test_another_chain_confirms_only_what_it_opened_with(
     one: list[tuple[int | None, bool]], other: list[tuple[int | None, bool]]
 ) -> None:
-    chains = [readings_of(one), readings_of(other)]
+    chains = [trail_of(one), trail_of(other)]
     opening = chains[1].opening
     expected = chains[0].best(() if opening is None or opening.ballot is None else {opening.ballot})
     assert elected(chains)[0] == expected
 
 
 def test_an_answer_of_its_own_outranks_one_that_was_forced() -> None:
-    assert readings_of([(1, True), (2, False)]).best().ballot == 2
-    assert readings_of([(1, True), (2, True), (1, False)]).best().ballot == 1
-    assert readings_of([(1, True), (2, True)]).best().ballot == 2
-    assert readings_of([(1, True), (1, False)]).best().is_forced is False
+    assert trail_of([(1, True), (2, False)]).best().ballot == 2
+    assert trail_of([(1, True), (2, True), (1, False)]).best().ballot == 1
+    assert trail_of([(1, True), (2, True)]).best().ballot == 2
+    assert trail_of([(1, True), (1, False)]).best().is_forced is False
 
 
-# -- when a chain doubts -------------------------------------------------------------------------------
+# -- when a chain gets a trigger -------------------------------------------------------------------------------
 
 SCHEDULES = st.tuples(st.integers(1, 8), st.integers(16, 2000), st.floats(LEAST_GROWTH, 8.0))
 
@@ -101,13 +101,13 @@ def test_a_cap_is_never_below_one_token(
     assert cap is None or cap >= 1
 
 
-def test_a_point_that_was_passed_is_no_point_any_more() -> None:
+def test_a_point_that_was_passed_is_skipped() -> None:
     schedule = Schedule(4, 100, 2.0)
     assert schedule.cap(1, 450) == 800 - 450
     assert Schedule(4).cap(0, 0) is None
 
 
-# -- where a doubt may stand ---------------------------------------------------------------------------
+# -- safe points ---------------------------------------------------------------------------
 
 PLAIN = st.text("ab 1.\n", max_size=20)
 OPENINGS = {
@@ -149,7 +149,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=30).map("".join), st.integers(0, 20))
-def test_a_doubt_never_lands_inside_a_number_or_anything_open(text: str, after: int) -> None:
+def test_a_safe_point_is_never_inside_a_number_or_anything_open(text: str, after: int) -> None:
     at = safe_end(text, after=after)
     if at is None:
         return
@@ -159,7 +159,7 @@ def test_a_doubt_never_lands_inside_a_number_or_anything_open(text: str, after: 
     assert not text[at - 1].isdigit()
 
 
-def test_a_text_that_breaks_off_ends_at_its_last_sentence() -> None:
+def test_a_truncated_text_ends_at_its_last_sentence() -> None:
     assert safe_end("It is 3.14 so. Then 12") == len("It is 3.14 so.")
     assert safe_end("1. First") is None
     assert safe_end("So \\boxed{4}. Or\n1. No") == len("So \\boxed{4}. Or\n")

@@ -136,7 +136,7 @@ async def _run(case: Case, _: Engine, served: Served) -> None:
     spec = RunSpec(
         id="run",
         strategy=strategy,
-        params=strategy.params(**case.params),
+        params=strategy.params.model_validate(case.params),
         messages=QUESTION,
         task=Task(kind="math"),
         engines={"actor": engine, "critic": engine, "judge": engine},

@@ -71,7 +71,7 @@ def run_over(engine: Engine) -> LiveRun:
     spec = RunSpec(
         id=uuid4().hex,
         strategy=single,
-        params=single.params(),
+        params=single.defaults,
         messages=(Message(role="user", content=QUESTION),),
         task=Task(kind="math"),
         engines={"actor": engine, "judge": engine},

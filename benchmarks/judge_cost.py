@@ -94,7 +94,7 @@ def run_of(engine: Engine, question: Question) -> LiveRun:
     spec = RunSpec(
         id=uuid4().hex,
         strategy=single,
-        params=single.params(),
+        params=single.defaults,
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,

@@ -164,7 +164,7 @@ def _spec(engine: Engine, number: int, tokens: int) -> RunSpec:
     return RunSpec(
         id=f"run-{number}",
         strategy=strategy,
-        params=strategy.params(**PARAMS),
+        params=strategy.params.model_validate(PARAMS),
         messages=(Message(role="user", content=QUESTION.format(11 + number)),),
         task=Task(kind="math"),
         engines={"actor": engine, "critic": engine, "judge": engine},

@@ -67,7 +67,7 @@ def make_run(
         RunSpec(
             id="run-test",
             strategy=chosen,
-            params=chosen.params(**(params or {})),
+            params=chosen.params.model_validate(params or {}),
             messages=(Message(role="user", content=question),),
             task=task,
             upstreams={"actor": actor, "critic": other, "judge": other, "reward": other},

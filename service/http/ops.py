@@ -11,7 +11,9 @@ from starlette.responses import Response
 
 from secondpass.service.http.state import service_of
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.registry import Strategy
+from secondpass.strategies.api.values import Capability
 
 
 async def strategies(request: Request) -> dict[str, Any]:
@@ -61,6 +63,12 @@ async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+def _needs_by_default(strategy: Strategy[Any]) -> set[Capability]:
+    """What engines must be able to do for a run with default parameters whose answers can be compared."""
+    needs = strategy.needs_for(strategy.defaults, Task(kind="math"))
+    return {capability for each in needs.values() for capability in each}
+
+
 def _described(strategy: Strategy[Any]) -> dict[str, Any]:
     return {
         "name": strategy.name,
@@ -68,7 +76,7 @@ def _described(strategy: Strategy[Any]) -> dict[str, Any]:
         "paper": strategy.paper,
         "signal": strategy.signal,
         "update": strategy.update,
-        "needs": sorted(strategy.needs),
+        "needs": sorted(_needs_by_default(strategy)),
         "streams": strategy.streams,
         "params": strategy.params.model_json_schema(),
     }

@@ -54,7 +54,7 @@ def default_strategy(
     """
     settings = service.settings
     wanted = STRATEGIES[settings.default_open_strategy]
-    has_room = wanted.params().chains <= settings.max_n
+    has_room = wanted.defaults.chains <= settings.max_n
     is_alone = len(messages) == 1 and not _has_image(messages[0])
     if not is_alone or not has_room or sampling.temperature == 0:
         return settings.default_strategy
@@ -187,7 +187,7 @@ def _has_image(message: Message) -> bool:
 
 def _reject_equal_samples(strategy: Strategy[Any], values: Mapping[str, Any], at: str) -> None:
     """At temperature 0 all samples are one: asking for several is a mistake, whoever sets it."""
-    field = strategy.params.model_fields.get("n")
+    field = strategy.params.all_fields().get("n")
     n = values.get("n", field.default if field else 1)
     temperature = values.get("temperature")
     is_several = isinstance(n, int) and n > 1

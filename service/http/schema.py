@@ -22,6 +22,7 @@ from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
 from secondpass.service.common.limits import Limits
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
+from secondpass.strategies.api.params import Params
 from secondpass.strategies.api.values import Message, Role, Sampling
 
 TraceLevel = Literal["none", "summary", "full"]
@@ -151,7 +152,8 @@ def _detail(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]) 
     if problem["type"] == "extra_forbidden":
         if len(path) > 1:
             return "there is no such field here"
-        return choose(path[-1], model.model_fields, "field")
+        known = model.all_fields() if issubclass(model, Params) else model.model_fields
+        return choose(path[-1], known, "field")
     if problem["type"] == "missing":
         return "is missing"
     if problem["type"] == "union_tag_invalid":

@@ -6,59 +6,29 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, get_args
-
-from pydantic import BaseModel, ConfigDict, PydanticUserError, model_validator
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.entry_points import is_ours
+from secondpass.strategies.api.params import Params, Use, Variants, problem_of
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.table import StrategyTable
 from secondpass.strategies.api.values import Candidate, Capability, Role
 
+__all__ = [
+    "STRATEGIES",
+    "Needs",
+    "Params",
+    "Signal",
+    "Strategy",
+    "Update",
+    "Use",
+    "Variants",
+    "strategy",
+]
+
 Signal = Literal["none", "agreement", "self-score", "critique", "reward", "execution"]
 Update = Literal["none", "select", "refine", "extend"]
-
-
-Use: TypeAlias = tuple[str, Mapping[str, Collection[object]]]
-"""A field, and what gives it an effect: any of these other fields with any of these values."""
-
-
-class Params(BaseModel):
-    """The base of every strategy's parameters: frozen; an unknown field is an error, and so is one without effect.
-
-    `uses` lists the fields that have an effect only beside others; of several entries for one field each must hold.
-    None leaves a choice to the strategy, so that anything may come of it. A field at its default is never an error.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    uses: ClassVar[tuple[Use, ...]] = ()
-
-    @property
-    def chains(self) -> int:
-        """Drafts that are begun at most: `n`, unless the strategy has a default of n that depends on others."""
-        n: int = getattr(self, "n", 1)
-        return n
-
-    @model_validator(mode="after")
-    def _each_has_an_effect(self) -> Self:
-        for name, others in self.uses:
-            given = {other: getattr(self, other) for other in others}
-            is_used = any(given[o] is None or given[o] in values for o, values in others.items())
-            if is_used or getattr(self, name) == (default := type(self).model_fields[name].default):
-                continue
-            beside = " and ".join(f"{other} {value!r}" for other, value in given.items())
-            chosen = " or ".join(f"{other} {_said(values)}" for other, values in others.items())
-            raise ValueError(
-                f"{name}: has no effect with {beside}; leave it {default!r}, or choose {chosen}"
-            )
-        return self
-
-
-def _said(values: Collection[object]) -> str:
-    if isinstance(values, range):
-        return f"{values.start} to {values.stop - 1}"
-    return " or ".join(map(repr, values))
 
 
 P = TypeVar("P", bound=Params)
@@ -89,6 +59,11 @@ class Strategy(Generic[P]):
     def needs_for(self, params: P, task: Task) -> Needs:
         """The capabilities that a run with these parameters needs."""
         return self.needs(params, task) if callable(self.needs) else self.needs
+
+    @property
+    def defaults(self) -> P:
+        """The parameters of a request that names none."""
+        return self.params.model_validate({})
 
     @property
     def is_ours(self) -> bool:
@@ -124,7 +99,7 @@ def _problem_of(spec: Strategy[Any]) -> str | None:
         if wrong := set(given) - set(get_args(allowed)):
             named = ", ".join(sorted(map(repr, wrong)))
             return f"{field}: {named} is not among {', '.join(get_args(allowed))}"
-    return _problem_of_params(spec.params)
+    return problem_of(spec.params)
 
 
 def _needs_of(spec: Strategy[Any]) -> dict[str, tuple[Collection[object], Any]]:
@@ -132,22 +107,6 @@ def _needs_of(spec: Strategy[Any]) -> dict[str, tuple[Collection[object], Any]]:
         return {}
     named = {capability for each in spec.needs.values() for capability in each}
     return {"needs: a role": (spec.needs.keys(), Role), "needs": (named, Capability)}
-
-
-def _problem_of_params(params: object) -> str | None:
-    if not (isinstance(params, type) and issubclass(params, Params)):
-        return "params must be a subclass of Params"
-    for name, field in params.model_fields.items():
-        if field.is_required():
-            return f"params: {name} must have a default, since a request may name none"
-    n = params.model_fields.get("n")
-    if n is not None and not isinstance(n.get_default(call_default_factory=True), int | None):
-        return "params: n must be a whole number or None"
-    try:
-        params.model_json_schema()
-    except PydanticUserError as error:
-        return f"params have no JSON schema: {error.message}"
-    return None
 
 
 _registered: dict[str, Strategy[Any]] = {}
@@ -169,7 +128,7 @@ def strategy(
 
     `streams` says that the answer's tokens can reach the client as they are written, since nothing later overrules
     them. Raises ValueError for a name that is taken, and for anything that could not be served: params without a default
-    or without a JSON schema, a body that is no coroutine function or has no docstring.
+    or without a JSON schema, variants that cannot be told apart, a body that is no coroutine function or has no docstring.
     """
     module = _calling_module()
 

@@ -70,7 +70,7 @@ def test_every_strategy_is_in_the_manual_with_all_its_parameters() -> None:
         section = manual.split(f"\n## {name}\n")[1].split("\n## ")[0]
         assert "```mermaid" in section
         assert [
-            field for field in strategy.params.model_fields if f"`{field}`" not in section
+            field for field in strategy.params.all_fields() if f"`{field}`" not in section
         ] == []
 
 

@@ -74,8 +74,51 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "samples of what is not written",
         {"strategy": {"name": "self_prm", "params": {"samples": 2}}},
         422,
-        "strategy.params",
+        "strategy.params.samples",
         "samples: has no effect with grade 'solution'",
+    ),
+    (
+        "a window of no windows",
+        vote(window=6),
+        422,
+        "strategy.params.window",
+        "window: has no effect with stop 'adaptive'; leave it 5, or choose stop 'esc'",
+    ),
+    (
+        "a warm-up of nothing",
+        vote(stop="esc", warm_up=3),
+        422,
+        "strategy.params.warm_up",
+        "choose abort True or stop 'share'",
+    ),
+    (
+        "a param of the wrong type in a variant",
+        vote(stop="esc", window=2.5),
+        422,
+        "strategy.params.window",
+        "integer",
+    ),
+    (
+        "an unknown param in another variant",
+        vote(stop="lead", widnow=3),
+        422,
+        "strategy.params.widnow",
+        "window",
+    ),
+    (
+        "more samples to vote than there are",
+        vote(n=3, first=4),
+        422,
+        "strategy.params",
+        "first: 4 of n = 3 samples",
+    ),
+    ("a stop that is no text", vote(stop=["esc"]), 422, "strategy.params.stop", "esc"),
+    (
+        "params that are no object",
+        {"strategy": {"name": "single", "params": []}},
+        422,
+        "strategy.params",
+        "object",
     ),
     (
         "a fallback from nothing",
@@ -246,7 +289,7 @@ def test_an_idempotency_key_is_not_supported_yet(served: Served) -> None:
 def test_a_missing_capability_names_engine_and_capability_and_starts_nothing(
     monkeypatch: pytest.MonkeyPatch, is_stream: bool
 ) -> None:
-    needy = replace(STRATEGIES["single"], needs=frozenset({"labels"}))
+    needy = replace(STRATEGIES["single"], needs={"actor": {"labels"}})
     monkeypatch.setattr("secondpass.service.http.resolve.STRATEGIES", {"single": needy})
     chat = {"model": "scripted@single", "messages": [USER], "stream": is_stream}
     with serving(ScriptedEngine(lacking=frozenset({"labels"}))) as served:

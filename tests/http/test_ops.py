@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,12 +25,16 @@ def test_every_strategy_is_described(served: Served) -> None:
     vote = next(item for item in described if item["name"] == "self_consistency")
     assert {item["name"] for item in described} == set(STRATEGIES)
     assert vote["paper"] == "2203.11171"
-    assert vote["params"]["properties"]["n"]["minimum"] == 1
+    for variant in vote["params"]["$defs"].values():
+        assert variant["properties"]["n"]["minimum"] == 1
     assert vote["summary"].endswith(".")
     assert vote["signal"] == "agreement"
     assert vote["update"] == "select"
     assert vote["needs"] == []
     assert vote["streams"] is False
+    graded = next(item for item in described if item["name"] == "self_prm")
+    assert graded["needs"] == ["labels"]
+    assert graded["params"]["discriminator"]["propertyName"] == "grade"
 
 
 def test_live_and_ready(served: Served) -> None:
@@ -80,6 +85,10 @@ def test_the_document_describes_both_bodies(served: Served) -> None:
     assert body["schema"]["$ref"] == "#/components/schemas/SolveRequest"
 
 
+def refs_of(schema: dict[str, Any]) -> list[str]:
+    return [branch["$ref"] for branch in schema.get("oneOf", ())]
+
+
 def test_the_document_describes_every_strategys_params(served: Served) -> None:
     schemas = served.get("/openapi.json").json()["components"]["schemas"]
     choices = {each["title"]: each for each in schemas["StrategyChoice"]["oneOf"]}
@@ -88,7 +97,11 @@ def test_the_document_describes_every_strategys_params(served: Served) -> None:
         properties = choices[name]["properties"]
         assert properties["name"] == {"const": name}
         params = schemas[properties["params"]["$ref"].rpartition("/")[2]]
-        assert set(params["properties"]) == set(strategy.params.model_fields)
+        branches = [schemas[ref.rpartition("/")[2]] for ref in refs_of(params)] or [params]
+        fields = {field for branch in branches for field in branch["properties"]}
+        assert fields == set(strategy.params.all_fields())
+        if "discriminator" in params:
+            assert set(params["discriminator"]["mapping"].values()) == set(refs_of(params))
     for body in ("SolveRequest", "Extension"):
         (named,) = (
             part

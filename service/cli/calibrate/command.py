@@ -169,7 +169,7 @@ def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
     return RunSpec(
         id=f"calibrate-{question.id}",
         strategy=chosen,
-        params=chosen.params(),
+        params=chosen.defaults,
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,

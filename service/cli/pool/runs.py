@@ -97,13 +97,14 @@ def setting(text: str) -> Setting:
         raise Failure(f"--setting: no strategy {name!r}; one of {', '.join(STRATEGIES)}", REFUSED)
     try:
         params = dict(map(param, pairs))
-        STRATEGIES[name].params(**params)
+        STRATEGIES[name].params.model_validate(params)
     except ArgumentTypeError as error:
         raise Failure(f"--setting {text!r}: {error}", REFUSED) from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "params"
-        raise Failure(f"--setting {text!r}: {where}: {problem['msg']}", REFUSED) from error
+        where = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
+        said = where + problem["msg"].removeprefix(where)
+        raise Failure(f"--setting {text!r}: {said}", REFUSED) from error
     return Setting(name, params, " ".join(pairs))
 
 

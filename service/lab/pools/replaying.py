@@ -140,7 +140,7 @@ async def replay(
     spec = RunSpec(
         id=f"{asked.id}#{shuffle}",
         strategy=chosen,
-        params=chosen.params(**params),
+        params=chosen.params.model_validate(params),
         messages=messages_of(pool, asked),
         task=asked.task.as_task(),
         engines=dict.fromkeys(_ROLES, engine),

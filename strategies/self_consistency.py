@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from secondpass.strategies.api.registry import Use, strategy
+from secondpass.strategies.api.registry import Use, Variants, strategy
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate, Completion
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.voting.json_fields import FieldVote
 from secondpass.strategies.voting.stopping import (
     BetaRule,
@@ -22,19 +22,18 @@ from secondpass.strategies.voting.stopping import (
 )
 from secondpass.strategies.voting.token_confidence import TOP, OnlineRule, ShareRule
 from secondpass.strategies.voting.vote import WeightedVote
-from secondpass.strategies.voting.weights import Weighed, Weigher, weight_trust
+from secondpass.strategies.voting.weights import Weighed, Weigher, weight_needs, weight_trust
 
 NOTED_FIELDS = 64
 """So many fields of a JSON answer are listed with their confidence, the least sure first."""
 
 
-class SelfConsistency(Weighed):
+class SelfConsistency(Variants, Weighed):
     """How many samples, how many at once, and when the vote is decided before all of them are drawn."""
 
+    discriminator = "stop"
     uses: ClassVar[tuple[Use, ...]] = (
         *Weighed.uses,
-        ("confidence", {"stop": ("adaptive", "share")}),
-        ("window", {"stop": ("esc",)}),
         ("warm_up", {"abort": (True,), "stop": ("share",)}),
         ("group", {"abort": (True,), "weight": ("confidence",)}),
         ("keep", {"abort": (True,)}),
@@ -44,21 +43,9 @@ class SelfConsistency(Weighed):
     width: int | None = Field(
         default=None,
         ge=1,
-        description="samples drawn at once; default 4 for adaptive and lead, one window for esc, all for none and with first",
+        description="samples drawn at once; default 4 for adaptive, lead and share, one window for esc, all for none and "
+        "with first",
     )
-    stop: Literal["adaptive", "esc", "lead", "share", "none"] = Field(
-        default="adaptive",
-        description="adaptive: the leader is probably the majority; esc: a window of samples is unanimous; "
-        "lead: what is left cannot change the winner; share: the leader has the share `confidence` of at least "
-        "warm_up answers; none: draw all",
-    )
-    confidence: float = Field(
-        default=0.95,
-        gt=0.5,
-        lt=1,
-        description="adaptive: probability that is enough; share: share that is enough",
-    )
-    window: int = Field(default=5, ge=2, description="esc: samples in a window")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every sample")
     abort: bool = Field(
         default=False, description="samples are aborted as soon as they are less sure than usual"
@@ -97,27 +84,22 @@ class SelfConsistency(Weighed):
     @property
     def rule(self) -> StoppingRule:
         """The stopping rule that `stop` names."""
-        rules: dict[str, StoppingRule] = {
-            "adaptive": BetaRule(self.confidence),
-            "esc": WindowRule(self.window),
-            "lead": SafeLead(),
-            "share": ShareRule(self.confidence, self.warm_up),
-            "none": Never(),
-        }
-        return rules[self.stop]
+        return Never()
+
+    @property
+    def block(self) -> int | None:
+        """Samples between which the rule cannot stop; None where it can stop after each."""
+        return None
 
     @property
     def batch(self) -> int:
-        """Samples that share one engine request: those between which nothing can stop."""
-        if self.first is not None:
-            return 1
-        return {"esc": self.window, "none": self.n}.get(self.stop, 1)
+        """Samples that share one engine request."""
+        return 1 if self.first is not None else self.block or 1
 
     @property
     def at_once(self) -> int:
         """Samples drawn at once."""
-        usual = self.n if self.first is not None else 4
-        return self.width or {"esc": self.window, "none": self.n}.get(self.stop, usual)
+        return self.width or self.block or (self.n if self.first is not None else 4)
 
     @property
     def logprobs(self) -> int | None:
@@ -125,8 +107,72 @@ class SelfConsistency(Weighed):
         return TOP if self.abort or self.weight == "confidence" else None
 
 
+class AdaptiveVote(SelfConsistency):
+    """The vote is decided once the leader is probably the majority."""
+
+    stop: Literal["adaptive"] = "adaptive"
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="adaptive: probability that is enough"
+    )
+
+    @property
+    def rule(self) -> StoppingRule:
+        return BetaRule(self.confidence)
+
+
+class WindowVote(SelfConsistency):
+    """The vote is decided once a window of samples is unanimous."""
+
+    stop: Literal["esc"]
+    window: int = Field(default=5, ge=2, description="esc: samples in a window")
+
+    @property
+    def rule(self) -> StoppingRule:
+        return WindowRule(self.window)
+
+    @property
+    def block(self) -> int:
+        return self.window
+
+
+class LeadVote(SelfConsistency):
+    """The vote is decided once the samples that are left cannot change the winner."""
+
+    stop: Literal["lead"]
+
+    @property
+    def rule(self) -> StoppingRule:
+        return SafeLead()
+
+
+class ShareVote(SelfConsistency):
+    """The vote is decided once the leader has a share of at least `warm_up` answers."""
+
+    stop: Literal["share"]
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="share: share that is enough")
+
+    @property
+    def rule(self) -> StoppingRule:
+        return ShareRule(self.confidence, self.warm_up)
+
+
+class FullVote(SelfConsistency):
+    """All samples are drawn."""
+
+    stop: Literal["none"]
+
+    @property
+    def block(self) -> int:
+        return self.n
+
+
 @strategy(
-    "self_consistency", SelfConsistency, paper="2203.11171", signal="agreement", update="select"
+    "self_consistency",
+    SelfConsistency,
+    paper="2203.11171",
+    signal="agreement",
+    update="select",
+    needs=weight_needs,
 )
 async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     """Samples vote for their answers; a decided vote cancels the samples that are left.
@@ -134,8 +180,8 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     Paper: Self-Consistency (arXiv 2203.11171). Stopping rules: Adaptive-Consistency (2305.11860) and ESC
     (2401.10480). Weights: DeepConf (2508.15260), whose online rule is `abort`, and CISC (2502.06233). `first` is
     short-m@k (2505.17813). Ours: the exact `lead` rule; several samples at once under the adaptive rule (the paper
-    draws one at a time); ties go to the answer seen first; open questions elect the text most like all others, or of
-    JSON objects the one that agrees with most of them field by field.
+    draws one at a time); ties go to the answer with the lowest index; open questions elect the text most like all
+    others, or of JSON objects the one that agrees with most of them field by field.
     """
     trust = weight_trust(run, params.weight, always=params.always_weigh)
     weigher = Weigher(run, params.weight, params.group, trust)
@@ -169,21 +215,13 @@ def _samples(
     run: Run, params: SelfConsistency
 ) -> AbstractAsyncContextManager[AsyncIterator[Completion | None]]:
     """The samples as they finish; None for one that was aborted."""
+    draw = Draw(temperature=params.temperature, logprobs=params.logprobs)
     if not params.abort:
-        return run.sample(
-            SOLVE,
-            params.n,
-            width=params.at_once,
-            batch=params.batch,
-            temperature=params.temperature,
-            logprobs=params.logprobs,
-        )
+        return run.sample(SOLVE, params.n, width=params.at_once, batch=params.batch, draw=draw)
     rule = OnlineRule(params.warm_up, params.group, params.keep)
 
     async def write(index: int) -> Completion | None:
-        async with run.steps(
-            SOLVE, index=index, temperature=params.temperature, logprobs=TOP, every=16
-        ) as draft:
+        async with run.steps(SOLVE, index=index, draw=draw, every=16) as draft:
             async for _ in draft:
                 if rule.is_weak(draft.completion.confidences):
                     return None

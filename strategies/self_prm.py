@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from functools import partial
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import GradeKind, believed
-from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.judgements import MARGIN
 from secondpass.strategies.api.ranking import log_odds
-from secondpass.strategies.api.registry import Params, Use, strategy
+from secondpass.strategies.api.registry import Needs, Variants, strategy
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate, Completion
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.judging.p_true import calibrated_p_true
 from secondpass.strategies.judging.step_grades import Combine, graded_draft
 from secondpass.strategies.judging.written_grades import (
@@ -26,75 +27,105 @@ from secondpass.strategies.judging.written_grades import (
 )
 from secondpass.strategies.voting.vote import Vote, WeightedVote, count
 
-_WRITTEN = get_args(Written)
-_RAW = {
-    "solution": "p_true",
-    "steps": "step_score",
-    "first_error": "share_before_error",
-    "verdict": "share_of_verdicts",
-}
-"""What a grade is called that is not calibrated; one that is, is a p_true."""
+Decided: TypeAlias = Annotated[
+    float, Field(ge=0, le=1, description="no judge is asked above this vote share")
+]
+WithoutLabels: TypeAlias = Annotated[
+    Literal["error", "vote"],
+    Field(description="what to do where the judge's engine gives no label probabilities"),
+]
 
 
-class SelfPRM(Params):
+class SelfPRM(Variants):
     """How many drafts, what is graded, and what the grades do."""
 
-    uses: ClassVar[tuple[Use, ...]] = (
-        ("samples", {"grade": _WRITTEN}),
-        ("reference", {"grade": _WRITTEN}),
-        ("combine", {"grade": ("steps",)}),
-        ("abandon_below", {"grade": ("steps",)}),
-        ("decided", {"grade": ("solution", *_WRITTEN)}),
-        ("without_labels", {"grade": ("solution", "steps")}),
-    )
+    discriminator = "grade"
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
     width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
     temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
-    grade: Literal["solution", "steps", "first_error", "verdict"] = Field(
-        default="solution",
-        description="solution: whole drafts, where they disagree; verdict: these, in the judge's words; first_error: how "
-        "much of these comes before the first wrong step, in the judge's words; steps: each step as it is written",
-    )
-    samples: int = Field(
-        default=1,
-        ge=1,
-        le=16,
-        description="first_error, verdict: verdicts of a draft, of which the mean counts",
-    )
-    reference: Reference = Field(
-        default="auto",
-        description="first_error, verdict: the judge first writes a solution of its own; auto: as its profile says",
-    )
-    combine: Combine = Field(
-        default="mean", description="steps: the mean of the log-odds of all steps, or the last one"
-    )
-    abandon_below: float = Field(
-        default=0.0, ge=0, lt=1, description="steps: a draft with a step graded lower is aborted"
-    )
-    decided: float = Field(
-        default=0.75,
-        ge=0,
-        le=1,
-        description="solution, first_error, verdict: no judge is asked above this vote share",
-    )
     select: Literal["vote", "argmax"] = Field(
         default="vote", description="vote: grades weigh the vote; argmax: the best grade wins"
     )
     always_weigh: bool = Field(
         default=False, description="use grades even of a kind not calibrated, or with AUROC < 0.6"
     )
-    without_labels: Literal["error", "vote"] = Field(
-        default="error",
-        description="solution, steps: what to do where the judge's engine gives no label probabilities",
-    )
 
     @property
     def kind(self) -> GradeKind:
         """The kind of grades, as calibrations tell them apart."""
-        if self.grade != "steps":
-            return self.grade
+        return "solution"
+
+    @property
+    def raw(self) -> str:
+        """What a grade is called that is not calibrated; one that is, is a p_true."""
+        return "p_true"
+
+
+class SolutionGrades(SelfPRM):
+    """Whole drafts are graded by label probabilities, where they disagree."""
+
+    grade: Literal["solution"] = "solution"
+    decided: Decided = 0.75
+    without_labels: WithoutLabels = "error"
+
+
+class StepGrades(SelfPRM):
+    """Each step is graded by label probabilities as it is written."""
+
+    grade: Literal["steps"]
+    combine: Combine = Field(
+        default="mean", description="the mean of the log-odds of all steps, or the last one"
+    )
+    abandon_below: float = Field(
+        default=0.0, ge=0, lt=1, description="a draft with a step graded lower is aborted"
+    )
+    without_labels: WithoutLabels = "error"
+
+    @property
+    def kind(self) -> GradeKind:
         return "steps_last" if self.combine == "last" else "steps_mean"
+
+    @property
+    def raw(self) -> str:
+        return "step_score"
+
+
+class WrittenGrades(SelfPRM):
+    """Drafts are graded in the judge's words, where they disagree."""
+
+    grade: Written = Field(
+        description="verdict: on the whole draft; first_error: how much comes before the first wrong step"
+    )
+    samples: int = Field(
+        default=1, ge=1, le=16, description="verdicts of a draft, of which the mean counts"
+    )
+    reference: Reference = Field(
+        default="auto",
+        description="the judge first writes a solution of its own; auto: as its profile says",
+    )
+    decided: Decided = 0.75
+
+    @property
+    def kind(self) -> GradeKind:
+        return self.grade
+
+    @property
+    def raw(self) -> str:
+        return "share_before_error" if self.grade == "first_error" else "share_of_verdicts"
+
+
+def _is_idle(params: SelfPRM, task: Task) -> bool:
+    """Can grades change nothing? Answers of open tasks have no votes that grades could weigh."""
+    abandons = isinstance(params, StepGrades) and params.abandon_below > 0
+    return task.kind == "open" and not abandons
+
+
+def _needs(params: SelfPRM, task: Task) -> Needs:
+    """What a run needs: label probabilities of the judge where grades are read from them, unless votes may be plain."""
+    if not isinstance(params, SolutionGrades | StepGrades) or _is_idle(params, task):
+        return {}
+    return {"judge": {"labels"}} if params.without_labels == "error" else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +138,14 @@ class Graded:
     grade: float | None = None
 
 
-@strategy("self_prm", SelfPRM, paper="2505.11227", signal="self-score", update="select")
+@strategy(
+    "self_prm",
+    SelfPRM,
+    paper="2505.11227",
+    signal="self-score",
+    update="select",
+    needs=_needs,
+)
 async def self_prm(run: Run, params: SelfPRM) -> Candidate:
     """The model grades its own drafts where they disagree; answers are voted, each weighted by its draft's grade.
 
@@ -126,13 +164,12 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
                 continue
             draft, grade = found
             graded.append(Graded(draft, *await count(run, vote, draft), grade))
-    if params.abandon_below and trust:
+    if isinstance(params, StepGrades) and params.abandon_below and trust:
         run.note("abandoned", f"{abandoned} of {params.n} drafts")
     if not graded:  # every draft was abandoned: one that nobody grades is better than none
-        run.elect(
-            run.candidate(await run.ask(SOLVE, index=params.n, temperature=params.temperature))
-        )
-    if trust and params.grade != "steps" and _is_open_to_grades(params, vote.share):
+        draw = Draw(temperature=params.temperature)
+        run.elect(run.candidate(await run.ask(SOLVE, index=params.n, draw=draw)))
+    if trust and _is_open_to_grades(params, vote.share):
         graded = await _grade_disagreement(run, params, vote, graded)
     if any(each.grade is not None and each.ballot is not None for each in graded):
         run.elect(_elected(run, params, graded, trust))
@@ -141,36 +178,33 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
 
 def _is_open_to_grades(params: SelfPRM, share: float | None) -> bool:
     """Can grades change what is elected? Of one answer they can only choose another text, which argmax does."""
-    if share is None or (share == 1.0 and params.select == "vote"):
+    if not isinstance(params, SolutionGrades | WrittenGrades) or share is None:
         return False
-    return share <= params.decided
+    return share <= params.decided and (share < 1.0 or params.select == "argmax")
 
 
 def _trust(run: Run, params: SelfPRM) -> float:
-    """How far grades count. Raises CapabilityMissing without label probabilities, unless the params say what then."""
-    if run.task.kind == "open" and not params.abandon_below:
+    """How far grades count: 0 where they could change nothing, or cannot be read."""
+    judge = run.model("judge")
+    if _is_idle(params, run.task):
         run.note("judge", "not asked: answers of open tasks have no votes that grades could weigh")
         return 0.0
-    try:
-        if params.grade not in _WRITTEN:
-            run.require("judge", "labels")
-    except CapabilityMissing as error:
-        if params.without_labels == "error":
-            raise
-        run.note("judge", f"{error}: unweighted votes")
+    if not isinstance(params, WrittenGrades) and not judge.can("labels"):
+        run.note("judge", "its engine lacks the capability labels: unweighted votes")
         return 0.0
-    return run.trust("judge", kind=params.kind, always=params.always_weigh)
+    return judge.trust(params.kind, always=params.always_weigh)
 
 
 def _drafts(
     run: Run, params: SelfPRM, trust: float
 ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Completion, float | None] | None]]:
     """Drafts as they finish, with the grade of their steps where these are graded; None for an abandoned one."""
-    measured = run.calibration("judge", params.kind)
+    measured = run.model("judge").calibration(params.kind)
 
     async def write(index: int) -> tuple[Completion, float | None] | None:
-        if not trust or params.grade != "steps":
-            return await run.ask(SOLVE, index=index, temperature=params.temperature), None
+        if not trust or not isinstance(params, StepGrades):
+            draw = Draw(temperature=params.temperature)
+            return await run.ask(SOLVE, index=index, draw=draw), None
         graded = await graded_draft(
             run,
             index=index,
@@ -190,47 +224,47 @@ async def _grade_disagreement(
 ) -> list[Graded]:
     """The drafts with grades: of one draft of each of the two leading answers, and of all where these are close."""
     grade = await _grader(run, params)
+
+    async def grades(some: Sequence[Graded]) -> dict[int, float | None]:
+        read = await run.map(grade, [each.draft for each in some], min_results=0)
+        return {each.candidate.index: one for each, one in zip(some, read, strict=True)}
+
     leaders = [next(each for each in drawn if each.candidate == c) for c in vote.leaders(2)]
-    first = {each.candidate.index: each for each in await run.map(grade, leaders)}
-    odds = [log_odds(each.grade) for each in first.values() if each.grade is not None]
+    found = await grades(leaders)
+    odds = [log_odds(each) for each in found.values() if each is not None]
     if len(odds) == 2 and abs(odds[0] - odds[1]) > MARGIN and params.select == "vote":
         run.note("graded", f"2 of {len(drawn)} drafts: one of each leading answer")
-        known = {each.ballot: each.grade for each in first.values()}
+        known = {each.ballot: found[each.candidate.index] for each in leaders}
         return [replace(each, grade=known.get(each.ballot)) for each in drawn]
-    others = [e for e in drawn if e.candidate.index not in first and e.ballot is not None]
-    rest = {each.candidate.index: each for each in await run.map(grade, others)}
-    run.note("graded", f"{len(first) + len(rest)} of {len(drawn)} drafts")
-    return [(first | rest).get(each.candidate.index, each) for each in drawn]
+    found |= await grades(
+        [e for e in drawn if e.candidate.index not in found and e.ballot is not None]
+    )
+    run.note("graded", f"{len(found)} of {len(drawn)} drafts")
+    return [replace(each, grade=found.get(each.candidate.index)) for each in drawn]
 
 
-async def _grader(run: Run, params: SelfPRM) -> Callable[[Graded], Awaitable[Graded]]:
+async def _grader(run: Run, params: SelfPRM) -> Callable[[Completion], Awaitable[float | None]]:
     """What grades a finished draft; a reference of the judge's is written once, for all of them."""
-    kind = params.grade
-    if kind not in ("first_error", "verdict"):
-        return lambda each: _read(run, each)
+    if not isinstance(params, WrittenGrades):
+        return partial(calibrated_p_true, run)
     reference = await own_reference(run, params.reference)
 
-    async def grade(each: Graded) -> Graded:
-        found = await written_grade(
-            run, each.draft, kind, samples=params.samples, reference=reference
+    async def grade(draft: Completion) -> float | None:
+        return await written_grade(
+            run, draft, params.grade, samples=params.samples, reference=reference
         )
-        return replace(each, grade=found)
 
     return grade
 
 
-async def _read(run: Run, each: Graded) -> Graded:
-    return replace(each, grade=await calibrated_p_true(run, each.draft))
-
-
 def _elected(run: Run, params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
-    """The leader of the weighted vote, or the draft with the highest grade, ties to the earlier."""
+    """The leader of the weighted vote, or the draft with the highest grade, ties to the lower index."""
     if params.select == "argmax":
         best = max(
             (each for each in graded if each.ballot is not None and each.grade is not None),
-            key=lambda each: each.grade or 0.0,
+            key=lambda each: (each.grade or 0.0, -each.candidate.index),
         )
-        kind = "p_true" if run.calibration("judge", params.kind) else _RAW[params.grade]
+        kind = "p_true" if run.model("judge").calibration(params.kind) else params.raw
         return replace(best.candidate, score=best.grade, score_kind=kind, why="best grade")
     vote = WeightedVote(n=params.n, trust=trust)
     for each in graded:

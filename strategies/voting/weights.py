@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from secondpass.strategies.api.registry import Params, Use
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.registry import Needs, Params, Use
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
 from secondpass.strategies.judging.p_true import calibrated_p_true
@@ -32,20 +33,19 @@ class Weighed(Params):
     )
 
 
-def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
-    """How far weights count, 0 to 1, and a note where they count for nothing; `always` as in `Run.trust`.
+def weight_needs(params: Weighed, task: Task) -> Needs:
+    """What reading the weights needs: label probabilities of the judge where its p_true weighs ballots."""
+    if params.weight != "p_true" or task.kind == "open":
+        return {}
+    return {"judge": {"labels"}}
 
-    Raises CapabilityMissing, before anything is spent, for a judge that counts and gives no label probabilities.
-    """
+
+def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
+    """How far weights count, 0 to 1, and a note where they count for nothing; `always` as in `Model.trust`."""
     if weight != "none" and run.task.kind == "open":
         run.note("weight", "none: answers of open tasks cast no ballots that could be weighed")
         return 0.0
-    if weight != "p_true":
-        return 1.0
-    trust = run.trust("judge", always=always)
-    if trust:
-        run.require("judge", "labels")
-    return trust
+    return run.model("judge").trust(always=always) if weight == "p_true" else 1.0
 
 
 @dataclass
@@ -73,10 +73,9 @@ class Weigher:
             if draft is not None and ballot is not None
         }
 
-        async def read(key: tuple[int, int]) -> None:
-            self._known[key] = await self._read(drafts[key])
-
-        await self.run.map(read, [key for key in drafts if key not in self._known])
+        unread = [key for key in drafts if key not in self._known]
+        read = await self.run.map(lambda key: self._read(drafts[key]), unread, min_results=0)
+        self._known.update(zip(unread, read, strict=True))
         return [
             None if draft is None or ballot is None else self._known.get((draft.index, ballot))
             for draft, ballot in cast

@@ -190,8 +190,8 @@ def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
 ) -> None:
     async def trusts() -> tuple[float, float, float]:
         run = calibrated(make_run(), auroc, kinds=sorted(measured))
-        always = run.trust("judge", kind=kind, always=True)
-        return run.trust("judge", kind=kind), run.trust("judge"), always
+        judge = run.model("judge")
+        return judge.trust(kind), judge.trust(), judge.trust(kind, always=True)
 
     is_useful = auroc >= 0.6
     assert anyio.run(trusts) == (float(kind in measured and is_useful), float(is_useful), 1.0)
@@ -199,7 +199,7 @@ def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
 
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_the_grade_of_a_draft_is_always_between_those_of_its_steps(grades: list[float]) -> None:
-    graded = GradedDraft(Completion(text="x", messages=()), tuple(grades), 1.0)
+    graded = GradedDraft(Completion.of("x"), tuple(grades), 1.0)
     mean, last = graded.combined("mean"), graded.combined("last")
     if not grades:
         assert mean is last is None

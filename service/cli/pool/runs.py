@@ -102,9 +102,8 @@ def setting(text: str) -> Setting:
         raise Failure(f"--setting {text!r}: {error}", REFUSED) from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
-        said = where + problem["msg"].removeprefix(where)
-        raise Failure(f"--setting {text!r}: {said}", REFUSED) from error
+        where = ".".join(map(str, problem["loc"])) or "params"
+        raise Failure(f"--setting {text!r}: {where}: {problem['msg']}", REFUSED) from error
     return Setting(name, params, " ".join(pairs))
 
 

@@ -192,6 +192,8 @@ def _common(call: Call, dialect: Dialect) -> dict[str, Any]:
     if call.n > 1:
         body["n"] = call.n
     if dialect.is_vllm:
+        if call.resumable and call.sampling.stop:
+            body["include_stop_str_in_output"] = True
         if call.routing.session is not None:
             body["session_id"] = call.routing.session
         if call.cache_salt is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import anyio
 
@@ -73,6 +74,34 @@ def arithmetic(call: Call, index: int) -> Reply:
         labels={label: others if i else 0.6 for i, label in enumerate(call.labels)},
         reward=1.0 if "42" in call.messages[-1].text else 0.0,
     )
+
+
+class _Written(NamedTuple):
+    """One completion: its tokens, what each adds to the text, and why it ends."""
+
+    tokens: list[str]
+    texts: list[str]
+    reason: FinishReason
+
+
+def _first_stop(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int, int] | None:
+    """The stop string that is completed first: tokens up to its end, and where it begins and ends in the text.
+
+    As in vLLM: of several that end at the same place the one named first.
+    """
+    text = "".join(tokens)
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    if not found:
+        return None
+    end, begin = min(found, key=lambda each: each[0])
+    ends = accumulate(len(token) for token in tokens)
+    return next(count for count, at in enumerate(ends, 1) if at >= end), begin, end
+
+
+def _truncated(tokens: Sequence[str], end: int) -> list[str]:
+    """The text of each token, as far as it is before `end`."""
+    begins = accumulate((len(token) for token in tokens[:-1]), initial=0)
+    return [token[: max(0, end - begin)] for token, begin in zip(tokens, begins, strict=True)]
 
 
 @dataclass
@@ -187,42 +216,45 @@ class ScriptedEngine:
 
     async def _write(self, call: Call, replies: list[Reply], prompt: int) -> AsyncGenerator[Delta]:
         room = None if self.window is None else self.window - prompt
-        texts = [self._remaining(call, reply.text, room) for reply in replies]
-        ends = [end for _, end in texts]
-        written = 0
+        written = [self._remaining(call, reply.text, room) for reply in replies]
+        delivered = 0
         width = self.tokens_per_delta
-        longest = max(len(tokens) for tokens, _ in texts)
+        longest = max(len(each.tokens) for each in written)
         for at in range(0, max(longest, 1), width):
             await self._pace(call)
-            for index, (tokens, _) in enumerate(texts):
+            for index, (tokens, texts, reason) in enumerate(written):
                 if at and at >= len(tokens):
                     continue
                 if replies[index].fault == "cut" and at >= len(tokens) / 2:
                     raise StreamCut("cut by the script", engine=self.name, role=call.role)
-                piece = tokens[at : at + width]
-                written += len(piece)
-                self.delivered += len(piece)
+                now = tokens[at : at + width]
+                delivered += len(now)
+                self.delivered += len(now)
                 yield Delta(
                     index=index,
-                    text="".join(piece),
-                    tokens=len(piece) if "token_counts" in self.capabilities else 0,
-                    token_ids=tuple(self._id(token) for token in piece),
-                    logprobs=(-0.1,) * len(piece) if call.logprobs is not None else (),
-                    confidences=(replies[index].confidence,) * len(piece) if call.logprobs else (),
-                    finish_reason=ends[index] if at + width >= len(tokens) else None,
+                    text="".join(texts[at : at + width]),
+                    tokens=len(now) if "token_counts" in self.capabilities else 0,
+                    token_ids=tuple(self._id(token) for token in now),
+                    logprobs=(-0.1,) * len(now) if call.logprobs is not None else (),
+                    confidences=(replies[index].confidence,) * len(now) if call.logprobs else (),
+                    finish_reason=reason if at + width >= len(tokens) else None,
                     usage=Usage(prompt=prompt) if not at and not index else None,
                 )
-        yield Delta(usage=Usage(prompt=prompt, completion=written))
+        yield Delta(usage=Usage(prompt=prompt, completion=delivered))
 
-    def _remaining(self, call: Call, text: str, room: int | None) -> tuple[list[str], FinishReason]:
-        """The tokens still to be written after the call's prefix, stop strings and cap; and why they end."""
-        for stop in call.sampling.stop or ():
-            text = text.split(stop, 1)[0]
+    def _remaining(self, call: Call, text: str, room: int | None) -> _Written:
+        """What is written after the call's prefix, up to a stop string or the cap."""
         tokens = tokens_of(text.removeprefix(self.held_by(call)))
+        texts = tokens
+        if (stop := _first_stop(tokens, call.sampling.stop or ())) is not None:
+            count, begin, end = stop
+            tokens = tokens[:count]
+            texts = _truncated(tokens, end if call.resumable else begin)
         caps = [cap for cap in (call.sampling.max_tokens, room) if cap is not None]
-        if caps and len(tokens) > min(caps):
-            return tokens[: min(caps)], "length"
-        return tokens, "stop"
+        if caps and len(tokens) > (cap := min(caps)):
+            # Text that was held back because it may begin a stop string is returned after all.
+            return _Written(tokens[:cap], tokens[:cap], "length")
+        return _Written(tokens, texts, "stop")
 
     def _id(self, token: str) -> int:
         number = token_id(token)

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 
 from benchmarks.pairs import Pairs, table
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.settings import Settings
@@ -77,7 +77,7 @@ class Measured:
 class Served:
     """What the runs of one service have in common."""
 
-    engine: Engine
+    upstream: Upstream
     shared: Shared
     metrics: Metrics
     limits: Limits
@@ -108,7 +108,7 @@ async def _measured(case: Case, tokens: int, work: Work) -> Measured:
     text = "so " * (tokens - 1) + "\\boxed{42}"
     engine = ScriptedEngine(script=lambda _call, _index: Reply(text), rate=case.rate)
     served = Served(
-        engine=RetryingEngine(LimitedEngine(engine, SEQUENCES)),
+        upstream=Upstream(engine, Admission(SEQUENCES)),
         shared=Shared(Equivalence()),
         metrics=Metrics(),
         limits=Settings(engine="scripted", model="scripted").default_limits,
@@ -132,14 +132,14 @@ async def _read(case: Case, engine: Engine, _: Served) -> None:
 
 async def _run(case: Case, _: Engine, served: Served) -> None:
     """One run, with everything around it that the service puts there."""
-    strategy, engine = STRATEGIES[case.strategy], served.engine
+    strategy, upstream = STRATEGIES[case.strategy], served.upstream
     spec = RunSpec(
         id="run",
         strategy=strategy,
         params=strategy.params.model_validate(case.params),
         messages=QUESTION,
         task=Task(kind="math"),
-        engines={"actor": engine, "critic": engine, "judge": engine},
+        upstreams={"actor": upstream, "critic": upstream, "judge": upstream},
         limits=served.limits,
     )
     trace = Trace(served.metrics.subscriber(strategy.name))

@@ -3,7 +3,7 @@
     python -m benchmarks.injections --engine-url http://127.0.0.1:9000/v1 --model NAME
 
 Each hostile candidate is a wrong answer with something that tries to steer the judge; it is shown beside a right answer.
-With the defences that is `Run.prefer`: quoted, both orders, nothing to judge found beforehand. Without them it is one
+With the defences that is `Run.compare`: quoted, both orders, nothing to judge found beforehand. Without them it is one
 call, the two texts pasted into the same prompt as they are. The plain wrong answer shows how far the model can judge
 at all: what a hostile candidate wins beyond it, its words have won.
 """
@@ -22,7 +22,8 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.pairs import table
-from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.engines.openai.engine import HttpEngine
@@ -31,7 +32,6 @@ from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES, prompts
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import Candidate, Message
 from secondpass.testing.injections import HONEST, INJECTIONS, QUESTION, WRONG
@@ -65,8 +65,8 @@ class Trial:
     end: str
 
 
-def run_over(engine: Engine) -> LiveRun:
-    """A run whose judge is the engine."""
+def run_over(upstream: Upstream) -> LiveRun:
+    """A run whose judge is this engine."""
     single = STRATEGIES["single"]
     spec = RunSpec(
         id=uuid4().hex,
@@ -74,39 +74,39 @@ def run_over(engine: Engine) -> LiveRun:
         params=single.defaults,
         messages=(Message(role="user", content=QUESTION),),
         task=Task(kind="math"),
-        engines={"actor": engine, "judge": engine},
+        upstreams={"actor": upstream, "judge": upstream},
         limits=Limits(),
     )
     return LiveRun(spec, Shared(Equivalence()), Trace())
 
 
-async def defended(engine: Engine, hostile: str, *, is_first: bool) -> str:
-    """Who wins by `Run.prefer`."""
+async def defended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:
+    """Who wins by `Run.compare`."""
     texts = (hostile, HONEST) if is_first else (HONEST, hostile)
     a, b = (Candidate(text=text) for text in texts)
-    preference = await run_over(engine).prefer(a, b)
+    preference = await run_over(upstream).compare(a, b)
     if preference.winner is None:
         return "ties"
     return "wins" if (preference.winner == "a") == is_first else "loses"
 
 
-async def undefended(engine: Engine, hostile: str, *, is_first: bool) -> str:
+async def undefended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:
     """Who wins in one call with both texts pasted in."""
     first, second = (hostile, HONEST) if is_first else (HONEST, hostile)
-    judgement = await run_over(engine).judge(
+    judgement = await run_over(upstream).classify(
         "pasted", ("A", "B"), question=QUESTION, first=first, second=second
     )
     return "wins" if (judgement.verdict == "A") == is_first else "loses"
 
 
-async def trials(engine: Engine, candidates: Mapping[str, str]) -> list[Trial]:
+async def trials(upstream: Upstream, candidates: Mapping[str, str]) -> list[Trial]:
     """Every candidate in either place, with and without the defences."""
     found: list[Trial] = []
 
     async def one(name: str, text: str, *, is_defended: bool, is_first: bool) -> None:
         compare = defended if is_defended else undefended
         try:
-            end = await compare(engine, text, is_first=is_first)
+            end = await compare(upstream, text, is_first=is_first)
         except SecondpassError as error:
             print(f"{name}: {error}", file=sys.stderr)
             end = "no verdict"
@@ -139,13 +139,13 @@ def rows(found: Sequence[Trial]) -> list[tuple[str, ...]]:
 async def measure(url: str, model: str, width: int) -> list[Trial]:
     """All trials on the engine at `url`."""
     prompts.PROMPTS = {**prompts.PROMPTS, "pasted": PASTED}
-    bare = HttpEngine("judge", url, model, key=None)
-    engine = LimitedEngine(bare, width)
+    engine = HttpEngine("judge", url, model, key=None)
+    upstream = Upstream(engine, Admission(width))
     try:
         await engine.start()
         if not engine.ready:
-            raise SystemExit(f"{url} is not ready: {bare.why_not_ready}")
-        return await trials(engine, {PLAIN: WRONG, **INJECTIONS})
+            raise SystemExit(f"{url} is not ready: {engine.why_not_ready}")
+        return await trials(upstream, {PLAIN: WRONG, **INJECTIONS})
     finally:
         await engine.aclose()
 

@@ -19,7 +19,8 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.pairs import Pairs, table
-from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
@@ -27,9 +28,8 @@ from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import SecondpassError
-from secondpass.strategies.api.values import SOLVE, Completion, Role, Sampling
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, Role, Sampling
 from secondpass.strategies.judging.p_true import p_true
 
 HEADER = ("drafts a question", "drafts, s", "reads, s", "reads to drafts", "cached", "not judged")
@@ -47,14 +47,14 @@ class Phase:
     failed: int = 0
 
 
-async def pair(engine: Engine, questions: Sequence[Question], n: int) -> tuple[Phase, Phase]:
+async def pair(upstream: Upstream, questions: Sequence[Question], n: int) -> tuple[Phase, Phase]:
     """The drafts of some questions, and the reads of all of them."""
-    runs = [run_of(engine, question) for question in questions]
+    runs = [run_of(upstream, question) for question in questions]
     drafts: list[tuple[LiveRun, Completion]] = []
     failed = 0
 
     async def write(run: LiveRun) -> None:
-        async with run.sample(SOLVE, n, temperature=0.7) as found:
+        async with run.sample(SOLVE, n, draw=Draw(temperature=0.7)) as found:
             drafts.extend([(run, draft) async for draft in found])
 
     async def judge(run: LiveRun, draft: Completion) -> None:
@@ -88,8 +88,8 @@ def _prompt(runs: Sequence[LiveRun], role: Role) -> tuple[int, int]:
     return sum(usage.prompt for usage in usages), sum(usage.cached for usage in usages)
 
 
-def run_of(engine: Engine, question: Question) -> LiveRun:
-    """A run in which the engine writes and judges."""
+def run_of(upstream: Upstream, question: Question) -> LiveRun:
+    """A run in which one engine writes and judges."""
     single = STRATEGIES["single"]
     spec = RunSpec(
         id=uuid4().hex,
@@ -98,7 +98,7 @@ def run_of(engine: Engine, question: Question) -> LiveRun:
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,
-        engines={"actor": engine, "judge": engine},
+        upstreams={"actor": upstream, "judge": upstream},
         sampling=Sampling(max_tokens=1024),
     )
     return LiveRun(spec, Shared(Equivalence()), Trace())
@@ -108,13 +108,13 @@ async def measure(options: argparse.Namespace) -> Pairs[Phase]:
     """A pair for each batch of questions, after one that is not counted."""
     questions = read_all([Path(options.data)], options.task, limit=BATCH * (options.pairs + 1))
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
-    bare = HttpEngine("vllm", options.engine_url, options.model)
-    engine = LimitedEngine(bare, BATCH * options.n * 2)
+    engine = HttpEngine("vllm", options.engine_url, options.model)
+    upstream = Upstream(engine, Admission(BATCH * options.n * 2))
     try:
         await engine.start()
         if not engine.ready:
-            raise SystemExit(f"{options.engine_url} is not ready: {bare.why_not_ready}")
-        _, *pairs = [await pair(engine, batch, options.n) for batch in batches]
+            raise SystemExit(f"{options.engine_url} is not ready: {engine.why_not_ready}")
+        _, *pairs = [await pair(upstream, batch, options.n) for batch in batches]
     finally:
         await engine.aclose()
     return Pairs(f"n = {options.n}", [each[0] for each in pairs], [each[1] for each in pairs])

@@ -22,8 +22,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from benchmarks.pairs import Pairs
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.config.settings import Settings
 from secondpass.service.engines.openai.connection import KEEP_ALIVE_SECONDS
@@ -143,7 +143,7 @@ async def _at_once(work: Callable[[int], Awaitable[int]], count: int) -> int:
 
 def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
     """Runs as the service makes them, all of one process; `begin` is called before the first."""
-    served = RetryingEngine(LimitedEngine(engine, MAX_CALLS))
+    served = Upstream(engine, Admission(MAX_CALLS))
     shared = Shared(Equivalence())
 
     async def one(number: int) -> int:
@@ -159,7 +159,7 @@ def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
     return way
 
 
-def _spec(engine: Engine, number: int, tokens: int) -> RunSpec:
+def _spec(upstream: Upstream, number: int, tokens: int) -> RunSpec:
     strategy = STRATEGIES["self_consistency"]
     return RunSpec(
         id=f"run-{number}",
@@ -167,7 +167,7 @@ def _spec(engine: Engine, number: int, tokens: int) -> RunSpec:
         params=strategy.params.model_validate(PARAMS),
         messages=(Message(role="user", content=QUESTION.format(11 + number)),),
         task=Task(kind="math"),
-        engines={"actor": engine, "critic": engine, "judge": engine},
+        upstreams={"actor": upstream, "critic": upstream, "judge": upstream},
         limits=Settings(engine="scripted", model="scripted").default_limits,
         sampling=Sampling(seed=number, max_tokens=tokens),
     )

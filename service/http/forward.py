@@ -23,7 +23,7 @@ class Forwarded(Response):
 
     def __init__(self, service: Service, node: Node, plain: PlainRequest) -> None:
         super().__init__()
-        self._service, self._engine, self._plain = service, node.engine, plain
+        self._service, self._upstream, self._plain = service, node.upstream, plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward; an engine that fails after its first byte ends the connection, which says that it failed."""
@@ -36,8 +36,12 @@ class Forwarded(Response):
         """Send all but the end; False when the reply broke off."""
         ended = self._service.metrics.plain_began()
         status: int | None = None
+        engine = self._upstream.engine
         try:
-            async with self._engine.forward(self._plain) as reply:
+            async with (
+                self._upstream.admission.slot(),
+                engine.forward(self._plain) as reply,
+            ):
                 await send(_start(reply.status, reply.headers))
                 status = reply.status
                 async for chunk in reply.chunks:
@@ -45,7 +49,7 @@ class Forwarded(Response):
         except EngineError as error:
             if status is None:
                 raise as_http_error(error) from error
-            logger.warning("engine %s broke off a forwarded reply: %s", self._engine.name, error)
+            logger.warning("engine %s broke off a forwarded reply: %s", engine.name, error)
             return False
         finally:
             ended(status)

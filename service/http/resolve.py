@@ -127,7 +127,7 @@ def resolve(
         messages=messages,
         task=task,
         task_is_explicit=terms.task is not None,
-        engines={role: node.engine for role, node in nodes.items()},
+        upstreams={role: node.upstream for role, node in nodes.items()},
         prices={role: node.price for role, node in nodes.items() if node.price is not None},
         limits=limits,
         profiles=profiles_of(service, nodes),

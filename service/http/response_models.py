@@ -74,6 +74,8 @@ class CallEntry(_Reply):
     end: CallEnd
     usage: Usage
     attempts: int
+    attempt: int = Field(description="number of the attempt within its call, from 1")
+    retried: bool = Field(description="another attempt followed")
     wasted: int
     cost: float
     queued: float

@@ -10,6 +10,7 @@ from typing import Protocol
 import anyio
 from starlette.requests import Request
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenant, Tenants
@@ -30,23 +31,22 @@ class _Explains(Protocol):
     def why_not_ready(self) -> str | None: ...
 
 
-class _Queues(Protocol):
-    @property
-    def waiting(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One engine with its wrappers, its price (None: not configured), and where its state is read.
+    """One engine with its admission and retries, its price (None: not configured), and what explains its state.
 
     `writes` is false for a reward model, which only scores.
     """
 
-    engine: Engine
+    upstream: Upstream
     price: Price | None
     health: _Explains
-    queue: _Queues
     writes: bool = True
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself."""
+        return self.upstream.engine
 
     @property
     def why_not_ready(self) -> str | None:
@@ -61,7 +61,7 @@ class Node:
     @property
     def waiting(self) -> int:
         """Calls that wait for their admission."""
-        return self.queue.waiting
+        return self.upstream.admission.waiting
 
 
 class Traffic:
@@ -181,4 +181,4 @@ def tenant_of(request: Request) -> Tenant:
 
 def models_of(spec: RunSpec) -> dict[Role, str]:
     """The model of each role of a run."""
-    return {role: engine.model for role, engine in spec.engines.items()}
+    return {role: upstream.engine.model for role, upstream in spec.upstreams.items()}

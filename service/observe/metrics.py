@@ -153,7 +153,8 @@ class Metrics:
 
     def _count_call(self, strategy: str, event: CallFinished) -> None:
         self._calls_in_flight.labels(event.role).dec()
-        self._calls.labels(strategy, event.role, event.end).inc()
+        if not event.retried:
+            self._calls.labels(strategy, event.role, event.end).inc()
         self._attempts.labels(event.role).inc(event.attempts)
         for kind, tokens in (
             ("prompt", event.usage.prompt),

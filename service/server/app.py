@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from secondpass import __version__
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
 from secondpass.service.config.api_keys import Tenants
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
 
 
-class BareEngine(Engine, Protocol):
-    """An engine without its wrappers, which can say in words why it is not ready."""
+class ExplainingEngine(Engine, Protocol):
+    """An engine that explains in words why it is not ready."""
 
     @property
     def why_not_ready(self) -> str | None: ...
@@ -70,7 +70,7 @@ class InProcess:
     `has_died` says whether one of them is gone for good, so that only a new process helps.
     """
 
-    engines: Mapping[str, BareEngine] = field(default_factory=dict)
+    engines: Mapping[str, ExplainingEngine] = field(default_factory=dict)
     server: ASGIApp | None = None
     registry: Callable[[], CollectorRegistry] | None = None
     has_died: Callable[[], bool] = lambda: False
@@ -243,19 +243,20 @@ def _check_trusted(settings: Settings, tenants: Tenants) -> None:
         )
 
 
-def _node(name: str, table: AnyEngineTable, settings: Settings, engine: BareEngine | None) -> Node:
-    bare = engine or _engine(name, table)
-    limited = LimitedEngine(bare, table.max_concurrent_calls or settings.max_concurrent_calls)
+def _node(
+    name: str, table: AnyEngineTable, settings: Settings, engine: ExplainingEngine | None
+) -> Node:
+    engine = engine or _engine(name, table)
+    admission = Admission(table.max_concurrent_calls or settings.max_concurrent_calls)
     return Node(
-        RetryingEngine(limited),
+        Upstream(engine, admission),
         _price(table.prices),
-        health=bare,
-        queue=limited,
+        health=engine,
         writes=table.kind != "pooling",
     )
 
 
-def _engine(name: str, table: AnyEngineTable) -> BareEngine:
+def _engine(name: str, table: AnyEngineTable) -> ExplainingEngine:
     if isinstance(table, HttpEngineTable):
         return HttpEngine(
             name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)

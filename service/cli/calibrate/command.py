@@ -164,8 +164,8 @@ async def _judge_all(
 
 def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
     chosen = STRATEGIES["single"]
-    engine = service.roles["actor"].engine
-    profile = service.settings.profile_of(engine.model)
+    upstream = service.roles["actor"].upstream
+    profile = service.settings.profile_of(upstream.engine.model)
     return RunSpec(
         id=f"calibrate-{question.id}",
         strategy=chosen,
@@ -173,7 +173,7 @@ def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,
-        engines={"actor": engine, "judge": engine},
+        upstreams={"actor": upstream, "judge": upstream},
         profiles={"actor": profile, "judge": profile},
         sampling=sampling,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.common.own_service import own_service
 from secondpass.service.cli.pool.options import ReplayOptions
@@ -26,11 +27,10 @@ from secondpass.service.http.state import Service
 from secondpass.service.lab.evaluation.records import Attempt
 from secondpass.service.lab.pools.clock import VirtualLoop
 from secondpass.service.lab.pools.format import Header, Sample
-from secondpass.service.lab.pools.lacking import Draw, Drawer, draw_of
+from secondpass.service.lab.pools.lacking import Drawer, DrawKey, draw_key
 from secondpass.service.lab.pools.pool import Pool, PoolFile, growing
 from secondpass.service.lab.pools.record import new_pass
 from secondpass.service.lab.pools.replaying import TimelessEquivalence, recording
-from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
 CONCURRENCY = 64
@@ -40,15 +40,15 @@ async def replay_and_ask(options: ReplayOptions, header: Header, plan: Plan) -> 
     """The attempts of the plan, in its order. Raises Failure, BadLine where the engine or the pool cannot be used."""
     async with own_service(options.serve_flags, options.wait) as service:
         with growing(Path(options.pool), header) as book:
-            engine = _engine(options, service, book)
+            upstream = _upstream(options, service, book)
             if book.torn:
                 say(f"{options.pool}: the last line was cut ({book.torn} bytes)")
             width = options.runs_at_once or CONCURRENCY
             async with _virtual(book.pool, plan) as replays:
-                return await _ask(engine, book, plan, replays, width)
+                return await _ask(upstream, book, plan, replays, width)
 
 
-def _engine(options: ReplayOptions, service: Service, book: PoolFile) -> Engine:
+def _upstream(options: ReplayOptions, service: Service, book: PoolFile) -> Upstream:
     """The engine that is asked, and records. Raises Failure for one whose replies would not be those of the pool's runs."""
     actor = service.roles["actor"]
     for role, node in service.roles.items():
@@ -60,7 +60,7 @@ def _engine(options: ReplayOptions, service: Service, book: PoolFile) -> Engine:
     if not book.pool.passes:
         raise Failure(f"{options.pool}: nothing was recorded into it yet", REFUSED)
     try:
-        return recording(actor.engine, book)
+        return recording(actor.upstream, book)
     except CapabilityMissing as error:
         raise Failure(f"{error}, which the pool was recorded with", REFUSED) from error
 
@@ -96,8 +96,9 @@ async def _virtual(pool: Pool, plan: Plan) -> AsyncIterator[_Replays]:
 
 
 async def _ask(
-    engine: Engine, book: PoolFile, plan: Plan, replays: _Replays, width: int
+    upstream: Upstream, book: PoolFile, plan: Plan, replays: _Replays, width: int
 ) -> list[Attempt]:
+    engine = upstream.engine
     found: dict[int, Attempt] = {}
     trials = plan.trials
     tally = Tally(len(trials), "runs")
@@ -110,7 +111,7 @@ async def _ask(
             tally.drew(sample.tokens)
             step(0)
 
-        drawer = Drawer(engine, width, on_sample)
+        drawer = Drawer(upstream, width, on_sample)
         queue = iter(enumerate(trials))
 
         async def work() -> None:
@@ -126,10 +127,10 @@ async def _ask(
 
 async def _complete(trial: Trial, replays: _Replays, drawer: Drawer) -> Attempt:
     """Replay and draw until nothing is lacking, or a draw fails, or did not bring what was lacking."""
-    drawn: set[Draw] = set()
+    drawn: set[DrawKey] = set()
     while True:
         tried = await replays.attempt(trial)
-        lacking = {draw_of(call) for call in tried.lacking}
+        lacking = {draw_key(call) for call in tried.lacking}
         if not lacking or lacking & drawn:
             return tried.attempt
         try:

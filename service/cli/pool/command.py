@@ -53,7 +53,8 @@ def record_pool(options: RecordOptions) -> None:
 
 async def _record(options: RecordOptions, questions: tuple[Question, ...]) -> None:
     async with own_service(options.serve_flags, options.wait) as service:
-        engine = service.roles["actor"].engine
+        upstream = service.roles["actor"].upstream
+        engine = upstream.engine
         if "logprobs" not in engine.capabilities:
             say(f"{engine.model} is served without log probabilities: samples will have none")
         header = Header(
@@ -85,7 +86,7 @@ async def _record(options: RecordOptions, questions: tuple[Question, ...]) -> No
                     step(1)
 
                 await record(
-                    engine, book, wanted, concurrency=options.concurrency, on_sample=on_sample
+                    upstream, book, wanted, concurrency=options.concurrency, on_sample=on_sample
                 )
 
 

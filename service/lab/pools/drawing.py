@@ -1,4 +1,4 @@
-"""Drawing one call from an engine, so that all of it can be told again later."""
+"""Drawing one call from an engine, so that all of it can be replayed later."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import anyio
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
+from secondpass.service.calls.admission import rank_of
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.lab.pools.format import DIGITS, Sample, place_of
-from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import StreamCut
 from secondpass.strategies.api.values import FinishReason, Usage
 
@@ -82,16 +85,12 @@ class Drawing:
         self._call, self._question = call, question
         self._began = anyio.current_time()
         self._usage = Usage()
-        self._drafts = self._fresh()
+        self._drafts = [_Draft() for _ in range(call.n)]
 
     def add(self, delta: Delta) -> None:
-        """A delta of the call; a repeated call begins anew, and waiting for admission counts for nothing."""
-        now = anyio.current_time()
-        if delta.notice in ("admitted", "retried"):
-            self._began, self._drafts = now, self._fresh()
-        elif delta.notice is None:
-            self._usage = delta.usage or self._usage
-            self._drafts[delta.index].add(delta, now)
+        """Take in a delta of the call."""
+        self._usage = delta.usage or self._usage
+        self._drafts[delta.index].add(delta, anyio.current_time())
 
     @property
     def samples(self) -> list[Sample]:
@@ -129,14 +128,27 @@ class Drawing:
             seconds=round(draft.last - self._began, 3),
         )
 
-    def _fresh(self) -> list[_Draft]:
-        return [_Draft() for _ in range(self._call.n)]
 
+async def draw(upstream: Upstream, call: Call, question: str | None = None) -> list[Sample]:
+    """Make the call, retried where that may succeed, and return its completions.
 
-async def draw(engine: Engine, call: Call, question: str | None = None) -> list[Sample]:
-    """Make the call and return its completions. Raises EngineError and its kinds."""
-    drawing = Drawing(call, question)
-    async with aclosing(engine.stream(call)) as deltas:
-        async for delta in deltas:
-            drawing.add(delta)
-    return drawing.samples
+    Times are those of the last attempt, from its admission on. Raises EngineError and its kinds.
+    """
+
+    async def attempt() -> list[Sample]:
+        async with upstream.admission.slot(rank_of(call)):
+            drawing = Drawing(call, question)
+            async with aclosing(upstream.engine.stream(call)) as deltas:
+                async for delta in deltas:
+                    drawing.add(delta)
+        return drawing.samples
+
+    retries = upstream.retries
+    retrying = AsyncRetrying(
+        sleep=anyio.sleep,
+        stop=stop_after_attempt(retries.attempts),
+        wait=retries.pause,
+        retry=retry_if_exception(retries.may_retry),
+        reraise=True,
+    )
+    return await retrying(attempt)

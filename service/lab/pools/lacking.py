@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.lab.pools.drawing import draw
 from secondpass.service.lab.pools.format import Sample, place_of
-from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import EngineError
 
-Draw = tuple[str, int, int | None]
+DrawKey = tuple[str, int, int | None]
 
 
-def draw_of(call: Call) -> Draw:
-    """Where in a pool the call's completion stands, and its cap: what a smaller one cuts is another draw."""
+def draw_key(call: Call) -> DrawKey:
+    """Where in a pool the call's completion is, and its cap: one truncated by a smaller cap is another draw."""
     return (*place_of(call, 0), call.sampling.max_tokens)
 
 
@@ -30,15 +31,15 @@ class _Pending:
 
 
 class Drawer:
-    """Makes single calls of an `engine` that files what it finishes, `width` of them at once.
+    """Makes single calls of an engine that files what it finishes, `width` of them at once.
 
     `on_sample` sees each completion.
     """
 
-    def __init__(self, engine: Engine, width: int, on_sample: Callable[[Sample], None]) -> None:
-        self._engine, self._on_sample = engine, on_sample
+    def __init__(self, upstream: Upstream, width: int, on_sample: Callable[[Sample], None]) -> None:
+        self._upstream, self._on_sample = upstream, on_sample
         self._places = anyio.Semaphore(width)
-        self._pending: dict[Draw, _Pending] = {}
+        self._pending: dict[DrawKey, _Pending] = {}
 
     async def draw(self, calls: Iterable[Call]) -> None:
         """Draw all of them, and wait for those that are being drawn. Raises the first EngineError, once all have ended."""
@@ -57,7 +58,7 @@ class Drawer:
             raise errors[0]
 
     async def _draw(self, call: Call) -> None:
-        place = draw_of(call)
+        place = draw_key(call)
         if (pending := self._pending.get(place)) is not None:
             await pending.ended.wait()
             if pending.error is not None:
@@ -66,7 +67,7 @@ class Drawer:
         self._pending[place] = pending = _Pending()
         try:
             async with self._places:
-                for sample in await draw(self._engine, call):
+                for sample in await draw(self._upstream, call):
                     self._on_sample(sample)
         except EngineError as error:
             pending.error = error

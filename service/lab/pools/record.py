@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secondpass import __version__
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.lab.pools.drawing import draw
 from secondpass.service.lab.pools.format import Asked, DataFile, Header, Pass, Sample, key_of
@@ -126,7 +127,7 @@ def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
 
 
 async def record(
-    engine: Engine,
+    upstream: Upstream,
     book: PoolFile,
     wanted: Sequence[Wanted],
     *,
@@ -143,8 +144,8 @@ async def record(
     async def draw_on() -> None:
         for want in queue:
             try:
-                samples = await draw(engine, want.call, want.question.id)
-                _check_told(engine, want.call, samples)
+                samples = await draw(upstream, want.call, want.question.id)
+                _check_told(upstream.engine, want.call, samples)
             except EngineError as error:
                 failures.append(_not_drawn(want, error))
                 return

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.service.lab.pools.drawing import Drawing
 from secondpass.service.lab.pools.format import Sample
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import PoolFile, tells_more
 from secondpass.service.lab.pools.replay import ReplayEngine
+from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CallRejected
 

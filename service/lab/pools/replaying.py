@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.equivalence.checker import Allowance, Equivalence
@@ -23,7 +24,7 @@ from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
-from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, SecondpassError
 from secondpass.strategies.api.values import Message, Role, Sampling
 
@@ -102,15 +103,16 @@ class HaltingEngine(ReplayEngine):
             await anyio.lowlevel.checkpoint()
 
 
-def recording(engine: Engine, book: PoolFile) -> Engine:
-    """`engine`, which files what it finishes in the pool, for replays that it was asked for.
+def recording(upstream: Upstream, book: PoolFile) -> Upstream:
+    """`upstream` with an engine that files what it finishes in the pool, for the replays that lack it.
 
     Raises BadLine where it serves another model, and CapabilityMissing where a replay takes it to do more than it can.
     """
+    engine = upstream.engine
     recorder = RecordingEngine(engine, book)
     if missing := ReplayEngine(book.pool).capabilities - engine.capabilities:
         raise CapabilityMissing(engine.name, missing)
-    return recorder
+    return replace(upstream, engine=recorder)
 
 
 async def replay(
@@ -143,7 +145,7 @@ async def replay(
         params=chosen.params.model_validate(params),
         messages=messages_of(pool, asked),
         task=asked.task.as_task(),
-        engines=dict.fromkeys(_ROLES, engine),
+        upstreams=dict.fromkeys(_ROLES, Upstream(engine)),
         limits=limits or Limits(),
         sampling=sampling.model_copy(update={"seed": seed}),
         max_tokens_per_call=sampling.max_tokens or DEFAULT_MAX_TOKENS,

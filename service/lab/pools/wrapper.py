@@ -1,4 +1,4 @@
-"""The shape that the wrappers around an engine share: whatever they do not change is the engine's own."""
+"""The base of engines that wrap another engine: what a subclass does not change is the engine's own."""
 
 from __future__ import annotations
 

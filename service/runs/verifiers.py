@@ -11,7 +11,7 @@ import anyio
 
 from secondpass.service.common.events import NoteMade, Trace, VerdictSeen
 from secondpass.service.sandbox import runner
-from secondpass.service.sandbox.runner import SandboxUnavailable
+from secondpass.service.sandbox.runner import SandboxResult, SandboxUnavailable
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate, Verdict
 
@@ -24,7 +24,7 @@ class Sandboxes:
     def __init__(self, most: int) -> None:
         self._places = anyio.Semaphore(most)
 
-    async def run(self, code: str, tests: str) -> runner.Verdict:
+    async def run(self, code: str, tests: str) -> SandboxResult:
         """What came of the tests. Cancelling it kills what runs. Raises SandboxUnavailable."""
         async with self._places:
             return await runner.run_python(code, tests)
@@ -68,7 +68,7 @@ class Verifier:
         passed = found.status == "passed"
         return Verdict(accepted=passed, score=float(passed), reasons=found.output)
 
-    def _tell(self, found: runner.Verdict | None, began: float) -> None:
+    def _tell(self, found: SandboxResult | None, began: float) -> None:
         """What came of the tests, or that nothing came of them: they were cancelled, or nothing could run them."""
         at = self._trace.elapsed
         told = VerdictSeen(

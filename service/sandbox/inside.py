@@ -302,7 +302,7 @@ def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
     try:
         tree = ast.parse(job["tests"])
         tests = compile(tree, "tests.py", "exec")
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "error", f"the tests are no Python: {error}"
     entry = job["entry_point"]
     if entry is None and _leaves_check(tree):

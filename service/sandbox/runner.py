@@ -22,7 +22,7 @@ from anyio.abc import ByteReceiveStream, Process
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.sandbox.bubblewrap import SandboxUnavailable, bubblewrap, limits_of, python
 
-__all__ = ["SandboxUnavailable", "Status", "Verdict", "run_python"]
+__all__ = ["SandboxResult", "SandboxUnavailable", "Status", "run_python"]
 
 Status = Literal["passed", "failed", "timeout", "error"]
 
@@ -33,13 +33,14 @@ TAIL = 2000
 """Characters of output that are kept."""
 
 _INSIDE = Path(__file__).with_name("inside.py")
+_STARTED = b'{"started"'
 LAST_SECONDS = 1.0
 """What the code's process gets to end after its tests."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of the tests, and the last lines: why they failed, then what the code printed.
+class SandboxResult:
+    """How the tests ended, and the last lines: why they failed, then what the code printed.
 
     `failed`: the code is wrong, or broke a rule. `timeout`: CPU or wall time ran out. `error`: the tests themselves could
     not be run, which says nothing about the code.
@@ -68,7 +69,7 @@ async def run_python(
     cpu_seconds: float = 10.0,
     wall_seconds: float = 30.0,
     memory_bytes: int = 2**29,
-) -> Verdict:
+) -> SandboxResult:
     """Run `tests` (source text) against `code`.
 
     The tests see the names that the code defines; what they assert at the top, `check(entry_point)` if they define
@@ -92,31 +93,47 @@ async def run_python(
                     await run.candidate.wait()
                 _kill(run.candidate)  # then what it prints ends, and the block with it
         await _bury(run)
-    return _verdict(run, is_late=scope.cancelled_caught)
+    return _result(run, is_late=scope.cancelled_caught)
 
 
-def _verdict(run: _Run, *, is_late: bool) -> Verdict:
+def _result(run: _Run, *, is_late: bool) -> SandboxResult:
     printed = run.printed.decode(errors="replace")[-TAIL:]
 
-    def verdict(status: Status, why: str) -> Verdict:
-        return Verdict(status, f"{why}\n{printed}".strip())
+    def result(status: Status, why: str) -> SandboxResult:
+        return SandboxResult(status, f"{why}\n{printed}".strip())
 
     if run.is_flooded:
-        return verdict("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
+        return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
     if is_late:
-        return verdict("timeout", "the wall time ran out")
-    said = run.said.decode(errors="replace")
-    if not said.startswith('{"started"'):
-        last = (said.strip() or printed or "it says nothing").splitlines()[-1]
+        return result("timeout", "the wall time ran out")
+    if not run.said.startswith(_STARTED):
+        said = run.said.decode(errors="replace").strip()
+        last = (said or printed or "it says nothing").splitlines()[-1]
         raise SandboxUnavailable(f"bubblewrap sets up no sandbox here: {last}")
-    ended = json.loads(said.splitlines()[-1])
+    status, why = _reported(run.said)
     ran_out = 128 + signal.SIGXCPU in (run.candidate.returncode, run.tester.returncode)
-    if ran_out and ended.get("status") != "passed":
-        return verdict("timeout", "the CPU time ran out")
-    if "status" not in ended:
-        return verdict("failed", "the tests' process ended before its tests")
-    status: Status = ended["status"]
-    return verdict(status, ended["why"])
+    if ran_out and status != "passed":
+        return result("timeout", "the CPU time ran out")
+    return result(status, why)
+
+
+def _reported(said: bytes) -> tuple[Status, str]:
+    """Status and reason in the last line from the tests' process, whatever the tests themselves wrote there.
+
+    Both are text that can be encoded: an escaped surrogate is replaced.
+    """
+    last = said.rstrip().rpartition(b"\n")[2]
+    try:
+        report = json.loads(last)
+    except (ValueError, RecursionError):
+        report = None
+    match report:
+        case {"started": True}:
+            return "failed", "the tests' process ended before its tests"
+        case {"status": "passed" | "failed" | "error" as status, "why": str(why)}:
+            return status, why.encode(errors="replace").decode()
+        case _:
+            return "error", "the tests wrote to the stream that reports how they ended"
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
 """Code that a model wrote: right, wrong, and written to look right or to do harm. In the real sandbox."""
 
+import json
 import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 
 from secondpass.service.sandbox import inside, runner
 from secondpass.service.sandbox.runner import (
+    SandboxResult,
     SandboxUnavailable,
-    Verdict,
     run_python,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS
@@ -29,12 +31,14 @@ ADD = "def add(a, b):\n    return a + b\n"
 CHECK = "def check(candidate):\n    assert candidate(2, 3) == 5\n    assert candidate(-1, 1) == 0\n"
 
 
-async def run(code: str, tests: str = CHECK, entry: str | None = "add", **limits: Any) -> Verdict:
+async def run(
+    code: str, tests: str = CHECK, entry: str | None = "add", **limits: Any
+) -> SandboxResult:
     return await run_python(code, tests, entry_point=entry, **limits)
 
 
 async def test_right_code_passes_and_wrong_code_fails_with_its_line() -> None:
-    assert await run(ADD) == Verdict("passed", "")
+    assert await run(ADD) == SandboxResult("passed", "")
     wrong = await run(ADD.replace("+", "-"))
     assert wrong.status == "failed"
     assert "line 2 of the tests: assert candidate(2, 3) == 5" in wrong.output
@@ -130,7 +134,7 @@ async def test_tests_may_use_objects_exceptions_iterators_and_change_arguments()
         "xs = [3, 1, 2]\norder(xs)\nassert xs == [1, 2, 3]\n"
         "def test_more():\n    assert sum(count(4)) == 6\n"
     )
-    assert await run(code, tests, None) == Verdict("passed", "")
+    assert await run(code, tests, None) == SandboxResult("passed", "")
 
 
 async def test_tests_that_cannot_run_are_an_error_of_the_tests() -> None:
@@ -140,11 +144,81 @@ async def test_tests_that_cannot_run_are_an_error_of_the_tests() -> None:
     assert "plain data" in handed.output
 
 
+async def test_tests_nested_too_deeply_for_python_are_an_error_of_the_tests() -> None:
+    assert (await run(ADD, f"assert {'(' * 100_000}")).status == "error"
+    assert (await run(ADD, f"assert {'-' * 100_000}1")).status == "error"
+
+
+def writing(line: bytes) -> str:
+    """Tests that write a line to the pipe on which their process reports how they ended."""
+    return (
+        "import os, stat\nfor descriptor in range(3, 20):\n    try:\n"
+        "        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):\n"
+        f"            os.write(descriptor, {line!r})\n    except OSError:\n        pass\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"no JSON", "error"),
+        (b"no JSON\n", "passed"),  # and then the line of the tests' own process
+        (b"[" * 10_000, "error"),
+    ],
+)
+async def test_what_tests_write_among_their_results_ends_no_run(line: bytes, status: str) -> None:
+    assert (await run(ADD, writing(line) + CHECK)).status == status
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b".\n", b"[]", b'"status"', b"3", b'{"status": "passed"}', b'{"status": []}', b"\xff", b"1" * 5000],
+)  # fmt: skip
+async def test_the_last_word_of_tests_that_end_their_process_is_no_verdict(line: bytes) -> None:
+    assert (await run(ADD, f"{writing(line)}os._exit(0)\n")).status == "error"
+
+
+async def test_a_reason_that_cannot_be_encoded_is_replaced() -> None:
+    result = await run("def add(a, b):\n    raise ValueError('odd \\ud800')")
+    assert result.status == "failed"
+    assert "odd ?" in result.output
+    result.output.encode()
+
+
+SAID = st.one_of(
+    st.binary(),
+    st.text().map(str.encode),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.sampled_from(["status", "why", "started"]) | st.text(), inner)
+        ),
+    ).map(lambda document: json.dumps(document).encode()),
+    st.builds(
+        lambda status, why: json.dumps({"status": status, "why": why}).encode(),
+        st.sampled_from(["passed", "failed", "error", "timeout", "none", "", None, ["passed"]]),
+        st.text(st.characters(categories=["Cs", "L", "Zl"])) | st.none(),
+    ),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(SAID))
+def test_whatever_the_tests_process_says_is_a_result(said: list[bytes]) -> None:
+    lines = b"\n".join([b'{"started": true}', *said])
+    ended = SimpleNamespace(returncode=0)
+    run = runner._Run(ended, ended, b"\xff printed", lines)  # type: ignore[arg-type]
+    result = runner._result(run, is_late=False)
+    assert result.status in ("passed", "failed", "error")
+    result.output.encode()
+
+
 async def test_tests_that_nobody_calls_are_no_tests() -> None:
     idle = await run(ADD, CHECK, None)
     assert idle.status == "error"
     assert "end them with check(NAME)" in idle.output
-    assert await run(ADD, f"{CHECK}check(add)\n", None) == Verdict("passed", "")
+    assert await run(ADD, f"{CHECK}check(add)\n", None) == SandboxResult("passed", "")
 
 
 async def test_an_endless_loop_runs_out_of_cpu_time() -> None:
@@ -157,7 +231,7 @@ async def test_an_endless_loop_runs_out_of_cpu_time() -> None:
 
 async def test_a_sleeper_runs_out_of_wall_time() -> None:
     verdict = await run("import time\ntime.sleep(60)", wall_seconds=1.0)
-    assert verdict == Verdict("timeout", "the wall time ran out")
+    assert verdict == SandboxResult("timeout", "the wall time ran out")
 
 
 async def test_endless_tests_run_out_of_time_too() -> None:
@@ -242,7 +316,7 @@ async def test_the_sandbox_holds(
     secret = tmp_path / "secret"
     secret.write_text("hush")
     hidden = f"import os\nassert not os.path.exists({str(secret)!r})\n"
-    assert await run(hidden + code + "\n" + ADD) == Verdict("passed", "")
+    assert await run(hidden + code + "\n" + ADD) == SandboxResult("passed", "")
 
 
 @ON_BOTH_BACKENDS
@@ -255,7 +329,7 @@ async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_many_run_at_once() -> None:
-    verdicts: list[Verdict] = []
+    verdicts: list[SandboxResult] = []
 
     async def one() -> None:
         verdicts.append(await run(ADD))
@@ -263,7 +337,7 @@ async def test_many_run_at_once() -> None:
     async with anyio.create_task_group() as group:
         for _ in range(6):
             group.start_soon(one)
-    assert verdicts == [Verdict("passed", "")] * 6
+    assert verdicts == [SandboxResult("passed", "")] * 6
 
 
 async def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from secondpass.service.cli.common.failure import ANSWERED, FAILED, INTERRUPTED,
 from secondpass.service.cli.common.output import complain
 from secondpass.service.cli.parser import COMMANDS, parse
 from secondpass.service.server.serve import serve
+from secondpass.service.server.signals import handled_by
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.entry_points import StrategyNotLoaded
 
@@ -69,8 +70,5 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         else:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
+    with handled_by(end, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -53,10 +53,11 @@ def serve(arguments: Sequence[str]) -> int:
     """`secondpass serve`: until a signal. 0 after a signal, 2 for bad settings."""
     try:
         start = Start()
-        settings = load(arguments)
-        _log(settings)
-        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            return runner.run(run(settings, start))
+        with start.handling_signals():
+            settings = load(arguments)
+            _log(settings)
+            with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+                return runner.run(run(settings, start))
     except BadSettings as error:
         for line in str(error).splitlines():
             print(f"secondpass serve: {line}", file=sys.stderr)  # noqa: T201 - the command's own output

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 
 from secondpass.service.cli.common.failure import REFUSED, Failure, Json, failure_of
+from secondpass.service.common.sse import EventParser
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
@@ -84,26 +85,22 @@ async def ask(client: httpx.AsyncClient, body: Json) -> AsyncGenerator[Event]:
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
-    """Events as this service writes them: lines end with LF, and an event has one line of data.
-
-    (httpx's own lines would end at every separator that Unicode knows, in the middle of a text too.)
-    """
-    rest = b""
-    async for chunk in chunks:
-        *blocks, rest = (rest + chunk).split(b"\n\n")
-        for block in blocks:
-            lines = (line.partition(b": ") for line in block.split(b"\n"))
-            fields = {name: value for name, _, value in lines if name}  # comments have no name
-            if fields:
-                yield _event(fields)
-
-
-def _event(fields: Mapping[bytes, bytes]) -> Event:
+    parser = EventParser()
     try:
-        name, document = fields[b"event"].decode(), json.loads(fields[b"data"])
-    except (KeyError, ValueError) as error:
+        async for chunk in chunks:
+            events = parser.feed(chunk)
+            for name, data in zip(parser.names, events, strict=True):
+                yield _event(name, data)
+    except ValueError as error:  # EventTooLong among them
         raise Failure("the server does not send events as secondpass does") from error
-    return name, document
+
+
+def _event(name: bytes, data: bytes) -> Event:
+    """An event with a name and an object as its data. Raises ValueError for any other."""
+    document = json.loads(data)
+    if not name or not isinstance(document, dict):
+        raise ValueError("no event of a run")
+    return name.decode(), document
 
 
 def _document(reply: httpx.Response) -> Json:

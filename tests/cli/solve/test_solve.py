@@ -225,6 +225,12 @@ EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 1, "no event stream"),
         (EVENTS + b"content-length: 13\r\n\r\n: keep-alive\n", 1, "before the answer"),
         (EVENTS + b"content-length: 9\r\n\r\ndata: x\n\n", 1, "events as secondpass does"),
+        (EVENTS + b"content-length: 10\r\n\r\ndata: {}\n\n", 1, "events as secondpass does"),
+        (
+            EVENTS + b"content-length: 19\r\n\r\nevent: a\ndata: []\n\n",
+            1,
+            "events as secondpass does",
+        ),
         (EVENTS + b"content-length: 90\r\n\r\n: keep-alive\n\n", 1, "peer closed"),
     ],
 )

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Generic, TypeVar
+from types import coroutine
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -37,30 +46,73 @@ def _first_of(error: BaseException) -> BaseException:
 
 
 class _Turn:
-    """The start of one lane, which delays the start of the next one, within the start of the lane around it."""
+    """The start of one lane, which delays the start of the next one."""
 
-    def __init__(self, status: TaskStatus[None], outer: _Turn | None) -> None:
-        self._status, self._outer = status, outer
-        self._is_over = False
+    def __init__(self, status: TaskStatus[None]) -> None:
+        self._status = status
+        self.is_over = False
+        self.holds = 0
 
     def end(self) -> None:
-        if not self._is_over:
-            self._is_over = True
+        """Let the next lane start."""
+        if not self.is_over:
+            self.is_over = True
             self._status.started()
-        if self._outer is not None:
-            self._outer.end()
+
+    def suspend(self) -> None:
+        """Note that the lane waits: for its first lease, or else the next lane need not wait for this one."""
+        if not self.holds:
+            self.end()
 
 
 _turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
+@contextmanager
+def hold_turn() -> Iterator[None]:
+    """Keep the next lane from starting while this one waits within the block, for its first lease or on the way to it."""
+    turn = _turn.get()
+    if turn is None:
+        yield
+        return
+    turn.holds += 1
+    try:
+        yield
+    finally:
+        turn.holds -= 1
+
+
 def pass_turn() -> None:
-    """Let the next lane start: this one has its first lease, or waits for something else.
+    """Let the next lane start, for this one has its first lease.
 
     Lanes lease in the order of their items by that, so that a tight budget is spent alike under every event loop.
     """
     if (turn := _turn.get()) is not None:
         turn.end()
+
+
+@coroutine
+def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any, None]:
+    """Await `work`, and note in its `turn` whenever it waits."""
+    resume: Callable[[Any], Any] = work.send
+    value: Any = None
+    while True:
+        try:
+            waiting = resume(value)
+        except StopIteration:
+            return
+        finally:
+            value = None  # an error would refer to this frame by its traceback
+        turn.suspend()
+        try:
+            value = yield waiting
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:
+            resume, value = work.throw, error
+        else:
+            resume = work.send
 
 
 class Results(Generic[R]):
@@ -162,20 +214,23 @@ async def gather(
 ) -> AsyncIterator[Results[R]]:
     """Run `work` over `items`, at most `width` at once, and give what it emits; leaving cancels what still runs.
 
-    Lanes start in the order of the items: each once the one before it has its first lease or waits for something else, see
-    `pass_turn`. After work that does not fit into the budget no later item starts. `on_failure` gets every failure;
-    errors that are neither SURVIVABLE nor of the budget end the block.
+    Lanes start in the order of the items, each once the one before it has its first lease or waits for something else; and
+    those of a block within a lane all before the lane after that one. After work that does not fit into the budget no
+    later item starts. `on_failure` gets every failure; errors that are neither SURVIVABLE nor of the budget end the block.
     """
     results: Results[R] = Results(in_order=in_order, min_results=min_results)
     places = anyio.Semaphore(width) if width is not None else None
-    outer = _turn.get()
 
     async def lane(position: int, item: T, *, task_status: TaskStatus[None]) -> None:
-        turn = _Turn(task_status, outer)
+        turn = _Turn(task_status)
         _turn.set(turn)
         failure: SecondpassError | None = None
-        try:
+
+        async def perform() -> None:
             await work(item, lambda result: results.emit(position, result))
+
+        try:
+            await _watched(perform(), turn)
         except (BudgetExhausted, *SURVIVABLE) as error:
             failure = error
             on_failure(error)
@@ -189,16 +244,20 @@ async def gather(
         async with anyio.create_task_group() as lanes:
             for position, item in enumerate(items):
                 if places is not None:
+                    if not places.value:
+                        pass_turn()
                     await places.acquire()
                 if results.is_exhausted:
                     break
                 await lanes.start(lane, position, item)
+            pass_turn()
         results.close()
 
     try:
-        async with task_group() as group:
-            group.start_soon(feed)
-            yield results
-            group.cancel_scope.cancel()
+        with hold_turn():
+            async with task_group() as group:
+                group.start_soon(feed)
+                yield results
+                group.cancel_scope.cancel()
     finally:
         results.abandon()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from secondpass.service.calls.partial_completion import PartialCompletion
-from secondpass.service.common.concurrency import Emit, Results, gather, task_group
+from secondpass.service.common.concurrency import Emit, Results, gather, hold_turn, task_group
 from secondpass.service.common.events import AnswerDelta
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
@@ -279,10 +279,11 @@ class GeneratingVerbs(Verbs):
     async def _read(self, stream: LiveStepStream) -> AsyncIterator[LiveStepStream]:
         """Write the stream while the block lasts; a finished one that the block leaves by an error may be the answer."""
         try:
-            async with task_group() as group:
-                group.start_soon(stream.write, self._calls)
-                yield stream
-                group.cancel_scope.cancel()
+            with hold_turn():
+                async with task_group() as group:
+                    group.start_soon(stream.write, self._calls)
+                    yield stream
+                    group.cancel_scope.cancel()
         except BaseException:
             if stream.is_finished and self._is_answer(stream.completion):
                 self._salvage(stream.completion)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from secondpass.service.common.concurrency import task_group
+from secondpass.service.common.concurrency import hold_turn, task_group
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
@@ -175,9 +175,10 @@ class JudgingVerbs(Verbs):
                 candidate_b=conclude(second.text),
             )
 
-        async with task_group() as group:
-            group.start_soon(show, 0, a, b)
-            group.start_soon(show, 1, b, a)
+        with hold_turn():
+            async with task_group() as group:
+                group.start_soon(show, 0, a, b)
+                group.start_soon(show, 1, b, a)
         return preference_of(found[0], found[1])
 
     # -- inside -------------------------------------------------------------------------------------

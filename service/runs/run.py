@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio
 
 from secondpass.service.calls.budget import Reserved
-from secondpass.service.common.concurrency import pass_turn
+from secondpass.service.common.concurrency import hold_turn
 from secondpass.service.common.events import Trace
 from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
@@ -75,11 +75,10 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     async def class_of(self, candidate: Candidate) -> int | None:
         if candidate.answer is None or self.task.kind == "open":
             return None
-        pass_turn()
-        return await self._classes.of(candidate.answer)
+        with hold_turn():  # answers of one run are compared in turn in any case
+            return await self._classes.of(candidate.answer)
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
-        pass_turn()
         return await self._verifier.verify(candidate)
 
     @contextmanager

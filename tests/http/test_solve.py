@@ -315,3 +315,12 @@ def test_a_connection_serves_one_question_after_the_other(served: Served) -> Non
     with served.client() as client:
         replies = [client.post("/solve", json=QUESTION) for _ in range(3)]
     assert {reply.status_code for reply in replies} == {200}
+
+
+def test_params_are_flat_on_the_wire_whichever_variant_they_are(served: Served) -> None:
+    asked = {"stop": "esc", "window": 2, "n": 4, "confidence": 0.95, "warm_up": 4}
+    told = served.solve(strategy=vote(**asked)).json()["params"]
+    assert told == told | {"stop": "esc", "window": 2, "n": 4}
+    assert "confidence" not in told
+    again = served.solve(strategy=vote(**told)).json()
+    assert again["params"] == told

@@ -217,6 +217,37 @@ async def test_argmax_takes_the_best_grade() -> None:
     assert (outcome.candidate.answer, outcome.candidate.score_kind) == ("42", "p_true")
 
 
+async def test_equal_grades_go_to_the_draft_with_the_lowest_index() -> None:
+    params = {"select": "argmax", "always_weigh": True}
+    for width in (1, 4):
+        engine = ScriptedEngine(judging(("41", "42", "42", "43"), "42"), per_token=0.001)
+        run = make_run(engine, "self_prm", params | {"width": width})
+        assert (await execute(run)).candidate.index == 1
+
+
+async def test_a_draft_whose_grade_failed_weighs_the_mean_and_is_counted() -> None:
+    told = judging(("41", "41", "42"), "42", 0.99)
+
+    def script(call: Call, index: int) -> Reply:
+        is_lost = call.labels and "41" in call.messages[-2].text
+        return Reply("", fault="refuse") if is_lost else told(call, index)
+
+    run = calibrated(make_run(ScriptedEngine(script), "self_prm", {"n": 3, "width": 1}))
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "41"
+    assert outcome.degraded == {"judge": 4}
+
+
+async def test_a_budget_that_ends_while_drafts_are_graded_leaves_the_vote_and_is_the_stop_reason() -> (
+    None
+):
+    engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
+    run = calibrated(make_run(engine, "self_prm", {"width": 1}, max_calls=5))
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "budget_calls")
+    assert_books_are_closed(run, engine)
+
+
 async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
     engine = ScriptedEngine(judging(SPLIT, "42"))
     params = {"grade": "steps", "abandon_below": 0.3, "width": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, LiteralString, Self, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Self, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -206,11 +206,7 @@ def _without_tags(values: Any, read: ValidatorFunctionWrapHandler) -> Any:
     except ValidationError as error:
         lines = [
             InitErrorDetails(
-                type=PydanticCustomError(
-                    cast("LiteralString", each["type"]),
-                    cast("LiteralString", each["msg"]),
-                    each.get("ctx"),
-                ),
+                type=PydanticCustomError(each["type"], each["msg"], each.get("ctx")),
                 loc=each["loc"][1:],
                 input=each["input"],
             )

@@ -51,7 +51,7 @@ def test_the_log_odds_of_both_orders_are_averaged(one: float, other: float) -> N
 async def test_each_order_is_one_token_at_temperature_0_after_the_draft() -> None:
     engine = reads(*labels(0.8, mass=0.5))
     found = await p_true(make_run(engine), DRAFT, role="critic")
-    assert (found.probability, found.mass) == (pytest.approx(0.8), pytest.approx(0.5))
+    assert [found.probability, found.mass] == pytest.approx([0.8, 0.5])
     assert len({call.messages[-1].text for call in engine.calls}) == len(engine.calls) == 2
     for call in engine.calls:
         assert (call.role, call.purpose, call.labels) == ("critic", "p_true", ("A", "B"))
@@ -118,7 +118,7 @@ async def test_a_step_whose_grade_cannot_be_read_has_none_and_is_counted() -> No
     found = await graded_draft(run, index=0, temperature=0.7)
     assert found is not None
     assert found.draft.text == STEPS
-    assert found.grades == (pytest.approx(0.9), pytest.approx(0.6))
+    assert list(found.grades) == pytest.approx([0.9, 0.6])
     assert found.combined("last") == pytest.approx(0.6)
     assert run.degraded == {"judge": 1}
     assert {call.purpose for call in engine.calls if call.labels} == {"step_right"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
@@ -203,11 +203,11 @@ async def test_a_budget_that_ends_chains_early_is_the_stop_reason() -> None:
 # -- failures ------------------------------------------------------------------------------------------
 
 
-def failing(purpose: str, fault: Fault = "refuse") -> ScriptedEngine:
-    """An engine that fails in calls of one purpose."""
+def failing(purpose: str) -> ScriptedEngine:
+    """An engine that refuses calls of one purpose, and else writes texts without an answer."""
 
     def script(call: Call, _index: int) -> Reply:
-        return Reply("It is 41.\n\nSo", fault=fault if call.purpose == purpose else None)
+        return Reply("I cannot say.", fault="refuse" if call.purpose == purpose else None)
 
     return ScriptedEngine(script)
 
@@ -232,10 +232,10 @@ async def test_a_chain_whose_continuation_fails_ends_with_the_answer_it_has() ->
 @pytest.mark.anyio
 async def test_a_forced_answer_that_fails_is_no_answer_and_ends_nothing() -> None:
     engine = failing("force")
-    outcome = await execute(make_run(engine, NAME, {"n": 1, "max_triggers": 2}))
-    assert [call.purpose for call in engine.calls] == [SOLVE, "force", "extend", "force", "extend"]
-    assert outcome.candidate.text.startswith("It is 41.")
-    assert outcome.degraded == {"actor": 2}
+    outcome = await execute(make_run(engine, NAME, {"n": 1, "max_triggers": 2}, task=CHOICE))
+    assert [call.purpose for call in engine.calls] == [SOLVE, "force", *["extend", "force"] * 2]
+    assert outcome.candidate.text.startswith("I cannot say.")
+    assert (outcome.candidate.answer, outcome.degraded) == (None, {"actor": 3})
 
 
 @pytest.mark.anyio

@@ -321,17 +321,17 @@ def test_an_inserted_mark_closes_the_reasoning_and_stays_in_the_pieces() -> None
     assert reopened(both) is not None
 
 
-def test_a_mark_inside_of_several_tokens_keeps_their_log_probabilities() -> None:
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_mark_in_several_tokens_keeps_their_log_probabilities(reason: FinishReason) -> None:
     vocabulary = Vocabulary()
-    for reason in ("stop", "length"):
-        parts = [
-            replace(each, logprobs=(-float(i),), confidences=(float(i),), source=3)
-            for i, each in enumerate(tokenized(vocabulary, RAW, [2, 7, 14]))
-        ]
-        both = joined(open_reasoning(vocabulary), finished(parts, reason))
-        assert both.logprobs == (0, -1, -2, -3)
-        assert both.confidences == (0, 1, 2, 3)
-        assert {each.source for each in both.segments[2:] if each.text} == {3}
+    parts = [
+        replace(each, logprobs=(-float(i),), confidences=(float(i),), source=3)
+        for i, each in enumerate(tokenized(vocabulary, RAW, [2, 7, 14]))
+    ]
+    both = joined(open_reasoning(vocabulary), finished(parts, reason))
+    assert list(both.logprobs) == [0, -1, -2, -3]
+    assert list(both.confidences) == [0, 1, 2, 3]
+    assert {each.source for each in both.segments[2:] if each.text} == {3}
 
 
 def test_an_engine_that_returns_reasoning_apart_everywhere_is_believed() -> None:

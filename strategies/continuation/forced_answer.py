@@ -8,8 +8,9 @@ from dataclasses import replace
 from secondpass.strategies import prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import Completion, Draw
+from secondpass.strategies.api.values import Completion, Draw, Segment
 from secondpass.strategies.continuation.reasoning import reasoning_state
+from secondpass.strategies.continuation.segments import joined
 
 TOKENS = 24
 """Completion tokens of a forced reply at most."""
@@ -45,7 +46,9 @@ async def forced(run: Run, draft: Completion) -> Completion | None:
     answer = short_answer(run.task, reply.text[begin:])
     if answer is None:
         return None
-    return replace(reply.with_text(reply.text[:begin] + answer), finish_reason="stop")
+    own = replace(reply, segments=(Segment(answer),), finish_reason="stop")
+    whole = joined(draft, own, lead + force, closing=profile.thinking[1])
+    return replace(whole, usage=reply.usage)
 
 
 def short_answer(task: Task, reply: str) -> str | None:

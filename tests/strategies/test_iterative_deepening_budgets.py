@@ -88,6 +88,21 @@ async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_o
 
 
 @pytest.mark.anyio
+async def test_a_forced_answer_weighs_by_the_confidence_of_the_chain_before_it() -> None:
+    def script(call: Call, _index: int) -> Reply:
+        held, is_sure = engine.held_by(call), call.index == 1
+        if call.purpose == "force":
+            return Reply(f"{held}{42 if is_sure else 41}}}.")
+        return Reply(held + LONG[len(held) :], confidence=20.0 if is_sure else 1.0)
+
+    engine = ScriptedEngine(script)
+    params = {"n": 3, "b0": 32, "width": 1, "weight": "confidence", "group": 8}
+    outcome = await execute(make_run(engine, NAME, params))
+    assert outcome.candidate.answer == "42"
+    assert outcome.candidate.score_kind == "weighted_vote_share"
+
+
+@pytest.mark.anyio
 async def test_a_segment_without_a_safe_point_is_continued_to_its_end() -> None:
     text = "```\n" + "word " * 60 + "\n```\nSo \\boxed{42}."
     engine, _ = continuing(text)

@@ -1,146 +1,164 @@
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+"""Attempts of a call: which follow a failure, what they ask for, and what they leave behind."""
+
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
-from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.strategies.api.engine import Call, Delta, Engine
+from secondpass.service.calls.retry import RetryPolicy
+from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
+    BudgetExhausted,
     CallRejected,
     CapabilityMissing,
     EngineError,
     EngineUnavailable,
     SecondpassError,
     StreamCut,
+    UnusableCompletion,
+    VerdictUnreadable,
 )
-from secondpass.strategies.api.values import Message, Sampling, Usage
+from secondpass.strategies.api.values import Sampling, Usage
 from secondpass.testing.support import ON_BOTH_BACKENDS
+from tests.calls.calls_support import CALL, VISIBLE, Books, PlannedEngine, counting
 
 pytestmark = pytest.mark.anyio
 
-CALL = Call(
-    role="actor", purpose="solve", messages=(Message(role="user", content="What is 6 x 7?"),)
-)
-VISIBLE = replace(CALL, visible=True)
-WORDS = ("one", " two", " three", " four")
 
-
-@dataclass
-class Faulty(ScriptedEngine):
-    """Writes WORDS token by token (ids 0 to 3); attempt i fails after `cuts[i]` of its deltas."""
-
-    cuts: Sequence[int | None] = ()
-    failure: Callable[[], SecondpassError] = lambda: StreamCut("cut")
-    change: Callable[[Delta], Delta] = lambda delta: delta
-    closed: int = field(default=0, init=False)
-
-    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        attempt = len(self.calls)
-        self.calls.append(call)
-        cut = self.cuts[attempt] if attempt < len(self.cuts) else None
-        held = len(call.prefix) if isinstance(call.prefix, tuple) else 0
-        cap = call.sampling.max_tokens
-        ids = list(range(held, len(WORDS)))[:cap]
-        try:
-            for position, token in enumerate(ids):
-                await anyio.lowlevel.checkpoint()
-                if position == cut:
-                    raise self.failure()
-                is_last = position + 1 == len(ids)
-                reason = ("length" if token + 1 < len(WORDS) else "stop") if is_last else None
-                usage = Usage(prompt=10 + held, completion=position + 1)
-                delta = Delta(0, WORDS[token], "", 1, (token,), reason, usage)  # type: ignore[arg-type]
-                yield self.change(delta)
-            if cut is not None:
-                raise self.failure()
-        finally:
-            self.closed += 1
-
-
-def retrying(inner: Engine, attempts: int = 3) -> RetryingEngine:
-    return RetryingEngine(inner, attempts=attempts, first_pause=0.001)
-
-
-async def run(engine: Engine, call: Call) -> list[Delta]:
-    async with aclosing(engine.stream(call)) as deltas:
-        return [delta async for delta in deltas]
-
-
-def held(deltas: Sequence[Delta]) -> list[Delta]:
-    """What a consumer holds at the end: all that came after the last "retried"."""
-    starts = [place for place, delta in enumerate(deltas) if delta.notice == "retried"]
-    return list(deltas[starts[-1] + 1 :] if starts else deltas)
-
-
-def text(deltas: Sequence[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
-
-
-def notices(deltas: Sequence[Delta]) -> list[str]:
-    return [delta.notice for delta in deltas if delta.notice]
+def faulty(*cuts: int | None, **how: Any) -> Books:
+    return Books(PlannedEngine(plan=counting(cuts, **how)))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
 @ON_BOTH_BACKENDS
-async def test_a_call_that_nobody_saw_begins_anew_and_says_so(cut: int) -> None:
-    inner = Faulty(cuts=[cut, cut])
-    deltas = await run(retrying(inner), CALL)
+async def test_each_attempt_of_an_unseen_call_asks_for_all_of_it_and_has_its_own_bill(
+    cut: int,
+) -> None:
+    books = faulty(cut, cut)
+    await books.perform()
 
-    assert notices(deltas) == ["retried", "retried"]
-    assert text(held(deltas)) == "one two three four"
-    assert held(deltas)[-1].usage == Usage(prompt=10, completion=4)
-    assert inner.calls == [CALL] * 3
+    assert books.texts == ["one two three four"]
+    assert books.engine.calls == [CALL] * 3
+    assert [(bill.call, bill.attempt, bill.retried) for bill in books.bills] == [
+        (0, 1, True),
+        (1, 2, True),
+        (2, 3, False),
+    ]
+    assert [bill.end for bill in books.bills] == ["failed", "failed", "finished"]
+    assert [bill.usage.completion for bill in books.bills] == [cut, cut, 4]
+    assert books.wasted == 2 * cut == sum(bill.wasted for bill in books.bills)
+    assert books.budget.spent["samples"] == 1
+    assert books.failures == []
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_no_token_of_a_void_attempt_remains() -> None:
+    def plan(_: Call, number: int) -> Any:
+        yield Delta(tokens=1, token_ids=(7,))  # the first byte of a character, say
+        if not number:
+            yield StreamCut("cut")
+        yield Delta(text="ä", tokens=1, token_ids=(8,))
+        yield Delta(finish_reason="stop")
+
+    books = Books(PlannedEngine(plan=plan))
+    await books.perform(replace(VISIBLE, resumable=True))
+
+    (completion,) = books.done
+    assert completion.token_ids == (7, 8)
+    assert completion.usage.completion == 2
+    assert [partial.tokens for _, partial in books.seen] == [1, 2, 2, 2]
+    assert books.wasted == 1
+    books.assert_closed()
 
 
 @pytest.mark.parametrize("cut", [1, 3])
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_goes_on_from_what_was_delivered(cut: int) -> None:
-    inner = Faulty(cuts=[cut])
-    call = replace(VISIBLE, sampling=Sampling(max_tokens=4))
-    deltas = await run(retrying(inner), call)
+async def test_a_visible_call_is_continued_from_what_was_delivered(cut: int) -> None:
+    books = faulty(cut)
+    await books.perform(replace(VISIBLE, sampling=Sampling(max_tokens=4)))
 
-    assert notices(deltas) == ["resumed"]
-    assert text(deltas) == "one two three four"
-    assert inner.calls[1].prefix == tuple(range(cut))
-    assert inner.calls[1].sampling.max_tokens == 4 - cut
-    assert deltas[-1].usage == Usage(prompt=10 + 10 + cut, completion=4)
-    assert deltas[-1].finish_reason == "stop"
-
-
-@ON_BOTH_BACKENDS
-async def test_a_resumed_call_that_breaks_again_is_resumed_again() -> None:
-    inner = Faulty(cuts=[1, 1])
-    deltas = await run(retrying(inner), replace(VISIBLE, prefix=()))
-
-    assert notices(deltas) == ["resumed", "resumed"]
-    assert text(deltas) == "one two three four"
-    assert [call.prefix for call in inner.calls] == [(), (0,), (0, 1)]
-    assert deltas[-1].usage == Usage(prompt=10 + 11 + 12, completion=4)
+    assert books.texts == ["one two three four"]
+    assert books.engine.calls[1].prefix == tuple(range(cut))
+    assert books.engine.calls[1].sampling.max_tokens == 4 - cut
+    assert books.done[0].finish_reason == "stop"
+    assert books.done[0].usage.completion == 4
+    assert len({id(partial) for _, partial in books.seen}) == 1
+    assert [bill.usage for bill in books.bills] == [
+        Usage(prompt=10, completion=cut),
+        Usage(prompt=10 + cut, completion=4 - cut),
+    ]
+    assert [bill.wasted for bill in books.bills] == [0, 0]
+    assert "".join("".join(bill.texts) for bill in books.bills) == books.texts[0]
+    assert books.budget.spent["samples"] == 1
+    assert books.wasted == 0
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_that_lacks_only_its_end_is_ended() -> None:
-    inner = Faulty(cuts=[2], change=lambda delta: replace(delta, finish_reason=None))
-    call = replace(VISIBLE, sampling=Sampling(max_tokens=2))
-    deltas = await run(retrying(inner), call)
+async def test_a_continued_call_that_breaks_again_is_continued_again() -> None:
+    books = faulty(1, 1)
+    await books.perform(replace(VISIBLE, prefix=()))
 
-    assert text(deltas) == "one two"
-    assert deltas[-1].finish_reason == "length"
-    assert deltas[-1].usage == Usage(prompt=10, completion=2)
-    assert len(inner.calls) == 1
+    assert books.texts == ["one two three four"]
+    assert [call.prefix for call in books.engine.calls] == [(), (0,), (0, 1)]
+    assert books.budget.spent["prompt_tokens"] == 10 + 11 + 12
+    assert books.done[0].token_ids == (0, 1, 2)
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_without_any_text_yet_begins_anew() -> None:
-    deltas = await run(retrying(Faulty(cuts=[0])), VISIBLE)
-    assert notices(deltas) == ["retried"]
-    assert text(deltas) == "one two three four"
+async def test_what_was_delivered_is_waste_once_nothing_continues_it() -> None:
+    books = faulty(1, 1, 1)
+    with pytest.raises(StreamCut):
+        await books.perform(VISIBLE)
+    assert books.wasted == 3
+    assert books.done == []
+    assert len(books.failures) == 1
+    books.assert_closed()
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "ended without a reason"])
+@ON_BOTH_BACKENDS
+async def test_a_visible_call_that_lacks_only_its_end_is_ended(*, is_cut: bool) -> None:
+    books = faulty(
+        2 if is_cut else None, change=lambda delta: replace(delta, finish_reason=None)
+    )
+    await books.perform(replace(VISIBLE, sampling=Sampling(max_tokens=2)))
+
+    assert books.texts == ["one two"]
+    assert books.done[0].finish_reason == "length"
+    assert books.seen[-1][0].finish_reason == "length"
+    assert [(bill.end, bill.usage) for bill in books.bills] == [
+        ("finished", Usage(prompt=10, completion=2))
+    ]
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_stream_that_breaks_after_everything_was_finished_has_not_failed() -> None:
+    def plan(_call: Call, _number: int) -> Any:
+        for index in range(2):
+            yield Delta(index=index, text="yes", tokens=1, finish_reason="stop")
+        yield StreamCut("no usage came")
+
+    books = Books(PlannedEngine(plan=plan))
+    await books.perform(replace(CALL, n=2))
+    assert books.texts == ["yes", "yes"]
+    assert [bill.end for bill in books.bills] == ["finished"]
+    assert books.bills[0].is_estimated
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_visible_call_without_any_text_yet_starts_from_its_beginning() -> None:
+    books = faulty(0)
+    await books.perform(VISIBLE)
+    assert books.engine.calls == [VISIBLE] * 2
+    assert books.texts == ["one two three four"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +167,7 @@ async def test_a_visible_call_without_any_text_yet_begins_anew() -> None:
         (replace(VISIBLE, n=2), {}),
         (replace(VISIBLE, prefix="so far: "), {}),
         (replace(VISIBLE, schema="{}"), {}),
-        (replace(VISIBLE, sampling=Sampling(stop=("END",))), {}),
+        (replace(VISIBLE, sampling=Sampling(stop=("END",), max_tokens=20)), {}),
         (VISIBLE, {"lacking": frozenset(["prefix"])}),
         (VISIBLE, {"lacking": frozenset(["tokenize"])}),
         (VISIBLE, {"change": lambda delta: replace(delta, token_ids=())}),
@@ -159,107 +177,214 @@ async def test_a_visible_call_without_any_text_yet_begins_anew() -> None:
 )
 @ON_BOTH_BACKENDS
 async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, Any]) -> None:
-    inner = Faulty(cuts=[1], **flaws)
-    seen: list[Delta] = []
-
-    async def consume() -> None:
-        async with aclosing(retrying(inner).stream(call)) as deltas:
-            async for delta in deltas:
-                seen.append(delta)  # noqa: PERF401 -- kept when it fails
-
+    plan = counting([1], change=flaws.get("change", lambda delta: delta))
+    lacking = flaws.get("lacking", frozenset())
+    books = Books(PlannedEngine(plan=plan, lacking=lacking))
     with pytest.raises(StreamCut):
-        await consume()
-    assert text(seen) == "one"
-    assert notices(seen) == []
-    assert len(inner.calls) == 1
+        await books.perform(call)
+    assert [delta.text for delta, _ in books.seen] == ["one"]
+    assert [(bill.end, bill.retried) for bill in books.bills] == [("failed", False)]
+    assert len(books.failures) == 1
+    books.assert_closed()
 
 
 @pytest.mark.parametrize(
     "failure",
     [
         lambda: CallRejected("no"),
+        lambda: EngineUnavailable("dropped", may_retry=False),
         lambda: CapabilityMissing("x", ["seed"]),
         lambda: EngineError("x"),
     ],
 )
 @ON_BOTH_BACKENDS
-async def test_what_would_fail_again_is_not_tried_again(
+async def test_what_would_fail_again_is_attempted_once(
     failure: Callable[[], SecondpassError],
 ) -> None:
-    inner = Faulty(cuts=[0], failure=failure)
+    books = faulty(0, failure=failure)
     with pytest.raises(type(failure())):
-        await run(retrying(inner), CALL)
-    assert len(inner.calls) == 1
+        await books.perform()
+    assert len(books.engine.calls) == 1
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
-async def test_the_last_attempts_error_is_what_comes_out() -> None:
-    inner = Faulty(cuts=[0, 0, 0], failure=lambda: EngineUnavailable("down"))
-    with pytest.raises(EngineUnavailable, match="down"):
-        await run(retrying(inner), CALL)
-    assert len(inner.calls) == 3
+async def test_the_last_attempts_error_is_raised_and_counted_once_with_its_role() -> None:
+    books = faulty(0, 0, 0, failure=lambda: EngineUnavailable("down"))
+    with pytest.raises(EngineUnavailable, match="down") as error:
+        await books.perform()
+    assert [bill.retried for bill in books.bills] == [True, True, False]
+    assert books.failures == [error.value]
+    assert error.value.role == "actor"
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_call_whose_completions_are_all_empty_fails_without_another_attempt() -> None:
+    books = Books(PlannedEngine(plan=lambda *_: [Delta(text=" ", tokens=1, finish_reason="stop")]))
+    with pytest.raises(UnusableCompletion) as error:
+        await books.perform()
+    assert books.failures == [error.value]
+    assert [bill.end for bill in books.bills] == ["failed"]
+    assert books.wasted == 1
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_spent_budget_is_not_counted_as_a_failure() -> None:
+    books = Books(PlannedEngine(plan=counting()), {"max_tokens": 2})
+    with pytest.raises(BudgetExhausted):
+        await books.perform()
+    assert books.failures == []
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
 async def test_an_engine_that_names_a_time_is_left_alone_until_then() -> None:
-    inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
+    books = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=0.2))
     start = anyio.current_time()
-    await run(retrying(inner), CALL)
+    await books.perform()
     assert 0.2 <= anyio.current_time() - start < 2
 
 
 @ON_BOTH_BACKENDS
-async def test_a_time_beyond_our_patience_is_not_waited_for() -> None:
-    inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=3600))
+async def test_a_time_beyond_the_longest_pause_is_not_waited_for() -> None:
+    books = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=3600))
     with anyio.fail_after(1), pytest.raises(EngineUnavailable):
-        await run(retrying(inner), CALL)
-    assert len(inner.calls) == 1
-
-
-@pytest.mark.parametrize("cuts", [[], [2]])
-@ON_BOTH_BACKENDS
-async def test_leaving_a_stream_early_closes_the_engines_at_once(cuts: list[int]) -> None:
-    inner = Faulty(cuts=cuts)
-    stream = retrying(inner).stream(CALL)
-    while (await anext(stream)).text != " two":
-        pass
-    await stream.aclose()
-    assert inner.closed == 1
-    assert len(inner.calls) == 1
+        await books.perform()
+    assert len(books.engine.calls) == 1
 
 
 @ON_BOTH_BACKENDS
-async def test_cancelling_a_call_ends_it_and_its_pauses() -> None:
-    inner = Faulty(cuts=[0], failure=lambda: EngineUnavailable("busy", retry_after=20))
-    with anyio.move_on_after(0.05) as scope:
-        await run(retrying(inner), CALL)
-    assert scope.cancelled_caught
-    assert len(inner.calls) == 1
-
-
-@ON_BOTH_BACKENDS
-async def test_a_pause_holds_no_place_in_the_engine() -> None:
-    inner = Faulty(cuts=[1], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
-    limited = LimitedEngine(inner, 1)
+async def test_neither_a_slot_nor_a_lease_is_held_during_a_pause() -> None:
+    books = Books(
+        PlannedEngine(
+            plan=counting([1], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
+        ),
+        places=1,
+    )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, retrying(limited), CALL)
-        await anyio.sleep(0.05)
-        assert limited.in_flight == 0
-    assert len(inner.calls) == 2
+        tasks.start_soon(books.perform)
+        await anyio.sleep(0.1)
+        assert books.upstream.admission.in_flight == 0
+        assert not books.budget.holdings
+        assert books.budget.spent["samples"] == 0
+        assert len(books.bills) == 1
+    assert len(books.engine.calls) == 2
+    assert all(bill.seconds < 0.15 for bill in books.bills)
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
-async def test_all_else_is_the_engines_own() -> None:
-    inner = ScriptedEngine(lambda _call, _index: Reply("hi"), name="a", model="b")
-    engine = retrying(inner)
-    await engine.start()
-    assert (engine.name, engine.model, engine.ready) == ("a", "b", True)
-    assert engine.capabilities == inner.capabilities
-    assert engine.context_window == inner.context_window
-    assert await engine.count_prompt(CALL) == await inner.count_prompt(CALL)
-    await engine.aclose()
+async def test_cancelling_a_call_ends_its_pauses_and_salvages_what_is_usable() -> None:
+    books = Books(
+        PlannedEngine(
+            plan=counting([2], failure=lambda: EngineUnavailable("busy", retry_after=20))
+        ),
+        usable=lambda completion: bool(completion.text),
+    )
+    with anyio.move_on_after(0.05) as scope:
+        await books.perform()
+    assert scope.cancelled_caught
+    assert [completion.text for completion in books.salvaged] == ["one two"]
+    assert books.wasted == 0
+    assert len(books.engine.calls) == 1
+    books.assert_closed()
 
 
-def test_no_engine_without_an_attempt() -> None:
+@pytest.mark.parametrize("cuts", [(), (2,)])
+@ON_BOTH_BACKENDS
+async def test_an_abandoned_call_closes_its_stream_at_once_and_its_tokens_are_waste(
+    cuts: tuple[int, ...],
+) -> None:
+    books = faulty(*cuts)
+    with anyio.CancelScope() as scope:
+        await books.calls.perform(
+            CALL,
+            books.done.append,
+            on_delta=lambda delta, _: scope.cancel() if delta.text == " two" else None,
+        )
+    assert scope.cancelled_caught
+    assert books.engine.closed == len(books.engine.calls) == 1  # type: ignore[attr-defined]
+    assert [(bill.end, bill.wasted) for bill in books.bills] == [("cancelled", 2)]
+    assert books.wasted == 2
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_dropped_count_of_the_prompt_is_attempted_again_with_a_slot() -> None:
+    held: list[int] = []
+
+    class Dropping(PlannedEngine):
+        async def count_prompt(self, call: Call) -> int:
+            held.append(books.upstream.admission.in_flight)
+            if len(held) == 1:
+                raise EngineUnavailable("/tokenize was dropped")
+            return await super().count_prompt(call)
+
+    books = Books(Dropping(plan=counting()), {"max_prompt_tokens": 20}, places=1)
+    await books.perform()
+    assert held == [1, 1]
+    assert books.texts == ["one two three four"]
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_count_of_the_prompt_that_keeps_failing_fails_the_call() -> None:
+    class Down(PlannedEngine):
+        async def count_prompt(self, call: Call) -> int:
+            raise EngineUnavailable("down", role=None)
+
+    books = Books(Down(), {"max_prompt_tokens": 20})
+    with pytest.raises(EngineUnavailable) as error:
+        await books.perform()
+    assert books.failures == [error.value]
+    assert error.value.role == "actor"
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_read_without_a_likely_label_is_unreadable_though_its_call_finished() -> None:
+    read = Delta(tokens=1, labels={"A": 0.0, "B": 0.0}, finish_reason="stop")
+    books = Books(PlannedEngine(plan=lambda *_: [read]))
+    with pytest.raises(VerdictUnreadable) as error:
+        await books.calls.read(replace(CALL, role="judge", labels=("A", "B")))
+    assert error.value.role == "judge"
+    assert [(bill.end, bill.labels) for bill in books.bills] == [("finished", None)]
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_read_that_broke_is_read_again_and_used() -> None:
+    read = Delta(tokens=1, labels={"A": 0.3, "B": 0.1}, finish_reason="stop")
+    books = Books(PlannedEngine(plan=lambda _, number: [read if number else StreamCut("cut")]))
+    labels = await books.calls.read(replace(CALL, role="judge", labels=("A", "B")))
+    assert labels.probabilities == pytest.approx({"A": 0.75, "B": 0.25})
+    assert labels.mass == pytest.approx(0.4)
+    assert books.wasted == 0
+    assert books.bills[-1].labels == labels
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_an_engine_that_returns_no_labels_and_no_reward_fails() -> None:
+    books = Books(PlannedEngine(plan=lambda *_: [Delta(text="yes", finish_reason="stop")]))
+    with pytest.raises(UnusableCompletion, match="no label probabilities"):
+        await books.calls.read(replace(CALL, role="judge", labels=("A", "B")))
+    with pytest.raises(UnusableCompletion, match="no reward"):
+        await books.calls.reward(replace(CALL, role="reward", reward=True))
+    assert [failure.role for failure in books.failures] == ["judge", "reward"]  # type: ignore[attr-defined]
+
+
+@ON_BOTH_BACKENDS
+async def test_a_reward_is_read_and_costs_no_sample() -> None:
+    books = Books(ScriptedEngine(), {"max_samples": 1})
+    reward = await books.calls.reward(replace(CALL, role="reward", reward=True))
+    assert reward == 0.0
+    assert books.budget.spent["samples"] == 0
+    books.assert_closed()
+
+
+def test_no_policy_without_an_attempt() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        RetryingEngine(ScriptedEngine(), attempts=0)
+        RetryPolicy(attempts=0)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from secondpass.service.equivalence.fair_queue import Allowance, Turns
-from secondpass.service.equivalence.worker_process import Verdict, Worker, WorkerFailed
+from secondpass.service.equivalence.worker_process import Equality, Worker, WorkerFailed
 from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
 
 __all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]
@@ -77,7 +77,7 @@ class Equivalence:
         self._turns = Turns(workers)
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._decided: _Recent[tuple[str, str], Verdict] = _Recent(remembered)
+        self._decided: _Recent[tuple[str, str], Equality] = _Recent(remembered)
         self._suspects: _Recent[str, None] = _Recent(remembered)
         self.undecided = 0
 
@@ -117,11 +117,11 @@ class Equivalence:
         if verdict is None and not mine.is_spent:
             async with self._turns.turn(mine):
                 verdict = await self._verdict(a, b, mine)
-        if verdict in (None, Verdict.EXHAUSTED, Verdict.LOST):
+        if verdict in (None, Equality.EXHAUSTED, Equality.LOST):
             self.undecided += 1
-        return verdict is Verdict.SAME
+        return verdict is Equality.SAME
 
-    async def _verdict(self, a: str, b: str, allowance: Allowance) -> Verdict | None:
+    async def _verdict(self, a: str, b: str, allowance: Allowance) -> Equality | None:
         """What is known or can be found out about a pair.
 
         A text that once exhausted a worker, in whatever pair, is first tried by itself. So an answer made to burn
@@ -134,25 +134,25 @@ class Equivalence:
             return None
         for text in pair:
             if text in self._suspects and pair != (alone := _ordered(text, _TRIVIAL)):
-                if await self._verdict(*alone, allowance) is Verdict.EXHAUSTED:
-                    return Verdict.EXHAUSTED
+                if await self._verdict(*alone, allowance) is Equality.EXHAUSTED:
+                    return Equality.EXHAUSTED
                 self._suspects.pop(text, None)
         verdict = await self._ask(*pair)
-        if verdict in (Verdict.EXHAUSTED, Verdict.LOST):
+        if verdict in (Equality.EXHAUSTED, Equality.LOST):
             allowance.left -= 1
-        if verdict is not Verdict.LOST:
+        if verdict is not Equality.LOST:
             self._decided.keep(pair, verdict)
-        if verdict is Verdict.EXHAUSTED:
+        if verdict is Equality.EXHAUSTED:
             for text in pair:
                 self._suspects.keep(text, None)
         return verdict
 
-    async def _ask(self, a: str, b: str) -> Verdict:
+    async def _ask(self, a: str, b: str) -> Equality:
         try:
             async with self._worker() as worker:
                 return await worker.compare(a, b, wall_seconds=self._wall_seconds)
         except WorkerFailed:
-            return Verdict.LOST
+            return Equality.LOST
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Worker]:

@@ -28,7 +28,7 @@ class WorkerFailed(SecondpassError):
     """A worker process did not get as far as its first question."""
 
 
-class Verdict(Enum):
+class Equality(Enum):
     """What came of one comparison."""
 
     SAME = "same"
@@ -87,7 +87,7 @@ class Worker:
             raise WorkerFailed("a worker for comparing answers did not start") from error
         self._is_ready = True
 
-    async def compare(self, a: str, b: str, *, wall_seconds: float) -> Verdict:
+    async def compare(self, a: str, b: str, *, wall_seconds: float) -> Equality:
         """The verdict on a pair. Left with an exception, the worker is not usable any more."""
         self.is_usable = False
         try:
@@ -95,14 +95,14 @@ class Worker:
                 await self._questions.send(json.dumps([a, b]).encode() + b"\n")
                 line = await self._replies.receive_until(b"\n", _REPLY_BYTES)
         except TimeoutError:
-            return Verdict.LOST
+            return Equality.LOST
         except (anyio.BrokenResourceError, anyio.IncompleteRead, OSError):
             with anyio.CancelScope(shield=True):
                 code = await self._process.wait()
-            return Verdict.EXHAUSTED if code == -signal.SIGPROF else Verdict.LOST
+            return Equality.EXHAUSTED if code == -signal.SIGPROF else Equality.LOST
         reply = json.loads(line)
         self.is_usable = not reply["retire"]
-        return Verdict.SAME if reply["same"] else Verdict.DIFFERENT
+        return Equality.SAME if reply["same"] else Equality.DIFFERENT
 
     async def aclose(self) -> None:
         """Kill the process and wait until the kernel has let go of it."""

@@ -177,7 +177,7 @@ def _raised(error: BaseException) -> Json:
 # The tests' side
 
 
-class Candidate:
+class CandidateProcess:
     """The other process, as the tests reach it."""
 
     def __init__(self, link: socket.socket) -> None:
@@ -228,7 +228,7 @@ class Candidate:
 class Remote:
     """An object of the candidate: it can be called, and asked for attributes and items."""
 
-    def __init__(self, candidate: Candidate, number: int) -> None:
+    def __init__(self, candidate: CandidateProcess, number: int) -> None:
         self.__dict__["_candidate"], self.__dict__["_number"] = candidate, number
 
     def __getattr__(self, name: str) -> Any:
@@ -308,7 +308,7 @@ def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
     if entry is None and _leaves_check(tree):
         return "error", "the tests define check and never call it: end them with check(NAME)"
     try:
-        scope = {"__name__": "tests"} | Candidate(link).names()
+        scope = {"__name__": "tests"} | CandidateProcess(link).names()
         if entry is not None and not isinstance(scope.get(entry), Remote):
             return "failed", f"the code does not define {entry}"
         tested = scope.get(entry)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
-from secondpass.service.equivalence.worker_process import Verdict
+from secondpass.service.equivalence.worker_process import Equality
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tools.process_tree import is_running
 
@@ -107,7 +107,7 @@ async def test_a_bomb_burns_time_twice_and_not_once_for_every_other_answer(
     asked: list[tuple[str, str]] = []
     ask = equivalence._ask
 
-    async def counted(a: str, b: str) -> Verdict:
+    async def counted(a: str, b: str) -> Equality:
         asked.append((a, b))
         return await ask(a, b)
 
@@ -131,10 +131,10 @@ class Asked:
         """The pairs without those that ask, within a turn, which of two answers exhausted a worker."""
         return [pair for pair in self.pairs if "0" not in pair]
 
-    async def ask(self, a: str, b: str) -> Verdict:
+    async def ask(self, a: str, b: str) -> Equality:
         self.pairs.append((a, b))
         await anyio.sleep(0.01)
-        return Verdict.EXHAUSTED if "B" in a + b else Verdict.DIFFERENT
+        return Equality.EXHAUSTED if "B" in a + b else Equality.DIFFERENT
 
 
 @pytest.mark.anyio

@@ -1,5 +1,6 @@
 """pyproject.toml lists every package: builds map names to folders, and follow no links."""
 
+import ast
 import os
 import tomllib
 from pathlib import Path
@@ -35,3 +36,15 @@ def test_no_folder_has_over_20_modules_and_no_module_over_400_lines() -> None:
             for name in modules:
                 path = Path(folder, name)
                 assert path.read_text().count("\n") <= 400, path
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for root in ROOTS:
+        for path in sorted((CHECKOUT / root).rglob("*.py")):
+            for statement in ast.parse(path.read_text()).body:
+                if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
+                    name = str(path.relative_to(CHECKOUT))
+                    places.setdefault(statement.name, []).append(name)
+    assert places["Run"] == ["strategies/api/run.py"]
+    assert not {name: found for name, found in places.items() if len(found) > 1}

@@ -40,7 +40,7 @@ from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:
-    from secondpass.service.lab.evaluation.inspect_tasks import Job
+    from secondpass.service.lab.evaluation.inspect_tasks import Evaluation
 
 EXTRA = "pip install 'secondpass[eval]'"
 
@@ -53,15 +53,15 @@ HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What came of one job."""
+    """What came of one evaluation."""
 
-    job: Job
+    evaluation: Evaluation
     attempts: list[Attempt]
 
     @property
     def missing(self) -> int:
         """Questions that failed, and are asked again next time."""
-        return len(self.job.wanted) - len(self.attempts)
+        return len(self.evaluation.wanted) - len(self.attempts)
 
 
 def evaluate(options: EvalOptions) -> None:
@@ -95,15 +95,19 @@ async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: B
         settings = plan(options, *listed)
         from secondpass.service.lab.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
 
-        jobs = _jobs(settings, questions, options.epochs)
-        wanted = [(job.setting, question, epoch) for job in jobs for question, epoch in job.wanted]
+        evaluations = _evaluations(settings, questions, options.epochs)
+        wanted = [
+            (evaluation.setting, question, epoch)
+            for evaluation in evaluations
+            for question, epoch in evaluation.wanted
+        ]
         done = sum(book.find(*each) is not None for each in wanted)
         asker = Asker(client, url, book, total=len(wanted), done=done)
         equivalence = await stack.enter_async_context(Equivalence(workers=2))
         scorer = Scorer(equivalence)
-        for job in jobs:
+        for evaluation in evaluations:
             await run(
-                job,
+                evaluation,
                 asker.ask,
                 scorer.attempt,
                 log_dir=Path(options.log_dir),
@@ -111,28 +115,30 @@ async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: B
             )
             if asker.refusal is not None:
                 raise asker.refusal
-        rows = [await _row(job, book, scorer) for job in jobs]
+        rows = [await _row(evaluation, book, scorer) for evaluation in evaluations]
     _report(options, rows, asker)
 
 
-def _jobs(settings: Sequence[Setting], questions: Sequence[Question], epochs: int) -> list[Job]:
-    from secondpass.service.lab.evaluation.inspect_tasks import Job  # noqa: PLC0415 - an extra
+def _evaluations(
+    settings: Sequence[Setting], questions: Sequence[Question], epochs: int
+) -> list[Evaluation]:
+    from secondpass.service.lab.evaluation.inspect_tasks import Evaluation  # noqa: PLC0415 - an extra
 
     paths = dict.fromkeys(question.path for question in questions)
     return [
-        Job(setting, tuple(q for q in questions if q.path == path), epochs)
+        Evaluation(setting, tuple(q for q in questions if q.path == path), epochs)
         for path in paths
         for setting in settings
     ]
 
 
-async def _row(job: Job, book: Book, scorer: Scorer) -> _Row:
+async def _row(evaluation: Evaluation, book: Book, scorer: Scorer) -> _Row:
     attempts = []
-    for question, epoch in job.wanted:
-        asked = book.find(job.setting, question, epoch)
+    for question, epoch in evaluation.wanted:
+        asked = book.find(evaluation.setting, question, epoch)
         if asked is not None:
-            attempts.append(await scorer.attempt(job.setting, question, epoch, asked))
-    return _Row(job, attempts)
+            attempts.append(await scorer.attempt(evaluation.setting, question, epoch, asked))
+    return _Row(evaluation, attempts)
 
 
 def _report(options: EvalOptions, rows: Sequence[_Row], asker: Asker) -> None:
@@ -146,9 +152,9 @@ def _report(options: EvalOptions, rows: Sequence[_Row], asker: Asker) -> None:
 
 
 def _cells(row: _Row) -> tuple[str, ...]:
-    setting, attempts = row.job.setting, row.attempts
-    names = f"{setting.strategy} {setting.label}".strip(), row.job.questions[0].path.stem
-    counts = str(len(row.job.questions)), str(row.missing or "")
+    setting, attempts = row.evaluation.setting, row.attempts
+    names = f"{setting.strategy} {setting.label}".strip(), row.evaluation.questions[0].path.stem
+    counts = str(len(row.evaluation.questions)), str(row.missing or "")
     if not attempts:
         return (*names, *counts, "", "", "", "", "")
     by_question: dict[str, list[float]] = {}
@@ -169,12 +175,12 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 def _write(options: EvalOptions, path: Path, rows: Sequence[_Row]) -> None:
     about = About(
-        data=" ".join(dict.fromkeys(row.job.questions[0].path.name for row in rows)),
-        model=model_name(rows[0].job.setting.model),
+        data=" ".join(dict.fromkeys(row.evaluation.questions[0].path.name for row in rows)),
+        model=model_name(rows[0].evaluation.setting.model),
         date=datetime.now(UTC).date().isoformat(),
         command=shlex.join(eval_command(options)),
         formatted=True,  # every question names its task
-        sampling=sampling_words(Sampling.model_validate(rows[0].job.setting.sampling)),
+        sampling=sampling_words(Sampling.model_validate(rows[0].evaluation.setting.sampling)),
     )
     write_records(path, about, [attempt for row in rows for attempt in row.attempts])
 

@@ -20,7 +20,7 @@ from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.common.own_service import own_service
 from secondpass.service.cli.pool.options import ReplayOptions
 from secondpass.service.cli.pool.progress import Tally, progress, say
-from secondpass.service.cli.pool.runs import Plan, Trial, Tried, attempt
+from secondpass.service.cli.pool.runs import ReplayPlan, Trial, Tried, attempt
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
@@ -36,7 +36,7 @@ from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 CONCURRENCY = 64
 
 
-async def replay_and_ask(options: ReplayOptions, header: Header, plan: Plan) -> list[Attempt]:
+async def replay_and_ask(options: ReplayOptions, header: Header, plan: ReplayPlan) -> list[Attempt]:
     """The attempts of the plan, in its order. Raises Failure, BadLine where the engine or the pool cannot be used."""
     async with own_service(options.serve_flags, options.wait) as service:
         with growing(Path(options.pool), header) as book:
@@ -69,7 +69,7 @@ class _Replays:
     """Replays in a thread with a virtual clock of its own, one at a time: the engine is asked in real time meanwhile."""
 
     def __init__(
-        self, pool: Pool, plan: Plan, portal: BlockingPortal, equivalence: Equivalence
+        self, pool: Pool, plan: ReplayPlan, portal: BlockingPortal, equivalence: Equivalence
     ) -> None:
         self._work = partial(attempt, pool, plan)
         self._portal, self._equivalence = portal, equivalence
@@ -84,7 +84,7 @@ class _Replays:
 
 
 @asynccontextmanager
-async def _virtual(pool: Pool, plan: Plan) -> AsyncIterator[_Replays]:
+async def _virtual(pool: Pool, plan: ReplayPlan) -> AsyncIterator[_Replays]:
     with ExitStack() as stack:
         portal = stack.enter_context(
             start_blocking_portal("asyncio", {"loop_factory": VirtualLoop})
@@ -96,7 +96,7 @@ async def _virtual(pool: Pool, plan: Plan) -> AsyncIterator[_Replays]:
 
 
 async def _ask(
-    upstream: Upstream, book: PoolFile, plan: Plan, replays: _Replays, width: int
+    upstream: Upstream, book: PoolFile, plan: ReplayPlan, replays: _Replays, width: int
 ) -> list[Attempt]:
     engine = upstream.engine
     found: dict[int, Attempt] = {}

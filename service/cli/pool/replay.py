@@ -18,7 +18,7 @@ from secondpass.service.cli.common.provenance import (
 from secondpass.service.cli.pool.asking import replay_and_ask
 from secondpass.service.cli.pool.options import ReplayOptions
 from secondpass.service.cli.pool.progress import say
-from secondpass.service.cli.pool.runs import Plan, attempt, setting
+from secondpass.service.cli.pool.runs import ReplayPlan, attempt, setting
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibrations
 from secondpass.service.lab.evaluation.records import About, Attempt, write_records
@@ -80,7 +80,7 @@ def _out(options: ReplayOptions) -> Path:
     return out
 
 
-async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
+async def _replay(pool: Pool, plan: ReplayPlan) -> list[Attempt]:
     attempts: list[Attempt] = []
     async with TimelessEquivalence(workers=2) as equivalence:
         for each in plan.settings:
@@ -92,7 +92,7 @@ async def _replay(pool: Pool, plan: Plan) -> list[Attempt]:
     return attempts
 
 
-def _plan(options: ReplayOptions, pool: Pool, recorded: Recorded | None) -> Plan:
+def _plan(options: ReplayOptions, pool: Pool, recorded: Recorded | None) -> ReplayPlan:
     settings = [setting(text) for text in options.settings]
     for at, each in enumerate(settings):
         if each in settings[:at]:
@@ -110,7 +110,7 @@ def _plan(options: ReplayOptions, pool: Pool, recorded: Recorded | None) -> Plan
                 f"is not scored in a replay; {scored} are",
                 REFUSED,
             )
-    return Plan(
+    return ReplayPlan(
         settings=settings,
         questions=questions,
         shuffles=options.shuffles,
@@ -132,7 +132,7 @@ def _calibration(options: ReplayOptions, model: str) -> Calibration | None:
     return known[model]
 
 
-def _about(options: ReplayOptions, pool: Pool, plan: Plan) -> About:
+def _about(options: ReplayOptions, pool: Pool, plan: ReplayPlan) -> About:
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
     return About(
         data=options.only.strip("-") or data or pool.path.stem,

@@ -14,7 +14,7 @@ from secondpass.service.cli.common.values import param
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.evaluation.records import Attempt, Tokens, from_outcome, spent
 from secondpass.service.lab.pools.clock import from_zero
-from secondpass.service.lab.pools.format import Asked
+from secondpass.service.lab.pools.format import PoolQuestion
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.service.lab.pools.recorded import Recorded
 from secondpass.service.lab.pools.replaying import Replayed, replay
@@ -26,7 +26,7 @@ from secondpass.strategies.api.engine import Call
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ReplaySetting:
     """A strategy and its parameters; `label` is the parameters as they were typed."""
 
     strategy: str
@@ -38,8 +38,8 @@ class Setting:
 class Trial:
     """One run that is to be made."""
 
-    setting: Setting
-    asked: Asked
+    setting: ReplaySetting
+    asked: PoolQuestion
     shuffle: int
 
     def failed(self, run: Replayed) -> Attempt:
@@ -57,14 +57,14 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ReplayPlan:
     """Every setting on every question, `shuffles` times; all with one seed, and with what is known of the judge.
 
     `recorded` says which answers are right where whoever recorded them said so; else they are compared.
     """
 
-    settings: Sequence[Setting]
-    questions: Sequence[Asked]
+    settings: Sequence[ReplaySetting]
+    questions: Sequence[PoolQuestion]
     shuffles: int
     seed: int
     calibration: Calibration | None = None
@@ -75,7 +75,7 @@ class Plan:
         """All runs, in the order of the settings."""
         return [trial for setting in self.settings for trial in self.of(setting)]
 
-    def of(self, setting: Setting) -> Iterator[Trial]:
+    def of(self, setting: ReplaySetting) -> Iterator[Trial]:
         """The runs of one setting."""
         for asked in self.questions:
             for shuffle in range(self.shuffles):
@@ -90,7 +90,7 @@ class Tried:
     lacking: tuple[Call, ...] = ()
 
 
-def setting(text: str) -> Setting:
+def setting(text: str) -> ReplaySetting:
     """A setting as it is typed: NAME KEY=VALUE ... Raises Failure for what there is not."""
     name, *pairs = text.split()
     if name not in STRATEGIES:
@@ -102,12 +102,13 @@ def setting(text: str) -> Setting:
         raise Failure(f"--setting {text!r}: {error}", REFUSED) from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "params"
-        raise Failure(f"--setting {text!r}: {where}: {problem['msg']}", REFUSED) from error
-    return Setting(name, params, " ".join(pairs))
+        where = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
+        said = where + problem["msg"].removeprefix(where)
+        raise Failure(f"--setting {text!r}: {said}", REFUSED) from error
+    return ReplaySetting(name, params, " ".join(pairs))
 
 
-async def attempt(pool: Pool, plan: Plan, trial: Trial, equivalence: Equivalence) -> Tried:
+async def attempt(pool: Pool, plan: ReplayPlan, trial: Trial, equivalence: Equivalence) -> Tried:
     """Make one run of the plan over the pool, and grade its answers."""
     setting, asked = trial.setting, trial.asked
     await from_zero()

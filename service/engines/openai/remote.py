@@ -16,14 +16,14 @@ from secondpass.strategies.api.errors import CallRejected, EngineError
 from secondpass.strategies.api.values import Capability
 
 
-class Server(Protocol):
+class KnownServer(Protocol):
     """What is known of a server that has answered."""
 
     @property
     def dialect(self) -> Dialect: ...
 
 
-S = TypeVar("S", bound=Server)
+S = TypeVar("S", bound=KnownServer)
 
 NOT_ASKED = "not asked yet"
 

@@ -10,23 +10,28 @@ from typing import Any
 from secondpass.service.engines.openai.remote import RemoteEngine
 from secondpass.service.engines.openai.token_cache import TokenCache
 from secondpass.service.engines.openai.wire import usage_of
-from secondpass.service.engines.reward.probe import Scorer, find_scorer, rendering, values_of
+from secondpass.service.engines.reward.probe import (
+    RewardServer,
+    find_reward_server,
+    rendering,
+    values_of,
+)
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError, EngineUnavailable
 
 Json = dict[str, Any]
 
 
-class PoolingEngine(RemoteEngine[Scorer]):
+class PoolingEngine(RemoteEngine[RewardServer]):
     """A reward model; see `RemoteEngine` for its parameters.
 
     A model with one label gives that label's value before any activation, which saturates and would make ties; one
     with two gives the probability of the second.
     """
 
-    async def _found(self) -> Scorer:
+    async def _found(self) -> RewardServer:
         self._prompts = TokenCache()  # another server may have another template
-        return await find_scorer(self._connection, self._wanted)
+        return await find_reward_server(self._connection, self._wanted)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """One delta, with the reward; closing the generator closes the connection, which aborts.
@@ -58,7 +63,7 @@ class PoolingEngine(RemoteEngine[Scorer]):
             )
         yield Delta(reward=values[-1], finish_reason="stop", usage=usage)
 
-    async def _body(self, call: Call, server: Scorer) -> Json:
+    async def _body(self, call: Call, server: RewardServer) -> Json:
         body: Json = {"model": server.dialect.model, "use_activation": server.labels > 1}
         if call.cache_salt is not None:
             body["cache_salt"] = call.cache_salt

@@ -26,7 +26,7 @@ _ROUNDING = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scorer:
+class RewardServer:
     """What is known of a server that has answered; `labels` is 1 or 2, and `takes_messages` says who renders."""
 
     dialect: Dialect
@@ -35,7 +35,7 @@ class Scorer:
     labels: int
 
 
-async def find_scorer(connection: Connection, wanted: str | None) -> Scorer:
+async def find_reward_server(connection: Connection, wanted: str | None) -> RewardServer:
     """How the server scores, seen in what it does. Raises EngineError saying why it cannot."""
     listed = await connection.fetch("GET", f"{connection.url}/models")
     with connection.readable(None):
@@ -51,7 +51,7 @@ async def find_scorer(connection: Connection, wanted: str | None) -> Scorer:
         capabilities=frozenset(found),
         context_window=window if isinstance(window, int) else None,
     )
-    return Scorer(dialect=dialect, route=route, takes_messages=takes_messages, labels=labels)
+    return RewardServer(dialect=dialect, route=route, takes_messages=takes_messages, labels=labels)
 
 
 def values_of(reply: Mapping[str, Any], route: Route) -> list[float]:

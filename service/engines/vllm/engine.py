@@ -29,7 +29,7 @@ from secondpass.service.engines.common.utf8_seam import Seam, open_character
 from secondpass.service.engines.openai.labels import label_body, label_variants, summed
 from secondpass.service.engines.openai.wire import chat_body
 from secondpass.service.engines.vllm.asgi import ASGIApp, forwarded
-from secondpass.service.engines.vllm.render import Job, Renderer
+from secondpass.service.engines.vllm.render import EngineRequest, Renderer
 from secondpass.service.engines.vllm.results import Reader
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
@@ -135,21 +135,25 @@ class VllmEngine:
                 )
             seam = Seam(call, self._renderer, tail) if tail else None
             streamed = {"stream": True, "stream_interval": call.stream_interval}
-            job = await self._renderer.job(call, chat_body(call, self._renderer.dialect) | streamed)
-            reader = Reader(call, self.name)
-            async with self._generating(client, call, job, reader) as results:
+            request = await self._renderer.request(
+                call, chat_body(call, self._renderer.dialect) | streamed
+            )
+            reader, splitter = Reader(call, self.name), request.splitter
+            async with self._generating(client, call, request, reader) as results:
                 async for result in results:
                     for delta in reader.read(result):
                         mended = await seam.mend(delta) if seam else delta
-                        yield job.thoughts.split(mended) if job.thoughts else mended
+                        yield splitter.split(mended) if splitter else mended
             reader.finish()
 
     async def _read_labels(self, call: Call, client: EngineClient) -> Delta:
         variants = await label_variants(call, self._renderer, self.name)
         ids = [token for tokens in variants.values() for token in tokens]
-        job = await self._renderer.job(call, label_body(call, self._renderer.dialect, None, ids))
+        request = await self._renderer.request(
+            call, label_body(call, self._renderer.dialect, None, ids)
+        )
         reader = Reader(call, self.name)
-        async with self._generating(client, call, job, reader) as results:
+        async with self._generating(client, call, request, reader) as results:
             async for result in results:
                 for delta in reader.read(result):
                     seen = {
@@ -165,33 +169,33 @@ class VllmEngine:
 
     @asynccontextmanager
     async def _generating(
-        self, client: EngineClient, call: Call, job: Job, reader: Reader
+        self, client: EngineClient, call: Call, request: EngineRequest, reader: Reader
     ) -> AsyncIterator[AsyncGenerator[RequestOutput]]:
         """The engine's results; a request that is not read to its end is aborted when the block is left."""
-        request = f"secondpass-{uuid.uuid4().hex}"
+        request_id = f"secondpass-{uuid.uuid4().hex}"
         trace = None
         if call.traceparent is not None and await client.is_tracing_enabled():
             trace = {"traceparent": call.traceparent}
         first = -1 if call.labels else call.index
         results = client.generate(
-            job.prompt,
-            job.sampling,
-            request,
+            request.prompt,
+            request.sampling,
+            request_id,
             trace_headers=trace,
             priority=first if self._by_priority else 0,
-            **job.options,
+            **request.options,
         )
-        self._running.add(request)
+        self._running.add(request_id)
         try:
             yield results
         finally:
-            self._running.discard(request)
+            self._running.discard(request_id)
             if not reader.is_finished:
                 # A core that died on the way has no request left to abort.
                 with anyio.CancelScope(shield=True), suppress(VLLMError):
                     await results.aclose()
                     # By name again: the generator does not know of a request that it was cancelled in handing over.
-                    await client.abort(request)
+                    await client.abort(request_id)
 
     async def count_prompt(self, call: Call) -> int:
         """Prompt tokens of `call`, its prefix included. Raises CallRejected for more than the context holds."""

@@ -1,7 +1,7 @@
 """A call as vLLM's own chat endpoint hands it to its engine: the same JSON body, without the wire between.
 
 The request model, the chat template, the defaults from the model's generation config, the token limits and the
-parser that splits thoughts from text are vLLM's own, so that both ways to the engine say the same to the model.
+parser that splits reasoning from text are vLLM's own, so that both ways to the engine say the same to the model.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from vllm.sampling_params import SamplingParams
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.token_cache import TokenCache
 from secondpass.service.engines.openai.wire import Dialect, chat_body
-from secondpass.service.engines.vllm.results import Thoughts
+from secondpass.service.engines.vllm.results import ReasoningSplitter
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import ImagePart
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EngineRequest:
     """What the engine is given: a rendered prompt, how to sample, and further arguments of `generate`."""
 
     prompt: EngineInput
     sampling: SamplingParams
     options: dict[str, Any]
-    thoughts: Thoughts | None
+    splitter: ReasoningSplitter | None
 
 
 class Renderer:
-    """Makes jobs of calls for the engine behind `client`; is also the codec of its model.
+    """Makes the requests of calls to the engine behind `client`; is also the codec of its model.
 
     `online` holds what the operator chose for the server: chat template, its arguments, parsers. All methods raise
     CallRejected for a prompt that leaves no room, and what vLLM raises for what it refuses.
@@ -84,7 +84,7 @@ class Renderer:
         held = await prefix_ids(call, self)
         return self._fitting(tokens_input([*ids, *held], cache_salt=call.cache_salt), call)
 
-    async def job(self, call: Call, body: dict[str, Any]) -> Job:
+    async def request(self, call: Call, body: dict[str, Any]) -> EngineRequest:
         """`call` ready for `generate`; `body` is what would go to /chat/completions."""
         prompt = await self.prompt(call)
         ids: list[int] = prompt["prompt_token_ids"]
@@ -104,11 +104,11 @@ class Renderer:
             template = self._online.effective_chat_template_kwargs(request)
             options["reasoning_parser_kwargs"] = {"chat_template_kwargs": template}
             options["reasoning_ended"] = request.resolve_reasoning_ended(parsers[0], ids)
-        return Job(
+        return EngineRequest(
             prompt,
             request.to_sampling_params(limit, self._defaults),
             options,
-            Thoughts(parsers, request, ids) if parsers else None,
+            ReasoningSplitter(parsers, request, ids) if parsers else None,
         )
 
     def _parsers(self, request: ChatCompletionRequest) -> list[Any]:

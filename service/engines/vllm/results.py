@@ -97,7 +97,7 @@ def _confidences_of(output: CompletionOutput, k: int) -> tuple[float, ...]:
     )
 
 
-class Thoughts:
+class ReasoningSplitter:
     """Splits what a call writes into reasoning and text, a parser of vLLM's for each completion."""
 
     def __init__(self, parsers: Sequence[Any], request: Any, prompt: list[int]) -> None:

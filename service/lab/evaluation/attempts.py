@@ -34,7 +34,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
+class GradedCandidate:
     """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored.
 
     `accepted` is the critic's verdict on it; None: none is known. `is_revision`: it was made of another one.
@@ -101,7 +101,7 @@ class Attempt:
     shuffle: _Count = 0
     answer: str | None = None
     turns: tuple[Turn, ...] = ()
-    candidates: tuple[Graded, ...] = ()
+    candidates: tuple[GradedCandidate, ...] = ()
     usage: Tokens = Tokens()
     seconds: _Seconds = 0.0
     confidence: _Share | None = None

@@ -36,7 +36,7 @@ _MARK = "secondpass"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Evaluation:
     """One strategy over the questions of one file."""
 
     setting: Setting
@@ -65,18 +65,20 @@ class Job:
         return digest([self.setting.key, asked, self.epochs])
 
 
-async def run(job: Job, ask: Ask, score: Grade, *, log_dir: Path, concurrency: int) -> None:
+async def run(
+    evaluation: Evaluation, ask: Ask, score: Grade, *, log_dir: Path, concurrency: int
+) -> None:
     """Ask what was not asked yet, score it all, and leave one log of it, unless there is a complete one already.
 
     Raises KeyboardInterrupt after a Ctrl-C, which inspect takes for the end of its task alone.
     """
-    earlier = logs_of(job, log_dir)
+    earlier = logs_of(evaluation, log_dir)
     if any(_is_complete(log) for log in earlier):
         return
     os.environ.setdefault("INSPECT_DISPLAY", "none")  # stdout is the command's own
     display_type()  # reads it, once; evaluations would show themselves otherwise
     logs = await inspect_ai.eval_async(
-        [task_of(job, ask, score)],
+        [task_of(evaluation, ask, score)],
         model=None,
         log_dir=str(log_dir),
         log_format="eval",
@@ -100,9 +102,9 @@ def _remove(logs: Sequence[EvalLog]) -> None:
         Path(log.location.removeprefix("file://")).unlink(missing_ok=True)
 
 
-def task_of(job: Job, ask: Ask, score: Grade) -> inspect_ai.Task:
+def task_of(evaluation: Evaluation, ask: Ask, score: Grade) -> inspect_ai.Task:
     """The task: its samples are the questions, its solver the service."""
-    questions = {question.id: question for question in job.questions}
+    questions = {question.id: question for question in evaluation.questions}
     samples = [
         Sample(
             id=question.id,
@@ -111,31 +113,31 @@ def task_of(job: Job, ask: Ask, score: Grade) -> inspect_ai.Task:
             choices=list(question.task.options) or None,
             metadata={"kind": question.task.kind, "place": question.place},
         )
-        for question in job.questions
+        for question in evaluation.questions
     ]
 
     def asked_in(state: TaskState) -> tuple[Setting, Question, int]:
-        return job.setting, questions[str(state.sample_id)], state.epoch
+        return evaluation.setting, questions[str(state.sample_id)], state.epoch
 
     return inspect_ai.Task(
-        dataset=MemoryDataset(samples, name=job.questions[0].path.stem),
-        solver=_solver(job.setting, asked_in, ask),
+        dataset=MemoryDataset(samples, name=evaluation.questions[0].path.stem),
+        solver=_solver(evaluation.setting, asked_in, ask),
         scorer=_scorer(asked_in, ask, score),
-        epochs=job.epochs,
-        name=job.name,
-        metadata={_MARK: job.id, "model": job.setting.model},
+        epochs=evaluation.epochs,
+        name=evaluation.name,
+        metadata={_MARK: evaluation.id, "model": evaluation.setting.model},
     )
 
 
-def logs_of(job: Job, log_dir: Path) -> list[EvalLog]:
-    """The headers of the logs in the folder that are of this very job."""
+def logs_of(evaluation: Evaluation, log_dir: Path) -> list[EvalLog]:
+    """The headers of the logs in the folder that are of this very evaluation."""
     found = []
     for each in list_eval_logs(str(log_dir)):
         try:
             log = read_eval_log(each, header_only=True)
         except (OSError, ValueError, BadZipFile):  # cut by a kill; inspect's viewer says so too
             continue
-        if (log.eval.metadata or {}).get(_MARK) == job.id:
+        if (log.eval.metadata or {}).get(_MARK) == evaluation.id:
             found.append(log)
     return found
 

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from secondpass.service.common.events import CallFinished, Event
-from secondpass.service.lab.evaluation.attempts import About, Attempt, Graded, Tokens, Turn
+from secondpass.service.lab.evaluation.attempts import About, Attempt, GradedCandidate, Tokens, Turn
 from secondpass.service.lab.evaluation.traced import Traced, chain_of, traced
 from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies.api.values import Candidate
 
 __all__ = [
-    "SUFFIX", "About", "Attempt", "Graded", "IsCorrect", "Records", "Tokens", "Turn",
+    "SUFFIX", "About", "Attempt", "GradedCandidate", "IsCorrect", "Records", "Tokens", "Turn",
     "from_outcome", "from_response", "line_of", "read_records", "spent", "write_records",
 ]  # fmt: skip
 
@@ -178,7 +178,7 @@ def _attempt(
             for at in chain
         ),
         candidates=tuple(
-            Graded(
+            GradedCandidate(
                 correct=right[c.answer],
                 answer=c.answer,
                 score=c.score,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.lab.evaluation.attempts import Graded, Turn
+from secondpass.service.lab.evaluation.attempts import GradedCandidate, Turn
 
 Chain = Sequence[bool]
 
@@ -126,7 +126,7 @@ def decompose(questions: Sequence[Sequence[tuple[bool, bool]]]) -> Decomposition
     )
 
 
-def verdicts(turns: Iterable[Turn | Graded]) -> Verdicts:
+def verdicts(turns: Iterable[Turn | GradedCandidate]) -> Verdicts:
     """Count the verdicts on `turns`, or on candidates; those without one are not counted."""
     counts = {(right, ok): 0 for right in (True, False) for ok in (True, False)}
     for turn in turns:

@@ -67,7 +67,7 @@ class Pass(_Line):
     notes: dict[str, str] = {}
 
 
-class Asked(_Line):
+class PoolQuestion(_Line):
     """A question as it was asked; `key` is that of its draws, see `key_of`."""
 
     kind: Literal["question"] = "question"
@@ -128,8 +128,8 @@ class Sample(_Line):
         return Usage(self.prompt, self.cached, self.tokens)
 
 
-Line = Annotated[Header | Pass | Asked | Sample, Field(discriminator="kind")]
-LINES: TypeAdapter[Header | Pass | Asked | Sample] = TypeAdapter(Line)
+Line = Annotated[Header | Pass | PoolQuestion | Sample, Field(discriminator="kind")]
+LINES: TypeAdapter[Header | Pass | PoolQuestion | Sample] = TypeAdapter(Line)
 
 
 def key_of(call: Call, *, by_sampling: bool = True) -> str:

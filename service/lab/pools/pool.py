@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from secondpass.service.lab.pools.format import LINES, Asked, Header, Pass, Sample
+from secondpass.service.lab.pools.format import LINES, Header, Pass, PoolQuestion, Sample
 from secondpass.service.lab.pools.jsonl import BadLine, parsed
 
 SYNC_SECONDS = 5.0
@@ -30,7 +30,7 @@ class Pool:
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
         self.passes: list[Pass] = []
-        self.questions: dict[str, Asked] = {}
+        self.questions: dict[str, PoolQuestion] = {}
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
         self._earlier: dict[tuple[str, int], list[Sample]] = {}
@@ -58,12 +58,12 @@ class Pool:
         """Which samples of a key there are, in order."""
         return sorted(self._indices.get(key, ()))
 
-    def add(self, line: Pass | Asked | Sample, number: int) -> None:
+    def add(self, line: Pass | PoolQuestion | Sample, number: int) -> None:
         """Take in what stands in line `number`. Raises BadLine for what is there already."""
         match line:
             case Pass():
                 self.passes.append(line)
-            case Asked():
+            case PoolQuestion():
                 if line.id in self.questions:
                     raise BadLine(self.path, number, f"question {line.id!r} stands there twice")
                 self.questions[line.id], self.lines[line.id] = line, number
@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[Pool, int, int]:
     return pool, len(whole), len(content) - len(torn)
 
 
-def _line(path: Path, number: int, raw: bytes) -> Header | Pass | Asked | Sample:
+def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion | Sample:
     row = parsed(path, number, raw)
     try:
         return LINES.validate_python(row)
@@ -178,12 +178,12 @@ class PoolFile:
         self._file, self._lines = file, lines
         self._synced = monotonic()
 
-    def add(self, line: Pass | Asked | Sample) -> None:
+    def add(self, line: Pass | PoolQuestion | Sample) -> None:
         """Append a line; every few seconds wait until the disk has it."""
         self.pool.add(line, self._lines + 1)
         self._write(line)
 
-    def _write(self, line: Header | Pass | Asked | Sample) -> None:
+    def _write(self, line: Header | Pass | PoolQuestion | Sample) -> None:
         text = line.model_dump_json(exclude_none=True)
         self._file.write(text.encode() + b"\n")
         self._file.flush()

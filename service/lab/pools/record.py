@@ -12,7 +12,7 @@ from secondpass import __version__
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.lab.pools.drawing import draw
-from secondpass.service.lab.pools.format import Asked, DataFile, Header, Pass, Sample, key_of
+from secondpass.service.lab.pools.format import DataFile, Header, Pass, PoolQuestion, Sample, key_of
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.lab.pools.questions import Question
@@ -86,7 +86,7 @@ def file_questions(book: PoolFile, questions: Sequence[Question]) -> None:
     pool = book.pool
     for question in questions:
         call = call_of(question, pool.header)
-        asked = Asked(
+        asked = PoolQuestion(
             id=question.id,
             key=key_of(call),
             question=question.question,

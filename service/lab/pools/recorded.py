@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondpass.service.lab.pools.format import Asked, Header, Pass, Sample, key_of
+from secondpass.service.lab.pools.format import Header, Pass, PoolQuestion, Sample, key_of
 from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.strategies.answers.task import TaskRequest
@@ -78,7 +78,7 @@ def read_recorded(path: Path | str) -> Recorded:
     return Recorded(pool, preds, correct)
 
 
-def _asked(path: Path, number: int, row: Row) -> Asked:
+def _asked(path: Path, number: int, row: Row) -> PoolQuestion:
     for field in ("id", "question"):
         if not isinstance(row.get(field), str):
             raise BadLine(path, number, f"{field}: a text is wanted, not {row.get(field)!r}")
@@ -86,7 +86,7 @@ def _asked(path: Path, number: int, row: Row) -> Asked:
     # Questions may be the same text under two ids; samples belong to one of them.
     turn = messages[0].model_copy(update={"name": row["id"]})
     call = Call(role="actor", purpose=SOLVE, messages=(turn,))
-    return Asked(
+    return PoolQuestion(
         id=row["id"],
         key=key_of(call, by_sampling=False),
         question=row["question"],
@@ -97,7 +97,7 @@ def _asked(path: Path, number: int, row: Row) -> Asked:
 
 
 def _add_samples(
-    pool: Pool, asked: Asked, row: Row, number: int
+    pool: Pool, asked: PoolQuestion, row: Row, number: int
 ) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
     """File the samples of a row; returns what was answered, and whether it is right, by class."""
     samples = row.get("samples")
@@ -130,7 +130,7 @@ def _add_samples(
     return tuple(preds), tuple(correct)
 
 
-def _sample(asked: Asked, given: Row, index: int, classes: dict[str, int]) -> Sample:
+def _sample(asked: PoolQuestion, given: Row, index: int, classes: dict[str, int]) -> Sample:
     tokens = given.get("tokens")
     number = None if given["pred"] is None else classes.setdefault(_form(given), len(classes))
     return Sample(

@@ -14,7 +14,7 @@ from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.equivalence.checker import Allowance, Equivalence
 from secondpass.service.lab.pools.clock import time_stands_still, until_idle
-from secondpass.service.lab.pools.format import Asked
+from secondpass.service.lab.pools.format import PoolQuestion
 from secondpass.service.lab.pools.pool import Pool, PoolFile
 from secondpass.service.lab.pools.recording import RecordingEngine
 from secondpass.service.lab.pools.replay import ReplayEngine
@@ -117,7 +117,7 @@ def recording(upstream: Upstream, book: PoolFile) -> Upstream:
 
 async def replay(
     pool: Pool,
-    asked: Asked,
+    asked: PoolQuestion,
     strategy: str,
     params: Mapping[str, Any],
     equivalence: Equivalence,
@@ -172,7 +172,7 @@ async def replay(
     )
 
 
-def messages_of(pool: Pool, asked: Asked) -> tuple[Message, ...]:
+def messages_of(pool: Pool, asked: PoolQuestion) -> tuple[Message, ...]:
     """What the client said: the question itself where the answer format was added to it."""
     if pool.header.formatted:
         return (Message(role="user", content=asked.question),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from secondpass.service.lab.evaluation.attempts import Attempt, Graded, Turn
+from secondpass.service.lab.evaluation.attempts import Attempt, GradedCandidate, Turn
 from secondpass.service.lab.evaluation.intervals import mean
 from secondpass.service.lab.evaluation.selection import balance_score, refinement_gap
 from secondpass.service.lab.evaluation.turns import (
@@ -90,9 +90,9 @@ def _flips(chains: Sequence[Sequence[Turn]]) -> list[str]:
     ]
 
 
-def _judged(attempts: Iterable[Attempt]) -> list[Turn | Graded]:
+def _judged(attempts: Iterable[Attempt]) -> list[Turn | GradedCandidate]:
     """Whatever has a critic's verdict: candidates, or turns of attempts whose candidates have none."""
-    found: list[Turn | Graded] = []
+    found: list[Turn | GradedCandidate] = []
     for attempt in attempts:
         candidates = [c for c in attempt.candidates if c.accepted is not None]
         found += candidates or [turn for turn in attempt.turns if turn.accepted is not None]

@@ -13,7 +13,7 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from secondpass.service.cli.main import main
 from secondpass.service.lab.evaluation.asked import NAME, Setting
-from secondpass.service.lab.evaluation.inspect_tasks import Job
+from secondpass.service.lab.evaluation.inspect_tasks import Evaluation
 from secondpass.service.lab.evaluation.records import read_records
 from secondpass.service.lab.pools.questions import read_questions
 from tests.cli.running import piped
@@ -130,7 +130,7 @@ def test_a_log_of_another_entry_point_is_not_the_same_log(tmp_path: Path) -> Non
         read_questions(write_rows(tmp_path / "code.jsonl", [{**OTHERS[1], "entry_point": name}]))
         for name in ("f", "g")
     )
-    assert Job(setting, one, 1).id != Job(setting, other, 1).id
+    assert Evaluation(setting, one, 1).id != Evaluation(setting, other, 1).id
 
 
 @pytest.mark.faults

@@ -164,7 +164,7 @@ async def test_the_operators_limit_ends_a_reply_that_has_none_of_its_own(
     assert finish_reasons(deltas) == {0: "length"}
 
 
-# -- thoughts --------------------------------------------------------------------------------------------------
+# -- reasoning --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def thinker(engine: VllmEngine) -> VllmEngine:
     return VllmEngine("thinker", client, engine.model, online=online)
 
 
-async def test_thoughts_are_told_from_text_by_vllms_own_parser(
+async def test_reasoning_is_split_from_text_by_vllms_own_parser(
     engine: VllmEngine, thinker: VllmEngine
 ) -> None:
     await thinker.start()
@@ -209,7 +209,7 @@ async def test_thoughts_are_told_from_text_by_vllms_own_parser(
     assert sum(delta.tokens for delta in deltas) == 16
 
 
-async def test_a_continuation_knows_whether_its_prefix_ended_the_thoughts(
+async def test_a_continuation_knows_whether_its_prefix_ended_the_reasoning(
     engine: VllmEngine, thinker: VllmEngine
 ) -> None:
     await thinker.start()

@@ -16,7 +16,7 @@ from secondpass.service.http.encoding import plain, usage
 from secondpass.service.lab.evaluation.records import (
     About,
     Attempt,
-    Graded,
+    GradedCandidate,
     Records,
     Tokens,
     Turn,
@@ -43,7 +43,7 @@ ATTEMPTS = st.builds(
         tuple
     ),
     candidates=st.lists(
-        st.builds(Graded, correct=st.booleans(), answer=st.none() | TEXT, score=st.none() | FINITE)
+        st.builds(GradedCandidate, correct=st.booleans(), answer=st.none() | TEXT, score=st.none() | FINITE)
     ).map(tuple),
     usage=st.builds(Tokens, decode=st.integers(0, 9), prompt=st.integers(5, 9), cached=st.integers(0, 5)),
     seconds=st.floats(0, 1e6),

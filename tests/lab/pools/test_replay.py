@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from secondpass.service.common.events import CallFinished
 from secondpass.service.common.limits import Limits
 from secondpass.service.lab.pools.clock import run_virtually
-from secondpass.service.lab.pools.format import Asked, Sample
+from secondpass.service.lab.pools.format import PoolQuestion, Sample
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.service.lab.pools.questions import read_questions
 from secondpass.service.lab.pools.record import call_of
@@ -200,7 +200,7 @@ def test_plain_requests_are_not_answered(pool: Pool) -> None:
 
 def replayed(
     pool: Pool,
-    asked: Asked,
+    asked: PoolQuestion,
     shuffle: int | None = None,
     limits: Limits | None = None,
     **params: object,

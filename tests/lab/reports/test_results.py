@@ -15,7 +15,7 @@ from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_re
 from secondpass.service.lab.evaluation.records import (
     About,
     Attempt,
-    Graded,
+    GradedCandidate,
     Tokens,
     Turn,
     write_records,
@@ -42,7 +42,7 @@ def runs(path: Path) -> None:
     def attempt(strategy: str, setting: str, at: int, decode: int, **more: Any) -> Attempt:
         return Attempt(question=f"q{at}", strategy=strategy, setting=setting, usage=Tokens(decode=decode, prompt=50, cached=10), seconds=1, **more)  # fmt: skip
 
-    candidates = (Graded(correct=True), Graded(correct=False))
+    candidates = (GradedCandidate(correct=True), GradedCandidate(correct=False))
     attempts = [attempt("self_consistency", f"n={n}", at, 100 * n, correct=at < n, candidates=candidates) for n in (1, 4) for at in range(8)]  # fmt: skip
     attempts += [
         attempt("self_refine", "", at, 200, correct=at < 5, confidence=0.8,
@@ -161,8 +161,8 @@ def rows_of(path: Path) -> list[list[str]]:
 def test_every_strategy_is_compared_with_single_and_its_critic_is_measured(tmp_path: Path) -> None:
     """single is right in 2 of 4, self_refine in 3; drafts vote 41, 42 where two are wrong, so half are right there."""
     pytest.importorskip("matplotlib")
-    draft, other = Graded(correct=False, answer="41", accepted=False), Graded(correct=True, answer="42")  # fmt: skip
-    revised = Graded(correct=True, answer="42", is_revision=True, accepted=True)
+    draft, other = GradedCandidate(correct=False, answer="41", accepted=False), GradedCandidate(correct=True, answer="42")  # fmt: skip
+    revised = GradedCandidate(correct=True, answer="42", is_revision=True, accepted=True)
     attempts = [Attempt(question=f"q{at}", strategy="single", correct=at < 2) for at in range(4)]
     attempts += [
         Attempt(question=f"q{at}", strategy="self_refine", correct=at < 3, candidates=(draft, other, revised),

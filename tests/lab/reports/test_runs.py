@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.lab.evaluation.frontier import points_of
-from secondpass.service.lab.evaluation.records import About, Attempt, Graded, Records, Turn
+from secondpass.service.lab.evaluation.records import About, Attempt, GradedCandidate, Records, Turn
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.reports.confidence_tables import score_blocks
 from secondpass.service.lab.reports.run_tables import frontier_rows, gather
@@ -58,8 +58,8 @@ def test_every_kind_of_score_is_measured_by_itself() -> None:
             question=str(at), strategy="meta_rm", correct=ok, confidence=0.9 if ok else 0.6,
             confidence_kind="vote_share",
             candidates=(
-                Graded(correct=ok, score=0.2 if ok else 3, score_kind="review_score"),
-                Graded(correct=ok, score=1, score_kind="vote_share"), Graded(correct=ok),
+                GradedCandidate(correct=ok, score=0.2 if ok else 3, score_kind="review_score"),
+                GradedCandidate(correct=ok, score=1, score_kind="vote_share"), GradedCandidate(correct=ok),
             ),
         )
         for at, ok in enumerate((True, False))

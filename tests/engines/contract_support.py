@@ -5,16 +5,17 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
+from secondpass.service.engines.common.codec import Codec
+from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.strategies.api.engine import Call, Delta, Engine
-from secondpass.strategies.api.values import Message, Sampling, Usage
+from secondpass.strategies.api.values import Message, Piece, Sampling, Usage
 from tests.engines.in_process import requests_in_core
 from tools.local_vllm import VllmServer
 
@@ -71,7 +72,7 @@ def in_process_subject(engine: Engine) -> Subject:
     async def count() -> int:
         return requests_in_core()
 
-    return Subject(RetryingEngine(LimitedEngine(engine, 64)), count)
+    return Subject(engine, count)
 
 
 @asynccontextmanager
@@ -83,7 +84,7 @@ async def http_subject(server: VllmServer) -> AsyncIterator[Subject]:
     await engine.start()
     assert engine.why_not_ready is None
     try:
-        yield Subject(RetryingEngine(LimitedEngine(engine, 64)), count)
+        yield Subject(engine, count)
     finally:
         await engine.aclose()
 
@@ -94,6 +95,36 @@ def running_requests(server: VllmServer) -> int:
         lines = response.read().decode().splitlines()
     names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith(names))
+
+
+async def detokenized(engine: Engine, prefix: Sequence[Piece]) -> str:
+    """The text of the pieces, by the engine's own tokenizer: texts among them are tokenized first, each alone."""
+    if isinstance(engine, ScriptedEngine):
+        return engine.held_by(replace(STORY, prefix=tuple(prefix)))
+    codec = _codec(engine)
+    call = replace(STORY, prefix=tuple(prefix))
+    return await codec.join(await prefix_ids(call, codec), call)
+
+
+def _codec(engine: Any) -> Codec:
+    if isinstance(engine, HttpEngine):
+        assert engine._server
+        assert engine._server.tokenizer
+        return engine._server.tokenizer
+    renderer: Codec = engine._renderer
+    return renderer
+
+
+def stop_inside_token(deltas: Sequence[Delta]) -> tuple[str, int]:
+    """A stop string that ends before the last character of a token, and how many tokens there are up to that one."""
+    whole, place, tokens = text(deltas), 0, 0
+    for delta in deltas:
+        place, tokens = place + len(delta.text), tokens + len(delta.token_ids)
+        stop = whole[max(0, place - 7) : place - 1]
+        is_inside = len(delta.token_ids) == 1 and len(delta.text.strip()) > 1
+        if tokens > 3 and is_inside and whole.find(stop) + len(stop) == place - 1:
+            return stop, tokens
+    raise AssertionError(f"no token of {whole!r} will do")
 
 
 def text(deltas: Sequence[Delta], index: int = 0) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.common.status_codes import DROPPED_REASON
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
-from tests.engines.asking import run, text
+from secondpass.strategies.api.values import SOLVE
+from secondpass.testing import support
 from tests.engines.upstream import Body, Handler, Upstream, plain
 
 pytestmark = pytest.mark.anyio
@@ -56,11 +56,11 @@ async def test_the_reason_decides_about_another_attempt(
 ) -> None:
     upstream.chat = drops(status, reason)
     upstream.requests.clear()
-    retrying = RetryingEngine(engine, first_pause=0.001)
+    run = support.make_run(support.upstream(engine, attempts=3))
     if requests == 2:
-        assert text(await run(retrying)) == "Hello"
+        assert (await run.ask(SOLVE)).text == "Hello"
     else:
         with pytest.raises((EngineUnavailable, CallRejected), match=str(status)) as refused:
-            await run(retrying)
+            await run.ask(SOLVE)
         assert reason is None or "tomorrow" in reason or reason in str(refused.value)
     assert len(upstream.requests) == requests

@@ -7,10 +7,10 @@ import anyio
 import pytest
 from aiohttp import web
 
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
-from secondpass.strategies.api.values import Usage
+from secondpass.strategies.api.values import SOLVE, Usage
+from secondpass.testing import support
 from tests.engines.asking import CALL, run, started, text
 from tests.engines.upstream import (
     DONE,
@@ -221,9 +221,9 @@ async def test_a_server_that_fails_once_is_asked_again(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = in_turn([refuses(500, {}), breaking(event(chunk("half"))), plain])
-    deltas = await run(RetryingEngine(engine, first_pause=0.001))
-    assert [delta.notice for delta in deltas if delta.notice] == ["retried", "retried"]
-    assert deltas[-2].text == "Hello"
+    live = support.make_run(support.upstream(engine, attempts=3))
+    assert (await live.ask(SOLVE)).text == "Hello"
+    assert [bill.retried for bill in support.bills(live)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

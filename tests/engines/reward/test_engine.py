@@ -14,7 +14,6 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.service.engines.reward.probe import values_of
 from secondpass.strategies.api.engine import Call, PlainRequest, Routing
@@ -26,6 +25,7 @@ from secondpass.strategies.api.errors import (
     StreamCut,
 )
 from secondpass.strategies.api.values import Usage
+from secondpass.testing import support
 from secondpass.testing.support import bills, make_run
 from tests.engines.asking import run, until_idle
 from tests.engines.reward.asking import ANSWER, CALL, QUESTION, score
@@ -230,8 +230,8 @@ async def test_a_retry_scores_after_all_and_pays_only_what_was_delivered() -> No
         "/classify": in_turn((classifies(1.0), refuses(503, {}), breaking(), classifies(2.5)))
     }
     async with engine_of(routes) as (_, engine):
-        live = make_run(RetryingEngine(engine, attempts=3, first_pause=0.001))
-        assert await live.reward("42") == 2.5
+        live = make_run(support.upstream(engine, attempts=3))
+        assert await live.score("42") == 2.5
         assert live.budget.spent["calls"] == 3
         assert live.budget.spent["prompt_tokens"] == 7
         assert not live.budget.holdings
@@ -242,7 +242,7 @@ async def test_cancelling_a_call_frees_the_server_at_once() -> None:
     async with engine_of(routes) as (upstream, engine):
         live = make_run(engine)
         with anyio.move_on_after(0.1):
-            await live.reward("42")
+            await live.score("42")
         await until_idle(upstream, 1.0)
         assert not live.budget.holdings
         (bill,) = bills(live)

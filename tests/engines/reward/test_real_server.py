@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
     CallRejected,
 )
 from secondpass.strategies.api.values import Message, Usage
-from secondpass.testing.support import bills, make_run
+from secondpass.testing.support import bills, make_run, upstream
 from tests.engines.asking import run
 from tools.local_vllm import VllmServer, serve_vllm
 
@@ -136,8 +134,8 @@ async def test_real_scores_of_many_at_once_are_each_its_own(one_label: Real) -> 
 @pytest.mark.vllm
 async def test_a_run_pays_a_real_reward_model_for_its_prompt_to_the_token(one_label: Real) -> None:
     async with one_label.engine() as engine:
-        live = make_run(RetryingEngine(LimitedEngine(engine, 4)), max_tokens=1)
-        reward = await live.reward("It is 42.", messages=(QUESTION,))
+        live = make_run(upstream(engine, attempts=3, places=4), max_tokens=1)
+        reward = await live.score("It is 42.", messages=(QUESTION,))
     talk = (QUESTION, ANSWER)
     assert reward == pytest.approx(one_label.model.logits(talk)[0], abs=1e-2)
     assert live.budget.spent["prompt_tokens"] == len(one_label.model.render(talk))

@@ -1,13 +1,15 @@
-"""The fake that ships: what it remembers while it is served is bounded."""
+"""The fake that ships: what it remembers is bounded, and it stops as vLLM does."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.strategies.api.engine import Call, PlainRequest
-from tests.engines.asking import CALL, run, text
+from secondpass.strategies.api.engine import Call, Delta, PlainRequest
+from secondpass.strategies.api.values import Sampling
+from tests.engines.asking import CALL, ids, run, text
 
 MODULE = "secondpass.service.engines.scripted.engine"
 
@@ -57,3 +59,62 @@ async def test_calls_that_overlap_are_told_apart() -> None:
         await first.aclose()
         assert len(engine.running) == 1
     assert not engine.running
+
+
+def stopped(*stop: str, resumable: bool = False, **sampling: object) -> Call:
+    chosen = Sampling.model_validate({"stop": stop, **sampling})
+    return replace(CALL, sampling=chosen, resumable=resumable)
+
+
+def written(_call: Call, _index: int) -> Reply:
+    return Reply("Step 1. Step 2.Then Step 3.")
+
+
+def pairs(deltas: Sequence[Delta]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(delta.text, delta.token_ids) for delta in deltas if delta.token_ids]
+
+
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [
+        ((" 2.",), ["Step", " 1.", " Step", " 2."]),  # the last token is " 2.Then"
+        (("Then", "2."), ["Step", " 1.", " Step", " 2."]),  # the one that ends first
+        (("1. Step",), ["Step", " 1.", " Step"]),
+        (("nowhere",), ["Step", " 1.", " Step", " 2.Then", " Step", " 3."]),
+    ],
+)
+async def test_a_resumable_call_keeps_its_stop_string_and_the_whole_token_that_ended_it(
+    stop: tuple[str, ...], texts: list[str]
+) -> None:
+    engine = ScriptedEngine(written)
+    whole = await run(engine, replace(CALL, resumable=True))
+    deltas = await run(engine, stopped(*stop, resumable=True))
+    assert [each for each, _ in pairs(deltas)] == texts
+    assert ids(deltas) == ids(whole)[: len(texts)]
+    assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["stop"]
+    assert sum(delta.tokens for delta in deltas) == len(texts)
+
+
+async def test_a_call_that_is_not_resumable_drops_its_stop_string_and_counts_its_tokens() -> None:
+    engine = ScriptedEngine(written)
+    deltas = await run(engine, stopped("1. Step"))
+    assert text(deltas) == "Step "
+    assert sum(delta.tokens for delta in deltas) == 3
+    assert deltas[-1].usage is not None
+    assert deltas[-1].usage.completion == 3
+
+
+async def test_a_cap_before_the_end_of_a_stop_string_leaves_the_text_whole() -> None:
+    deltas = await run(ScriptedEngine(written), stopped("1. Step 2", max_tokens=3))
+    assert text(deltas) == "Step 1. Step"
+    assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["length"]
+
+
+async def test_only_what_follows_a_prefix_is_searched_for_stop_strings() -> None:
+    engine = ScriptedEngine(written)
+    call = stopped("Step", resumable=True)
+    (first,) = pairs(await run(engine, call))
+    deltas = await run(engine, replace(call, prefix=first[1]))
+    assert text(deltas) == " 1. Step"
+    after_text = await run(engine, replace(call, prefix=(*first[1], " 1. St")))
+    assert text(after_text) == "ep 2.Then Step"

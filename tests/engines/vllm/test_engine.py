@@ -105,11 +105,12 @@ SHORT = ask(max_tokens=3)
         replace(SHORT, schema='{"type": "integer"}'),
         replace(SHORT, prefix="First, boil"),
         replace(SHORT, thinking=False),
+        replace(ask(max_tokens=3, stop=("tea",)), resumable=True),
         replace(SHORT, labels=("Yes", "No"), routing=Routing(session="s")),
         replace(SHORT, messages=(Message(role="system", content="Be brief."), *SHORT.messages)),
         ask("Say hi."),
     ],
-    ids=["defaults", "n", "penalties", "delivery", "schema", "prefix", "thinking", "labels", "system", "uncapped"],
+    ids=["defaults", "n", "penalties", "delivery", "schema", "prefix", "thinking", "stop", "labels", "system", "uncapped"],
 )  # fmt: skip
 async def test_a_call_asks_the_core_for_what_its_json_would_have_asked(
     call: Call, engine: VllmEngine, asked: Asked
@@ -126,10 +127,12 @@ async def test_a_call_asks_the_core_for_what_its_json_would_have_asked(
     assert ours == theirs
 
 
+@pytest.mark.parametrize("resumable", [False, True])
 async def test_a_continuation_asks_for_what_a_prompt_of_tokens_would_have_asked(
-    engine: VllmEngine, asked: Asked
+    resumable: bool, engine: VllmEngine, asked: Asked
 ) -> None:
     call = replace(ask(max_tokens=3, seed=1, stop=("tea",)), prefix=(2068, 919), cache_salt="salt")
+    call = replace(call, resumable=resumable)
     await run(engine, call)
     prompt = asked.calls[0][0]["prompt_token_ids"]
     dialect = replace(engine._renderer.dialect, max_tokens="max_tokens")
@@ -137,6 +140,7 @@ async def test_a_continuation_asks_for_what_a_prompt_of_tokens_would_have_asked(
     await forwarded(engine, "completions", body)
     ours, theirs = asked.calls
     assert ours == theirs
+    assert ours[1].include_stop_str_in_output is resumable
 
 
 async def forwarded(engine: VllmEngine, path: str, body: dict[str, Any]) -> bytes:

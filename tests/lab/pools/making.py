@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.pools.format import Header
 from secondpass.service.lab.pools.pool import Pool, PoolFile, growing, read_pool
@@ -60,6 +61,6 @@ def recorded(
 
 def draw_all(engine: Engine, book: PoolFile, wanted: Sequence[Wanted]) -> None:
     async def draw() -> None:
-        await record(engine, book, wanted, concurrency=8, on_sample=lambda _: None)
+        await record(Upstream(engine), book, wanted, concurrency=8, on_sample=lambda _: None)
 
     anyio.run(draw)

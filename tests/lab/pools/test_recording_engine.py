@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.lacking import Drawer
@@ -163,7 +164,7 @@ def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
     short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
 
     async def draw(engine: Engine) -> None:
-        await Drawer(engine, 4, lambda _: None).draw([short, critic, short])
+        await Drawer(Upstream(engine), 4, lambda _: None).draw([short, critic, short])
 
     with growing(path, HEADER) as book:
         anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), book))

@@ -17,20 +17,20 @@ _SHOWN = 80
 _Remark = Annotated[str, Field(max_length=600)]
 
 
-class Reply(BaseModel):
+class ReplySchema(BaseModel):
     """The base of every shape: frozen, and every field is demanded. Reasons stand before the verdict that they are for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Feedback(Reply):
+class Feedback(ReplySchema):
     """What could be better about a solution, and whether it is worth another version."""
 
     issues: list[_Remark] = Field(max_length=8, description="what is wrong, and where")
     verdict: Literal["ok", "revise"]
 
 
-class Critique(Reply):
+class Critique(ReplySchema):
     """Whether a solution is right; `first_wrong_step` counts from 1, None when no step is wrong."""
 
     issues: list[_Remark] = Field(max_length=8, description="what is wrong, and where")

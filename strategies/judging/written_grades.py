@@ -20,7 +20,7 @@ from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Completion, Draw
-from secondpass.strategies.judging.reply_schemas import Critique, Reply
+from secondpass.strategies.judging.reply_schemas import Critique, ReplySchema
 
 Written: TypeAlias = Literal["first_error", "verdict"]
 """What the judge is asked for: the first wrong step, or whether the whole is right."""
@@ -32,7 +32,7 @@ TEMPERATURE = 0.6
 """Of several samples of one verdict, where the judge's profile names none."""
 
 
-class FirstError(Reply):
+class FirstError(ReplySchema):
     """The first wrong step of a solution; `first_wrong_step` counts from 1, None when no step is wrong."""
 
     reason: Annotated[str, Field(max_length=600)]
@@ -64,7 +64,7 @@ class _Form:
 
     prompt: str
     values: dict[str, Any]
-    shape: type[Reply]
+    shape: type[ReplySchema]
     grade: Callable[[Any], float]
 
 

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import anyio
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from secondpass.service.calls.admission import rank_of
 from secondpass.service.calls.upstream import Upstream
@@ -135,7 +134,7 @@ async def draw(upstream: Upstream, call: Call, question: str | None = None) -> l
     Times are those of the last attempt, from its admission on. Raises EngineError and its kinds.
     """
 
-    async def attempt() -> list[Sample]:
+    async def attempt(_: int) -> list[Sample]:
         async with upstream.admission.slot(rank_of(call)):
             drawing = Drawing(call, question)
             async with aclosing(upstream.engine.stream(call)) as deltas:
@@ -143,12 +142,4 @@ async def draw(upstream: Upstream, call: Call, question: str | None = None) -> l
                     drawing.add(delta)
         return drawing.samples
 
-    retries = upstream.retries
-    retrying = AsyncRetrying(
-        sleep=anyio.sleep,
-        stop=stop_after_attempt(retries.attempts),
-        wait=retries.pause,
-        retry=retry_if_exception(retries.may_retry),
-        reraise=True,
-    )
-    return await retrying(attempt)
+    return await upstream.retries.run(attempt)

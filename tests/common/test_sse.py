@@ -38,7 +38,8 @@ def test_events_have_the_names_that_the_stream_gives_them() -> None:
     stream = b"event: a\ndata: 1\n\ndata: 2\n\nevent:b\n\ndata: 3\n\nevent: c\r\nid: 7\r\ndata: 4\r\n\r\n"
     named = [(b"a", b"1"), (b"", b"2"), (b"", b"3"), (b"c", b"4")]
     for size in (1, 7, len(stream)):
-        parser, found = EventParser(), []
+        parser = EventParser()
+        found: list[tuple[bytes, bytes]] = []
         for at in range(0, len(stream), size):
             events = parser.feed(stream[at : at + size])
             found += zip(parser.names, events, strict=True)

@@ -19,6 +19,10 @@ from secondpass.strategies.api.values import Message, Piece, Sampling, Usage
 from tests.engines.in_process import requests_in_core
 from tools.local_vllm import VllmServer
 
+HTTP = ("http", "asyncio")
+IN_PROCESS = ("in_process", "asyncio")
+"""Ways to a real vLLM, and the backend that they need."""
+
 
 def ask(text: str, **sampling: object) -> Call:
     return Call(

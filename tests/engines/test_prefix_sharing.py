@@ -23,7 +23,14 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.errors import UnusableCompletion
-from secondpass.strategies.api.values import SOLVE, Completion, Message, Sampling
+from secondpass.strategies.api.values import (
+    SOLVE,
+    Completion,
+    Draw,
+    Message,
+    Sampling,
+    Segment,
+)
 from secondpass.testing.support import bills, make_run
 from tests.engines.in_process import in_process_engine, model_folder
 from tools.local_vllm import VllmServer
@@ -125,11 +132,13 @@ async def test_a_probe_finds_its_draft_in_the_cache(
         question=f"{FARM} There are {reads} ways to see it.",  # nothing of it is cached yet
         sampling=Sampling(temperature=1, seed=1, max_tokens=120),
     )
-    drafts = await run.map(lambda index: run.ask(SOLVE, index=index), range(reads), width=WIDTH)
+    drawn = await run.map(lambda index: run.ask(SOLVE, index=index), range(reads), width=WIDTH)
+    drafts = [draft for draft in drawn if draft is not None]
     before = [await subject.count(name) for name in COUNTERS]
 
     async def probe(draft: Completion) -> None:
-        read = await run.probe(draft, "is_right", ("Yes", "No"))
+        read = await run.classify("is_right", ("Yes", "No"), after=draft)
+        assert read.probabilities is not None
         assert sum(read.probabilities.values()) == pytest.approx(1)
 
     await run.map(probe, drafts, width=WIDTH)
@@ -225,7 +234,8 @@ async def test_a_draft_goes_on_from_its_own_tokens_as_if_never_stopped(
             ids = draft.token_ids
             cut = random.Random(place).choice(places_to_cut(ids, given, tokens))
             if kind == "sampled":
-                held = replace(draft, token_ids=ids[:cut], text=tokens.text(ids[:cut]))
+                kept = (Segment(tokens.text(ids[:cut]), ids[:cut]),)
+                held = replace(draft, segments=kept)
             else:
                 held, _ = await write(subject.engine, kind, question, place, tokens, cut - given)
             longer = await extend(subject.engine, held, len(ids) - cut)
@@ -236,7 +246,7 @@ async def test_a_draft_goes_on_from_its_own_tokens_as_if_never_stopped(
             wrong.append(f"{where}: another prompt")
         if longer is not None and longer.token_ids[:cut] != held.token_ids:
             wrong.append(f"{where}: without its prefix")
-        if kind != "sampled" and (longer is None or said_by(longer) != said_by(draft)):
+        if kind != "sampled" and (longer is None or known(longer) != known(draft)):
             wrong.append(f"{where}: {longer and longer.text!r} and not {draft.text!r}")
 
     async with anyio.create_task_group() as group:
@@ -254,16 +264,17 @@ async def test_a_draft_goes_on_from_its_own_tokens_after_a_text_too(
     question, text = "Say hello, in one short sentence.", "\n\nWait, 🦊 let me see.\n\n"
     sampling = Sampling(temperature=0, max_tokens=200)
     run = make_run(subject.engine, question=question, sampling=sampling)
-    draft = await run.begin(max_tokens=None if is_finished else 4)
+    draw = Draw() if is_finished else Draw(max_tokens=4)
+    draft = await run.ask(SOLVE, draw=draw, resumable=True)
     assert draft.is_truncated != is_finished
-    own = draft.token_ids[: -1 if is_finished else None]
-    longer = await run.extend(draft, text=text, max_tokens=6, resumable=True)
-    again = await run.extend(longer, text=text, max_tokens=6)
-    first = tokens.prompt(question) + own + tokens.of(text)
-    written = tuple(piece for piece in longer.held[len(own) + 1 :] if isinstance(piece, int))
-    written = written if longer.is_truncated else written[:-1]  # its end token
+    own = draft.token_ids
+    assert own
+    longer = await run.extend(draft, text=text, draw=Draw(max_tokens=6), resumable=True)
+    again = await run.extend(longer, text=text, draw=Draw(max_tokens=6))
+    first = tokens.prompt(question) + own + tokens.of(unknown(draft) + text)
+    written = longer.token_ids[len(own) :]
     assert subject.prompts[-2] == first
-    assert subject.prompts[-1] == first + written + tokens.of(text)
+    assert subject.prompts[-1] == first + written + tokens.of(unknown(longer) + text)
     assert longer.text.startswith(draft.text + text)
     assert again.text.startswith(longer.text + text)
 
@@ -282,7 +293,8 @@ async def write(
     odd = ODD[place // len(KINDS) % len(ODD)]
     ids = tuple(token for character in odd for token in tokens.of(character))
     messages = (Message(role="user", content=question),)
-    draft = await extend(engine, Completion(text=odd, messages=messages, token_ids=ids), cap)
+    odd_draft = Completion(messages=messages, segments=(Segment(odd, ids),))
+    draft = await extend(engine, odd_draft, cap)
     assert draft is not None
     return draft, len(ids)
 
@@ -301,10 +313,18 @@ async def extend(engine: Engine, held: Completion, max_tokens: int) -> Completio
     question = held.messages[-1].text
     run = make_run(engine, question=question, sampling=Sampling(temperature=0))
     try:
-        return await run.extend(held, max_tokens=max_tokens)
+        return await run.extend(held, draw=Draw(max_tokens=max_tokens))
     except UnusableCompletion:
         return None
 
 
-def said_by(completion: Completion) -> tuple[Ids, str]:
-    return completion.token_ids, completion.text
+def known(completion: Completion) -> tuple[Ids, str]:
+    """All tokens but those that came with the end, which may be no text, and their text."""
+    texts = (each.text for each in completion.segments if each.token_ids is not None)
+    return completion.token_ids, "".join(texts)
+
+
+def unknown(completion: Completion) -> str:
+    """The text at the end of a completion that came with its end token; mostly empty."""
+    last = completion.segments[-1]
+    return last.text if last.token_ids is None else ""

@@ -25,7 +25,7 @@ NOBODY = "http://127.0.0.1:9/v1"
 async def scored(run: Run, _: Params) -> Candidate:
     """A draft with its reward."""
     draft = await run.ask(SOLVE)
-    return run.candidate(draft, score=await run.reward(draft), score_kind="reward")
+    return run.candidate(draft, score=await run.score(draft), score_kind="reward")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
         None,
         "reward",
         "select",
-        frozenset(),
+        {},
         streams=False,
         module=__name__,
     )

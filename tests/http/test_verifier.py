@@ -44,7 +44,7 @@ def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
         None,
         "execution",
         "select",
-        frozenset(),
+        {},
         streams=False,
         module=__name__,
     )

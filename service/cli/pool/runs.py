@@ -125,10 +125,11 @@ async def attempt(pool: Pool, plan: ReplayPlan, trial: Trial, equivalence: Equiv
     if run.outcome is None:
         return Tried(trial.failed(run), run.lacking)
     classes = AnswerClasses(asked.task.as_task(), equivalence)
+    gold = None if plan.recorded else await classes.of(asked.answer)
     right = {
         answer: plan.recorded.is_correct(asked.id, answer)
         if plan.recorded
-        else await classes.same(asked.answer, answer)
+        else await classes.of(answer) == gold
         for answer in _answers(run.outcome)
     }
     graded = from_outcome(

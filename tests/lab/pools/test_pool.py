@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from secondpass.service.calls.upstream import Upstream
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.pools.drawing import draw
 from secondpass.service.lab.pools.format import Header, key_of
@@ -80,7 +81,7 @@ def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, da
     short = replace(call, sampling=call.sampling.model_copy(update={"max_tokens": 2}))
     engine = ScriptedEngine(numbered)
     with growing(path, HEADER) as book:
-        (cut,) = anyio.run(draw, engine, short)
+        (cut,) = anyio.run(draw, Upstream(engine), short)
         book.add(cut)
         draw_all(engine, book, missing(book.pool, questions, 2))
     pool = read_pool(path)

@@ -1,103 +1,38 @@
-"""What every engine promises, whatever is behind it: one suite over the fake, and a real vLLM over HTTP and in process."""
+"""The contract of engines: one suite over the fake, and a real vLLM over HTTP and in process."""
 
 import math
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
 from secondpass.strategies.api.errors import CallRejected
-from secondpass.strategies.api.values import Completion, Message
-from secondpass.strategies.continuation.segments import joined, pieces
+from secondpass.strategies.api.values import Message
 from tests.engines.asking import ids, run
 from tests.engines.contract_support import (
     DRAFTS,
     ENDLESS,
+    HTTP,
+    IN_PROCESS,
     STORY,
     Subject,
     ask,
     becomes,
-    detokenized,
     finish_reasons,
-    http_subject,
-    in_process_subject,
-    scripted_subject,
-    stop_inside_token,
     text,
     usage,
 )
-from tests.engines.in_process import in_process_engine
 from tools.local_vllm import VllmServer
-
-if TYPE_CHECKING:
-    from secondpass.service.engines.vllm.engine import VllmEngine
 
 pytestmark = pytest.mark.anyio
 
 EVERYTHING = {"prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts"}
-
-HTTP = ("http", "asyncio")
-IN_PROCESS = ("in_process", "asyncio")
-
-
-# By module, so that all tests of one kind come together: the engine in this process is launched once.
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(HTTP, marks=pytest.mark.vllm),
-        pytest.param(IN_PROCESS, marks=pytest.mark.vllm),
-        ("scripted", "asyncio"),
-        ("scripted", "trio"),
-    ],
-    ids="-".join,
-)
-def kind_and_backend(request: pytest.FixtureRequest) -> tuple[str, str]:
-    pair: tuple[str, str] = request.param
-    return pair
-
-
-@pytest.fixture(scope="module")
-def anyio_backend(kind_and_backend: tuple[str, str]) -> str:
-    return kind_and_backend[1]
-
-
-@pytest.fixture(scope="module")
-async def in_process(kind_and_backend: tuple[str, str]) -> AsyncIterator["VllmEngine | None"]:
-    if kind_and_backend != IN_PROCESS:
-        yield None
-        return
-    async with in_process_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-async def subject(
-    kind_and_backend: tuple[str, str],
-    in_process: "VllmEngine | None",
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[Subject]:
-    if kind_and_backend[0] == "scripted":
-        yield scripted_subject()
-    elif in_process is not None:
-        yield in_process_subject(in_process)
-    else:
-        async with http_subject(request.getfixturevalue("vllm_server")) as served:
-            yield served
-
-
-@pytest.fixture
-def engine(subject: Subject) -> Engine:
-    return subject.engine
-
 
 # -- text and tokens ------------------------------------------------------------------------------------
 
@@ -140,67 +75,6 @@ async def test_a_stop_string_ends_a_completion_and_is_left_out(engine: Engine) -
     assert text(deltas) == whole[: whole.index(stop)]
     assert finish_reasons(deltas) == {0: "stop"}
     assert sum(delta.tokens for delta in deltas) == usage(deltas).completion
-
-
-def completion_of(call: Call, deltas: Sequence[Delta]) -> Completion:
-    """The completion that a run makes of these deltas."""
-    partial = PartialCompletion(call, call.index)
-    for delta in deltas:
-        if delta.tokens or delta.text or delta.finish_reason:
-            partial.add(delta)
-    return partial.completion
-
-
-RESUMABLE = replace(ask(STORY.messages[0].text, max_tokens=24), resumable=True)
-
-
-async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_can_be_continued(
-    engine: Engine,
-) -> None:
-    whole = await run(engine, RESUMABLE)
-    stop, tokens = stop_inside_token(whole)
-    call = replace(ask(STORY.messages[0].text, max_tokens=24, stop=(stop,)), resumable=True)
-    deltas = await run(engine, call)
-    end = text(whole).index(stop) + len(stop)
-    assert text(deltas) == text(whole)[:end]
-    assert ids(deltas) == ids(whole)[:tokens]  # the last token whole, with what follows the stop
-    assert finish_reasons(deltas) == {0: "stop"}
-    assert usage(deltas).completion == tokens
-
-    first = completion_of(call, deltas)
-    assert first.text == text(deltas)
-    assert first.segments[-1].token_ids is None
-    prefix = pieces(first)
-    assert await detokenized(engine, prefix) == first.text
-
-    rest_call = replace(RESUMABLE, prefix=prefix)
-    rest_call = replace(rest_call, sampling=rest_call.sampling.model_copy(update={"max_tokens": 8}))
-    rest = await run(engine, rest_call)
-    assert 0 < usage(rest).completion <= 8
-    assert usage(rest).prompt == await engine.count_prompt(rest_call)
-    both = joined(first, completion_of(rest_call, rest))
-    assert both.text == first.text + text(rest)
-    assert await detokenized(engine, pieces(both)) == both.text
-    if finish_reasons(rest) == {0: "length"}:
-        assert await detokenized(engine, (*prefix, *ids(rest))) == both.text
-    if isinstance(engine, ScriptedEngine):  # the others may go on in other words: the tokens differ
-        assert text(whole).startswith(both.text)
-
-
-async def test_a_stop_string_in_the_prefix_ends_no_continuation(engine: Engine) -> None:
-    whole = await run(engine, RESUMABLE)
-    stop, tokens = stop_inside_token(whole)
-    call = replace(ask(STORY.messages[0].text, max_tokens=4, stop=(stop,)), resumable=True)
-    rest = await run(engine, replace(call, prefix=ids(whole)[:tokens]))
-    assert ids(rest) == ids(whole)[tokens : tokens + 4]
-
-
-async def test_a_stop_string_that_never_comes_changes_nothing(engine: Engine) -> None:
-    question = "What is the capital of France? Reply with one word."
-    whole = await run(engine, replace(ask(question, max_tokens=24), resumable=True))
-    stopped = replace(ask(question, max_tokens=24, stop=("\u2603",)), resumable=True)
-    assert ids(await run(engine, stopped)) == ids(whole)
-    assert text(await run(engine, stopped)) == text(whole)
 
 
 async def test_a_seed_gives_the_same_text_again(engine: Engine) -> None:

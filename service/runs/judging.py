@@ -21,11 +21,7 @@ from secondpass.service.runs.call_builder import draft_of
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.errors import (
-    DegenerateCandidate,
-    UnusableCompletion,
-    VerdictUnreadable,
-)
+from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable
 from secondpass.strategies.api.judgements import How, Judgement, Preference, preference_of
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import AS_ASKED, After, StepStream
@@ -283,17 +279,16 @@ class JudgingVerbs(Verbs):
         for is_last in (False, True):
             found: list[Completion] = []
             try:
-                await self._calls.perform(asked, found.append)
+                await self._calls.perform(asked, found.append, may_be_empty=True)
                 parsed = parse(conclude(found[0].text))
-            except (UnusableCompletion, VerdictUnreadable) as error:
+            except VerdictUnreadable as error:
                 if is_last:
                     unreadable = VerdictUnreadable(
                         f"the {call.role}'s reply: {error}", role=call.role
                     )
-                    unreadable.is_counted = error.is_counted
                     self._unreadable(call, unreadable, how)
                     raise unreadable from error
-                asked = self._again(call, found, reply)
+                asked = self._again(call, found[0], reply)
             else:
                 return replace(found[0], messages=call.messages), parsed
         raise AssertionError("a loop of two")  # pragma: no cover
@@ -302,12 +297,12 @@ class JudgingVerbs(Verbs):
         self.count_failure(error)
         self._saw(call.role, call.purpose, how=how, error=str(error))
 
-    def _again(self, call: Call, found: Sequence[Completion], reply: str) -> Call:
-        """The call once more, after what was replied and that it cannot be read."""
-        if not found:
+    def _again(self, call: Call, unread: Completion, reply: str) -> Call:
+        """The call once more, after what was replied, if anything, and that it cannot be read."""
+        if not unread.text.strip():
             return call
         turns = (
-            Message(role="assistant", content=quoting.disarm(found[0].text)),
+            Message(role="assistant", content=quoting.disarm(unread.text)),
             Message(role="user", content=self._builder.reply_to("reply_again", reply=reply)),
         )
         return replace(call, messages=(*call.messages, *turns))

@@ -7,6 +7,13 @@ from secondpass.strategies import prompts
 
 @pytest.fixture
 def own_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts for a critic and for labels that no strategy has."""
-    own = {"check": "Is {draft} right?", "is_right": "Is this right?"}
+    """Prompts for judges and critics that no strategy has."""
+    own = {
+        "check": "Is {draft} right?",
+        "is_right": "Is this right?",
+        "rate": "{question}\n\n{candidate}\n\nIs it right?",
+        "pick": "Which?\n\n{candidates}",
+        "hint": "Not {tried}.",
+        "curt": "Is this right?\nReply with yes or no.",
+    }
     monkeypatch.setattr(prompts, "PROMPTS", {**prompts.PROMPTS, **own})

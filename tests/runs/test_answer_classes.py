@@ -6,19 +6,23 @@ import pytest
 
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate
-from secondpass.testing.support import (
-    make_run,
-)
+from secondpass.testing.support import MATH, make_run
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_same_compares_as_the_task_does() -> None:
-    run = make_run()
-    assert await run.same("1,000", "1000.0")
-    assert not await run.same("41", "42")
-    choice = make_run(task=Task(kind="choice", options=("red", "blue")))
-    assert await choice.same("a", "A")
+@pytest.mark.parametrize(
+    ("task", "answers", "classes"),
+    [
+        (MATH, ("1,000", "1000.0", "41", "42"), [0, 0, 1, 2]),
+        (Task(kind="choice", options=("red", "blue")), ("a", "A", "B"), [0, 0, 1]),
+    ],
+)
+async def test_answers_are_classed_as_the_task_compares_them(
+    task: Task, answers: tuple[str, ...], classes: list[int]
+) -> None:
+    run = make_run(task=task)
+    assert [await run.class_of(Candidate(text="", answer=each)) for each in answers] == classes
 
 
 async def test_equal_answers_have_one_class_and_open_texts_have_none() -> None:

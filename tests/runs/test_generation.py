@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
-    EngineUnavailable,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import SOLVE, Sampling
+from secondpass.strategies.api.values import SOLVE, Draw, Sampling
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     assert_books_are_closed,
@@ -110,10 +106,10 @@ async def test_sample_i_is_drawn_with_the_seed_plus_i() -> None:
     assert {call.index: call.sampling.seed for call in engine.calls} == {0: 100, 1: 101, 2: 102}
 
 
-async def test_extend_goes_on_token_by_token() -> None:
+async def test_extend_continues_from_tokens() -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine)
-    draft = await run.ask(SOLVE, max_tokens=3)
+    draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     assert (draft.text, draft.is_truncated) == ("one two three", True)
     longer = await run.extend(draft)
     assert (longer.text, longer.is_truncated) == ("one two three four five six", False)
@@ -124,17 +120,17 @@ async def test_extend_goes_on_token_by_token() -> None:
 async def test_extend_with_a_text_of_its_own() -> None:
     engine = ScriptedEngine(says("It is 42. Wait, it is 43."))
     run = make_run(engine)
-    draft = await run.ask(SOLVE, max_tokens=3)
+    draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     longer = await run.extend(draft, text=" Wait,")
     assert longer.text == "It is 42. Wait, it is 43."
 
 
 @pytest.mark.parametrize("text", ["", " Wait,"])
-async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_on_from(
+async def test_extending_a_finished_completion_adds_nothing_but_a_text_must_be_continued(
     text: str,
 ) -> None:
     run = make_run(ScriptedEngine(says(f"one two three{text} ")))
-    draft = await run.ask(SOLVE, max_tokens=3)
+    draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     assert draft.is_truncated
     if text:
         with pytest.raises(UnusableCompletion):
@@ -143,59 +139,3 @@ async def test_extending_what_was_finished_adds_nothing_but_a_text_must_be_gone_
     longer = await run.extend(draft)
     assert (longer.text, longer.is_truncated) == ("one two three ", False)
     assert bills(run)[-1].end == "finished"
-
-
-@ON_BOTH_BACKENDS
-async def test_map_keeps_the_order_of_its_items_and_outlives_a_failure() -> None:
-    run = make_run()
-
-    async def work(item: int) -> int:
-        await anyio.sleep(0.01 * (3 - item))
-        if item == 1:
-            raise EngineUnavailable("gone")
-        return item * 10
-
-    assert await run.map(work, range(4)) == [0, 20, 30]
-
-
-@ON_BOTH_BACKENDS
-async def test_map_raises_when_everything_failed() -> None:
-    async def work(_: int) -> int:
-        raise EngineUnavailable("gone")
-
-    with pytest.raises(EngineUnavailable, match="gone"):
-        await make_run().map(work, range(3))
-
-
-@ON_BOTH_BACKENDS
-async def test_an_error_that_is_nobodys_failure_ends_the_block() -> None:
-    async def work(item: int) -> int:
-        if item:
-            raise ZeroDivisionError
-        await anyio.sleep_forever()
-        return item
-
-    with pytest.raises(ZeroDivisionError):
-        async with make_run().as_completed(work, range(2)) as finished:
-            [result async for result in finished]
-
-
-@given(width=st.integers(1, 5), items=st.integers(0, 12))
-@settings(max_examples=25, deadline=None)
-def test_never_more_than_width_at_once(width: int, items: int) -> None:
-    async def main() -> None:
-        run, running, most = make_run(), 0, 0
-
-        async def work(item: int) -> int:
-            nonlocal running, most
-            running += 1
-            most = max(most, running)
-            await anyio.lowlevel.checkpoint()
-            running -= 1
-            return item
-
-        async with run.as_completed(work, range(items), width=width) as finished:
-            assert sorted([item async for item in finished]) == list(range(items))
-        assert most <= width
-
-    anyio.run(main)

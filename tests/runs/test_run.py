@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.calls.admission import LimitedEngine
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
@@ -31,6 +29,7 @@ from secondpass.testing.support import (
     bills,
     make_run,
     says,
+    upstream,
 )
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +47,7 @@ async def test_what_was_reserved_is_there_for_the_closing_call() -> None:
     assert_books_are_closed(run, engine)
 
 
-async def test_a_draft_that_the_budget_cut_serves_if_it_held_its_answer() -> None:
+async def test_a_draft_that_the_budget_truncated_is_the_answer_if_it_contains_one() -> None:
     engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=12)
     outcome = await execute(run)
@@ -56,7 +55,7 @@ async def test_a_draft_that_the_budget_cut_serves_if_it_held_its_answer() -> Non
     assert outcome.candidate.finish_reason == "length"
 
 
-async def test_a_draft_that_the_budget_cut_before_its_answer_is_none() -> None:
+async def test_a_draft_that_the_budget_truncated_before_its_answer_is_none() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=5)
     with pytest.raises(NothingWithinBudget) as error:
@@ -73,7 +72,7 @@ async def test_a_draft_that_the_client_capped_is_a_candidate_without_an_answer()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_draft_that_the_deadline_cut_serves_if_it_held_its_answer() -> None:
+async def test_a_draft_that_the_deadline_truncated_is_the_answer_if_it_contains_one() -> None:
     engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 500), per_token=0.005)
     run = make_run(engine, "self_consistency", {"n": 2}, deadline_ms=100)
     outcome = await execute(run)
@@ -91,20 +90,22 @@ async def test_a_streamed_text_is_the_answer_as_far_as_it_went() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 5}, {"deadline_ms": 60}])
-async def test_a_text_that_nobody_read_and_that_was_cut_is_no_answer(limit: dict[str, Any]) -> None:
+async def test_a_text_that_was_not_streamed_and_is_truncated_is_no_answer(
+    limit: dict[str, Any],
+) -> None:
     engine = ScriptedEngine(says("word " * 200), per_token=0.005)
     with pytest.raises((NothingWithinBudget, DeadlinePassed)):
         await execute(make_run(engine, "single", **limit))
 
 
 @ON_BOTH_BACKENDS
-async def test_a_text_that_nobody_read_is_written_anew_when_its_stream_breaks() -> None:
+async def test_a_text_that_was_not_streamed_is_retried_when_its_stream_breaks() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(
         lambda *_: Reply("one two three four", fault=next(first, None)),  # type: ignore[arg-type]
         lacking=frozenset({"prefix"}),
     )
-    run = make_run(RetryingEngine(engine, first_pause=0.001), "single")
+    run = make_run(upstream(engine, attempts=3), "single")
     assert (await execute(run)).candidate.text == "one two three four"
 
 
@@ -171,7 +172,7 @@ async def test_never_more_samples_at_once_than_the_width(stop: str) -> None:
 async def test_a_call_that_never_left_the_queue_is_not_billed() -> None:
     engine = ScriptedEngine(says("word " * 300), per_token=0.005)
     run = make_run(
-        LimitedEngine(engine, 1),
+        upstream(engine, places=1),
         "self_consistency",
         {"n": 8, "width": 8, "stop": "lead"},
         deadline_ms=150,
@@ -232,7 +233,7 @@ async def test_failed_calls_that_were_survived_are_counted_by_role() -> None:
 async def test_a_retried_attempt_is_billed_and_wasted() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
-    run = make_run(RetryingEngine(engine, first_pause=0.001), "self_consistency", {"n": 1})
+    run = make_run(upstream(engine, attempts=3), "self_consistency", {"n": 1})
     outcome = await execute(run)
     assert outcome.usage["actor"].calls == 2
     assert outcome.usage["actor"].completion == 6
@@ -242,10 +243,10 @@ async def test_a_retried_attempt_is_billed_and_wasted() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_that_breaks_goes_on_where_it_was() -> None:
+async def test_a_visible_call_that_breaks_is_continued_where_it_was() -> None:
     first = iter(["cut"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
-    run = make_run(RetryingEngine(engine, first_pause=0.001), "single", is_streamed=True)
+    run = make_run(upstream(engine, attempts=3), "single", is_streamed=True)
     outcome = await execute(run)
     streamed = "".join(e.text for e in run.trace.events if isinstance(e, AnswerDelta))
     assert outcome.candidate.text == streamed == "one two three four"
@@ -285,6 +286,6 @@ async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
     async with run.sample(SOLVE, 1) as drafts:
         [draft async for draft in drafts]
     await run.ask(SOLVE, visible=True)
-    engine = run.spec.engines["actor"]
+    engine = run.spec.upstreams["actor"].engine
     assert isinstance(engine, ScriptedEngine)
     assert [call.stream_interval for call in engine.calls] == [16, 1]

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.events import Trace
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.runs.call_builder import Asking
+from secondpass.service.runs.call_builder import CallBuilder
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
+from secondpass.strategies.judging.reply_schemas import Critique
 from secondpass.testing.support import answers, make_run, says
+from tests.runs.changed import changed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
@@ -31,8 +30,7 @@ def large_vote(
     engine: ScriptedEngine, n: int, strategy: str = "self_consistency", **params: Any
 ) -> LiveRun:
     run = make_run(engine, strategy, {"n": n, **params})
-    spec = replace(run.spec, routing=Routing(session="s"), session_group=GROUP)
-    return LiveRun(spec, Shared(Equivalence()), Trace())
+    return changed(run, routing=Routing(session="s"), session_group=GROUP)
 
 
 def session(group: int) -> str:
@@ -98,12 +96,6 @@ async def test_groups_are_drawn_at_once_as_far_as_the_width_allows(
     assert split.most == whole.most == most
 
 
-async def test_no_draft_is_drawn_where_none_is_wanted() -> None:
-    run = make_run()
-    async with run.sample(SOLVE, 0) as drafts:
-        assert [draft async for draft in drafts] == []
-
-
 async def test_a_vote_that_is_not_split_is_one_call() -> None:
     engine = ScriptedEngine(answers(*VALUES))
     await execute(make_run(engine, "self_consistency", {"n": 10, "stop": "none"}))
@@ -115,7 +107,7 @@ async def test_calls_draw_every_draft_once_and_none_of_two_groups(
     n: int, batch: int, group: int | None
 ) -> None:
     run = make_run(None, "self_consistency", {"n": n})
-    portions = Asking(replace(run.spec, session_group=group)).portions(n, batch)
+    portions = CallBuilder(replace(run.spec, session_group=group)).portions(n, batch)
     assert [draft for portion in portions for draft in portion] == list(range(n))
     assert all(1 <= len(portion) <= batch for portion in portions)
     if group is None:
@@ -124,12 +116,14 @@ async def test_calls_draw_every_draft_once_and_none_of_two_groups(
         assert all(portion[0] // group == portion[-1] // group for portion in portions)
 
 
-def _agrees(_: Call, __: int) -> Reply:
-    return Reply("yes", labels={"yes": 0.9, "no": 0.1}, reward=1.0)
+def _agrees(call: Call, _: int) -> Reply:
+    opinion = '{"issues": [], "first_wrong_step": null, "verdict": "correct"}'
+    text = opinion if call.role == "critic" else "It is 42. Yes."
+    return Reply(text, labels={"yes": 0.9, "no": 0.1}, reward=1.0)
 
 
 def draft_of(index: int, run: LiveRun) -> Completion:
-    return Completion(text="It is 42.", messages=run.messages, index=index)
+    return Completion.of("It is 42.", run.messages, index=index)
 
 
 async def test_what_follows_a_draft_has_its_session() -> None:
@@ -138,13 +132,17 @@ async def test_what_follows_a_draft_has_its_session() -> None:
     draft = draft_of(9, run)
     await run.ask("check", role="critic", after=draft, draft=draft.text)
     await run.extend(draft)
-    await run.probe(draft, "is_right", ("yes", "no"))
-    await run.judge("is_right", ("yes", "no"), after=draft)
-    await run.reward(draft)
-    assert [call.routing.session for call in engine.calls] == ["s-2"] * 5
+    await run.classify("is_right", ("yes", "no"), after=draft)
+    await run.critique("is_right", Critique, after=draft)
+    await run.score(draft)
+    async with run.sample(SOLVE, 6, prefix=draft) as longer:
+        assert len([each async for each in longer]) == 6
+    async with run.extend_steps(draft) as stream:
+        [step async for step in stream]
+    assert [call.routing.session for call in engine.calls] == ["s-2"] * 7
 
 
-async def test_a_draft_that_is_tried_again_keeps_its_session() -> None:
+async def test_a_draft_that_is_redrawn_keeps_its_session() -> None:
     engine = ScriptedEngine(says("It is 42."))
     run = large_vote(engine, 10)
     for attempt in range(3):
@@ -157,5 +155,5 @@ async def test_judges_of_candidates_are_spread_by_their_index() -> None:
     run = large_vote(engine, 8)
     for index in (0, 7):
         candidate = Candidate(text="It is 42.", index=index)
-        await run.judge("is_right", ("yes", "no"), index=candidate.index)
+        await run.classify("is_right", ("yes", "no"), index=candidate.index)
     assert [call.routing.session for call in engine.calls] == ["s", "s-1"]

@@ -20,7 +20,8 @@ from secondpass.strategies.api.values import BudgetKind, Capability, Completion,
 class Verbs(ABC):
     """The base of the groups of verbs that make a run.
 
-    `degraded` counts failures by role: calls that failed after their retries, and replies that could not be read.
+    `degraded` counts failures by role: calls that failed after their retries, and replies that could not be read;
+    `failures` has the last one of each role.
     `exhausted` is the limit that kept an item of the run's work from being done.
     """
 
@@ -29,6 +30,7 @@ class Verbs(ABC):
         self.trace = trace
         self.budget = Budget(spec.limits)
         self.degraded: Counter[Role] = Counter()
+        self.failures: dict[Role, SecondpassError] = {}
         self.exhausted: BudgetKind | None = None
         self._pace = shared.pace
         self._builder = CallBuilder(spec)
@@ -63,8 +65,9 @@ class Verbs(ABC):
             self.exhausted = self.exhausted or error.kind
         elif not error.is_counted:
             error.is_counted = True
-            role: Role | None = getattr(error, "role", None)
-            self.degraded[role or "actor"] += 1
+            role: Role = getattr(error, "role", None) or "actor"
+            self.degraded[role] += 1
+            self.failures[role] = error
 
     @property
     def wasted(self) -> dict[Role, int]:

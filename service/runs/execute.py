@@ -79,9 +79,11 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
     elif isinstance(failure, BudgetExhausted):
         reason = _BY_BUDGET[failure.kind]
     else:
-        run.count_failure(failure)
+        if not isinstance(failure, RoleFailed):
+            run.count_failure(failure)
         reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
-    if not run.has_answer or isinstance(failure, RoleFailed):
+    # A role that the budget left nothing for has not failed.
+    if not run.has_answer or (isinstance(failure, RoleFailed) and run.exhausted is None):
         raise _nothing_to_show(run, failure)
     return reason
 
@@ -107,11 +109,22 @@ def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> Secondpas
         return failure
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
-        return errors.AllCallsFailed(errors.excerpt(str(failure)), role=role, bill=bill)
+        return errors.AllCallsFailed(errors.excerpt(_why(run, failure)), role=role, bill=bill)
     if run.is_interrupted:
         return errors.Drained("the service is shutting down", bill=bill)
     deadline = run.spec.limits.deadline_ms
     return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=bill)
+
+
+def _why(run: LiveRun, failure: SecondpassError) -> str:
+    """The failure in words, with the last failure of the role that a strategy insists on."""
+    if not (isinstance(failure, RoleFailed) and failure.role in run.failures):
+        return str(failure)
+    cause = run.failures[failure.role]
+    engine = (
+        f" (engine {cause.engine!r})" if isinstance(cause, EngineError) and cause.engine else ""
+    )
+    return f"{failure}{engine}: {cause}"
 
 
 def _conclude(run: LiveRun, reason: StopReason) -> Outcome:

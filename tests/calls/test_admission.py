@@ -1,6 +1,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import anyio
@@ -8,25 +8,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.admission import LimitedEngine
+from secondpass.service.calls.admission import Admission
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
-from secondpass.strategies.api.engine import Call, Delta, PlainRequest
-from secondpass.strategies.api.errors import EngineError, EngineUnavailable
-from secondpass.strategies.api.values import Message
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import SecondpassError
 from secondpass.testing.support import ON_BOTH_BACKENDS
+from tests.calls.calls_support import CALL, Books
 
 pytestmark = pytest.mark.anyio
 FAULTS: dict[str, Fault] = {fault: fault for fault in get_args(Fault)}
-QUESTION = (Message(role="user", content="What is 6 x 7?"),)
 
 
-def call(index: int = 0, *, labels: tuple[str, ...] = (), purpose: str = "solve") -> Call:
-    return Call(role="actor", purpose=purpose, messages=QUESTION, index=index, labels=labels)
+def call(index: int = 0, *, purpose: str = "solve") -> Call:
+    return replace(CALL, purpose=purpose, index=index)
 
 
-async def run(engine: LimitedEngine, of: Call) -> list[Delta]:
-    async with aclosing(engine.stream(of)) as deltas:
-        return [delta async for delta in deltas]
+def read(index: int = 0, *, purpose: str = "solve") -> Call:
+    return replace(call(index, purpose=purpose), role="judge", labels=("A", "B"))
+
+
+async def make(books: Books, of: Call) -> None:
+    if of.labels:
+        await books.calls.read(of)
+    else:
+        await books.perform(of)
 
 
 @dataclass
@@ -38,89 +43,125 @@ class Gated(ScriptedEngine):
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         self.calls.append(call)
         await self.gate.wait()
-        yield Delta(finish_reason="stop")
+        yield Delta(text="yes", labels={"A": 1.0}, finish_reason="stop")
 
 
 @ON_BOTH_BACKENDS
 async def test_label_reads_are_served_first_then_low_indices_then_the_first_to_come() -> None:
-    inner = Gated()
-    engine = LimitedEngine(inner, 1)
+    engine = Gated()
+    books = Books(engine, places=1)
+    admission = books.upstream.admission
     queued = [
         call(5, purpose="fifth"),
         call(2, purpose="second"),
         call(2, purpose="third"),
-        call(9, labels=("A", "B"), purpose="read"),
+        read(9, purpose="read"),
         call(0, purpose="first"),
     ]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, engine, call(purpose="running"))
+        tasks.start_soon(make, books, call(purpose="running"))
         await anyio.wait_all_tasks_blocked()
         for later in queued:
-            tasks.start_soon(run, engine, later)
+            tasks.start_soon(make, books, later)
             await anyio.wait_all_tasks_blocked()
-        assert (engine.in_flight, engine.waiting) == (1, 5)
-        inner.gate.set()
+        assert (admission.in_flight, admission.waiting) == (1, 5)
+        engine.gate.set()
 
-    served = [seen.purpose for seen in inner.calls]
+    served = [seen.purpose for seen in engine.calls]
     assert served == ["running", "read", "first", "second", "third", "fifth"]
-    assert (engine.in_flight, engine.waiting) == (0, 0)
+    books.assert_closed()
 
 
 @ON_BOTH_BACKENDS
-async def test_only_a_call_that_had_to_wait_is_told_so_and_for_how_long() -> None:
-    engine = LimitedEngine(ScriptedEngine(first_token=0.3), 1)
-    replies: list[list[Delta]] = []
+async def test_only_a_call_that_had_to_wait_was_queued_and_for_how_long() -> None:
+    books = Books(ScriptedEngine(first_token=0.3), places=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(books.perform)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(books.perform)
 
-    async def keep() -> None:
-        replies.append(await run(engine, call()))
+    first, second = books.bills
+    assert first.queued == 0.0
+    assert 0.1 < second.queued < 5
+    assert 0.1 < second.seconds < 5
+
+
+@ON_BOTH_BACKENDS
+async def test_a_call_that_is_cancelled_in_the_queue_was_no_request() -> None:
+    engine = Gated()
+    books = Books(engine, {"max_calls": 2, "max_samples": 2, "max_tokens": 50}, places=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(books.perform)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.1):
+            await books.perform(call(1))
+        (bill,) = books.bills
+        assert (bill.end, bill.attempts, bill.usage.completion) == ("cancelled", 0, 0)
+        assert 0.05 < bill.queued < 5
+        assert bill.seconds == 0
+        assert (books.budget.spent["calls"], books.budget.spent["samples"]) == (1, 1)
+        engine.gate.set()
+    books.assert_closed()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_plain_request_waits_like_a_first_draft_and_holds_its_slot() -> None:
+    admission = Admission(1)
+    served: list[str] = []
+
+    async def wait(name: str, rank: tuple[int, int] | None) -> None:
+        async with admission.slot() if rank is None else admission.slot(rank) as waited:
+            assert admission.in_flight == 1
+            assert waited >= 0
+            served.append(name)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep)
-        await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(keep)
-
-    assert all(delta.notice is None for delta in replies[0])
-    assert [delta.notice for delta in replies[1][:3]] == ["queued", "admitted", None]
-    assert 0.1 < replies[1][1].waited < 5
+        async with admission.slot() as waited:
+            assert waited == 0.0
+            for name, rank in [("later", (1, 1)), ("plain", None), ("read", (0, 3))]:
+                tasks.start_soon(wait, name, rank)
+                await anyio.wait_all_tasks_blocked()
+    assert served == ["read", "plain", "later"]
+    assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
 @ON_BOTH_BACKENDS
-async def test_a_call_over_the_longest_queue_is_refused_at_once() -> None:
-    engine = LimitedEngine(ScriptedEngine(first_token=0.3), 1, max_waiting=1)
+async def test_a_waiter_that_is_cancelled_as_it_is_admitted_passes_its_slot_on() -> None:
+    admission = Admission(1)
+    scope = anyio.CancelScope()
+    served: list[str] = []
+
+    async def first() -> None:
+        with scope:
+            async with admission.slot():
+                served.append("first")
+
+    async def second() -> None:
+        async with admission.slot():
+            served.append("second")
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, engine, call())
-        tasks.start_soon(run, engine, call())
-        await anyio.wait_all_tasks_blocked()
-        with pytest.raises(EngineUnavailable, match="overloaded") as refused:
-            await run(engine, call())
-        assert refused.value.retry_after == 1.0
+        async with admission.slot():
+            tasks.start_soon(first)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(second)
+            await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+    assert served == ["second"]
+    assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
 @ON_BOTH_BACKENDS
-async def test_a_forwarded_request_takes_a_place_until_its_block_is_left() -> None:
-    engine = LimitedEngine(ScriptedEngine(), 1)
-    body = b'{"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}'
-    async with engine.forward(PlainRequest("chat/completions", body)) as reply:
-        assert engine.in_flight == 1
-        assert [piece async for piece in reply.chunks]
-        assert engine.in_flight == 1
-    assert engine.in_flight == 0
+async def test_without_a_limit_nothing_waits() -> None:
+    admission = Admission()
+    async with admission.slot(), admission.slot(), admission.slot() as waited:
+        assert (admission.in_flight, admission.waiting, waited) == (3, 0, 0.0)
+    assert admission.in_flight == 0
 
 
-@ON_BOTH_BACKENDS
-async def test_a_stream_that_is_left_early_gives_its_place_back() -> None:
-    inner = ScriptedEngine()
-    engine = LimitedEngine(inner, 1)
-    stream = engine.stream(call())
-    await anext(stream)
-    assert engine.in_flight == 1
-    await stream.aclose()
-    assert (engine.in_flight, inner.running) == (0, {})
-
-
-def test_no_engine_without_a_place() -> None:
+def test_no_engine_without_a_slot() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        LimitedEngine(ScriptedEngine(), 0)
+        Admission(0)
 
 
 class Watched(ScriptedEngine):
@@ -137,11 +178,11 @@ class Watched(ScriptedEngine):
 
 @dataclass(frozen=True)
 class Lane:
-    """One call of the plan: when it starts, how it fails, and when its consumer leaves (times in ms)."""
+    """One call of the plan: when it starts, how it fails, and when it is abandoned (times in ms)."""
 
     start: int
     index: int
-    labels: tuple[str, ...]
+    is_read: bool
     fault: Fault | None
     patience: int | None
     leaves_after: int | None
@@ -151,45 +192,48 @@ lanes = st.builds(
     Lane,
     start=st.integers(0, 5),
     index=st.integers(0, 3),
-    labels=st.sampled_from([(), ("A", "B")]),
+    is_read=st.booleans(),
     fault=st.sampled_from([None, None, "refuse", "unavailable", "cut"]),
     patience=st.one_of(st.none(), st.integers(0, 6)),
     leaves_after=st.one_of(st.none(), st.integers(1, 3)),
 )
 
 
-async def consume(engine: LimitedEngine, lane: Lane) -> None:
+async def consume(books: Books, lane: Lane) -> None:
     await anyio.sleep(lane.start / 1000)
-    of = call(lane.index, labels=lane.labels, purpose=lane.fault or "none")
-    with anyio.move_on_after(None if lane.patience is None else lane.patience / 1000):
-        with suppress(EngineError):
-            async with aclosing(engine.stream(of)) as deltas:
-                seen = 0
-                async for _ in deltas:
-                    seen += 1
-                    if seen == lane.leaves_after:
-                        break
+    kind = read if lane.is_read else call
+    of = kind(lane.index, purpose=lane.fault or "none")
+    seen: list[Delta] = []
+    with anyio.move_on_after(None if lane.patience is None else lane.patience / 1000) as scope:
+
+        def look(delta: Delta, _: object) -> None:
+            seen.append(delta)
+            if len(seen) == lane.leaves_after:
+                scope.cancel()
+
+        with suppress(SecondpassError):
+            await books.calls.perform(of, books.done.append, on_delta=look)
 
 
 @given(limit=st.integers(1, 4), plan=st.lists(lanes, max_size=12))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_places_are_never_exceeded_and_never_lost(
+def test_slots_are_never_exceeded_and_never_lost(
     backend: str, limit: int, plan: list[Lane]
 ) -> None:
     def script(of: Call, _: int) -> Reply:
         return Reply("one two three four", fault=FAULTS.get(of.purpose))
 
     async def check() -> None:
-        inner = Watched(script, per_token=0.0005)
-        engine = LimitedEngine(inner, limit)
-        with anyio.fail_after(3):
+        engine = Watched(script, per_token=0.0005)
+        books = Books(engine, places=limit, attempts=2)
+        with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
                 for lane in plan:
-                    tasks.start_soon(consume, engine, lane)
+                    tasks.start_soon(consume, books, lane)
 
-        assert inner.most <= limit
-        assert inner.running == {}
-        assert (engine.in_flight, engine.waiting) == (0, 0)
+        assert engine.most <= limit
+        assert engine.running == {}
+        books.assert_closed()
 
     anyio.run(check, backend=backend)

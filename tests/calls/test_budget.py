@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from secondpass.service.calls.budget import BLOCK, Budget, Lease, Need
 from secondpass.service.calls.dispatch import prompt_bound
-from secondpass.service.calls.retry import RetryingEngine
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
+from secondpass.strategies.api.errors import BudgetExhausted, CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Capability, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
@@ -29,7 +28,9 @@ from secondpass.testing.support import (
     bills,
     make_run,
     says,
+    upstream,
 )
+from tests.calls.calls_support import CALL, Books, PlannedEngine, counting
 
 FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
 LIMITS = st.fixed_dictionaries(
@@ -84,14 +85,14 @@ class World:
         assert_books_are_closed(run, self.engine)
         assert run.budget.spent["calls"] == len(self.engine.calls)
         if (most := self.limits.get("max_tokens")) is not None:
-            in_flight = (
-                self.n * self.per_delta
-            )  # a delta that does not fit was written all the same
-            assert self.engine.delivered <= most + in_flight
+            unbooked = self.n * self.per_delta  # a delta that does not fit was written all the same
+            assert self.engine.delivered <= most + unbooked
+        if (most := self.limits.get("max_samples")) is not None:
+            assert run.budget.spent["samples"] <= most
 
     async def _execute(self) -> LiveRun:
         run = make_run(
-            RetryingEngine(self.engine, attempts=2, first_pause=0.0),
+            upstream(self.engine, attempts=2),
             "self_consistency",
             {"n": self.n, "width": self.width, "stop": self.stop},
             question=" ".join(["word"] * self.prompt),
@@ -274,7 +275,7 @@ async def test_a_second_attempt_must_fit_like_the_first(
     first = iter(["cut"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
     run = make_run(
-        RetryingEngine(engine, first_pause=0.0),
+        upstream(engine, attempts=3),
         question=" ".join(["word"] * 60),
         prices={"actor": Price(prompt=1.0, completion=1.0)},
         is_streamed=is_streamed,
@@ -294,13 +295,13 @@ async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_e
         lacking=frozenset({"token_counts"}),
     )
     run = make_run(
-        RetryingEngine(engine, first_pause=0.0), sampling=Sampling(max_tokens=25), max_tokens=200
+        upstream(engine, attempts=3), sampling=Sampling(max_tokens=25), max_tokens=200
     )
     await settle(run)
-    (bill,) = bills(run)
-    assert bill.is_estimated
-    assert bill.usage.completion == 25 + 25 + 21 >= engine.delivered
-    assert bill.wasted == 50
+    assert [bill.is_estimated for bill in bills(run)] == [True, True, False]
+    assert [bill.usage.completion for bill in bills(run)] == [25, 25, 21]
+    assert [bill.wasted for bill in bills(run)] == [25, 25, 0]
+    assert run.budget.spent["samples"] == 1
     assert_books_are_closed(run, engine)
 
 
@@ -310,12 +311,162 @@ async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
     engine = ScriptedEngine(
         lambda *_: Reply("word word", fault="cut"), lacking=frozenset({"token_counts"})
     )
-    run = make_run(RetryingEngine(engine, first_pause=0.0), max_tokens=2)
+    run = make_run(upstream(engine, attempts=3), max_tokens=2)
     await settle(run)
     (bill,) = bills(run)
     assert len(engine.calls) == bill.attempts == 1
     assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
     assert_books_are_closed(run, engine)
+
+
+@dataclass
+class Queue:
+    """Calls that ask for a lease one after the other; `served` are the names of those that got one, or the limit."""
+
+    budget: Budget
+    served: list[str] = field(default_factory=list)
+    leases: dict[str, Lease] = field(default_factory=dict)
+
+    async def ask(self, name: str, tokens: int) -> None:
+        try:
+            self.leases[name] = await self.budget.lease(need(expected=tokens))
+        except BudgetExhausted as error:
+            name = f"{name}: {error.kind}"
+        self.served.append(name)
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_waiting_calls_are_served_in_order_of_arrival() -> None:
+    queue = Queue(Budget(Limits(max_tokens=100)))
+    first = await queue.budget.lease(need(expected=100))
+    async with anyio.create_task_group() as group:
+        for name, tokens in [("a", 30), ("b", 60), ("c", 30), ("d", 10)]:
+            group.start_soon(queue.ask, name, tokens)
+            await anyio.wait_all_tasks_blocked()
+        first.settle(Usage())
+        held = sum(each.holds("tokens") for each in queue.budget.holdings)
+        assert held == 30 + 60 + 10  # at once: no later call can come in between
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(queue.served) == ["a", "b", "d"]
+        queue.leases["b"].settle(Usage(completion=60))
+        queue.leases["a"].settle(Usage(completion=5))
+        await anyio.wait_all_tasks_blocked()
+        assert queue.served[3:] == []
+        queue.leases["d"].settle(Usage(completion=10))
+    assert queue.served[3:] == ["c: tokens"] or queue.leases["c"].cap == 25
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_a_waiting_call_that_is_cancelled_as_its_lease_is_granted_returns_it() -> None:
+    budget = Budget(Limits(max_tokens=100, max_calls=3, max_samples=3))
+    queue = Queue(budget)
+    first = await budget.lease(need(expected=100))
+    scope = anyio.CancelScope()
+
+    async def ask() -> None:
+        with scope:
+            await queue.ask("cancelled", 80)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(queue.ask, "next", 90)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()  # it has not seen that yet when its lease is granted
+        first.settle(Usage())
+        assert budget.spent["calls"] == 2
+    assert queue.served == ["next"]
+    assert (budget.spent["calls"], budget.spent["samples"]) == (2, 2)
+    queue.leases["next"].settle(Usage())
+    assert not budget.holdings
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_a_waiting_call_that_is_cancelled_leaves_the_queue() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    first = await budget.lease(need(expected=100))
+    with anyio.move_on_after(0.01) as scope:
+        await budget.lease(need(expected=50))
+    assert scope.cancelled_caught
+    first.settle(Usage())
+    assert (budget.spent["calls"], budget.holdings) == (1, set())
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_the_first_call_takes_what_there_is_in_its_second_attempt_too() -> None:
+    books = Books(PlannedEngine(plan=counting([2])), {"max_tokens": 10})
+    await books.perform()  # it would take 20 tokens
+    assert [call.sampling.max_tokens for call in books.engine.calls] == [10, 8]
+    assert books.texts == ["one two three four"]
+    books.assert_closed()
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_a_later_call_starts_another_attempt_only_with_its_expected_length() -> None:
+    books = Books(PlannedEngine(plan=counting([None, 2])), {"max_tokens": 26})
+    await books.perform()
+    books.lengths.add(("test", "actor", "solve", "scripted"), 22)
+    with pytest.raises(BudgetExhausted):
+        await books.perform()
+    assert len(books.engine.calls) == 2
+    books.assert_closed()
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_what_is_reserved_is_kept_for_the_next_attempt_of_its_call() -> None:
+    books = Books(
+        PlannedEngine(
+            plan=counting([1], failure=lambda: EngineUnavailable("busy", retry_after=0.1))
+        ),
+        {"max_tokens": 40},
+    )
+    reserved = books.budget.reserve(30)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: books.perform(reserved=reserved))
+        await anyio.sleep(0.05)
+        assert books.budget.held("tokens") == 30
+        with pytest.raises(BudgetExhausted):
+            await books.budget.lease(need(expected=20))
+    reserved.release()
+    assert books.texts == ["one two three four"]
+    books.assert_closed()
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_a_continued_answer_goes_as_far_as_the_budget_does() -> None:
+    books = Books(
+        PlannedEngine(plan=counting([2])), {"max_tokens": 3}, usable=lambda found: bool(found.text)
+    )
+    with pytest.raises(BudgetExhausted):
+        await books.perform(replace(CALL, visible=True))
+    assert books.texts == ["one two three"]
+    assert [bill.usage.completion for bill in books.bills] == [2, 1]
+    assert books.wasted == 0
+    books.assert_closed()
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+@pytest.mark.parametrize("limit", ["max_calls", "max_prompt_tokens"])
+async def test_an_answer_that_cannot_be_continued_is_handed_over_as_it_is(limit: str) -> None:
+    books = Books(
+        PlannedEngine(plan=counting([2])),
+        {limit: 1 if limit == "max_calls" else 15},
+        usable=lambda found: bool(found.text),
+    )
+    with pytest.raises(BudgetExhausted):
+        await books.perform(replace(CALL, visible=True))
+    assert books.texts == ["one two"]
+    assert books.wasted == 0
+    assert books.failures == []
+    books.assert_closed()
 
 
 async def settle(run: LiveRun) -> None:

@@ -115,12 +115,11 @@ async def test_a_plain_request_waits_like_a_first_draft_and_holds_its_slot() -> 
             assert waited >= 0
             served.append(name)
 
-    async with anyio.create_task_group() as tasks:
-        async with admission.slot() as waited:
-            assert waited == 0.0
-            for name, rank in [("later", (1, 1)), ("plain", None), ("read", (0, 3))]:
-                tasks.start_soon(wait, name, rank)
-                await anyio.wait_all_tasks_blocked()
+    async with anyio.create_task_group() as tasks, admission.slot() as waited:
+        assert waited == 0.0
+        for name, rank in [("later", (1, 1)), ("plain", None), ("read", (0, 3))]:
+            tasks.start_soon(wait, name, rank)
+            await anyio.wait_all_tasks_blocked()
     assert served == ["read", "plain", "later"]
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
@@ -140,13 +139,12 @@ async def test_a_waiter_that_is_cancelled_as_it_is_admitted_passes_its_slot_on()
         async with admission.slot():
             served.append("second")
 
-    async with anyio.create_task_group() as tasks:
-        async with admission.slot():
-            tasks.start_soon(first)
-            await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(second)
-            await anyio.wait_all_tasks_blocked()
-        scope.cancel()
+    async with anyio.create_task_group() as tasks, admission.slot():
+        tasks.start_soon(first)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(second)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()  # it has not seen that yet when the slot becomes free
     assert served == ["second"]
     assert (admission.in_flight, admission.waiting) == (0, 0)
 

@@ -188,7 +188,7 @@ async def test_a_second_attempt_that_does_not_fit_leaves_what_was_finished() -> 
 
 @ON_BOTH_BACKENDS
 async def test_a_finished_completion_stays_finished_whatever_else_is_streamed() -> None:
-    def plan(_: Call, __: int) -> Iterable[Any]:
+    def plan(_call: Call, _number: int) -> Iterable[Any]:
         for _ in range(2):
             yield Delta(index=0, text="yes", tokens=1, finish_reason="stop")
         yield Delta(index=1, text="no", tokens=1, finish_reason="stop")
@@ -208,7 +208,9 @@ async def test_a_broken_batch_of_an_engine_that_counts_at_the_end() -> None:
             yield Delta(position, "abcd", finish_reason="stop" if is_finished else None)
         yield Delta(usage=Usage(prompt=3, completion=4 * call.n)) if number else StreamCut("cut")
 
-    books = Books(PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})), {"max_tokens": 500})
+    books = Books(
+        PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})), {"max_tokens": 500}
+    )
     await books.perform(BATCH)
     first, second = books.bills
     assert (first.usage.completion, first.is_estimated, first.wasted) == (100, True, 80)

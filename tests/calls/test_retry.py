@@ -124,9 +124,7 @@ async def test_what_was_delivered_is_waste_once_nothing_continues_it() -> None:
 @pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "ended without a reason"])
 @ON_BOTH_BACKENDS
 async def test_a_visible_call_that_lacks_only_its_end_is_ended(*, is_cut: bool) -> None:
-    books = faulty(
-        2 if is_cut else None, change=lambda delta: replace(delta, finish_reason=None)
-    )
+    books = faulty(2 if is_cut else None, change=lambda delta: replace(delta, finish_reason=None))
     await books.perform(replace(VISIBLE, sampling=Sampling(max_tokens=2)))
 
     assert books.texts == ["one two"]

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from secondpass.service.calls.in_flight import shares
+from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import Completion, Segment, Usage
@@ -24,15 +25,14 @@ def books_of(**how: Any) -> Books:
 
 async def abandon(books: Books, after: int) -> Completion:
     """Leave a resumable call after so many deltas; returns what had arrived."""
+
+    def look(delta: Delta, partial: PartialCompletion) -> None:
+        books.seen.append((delta, partial))
+        if len(books.seen) == after:
+            scope.cancel()
+
     with anyio.CancelScope() as scope:
-        await books.calls.perform(
-            RESUMABLE,
-            books.done.append,
-            on_delta=lambda *each: (
-                books.seen.append(each),
-                scope.cancel() if len(books.seen) == after else None,
-            ),
-        )
+        await books.calls.perform(RESUMABLE, books.done.append, on_delta=look)
     return books.seen[-1][1].completion
 
 
@@ -155,7 +155,7 @@ def test_text_that_a_strategy_inserted_is_of_no_source() -> None:
 def test_roles_are_counted_apart() -> None:
     waste = Waste()
     for role in ("actor", "judge"):
-        waste.deliver(waste.open(role), 3)  # type: ignore[arg-type]
+        waste.deliver(waste.open(role), 3)
     waste.use([1])
     assert waste.wasted() == {"actor": 3, "judge": 0}
 

@@ -270,8 +270,7 @@ class Calls:
         One that has never answered lacks nothing yet: a call to it fails as unavailable, which is what it is.
         """
         engine = self.engine(role)
-        missing = capabilities - engine.capabilities
-        if missing and (engine.ready or engine.capabilities):
+        if missing := _missing(engine, capabilities):
             raise CapabilityMissing(engine.name, missing)
 
     def engine(self, role: Role) -> Engine:
@@ -281,9 +280,8 @@ class Calls:
         return self._upstreams[role].engine
 
     def can(self, role: Role, capabilities: frozenset[Capability]) -> bool:
-        """Does an engine play the role, and has it all of these capabilities?"""
-        upstream = self._upstreams.get(role)
-        return upstream is not None and capabilities <= upstream.engine.capabilities
+        """Return whether `require` would pass."""
+        return role in self._upstreams and not _missing(self.engine(role), capabilities)
 
     def price(self, role: Role) -> Price:
         """What tokens of this role cost."""
@@ -304,6 +302,11 @@ class Calls:
             model = self.engine(completion.role).model
             key = (self._strategy, completion.role, completion.purpose, model)
             self._lengths.add(key, completion.usage.completion)
+
+
+def _missing(engine: Engine, capabilities: frozenset[Capability]) -> frozenset[Capability]:
+    missing = capabilities - engine.capabilities
+    return missing if engine.ready or engine.capabilities else frozenset()
 
 
 def prompt_bound(call: Call) -> int:

@@ -13,6 +13,7 @@ from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import Json
 from secondpass.service.cli.common.options import ServerOptions, add_server, complete_server
 from secondpass.service.cli.common.output import print_json, print_rows
+from secondpass.service.cli.common.values import fields_of
 
 _EPILOG = """\
 examples:
@@ -74,7 +75,7 @@ def _show(
 def _strategy_row(entry: Json, listed: Json) -> tuple[str, ...]:
     params = (
         f"{name}={json.dumps(about['default'])}" if about.get("default") is not None else name
-        for name, about in entry["params"].get("properties", {}).items()
+        for name, about in fields_of(entry["params"]).items()
     )
     name = entry["name"]
     is_open_default = name == listed.get("default_open")

@@ -81,7 +81,7 @@ class Model(Protocol):
         """
 
     def can(self, *capabilities: Capability) -> bool:
-        """Does an engine play the role, and does it have all of these capabilities?"""
+        """True if an engine plays the role and has all of these capabilities, or has not answered yet."""
 
     def calibration(self, kind: GradeKind = "solution") -> Measured | None:
         """What was measured of the grades that the model gives its own drafts; None when nothing was."""

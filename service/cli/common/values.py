@@ -7,6 +7,8 @@ import json
 import math
 from typing import NoReturn
 
+from secondpass.service.cli.common.failure import Json
+
 
 def key_value(text: str) -> tuple[str, str]:
     """KEY=VALUE; the value may be empty."""
@@ -23,6 +25,17 @@ def param(text: str) -> tuple[str, object]:
         return key, json.loads(value, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return key, value
+
+
+def fields_of(schema: Json) -> Json:
+    """The properties of a strategy's parameters by name, those of all variants; of several the one with a default."""
+    found = dict(schema.get("properties", {}))
+    for branch in schema.get("oneOf", ()):
+        variant = schema["$defs"][branch["$ref"].rsplit("/", 1)[-1]]
+        for name, about in variant.get("properties", {}).items():
+            if "default" not in found.get(name, {}):
+                found[name] = about
+    return found
 
 
 def number(text: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from secondpass.service.cli.common.failure import REFUSED, Failure, Json
 from secondpass.service.cli.common.options import limits
+from secondpass.service.cli.common.values import fields_of
 from secondpass.service.cli.evaluate.options import EvalOptions
 from secondpass.service.lab.evaluation.asked import Setting
 
@@ -16,7 +17,7 @@ EPOCH_SEEDS = 1_000_000
 
 def plan(options: EvalOptions, strategies: Json, models: Json) -> list[Setting]:
     """A setting for each strategy. `strategies` and `models` are the server's lists of them. Raises Failure."""
-    has = {s["name"]: s["params"].get("properties", {}) for s in strategies["strategies"]}
+    has = {s["name"]: fields_of(s["params"]) for s in strategies["strategies"]}
     names = [entry["id"] for entry in models["data"]]
     plain = [name for name in names if not any(name.startswith(f"{other}@") for other in names)]
     if not plain:

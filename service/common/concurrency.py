@@ -109,7 +109,7 @@ def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any
         except GeneratorExit:
             work.close()
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is thrown into the work
             resume, value = work.throw, error
         else:
             resume = work.send

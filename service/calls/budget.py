@@ -30,7 +30,8 @@ class Need:
     `cap` is the most completion tokens of each of its `n` completions, and `expected` their usual number, asked
     again whenever the lease waits. `is_whole` holds all `n * cap` at once: for engines that count only at the end.
     A call that writes nothing has an `n` and a `cap` of 0: it needs room for its prompt alone. One that `takes_rest` may
-    start with fewer tokens than expected: the first call of a run, and one whose beginning cannot be taken back.
+    start with fewer tokens than expected, as the first call of a run does. One that `continues` the completions of an
+    earlier attempt does so too, and they are no further samples.
     """
 
     prompt_tokens: int
@@ -40,6 +41,12 @@ class Need:
     price: Price = FREE
     is_whole: bool = False
     takes_rest: bool = False
+    continues: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Completions that are not counted yet."""
+        return 0 if self.continues else self.n
 
     @property
     def usual(self) -> int:
@@ -129,7 +136,7 @@ class Budget:
         """A lease for `need`, or the limit that has no room for it now."""
         if self.left("calls") < 1:
             return "calls"
-        if self.left("samples") < need.n:
+        if self.left("samples") < need.samples:
             return "samples"
         if self.left("prompt_tokens") < need.prompt_tokens:
             return "prompt_tokens"
@@ -137,7 +144,7 @@ class Budget:
             return "cost"
         room, scarce = self.room(need.price, need.prompt_tokens)
         wanted = need.usual
-        takes_rest = need.takes_rest or not self.spent["calls"]
+        takes_rest = need.takes_rest or need.continues or not self.spent["calls"]
         if wanted > room and takes_rest:
             wanted = int(room)
         if not need.n <= wanted <= room:
@@ -145,7 +152,7 @@ class Budget:
         if need.is_whole:
             wanted = need.n * int(min(need.cap, room // need.n))
         self.spent["calls"] += 1
-        self.spent["samples"] += need.n
+        self.spent["samples"] += need.samples
         return Lease(self, need, wanted, takes_rest=takes_rest)
 
     def room(self, price: Price, prompt_tokens: int) -> tuple[Amount | float, BudgetKind]:
@@ -272,23 +279,22 @@ class Lease:
         self._spend(completion=tokens)
         return True
 
-    def settle(self, usage: Usage, *, missing: int = 0) -> int:
-        """Spend what the attempt used and return the rest.
+    def settle(self, usage: Usage, *, void: int = 0, is_retried: bool = False) -> int:
+        """Spend what the attempt used and return the rest, the samples of its `void` completions included.
 
-        Another attempt will ask for the `missing` completions: their samples return, and what was reserved for the
-        call is set aside again, as far as it is left. Returns the completion tokens that were used and do not fit into
-        the limit any more: no one received them.
+        If it is to be retried, what was reserved for the call is set aside again, as far as it is left. Returns the
+        completion tokens that were used and do not fit into the limit any more: no one received them.
         """
         rest = max(0, usage.completion - self._written)
         lost = 0 if self.take(rest) else rest
         self._spend(prompt=usage.prompt)
-        self._end(samples=missing, is_restored=missing > 0)
+        self._end(samples=void, is_restored=is_retried)
         return lost
 
     def withdraw(self) -> None:
         """Return everything: the attempt never reached the engine, so it was neither a request nor a sample."""
         self._budget.spent["calls"] -= 1
-        self._end(samples=self._need.n, is_restored=True)
+        self._end(samples=self._need.samples, is_restored=True)
 
     def _end(self, *, samples: int, is_restored: bool) -> None:
         self._prompt = self._tokens = 0

@@ -243,7 +243,8 @@ class Calls:
             n=0 if call.reward else request.n,
             price=self.price(call.role),
             is_whole=not call.reward and "token_counts" not in engine.capabilities,
-            takes_rest=progress.takes_rest or delivered > 0,
+            takes_rest=progress.takes_rest,
+            continues=progress.is_resumed,
         )
         lease = await self._budget.lease(need, reserved)
         progress.takes_rest = lease.takes_rest or reserved is not None

@@ -166,8 +166,9 @@ class InFlight:
             self._lease.withdraw()
         else:
             used = self._used(end)
-            missing = len(self._progress.missing) if is_retried else 0
-            self._lost += self._lease.settle(used, missing=missing)
+            is_void = is_retried and not self._progress.is_resumed
+            void = len(self._progress.missing) if is_void else 0
+            self._lost += self._lease.settle(used, void=void, is_retried=is_retried)
         spent = self._lease.spent
         if is_retried and self._progress.is_resumed:
             self._waste.use(self._partials[0].sources)

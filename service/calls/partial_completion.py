@@ -21,10 +21,22 @@ class _Part:
     is_reasoning: bool
     source: int | None
     ids: list[int] | None
-    is_closed: bool = False
     texts: list[str] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+
+    def grow(self, text: str, delta: Delta, ids: tuple[int, ...]) -> None:
+        """Append a text of the delta, with its tokens: none are unknown ones, unless there is no text either."""
+        if text:
+            self.texts.append(text)
+        if ids:
+            if self.ids is not None:
+                self.ids += ids
+        elif text:
+            self.ids = None
+        if delta.logprobs:
+            self.logprobs += delta.logprobs
+            self.confidences += delta.confidences
 
     @property
     def segment(self) -> Segment:
@@ -52,6 +64,7 @@ class PartialCompletion:
         "_has_ids",
         "_parts",
         "_segments",
+        "_tail",
         "call",
         "finish_reason",
         "index",
@@ -72,11 +85,17 @@ class PartialCompletion:
         self._has_ids = call.resumable or not call.sampling.stop
         self._segments: list[Segment] = []
         self._parts: list[_Part] = []
+        self._tail: _Part | None = None
 
     @property
     def source(self) -> int | None:
         """The running stream."""
         return self.sources[-1] if self.sources else None
+
+    def open(self, source: int) -> None:
+        """Another stream delivers what follows."""
+        self.sources.append(source)
+        self._tail = None
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -105,9 +124,17 @@ class PartialCompletion:
     def add(self, delta: Delta) -> None:
         """Append what the delta holds."""
         self.tokens += delta.tokens
+        tail = self._tail
+        reason = delta.finish_reason
+        if tail is not None and reason is None and not delta.tool_calls:
+            text, other = delta.text, delta.reasoning
+            if tail.is_reasoning:
+                text, other = other, text
+            if not other:  # by far the most common case
+                tail.grow(text, delta, delta.token_ids if self._has_ids else ())
+                return
         if delta.tool_calls:
             self.tool_calls += delta.tool_calls
-        reason = delta.finish_reason
         if reason is not None:
             self.finish_reason = reason
         is_last = reason is not None and reason != "length"
@@ -115,7 +142,7 @@ class PartialCompletion:
         if self.call.resumable:
             self._add_segment(delta, ids or None, is_last=is_last)
         elif delta.text or delta.reasoning or delta.token_ids or delta.logprobs:
-            self._add_parts(delta, ids or None, is_last=is_last)
+            self._add_parts(delta, ids, is_last=is_last)
 
     def _add_segment(self, delta: Delta, ids: tuple[int, ...] | None, *, is_last: bool) -> None:
         """A segment for the delta, two where it has both kinds of text."""
@@ -131,37 +158,30 @@ class PartialCompletion:
             )
             segments.append(Segment(delta.text, ids, is_reasoning, logprobs, confidences, source))
 
-    def _add_parts(self, delta: Delta, ids: tuple[int, ...] | None, *, is_last: bool) -> None:
-        """Let the delta join the last part of its kind."""
+    def _add_parts(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
+        """Let the delta join the last part of its kind and stream, unless it is the last one; otherwise begin a part."""
         last = self._parts[-1] if self._parts else None
         is_reasoning = bool(delta.reasoning)
         if not is_reasoning and not delta.text and last is not None:
             is_reasoning = last.is_reasoning
-        part = self._part(is_reasoning=is_reasoning, is_new=is_last)
-        part.texts.append(delta.reasoning or delta.text)
-        part.logprobs += delta.logprobs
-        part.confidences += delta.confidences
-        if ids is None:
+        part = self._tail
+        if part is None or is_last or part.is_reasoning != is_reasoning:
+            part = self._begin(is_reasoning=is_reasoning)
+        part.grow(delta.reasoning or delta.text, delta, ids)
+        if is_last:
             part.ids = None
-        elif part.ids is not None:
-            part.ids += ids
         if delta.reasoning and delta.text:
-            follower = self._part(is_reasoning=False, is_new=True)
-            follower.texts.append(delta.text)
-            if ids is None:
-                follower.ids = None
-            else:  # tokens that follow must not join a text whose own the part before holds
-                follower.is_closed = True
+            part = self._begin(is_reasoning=False)
+            part.texts.append(delta.text)
+            if ids:  # tokens that follow must not join a text that the tokens before hold
+                self._tail = None
+            else:
+                part.ids = None
 
-    def _part(self, *, is_reasoning: bool, is_new: bool) -> _Part:
-        source = self.source
-        if self._parts and not is_new:
-            last = self._parts[-1]
-            if last.is_reasoning == is_reasoning and last.source == source and not last.is_closed:
-                return last
-        part = _Part(is_reasoning, source, [])
-        self._parts.append(part)
-        return part
+    def _begin(self, *, is_reasoning: bool) -> _Part:
+        self._tail = _Part(is_reasoning, self.source, [])
+        self._parts.append(self._tail)
+        return self._tail
 
 
 def _without_stop(segments: tuple[Segment, ...], stops: tuple[str, ...]) -> tuple[Segment, ...]:

@@ -135,7 +135,7 @@ class Progress:
         role = self.call.role
         self.labels = self.reward = None
         if self.is_resumed:
-            self.partials[0].sources.append(self._waste.open(role))
+            self.partials[0].open(self._waste.open(role))
             return
         self.partials = [
             PartialCompletion(self.call, partial.index, self._waste.open(role))

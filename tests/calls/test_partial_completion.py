@@ -159,7 +159,7 @@ def test_a_stop_string_that_is_not_excluded_stays() -> None:
 def test_each_stream_has_segments_of_its_own(call: object) -> None:
     partial = PartialCompletion(call, 3, 0)  # type: ignore[arg-type]
     partial.add(text("a", 1))
-    partial.sources.append(4)
+    partial.open(4)
     partial.add(text("b", 2))
     assert partial.completion.segments == (Segment("a", (1,)), Segment("b", (2,)))
     assert [each.source for each in partial.completion.segments] == [0, 4]

@@ -312,8 +312,10 @@ async def extend(engine: Engine, held: Completion, max_tokens: int) -> Completio
     """`held` continued greedily; None where the model has nothing to add."""
     question = held.messages[-1].text
     run = make_run(engine, question=question, sampling=Sampling(temperature=0))
+    # Another run wrote it, whose streams mean nothing to this one.
+    own = replace(held, segments=tuple(replace(each, source=None) for each in held.segments))
     try:
-        return await run.extend(held, draw=Draw(max_tokens=max_tokens))
+        return await run.extend(own, draw=Draw(max_tokens=max_tokens))
     except UnusableCompletion:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,17 @@ from secondpass.service.common.events import Trace
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
+from secondpass.strategies.api.registry import Params, Strategy
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate
 
 
 def changed(run: LiveRun, **changes: Any) -> LiveRun:
     """A run, not started, of the same specification but for some fields."""
     return LiveRun(replace(run.spec, **changes), Shared(Equivalence()), Trace())
+
+
+def of_body(run: LiveRun, body: Callable[[Run, Params], Awaitable[Candidate]]) -> LiveRun:
+    """A run, not started, whose strategy is `body`."""
+    own = Strategy("own", body, Params, None, "none", "select", {}, streams=False, module=__name__)
+    return changed(run, strategy=own, params=Params())

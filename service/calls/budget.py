@@ -288,7 +288,7 @@ class Lease:
         rest = max(0, usage.completion - self._written)
         lost = 0 if self.take(rest) else rest
         self._spend(prompt=usage.prompt)
-        self._end(samples=void, is_restored=is_retried)
+        self._end(samples=min(void, self._need.samples), is_restored=is_retried)
         return lost
 
     def withdraw(self) -> None:

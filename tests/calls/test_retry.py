@@ -383,6 +383,16 @@ async def test_a_reward_is_read_and_costs_no_sample() -> None:
     books.assert_closed()
 
 
+@ON_BOTH_BACKENDS
+async def test_a_reward_that_broke_is_asked_for_again_and_returns_no_sample() -> None:
+    scored = Delta(reward=2.5, finish_reason="stop", usage=Usage(prompt=9))
+    books = Books(PlannedEngine(plan=lambda _, number: [scored if number else StreamCut("cut")]))
+    assert await books.calls.reward(replace(CALL, role="reward", reward=True)) == 2.5
+    assert books.budget.spent["samples"] == 0
+    assert [bill.reward for bill in books.bills] == [None, 2.5]
+    books.assert_closed()
+
+
 def test_no_policy_without_an_attempt() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         RetryPolicy(attempts=0)

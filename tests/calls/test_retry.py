@@ -16,6 +16,7 @@ from secondpass.strategies.api.errors import (
     CapabilityMissing,
     EngineError,
     EngineUnavailable,
+    RoleMissing,
     SecondpassError,
     StreamCut,
     UnusableCompletion,
@@ -391,6 +392,31 @@ async def test_a_reward_that_broke_is_asked_for_again_and_returns_no_sample() ->
     assert books.budget.spent["samples"] == 0
     assert [bill.reward for bill in books.bills] == [None, 2.5]
     books.assert_closed()
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+@ON_BOTH_BACKENDS
+async def test_a_delta_of_a_completion_that_was_not_asked_for_fails_the_call(index: int) -> None:
+    books = Books(PlannedEngine(plan=lambda *_: [Delta(index=index, text="yes", tokens=1)]))
+    with pytest.raises(EngineError, match="of 2 asked for") as error:
+        await books.perform(replace(CALL, n=2))
+    assert error.value.role == "actor"
+    assert books.wasted == 1
+    books.assert_closed()
+
+
+def test_what_is_known_of_a_role_that_no_engine_plays() -> None:
+    calls = Books(ScriptedEngine(lacking=frozenset({"schema"}))).calls
+    assert calls.can("actor", frozenset({"prefix"}))
+    assert not calls.can("actor", frozenset({"prefix", "schema"}))
+    assert not calls.can("critic", frozenset())
+    assert calls.median_length("critic") is None
+    with pytest.raises(RoleMissing):
+        calls.engine("critic")
+    with pytest.raises(RoleMissing):
+        calls.require("critic", frozenset())
+    with pytest.raises(CapabilityMissing, match="schema"):
+        calls.require("actor", frozenset({"schema"}))
 
 
 def test_no_policy_without_an_attempt() -> None:

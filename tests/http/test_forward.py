@@ -88,6 +88,26 @@ def test_who_leaves_in_front_frees_the_engine_behind(path: str, body: Json) -> N
         wait_until(lambda: not behind.engine.running, 0.5)
 
 
+WAITING = 'secondpass_engine_calls_waiting{engine="default"} 1.0'
+
+
+@pytest.mark.parametrize(("path", "body"), [(PATH, PLAIN), ("/solve", QUESTION)])
+def test_a_forwarded_reply_holds_a_slot_of_its_engine_until_it_ends(path: str, body: Json) -> None:
+    engine = ScriptedEngine(says("word " * 2000), per_token=0.01)
+    with serving(engine, max_concurrent_calls=1) as served:
+        with served.open(PATH, PLAIN | {"stream": True}):
+            wait_until(lambda: len(engine.running) == 1)
+            with served.open(path, body):
+                wait_until(lambda: WAITING in served.get("/metrics").text)
+            wait_until(lambda: WAITING not in served.get("/metrics").text)  # it left the queue
+            second = served.open(path, body)
+            wait_until(lambda: WAITING in served.get("/metrics").text)
+            assert len(engine.calls) == 1
+        with second:
+            wait_until(lambda: len(engine.calls) == 2)
+            assert len(engine.running) <= 1
+
+
 def test_a_server_that_is_not_there_is_said_to_be_missing() -> None:
     with serving(engine="http", engine_url="http://127.0.0.1:9/v1", model="m") as alone:
         wait_until(lambda: "not asked yet" not in alone.get("/readyz").text)

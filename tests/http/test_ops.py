@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from secondpass.service.common.errors import BadSettings, Unauthorized
 from secondpass.service.config.api_keys import ANYBODY, Tenants
+from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine, arithmetic
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.api.engine import Call
 from tests.http.serving import QUESTION, Served, serving
 
 KEY = "sk-one"
@@ -72,6 +75,26 @@ def test_metrics_count_solves_calls_and_tokens() -> None:
     ):
         assert line in text
     assert "vllm" not in text
+
+
+def test_a_retried_call_counts_once_and_each_of_its_attempts() -> None:
+    faults: Iterator[Fault | None] = iter(("cut", None))
+
+    def flaky(call: Call, index: int) -> Reply:
+        return replace(arithmetic(call, index), fault=next(faults))
+
+    with serving(ScriptedEngine(flaky)) as served:
+        trace = served.solve(trace="summary").json()["trace"]
+        text = served.get("/metrics").text
+    for line in (
+        'secondpass_engine_calls_total{end="finished",role="actor",strategy="single"} 1.0',
+        'secondpass_engine_attempts_total{role="actor"} 2.0',
+        'secondpass_engine_calls_in_flight{role="actor"} 0.0',
+    ):
+        assert line in text
+    assert 'secondpass_engine_calls_total{end="failed"' not in text
+    ended = [(each["end"], each["attempt"], each["retried"]) for each in trace]
+    assert ended == [("failed", 1, True), ("finished", 2, False)]
 
 
 def test_the_document_describes_both_bodies(served: Served) -> None:

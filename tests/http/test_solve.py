@@ -70,7 +70,7 @@ def test_what_was_streamed_by_the_deadline_is_not_said_to_be_an_answer() -> None
         reply = served.solve(stream=True, trace="summary", budget={"deadline_ms": 300})
     best = events_of(reply.text)[-1][2]["candidates"][-1]
     assert best["answer"] is None
-    assert best["why"] == "cut after it was streamed"
+    assert best["why"] == "truncated after it was streamed"
 
 
 def test_the_operators_n_holds_for_a_default_as_well() -> None:

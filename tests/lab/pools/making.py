@@ -15,6 +15,7 @@ from secondpass.service.lab.pools.questions import read_questions
 from secondpass.service.lab.pools.record import Wanted, file_questions, missing, new_pass, record
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.values import Sampling
+from secondpass.testing.support import upstream
 
 HEADER = Header(
     model="scripted", sampling=Sampling(temperature=0.7, max_tokens=64), logprobs=20, seed=5
@@ -59,8 +60,8 @@ def recorded(
     return read_pool(path)
 
 
-def draw_all(engine: Engine, book: PoolFile, wanted: Sequence[Wanted]) -> None:
+def draw_all(engine: Engine | Upstream, book: PoolFile, wanted: Sequence[Wanted]) -> None:
     async def draw() -> None:
-        await record(Upstream(engine), book, wanted, concurrency=8, on_sample=lambda _: None)
+        await record(upstream(engine), book, wanted, concurrency=8, on_sample=lambda _: None)
 
     anyio.run(draw)

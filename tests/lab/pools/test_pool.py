@@ -1,7 +1,7 @@
 """A pool is never spoilt: not by a kill, not by a second recorder, not by another model or prompt."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from secondpass.service.calls.upstream import Upstream
-from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.lab.pools.drawing import draw
 from secondpass.service.lab.pools.format import Header, key_of
 from secondpass.service.lab.pools.jsonl import BadLine
@@ -20,6 +20,7 @@ from secondpass.service.lab.pools.questions import read_questions
 from secondpass.service.lab.pools.record import NotDrawn, call_of, file_questions, missing
 from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import Sampling
+from secondpass.testing.support import upstream
 from tests.lab.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
 
 
@@ -88,6 +89,32 @@ def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, da
     assert len(engine.calls) == 1 + 3 * 2
     assert pool.find(cut.key, 1, 2) == cut
     assert pool.samples[cut.key, 1].finish_reason == "stop"
+
+
+def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path) -> None:
+    faults: Iterator[Fault] = iter(("unavailable", "cut", "cut", "unavailable"))
+
+    def flaky(call: Call, index: int) -> Reply:
+        return replace(numbered(call, index), fault=next(faults, None))
+
+    engine = ScriptedEngine(flaky, per_token=0.001)
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book:
+        file_questions(book, questions)
+        wanted = missing(book.pool, questions, 1)
+        draw_all(upstream(engine, attempts=5, places=1), book, wanted)
+    assert len(engine.calls) == 4 + 3
+    texts = {place: sample.text for place, sample in read_pool(path).samples.items()}
+    whole = recorded(path.with_name("whole.jsonl"), data, n=1).samples
+    assert texts == {place: sample.text for place, sample in whole.items()}
+
+
+def test_a_draw_that_fails_in_every_attempt_names_its_question(path: Path, data: Path) -> None:
+    engine = ScriptedEngine(lambda *_: Reply("", fault="unavailable"))
+    questions = read_questions(data, "math")
+    with growing(path, HEADER) as book, pytest.raises(NotDrawn, match="question 'a'"):
+        draw_all(upstream(engine, attempts=2), book, missing(book.pool, questions, 1)[:1])
+    assert len(engine.calls) == 2
 
 
 def test_questions_in_the_same_words_share_their_samples(path: Path, data: Path) -> None:

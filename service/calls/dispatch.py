@@ -18,7 +18,7 @@ from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
-from secondpass.service.common.concurrency import pass_turn, task_group
+from secondpass.service.common.concurrency import hold_turn, pass_turn, task_group
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
 from secondpass.strategies.api.engine import Call, Engine
@@ -170,7 +170,8 @@ class Calls:
                 return
             request = progress.request()
             try:
-                lease = await self._lease(request, progress, upstream, reserved)
+                with hold_turn():
+                    lease = await self._lease(request, progress, upstream, reserved)
             finally:
                 if number == first:
                     leased()

@@ -1,0 +1,213 @@
+"""Lanes lease in the order of their items, so that no event loop decides what a tight budget is spent on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.verifiers import Sandboxes
+from secondpass.service.sandbox.runner import SandboxResult
+from secondpass.strategies.answers.task import Task
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.values import SOLVE, Candidate, Draw
+from secondpass.testing.support import (
+    MATH,
+    ON_BOTH_BACKENDS,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    says,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
+
+REPETITIONS = 100
+WORDS = "one two three four five"
+FITS = 4
+"""Calls that the budget has room for, of 8."""
+
+Work = Callable[[LiveRun, int], Awaitable[Any]]
+
+
+@dataclass
+class SlowTokenizer(ScriptedEngine):
+    """Counts the prompts of later calls in fewer turns of the event loop than those of earlier ones."""
+
+    async def count_prompt(self, call: Call) -> int:
+        for _ in range(max(0, 40 - 5 * call.index)):
+            await anyio.lowlevel.checkpoint()
+        return await super().count_prompt(call)
+
+
+class Passes(Sandboxes):
+    """Tests that pass after one turn of the event loop."""
+
+    async def run(self, code: str, tests: str) -> SandboxResult:
+        await anyio.lowlevel.checkpoint()
+        return SandboxResult("passed", "")
+
+
+async def ask(run: LiveRun, index: int) -> Any:
+    return await run.ask(SOLVE, index=index)
+
+
+async def step(run: LiveRun, index: int) -> Any:
+    async with run.steps(SOLVE, index=index) as stream:
+        return [step async for step in stream]
+
+
+async def step_later(run: LiveRun, index: int) -> Any:
+    await anyio.lowlevel.checkpoint()
+    return await step(run, index)
+
+
+async def critique(run: LiveRun, index: int) -> Any:
+    return await run.ask("is_right", role="critic", index=index)
+
+
+async def class_first(run: LiveRun, index: int) -> Any:
+    for answer in (str(index), f"{index}.0", str(index % 2)):
+        await run.class_of(Candidate(text=answer, answer=answer))
+    return await run.ask(SOLVE, index=index)
+
+
+async def verify_first(run: LiveRun, index: int) -> Any:
+    await run.verify(Candidate(text="", answer=f"print({index})"))
+    return await run.ask(SOLVE, index=index)
+
+
+async def optional_first(run: LiveRun, index: int) -> Any:
+    [draft] = await run.map(lambda at: ask(run, at), [index], min_results=0)
+    if draft is None:
+        raise BudgetExhausted("tokens")
+    return draft
+
+
+async def ask_thrice(run: LiveRun, item: int, width: int | None) -> list[bool]:
+    found = await run.map(partial(ask, run), range(3 * item, 3 * item + 3), width=width)
+    return [each is not None for each in found]
+
+
+async def sample_thrice(run: LiveRun, item: int) -> int:
+    async with run.sample(SOLVE, 3, draw=Draw(max_tokens=10 + item)) as drafts:
+        return len([draft async for draft in drafts])
+
+
+def tight(engine: ScriptedEngine, calls: int = FITS, task: Task = MATH) -> LiveRun:
+    """A run with tokens for so many calls of five tokens each, whose prompts are counted."""
+    shared = Shared(Equivalence(), Passes(4))
+    for role, purpose in (("actor", SOLVE), ("critic", "is_right")):
+        shared.lengths.add(("single", role, purpose, engine.model), 5)
+    return make_run(engine, shared=shared, task=task, max_tokens=5 * calls, max_cost=1000.0)
+
+
+async def assert_in_order(run: LiveRun, engine: ScriptedEngine, work: Work) -> None:
+    found = await run.map(partial(work, run), range(8))
+    assert [each is not None for each in found] == [True] * FITS + [False] * (8 - FITS)
+    assert [call.index for call in engine.calls] == list(range(FITS))
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize(
+    "work", [ask, step, critique, class_first, optional_first], ids=lambda work: work.__name__
+)
+@ON_BOTH_BACKENDS
+async def test_the_first_items_get_what_a_tight_budget_has(work: Work) -> None:
+    for _ in range(REPETITIONS):
+        engine = SlowTokenizer(says(WORDS))
+        await assert_in_order(tight(engine), engine, work)
+
+
+@pytest.mark.parametrize("work", [verify_first, step_later], ids=lambda work: work.__name__)
+@ON_BOTH_BACKENDS
+async def test_items_that_all_wait_as_long_before_their_first_call_keep_their_order(
+    work: Work,
+) -> None:
+    for _ in range(REPETITIONS):
+        engine = ScriptedEngine(says(WORDS))
+        run = tight(engine, task=Task(kind="code", tests="assert True"))
+        await assert_in_order(run, engine, work)
+
+
+@pytest.mark.parametrize("width", [None, 1, 2])
+@ON_BOTH_BACKENDS
+async def test_the_first_items_are_served_where_maps_are_nested(width: int | None) -> None:
+    """All calls of an item come before those of the next one, unless the inner width makes these wait."""
+    for _ in range(REPETITIONS):
+        engine = SlowTokenizer(says(WORDS))
+        run = tight(engine, 5)
+        outer = None if width is None else 1
+        found = await run.map(partial(ask_thrice, run, width=width), range(3), width=outer)
+        assert found == [[True] * 3, [True, True, False], None]
+        assert [call.index for call in engine.calls] == list(range(5))
+
+
+@ON_BOTH_BACKENDS
+async def test_samples_within_lanes_are_leased_in_order() -> None:
+    for _ in range(REPETITIONS):
+        engine = SlowTokenizer(says(WORDS))
+        run = tight(engine, 5)
+        assert await run.map(partial(sample_thrice, run), range(3)) == [3, 2, None]
+
+
+@ON_BOTH_BACKENDS
+async def test_calls_that_wait_for_tokens_are_served_in_order() -> None:
+    """A cold run's first call holds all there is; the others wait for what it returns."""
+    for _ in range(REPETITIONS):
+        engine = SlowTokenizer(says(WORDS))
+        run = make_run(engine, max_tokens=5 * FITS, max_cost=1000.0)
+        found = await run.map(partial(ask, run), range(8))
+        assert [each is not None for each in found] == [True] * FITS + [False] * (8 - FITS)
+        assert [call.index for call in engine.calls] == list(range(FITS))
+
+
+@ON_BOTH_BACKENDS
+async def test_lanes_overlap_once_they_have_their_lease() -> None:
+    running = []
+
+    def script(_: Call, index: int) -> Reply:
+        running.append(len(engine.running))
+        return Reply(WORDS)
+
+    engine = ScriptedEngine(script, per_token=0.005)
+    run = make_run(engine)
+    await run.map(partial(ask, run), range(6))
+    assert max(running) == 6
+
+
+@ON_BOTH_BACKENDS
+async def test_a_lane_that_waits_for_something_else_holds_no_other_up() -> None:
+    engine = ScriptedEngine(says(WORDS))
+    run = make_run(engine)
+    second_is_done = anyio.Event()
+
+    async def work(index: int) -> int:
+        if index == 0:
+            await second_is_done.wait()
+        await ask(run, index)
+        if index == 1:
+            second_is_done.set()
+        return index
+
+    with anyio.fail_after(5):
+        assert await run.map(work, range(3)) == [0, 1, 2]
+
+
+@ON_BOTH_BACKENDS
+async def test_leaving_a_block_cancels_lanes_that_have_not_started() -> None:
+    engine = ScriptedEngine(says(WORDS), per_token=0.005)
+    run = make_run(engine, max_tokens=5)
+    async with run.as_completed(partial(ask, run), range(4)):
+        await anyio.sleep(0.01)  # the first one holds all tokens
+    assert [bill.end for bill in bills(run)] == ["cancelled"]
+    assert_books_are_closed(run, engine)

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
 
 
-# By package, so that all tests of one kind come together: the engine in this process is launched once.
+pytest.register_assert_rewrite("tests.engines.contract.stop_strings")
+
+
+# By module, so that all tests of one kind come together: the engine in this process is launched once.
 @pytest.fixture(
-    scope="package",
+    scope="module",
     params=[
         pytest.param(HTTP, marks=pytest.mark.vllm),
         pytest.param(IN_PROCESS, marks=pytest.mark.vllm),
@@ -36,12 +39,12 @@ def kind_and_backend(request: pytest.FixtureRequest) -> tuple[str, str]:
     return pair
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def anyio_backend(kind_and_backend: tuple[str, str]) -> str:
     return kind_and_backend[1]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def in_process(kind_and_backend: tuple[str, str]) -> AsyncIterator["VllmEngine | None"]:
     if kind_and_backend != IN_PROCESS:
         yield None

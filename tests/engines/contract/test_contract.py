@@ -15,6 +15,9 @@ from secondpass.strategies.api.engine import Call, Delta, Engine, PlainRequest
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message
 from tests.engines.asking import ids, run
+
+# One module, so that the engine in this process is launched once.
+from tests.engines.contract.stop_strings import *  # noqa: F403
 from tests.engines.contract_support import (
     DRAFTS,
     ENDLESS,

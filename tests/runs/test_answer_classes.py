@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate
 from secondpass.testing.support import MATH, make_run
@@ -21,8 +23,10 @@ pytestmark = pytest.mark.anyio
 async def test_answers_are_classed_as_the_task_compares_them(
     task: Task, answers: tuple[str, ...], classes: list[int]
 ) -> None:
-    run = make_run(task=task)
-    assert [await run.class_of(Candidate(text="", answer=each)) for each in answers] == classes
+    async with Equivalence(workers=1) as equivalence:
+        run = make_run(task=task, shared=Shared(equivalence))
+        found = [await run.class_of(Candidate(text="", answer=each)) for each in answers]
+    assert found == classes
 
 
 async def test_equal_answers_have_one_class_and_open_texts_have_none() -> None:

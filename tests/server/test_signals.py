@@ -22,7 +22,11 @@ def of_the_host(number: int, frame: FrameType | None) -> None:
     """A handler of whatever embeds the command line."""
 
 
-@pytest.fixture(params=[of_the_host, signal.SIG_IGN, signal.SIG_DFL], ids=["own", "ignored", "default"], autouse=True)
+@pytest.fixture(
+    params=[of_the_host, signal.SIG_IGN, signal.SIG_DFL],
+    ids=["own", "ignored", "default"],
+    autouse=True,
+)
 def _own_handlers(request: pytest.FixtureRequest) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in NUMBERS}
     for number in NUMBERS:

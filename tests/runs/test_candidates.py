@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secondpass.service.common.events import (
     CandidateSeen,
@@ -18,13 +20,34 @@ from secondpass.testing.support import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_propose_keeps_the_highest_score_and_the_earlier_of_equals() -> None:
+async def test_propose_keeps_the_highest_score_and_the_first_of_equals() -> None:
     run = make_run()
     for text, score in (("a", None), ("b", 0.2), ("c", 0.7), ("d", 0.7), ("e", None), ("f", 0.1)):
         run.propose(Candidate(text=text, score=score))
     assert run.best.text == "c"
     leading = [e.is_best for e in run.trace.events if isinstance(e, CandidateSeen)]
     assert leading == [True, True, True, False, False, False]
+
+
+PROPOSALS = [(0, None), (1, 0.2), (2, 0.7), (3, 0.7), (4, None), (5, 0.7), (6, 0.1)]
+
+
+@given(st.permutations(PROPOSALS))
+async def test_ties_go_to_the_lower_index_in_any_order_of_proposal(
+    proposals: list[tuple[int, float | None]],
+) -> None:
+    run = make_run()
+    for index, score in proposals:
+        run.propose(Candidate(text=f"{index}", index=index, score=score))
+    assert run.best.index == 2
+
+
+@given(st.permutations(range(5)))
+async def test_without_scores_the_lowest_index_leads(order: list[int]) -> None:
+    run = make_run()
+    for index in order:
+        run.propose(Candidate(text="It is 42.", index=index))
+    assert run.best.index == 0
 
 
 async def test_elect_replaces_whatever_led() -> None:

@@ -1,0 +1,254 @@
+"""How completions are drawn, and what is known of the model that draws them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import RoleDefaults, Shared
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import RoleMissing
+from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw, Sampling
+from secondpass.strategies.judging.reply_schemas import Critique
+from secondpass.testing.support import make_run, says, upstream
+from tests.runs.changed import changed
+from tests.runs.judges import LABELS_AND_SCHEMA, OPINION
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
+
+DRAW = Draw(temperature=0.3, top_p=0.4, max_tokens=8, stop=("STOP",), logprobs=2, seed_offset=1000)
+CLIENT = Sampling(temperature=1.5, top_p=0.9, max_tokens=9, stop=("END", "STOP"), seed=5, top_k=3)
+
+
+# -- every field of a draw reaches the call -----------------------------------------------------------------
+
+
+async def ask(run: LiveRun, draw: Draw) -> None:
+    await run.ask(SOLVE, draw=draw)
+
+
+async def ask_resumable(run: LiveRun, draw: Draw) -> None:
+    await run.ask(SOLVE, draw=draw, resumable=True)
+
+
+async def sample(run: LiveRun, draw: Draw) -> None:
+    async with run.sample(SOLVE, 1, draw=draw) as drafts:
+        [draft async for draft in drafts]
+
+
+async def sample_prefix(run: LiveRun, draw: Draw) -> None:
+    prefix = Completion.of("one", run.messages)
+    async with run.sample(SOLVE, 1, prefix=prefix, draw=draw) as drafts:
+        [draft async for draft in drafts]
+
+
+async def steps(run: LiveRun, draw: Draw) -> None:
+    async with run.steps(SOLVE, draw=draw) as stream:
+        [step async for step in stream]
+
+
+async def extend(run: LiveRun, draw: Draw) -> None:
+    await run.extend(Completion.of("one", run.messages), draw=draw)
+
+
+async def extend_steps(run: LiveRun, draw: Draw) -> None:
+    async with run.extend_steps(Completion.of("one", run.messages), draw=draw) as stream:
+        [step async for step in stream]
+
+
+async def classify(run: LiveRun, draw: Draw) -> None:
+    await run.classify("is_right", ("yes", "no"), draw=draw)
+
+
+async def compare(run: LiveRun, draw: Draw) -> None:
+    await run.compare(Candidate(text="It is 1."), Candidate(text="It is 2."), draw=draw)
+
+
+async def critique(run: LiveRun, draw: Draw) -> None:
+    await run.critique("is_right", Critique, draw=draw)
+
+
+GENERATING = [ask, ask_resumable, sample, sample_prefix, steps, extend, extend_steps]
+JUDGING = {classify: "yes", compare: "A", critique: OPINION}
+Verb = Callable[[LiveRun, Draw], Any]
+
+
+async def call_of(verb: Verb, draw: Draw, sampling: Sampling, text: str = "one two three") -> Call:
+    engine = ScriptedEngine(says(text), lacking=LABELS_AND_SCHEMA)
+    await verb(make_run(engine, sampling=sampling), draw)
+    return engine.calls[0]
+
+
+@pytest.mark.parametrize("verb", GENERATING, ids=lambda verb: verb.__name__)
+async def test_every_field_of_a_draw_reaches_a_generating_call(verb: Verb) -> None:
+    call = await call_of(verb, DRAW, CLIENT)
+    assert call.sampling.temperature == 0.3
+    assert call.sampling.top_p == 0.4
+    assert call.sampling.max_tokens == 8
+    assert set(call.sampling.stop or ()) == {"END", "STOP"}
+    assert call.logprobs == 2
+    assert call.sampling.top_k == 3
+    plain = await call_of(verb, Draw(), CLIENT)
+    assert plain.sampling.seed is not None
+    assert call.sampling.seed == plain.sampling.seed + 1000
+    assert (plain.sampling.temperature, plain.sampling.top_p) == (1.5, 0.9)
+    assert (plain.sampling.max_tokens, plain.sampling.stop) == (9, ("END", "STOP"))
+    assert plain.logprobs is None
+
+
+@pytest.mark.parametrize("verb", JUDGING, ids=lambda verb: verb.__name__)
+async def test_every_field_of_a_draw_reaches_a_judging_call(verb: Verb) -> None:
+    call = await call_of(verb, DRAW, CLIENT, JUDGING[verb])
+    sampling = call.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.3, 0.4, 8)
+    assert call.sampling.stop == ("STOP",)
+    assert call.logprobs == 2
+    plain = await call_of(verb, Draw(), CLIENT, JUDGING[verb])
+    assert plain.sampling.seed is not None
+    assert call.sampling.seed == plain.sampling.seed + 1000
+    assert (plain.sampling.temperature, plain.sampling.stop) == (0, None)
+    assert plain.sampling.top_k is None
+
+
+async def test_a_draw_asks_for_no_more_tokens_than_the_client_does() -> None:
+    assert (await call_of(ask, Draw(max_tokens=20), CLIENT)).sampling.max_tokens == 9
+    assert (await call_of(ask, Draw(max_tokens=20), Sampling())).sampling.max_tokens == 20
+    assert (await call_of(ask, Draw(), Sampling())).sampling.max_tokens == 256
+
+
+async def test_without_a_seed_an_offset_makes_none() -> None:
+    assert (await call_of(ask, DRAW, Sampling())).sampling.seed is None
+
+
+async def test_a_temperature_is_the_draws_then_the_clients_then_the_roles() -> None:
+    for draw, client, expected in ((0.0, 0.5, 0.0), (None, 0.5, 0.5), (None, None, 0.9)):
+        engine = ScriptedEngine()
+        run = make_run(engine, sampling=Sampling(temperature=client))
+        run = changed(run, defaults={"actor": RoleDefaults(0.9)})
+        await run.ask(SOLVE, draw=Draw(temperature=draw))
+        assert engine.calls[0].sampling.temperature == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("temperature", [-0.1, 2.1]),
+        ("top_p", [0.0, -1.0, 1.1]),
+        ("max_tokens", [0, -5]),
+        ("stop", [("",), ("a", ""), ["a"], "abc"]),
+        ("logprobs", [-1]),
+    ],
+)
+def test_a_draw_that_no_engine_serves_is_an_error_that_names_the_field(
+    field: str, values: list[Any]
+) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field}: "):
+            Draw(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "logprobs": 0},
+        {"temperature": 2.0, "top_p": 0.001, "stop": ("\n", "a")},
+    ],
+)
+def test_limits_of_a_draw_belong_to_it(values: dict[str, Any]) -> None:
+    assert Draw(**values) == Draw(**values)
+
+
+# -- stop strings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "draw", "text"),
+    [
+        (("four",), (), "one two three "),
+        ((), ("four",), "one two three four"),
+        (("four",), ("four",), "one two three four"),
+        (("four",), ("two",), "one two"),
+        (("two",), ("four",), "one "),
+    ],
+)
+async def test_a_resumable_completion_keeps_the_draws_stop_string_and_drops_the_clients(
+    client: tuple[str, ...], draw: tuple[str, ...], text: str
+) -> None:
+    engine = ScriptedEngine(says("one two three four five six"))
+    run = make_run(engine, sampling=Sampling(stop=client or None))
+    for drawn in (
+        await run.ask(SOLVE, resumable=True, draw=Draw(stop=draw)),
+        *[each async for each in streamed(run, draw)],
+    ):
+        assert drawn.text == text
+        assert drawn.finish_reason == "stop"
+
+
+async def streamed(run: LiveRun, stop: tuple[str, ...]) -> AsyncIterator[Completion]:
+    async with run.steps(SOLVE, draw=Draw(stop=stop)) as stream:
+        async for _ in stream:
+            pass
+        yield stream.completion
+
+
+async def test_a_completion_that_cannot_be_continued_drops_every_stop_string() -> None:
+    engine = ScriptedEngine(says("one two three four five six"))
+    run = make_run(engine, sampling=Sampling(stop=("five",)))
+    assert (await run.ask(SOLVE, draw=Draw(stop=("four",)))).text.strip() == "one two three"
+
+
+async def test_a_completion_that_a_stop_string_ended_is_continued_after_it() -> None:
+    engine = ScriptedEngine(says("one two three four five six"))
+    run = make_run(engine)
+    first = await run.ask(SOLVE, resumable=True, draw=Draw(stop=("three",)))
+    assert first.text == "one two three"
+    longer = await run.extend(first)
+    assert longer.text == "one two three four five six"
+
+
+# -- what is known of a model -------------------------------------------------------------------------------
+
+
+async def test_a_missing_role_can_do_nothing_and_has_no_profile() -> None:
+    run = changed(make_run(), upstreams={"actor": upstream(ScriptedEngine())})
+    model = run.model("judge")
+    assert not model.can()
+    assert not model.can("labels")
+    assert model.calibration() is None
+    assert model.trust() == 0.0
+    assert model.median_length is None
+    with pytest.raises(RoleMissing, match="'judge'"):
+        _ = model.profile
+    assert run.model("actor").can()
+    assert run.model("actor").can("labels", "prefix")
+
+
+async def test_a_role_can_what_all_of_the_capabilities_say() -> None:
+    run = make_run(ScriptedEngine(lacking=frozenset({"labels"})))
+    assert run.model().can("prefix")
+    assert not run.model().can("prefix", "labels")
+
+
+async def test_a_profile_is_the_settings_or_else_by_the_models_name() -> None:
+    engine = ScriptedEngine(model="Qwen/QwQ-32B")
+    assert make_run(engine).model().profile.name == "qwen3"
+    own = Profile(name="own", is_thinking=False)
+    assert changed(make_run(engine), profiles={"actor": own}).model().profile == own
+
+
+async def test_the_median_length_is_known_after_some_answers_but_not_under_a_seed() -> None:
+    shared = Shared(Equivalence())
+    run = make_run(ScriptedEngine(says("one two three")), shared=shared)
+    for _ in range(7):
+        await run.ask(SOLVE)
+    assert run.model().median_length is None
+    await run.ask(SOLVE)
+    assert run.model().median_length == 3
+    seeded = make_run(ScriptedEngine(), shared=shared, sampling=Sampling(seed=1))
+    assert seeded.model().median_length is None

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
 
 from secondpass.service.calls.admission import Admission
-from secondpass.service.calls.budget import Budget
+from secondpass.service.calls.budget import Budget, Need
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.retry import RetryPolicy
 from secondpass.service.calls.upstream import Upstream
+from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.events import CallFinished, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, StreamCut
 from secondpass.strategies.api.values import Completion, Message, Role, Sampling, Usage
@@ -157,3 +161,13 @@ class Books:
         assert spent["prompt_tokens"] == sum(bill.usage.prompt for bill in self.bills)
         assert spent["calls"] == sum(bill.attempts for bill in self.bills) == len(self.engine.calls)
         assert 0 <= self.wasted <= spent["tokens"]
+
+
+def need(expected: int, cap: int = 1000, n: int = 1, **more: object) -> Need:
+    return Need(prompt_tokens=0, cap=cap, expected=lambda: expected, n=n, **more)  # type: ignore[arg-type]
+
+
+async def settle(run: LiveRun) -> None:
+    """Execute the run to whatever end."""
+    with suppress(NoAnswer):
+        await execute(run)

@@ -69,14 +69,21 @@ class GeneratingVerbs(Verbs):
             visible=is_visible,
             schema=None if schema is None else json.dumps(schema),
         )
+        return await self._one(
+            call,
+            on_delta=self._stream_out if is_visible else None,
+            reserved=reserved,
+            is_part=resumable and draw.max_tokens is not None,
+        )
+
+    async def _one(
+        self, call: Call, whole: Callable[[Completion], Completion] = lambda own: own, **how: Any
+    ) -> Completion:
+        """The completion of a call, joined with what it continues; one that the budget truncated may be the answer."""
         found: list[Completion] = []
         try:
             await self._calls.perform(
-                call,
-                found.append,
-                on_delta=self._stream_out if is_visible else None,
-                reserved=reserved,
-                is_part=resumable and draw.max_tokens is not None,
+                call, lambda own: found.append(whole(own)), whole=whole, **how
             )
         except BudgetExhausted:
             for completion in found:
@@ -121,7 +128,7 @@ class GeneratingVerbs(Verbs):
             finally:
                 self.skipped_samples += n - drafts.emitted
         for unread in drafts.unread:
-            self._calls.waste.drop(unread)
+            self._drop(unread, prefix)
 
     def _drawing(
         self,
@@ -195,16 +202,12 @@ class GeneratingVerbs(Verbs):
             resumable=resumable,
         )
         call, begun = self._continued(call, completion, text)
-        whole = self._joins(begun, text)
-        found: list[Completion] = []
-        await self._calls.perform(
+        return await self._one(
             call if resumable else self._gathered(call),
-            found.append,
-            whole=whole,
+            self._joins(begun, text),
             is_part=resumable and draw.max_tokens is not None,
             may_be_empty=not text and bool(completion.text.strip()),
         )
-        return whole(found[0])
 
     def _continued(
         self, call: Call, completion: Completion, text: str = ""
@@ -272,11 +275,13 @@ class GeneratingVerbs(Verbs):
         call, begun = self._continued(call, completion)
         closing = self.model(begun.role).profile.thinking[1]
         stream = LiveStepStream(replace(call, visible=True), begun=begun, closing=closing)
-        async with self._read(stream):
+        async with self._read(stream, begun):
             yield stream
 
     @asynccontextmanager
-    async def _read(self, stream: LiveStepStream) -> AsyncIterator[LiveStepStream]:
+    async def _read(
+        self, stream: LiveStepStream, begun: Completion | None = None
+    ) -> AsyncIterator[LiveStepStream]:
         """Write the stream while the block lasts; a finished one that the block leaves by an error may be the answer."""
         try:
             with hold_turn():
@@ -291,7 +296,13 @@ class GeneratingVerbs(Verbs):
         finally:
             stream.close()
             if not stream.is_read:
-                self._calls.waste.drop(stream.completion)
+                self._drop(stream.completion, begun)
+
+    def _drop(self, completion: Completion, begun: Completion | None) -> None:
+        """Count what was not read as waste, but not the completion that it continues."""
+        earlier = set() if begun is None else {each.source for each in begun.segments}
+        own = tuple(each for each in completion.segments if each.source not in earlier)
+        self._calls.waste.drop(replace(completion, segments=own))
 
     def _is_answer(self, completion: Completion) -> bool:
         """Return whether a completion of the actor's contains a finished answer."""

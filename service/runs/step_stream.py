@@ -12,7 +12,7 @@ from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
-from secondpass.strategies.api.values import Completion, Usage
+from secondpass.strategies.api.values import Completion, Segment, Usage
 from secondpass.strategies.continuation.segments import boundaries, joined, truncated
 
 
@@ -33,6 +33,7 @@ class LiveStepStream:
     ) -> None:
         self._call = call
         self._begun, self._closing = begun, closing
+        self._may_be_empty = begun is not None and bool(begun.text.strip())
         self._found: list[str] = []
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._partial: PartialCompletion | None = None
@@ -80,14 +81,11 @@ class LiveStepStream:
         rest = whole.text[end:]
         begin = end + len(rest) - len(rest.lstrip())
         at = max((each for each in boundaries(whole) if end <= each <= begin), default=end)
-        found = truncated(whole, at) or Completion.of(
-            whole.text[:at],
-            whole.messages,
-            role=whole.role,
-            purpose=whole.purpose,
-            index=whole.index,
-            finish_reason="length",
-        )
+        found = truncated(whole, at)
+        if found is None:
+            source = next((s.source for s in whole.segments if not s.is_reasoning), None)
+            text = (Segment(whole.text[:at], source=source),) if at else ()
+            found = replace(whole, segments=text, finish_reason="length")
         return replace(found, usage=Usage(completion=len(found.token_ids)))
 
     async def write(self, calls: Calls) -> None:
@@ -104,14 +102,21 @@ class LiveStepStream:
 
         with self._send:
             try:
-                await calls.perform(self._call, finish, on_delta=grow, whole=self._joined)
+                await calls.perform(
+                    self._call,
+                    finish,
+                    on_delta=grow,
+                    whole=self._joined,
+                    may_be_empty=self._may_be_empty,
+                )
             except SecondpassError as error:
                 self._error = error
             if self._whole is not None:
                 for step in splitter.close():
                     self._add(step)
-                if not self._whole.text.strip():
-                    self._error = UnusableCompletion("a draft is nothing but reasoning")
+                if not (self.completion.text.strip() or self._whole.tool_calls):
+                    role = self._call.role
+                    self._error = UnusableCompletion("nothing but reasoning", role=role)
 
     def close(self) -> None:
         """Stop: nobody reads any further."""

@@ -1,0 +1,223 @@
+"""What a budget, a deadline or an error leaves of a completion that already contained its answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+import anyio
+import pytest
+
+from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.registry import Params
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import (
+    SOLVE,
+    Candidate,
+    Completion,
+    Draw,
+    FunctionCall,
+    ToolCall,
+)
+from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
+from tests.runs.changed import of_body
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
+
+TEXT = "First.\n\nIt is \\boxed{42}. Let me check." + " word" * 500
+BEGIN = 3
+"""Tokens of the beginning, which holds no answer yet."""
+
+
+async def begun(run: Run) -> Completion:
+    return await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=BEGIN))
+
+
+async def extend(run: Run, _: Params) -> Candidate:
+    return run.candidate(await run.extend(await begun(run)))
+
+
+async def extend_steps(run: Run, _: Params) -> Candidate:
+    async with run.extend_steps(await begun(run)) as stream:
+        async for _step in stream:
+            pass
+    return run.candidate(stream)
+
+
+async def sample_prefix(run: Run, _: Params) -> Candidate:
+    async with run.sample(SOLVE, 1, prefix=await begun(run)) as longer:
+        [candidate] = [run.candidate(each) async for each in longer]
+        return candidate
+
+
+async def steps(run: Run, _: Params) -> Candidate:
+    async with run.steps(SOLVE) as stream:
+        async for _step in stream:
+            pass
+    return run.candidate(stream)
+
+
+Body = Callable[[Run, Params], Awaitable[Candidate]]
+BODIES: list[Body] = [steps, extend, extend_steps, sample_prefix]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@ON_BOTH_BACKENDS
+async def test_the_budget_leaves_the_whole_text_that_contains_an_answer(
+    body: Body,
+) -> None:
+    engine = ScriptedEngine(says(TEXT))
+    run = of_body(make_run(engine, max_tokens=10), body, usual=5)
+    outcome = await execute(run)
+    assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}. Let me check. word word word"
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
+    assert outcome.candidate.finish_reason == "length"
+    assert outcome.usage["actor"].wasted == 0
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@ON_BOTH_BACKENDS
+async def test_the_deadline_leaves_the_whole_text_that_contains_an_answer(
+    body: Body,
+) -> None:
+    engine = ScriptedEngine(says(TEXT), per_token=0.004)
+    run = of_body(make_run(engine, deadline_ms=150), body)
+    outcome = await execute(run)
+    assert outcome.candidate.text.startswith("First.\n\nIt is \\boxed{42}.")
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "deadline")
+    assert outcome.usage["actor"].wasted == 0
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+async def test_a_text_that_was_truncated_before_its_answer_is_none(
+    body: Body,
+) -> None:
+    engine = ScriptedEngine(says("word " * 500))
+    run = of_body(make_run(engine, max_tokens=10), body, usual=5)
+    with pytest.raises(NothingWithinBudget):
+        await execute(run)
+    assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN}
+    slow = ScriptedEngine(says("word " * 500), per_token=0.01)
+    with pytest.raises(DeadlinePassed):
+        await execute(of_body(make_run(slow, deadline_ms=60), body))
+
+
+@ON_BOTH_BACKENDS
+async def test_a_finished_stream_is_the_answer_where_its_judge_runs_out_of_budget() -> None:
+    text = "First.\n\nSecond.\n\nIt is \\boxed{42}."
+
+    async def body(run: Run, _: Params) -> Candidate:
+        async with run.steps(SOLVE) as stream:
+            async for _step in stream:
+                await run.ask("is_right", role="critic")
+        raise AssertionError
+
+    def script(call: Call, _: int) -> Reply:
+        return Reply(text if call.role == "actor" else "Yes. " * 3)
+
+    engine = ScriptedEngine(script)
+    run = of_body(make_run(engine, max_calls=2), body)
+    outcome = await execute(run)
+    assert (outcome.candidate.text, outcome.candidate.answer) == (text, "42")
+    assert (outcome.stop_reason, outcome.candidate.finish_reason) == ("budget_calls", "stop")
+    assert outcome.usage["actor"].wasted == 0
+    assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_a_finished_continuation_is_the_answer_with_its_beginning() -> None:
+    async def body(run: Run, _: Params) -> Candidate:
+        async with run.extend_steps(await begun(run)) as stream:
+            async for _step in stream:
+                while not stream.is_finished:
+                    await anyio.sleep(0.001)
+                await run.ask("is_right", role="critic")
+        raise AssertionError
+
+    engine = ScriptedEngine(says("First.\n\nIt is \\boxed{42}.\n\nThat is all."))
+    run = of_body(make_run(engine, max_calls=2), body)
+    outcome = await execute(run)
+    assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}.\n\nThat is all."
+    assert outcome.stop_reason == "budget_calls"
+
+
+@ON_BOTH_BACKENDS
+async def test_what_was_elected_is_not_replaced_by_what_is_left() -> None:
+    elected = Candidate(text="It is 41.", answer="41")
+
+    async def body(run: Run, params: Params) -> Candidate:
+        run.elect(elected)
+        return await steps(run, params)
+
+    run = of_body(make_run(ScriptedEngine(says(TEXT), per_token=0.002), deadline_ms=30), body)
+    assert (await execute(run)).candidate == elected
+
+
+async def test_a_critics_text_is_never_the_answer() -> None:
+    async def body(run: Run, _: Params) -> Candidate:
+        await run.ask(SOLVE, role="critic")
+        raise AssertionError
+
+    run = of_body(make_run(ScriptedEngine(says(TEXT)), max_tokens=10), body)
+    with pytest.raises(NothingWithinBudget):
+        await execute(run)
+
+
+# -- the end of what is continued ---------------------------------------------------------------------------
+
+
+async def test_a_stream_that_continues_a_finished_text_adds_no_step() -> None:
+    engine = ScriptedEngine(says("First.\n\nSecond."))
+    run = make_run(engine)
+    whole = await run.ask(SOLVE, resumable=True)
+    async with run.extend_steps(whole) as stream:
+        assert [step async for step in stream] == []
+        assert stream.is_finished
+    assert stream.completion.text == whole.text
+    assert not stream.completion.is_truncated
+    assert not run.degraded
+    assert sum(run.wasted.values()) == 0
+
+
+# -- tool calls ---------------------------------------------------------------------------------------------
+
+TOOL = ToolCall(id="call-1", function=FunctionCall(name="add", arguments='{"a": 1}'))
+
+
+class Tools(ScriptedEngine):
+    """Ends every completion by a tool call."""
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        async with aclosing(super().stream(call)) as deltas:
+            async for delta in deltas:
+                if delta.finish_reason is None:
+                    yield delta
+                else:
+                    yield Delta(
+                        index=delta.index,
+                        text=delta.text,
+                        tokens=delta.tokens,
+                        finish_reason="tool_calls",
+                        tool_calls=(TOOL,),
+                    )
+
+
+@pytest.mark.parametrize("text", ["Let me add.", ""])
+async def test_tool_calls_reach_the_completion_and_the_candidate(text: str) -> None:
+    run: LiveRun = make_run(Tools(says(text)))
+    completion = await run.ask(SOLVE)
+    assert completion.tool_calls == (TOOL,)
+    assert (completion.text, completion.finish_reason) == (text, "tool_calls")
+    candidate = run.candidate(completion)
+    assert (candidate.tool_calls, candidate.finish_reason) == ((TOOL,), "tool_calls")
+    async with run.sample(SOLVE, 2, batch=2) as drafts:
+        assert [draft.tool_calls async for draft in drafts] == [(TOOL,)] * 2
+    async with run.steps(SOLVE) as stream:
+        assert [step async for step in stream] == ([text] if text else [])
+    assert stream.completion.tool_calls == (TOOL,)

@@ -1,0 +1,263 @@
+"""Which completion tokens of a run were of no use: exact numbers for what is read, kept, continued and left."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run import LiveRun
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.registry import Params
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
+from secondpass.strategies.continuation.segments import truncated
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_books_are_closed,
+    bills,
+    make_run,
+    says,
+)
+from tests.runs.changed import of_body
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
+
+STEPS = "One.\n\nTwo.\n\nThree.\n\nFour."
+"""Four steps of a token each."""
+
+LONG = STEPS + "\n\n" + "word " * 500
+
+
+def spent(run: LiveRun) -> int:
+    return int(run.budget.spent["tokens"])
+
+
+async def read(run: LiveRun, steps: int) -> Completion:
+    """The first steps of a stream that is left after them."""
+    async with run.steps(SOLVE) as stream:
+        async for _ in stream:
+            if stream.steps >= steps:
+                break
+        return stream.truncated(steps)
+
+
+# -- step streams -------------------------------------------------------------------------------------------
+
+
+@ON_BOTH_BACKENDS
+async def test_a_stream_that_is_left_and_not_continued_is_waste() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    run = make_run(engine)
+    await read(run, 2)
+    assert run.wasted == {"actor": spent(run)}
+    assert spent(run) == engine.delivered < 500
+    assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_what_is_continued_is_not_waste_and_the_rest_of_its_stream_is() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    run = make_run(engine)
+    kept = await read(run, 2)
+    first = spent(run)
+    assert len(kept.token_ids) == 2
+    longer = await run.extend(kept)
+    assert run.wasted == {"actor": first - 2}
+    assert spent(run) == first + longer.usage.completion - 2
+    assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_a_chain_of_streams_wastes_only_what_follows_each_kept_step() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    run = make_run(engine)
+    kept = await read(run, 1)
+    for steps in (1, 2):
+        async with run.extend_steps(kept) as stream:
+            async for _ in stream:
+                if stream.steps >= steps:
+                    break
+            kept = stream.truncated(steps)
+    assert kept.text == STEPS
+    assert run.wasted == {"actor": spent(run) - 2}  # the last stream is left and not continued yet
+    run.candidate(kept)
+    assert run.wasted == {"actor": spent(run) - 4}
+    assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("kept_steps", [1, 2, 3, 4])
+@ON_BOTH_BACKENDS
+async def test_a_finished_stream_that_is_left_early_is_used_as_far_as_it_is_continued(
+    kept_steps: int,
+) -> None:
+    run = make_run(ScriptedEngine(says(STEPS)))
+    async with run.steps(SOLVE) as stream:
+        async for _ in stream:
+            while not stream.is_finished:
+                await anyio.sleep(0.001)
+            break
+        kept = stream.truncated(kept_steps)
+    assert run.wasted == {"actor": 4}
+    await run.extend(kept)
+    assert run.wasted == {"actor": 4 - kept_steps}
+
+
+async def test_a_finished_stream_that_is_left_early_and_not_continued_is_waste() -> None:
+    run = make_run(ScriptedEngine(says(STEPS)))
+    async with run.steps(SOLVE) as stream:
+        async for _ in stream:
+            while not stream.is_finished:
+                await anyio.sleep(0.001)
+            break
+    assert run.wasted == {"actor": 4}
+
+
+async def test_a_stream_that_is_read_to_its_end_is_used() -> None:
+    run = make_run(ScriptedEngine(says(STEPS)))
+    async with run.steps(SOLVE) as stream:
+        assert len([step async for step in stream]) == 4
+    assert run.wasted == {"actor": 0}
+
+
+@ON_BOTH_BACKENDS
+async def test_a_candidate_of_what_is_written_so_far_keeps_it() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    run = make_run(engine)
+    async with run.steps(SOLVE) as stream:
+        async for _ in stream:
+            if stream.steps == 3:
+                break
+        candidate = run.candidate(stream.truncated(3))
+    assert candidate.text == "One.\n\nTwo.\n\nThree."
+    assert run.wasted == {"actor": spent(run) - 3}
+
+
+@ON_BOTH_BACKENDS
+async def test_leaving_a_continuation_leaves_what_it_continues_as_it_was() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.0005)
+    run = make_run(engine)
+    whole = await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=4))
+    begin = truncated(whole, len("One."))
+    assert begin is not None
+    async with run.extend_steps(begin) as stream:
+        async for _ in stream:
+            break
+    assert run.wasted == {"actor": spent(run) - 4}
+    before = spent(run)
+    async with run.sample(SOLVE, 2, prefix=begin, draw=Draw(max_tokens=3)) as longer:
+        async for _ in longer:
+            while engine.running:
+                await anyio.sleep(0.001)
+            break
+    assert spent(run) == before + 6
+    assert run.wasted == {"actor": before - 4 + 3}
+
+
+# -- samples ------------------------------------------------------------------------------------------------
+
+
+@ON_BOTH_BACKENDS
+async def test_samples_that_are_finished_and_not_read_are_waste() -> None:
+    engine = ScriptedEngine(lambda _, i: Reply("word " * (i + 1)))
+    run = make_run(engine)
+    async with run.sample(SOLVE, 4) as drafts:
+        async for draft in drafts:
+            while len(bills(run)) < 4:
+                await anyio.sleep(0.001)
+            read = draft.usage.completion
+            break
+    assert [bill.end for bill in bills(run)] == ["finished"] * 4
+    assert run.wasted == {"actor": spent(run) - read}
+
+
+@ON_BOTH_BACKENDS
+async def test_a_prefix_is_used_once_however_many_continuations_it_has() -> None:
+    engine = ScriptedEngine(says(STEPS))
+    run = make_run(engine)
+    prefix = await read(run, 1)
+    first = spent(run)
+    async with run.sample(SOLVE, 3, prefix=prefix) as longer:
+        assert len([each async for each in longer]) == 3
+    assert spent(run) == first + 3 * 3
+    assert run.wasted == {"actor": first - 1}
+
+
+@ON_BOTH_BACKENDS
+async def test_truncated_continuations_are_used_as_far_as_they_are_continued() -> None:
+    engine = ScriptedEngine(says(LONG), per_token=0.0005)
+    run = make_run(engine)
+    prefix = await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=1))
+    async with run.sample(SOLVE, 3, prefix=prefix, draw=Draw(max_tokens=3)) as longer:
+        async for each in longer:
+            while engine.running:
+                await anyio.sleep(0.001)
+            kept = truncated(each, len("One.\n\nTwo."))
+            break
+    assert kept is not None
+    assert spent(run) == 1 + 9
+    assert run.wasted == {"actor": 6}  # the two that were not read
+    await run.extend(kept, draw=Draw(max_tokens=2))
+    assert run.wasted == {"actor": 6}
+
+
+# -- the outcome --------------------------------------------------------------------------------------------
+
+
+def by_role(call: Call, _: int) -> Reply:
+    return Reply("It is 42." if call.role == "actor" else "Yes, it is right.")
+
+
+@ON_BOTH_BACKENDS
+async def test_the_outcome_counts_waste_by_role() -> None:
+    engine = ScriptedEngine(by_role, per_token=0.001)
+
+    async def body(run: Run, _: Params) -> Candidate:
+        draft = await run.ask(SOLVE)
+        await run.ask("is_right", role="critic", after=draft)
+        with anyio.move_on_after(0.003):
+            await run.ask("is_right", role="critic", after=draft)
+        return run.candidate(draft)
+
+    run = of_body(make_run(engine), body)
+    outcome = await execute(run)
+    assert outcome.usage["actor"].wasted == 0
+    cancelled = bills(run)[-1]
+    assert cancelled.end == "cancelled"
+    assert outcome.usage["critic"].wasted == cancelled.usage.completion == cancelled.wasted
+    assert outcome.usage["critic"].completion == 4 + cancelled.usage.completion
+
+
+async def test_labels_and_scores_waste_nothing() -> None:
+    engine = ScriptedEngine()
+    run = make_run(engine)
+    draft = await run.ask(SOLVE)
+    await run.classify("is_right", ("yes", "no"), after=draft)
+    await run.score(draft)
+    assert sum(run.wasted.values()) == 0
+    assert spent(run) == engine.delivered
+
+
+async def test_a_reply_that_cannot_be_read_is_used_for_it_was_read() -> None:
+    engine = ScriptedEngine(says("who knows"), lacking=frozenset({"labels", "schema"}))
+    run = make_run(engine)
+    found = await run.map(
+        lambda _: run.classify("is_right", ("yes", "no")), range(1), min_results=0
+    )
+    assert found == [None]
+    assert run.wasted == {"judge": 0}
+
+
+async def test_without_running_counts_waste_is_a_share_of_the_characters() -> None:
+    """The engine counts at the end; the kept half of the characters is half of the tokens."""
+    lacking = frozenset({"token_counts", "prefix", "tokenize"})
+    engine = ScriptedEngine(says("aaaa bbbb cccc dddd"), lacking=lacking)  # type: ignore[arg-type]
+    run = make_run(engine)
+    async with run.sample(SOLVE, 2, batch=2) as drafts:
+        async for _ in drafts:
+            while not bills(run):
+                await anyio.sleep(0.001)
+            break
+    assert spent(run) == 8
+    assert run.wasted == {"actor": 4}

@@ -201,7 +201,7 @@ async def test_what_reads_cost_is_counted_beside_their_drafts(tmp_path: Path) ->
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
     engine = ScriptedEngine(first_token=0.02, per_token=0.01)
     drafts, reads = await judge_cost.pair(
-        upstream(engine), read_all([tmp_path / "q.jsonl"], "math"), 3
+        support.upstream(engine), read_all([tmp_path / "q.jsonl"], "math"), 3
     )
     assert drafts.seconds > reads.seconds > 0
     assert drafts.failed == reads.failed == 0

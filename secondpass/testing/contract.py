@@ -20,6 +20,7 @@ from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     OPEN,
     assert_books_are_closed,
+    assert_failures_are_counted,
     bills,
     make_run,
     says,
@@ -48,6 +49,9 @@ def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
     assert outcome.candidate.text.strip()
     assert outcome.candidate == run.best
     assert sum(role.calls for role in outcome.usage.values()) == run.budget.spent["calls"]
+    used = sum(role.completion - role.wasted for role in outcome.usage.values())
+    assert used >= outcome.candidate.tokens, "the answer's tokens are no waste"
+    assert_failures_are_counted(outcome, run)
     assert isinstance(run.trace.events[0], RunStarted)
     assert isinstance(run.trace.events[-1], RunFinished)
 

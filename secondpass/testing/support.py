@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +11,17 @@ import pytest
 from secondpass.service.calls.admission import Admission
 from secondpass.service.calls.retry import RetryPolicy
 from secondpass.service.calls.upstream import Upstream
-from secondpass.service.common.events import CallFinished, Trace
+from secondpass.service.common.events import CallFinished, Trace, VerdictSeen
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
-from secondpass.strategies.api.values import Message, Role, Sampling
+from secondpass.strategies.api.values import Message, Piece, Role, Sampling
 
 MATH = Task(kind="math")
 OPEN = Task(kind="open")
@@ -108,3 +110,27 @@ def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
     assert spent["tokens"] == sum(usage.completion for usage in usages)
     assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
     assert spent["calls"] == sum(bill.attempts for bill in bills(run))
+    for role, tokens in _continued(engine).items():
+        delivered = sum(bill.usage.completion for bill in bills(run) if bill.role == role)
+        assert delivered - run.wasted[role] >= tokens, f"{role}: what was continued is no waste"
+
+
+def _continued(engine: ScriptedEngine) -> Counter[Role]:
+    """Tokens that later calls continued from, by role; those that several calls share count once."""
+    kept: set[tuple[Role, tuple[Message, ...], tuple[Piece, ...]]] = set()
+    for call in engine.calls:
+        prefix = call.prefix if isinstance(call.prefix, tuple) else ()
+        for end, piece in enumerate(prefix, 1):
+            if isinstance(piece, int):
+                kept.add((call.role, call.messages, prefix[:end]))
+    return Counter(role for role, _, _ in kept)
+
+
+def assert_failures_are_counted(outcome: Outcome, run: LiveRun) -> None:
+    """Assert that calls that failed for good and replies that could not be read are in the outcome, by role."""
+    lost = Counter[str](b.role for b in bills(run) if b.end == "failed" and not b.retried)
+    lost.update(
+        e.role for e in run.trace.events if isinstance(e, VerdictSeen) and e.how and e.error
+    )
+    for role, failures in lost.items():
+        assert dict(outcome.degraded or {}).get(role, 0) >= failures, role  # type: ignore[call-overload]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -74,9 +74,9 @@ async def critique(run: LiveRun, draw: Draw) -> None:
     await run.critique("is_right", Critique, draw=draw)
 
 
-GENERATING = [ask, ask_resumable, sample, sample_prefix, steps, extend, extend_steps]
-JUDGING = {classify: "yes", compare: "A", critique: OPINION}
-Verb = Callable[[LiveRun, Draw], Any]
+Verb = Callable[[LiveRun, Draw], Awaitable[None]]
+GENERATING: list[Verb] = [ask, ask_resumable, sample, sample_prefix, steps, extend, extend_steps]
+JUDGING: dict[Verb, str] = {classify: "yes", compare: "A", critique: OPINION}
 
 
 async def call_of(verb: Verb, draw: Draw, sampling: Sampling, text: str = "one two three") -> Call:

@@ -320,7 +320,7 @@ WORDS = "one two three four five"
 )
 @ON_BOTH_BACKENDS
 async def test_an_item_that_does_not_fit_ends_the_run_by_that_limit_and_no_later_one_starts(
-    limits: dict[str, int], kind: BudgetKind
+    limits: dict[str, Any], kind: BudgetKind
 ) -> None:
     engine = ScriptedEngine(says(WORDS))
     started = []

@@ -1,0 +1,277 @@
+"""Runs over the byte server, and what holds of each of them, whatever the server sent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Self
+from unittest.mock import patch
+
+from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.retry import RetryPolicy
+from secondpass.service.calls.upstream import Upstream
+from secondpass.service.common.errors import NoAnswer
+from secondpass.service.common.events import AnswerDelta, CallFinished
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Outcome
+from secondpass.service.runs.run import LiveRun
+from secondpass.service.runs.run_spec import Shared
+from secondpass.strategies.api.errors import CallRejected
+from secondpass.strategies.api.values import Completion, Sampling
+from secondpass.testing.support import bills, make_run
+from tests.calls.byte_script import DIALECTS, Attempt, Choice, Dialect, Script
+from tests.calls.byte_server import ByteServer
+
+ATTEMPTS = 3
+SEED = 7
+ORIGIN = re.compile(r"⟨(\d+)\.(\d+)\.\d+⟩")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run: `params` are of self_consistency, None of them asks for `single`."""
+
+    params: Mapping[str, Any] | None = field(default_factory=lambda: {"n": 5, "stop": "none"})
+    dialect: Dialect = "final"
+    seed: int | None = None
+    cap: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    is_streamed: bool = False
+    tokenize_failures: int = 0
+
+    @property
+    def n(self) -> int:
+        return 1 if self.params is None else self.params["n"]
+
+    @property
+    def is_visible(self) -> bool:
+        return self.params is None and self.is_streamed
+
+
+class Bench:
+    """A server, its four engines, and the loop in which all of them live."""
+
+    def __init__(self) -> None:
+        self.server = ByteServer()
+        self.upstreams: dict[Dialect, Upstream] = {}
+        self._runner = asyncio.Runner()
+        self._serving = self.server.serving()
+        self._questions = count()  # no prompt is tokenized already
+
+    def __enter__(self) -> Self:
+        self._runner.run(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._stop())
+        self._runner.close()
+
+    async def _start(self) -> None:
+        await self._serving.__aenter__()
+        for dialect in DIALECTS:
+            engine = HttpEngine(dialect, self.server.url(dialect), idle_timeout=10)
+            await engine.start()
+            assert engine.ready, engine.why_not_ready
+            policy = RetryPolicy(ATTEMPTS, first_pause=0.0)
+            self.upstreams[dialect] = Upstream(engine, Admission(2), policy)
+        assert {"prefix", "tokenize"} <= self.upstreams["vllm"].engine.capabilities
+        has_counts = [
+            "token_counts" in each.engine.capabilities for each in self.upstreams.values()
+        ]
+        assert has_counts == [False, False, True, True]
+
+    async def _stop(self) -> None:
+        for upstream in self.upstreams.values():
+            await upstream.engine.aclose()
+        await self._serving.__aexit__(None, None, None)
+
+    def serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
+        """The run that the server's scripts make of a request."""
+        return self._runner.run(self._serve(request, scripts, shared))
+
+    async def _serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
+        self.server.reset(scripts, tokenize_failures=request.tokenize_failures)
+        upstream = self.upstreams[request.dialect]
+        run = make_run(
+            upstream,
+            "single" if request.params is None else "self_consistency",
+            request.params,
+            question=f"What is 6 times {next(self._questions)}?",
+            shared=shared,
+            sampling=Sampling(seed=request.seed, max_tokens=request.cap),
+            is_streamed=request.is_streamed,
+            **request.limits,
+        )
+        with patch.object(run, "candidate", wraps=run.candidate) as candidate:
+            try:
+                outcome: Outcome | None = await execute(run)
+            except (NoAnswer, CallRejected):
+                outcome = None
+        await self.server.settle()
+        votes = [made.args[0] for made in candidate.call_args_list]
+        assert (upstream.admission.in_flight, upstream.admission.waiting) == (0, 0)
+        failed = self.server.tokenize_failed
+        return Served(request, run, votes, outcome, [*self.server.attempts], failed)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run after its end, what it read, and what the server sent."""
+
+    request: Request
+    run: LiveRun
+    votes: list[Completion]
+    outcome: Outcome | None
+    attempts: list[Attempt]
+    tokenize_failed: int
+
+    @property
+    def bills(self) -> list[CallFinished]:
+        return bills(self.run)
+
+    @property
+    def is_read_to_the_end(self) -> bool:
+        """Whether no call was cancelled or truncated: all that was sent was read."""
+        return all(bill.end in ("finished", "failed") for bill in self.bills)
+
+    @property
+    def has_counts(self) -> bool:
+        return self.request.dialect in ("counting", "vllm")
+
+    @property
+    def has_limited_tokens(self) -> bool:
+        return "max_tokens" in self.request.limits
+
+    def origins(self, text: str) -> set[tuple[int, int]]:
+        """The attempts and their completions that hold parts of a text."""
+        return {(int(attempt), int(index)) for attempt, index in ORIGIN.findall(text)}
+
+    def choice(self, attempt: int, index: int) -> Choice:
+        return self.attempts[attempt].choices[index]
+
+    def matched(self) -> Iterator[tuple[CallFinished, Attempt]]:
+        """Bills with the attempt that they are for, where their texts tell."""
+        for bill in self.bills:
+            found = {attempt for attempt, _ in self.origins("".join(bill.texts))}
+            if len(found) == 1:
+                yield bill, self.attempts[found.pop()]
+
+    def check(self) -> None:
+        """Assert everything that holds of any run."""
+        self.check_votes()
+        self.check_completeness()
+        self.check_stream()
+        self.check_limits()
+        self.check_sums()
+        self.check_requests()
+        self.check_tokens()
+
+    def check_votes(self) -> None:
+        """No more than n, none twice, and each is the text of one completion of one attempt."""
+        n, votes = self.request.n, self.votes
+        indices = [vote.index for vote in votes]
+        assert len(votes) <= n
+        assert len(indices) == len(set(indices))
+        assert all(0 <= index < n for index in indices)
+        assert self.run.skipped_samples >= 0
+        if self.request.is_visible:
+            return
+        seen: set[tuple[int, int]] = set()
+        for vote in votes:
+            ((attempt, index),) = self.origins(vote.text)
+            assert (attempt, index) not in seen
+            seen.add((attempt, index))
+            choice = self.choice(attempt, index)
+            is_truncated = vote.is_truncated and choice.text.startswith(vote.text)
+            assert vote.text == choice.text or is_truncated
+            if self.request.seed is not None:
+                body = self.attempts[attempt].body
+                assert body["seed"] + index == SEED + vote.index
+
+    def check_completeness(self) -> None:
+        """Where nothing ends a run early, every completion that was finished is a vote, whatever came after it."""
+        params = self.request.params
+        if params is None or params["stop"] != "none" or self.has_limited_tokens:
+            return
+        finished = {
+            (attempt.number, index)
+            for attempt in self.attempts
+            for index, choice in enumerate(attempt.choices)
+            if choice.reason is not None and choice.text
+        }
+        assert finished == set().union(*(self.origins(vote.text) for vote in self.votes))
+
+    def check_stream(self) -> None:
+        """What a client reads as it comes is the answer, each part from one attempt that continues the one before."""
+        if not self.request.is_visible:
+            return
+        text = ""
+        for attempt in self.attempts:
+            assert attempt.prefix == text or (attempt.prefix is None and not text)
+            text += attempt.choices[0].text
+        events = self.run.trace.events
+        streamed = "".join(each.text for each in events if isinstance(each, AnswerDelta))
+        if self.outcome is not None:
+            assert streamed == self.outcome.candidate.text
+        assert text.startswith(streamed)
+        assert text == streamed or self.has_limited_tokens
+
+    def check_limits(self) -> None:
+        """No limit is passed, and nothing stays held."""
+        budget = self.run.budget
+        for kind, limit in budget.limit.items():
+            assert budget.spent[kind] <= limit, kind
+        assert not budget.holdings
+        assert budget.spent["samples"] <= self.request.n
+
+    def check_sums(self) -> None:
+        """The lines of the bill sum to what was spent."""
+        spent = self.run.budget.spent
+        usages = [bill.usage for bill in self.bills]
+        assert spent["tokens"] == sum(usage.completion for usage in usages)
+        assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
+        assert spent["calls"] == sum(bill.attempts for bill in self.bills)
+        for bill in self.bills:
+            assert bill.wasted >= 0
+            assert (
+                bill.wasted <= bill.usage.completion or self.has_limited_tokens
+            )  # what did not fit was not spent
+            assert bill.usage.prompt >= 0
+            assert 1 <= bill.attempt <= ATTEMPTS
+            assert not (bill.retried and bill.attempt == ATTEMPTS)
+        if self.outcome is not None:
+            for role in self.outcome.usage.values():
+                assert role.wasted >= 0
+                assert role.wasted <= role.completion or self.has_limited_tokens
+
+    def check_requests(self) -> None:
+        """Each request that the server saw is one call of the budget; some calls never become a request."""
+        calls, requests = self.run.budget.spent["calls"], len(self.attempts)
+        cancelled = sum(bill.end == "cancelled" for bill in self.bills)
+        assert requests <= calls <= requests + cancelled + self.tokenize_failed
+
+    def check_tokens(self) -> None:
+        """What was spent is what the server reported, or sent with counts."""
+        for bill, attempt in self.matched():
+            if not self.request.is_visible and bill.end in ("finished", "failed"):
+                self.check_bill(bill, attempt)
+        spent = self.run.budget.spent["tokens"]
+        due = sum(max(each.counted, each.reported or 0) for each in self.attempts)
+        if self.has_counts or not any(bill.is_estimated for bill in self.bills):
+            assert spent <= due
+            assert spent == due or self.has_limited_tokens or not self.is_read_to_the_end
+
+    def check_bill(self, bill: CallFinished, attempt: Attempt) -> None:
+        """The bill of an attempt that was read to its end."""
+        if self.has_counts:
+            assert bill.is_estimated == (attempt.reported is None)
+            assert bill.usage.completion <= max(attempt.counted, attempt.reported or 0)
+            assert bill.usage.completion >= attempt.counted
+        if attempt.reported is not None and not bill.is_estimated:
+            assert bill.usage.prompt == attempt.prompt
+            if not self.has_limited_tokens:
+                assert bill.usage.completion == max(attempt.counted, attempt.reported)

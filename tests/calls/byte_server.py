@@ -1,0 +1,262 @@
+"""A server on a real socket that replies to OpenAI requests byte for byte as a test scripts it, and counts what it sent.
+
+Each dialect is served below a path of its own; the server of "vllm" tokenizes, and continues a completion from token ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+
+from tests.calls.byte_script import (
+    DIALECTS,
+    PLAIN,
+    RENDERED,
+    Attempt,
+    Body,
+    Break,
+    Chunks,
+    Dialect,
+    Hold,
+    Script,
+    Trouble,
+)
+
+TICK = 0.001
+"""Seconds in which a client has read what was sent: both share one event loop."""
+
+
+class _Unreadable(Exception):
+    """The rest of a reply cannot be read."""
+
+
+class _ClientLeft(Exception):
+    """The client closed the connection."""
+
+
+@dataclass
+class ByteServer:
+    """The server: `scripts` are of the next requests, in the order in which they arrive; then all are PLAIN."""
+
+    scripts: deque[Script] = field(default_factory=deque)
+    attempts: list[Attempt] = field(default_factory=list)
+    tokenize_failures: int = 0
+    tokenize_failed: int = 0
+    is_run_over: bool = False
+    port: int = 0
+    _replying: int = 0
+    _moving: int = 0
+    _texts: dict[int, str] = field(default_factory=dict)
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def replying(self) -> int:
+        """Requests that are being replied to."""
+        return self._replying
+
+    def url(self, dialect: Dialect) -> str:
+        """Where an engine finds the dialect."""
+        return f"http://127.0.0.1:{self.port}/{dialect}/v1"
+
+    def reset(self, scripts: Sequence[Script], *, tokenize_failures: int = 0) -> None:
+        """Forget all requests and reply to the next ones by `scripts`."""
+        self.scripts = deque(scripts)
+        self.attempts.clear()
+        self.tokenize_failures, self.tokenize_failed = tokenize_failures, 0
+        self.is_run_over = False
+
+    async def settle(self) -> None:
+        """Wait until no request is being replied to. Raises TimeoutError when a client keeps one open for 2 s."""
+        self.is_run_over = True
+        async with asyncio.timeout(2):
+            while self._replying:
+                await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[ByteServer]:
+        """Serve on loopback until the block is left."""
+        server = await asyncio.start_server(self._converse, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await asyncio.gather(*self._open, return_exceptions=True)
+            await server.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Reply to the requests of one connection."""
+        if (task := asyncio.current_task()) is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+        with suppress(_ClientLeft, ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                size = head.partition("content-length:")[2].split("\r\n")[0].strip()
+                raw = await reader.readexactly(int(size or 0))
+                self._replying += 1
+                self._moving += 1
+                try:
+                    connection = _Connection(reader, writer)
+                    is_kept = await self._reply(
+                        head.split()[1], json.loads(raw or b"{}"), connection
+                    )
+                finally:
+                    self._replying -= 1
+                    self._moving -= 1
+                if not is_kept:
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _reply(self, path: str, body: Body, to: _Connection) -> bool:
+        """Reply to one request; returns whether the connection may be used again."""
+        dialect: Dialect = next(each for each in DIALECTS if path.startswith(f"/{each}/"))
+        route = path.removeprefix(f"/{dialect}/")
+        if route == "v1/models":
+            owner = "vllm" if dialect == "vllm" else "test"
+            return await to.send_json({"data": [{"id": "model", "owned_by": owner}]})
+        if route in ("tokenize", "detokenize") and self.tokenize_failures:
+            self.tokenize_failures -= 1
+            self.tokenize_failed += 1
+            return False if self.tokenize_failures % 2 else await to.send_json({}, 503)
+        if route == "tokenize":
+            return await to.send_json({"tokens": RENDERED})
+        if route == "detokenize":
+            return await to.send_json({"prompt": self._text_of(body["tokens"])})
+        assert route in ("v1/chat/completions", "v1/completions"), route
+        script = self.scripts.popleft() if self.scripts else PLAIN
+        attempt = Attempt(len(self.attempts), dialect, body, script)
+        if ids := body.get("prompt"):
+            attempt.prompt = len(ids)
+            attempt.prefix = self._text_of(ids[len(RENDERED) :])
+        self.attempts.append(attempt)
+        return await self._play(attempt, to)
+
+    def _text_of(self, ids: Sequence[int]) -> str:
+        return "".join(self._texts.get(token, "") for token in ids)
+
+    async def _play(self, attempt: Attempt, to: _Connection) -> bool:
+        opening = attempt.script.opening
+        if opening == "stream":
+            return await self._stream(attempt, to)
+        if isinstance(opening, int):
+            return await to.send_json({"error": {"message": "no"}}, opening)
+        if opening == "no stream":
+            return await to.send_json({"choices": []})
+        if opening == "garbled head":
+            await to.send(b"HTTP/1.1 two hundred\r\n\r\n")
+        return False
+
+    async def _stream(self, attempt: Attempt, to: _Connection) -> bool:
+        script, stream = attempt.script, _Stream(to, attempt.script)
+        chunks = Chunks(attempt, self._texts)
+        await stream.begin()
+        try:
+            for step in script.steps:
+                if isinstance(step, Hold):
+                    await stream.flush()
+                    await self._hold(to)
+                elif isinstance(step, Break):
+                    await self._break(step.trouble, chunks, stream)
+                else:
+                    await stream.send(*chunks.of(step))
+            await stream.send(*chunks.closing())
+        except _Unreadable:
+            await stream.flush()
+            await asyncio.sleep(TICK)
+            return False
+        return await stream.end()
+
+    async def _break(self, trouble: Trouble, chunks: Chunks, stream: _Stream) -> None:
+        if trouble == "end":
+            raise _Unreadable
+        event = chunks.broken(trouble)
+        if event is not None:
+            await stream.send(event)
+            raise _Unreadable
+
+    async def _hold(self, connection: _Connection) -> None:
+        self._moving -= 1
+        try:
+            await connection.until_closed(lambda: not self.is_run_over and self._moving <= 0)
+        finally:
+            self._moving += 1
+
+
+class _Connection:
+    """One connection, as a reply needs it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        """Write, and let others go on. Raises _ClientLeft."""
+        if self._writer.is_closing() or self._reader.at_eof():
+            raise _ClientLeft
+        self._writer.write(data)
+        await self._writer.drain()
+        await asyncio.sleep(0)
+
+    async def send_json(self, reply: object, status: int = 200) -> bool:
+        """Write a whole reply; returns that the connection may be used again."""
+        raw = json.dumps(reply).encode()
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nretry-after: 0\r\n"
+        await self.send(f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw)
+        return True
+
+    async def until_closed(self, is_enough: Callable[[], bool]) -> None:
+        """Wait. Raises _ClientLeft once the client has closed the connection."""
+        reading = asyncio.ensure_future(self._reader.read(1))
+        try:
+            while not (await asyncio.wait([reading], timeout=TICK))[0]:
+                if is_enough():
+                    return
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await reading
+        raise _ClientLeft
+
+
+class _Stream:
+    """The body of a reply, written in the pieces of its script."""
+
+    def __init__(self, connection: _Connection, script: Script) -> None:
+        self._connection, self._script = connection, script
+        self._sizes = cycle(script.pieces or (0,))
+        self._held = b""
+
+    async def begin(self) -> None:
+        """Write the head."""
+        framing = "transfer-encoding: chunked" if self._script.is_chunked else "connection: close"
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing}\r\n\r\n"
+        await self._connection.send(head.encode())
+
+    async def send(self, *events: bytes) -> None:
+        """Write events, or keep them where everything is written at once."""
+        for event in events:
+            self._held += event
+            if not self._script.at_once:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was kept."""
+        while self._held:
+            size = next(self._sizes) or len(self._held)
+            piece, self._held = self._held[:size], self._held[size:]
+            framed = b"%x\r\n%b\r\n" % (len(piece), piece)
+            await self._connection.send(framed if self._script.is_chunked else piece)
+
+    async def end(self) -> bool:
+        """Write what was kept, and the end; returns whether the connection may be used again."""
+        await self.flush()
+        if self._script.is_chunked:
+            await self._connection.send(b"0\r\n\r\n")
+        return self._script.is_chunked

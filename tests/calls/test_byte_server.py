@@ -1,0 +1,165 @@
+"""Runs against a server that sends, breaks and repeats whatever comes to mind: what holds in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.run_spec import Shared
+from tests.calls.byte_runs import SEED, Bench, Request
+from tests.calls.byte_script import (
+    DIALECTS,
+    Break,
+    Finish,
+    Hold,
+    Noise,
+    Say,
+    Script,
+    Step,
+    Trouble,
+)
+
+OPENINGS = ("stream",) * 9 + ("drop", "no stream", "garbled head", 400, 429, 500, 503)
+REASONS = ("stop", "stop", "stop", "length", "tool_calls", "content_filter")
+TROUBLES: tuple[Trouble, ...] = (
+    "end",
+    "inside an event",
+    "error 400",
+    "error 429",
+    "error 500",
+    "garbage reason",
+    "failed reason",
+    "index out of range",
+    "delta after its end",
+    "no JSON",
+    "no index",
+)
+MOSTLY = st.sampled_from([True, True, True, False])
+SCRIPTS = st.builds(
+    Script,
+    steps=st.just(()),
+    opening=st.sampled_from(OPENINGS),
+    pieces=st.lists(st.integers(1, 400), max_size=3).map(tuple),
+    at_once=st.booleans(),
+    is_chunked=MOSTLY,
+    obeys=MOSTLY,
+    running=MOSTLY,
+    final=MOSTLY,
+    done=MOSTLY,
+    completes=MOSTLY,
+)
+SMALL = st.integers(1, 7)
+VOTES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.builds(dict, n=SMALL, stop=st.just("none"), width=st.none() | SMALL),
+    st.builds(dict, n=SMALL, stop=st.just("esc"), window=st.integers(2, 4)),
+    st.builds(dict, n=SMALL, stop=st.sampled_from(["adaptive", "lead"]), width=SMALL),
+)
+LIMITS: st.SearchStrategy[dict[str, int]] = st.just({}) | st.fixed_dictionaries(
+    {},
+    optional={
+        "max_tokens": st.integers(1, 300),
+        "max_prompt_tokens": st.integers(1, 400),
+        "max_calls": st.integers(1, 6),
+        "max_samples": st.integers(1, 8),
+    },
+)
+
+
+def requests(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[Request]:
+    """Requests whose seed, caps and limits vary, and what `more` says."""
+    return st.builds(
+        Request,
+        seed=st.none() | st.just(SEED),
+        cap=st.none() | st.integers(1, 40),
+        limits=LIMITS,
+        tokenize_failures=st.sampled_from([0, 0, 1, 2]),
+        **more,
+    )
+
+
+VOTING = requests(params=VOTES, dialect=st.sampled_from(DIALECTS))
+SINGLE = requests(
+    params=st.none(),
+    dialect=st.sampled_from(["vllm", "vllm", *DIALECTS]),
+    is_streamed=st.sampled_from([True, True, False]),
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """Writes the scripts of the server's next replies event by event, and makes requests in between."""
+
+    bench: Bench
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[Script] = []
+        self.shared = Shared(Equivalence())
+
+    @rule(script=SCRIPTS)
+    def begin(self, script: Script) -> None:
+        self.scripts.append(script)
+
+    @rule(
+        choice=st.integers(0, 5),
+        tokens=st.integers(1, 40),
+        answer=st.none() | st.integers(1, 2),
+        is_reasoning=st.sampled_from([False, False, False, True]),
+    )
+    def say(self, choice: int, tokens: int, answer: int | None, *, is_reasoning: bool) -> None:
+        self.add(Say(choice, tokens, answer, is_reasoning))
+
+    @rule(choice=st.integers(0, 5), answer=st.integers(1, 2), reason=st.sampled_from(REASONS))
+    def answer(self, choice: int, answer: int, reason: str) -> None:
+        self.add(Say(choice, 3, answer), Finish(choice, reason))
+
+    @rule(choice=st.integers(0, 5), reason=st.sampled_from(REASONS), tokens=st.integers(0, 3))
+    def finish(self, choice: int, reason: str, tokens: int) -> None:
+        self.add(Finish(choice, reason, tokens))
+
+    @rule(trouble=st.sampled_from(TROUBLES), choice=st.integers(0, 5), says=st.integers(0, 2))
+    def break_off(self, trouble: Trouble, choice: int, says: int) -> None:
+        self.add(*[Say(choice, 2)] * says, Break(trouble))
+
+    @rule(noise=st.builds(Noise, st.sampled_from(["comment", "role", "no choices", "null usage"])))
+    def disturb(self, noise: Noise) -> None:
+        self.add(noise)
+
+    @rule()
+    def hold(self) -> None:
+        self.add(Hold())
+
+    @rule(request=VOTING | SINGLE)
+    def make(self, request: Request) -> None:
+        scripts, self.scripts = self.scripts, []
+        self.bench.serve(request, scripts, self.shared).check()
+
+    def add(self, *steps: Step) -> None:
+        if not self.scripts:
+            self.scripts.append(Script())
+        self.scripts[-1] = replace(self.scripts[-1], steps=(*self.scripts[-1].steps, *steps))
+
+    def teardown(self) -> None:
+        if self.scripts:
+            self.make(Request())
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench() as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("examples", [50, pytest.param(500, marks=pytest.mark.compat)])
+def test_whatever_a_server_sends_votes_and_books_are_right(bench: Bench, examples: int) -> None:
+    class Here(Machine):
+        pass
+
+    Here.bench = bench
+    run_state_machine_as_test(Here, settings=settings(max_examples=examples))

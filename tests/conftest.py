@@ -16,7 +16,8 @@ from tools.local_vllm import VllmServer, serve_vllm
 from tools.process_tree import adopt_orphans
 
 pytest_plugins = ["secondpass.testing"]
-collect_ignore = ["outside"]  # a package of its own, whose tests run in a process of their own
+# Packages of their own, whose tests run in processes of their own.
+collect_ignore = ["outside", "examples/src"]
 
 # A shell starts background jobs with SIGINT ignored, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

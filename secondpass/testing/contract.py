@@ -31,12 +31,12 @@ GARBAGE = ["\x00\ufffd}{\\boxed{", "]]>\u202e" * 50, "{}" * 300, "\\frac{" * 200
 
 
 def faulty(share: int, fault: str) -> Callable[[Call, int], Reply]:
-    """Every `share`-th call ends in the fault."""
+    """Every `share`-th call ends in the fault, with all of its completions."""
     made = 0
 
     def script(call: Call, index: int) -> Reply:
         nonlocal made
-        made += 1
+        made += index == call.index
         reply = arithmetic(call, index)
         if made % share:
             return reply

@@ -107,6 +107,8 @@ def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> Secondpas
         return errors.NothingWithinBudget(failure.kind, bill=bill)
     if isinstance(failure, CallRejected):
         return failure
+    if run.exhausted is not None and not isinstance(failure, EngineError):
+        return errors.NothingWithinBudget(run.exhausted, bill=bill)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.AllCallsFailed(errors.excerpt(_why(run, failure)), role=role, bill=bill)

@@ -39,7 +39,7 @@ class Request:
     dialect: Dialect = "final"
     seed: int | None = None
     cap: int | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     is_streamed: bool = False
     tokenize_failures: int = 0
 

@@ -1,0 +1,7 @@
+"""Strategies that are written by docs/adding-a-strategy.md alone."""
+
+import importlib.resources
+
+from secondpass.strategies.prompts import add_prompts
+
+add_prompts(importlib.resources.files(__package__) / "prompts")

@@ -1,0 +1,138 @@
+"""What the two examples do; run by `test_examples.py` in a process in which they are registered."""
+
+import pytest
+
+from secondpass.service.common.errors import NothingWithinBudget
+from secondpass.service.common.events import CallFinished
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.equivalence.checker import Equivalence
+from secondpass.service.runs.execute import execute
+from secondpass.service.runs.run_spec import Shared
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.values import Capability
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    answers,
+    assert_books_are_closed,
+    make_run,
+)
+
+pytestmark = [pytest.mark.anyio, ON_BOTH_BACKENDS]
+
+
+def judge_that_prefers(answer: str) -> ScriptedEngine:
+    """Four drafts with answers of their own; of two drafts the one with `answer` is better, else the first one shown."""
+    draft = answers("1", "2", "3", "4")
+
+    def script(call: Call, index: int) -> Reply:
+        if not call.labels:
+            return draft(call, index)
+        first, second = call.messages[-1].text.split("[CANDIDATE B", 1)
+        wanted = f"boxed{{{answer}}}"
+        a = 0.9 if wanted in first else 0.1 if wanted in second else 0.5
+        return Reply("", labels={"A": a, "B": 1 - a})
+
+    return ScriptedEngine(script)
+
+
+@pytest.mark.parametrize("answer", ["1", "2", "3", "4"])
+async def test_the_tournament_elects_what_the_judge_prefers(answer: str) -> None:
+    engine = judge_that_prefers(answer)
+    async with Equivalence(workers=1) as equivalence:
+        run = make_run(engine, "pairwise_tournament", shared=Shared(equivalence))
+        outcome = await execute(run)
+    assert outcome.candidate.answer == answer
+    assert outcome.candidate.score == 1.0
+    assert sum(bill.wasted for bill in outcome.usage.values()) == 0
+    assert outcome.usage["judge"].calls == 12
+    assert_books_are_closed(run, engine)
+
+
+async def test_a_tie_of_all_goes_to_the_first_draft() -> None:
+    run = make_run(judge_that_prefers("none of them"), "pairwise_tournament")
+    outcome = await execute(run)
+    assert (outcome.candidate.index, outcome.candidate.score) == (0, 0.5)
+
+
+@pytest.mark.parametrize("calls", range(1, 16))
+async def test_a_tournament_that_the_budget_ends_has_an_answer(calls: int) -> None:
+    engine = judge_that_prefers("3")
+    run = make_run(engine, "pairwise_tournament", max_calls=calls)
+    outcome = await execute(run)
+    assert outcome.stop_reason == "budget_calls"
+    assert outcome.candidate.answer is not None
+    assert_books_are_closed(run, engine)
+
+
+class Paths:
+    """Solutions of two steps and an answer; the continuation with the number `good` of each prefix is right."""
+
+    def __init__(self, good: int, *, labels: bool = True, pause: float = 0.0) -> None:
+        lacking: frozenset[Capability] = frozenset() if labels else frozenset({"labels"})
+        self.good = good
+        self.engine = ScriptedEngine(self.reply, per_token=pause, lacking=lacking)
+
+    def reply(self, call: Call, index: int) -> Reply:
+        if call.labels or call.reward or call.role == "judge":
+            text = next(m.text for m in reversed(call.messages) if m.role == "assistant")
+            right = text.count("right") - text.count("wrong")
+            share = 0.5 + 0.1 * right
+            word = "yes" if share > 0.5 else "no"
+            return Reply(word, labels={"yes": share, "no": 1 - share}, reward=float(right))
+        held = self.engine.held_by(call)
+        step = held.count("\n\n")
+        word = "right" if index % 2 == self.good else "wrong"
+        if step < 2:
+            return Reply(f"{held}Step {step} is {word}.\n\nThen")
+        is_right = word == "right" and "wrong" not in held
+        return Reply(f"{held}So it is {word}: \\boxed{{{42 if is_right else 41}}}.")
+
+
+@pytest.mark.parametrize("grade", ["labels", "reward"])
+@pytest.mark.parametrize("good", [0, 1])
+async def test_the_search_follows_the_steps_that_are_graded_best(good: int, grade: str) -> None:
+    paths = Paths(good)
+    run = make_run(paths.engine, "step_beam_search", {"grade": grade})
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert outcome.candidate.text.count("right") == 3
+    assert outcome.candidate.text.count("\n\n") == 2
+    assert outcome.stop_reason == "finished"
+    assert_books_are_closed(run, paths.engine)
+
+
+async def test_no_token_that_a_beam_was_continued_from_is_waste() -> None:
+    paths = Paths(0)
+    run = make_run(paths.engine, "step_beam_search")
+    outcome = await execute(run)
+    bills = [e for e in run.trace.events if isinstance(e, CallFinished) and e.role == "actor"]
+    assert {bill.end for bill in bills} == {"finished"}
+    assert (
+        outcome.usage["actor"].completion
+        == paths.engine.delivered - outcome.usage["judge"].completion
+    )
+    assert outcome.usage["actor"].wasted == 0
+
+
+async def test_each_prefix_is_continued_in_one_request() -> None:
+    paths = Paths(0)
+    run = make_run(paths.engine, "step_beam_search", {"width": 2, "k": 3})
+    await execute(run)
+    expansions = [call for call in paths.engine.calls if call.prefix is not None]
+    assert [call.n for call in expansions] == [3] * len(expansions)
+    assert len(expansions) == 4
+    assert all(isinstance(call.prefix, tuple) for call in expansions)
+
+
+@pytest.mark.parametrize("calls", range(1, 24))
+async def test_a_search_that_the_budget_ends_gives_its_best_or_says_so(calls: int) -> None:
+    paths = Paths(0)
+    run = make_run(paths.engine, "step_beam_search", max_calls=calls)
+    try:
+        outcome = await execute(run)
+    except NothingWithinBudget:
+        assert not run.has_answer
+    else:
+        assert outcome.candidate.answer is not None
+    assert run.budget.spent["calls"] <= calls
+    assert_books_are_closed(run, paths.engine)

@@ -1,0 +1,73 @@
+"""The strategies in `src`, written by docs/adding-a-strategy.md alone: small, without `except`, and true to the contract."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from secondpass.strategies.api.entry_points import GROUP
+from tests.cli.running import ROOT, surroundings
+
+SOURCE = ROOT / "tests" / "examples" / "src"
+NAMES = ("pairwise_tournament", "step_beam_search")
+MOST_LINES = 80
+
+
+def tree_of(name: str) -> ast.Module:
+    return ast.parse((SOURCE / "examples_of_strategies" / f"{name}.py").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_short_and_catches_nothing(name: str) -> None:
+    tree = tree_of(name)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lines = sum((f.end_lineno or 0) - f.lineno + 1 for f in functions)
+    assert lines < MOST_LINES
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH that declares the examples as a distribution's strategies."""
+    folder = tmp_path_factory.mktemp("installed")
+    info = folder / "examples-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")
+    entries = "".join(f"{name} = examples_of_strategies.{name}\n" for name in NAMES)
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{entries}")
+    return folder
+
+
+def run_pytest(installed: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    env = surroundings(PYTHONPATH=f"{installed}:{SOURCE}:{ROOT}")
+    run = subprocess.run(
+        command, cwd=installed, env=env, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
+    assert " passed in " in run.stdout
+
+
+def test_the_examples_do_what_they_say(installed: Path) -> None:
+    run_pytest(installed, str(SOURCE / "test_behaviour.py"), "--rootdir", str(SOURCE))
+
+
+def contract(installed: Path, name: str) -> None:
+    plugin = ["-p", "secondpass.testing", "--strategy", name]
+    run_pytest(installed, *plugin, "--pyargs", "secondpass.testing.suite")
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_keeps_the_contract_every_time(installed: Path, name: str) -> None:
+    for _ in range(3):
+        contract(installed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_keeps_the_contract_twenty_times_in_a_row(installed: Path, name: str) -> None:
+    for _ in range(20):
+        contract(installed, name)

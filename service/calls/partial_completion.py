@@ -61,6 +61,7 @@ class PartialCompletion:
     """
 
     __slots__ = (
+        "_finished",
         "_has_ids",
         "_parts",
         "_segments",
@@ -86,6 +87,7 @@ class PartialCompletion:
         self._segments: list[Segment] = []
         self._parts: list[_Part] = []
         self._tail: _Part | None = None
+        self._finished: tuple[tuple[Segment, ...], Completion] | None = None
 
     @property
     def source(self) -> int | None:
@@ -100,6 +102,8 @@ class PartialCompletion:
     @property
     def segments(self) -> tuple[Segment, ...]:
         """All that has arrived, a stop string that the completion excludes included."""
+        if self._finished is not None:
+            return self._finished[0]
         if self.call.resumable:
             return tuple(self._segments)
         return tuple([part.segment for part in self._parts])
@@ -107,10 +111,12 @@ class PartialCompletion:
     @property
     def completion(self) -> Completion:
         """What has arrived so far; its finish reason is "length" unless the model came to an end."""
-        segments = self.segments
+        if self._finished is not None:
+            return self._finished[1]
+        segments = whole = self.segments
         if self.finish_reason == "stop" and self.call.excluded_stop:
             segments = _without_stop(segments, self.call.excluded_stop)
-        return Completion(
+        found = Completion(
             messages=self.call.messages,
             segments=segments,
             tool_calls=self.tool_calls,
@@ -120,6 +126,9 @@ class PartialCompletion:
             finish_reason=self.finish_reason or "length",
             usage=Usage(completion=self.tokens),
         )
+        if self.finish_reason is not None:  # nothing is added any more
+            self._finished = whole, found
+        return found
 
     def add(self, delta: Delta) -> None:
         """Append what the delta holds."""
@@ -165,7 +174,9 @@ class PartialCompletion:
         if not is_reasoning and not delta.text and last is not None:
             is_reasoning = last.is_reasoning
         part = self._tail
-        if part is None or is_last or part.is_reasoning != is_reasoning:
+        has_ids = bool(delta.token_ids) or (part is not None and bool(part.ids))
+        has_unknown = is_last and self._has_ids and has_ids
+        if part is None or has_unknown or part.is_reasoning != is_reasoning:
             part = self._begin(is_reasoning=is_reasoning)
         part.grow(delta.reasoning or delta.text, delta, ids)
         if is_last:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -216,15 +215,24 @@ class Completion:
         parts = (Segment(reasoning, is_reasoning=True), Segment(text))
         return cls(messages=messages, segments=tuple(p for p in parts if p.text), **rest)
 
-    @cached_property
+    # Kept once joined; functools.cached_property takes a lock for it, which costs more than joining does.
+    @property
     def text(self) -> str:
         """The text outside of the reasoning."""
-        return "".join([each.text for each in self.segments if not each.is_reasoning])
+        known: str | None = self.__dict__.get("_text")
+        if known is None:
+            known = "".join([each.text for each in self.segments if not each.is_reasoning])
+            self.__dict__["_text"] = known
+        return known
 
-    @cached_property
+    @property
     def reasoning(self) -> str:
         """The reasoning, where the engine returns it apart from the text."""
-        return "".join([each.text for each in self.segments if each.is_reasoning])
+        known: str | None = self.__dict__.get("_reasoning")
+        if known is None:
+            known = "".join([each.text for each in self.segments if each.is_reasoning])
+            self.__dict__["_reasoning"] = known
+        return known
 
     @property
     def token_ids(self) -> tuple[int, ...]:

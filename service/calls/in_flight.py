@@ -62,7 +62,7 @@ class InFlight:
         self._usage: Usage | None = None
         self._lost = 0
         self._queued: float | None = None
-        self._was_heard = False
+        self._was_heard = self._is_stated = False
         self._is_estimated = False
         self._began = anyio.current_time()
 
@@ -86,6 +86,7 @@ class InFlight:
     def take(self, delta: Delta) -> None:
         """Book a delta and pass it on. Raises BudgetExhausted when its tokens do not fit, EngineError for a wrong index."""
         self._was_heard = True
+        self._is_stated = delta.usage is not None and not (delta.text or delta.reasoning)
         if delta.usage is not None:
             self._usage = delta.usage
         if delta.tokens and not self._lease.take(delta.tokens):
@@ -202,10 +203,11 @@ class InFlight:
         )
 
     def _used(self, end: CallEnd) -> Usage:
-        """What the attempt has used; an estimate where the engine has not said it."""
+        """What the attempt has used; an estimate where the engine has not said it, after all that it wrote."""
         if end == "failed" and not self._was_heard:
             return Usage()
-        if self._usage is not None and (self._lease.is_counted or end == "finished"):
+        is_whole = self._lease.is_counted or self._is_stated or end == "finished"
+        if self._usage is not None and is_whole:
             return self._usage
         self._is_estimated = True
         return self._lease.estimate

@@ -28,6 +28,7 @@ from tests.calls.byte_server import ByteServer
 
 ATTEMPTS = 3
 SEED = 7
+RETRIED = ("end", "inside an event", "error 429", "error 500", "garbage reason", "failed reason")
 ORIGIN = re.compile(r"⟨(\d+)\.(\d+)\.\d+⟩")
 
 
@@ -209,9 +210,11 @@ class Served:
         """What a client reads as it comes is the answer, each part from one attempt that continues the one before."""
         if not self.request.is_visible:
             return
-        text = ""
+        text, delivered = "", 0
         for attempt in self.attempts:
             assert attempt.prefix == text or (attempt.prefix is None and not text)
+            delivered += attempt.sent
+            assert attempt.cap <= self.attempts[0].cap - delivered + attempt.sent
             text += attempt.choices[0].text
         events = self.run.trace.events
         streamed = "".join(each.text for each in events if isinstance(each, AnswerDelta))
@@ -226,7 +229,8 @@ class Served:
         for kind, limit in budget.limit.items():
             assert budget.spent[kind] <= limit, kind
         assert not budget.holdings
-        assert budget.spent["samples"] <= self.request.n
+        whole = [vote for vote in self.votes if not vote.is_truncated]
+        assert len(whole) <= budget.spent["samples"] <= self.request.n
 
     def check_sums(self) -> None:
         """The lines of the bill sum to what was spent."""
@@ -252,6 +256,8 @@ class Served:
         """Each request that the server saw is one call of the budget; some calls never become a request."""
         calls, requests = self.run.budget.spent["calls"], len(self.attempts)
         cancelled = sum(bill.end == "cancelled" for bill in self.bills)
+        heard = sum(not attempt.is_silent for attempt in self.attempts)
+        assert sum(b.usage.prompt > 0 for b in self.bills if b.end == "failed") <= heard
         assert requests <= calls <= requests + cancelled + self.tokenize_failed
 
     def check_tokens(self) -> None:
@@ -271,7 +277,10 @@ class Served:
             assert bill.is_estimated == (attempt.reported is None)
             assert bill.usage.completion <= max(attempt.counted, attempt.reported or 0)
             assert bill.usage.completion >= attempt.counted
-        if attempt.reported is not None and not bill.is_estimated:
+        if attempt.broke in RETRIED and bill.end == "failed":
+            assert bill.retried or bill.attempt == ATTEMPTS
+        if attempt.reported is not None:
+            assert not bill.is_estimated
             assert bill.usage.prompt == attempt.prompt
             if not self.has_limited_tokens:
                 assert bill.usage.completion == max(attempt.counted, attempt.reported)

@@ -80,6 +80,7 @@ Step: TypeAlias = Say | Finish | Noise | Break | Hold
 class Script:
     """How one request is replied to. After the steps all open completions are finished, if it `completes`.
 
+    `late` is what happens then, before the final usage.
     `pieces` are the sizes in bytes of what is written at once (none: event by event; `at_once`: everything), and
     `is_chunked` the framing of HTTP/1.1: without it only the closing of the connection ends the reply. A server that
     `obeys` ends a completion at the limit of the request. `running` and `final` say whether the usage is reported where
@@ -96,6 +97,7 @@ class Script:
     final: bool = True
     done: bool = True
     completes: bool = True
+    late: Trouble | None = None
 
 
 PLAIN = Script()
@@ -115,7 +117,7 @@ class Attempt:
     """What was sent in reply to one request: all of it that a client could read.
 
     `reported` are the completion tokens of the last usage, `counted` those that the client could count from deltas.
-    `prefix` is the text that the completion continues, None where it begins.
+    `prefix` is the text that the completion continues, None where it begins. `broke` is what ended the reply early.
     """
 
     number: int
@@ -127,6 +129,7 @@ class Attempt:
     choices: list[Choice] = field(default_factory=list)
     reported: int | None = None
     counted: int = 0
+    broke: Trouble | None = None
 
     def __post_init__(self) -> None:
         self.choices = [Choice() for _ in range(self.body.get("n", 1))]
@@ -135,6 +138,12 @@ class Attempt:
     def sent(self) -> int:
         """Completion tokens that were sent."""
         return sum(each.tokens for each in self.choices)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was sent that a client would count."""
+        is_begun = any(each.tokens or each.reason for each in self.choices)
+        return not is_begun and self.reported is None
 
     @property
     def cap(self) -> int:
@@ -163,14 +172,18 @@ class Chunks:
             reason = step.reason if room is None or step.tokens <= room else "length"
             yield self._delta(index, self._text(index), self._fitting(index, step.tokens), reason)
 
-    def closing(self) -> Iterator[bytes]:
-        """What finishes the completions that are open, the final usage and the end of the stream."""
+    def completing(self) -> Iterator[bytes]:
+        """What finishes the completions that are open."""
         attempt = self._attempt
         while attempt.script.completes and (index := self._pick(0, is_open=True)) is not None:
             if not attempt.choices[index].text:
                 yield self._say(index, Say(answer=42))
             if attempt.choices[index].reason is None:
                 yield self._delta(index, "", 0, "stop")
+
+    def closing(self) -> Iterator[bytes]:
+        """The final usage and the end of the stream."""
+        attempt = self._attempt
         if attempt.script.final and attempt.dialect != "silent":
             attempt.reported = attempt.sent
             yield _event({"choices": [], "usage": self._usage(attempt.sent)})

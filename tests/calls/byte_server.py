@@ -167,20 +167,22 @@ class ByteServer:
                     await self._break(step.trouble, chunks, stream)
                 else:
                     await stream.send(*chunks.of(step))
+            await stream.send(*chunks.completing())
+            if script.late is not None:
+                await self._break(script.late, chunks, stream)
             await stream.send(*chunks.closing())
-        except _Unreadable:
+        except _Unreadable as trouble:
+            attempt.broke = trouble.args[0]
             await stream.flush()
             await asyncio.sleep(TICK)
             return False
         return await stream.end()
 
     async def _break(self, trouble: Trouble, chunks: Chunks, stream: _Stream) -> None:
-        if trouble == "end":
-            raise _Unreadable
-        event = chunks.broken(trouble)
+        event = b"" if trouble == "end" else chunks.broken(trouble)
         if event is not None:
             await stream.send(event)
-            raise _Unreadable
+            raise _Unreadable(trouble)
 
     async def _hold(self, connection: _Connection) -> None:
         self._moving -= 1

@@ -54,6 +54,7 @@ SCRIPTS = st.builds(
     final=MOSTLY,
     done=MOSTLY,
     completes=MOSTLY,
+    late=st.none() | st.sampled_from(TROUBLES),
 )
 SMALL = st.integers(1, 7)
 VOTES: st.SearchStrategy[dict[str, Any]] = st.one_of(
@@ -61,14 +62,19 @@ VOTES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(dict, n=SMALL, stop=st.just("esc"), window=st.integers(2, 4)),
     st.builds(dict, n=SMALL, stop=st.sampled_from(["adaptive", "lead"]), width=SMALL),
 )
-LIMITS: st.SearchStrategy[dict[str, int]] = st.just({}) | st.fixed_dictionaries(
-    {},
-    optional={
-        "max_tokens": st.integers(1, 300),
-        "max_prompt_tokens": st.integers(1, 400),
-        "max_calls": st.integers(1, 6),
-        "max_samples": st.integers(1, 8),
-    },
+TOKENS = st.integers(1, 300)
+LIMITS: st.SearchStrategy[dict[str, int]] = st.one_of(
+    st.just({}),
+    st.builds(dict, max_tokens=TOKENS),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_tokens": TOKENS,
+            "max_prompt_tokens": st.integers(1, 400),
+            "max_calls": st.integers(1, 6),
+            "max_samples": st.integers(1, 8),
+        },
+    ),
 )
 
 
@@ -163,3 +169,16 @@ def test_whatever_a_server_sends_votes_and_books_are_right(bench: Bench, example
 
     Here.bench = bench
     run_state_machine_as_test(Here, settings=settings(max_examples=examples))
+
+
+def test_a_usage_at_the_end_is_the_bill_of_a_reply_that_lacks_completions(bench: Bench) -> None:
+    steps = (Say(0, 3, 1), Finish(0), Say(0, 4))
+    served = bench.serve(
+        Request({"n": 3, "stop": "none"}, "final"),
+        [Script(steps, completes=False)],
+        Shared(Equivalence()),
+    )
+    broken, rest = served.bills
+    assert (broken.end, broken.is_estimated, broken.usage.completion) == ("failed", False, 7)
+    assert (rest.end, rest.is_estimated, rest.usage.completion) == ("finished", False, 2)
+    served.check()

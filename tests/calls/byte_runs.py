@@ -246,7 +246,10 @@ class Served:
             )  # what did not fit was not spent
             assert bill.usage.prompt >= 0
             assert 1 <= bill.attempt <= ATTEMPTS
-            assert not (bill.retried and bill.attempt == ATTEMPTS)
+        if self.is_read_to_the_end and not self.request.limits:
+            for attempt in range(1, ATTEMPTS + 1):
+                retried = sum(b.retried for b in self.bills if b.attempt == attempt)
+                assert retried <= sum(b.attempt == attempt + 1 for b in self.bills)
         if self.outcome is not None:
             for role in self.outcome.usage.values():
                 assert role.wasted >= 0

@@ -129,8 +129,15 @@ class Machine(RuleBasedStateMachine):
     def finish(self, choice: int, reason: str, tokens: int) -> None:
         self.add(Finish(choice, reason, tokens))
 
-    @rule(trouble=st.sampled_from(TROUBLES), choice=st.integers(0, 5), says=st.integers(0, 2))
-    def break_off(self, trouble: Trouble, choice: int, says: int) -> None:
+    @rule(
+        trouble=st.sampled_from(TROUBLES),
+        choice=st.integers(0, 5),
+        says=st.integers(0, 2),
+        reasons=st.sampled_from([False, False, True]),
+    )
+    def break_off(self, trouble: Trouble, choice: int, says: int, *, reasons: bool) -> None:
+        if reasons:
+            self.add(Say(choice, 2, is_reasoning=True))
         self.add(*[Say(choice, 2)] * says, Break(trouble))
 
     @rule(noise=st.builds(Noise, st.sampled_from(["comment", "role", "no choices", "null usage"])))

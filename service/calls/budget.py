@@ -279,17 +279,15 @@ class Lease:
         self._spend(completion=tokens)
         return True
 
-    def settle(self, usage: Usage, *, void: int = 0, is_retried: bool = False) -> int:
+    def settle(self, usage: Usage, *, void: int = 0, is_retried: bool = False) -> None:
         """Spend what the attempt used and return the rest, the samples of its `void` completions included.
 
-        If it is to be retried, what was reserved for the call is set aside again, as far as it is left. Returns the
-        completion tokens that were used and do not fit into the limit any more: no one received them.
+        If it is to be retried, what was reserved for the call is set aside again, as far as it is left. Completion tokens
+        that were used and do not fit into the limit any more are not spent: no one received them.
         """
-        rest = max(0, usage.completion - self._written)
-        lost = 0 if self.take(rest) else rest
+        self.take(max(0, usage.completion - self._written))
         self._spend(prompt=usage.prompt)
         self._end(samples=min(void, self._need.samples), is_restored=is_retried)
-        return lost
 
     def withdraw(self) -> None:
         """Return everything: the attempt never reached the engine, so it was neither a request nor a sample."""

@@ -90,7 +90,6 @@ class InFlight:
         if delta.usage is not None:
             self._usage = delta.usage
         if delta.tokens and not self._lease.take(delta.tokens):
-            self._lost += delta.tokens
             raise BudgetExhausted(self._lease.scarce)
         if not 0 <= delta.index < len(self._partials):
             raise EngineError(
@@ -169,7 +168,7 @@ class InFlight:
             used = self._used(end)
             is_void = is_retried and not self._progress.is_resumed
             void = len(self._progress.missing) if is_void else 0
-            self._lost += self._lease.settle(used, void=void, is_retried=is_retried)
+            self._lease.settle(used, void=void, is_retried=is_retried)
         spent = self._lease.spent
         if is_retried and self._progress.is_resumed:
             self._waste.use(self._partials[0].sources)

@@ -128,7 +128,7 @@ async def test_tokens_counted_at_the_end_are_shared_by_characters() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_what_no_longer_fits_into_the_budget_is_waste() -> None:
+async def test_what_does_not_fit_into_the_budget_is_neither_spent_nor_wasted() -> None:
     books = Books(PlannedEngine(plan=counting()), {"max_tokens": 2}, usable=lambda _: True)
 
     def plan(_: Call, __: int) -> Any:
@@ -139,7 +139,7 @@ async def test_what_no_longer_fits_into_the_budget_is_waste() -> None:
     with pytest.raises(Exception, match="spent"):
         await books.perform()
     assert books.texts == ["one two"]
-    assert books.bills[0].wasted == books.wasted == 1
+    assert books.bills[0].wasted == books.wasted == 0
 
 
 def test_text_that_a_strategy_inserted_is_of_no_source() -> None:

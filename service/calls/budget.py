@@ -124,6 +124,13 @@ class Budget:
         """False where running calls may yet return enough for a lease."""
         return isinstance(result, Lease) or not self._may_come_back(result, need)
 
+    def take_sample(self) -> bool:
+        """Spend a sample outside of a lease. False, and nothing is spent, when none is left."""
+        if self.left("samples") < 1:
+            return False
+        self.spent["samples"] += 1
+        return True
+
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
         """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there."""
         held = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}

@@ -142,7 +142,8 @@ class Calls:
         """All attempts of a call. Raises as `perform`."""
         self.require(call.role, call.needs)
         upstream = self._upstreams[call.role]
-        progress = Progress(call, upstream.engine, self.waste, receiver)
+        take_sample = self._budget.take_sample
+        progress = Progress(call, upstream.engine, self.waste, receiver, take_sample)
         try:
             await self._attempts(progress, upstream, reserved, pass_turn)
         except (EngineError, UnusableCompletion) as error:

@@ -42,11 +42,20 @@ class Progress:
     `partials` are those that the running attempt writes, by their positions in its request. Text that somebody acted on
     (`Call.visible`) cannot be taken back: another attempt continues from its tokens, or there is none. All else that is
     unfinished is void when an attempt fails. `handed_over` counts the completions that were; `exhausted` is the limit that
-    truncated one. `prompt_tokens` are the call's, once known, and `takes_rest` is the last lease's.
+    truncated one. `prompt_tokens` are the call's, once known, and `takes_rest` is the last lease's. `take_sample` spends a sample, if
+    one is left.
     """
 
-    def __init__(self, call: Call, engine: Engine, waste: Waste, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        call: Call,
+        engine: Engine,
+        waste: Waste,
+        receiver: Receiver,
+        take_sample: Callable[[], bool],
+    ) -> None:
         self.call, self.receiver = call, receiver
+        self._take_sample = take_sample
         self.handed_over = 0
         self.exhausted: BudgetKind | None = None
         self.labels: LabelRead | None = None
@@ -124,7 +133,7 @@ class Progress:
         for index in [partial.index for partial in missing]:
             sampling = call.sampling.model_copy(update={"seed": seed + index - call.index})
             alone = replace(call, n=1, index=index, sampling=sampling)
-            progress = Progress(alone, self._engine, self._waste, self.receiver)
+            progress = Progress(alone, self._engine, self._waste, self.receiver, self._take_sample)
             progress.handed_over, progress.takes_rest = self.handed_over, self.takes_rest
             progress.prompt_tokens = self.prompt_tokens
             found.append(progress)
@@ -154,13 +163,18 @@ class Progress:
             self._hand_over(partial)
             self.receiver.on_completion(completion)
 
-    def keep_what_serves(self, end: CallEnd) -> None:
-        """Hand over what is unfinished but usable, when the budget or a cancellation ends the call."""
+    def keep_what_serves(self, end: CallEnd, *, was_returned: bool = False) -> None:
+        """Hand over what is unfinished but usable, when the budget or a cancellation ends the call.
+
+        `was_returned`: the samples of the last attempt were, so that each completion needs one again.
+        """
         for partial in self.missing:
             completion = partial.completion
             if partial.is_handed_over or not self.receiver.is_usable(completion):
                 continue
             if end == "cut":
+                if was_returned and not self._take_sample():
+                    return
                 self._hand_over(partial)
                 self.receiver.on_completion(completion)
             elif self.receiver.salvage(completion):
@@ -182,7 +196,7 @@ class Progress:
     ) -> None:
         end = end_of(error)
         if end in ("cut", "cancelled"):
-            self.keep_what_serves(end)
+            self.keep_what_serves(end, was_returned=not self.is_resumed)
         for partial in self.partials:
             if not partial.is_handed_over:
                 self._waste.use(partial.sources, is_used=False)

@@ -229,8 +229,7 @@ class Served:
         for kind, limit in budget.limit.items():
             assert budget.spent[kind] <= limit, kind
         assert not budget.holdings
-        whole = [vote for vote in self.votes if not vote.is_truncated]
-        assert len(whole) <= budget.spent["samples"] <= self.request.n
+        assert len(self.votes) <= budget.spent["samples"] <= self.request.n
 
     def check_sums(self) -> None:
         """The lines of the bill sum to what was spent."""
@@ -241,9 +240,7 @@ class Served:
         assert spent["calls"] == sum(bill.attempts for bill in self.bills)
         for bill in self.bills:
             assert bill.wasted >= 0
-            assert (
-                bill.wasted <= bill.usage.completion or self.has_limited_tokens
-            )  # what did not fit was not spent
+            assert bill.wasted <= bill.usage.completion
             assert bill.usage.prompt >= 0
             assert 1 <= bill.attempt <= ATTEMPTS
         if self.is_read_to_the_end and not self.request.limits:
@@ -253,7 +250,7 @@ class Served:
         if self.outcome is not None:
             for role in self.outcome.usage.values():
                 assert role.wasted >= 0
-                assert role.wasted <= role.completion or self.has_limited_tokens
+                assert role.wasted <= role.completion
 
     def check_requests(self) -> None:
         """Each request that the server saw is one call of the budget; some calls never become a request."""

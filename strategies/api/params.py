@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Self, TypeAlias, get_args
+from functools import cache
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -25,6 +26,8 @@ from pydantic_core import (
     core_schema,
     to_json,
 )
+
+V = TypeVar("V", bound="Variants")
 
 Use: TypeAlias = tuple[str, Mapping[str, Collection[object]]]
 """A field, and what gives it an effect: any of these other fields with any of these values."""
@@ -127,20 +130,14 @@ class Variants(Params):
     @classmethod
     def variants(cls) -> Mapping[str, type[Self]]:
         """The variants by the value of the discriminator, in the order of their definition."""
-        return {
-            tag: variant
-            for variant in cls.__subclasses__()
-            for tag in get_args(variant.model_fields[cls.discriminator].annotation)
-        }
+        return _variants(cls, len(cls.__subclasses__()))
 
     @classmethod
     def all_fields(cls) -> Mapping[str, FieldInfo]:
         """Every field that a request may name; of one that several variants have, the first."""
-        found = dict(cls.model_fields)
-        for variant in cls.variants().values() if cls.is_union() else ():
-            for name, field in variant.model_fields.items():
-                found.setdefault(name, field)
-        return found
+        if not cls.is_union():
+            return cls.model_fields
+        return _all_fields(cls, len(cls.__subclasses__()))
 
     @classmethod
     def _narrowed(cls, values: Any) -> Any:
@@ -197,6 +194,25 @@ class Variants(Params):
             return handler(schema)
         described = {"title": cls.__name__, "description": inspect.getdoc(cls)}
         return described | handler(schema["python_schema"])
+
+
+# Asked for by every request; the number of subclasses tells whether a variant was added since.
+@cache
+def _variants(union: type[V], count: int) -> Mapping[str, type[V]]:
+    return {
+        tag: variant
+        for variant in union.__subclasses__()
+        for tag in get_args(variant.model_fields[union.discriminator].annotation)
+    }
+
+
+@cache
+def _all_fields(union: type[Variants], count: int) -> Mapping[str, FieldInfo]:
+    found = dict(union.model_fields)
+    for variant in _variants(union, count).values():
+        for name, field in variant.model_fields.items():
+            found.setdefault(name, field)
+    return found
 
 
 def _without_tags(values: Any, read: ValidatorFunctionWrapHandler) -> Any:

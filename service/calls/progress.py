@@ -65,12 +65,20 @@ class Progress:
         self._engine, self._waste = engine, waste
         self._is_split = False
         self._may_be_empty = receiver.may_be_empty or bool(call.labels) or call.reward
-        self.partials = [PartialCompletion(call, call.index + i) for i in range(call.n)]
+        self.partials: list[PartialCompletion] = []
+        self._is_begun = False
 
     @property
     def missing(self) -> list[PartialCompletion]:
         """What is not finished."""
         return [partial for partial in self.partials if partial.finish_reason is None]
+
+    @property
+    def _pending(self) -> list[int]:
+        """The indices of what is not finished."""
+        if not self._is_begun:
+            return list(range(self.call.index, self.call.index + self.call.n))
+        return [partial.index for partial in self.missing]
 
     @property
     def is_resumed(self) -> bool:
@@ -114,10 +122,10 @@ class Progress:
                 rest = max(1, sampling.max_tokens - self.delivered)
                 sampling = sampling.model_copy(update={"max_tokens": rest})
             return replace(call, prefix=(*held, *ids), sampling=sampling)
-        missing = self.missing
-        if len(missing) == call.n:
+        pending = self._pending
+        if len(pending) == call.n:
             return call
-        return replace(call, n=len(missing), index=missing[0].index)
+        return replace(call, n=len(pending), index=pending[0])
 
     def split(self) -> list[Progress]:
         """Each missing completion as a call of its own, where a part of a seeded batch is missing: none elsewhere.
@@ -147,9 +155,9 @@ class Progress:
             self.partials[0].open(self._waste.open(role))
             return
         self.partials = [
-            PartialCompletion(self.call, partial.index, self._waste.open(role))
-            for partial in self.missing
+            PartialCompletion(self.call, index, self._waste.open(role)) for index in self._pending
         ]
+        self._is_begun = True
 
     def finish(self, partial: PartialCompletion, *, exhausted: BudgetKind | None) -> None:
         """Hand the completion over. One that the limit `exhausted` truncated must be usable as it is."""

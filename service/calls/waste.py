@@ -58,17 +58,25 @@ class Waste:
 
     def keep(self, completion: Completion) -> None:
         """The tokens of its segments are used: a later call continues from them, or a candidate is made of them."""
-        found: dict[int, tuple[int, int, int]] = {}
-        for each in completion.segments:
-            if each.source is not None:
-                characters, ids, unknown = found.get(each.source, (0, 0, 0))
-                size = len(each.text)
-                found[each.source] = (
-                    characters + size,
-                    ids + len(each.token_ids or ()),
-                    unknown + (size if each.token_ids is None else 0),
-                )
-        for number, kept in found.items():
+        source: int | None = None
+        characters = ids = unknown = 0
+        for each in completion.segments:  # those of one source are next to each other
+            if each.source is None:
+                continue
+            if each.source != source:
+                self._keep(source, (characters, ids, unknown))
+                source, characters, ids, unknown = each.source, 0, 0, 0
+            size = len(each.text)
+            characters += size
+            if each.token_ids is None:
+                unknown += size
+            else:
+                ids += len(each.token_ids)
+        self._keep(source, (characters, ids, unknown))
+
+    def _keep(self, number: int | None, kept: tuple[int, int, int]) -> None:
+        """Note the largest part of a source that is kept."""
+        if number is not None:
             source = self._sources[number]
             if source.kept is None or kept[:2] > source.kept[:2]:
                 source.kept = kept

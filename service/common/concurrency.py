@@ -10,9 +10,8 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterable,
-    Iterator,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import coroutine
 from typing import Any, Generic, TypeVar
@@ -68,18 +67,19 @@ class _Turn:
 _turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
-@contextmanager
-def hold_turn() -> Iterator[None]:
+class hold_turn:  # noqa: N801 - a context manager, as a class for its speed
     """Keep the next lane from starting while this one waits within the block, for its first lease or on the way to it."""
-    turn = _turn.get()
-    if turn is None:
-        yield
-        return
-    turn.holds += 1
-    try:
-        yield
-    finally:
-        turn.holds -= 1
+
+    __slots__ = ("_held",)
+
+    def __enter__(self) -> None:
+        self._held = _turn.get()
+        if self._held is not None:
+            self._held.holds += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.holds -= 1
 
 
 def pass_turn() -> None:

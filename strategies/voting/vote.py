@@ -50,7 +50,7 @@ class Vote:
                 (self._texts, "") if self._texts else (self._truncated, ", all truncated")
             )
             return replace(texts.leader, why=f"most like the other texts, of {len(texts)}{which}")
-        leader, *_ = self._ranked(counts)
+        leader = self._first(counts)
         cast = counts.total()
         return replace(
             self._representatives[leader],
@@ -77,6 +77,12 @@ class Vote:
     @property
     def _counts(self) -> Counter[int]:
         return Counter(ballot for ballot in self.ballots if ballot is not None)
+
+    def _first(self, totals: Mapping[int, float]) -> int:
+        """The largest class of `totals`, ties to the lower index."""
+        largest = max(totals.values())
+        tied = [each for each, total in totals.items() if total == largest]
+        return tied[0] if len(tied) == 1 else self._ranked(dict.fromkeys(tied, largest))[0]
 
     def _ranked(self, totals: Mapping[int, float]) -> list[int]:
         """The classes of `totals`, largest first, ties to the lower index."""
@@ -118,7 +124,7 @@ class WeightedVote(Vote):
             return plain
         sums = self._sums
         total = math.fsum(sums.values())
-        best, *_ = self._ranked(sums)
+        best = self._first(sums)
         supporters = self.ballots.count(best)
         return replace(
             self._representatives[best],
@@ -135,7 +141,7 @@ class WeightedVote(Vote):
             return False
         if not self._is_weighted:
             return True
-        return self._ranked(self._sums)[0] == self._ranked(self._counts)[0]
+        return self._first(self._sums) == self._first(self._counts)
 
     @property
     def _cast(self) -> list[tuple[int, float | None]]:

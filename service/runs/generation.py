@@ -122,13 +122,17 @@ class GeneratingVerbs(Verbs):
         portions = self._builder.portions(n, batch, of_one=prefix is not None)
         largest = max(map(len, portions))
         lanes = None if width is None else width // largest
-        async with self._gather(work, portions, lanes) as drafts:
-            try:
-                yield drafts
-            finally:
-                self.skipped_samples += n - drafts.emitted
-        for unread in drafts.unread:
-            self._drop(unread, prefix)
+        unread: list[Completion] = []
+        try:
+            async with self._gather(work, portions, lanes) as drafts:
+                unread = drafts.unread
+                try:
+                    yield drafts
+                finally:
+                    self.skipped_samples += n - drafts.emitted
+        finally:
+            for each in unread:
+                self._drop(each, prefix)
 
     def _drawing(
         self,

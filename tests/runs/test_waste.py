@@ -261,3 +261,19 @@ async def test_without_running_counts_waste_is_a_share_of_the_characters() -> No
             break
     assert spent(run) == 8
     assert run.wasted == {"actor": 4}
+
+
+@ON_BOTH_BACKENDS
+async def test_samples_that_an_error_leaves_unread_are_waste() -> None:
+    engine = ScriptedEngine(says("one two three"))
+    run = make_run(engine)
+
+    async def leave() -> None:
+        async with run.sample(SOLVE, 4, batch=4) as drafts:
+            async for _ in drafts:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await leave()
+    assert run.wasted == {"actor": 9}
+    assert_books_are_closed(run, engine)

@@ -109,8 +109,7 @@ class GeneratingVerbs(Verbs):
             raise ValueError(f"n: at least 1, not {n}")
         if prefix is None:
             messages = self._builder.conversation(prompt, values, after)
-            draft = draft_of(after, 0) if after is not None else None
-            work = self._drawing(prompt, role, messages, draft, draw)
+            work = self._drawing(prompt, role, messages, after, draw)
         else:
             if values or after is not None:
                 raise ValueError(
@@ -139,7 +138,7 @@ class GeneratingVerbs(Verbs):
         prompt: str,
         role: Role,
         messages: tuple[Message, ...],
-        draft: int | None,
+        after: After,
         draw: Draw,
     ) -> Callable[[range, Emit[Completion]], Awaitable[None]]:
         """Work that draws a portion of the samples in one request."""
@@ -150,7 +149,7 @@ class GeneratingVerbs(Verbs):
                 role,
                 messages,
                 index=portion.start,
-                session_of=draft,
+                session_of=draft_of(after, portion.start),
                 n=len(portion),
                 draw=draw,
             )

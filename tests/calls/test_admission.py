@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.admission import Admission
+from secondpass.service.calls.admission import FIRST, PLAIN, Admission, rank_of
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError
@@ -235,3 +235,9 @@ def test_slots_are_never_exceeded_and_never_lost(
         books.assert_closed()
 
     anyio.run(check, backend=backend)
+
+
+def test_a_count_of_a_prompt_waits_like_the_first_read() -> None:
+    read = replace(CALL, labels=("yes", "no"), index=0)
+    assert rank_of(read) == FIRST
+    assert FIRST < PLAIN == rank_of(replace(CALL, index=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -311,3 +311,20 @@ async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
     assert len(engine.calls) == bill.attempts == 1
     assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
     assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("prefix", [(), (7, 8, 9), (7, "ab", 9), "abc"])
+def test_the_bound_of_a_prompt_counts_a_prefix_by_ids_and_bytes(prefix: Any) -> None:
+    call = Call(role="actor", purpose="solve", messages=())
+    size = {(): 0, (7, 8, 9): 3, (7, "ab", 9): 4, "abc": 3}[prefix]
+    assert prompt_bound(replace(call, prefix=prefix)) - prompt_bound(call) == size
+
+
+@pytest.mark.anyio
+async def test_a_reserve_of_which_nothing_is_left_is_not_set_aside_again() -> None:
+    budget = Budget(Limits(max_tokens=5))
+    reserved = budget.reserve(5)
+    lease = await budget.lease(need(expected=5, cap=5), reserved)
+    lease.settle(Usage(prompt=0, completion=5), void=1, is_retried=True)
+    assert not budget.holdings
+    assert budget.left("tokens") == 0

@@ -9,6 +9,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import UnusableCompletion
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Sampling
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
@@ -141,3 +142,14 @@ async def test_a_prefix_leaves_no_place_for_another_prompt() -> None:
             pass
     assert len(engine.calls) == 1
     assert not run.budget.holdings
+
+
+async def test_a_text_that_nothing_follows_is_no_continuation() -> None:
+    engine = ScriptedEngine(
+        lambda call, _: Reply(engine.held_by(call) if call.prefix else "It is 42.")
+    )
+    run = make_run(engine)
+    begun = await run.ask(SOLVE, resumable=True)
+    assert (await run.extend(begun)).text == "It is 42."
+    with pytest.raises(UnusableCompletion):
+        await run.extend(begun, text=" Wait,")

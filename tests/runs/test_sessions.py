@@ -157,3 +157,14 @@ async def test_judges_of_candidates_are_spread_by_their_index() -> None:
         candidate = Candidate(text="It is 42.", index=index)
         await run.classify("is_right", ("yes", "no"), index=candidate.index)
     assert [call.routing.session for call in engine.calls] == ["s", "s-1"]
+
+
+async def test_samples_of_another_question_have_the_sessions_of_their_own_indices() -> None:
+    engine = ScriptedEngine(_agrees)
+    run = large_vote(engine, 10)
+    async with run.sample("is_right", 10, after="question") as drafts:
+        assert len([draft async for draft in drafts]) == 10
+    found = sorted((call.index, call.routing.session) for call in engine.calls)
+    assert [session for _, session in found] == ["s"] * GROUP + ["s-1"] * GROUP + ["s-2"] * (
+        10 - 2 * GROUP
+    )

@@ -328,3 +328,14 @@ async def test_a_reserve_of_which_nothing_is_left_is_not_set_aside_again() -> No
     lease.settle(Usage(prompt=0, completion=5), void=1, is_retried=True)
     assert not budget.holdings
     assert budget.left("tokens") == 0
+
+
+@pytest.mark.anyio
+async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
+    budget = Budget(Limits(max_tokens=50, max_calls=2, max_samples=2))
+    reserved = budget.reserve(20)
+    assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (30, 1, 1)
+    reserved.release()
+    reserved.release()
+    assert not budget.holdings
+    assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (50, 2, 2)

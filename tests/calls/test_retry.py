@@ -326,3 +326,10 @@ def test_what_is_known_of_a_role_that_no_engine_plays() -> None:
 def test_no_policy_without_an_attempt() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         RetryPolicy(attempts=0)
+
+
+def test_a_call_is_attempted_three_times_unless_the_policy_says_otherwise() -> None:
+    policy = RetryPolicy()
+    assert (policy.attempts, policy.first_pause, policy.longest_pause) == (3, 0.2, 30.0)
+    failure = StreamCut("cut")
+    assert [policy.may_retry(failure, number) for number in (1, 2, 3)] == [True, True, False]

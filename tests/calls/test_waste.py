@@ -166,3 +166,19 @@ def test_roles_are_counted_apart() -> None:
 )
 def test_shares_add_up_to_the_total(total: int, weights: list[int], expected: list[int]) -> None:
     assert shares(total, weights) == expected
+
+
+def test_a_part_of_each_of_two_sources_is_kept() -> None:
+    waste = Waste()
+    first, second = waste.open("actor"), waste.open("actor")
+    waste.deliver(first, 4, 4)
+    waste.deliver(second, 5, 5)
+    kept = (
+        Segment("a", (1,), source=first),
+        Segment("b", (2,), source=first),
+        Segment("Wait."),
+        Segment("c", (3,), source=second),
+    )
+    waste.keep(Completion(messages=(), segments=kept))
+    assert (waste.of([first]), waste.of([second])) == (2, 4)
+    assert waste.wasted() == {"actor": 6}

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.events import (
-    CandidateSeen,
-)
+from secondpass.service.common.events import CandidateSeen, Trace
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.runs.execute import execute
+from secondpass.service.runs.verifiers import Sandboxes, Verifier
+from secondpass.service.sandbox import runner
+from secondpass.service.sandbox.runner import SandboxResult
+from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate
 from secondpass.testing.support import (
     answers,
@@ -68,3 +70,45 @@ async def test_every_candidate_is_reported_once_and_the_winner_with_its_share() 
     assert listed[0].score == 0.5
     seen = [event for event in run.trace.events if isinstance(event, CandidateSeen)]
     assert [event.is_best for event in seen] == [False, True, False, False, False]
+
+
+class _Passing(Sandboxes):
+    """Sandboxes in which tests pass where the code is what they name."""
+
+    def __init__(self) -> None:
+        super().__init__(most=2)
+        self.asked: list[tuple[str, str]] = []
+
+    async def run(self, code: str, tests: str) -> SandboxResult:
+        self.asked.append((code, tests))
+        return SandboxResult("passed" if code == tests else "failed", "said")
+
+
+async def test_code_is_tested_once_and_nothing_else_is() -> None:
+    sandboxes = _Passing()
+    task = Task(kind="code", tests="right")
+    verifier = Verifier(task, sandboxes, Trace())
+    right = Candidate(text="", answer="right")
+    for _ in range(2):
+        verdict = await verifier.verify(right)
+        assert verdict is not None
+        assert (verdict.accepted, verdict.score, verdict.reasons) == (True, 1.0, "said")
+    wrong = await verifier.verify(Candidate(text="", answer="wrong"))
+    assert wrong is not None
+    assert (wrong.accepted, wrong.score) == (False, 0.0)
+    missing = await verifier.verify(Candidate(text=""))
+    assert missing is not None
+    assert not missing.accepted
+    assert sandboxes.asked == [("right", "right"), ("wrong", "right")]
+    assert await Verifier(Task(kind="code"), sandboxes, Trace()).verify(right) is None
+    assert await Verifier(task, None, Trace()).verify(right) is None
+
+
+async def test_tests_get_the_code_and_the_tests_in_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run_python(code: str, tests: str) -> SandboxResult:
+        return SandboxResult("passed", f"{code} by {tests}")
+
+    monkeypatch.setattr(runner, "run_python", run_python)
+    assert (await Sandboxes(1).run("code", "tests")).output == "code by tests"

@@ -153,3 +153,14 @@ async def test_a_text_that_nothing_follows_is_no_continuation() -> None:
     assert (await run.extend(begun)).text == "It is 42."
     with pytest.raises(UnusableCompletion):
         await run.extend(begun, text=" Wait,")
+
+
+async def test_a_finished_completion_is_continued_from_its_tokens() -> None:
+    engine = ScriptedEngine(says("It is 42. Wait, it is 42."))
+    run = make_run(engine)
+    begun = await run.ask(SOLVE, resumable=True)
+    await run.extend(begun, text=" So")
+    prefix = engine.calls[1].prefix
+    assert isinstance(prefix, tuple)
+    assert prefix[:-1] == begun.token_ids
+    assert engine.held_by(engine.calls[1]) == f"{begun.text} So"

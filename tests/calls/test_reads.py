@@ -118,3 +118,22 @@ async def test_a_delta_of_a_completion_that_was_not_asked_for_fails_the_call(ind
     assert error.value.role == "actor"
     assert books.wasted == 1
     books.assert_closed()
+
+
+@pytest.mark.parametrize(
+    ("ready", "has_any", "can"), [(True, False, False), (False, True, False), (False, False, True)]
+)
+async def test_an_engine_that_has_not_answered_lacks_nothing_yet(
+    monkeypatch: pytest.MonkeyPatch, ready: bool, has_any: bool, can: bool
+) -> None:
+    found = frozenset({"prefix"}) if has_any else frozenset()
+    monkeypatch.setattr(ScriptedEngine, "ready", ready)
+    monkeypatch.setattr(ScriptedEngine, "capabilities", found)
+    assert Books(PlannedEngine()).calls.can("actor", frozenset({"labels"})) is can
+
+
+async def test_each_attempt_is_announced_before_it_is_billed() -> None:
+    books = Books(PlannedEngine(plan=counting([1])))
+    await books.perform(CALL)
+    kinds = [type(event).__name__ for event in books.trace.events]
+    assert kinds == ["CallStarted", "CallFinished"] * 2

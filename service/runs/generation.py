@@ -73,7 +73,7 @@ class GeneratingVerbs(Verbs):
             call,
             on_delta=self._stream_out if is_visible else None,
             reserved=reserved,
-            is_part=resumable and draw.max_tokens is not None,
+            is_part=resumable and (draw.max_tokens is not None or bool(draw.stop)),
         )
 
     async def _one(

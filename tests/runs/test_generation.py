@@ -139,3 +139,15 @@ async def test_extending_a_finished_completion_adds_nothing_but_a_text_must_be_c
     longer = await run.extend(draft)
     assert (longer.text, longer.is_truncated) == ("one two three ", False)
     assert bills(run)[-1].end == "finished"
+
+
+@pytest.mark.parametrize("draw", [Draw(stop=("\n\n",)), Draw(max_tokens=3)])
+async def test_a_step_says_nothing_of_how_long_answers_are(draw: Draw) -> None:
+    run = make_run(ScriptedEngine(says("one two three\n\nfour five six seven")))
+    for _ in range(2):
+        for index in range(8):
+            await run.ask(SOLVE, index=index, draw=draw, resumable=True)
+        assert run.model().median_length is None
+    for index in range(8):
+        await run.ask(SOLVE, index=index, resumable=True)
+    assert run.model().median_length == 7

@@ -1,5 +1,11 @@
 """What the two examples do; run by `test_examples.py` in a process in which they are registered."""
 
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import anyio
 import pytest
 
 from secondpass.service.common.errors import NothingWithinBudget
@@ -8,7 +14,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run_spec import Shared
-from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import Capability
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
@@ -18,6 +24,19 @@ from secondpass.testing.support import (
 )
 
 pytestmark = [pytest.mark.anyio, ON_BOTH_BACKENDS]
+
+
+@dataclass
+class Shuffled(ScriptedEngine):
+    """Its calls finish in an order that depends on `order` alone."""
+
+    order: int = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta]:
+        await anyio.sleep(random.Random(f"{self.order}-{len(self.calls)}").random() / 50)
+        async with aclosing(super().stream(call)) as deltas:
+            async for delta in deltas:
+                yield delta
 
 
 def judge_that_prefers(answer: str) -> ScriptedEngine:
@@ -52,6 +71,20 @@ async def test_a_tie_of_all_goes_to_the_first_draft() -> None:
     run = make_run(judge_that_prefers("none of them"), "pairwise_tournament")
     outcome = await execute(run)
     assert (outcome.candidate.index, outcome.candidate.score) == (0, 0.5)
+
+
+@pytest.mark.parametrize("answer", ["3", "none of them"])
+async def test_the_winner_does_not_depend_on_what_finishes_first(answer: str) -> None:
+    judge = judge_that_prefers(answer)
+    async with Equivalence(workers=1) as equivalence:
+        shared = Shared(equivalence)
+        found = [
+            await execute(
+                make_run(Shuffled(judge.script, order=n), "pairwise_tournament", shared=shared)
+            )
+            for n in range(4)
+        ]
+    assert len({outcome.candidate for outcome in found}) == 1
 
 
 @pytest.mark.parametrize("calls", range(1, 16))
@@ -107,10 +140,8 @@ async def test_no_token_that_a_beam_was_continued_from_is_waste() -> None:
     outcome = await execute(run)
     bills = [e for e in run.trace.events if isinstance(e, CallFinished) and e.role == "actor"]
     assert {bill.end for bill in bills} == {"finished"}
-    assert (
-        outcome.usage["actor"].completion
-        == paths.engine.delivered - outcome.usage["judge"].completion
-    )
+    each = len(["Step", " 0", " is", " right.", "\n\nThen"])  # and as many of "So it is ..."
+    assert outcome.usage["actor"].completion == 4 * 3 * each
     assert outcome.usage["actor"].wasted == 0
 
 
@@ -136,3 +167,27 @@ async def test_a_search_that_the_budget_ends_gives_its_best_or_says_so(calls: in
         assert outcome.candidate.answer is not None
     assert run.budget.spent["calls"] <= calls
     assert_books_are_closed(run, paths.engine)
+
+
+@pytest.mark.parametrize("grade", ["labels", "reward"])
+async def test_the_search_does_not_depend_on_what_finishes_first(grade: str) -> None:
+    found = []
+    for order in range(4):
+        paths = Paths(1)
+        paths.engine = Shuffled(paths.reply, order=order)
+        found.append(
+            await execute(make_run(paths.engine, "step_beam_search", {"grade": grade, "k": 3}))
+        )
+    assert len({outcome.candidate for outcome in found}) == 1
+    assert found[0].candidate.answer == "42"
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3, 8])
+async def test_a_solution_that_ends_like_a_step_is_finished(max_steps: int) -> None:
+    text = "Step 1.\n\nIt is \\boxed{42}.\n\n"
+    engine = ScriptedEngine(lambda *_: Reply(text, labels={"yes": 0.9, "no": 0.1}))
+    run = make_run(engine, "step_beam_search", {"max_steps": max_steps}, max_calls=200)
+    outcome = await execute(run)
+    assert (outcome.candidate.text, outcome.candidate.answer) == (text, "42")
+    assert (outcome.candidate.score, outcome.stop_reason) == (0.9, "finished")
+    assert_books_are_closed(run, engine)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -46,57 +46,65 @@ def _needs(params: StepBeamSearch, task: Task) -> Needs:
 )
 async def step_beam_search(run: Run, params: StepBeamSearch) -> Candidate:
     """The best graded of the beams that survive a search step by step."""
-    draws = iter([_STEP] * (params.max_steps - 1) + [_REST])
-    draw = next(draws)
+    draws = iter([_STEP] * (params.max_steps - 1))
+    draw = next(draws, _REST)
 
-    async def begin(index: int) -> Completion:
-        return await run.ask(SOLVE, index=index, draw=draw, resumable=True)
+    async def begin(index: int) -> _Beam:
+        return _grown(run, await run.ask(SOLVE, index=index, draw=draw, resumable=True), draw)
 
-    async def expand(item: tuple[int, Completion]) -> list[Completion]:
+    async def expand(item: tuple[int, _Beam]) -> list[_Beam]:
         first, beam = item[0] * params.k, item[1]
         drawn = replace(draw, seed_offset=first)  # beams with one text are continued differently
-        async with run.sample(SOLVE, params.k, prefix=beam, draw=drawn) as continuations:
-            return [_seen(run, replace(c, index=first + c.index)) async for c in continuations]
+        async with run.sample(SOLVE, params.k, prefix=beam.whole, draw=drawn) as found:
+            each = [replace(whole, index=first + whole.index) async for whole in found]
+        return [_grown(run, whole, draw, beam.length) for whole in each]
 
-    async def grade(beam: Completion) -> float:
+    async def grade(beam: _Beam) -> float:
         if params.grade == "reward":
-            return await run.score(beam)
-        verdict = await run.classify("right_so_far", ("yes", "no"), after=beam)
+            return await run.score(beam.whole)
+        verdict = await run.classify("right_so_far", ("yes", "no"), after=beam.whole)
         probability = verdict.probability("yes")
         return float(verdict.verdict == "yes") if probability is None else probability
 
     async with run.as_completed(begin, range(params.width * params.k)) as drafts:
-        grown = [_seen(run, draft) async for draft in drafts]
-    kept = params.width  # less the beams that finished: each keeps its place
+        grown = [beam async for beam in drafts]
+    places = params.width
     while grown:
-        grown.sort(key=lambda beam: beam.index)
+        grown.sort(key=lambda beam: beam.whole.index)
         grades = await run.map(grade, grown, failed=-math.inf, min_results=0)
         ranked = sorted(zip(grades, grown, strict=True), key=lambda each: -each[0])
         for score, beam in ranked:
-            _propose(run, beam, score)
-        beams = [beam for _, beam in ranked[:kept] if _is_at_a_step(beam)]
-        kept, draw = len(beams), next(draws, _REST)
-        expansions = await run.map(expand, enumerate(beams), min_results=0)
+            beam.propose(run, score)
+        kept = [beam for _, beam in ranked[:places] if beam.is_open]
+        places, draw = len(kept), next(draws, _REST)  # a finished beam keeps its place
+        expansions = await run.map(expand, enumerate(kept))
         grown = [beam for expansion in expansions for beam in expansion or ()]
     return run.best
 
 
-def _is_at_a_step(beam: Completion) -> bool:
-    """True where the end of a step ended the beam, and not the model."""
-    return beam.finish_reason == "stop" and (beam.reasoning + beam.text).endswith(_STEP.stop)
+class _Beam(NamedTuple):
+    """A beam; an open one ended with a step, and may be continued."""
+
+    whole: Completion
+    is_open: bool
+
+    @property
+    def length(self) -> int:
+        return len(self.whole.reasoning + self.whole.text)
+
+    def propose(self, run: Run, grade: float = -math.inf) -> None:
+        """Propose a finished beam, with its grade if it has one and an answer."""
+        if not self.is_open:
+            candidate = run.candidate(self.whole)
+            if math.isfinite(grade) and candidate.answer is not None:
+                candidate = replace(candidate, score=grade, score_kind="step_grade")
+            run.propose(candidate)
 
 
-def _seen(run: Run, beam: Completion) -> Completion:
-    """The beam, which is an answer already if it is finished."""
-    _propose(run, beam, -math.inf)
+def _grown(run: Run, whole: Completion, draw: Draw, before: int = 0) -> _Beam:
+    """The beam with a new step, proposed if it is finished: by the model, or by a limit."""
+    is_at_a_step = (whole.reasoning + whole.text).endswith(draw.stop)
+    beam = _Beam(whole, is_at_a_step and not whole.is_truncated)
+    beam = beam._replace(is_open=beam.is_open and beam.length > before)
+    beam.propose(run)
     return beam
-
-
-def _propose(run: Run, beam: Completion, grade: float) -> None:
-    """A finished beam with its grade, which has none where it has no answer or could not be graded."""
-    if _is_at_a_step(beam):
-        return
-    candidate = run.candidate(beam)
-    if candidate.answer is not None and math.isfinite(grade):
-        candidate = replace(candidate, score=grade, score_kind="step_grade")
-    run.propose(candidate)

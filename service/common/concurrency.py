@@ -115,6 +115,31 @@ def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any
             resume = work.send
 
 
+async def _in_turn(work: Coroutine[Any, Any, None], status: TaskStatus[None]) -> None:
+    """Await the work of one lane; `status` has started once the next lane may start."""
+    turn = _Turn(status)
+    _turn.set(turn)
+    try:
+        await _watched(work, turn)
+    finally:
+        turn.end()
+
+
+async def all_at_once(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run all works at once, which start as the lanes of `gather` do; the first error cancels the others."""
+
+    async def lane(
+        work: Callable[[], Coroutine[Any, Any, None]], *, task_status: TaskStatus[None]
+    ) -> None:
+        await _in_turn(work(), task_status)
+
+    with hold_turn():
+        async with task_group() as group:
+            for work in works:
+                await group.start(lane, work)
+            pass_turn()
+
+
 class Results(Generic[R]):
     """Results as they come, or (`in_order`) in the order of the items that gave them.
 
@@ -222,21 +247,18 @@ async def gather(
     places = anyio.Semaphore(width) if width is not None else None
 
     async def lane(position: int, item: T, *, task_status: TaskStatus[None]) -> None:
-        turn = _Turn(task_status)
-        _turn.set(turn)
         failure: SecondpassError | None = None
 
         async def perform() -> None:
             await work(item, lambda result: results.emit(position, result))
 
         try:
-            await _watched(perform(), turn)
+            await _in_turn(perform(), task_status)
         except (BudgetExhausted, *SURVIVABLE) as error:
             failure = error
             on_failure(error)
         finally:
             results.end(position, failure)
-            turn.end()
             if places is not None:
                 places.release()
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from secondpass.service.common.concurrency import hold_turn, task_group
+from secondpass.service.common.concurrency import all_at_once
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
@@ -171,10 +172,7 @@ class JudgingVerbs(Verbs):
                 candidate_b=conclude(second.text),
             )
 
-        with hold_turn():
-            async with task_group() as group:
-                group.start_soon(show, 0, a, b)
-                group.start_soon(show, 1, b, a)
+        await all_at_once(partial(show, 0, a, b), partial(show, 1, b, a))
         return preference_of(found[0], found[1])
 
     # -- inside -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from secondpass.service.sandbox.runner import SandboxResult
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.judgements import Preference
 from secondpass.strategies.api.values import SOLVE, Candidate, Draw
 from secondpass.testing.support import (
     MATH,
@@ -158,6 +159,32 @@ async def test_samples_within_lanes_are_leased_in_order() -> None:
         engine = SlowTokenizer(says(WORDS))
         run = tight(engine, 5)
         assert await run.map(partial(sample_thrice, run), range(3)) == [3, 2, None]
+
+
+@dataclass
+class SlowAtFirst(ScriptedEngine):
+    """Counts the prompt of the first call after those of all others that wait."""
+
+    async def count_prompt(self, call: Call) -> int:
+        for _ in range(1 if call.index else 100):
+            await anyio.lowlevel.checkpoint()
+        return await super().count_prompt(call)
+
+
+@ON_BOTH_BACKENDS
+async def test_both_orders_of_a_pair_come_before_the_next_pair() -> None:
+    async def compare(index: int) -> Preference:
+        a, b = (Candidate(text=f"{index}{name} is it", index=index) for name in "ab")
+        return await run.compare(a, b, index=index)
+
+    for _ in range(REPETITIONS):
+        engine = SlowAtFirst(says("A"), lacking=frozenset({"labels", "schema"}))
+        shared = Shared(Equivalence())
+        shared.lengths.add(("single", "judge", "prefer", engine.model), 1)
+        run = make_run(engine, shared=shared, max_calls=4, max_cost=1000.0)
+        found = await run.map(compare, range(4), min_results=0)
+        assert [each is not None for each in found] == [True, True, False, False]
+        assert [call.index for call in engine.calls] == list(range(4))
 
 
 @ON_BOTH_BACKENDS

@@ -87,8 +87,7 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     meta = meta_of(run, params.meta)
     vote = Vote(n=params.n)
     draw = Draw(temperature=params.temperature)
-    # With a width drafts start in their order: the first ones get what there is of a tight budget.
-    async with run.sample(SOLVE, params.n, width=params.n, draw=draw) as drafts:
+    async with run.sample(SOLVE, params.n, draw=draw) as drafts:
         drawn = [await count(run, vote, draft) async for draft in drafts]
     shown = _shown(run, params, vote, sorted(drawn, key=lambda pair: pair[0].index))
     if len(shown) < 2:

@@ -136,7 +136,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
 
     def _is_usable(self, call: Call, completion: Completion) -> bool:
         """Return whether a truncated completion is usable as an answer: it was streamed, or holds a finished answer."""
-        if self.has_streamed:
+        if self.has_streamed and call.visible:
             return bool(completion.text.strip())
         return call.purpose in (SOLVE, EXTEND) and self._is_answer(completion)
 

@@ -169,6 +169,18 @@ async def test_a_critics_text_is_never_the_answer() -> None:
         await execute(run)
 
 
+async def test_a_critics_text_is_never_the_answer_where_another_text_was_streamed() -> None:
+    async def body(run: Run, _: Params) -> Candidate:
+        draft = await run.ask(SOLVE, visible=True, draw=Draw(max_tokens=5))
+        await run.ask("is_right", role="critic", after=draft)
+        raise AssertionError
+
+    engine = ScriptedEngine(says(TEXT), per_token=0.002)
+    run = of_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
+    with pytest.raises(DeadlinePassed):
+        await execute(run)
+
+
 # -- the end of what is continued ---------------------------------------------------------------------------
 
 

@@ -145,6 +145,8 @@ class Calls:
         take_sample = self._budget.take_sample
         progress = Progress(call, upstream.engine, self.waste, receiver, take_sample)
         try:
+            with hold_turn():
+                progress.prompt_tokens = await self._prompt_tokens(call, upstream)
             await self._attempts(progress, upstream, reserved, pass_turn)
         except (EngineError, UnusableCompletion) as error:
             error.role = error.role or call.role
@@ -233,8 +235,6 @@ class Calls:
         self, request: Call, progress: Progress, upstream: Upstream, reserved: Reserve | None
     ) -> Lease:
         call, engine = progress.call, upstream.engine
-        if progress.prompt_tokens is None:
-            progress.prompt_tokens = await self._prompt_tokens(call, upstream)
         cap = 0 if call.reward else request.sampling.max_tokens or 1
         key = (self._strategy, call.role, call.purpose, engine.model)
         delivered = progress.delivered

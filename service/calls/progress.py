@@ -42,7 +42,7 @@ class Progress:
     `partials` are those that the running attempt writes, by their positions in its request. Text that somebody acted on
     (`Call.visible`) cannot be taken back: another attempt continues from its tokens, or there is none. All else that is
     unfinished is void when an attempt fails. `handed_over` counts the completions that were; `exhausted` is the limit that
-    truncated one. `prompt_tokens` are the call's, once known, and `takes_rest` is the last lease's. `take_sample` spends a sample, if
+    truncated one. `prompt_tokens` are the call's, and `takes_rest` is the last lease's. `take_sample` spends a sample, if
     one is left.
     """
 
@@ -60,7 +60,7 @@ class Progress:
         self.exhausted: BudgetKind | None = None
         self.labels: LabelRead | None = None
         self.reward: float | None = None
-        self.prompt_tokens: int | None = None
+        self.prompt_tokens = 0
         self.takes_rest = False
         self._engine, self._waste = engine, waste
         self._is_split = False

@@ -70,9 +70,9 @@ class CallDelta(Event):
 class CallFinished(Event):
     """An engine request ended, however it ended, and this is its bill.
 
-    `wasted` are completion tokens of work that was thrown away. `is_estimated` says that the engine never told what
-    the call used, so what it may have used at most was charged. `queued` and `seconds` are its wait for admission and its time
-    in the engine. `texts` are what it wrote, one for each completion, in reply to `messages`. `attempts` are engine
+    `wasted` are completion tokens that nothing uses by then; a later call may. `is_estimated` says that the engine never
+    reported what the call used, so what it may have used at most was charged. `queued` and `seconds` are its wait for
+    admission and its time in the engine. `texts` are what it wrote, one for each completion, in reply to `messages`. `attempts` are engine
     requests: 0 for a call that ended while it was queued. `attempt` is the number of this attempt within its call, from 1,
     and `retried` says that another one follows.
     """

@@ -41,7 +41,7 @@ class Bill(_Reply):
     prompt: int
     cached: int = Field(description="the part of prompt that was found in the prefix cache")
     completion: int
-    wasted: int = Field(description="the part of completion that was thrown away")
+    wasted: int = Field(description="the part of completion that nothing used")
     cost: float
     estimated: bool
 
@@ -117,7 +117,9 @@ class Report(_Reply):
     confidence_kind: str | None = Field(description="vote_share, judge_score, p_true, ...")
     finish_reason: FinishReason
     stop_reason: StopReason
-    degraded: dict[Role, int] | None = Field(description="failed calls that the run survived")
+    degraded: dict[Role, int] | None = Field(
+        description="failed calls and unreadable replies that the run survived, by role"
+    )
     saved: Saved | None = Field(description="what a vote that was decided early did not draw")
     notes: dict[str, str]
     usage: dict[Role, Bill]

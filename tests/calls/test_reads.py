@@ -45,13 +45,18 @@ async def test_a_dropped_count_of_the_prompt_is_attempted_again_with_a_slot() ->
 
 @ON_BOTH_BACKENDS
 async def test_a_count_of_the_prompt_that_keeps_failing_fails_the_call() -> None:
+    counts = 0
+
     class Down(PlannedEngine):
         async def count_prompt(self, call: Call) -> int:
+            nonlocal counts
+            counts += 1
             raise EngineUnavailable("down", role=None)
 
     books = Books(Down(), {"max_prompt_tokens": 20})
     with pytest.raises(EngineUnavailable) as error:
         await books.perform()
+    assert counts == books.attempts == 3
     assert books.failures == [error.value]
     assert error.value.role == "actor"
     books.assert_closed()

@@ -10,10 +10,11 @@ from secondpass.service.calls.in_flight import shares
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.values import Completion, Segment, Usage
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS
-from tests.calls.calls_support import CALL, WORDS, Books, PlannedEngine, counting
+from tests.calls.calls_support import CALL, WORDS, Books, PlannedEngine, counting, need
 
 pytestmark = pytest.mark.anyio
 RESUMABLE = replace(CALL, resumable=True, visible=True)
@@ -140,6 +141,31 @@ async def test_what_does_not_fit_into_the_budget_is_neither_spent_nor_wasted() -
         await books.perform()
     assert books.texts == ["one two"]
     assert books.bills[0].wasted == books.wasted == 0
+
+
+@ON_BOTH_BACKENDS
+@pytest.mark.parametrize(("held", "spent"), [(0, 2), (4, 7)])
+async def test_no_more_is_waste_than_was_spent_where_the_engine_counts_what_does_not_fit(
+    held: int, spent: int
+) -> None:
+    """Also where they do fit by the end of the stream, since a sibling returned the tokens that it `held`."""
+    books = Books(PlannedEngine(), {"max_tokens": 4 + held})
+    books.lengths.add(("test", "actor", "solve", books.engine.model), 2)
+    sibling = await books.budget.lease(need(held)) if held else None
+
+    def plan(*_: Any) -> Any:
+        try:
+            yield Delta(text="one", tokens=2, usage=Usage(prompt=10, completion=2))
+            yield Delta(text=" two", tokens=5, usage=Usage(prompt=10, completion=7))
+        finally:
+            if sibling is not None:
+                sibling.settle(Usage())
+
+    books.engine.plan = plan  # type: ignore[attr-defined]
+    with pytest.raises(BudgetExhausted):
+        await books.perform()
+    assert books.budget.spent["tokens"] == spent
+    assert books.wasted == spent == books.bills[0].wasted
 
 
 def test_text_that_a_strategy_inserted_is_of_no_source() -> None:

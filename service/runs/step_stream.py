@@ -35,6 +35,7 @@ class LiveStepStream:
         self._begun, self._closing = begun, closing
         self._may_be_empty = begun is not None and bool(begun.text.strip())
         self._found: list[str] = []
+        self._fed = 0
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._partial: PartialCompletion | None = None
         self._whole: Completion | None = None
@@ -74,18 +75,14 @@ class LiveStepStream:
             raise ValueError(f"steps: 0 to the {len(self._found)} that are finished, not {steps}")
         if steps == 0 and self._begun is not None:
             return self._begun
-        whole = self.completion
-        end = 0 if self._begun is None else len(self._begun.text)
-        for step in self._found[:steps]:
-            end = whole.text.index(step, end) + len(step)
-        rest = whole.text[end:]
-        begin = end + len(rest) - len(rest.lstrip())
-        at = max((each for each in boundaries(whole) if end <= each <= begin), default=end)
-        found = truncated(whole, at)
-        if found is None:
-            source = next((s.source for s in whole.segments if not s.is_reasoning), None)
-            text = (Segment(whole.text[:at], source=source),) if at else ()
-            found = replace(whole, segments=text, finish_reason="length")
+        whole, end = self.completion, self._end_of(steps)
+        hidden = self._hidden(whole)
+        if hidden and end <= hidden and self._begun is not None:
+            inside = min(len(self._begun.reasoning) + end, len(whole.reasoning))
+            found = truncated(whole, inside, in_reasoning=True) or self._begun
+        else:
+            begun = 0 if self._begun is None else len(self._begun.text)
+            found = _truncated_after(whole, min(begun + end - hidden, len(whole.text)))
         return replace(found, usage=Usage(completion=len(found.token_ids)))
 
     async def write(self, calls: Calls) -> None:
@@ -94,7 +91,11 @@ class LiveStepStream:
 
         def grow(delta: Delta, partial: PartialCompletion) -> None:
             self._partial = partial
-            for step in splitter.feed(delta.text):
+            text = delta.text
+            if partial.finish_reason is not None:  # without a stop string that is left out
+                text = partial.completion.text[self._fed :]
+            self._fed += len(text)
+            for step in splitter.feed(text):
                 self._add(step)
 
         def finish(completion: Completion) -> None:
@@ -113,7 +114,8 @@ class LiveStepStream:
                 self._error = error
             if self._whole is not None:
                 for step in splitter.close():
-                    self._add(step)
+                    if kept := self._kept_of(step):
+                        self._add(kept)
                 if not (self.completion.text.strip() or self._whole.tool_calls):
                     role = self._call.role
                     self._error = UnusableCompletion("nothing but reasoning", role=role)
@@ -122,6 +124,32 @@ class LiveStepStream:
         """Stop: nobody reads any further."""
         self._send.close()
         self._receive.close()
+
+    @property
+    def _written(self) -> str:
+        """The text that the call has written, a stop string that the completion leaves out included."""
+        parts = () if self._partial is None else self._partial.segments
+        return "".join([each.text for each in parts if not each.is_reasoning])
+
+    def _end_of(self, steps: int) -> int:
+        """Where the first `steps` steps end in what was written."""
+        written, end = self._written, 0
+        for step in self._found[:steps]:
+            end = written.index(step, end) + len(step)
+        return end
+
+    def _hidden(self, whole: Completion) -> int:
+        """How much of what was written is no text of the whole: reasoning that it continues, and the mark that closes it."""
+        if self._begun is None or self._partial is None:
+            return 0
+        return len(self._begun.text) + len(self._partial.completion.text) - len(whole.text)
+
+    def _kept_of(self, last: str) -> str:
+        """What the completion keeps of its last step, which may end with a part of a stop string."""
+        begin = self._written.index(last, self._end_of(len(self._found)))
+        own = "" if self._partial is None else self._partial.completion.text
+        kept = own[begin : begin + len(last)]
+        return kept if kept == last else kept.rstrip()
 
     def _joined(self, own: Completion) -> Completion:
         if self._begun is None:
@@ -143,3 +171,16 @@ class LiveStepStream:
                 raise self._error from None
             self.is_read = True
             raise StopAsyncIteration from None
+
+
+def _truncated_after(whole: Completion, end: int) -> Completion:
+    """The completion up to `end` characters of its text, or up to a token boundary in the white space after that."""
+    rest = whole.text[end:]
+    begin = end + len(rest) - len(rest.lstrip())
+    at = max((each for each in boundaries(whole) if end <= each <= begin), default=end)
+    found = truncated(whole, at)
+    if found is not None:
+        return found
+    source = next((s.source for s in whole.segments if not s.is_reasoning), None)
+    text = (Segment(whole.text[:at], source=source),) if at else ()
+    return replace(whole, segments=text, finish_reason="length")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +17,10 @@ from secondpass.service.runs.step_stream import LiveStepStream
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     StreamCut,
+    UnusableCompletion,
 )
 from secondpass.strategies.api.step_splitter import split_steps
-from secondpass.strategies.api.values import SOLVE
+from secondpass.strategies.api.values import SOLVE, Completion, Sampling, Segment
 from secondpass.strategies.continuation import segments
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
@@ -26,6 +29,7 @@ from secondpass.testing.support import (
     make_run,
     says,
 )
+from tests.calls.calls_support import PlannedEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +138,66 @@ async def test_steps_raise_what_ended_the_stream() -> None:
         await read()
     assert seen == ["One."]
     assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize(
+    ("stop", "steps", "text"),
+    [
+        ("END", ["One.", "Two."], "One.\n\nTwo. "),
+        ("Two. END", ["One."], "One.\n\n"),
+        ("e.\n\nTwo. END", ["One."], "On"),  # the step was given before the stop string was whole
+    ],
+)
+async def test_a_client_may_stop_a_stream_of_steps(stop: str, steps: list[str], text: str) -> None:
+    engine = ScriptedEngine(says("One.\n\nTwo. END more"))
+    run = make_run(engine, sampling=Sampling(stop=(stop,)))
+    async with run.steps(SOLVE) as stream:
+        assert [step async for step in stream] == steps
+        assert stream.completion.text == text
+        assert stream.truncated(len(steps)).text.rstrip() == text.rstrip()
+    assert_books_are_closed(run, engine)
+
+
+@given(
+    words=st.lists(st.sampled_from(["a", "b", " a", "\n\na", " b", "\n\n"]), min_size=1),
+    stop=st.text("ab \n", min_size=1, max_size=6),
+    every=st.sampled_from([None, 1, 2]),
+)
+@settings(max_examples=50)
+def test_steps_that_a_stop_string_ended_are_found_again(
+    words: list[str], stop: str, every: int | None
+) -> None:
+    async def read() -> None:
+        run = make_run(ScriptedEngine(says("".join(words))), sampling=Sampling(stop=(stop,)))
+        async with run.steps(SOLVE, every=every) as stream:
+            with suppress(UnusableCompletion):
+                async for _ in stream:
+                    assert stream.completion.text.startswith(stream.truncated(stream.steps).text)
+            for steps in range(stream.steps + 1):
+                assert stream.completion.text.startswith(stream.truncated(steps).text)
+
+    anyio.run(read)
+
+
+async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> None:
+    words = (" more", "\n\nYes.", "</think>", "\n\nOne.", "\n\nTwo.")
+
+    def plan(_call: Call, _number: int) -> Iterator[Delta]:
+        for at, word in enumerate(words):
+            reason: Any = "stop" if at == len(words) - 1 else None
+            yield Delta(text=word, tokens=1, token_ids=(10 + at,), finish_reason=reason)
+
+    run = make_run(PlannedEngine(plan=plan))
+    thought = Segment("Hm", (1,), is_reasoning=True)
+    begun = Completion(messages=run.messages, segments=(thought,), finish_reason="length")
+    seen = []
+    async with run.extend_steps(begun) as stream:
+        async for _ in stream:
+            kept = stream.truncated(len(seen) + 1)
+            seen.append((kept.reasoning, kept.text, len(kept.token_ids)))
+    assert seen == [
+        ("Hm more", "", 2),
+        ("Hm more\n\nYes.", "", 3),
+        ("Hm more\n\nYes.", "\n\nOne.", 5),
+        ("Hm more\n\nYes.", "\n\nOne.\n\nTwo.", 5),
+    ]

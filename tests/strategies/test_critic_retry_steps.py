@@ -18,7 +18,7 @@ from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
-from secondpass.strategies.api.values import SOLVE
+from secondpass.strategies.api.values import SOLVE, Sampling
 from secondpass.testing.support import assert_books_are_closed, make_run
 from tests.strategies.critic_retry_script import RIGHT, WRONG, purposes
 
@@ -150,3 +150,13 @@ async def test_a_draft_that_the_budget_ends_answers_with_its_steps_so_far_if_the
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
     assert outcome.candidate.text.startswith("One.\n\nSo")
+
+
+@pytest.mark.parametrize("stop", ["END", "Two. END", "e.\n\nTwo. END"])
+async def test_a_clients_stop_string_may_end_a_draft_anywhere(stop: str) -> None:
+    engine = ScriptedEngine(stepped({0: ["So \\boxed{42}.", "One.", "Two. END", "bad"]}))
+    run = make_run(engine, "critic_retry", GUIDED, sampling=Sampling(stop=(stop,)))
+    outcome = await execute(run)
+    assert outcome.candidate.answer == "42"
+    assert stop not in outcome.candidate.text
+    assert_books_are_closed(run, engine)

@@ -17,7 +17,7 @@ from types import coroutine
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from secondpass.strategies.api.errors import SURVIVABLE, BudgetExhausted, SecondpassError
 
@@ -47,8 +47,8 @@ def _first_of(error: BaseException) -> BaseException:
 class _Turn:
     """The start of one lane, which delays the start of the next one."""
 
-    def __init__(self, status: TaskStatus[None]) -> None:
-        self._status = status
+    def __init__(self) -> None:
+        self._over = anyio.Event()
         self.is_over = False
         self.holds = 0
 
@@ -56,7 +56,11 @@ class _Turn:
         """Let the next lane start."""
         if not self.is_over:
             self.is_over = True
-            self._status.started()
+            self._over.set()
+
+    async def wait(self) -> None:
+        """Wait for its end. Unlike `TaskGroup.start` under trio this can be cancelled where the lane itself never waits."""
+        await self._over.wait()
 
     def suspend(self) -> None:
         """Note that the lane waits: for its first lease, or else the next lane need not wait for this one."""
@@ -115,9 +119,8 @@ def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any
             resume = work.send
 
 
-async def _in_turn(work: Coroutine[Any, Any, None], status: TaskStatus[None]) -> None:
-    """Await the work of one lane; `status` has started once the next lane may start."""
-    turn = _Turn(status)
+async def _in_turn(work: Coroutine[Any, Any, None], turn: _Turn) -> None:
+    """Await the work of one lane; its `turn` is over once the next lane may start."""
     _turn.set(turn)
     try:
         await _watched(work, turn)
@@ -128,15 +131,15 @@ async def _in_turn(work: Coroutine[Any, Any, None], status: TaskStatus[None]) ->
 async def all_at_once(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run all works at once, which start as the lanes of `gather` do; the first error cancels the others."""
 
-    async def lane(
-        work: Callable[[], Coroutine[Any, Any, None]], *, task_status: TaskStatus[None]
-    ) -> None:
-        await _in_turn(work(), task_status)
+    async def lane(work: Callable[[], Coroutine[Any, Any, None]], turn: _Turn) -> None:
+        await _in_turn(work(), turn)
 
     with hold_turn():
         async with task_group() as group:
             for work in works:
-                await group.start(lane, work)
+                turn = _Turn()
+                group.start_soon(lane, work, turn)
+                await turn.wait()
             pass_turn()
 
 
@@ -227,6 +230,14 @@ class Results(Generic[R]):
         self._receive.close()
 
 
+def _places(width: int | None) -> anyio.Semaphore | None:
+    if width is None:
+        return None
+    if width < 1:
+        raise ValueError(f"width: at least 1, not {width}")
+    return anyio.Semaphore(width)
+
+
 @asynccontextmanager
 async def gather(
     work: Callable[[T, Emit[R]], Awaitable[None]],
@@ -242,18 +253,19 @@ async def gather(
     Lanes start in the order of the items, each once the one before it has its first lease or waits for something else; and
     those of a block within a lane all before the lane after that one. After work that does not fit into the budget no
     later item starts. `on_failure` gets every failure; errors that are neither SURVIVABLE nor of the budget end the block.
+    Raises ValueError for a `width` below 1.
     """
+    places = _places(width)
     results: Results[R] = Results(in_order=in_order, min_results=min_results)
-    places = anyio.Semaphore(width) if width is not None else None
 
-    async def lane(position: int, item: T, *, task_status: TaskStatus[None]) -> None:
+    async def lane(position: int, item: T, turn: _Turn) -> None:
         failure: SecondpassError | None = None
 
         async def perform() -> None:
             await work(item, lambda result: results.emit(position, result))
 
         try:
-            await _in_turn(perform(), task_status)
+            await _in_turn(perform(), turn)
         except (BudgetExhausted, *SURVIVABLE) as error:
             failure = error
             on_failure(error)
@@ -271,7 +283,9 @@ async def gather(
                     await places.acquire()
                 if results.is_exhausted:
                     break
-                await lanes.start(lane, position, item)
+                turn = _Turn()
+                lanes.start_soon(lane, position, item, turn)
+                await turn.wait()
             pass_turn()
         results.close()
 

@@ -9,6 +9,7 @@ import anyio
 
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.calls.partial_completion import PartialCompletion
+from secondpass.service.common.concurrency import pass_turn
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
@@ -36,6 +37,7 @@ class LiveStepStream:
         self._may_be_empty = begun is not None and bool(begun.text.strip())
         self._found: list[str] = []
         self._fed = 0
+        self._are_paragraphs = every is None
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
         self._partial: PartialCompletion | None = None
         self._whole: Completion | None = None
@@ -82,7 +84,10 @@ class LiveStepStream:
             found = truncated(whole, inside, in_reasoning=True) or self._begun
         else:
             begun = 0 if self._begun is None else len(self._begun.text)
-            found = _truncated_after(whole, min(begun + end - hidden, len(whole.text)))
+            at = min(begun + end - hidden, len(whole.text))
+            if self._are_paragraphs:
+                at = _last_boundary(whole, at)
+            found = truncated(whole, at) or _text_alone(whole, at)
         return replace(found, usage=Usage(completion=len(found.token_ids)))
 
     async def write(self, calls: Calls) -> None:
@@ -112,6 +117,8 @@ class LiveStepStream:
                 )
             except SecondpassError as error:
                 self._error = error
+            finally:
+                pass_turn()  # the call may have failed on the way to its lease
             if self._whole is not None:
                 for step in splitter.close():
                     if kept := self._kept_of(step):
@@ -173,14 +180,15 @@ class LiveStepStream:
             raise StopAsyncIteration from None
 
 
-def _truncated_after(whole: Completion, end: int) -> Completion:
-    """The completion up to `end` characters of its text, or up to a token boundary in the white space after that."""
+def _last_boundary(whole: Completion, end: int) -> int:
+    """The last token boundary in the white space after a paragraph, or else the end of the paragraph."""
     rest = whole.text[end:]
     begin = end + len(rest) - len(rest.lstrip())
-    at = max((each for each in boundaries(whole) if end <= each <= begin), default=end)
-    found = truncated(whole, at)
-    if found is not None:
-        return found
+    return max((each for each in boundaries(whole) if end <= each <= begin), default=end)
+
+
+def _text_alone(whole: Completion, at: int) -> Completion:
+    """The completion up to `at` characters of its text, without its reasoning."""
     source = next((s.source for s in whole.segments if not s.is_reasoning), None)
     text = (Segment(whole.text[:at], source=source),) if at else ()
     return replace(whole, segments=text, finish_reason="length")

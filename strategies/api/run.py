@@ -166,7 +166,7 @@ class Run(Protocol):
         come in index order. A failed request is survived as long as another one returns a completion. With `prefix` they
         are n continuations of that completion, in one request, and hold the prefix; `prompt` then names the calls'
         purpose, and `role`, `after` and `values` are the prefix's. Such completions can be truncated and continued.
-        Raises ValueError for n below 1.
+        Raises ValueError for n or width below 1.
         """
 
     def steps(
@@ -330,6 +330,7 @@ class Run(Protocol):
         An item whose work fails, or does not fit into the budget, is `failed`; failures are counted in the outcome's
         `degraded`. Raises the last failure where fewer than `min_results` items succeeded, so that by default only when
         all failed; with 0 never, which makes a single item optional: `[grade] = await run.map(work, [item], min_results=0)`.
+        Raises ValueError for a width below 1.
         """
 
     def as_completed(
@@ -337,7 +338,8 @@ class Run(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
         """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the others.
 
-        Items that fail are left out, and counted. Raises the last failure where every item failed.
+        Items that fail are left out, and counted. Raises the last failure where every item failed, and ValueError for a
+        width below 1.
         """
 
     # -- the answer ---------------------------------------------------------------------------------

@@ -231,6 +231,22 @@ async def test_a_lane_that_waits_for_something_else_holds_no_other_up() -> None:
 
 
 @ON_BOTH_BACKENDS
+async def test_a_stream_that_fails_before_its_lease_holds_no_lane_up() -> None:
+    run = make_run(ScriptedEngine(says(WORDS), lacking=frozenset({"logprobs"})))
+    second_is_done = anyio.Event()
+
+    async def work(index: int) -> int:
+        if index == 0:
+            async with run.steps(SOLVE, draw=Draw(logprobs=1)):
+                await second_is_done.wait()
+        second_is_done.set()
+        return index
+
+    with anyio.fail_after(5):
+        assert await run.map(work, range(2)) == [0, 1]
+
+
+@ON_BOTH_BACKENDS
 async def test_leaving_a_block_cancels_lanes_that_have_not_started() -> None:
     engine = ScriptedEngine(says(WORDS), per_token=0.005)
     run = make_run(engine, max_tokens=5)

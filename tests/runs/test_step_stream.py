@@ -190,7 +190,7 @@ async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> N
     run = make_run(PlannedEngine(plan=plan))
     thought = Segment("Hm", (1,), is_reasoning=True)
     begun = Completion(messages=run.messages, segments=(thought,), finish_reason="length")
-    seen = []
+    seen: list[tuple[str, str, int]] = []
     async with run.extend_steps(begun) as stream:
         async for _ in stream:
             kept = stream.truncated(len(seen) + 1)

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.common.concurrency import Emit, Results, gather, hold_turn, task_group
@@ -29,6 +29,9 @@ from secondpass.strategies.continuation.segments import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Drawing: TypeAlias = Callable[[range, Emit[Completion]], Awaitable[None]]
+"""Work that draws the samples with these indices in one request."""
 
 EXTEND = "extend"
 """The purpose of a call that continues an answer."""
@@ -121,17 +124,40 @@ class GeneratingVerbs(Verbs):
         portions = self._builder.portions(n, batch, of_one=prefix is not None)
         largest = max(map(len, portions))
         lanes = None if width is None else width // largest
-        unread: list[Completion] = []
+        drafts: Results[Completion] | None = None
         try:
-            async with self._gather(work, portions, lanes) as drafts:
-                unread = drafts.unread
-                try:
-                    yield drafts
-                finally:
-                    self.skipped_samples += n - drafts.emitted
+            async with self._gather(self._ordered(work), portions, lanes) as drafts:
+                yield drafts
         finally:
-            for each in unread:
-                self._drop(each, prefix)
+            if drafts is not None:
+                self.skipped_samples += n - drafts.emitted
+                for each in drafts.unread:
+                    self._drop(each, prefix)
+
+    def _ordered(self, work: Drawing) -> Drawing:
+        """The work, whose completions come in index order under a seed, also those of one request."""
+        if self.spec.sampling.seed is None:
+            return work
+
+        async def in_order(portion: range, emit: Emit[Completion]) -> None:
+            waiting: dict[int, Completion] = {}
+            expected = iter(portion)
+            first = next(expected)
+
+            def add(completion: Completion) -> None:
+                nonlocal first
+                waiting[completion.index] = completion
+                while first in waiting:
+                    emit(waiting.pop(first))
+                    first = next(expected, -1)
+
+            try:
+                await work(portion, add)
+            finally:
+                for _, completion in sorted(waiting.items()):  # behind one that failed
+                    emit(completion)
+
+        return in_order
 
     def _drawing(
         self,
@@ -140,7 +166,7 @@ class GeneratingVerbs(Verbs):
         messages: tuple[Message, ...],
         after: After,
         draw: Draw,
-    ) -> Callable[[range, Emit[Completion]], Awaitable[None]]:
+    ) -> Drawing:
         """Work that draws a portion of the samples in one request."""
 
         async def work(portion: range, emit: Emit[Completion]) -> None:
@@ -157,9 +183,7 @@ class GeneratingVerbs(Verbs):
 
         return work
 
-    def _continuing(
-        self, prefix: Completion, purpose: str, draw: Draw
-    ) -> Callable[[range, Emit[Completion]], Awaitable[None]]:
+    def _continuing(self, prefix: Completion, purpose: str, draw: Draw) -> Drawing:
         """Work that draws a portion of the continuations of a prefix in one request."""
 
         async def work(portion: range, emit: Emit[Completion]) -> None:

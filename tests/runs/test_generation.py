@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
 import pytest
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
@@ -11,7 +12,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import SOLVE, Draw, Sampling
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, Sampling
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     assert_books_are_closed,
@@ -96,6 +97,40 @@ async def test_with_a_seed_samples_come_in_index_order_whichever_is_done_first()
         run = make_run(engine, sampling=Sampling(seed=seed))
         async with run.sample(SOLVE, 4) as drafts:
             assert [draft.index async for draft in drafts] == expected
+
+
+@ON_BOTH_BACKENDS
+async def test_with_a_seed_samples_of_one_request_come_in_index_order_too() -> None:
+    engine = ScriptedEngine(lambda _, i: Reply("word " * (40 - 10 * i)))
+    for seed, expected in ((7, [0, 1, 2, 3]), (None, [3, 2, 1, 0])):
+        run = make_run(engine, sampling=Sampling(seed=seed))
+        async with run.sample(SOLVE, 4, batch=4) as drafts:
+            assert [draft.index async for draft in drafts] == expected
+        begun = Completion(messages=run.messages)
+        async with run.sample(SOLVE, 4, prefix=begun) as drafts:
+            assert [draft.index async for draft in drafts] == expected
+
+
+async def test_samples_behind_one_that_fails_are_not_lost_under_a_seed() -> None:
+    lengths = (30, 2, 1)
+    engine = ScriptedEngine(lambda _, i: Reply("word " * lengths[i], fault=None if i else "cut"))
+    run = make_run(engine, sampling=Sampling(seed=7))
+    async with run.sample(SOLVE, 3, batch=3) as drafts:
+        assert [draft.index async for draft in drafts] == [1, 2]
+    assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_samples_that_wait_for_a_longer_one_are_waste_where_the_block_is_left() -> None:
+    lengths = (1, 300, 2)
+    engine = ScriptedEngine(lambda _, i: Reply("word " * lengths[i]), per_token=0.001)
+    run = make_run(engine, sampling=Sampling(seed=7))
+    async with run.sample(SOLVE, 3, batch=3) as drafts:
+        assert (await anext(drafts)).index == 0
+        await anyio.sleep(0.02)
+    assert run.skipped_samples == 1
+    assert run.wasted == {"actor": run.budget.spent["tokens"] - 2}  # "word" and a space
+    assert_books_are_closed(run, engine)
 
 
 async def test_sample_i_is_drawn_with_the_seed_plus_i() -> None:

@@ -94,7 +94,7 @@ def usage_of(reply: dict[str, Any]) -> Usage | None:
     """The usage that a reply or its last chunk states, if any."""
     if not (usage := reply.get("usage")):
         return None
-    return Usage(usage["prompt_tokens"], _cached(usage), usage.get("completion_tokens") or 0)
+    return Usage(_count(usage["prompt_tokens"]), _cached(usage), _written(usage))
 
 
 class ReplyReader:
@@ -154,10 +154,10 @@ class ReplyReader:
         total = None
         is_first = self._prompt is None
         if usage:
-            written = usage.get("completion_tokens") or 0
+            written = max(_written(usage), self._counts[index])
             tokens = tokens or written - self._counts[index]
             self._counts[index] = written
-            self._prompt = usage["prompt_tokens"]
+            self._prompt = _count(usage["prompt_tokens"])
             self._cached = _cached(usage) or self._cached
             total = Usage(self._prompt, self._cached, sum(self._counts))
         reason = choice.get("finish_reason")
@@ -244,4 +244,15 @@ def _confidences_of(choice: dict[str, Any], k: int) -> tuple[float, ...]:
 
 def _cached(usage: dict[str, Any]) -> int:
     details = usage.get("prompt_tokens_details")
-    return (details.get("cached_tokens") or 0) if details else 0
+    return _count(details.get("cached_tokens") or 0) if details else 0
+
+
+def _written(usage: dict[str, Any]) -> int:
+    return _count(usage.get("completion_tokens") or 0)
+
+
+def _count(value: Any) -> int:
+    """A number of tokens. Raises TypeError for what is none: it would spoil the books of a run."""
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{value!r} is no number of tokens")
+    return value

@@ -79,6 +79,35 @@ async def test_a_connection_that_breaks_after_the_finish_reason_broke_nothing(
     assert text(await run(engine)) == "42"
 
 
+@pytest.mark.parametrize("tokens", [-1, 2.5, "9", True, float("nan"), [9]])
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens", "cached_tokens"])
+async def test_a_usage_that_is_no_number_of_tokens_counts_for_nothing(
+    field: str, tokens: object, upstream: Upstream, engine: HttpEngine
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, field: tokens}
+    usage["prompt_tokens_details"] = {"cached_tokens": usage.pop("cached_tokens", 0)}
+    last = event({"choices": [], "usage": usage})
+    upstream.chat = streams(event(chunk("42", "stop")), last, DONE)
+    deltas = await run(engine)
+    assert text(deltas) == "42"
+    assert [delta.usage for delta in deltas] == [None]
+    upstream.chat = streams(event(chunk("42")), last, event(chunk("", "stop")), DONE)
+    with pytest.raises(StreamCut, match="no number of tokens"):
+        await run(engine)
+
+
+async def test_a_count_that_goes_back_takes_no_token_back(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    chunks = [chunk("4"), chunk("2"), chunk("", "stop")]
+    for each, written in zip(chunks, (5, 3, 6), strict=True):
+        each["usage"] = {"prompt_tokens": 9, "completion_tokens": written}
+    upstream.chat = streams(*map(event, chunks), DONE)
+    deltas = await run(engine)
+    assert [delta.tokens for delta in deltas] == [5, 0, 1]
+    assert deltas[-1].usage == Usage(prompt=9, completion=6)
+
+
 # -- what is no reply -----------------------------------------------------------------------------------
 
 

@@ -132,7 +132,9 @@ class Budget:
         return True
 
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
-        """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there."""
+        """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there, ValueError for less than none."""
+        if tokens < 1 or prompt_tokens < 0:
+            raise ValueError(f"reserve: at least 1 token, not {tokens} after {prompt_tokens}")
         held = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
         for kind, amount in held.items():
             if self.left(kind) < amount:
@@ -194,6 +196,7 @@ class Reserved:
         self.tokens = tokens
         self._held = held
         self._budget = budget
+        self._is_released = False
         budget.holdings.add(self)
 
     def holds(self, kind: BudgetKind) -> Amount:
@@ -201,7 +204,8 @@ class Reserved:
         return self._held.get(kind, 0)
 
     def release(self) -> None:
-        """Return it; doing so twice is harmless."""
+        """Return it, for good; doing so twice is harmless."""
+        self._is_released = True
         if self in self._budget.holdings:
             self._budget.returned(self)
 
@@ -216,7 +220,9 @@ class Reserved:
         return granted
 
     def restore(self) -> None:
-        """Set aside again what is left of it, for another attempt of the call."""
+        """Set aside again what is left of it, for another attempt of the call, unless it was released meanwhile."""
+        if self._is_released:
+            return
         held = {kind: _at_most(self._budget.left(kind), each) for kind, each in self._held.items()}
         if held["tokens"] > 0:
             self._held = held

@@ -349,7 +349,7 @@ class Run(Protocol):
     ) -> AbstractContextManager[Reserve]:
         """Set aside what a closing call will need, so that earlier calls cannot spend it.
 
-        Raises BudgetExhausted when it is not there.
+        Raises BudgetExhausted when it is not there, and ValueError for less than one token.
         """
 
     def candidate(

@@ -331,6 +331,26 @@ async def test_a_reserve_of_which_nothing_is_left_is_not_set_aside_again() -> No
 
 
 @pytest.mark.anyio
+async def test_a_reserve_that_is_released_while_its_call_runs_is_not_set_aside_again() -> None:
+    budget = Budget(Limits(max_tokens=30))
+    reserved = budget.reserve(20)
+    lease = await budget.lease(need(expected=5, cap=5), reserved)
+    reserved.release()
+    lease.settle(Usage(), is_retried=True)
+    assert not budget.holdings
+    assert budget.left("tokens") == 30
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("amounts", [(0, 0), (-5, 0), (5, -1)])
+async def test_less_than_a_token_cannot_be_reserved(amounts: tuple[int, int]) -> None:
+    budget = Budget(Limits(max_tokens=30))
+    with pytest.raises(ValueError, match="reserve: at least 1 token"):
+        budget.reserve(*amounts)
+    assert not budget.holdings
+
+
+@pytest.mark.anyio
 async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
     budget = Budget(Limits(max_tokens=50, max_calls=2, max_samples=2))
     reserved = budget.reserve(20)

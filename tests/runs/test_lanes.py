@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import anyio
@@ -254,3 +255,20 @@ async def test_leaving_a_block_cancels_lanes_that_have_not_started() -> None:
         await anyio.sleep(0.01)  # the first one holds all tokens
     assert [bill.end for bill in bills(run)] == ["cancelled"]
     assert_books_are_closed(run, engine)
+
+
+@pytest.mark.parametrize("width", [0, -1])
+async def test_a_width_that_nothing_fits_in_is_an_error(width: int) -> None:
+    run = make_run()
+    with pytest.raises(ValueError, match="width: at least 1"):
+        await run.map(run.verify, [], width=width)
+
+
+@ON_BOTH_BACKENDS
+async def test_items_without_end_whose_work_never_waits_are_left() -> None:
+    async def work(item: int) -> int:
+        return item
+
+    with anyio.fail_after(5):
+        async with make_run().as_completed(work, count()) as finished:
+            assert [await anext(finished) for _ in range(3)] == [0, 1, 2]

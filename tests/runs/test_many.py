@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import anyio
@@ -174,23 +173,6 @@ def test_never_more_than_width_at_once(width: int, items: int) -> None:
         assert most <= width
 
     anyio.run(main)
-
-
-@pytest.mark.parametrize("width", [0, -1])
-async def test_a_width_that_nothing_fits_in_is_an_error(width: int) -> None:
-    run = make_run()
-    with pytest.raises(ValueError, match="width: at least 1"):
-        await run.map(run.verify, [], width=width)
-
-
-@ON_BOTH_BACKENDS
-async def test_items_without_end_whose_work_never_waits_are_left() -> None:
-    async def work(item: int) -> int:
-        return item
-
-    with anyio.fail_after(5):
-        async with make_run().as_completed(work, count()) as finished:
-            assert [await anext(finished) for _ in range(3)] == [0, 1, 2]
 
 
 # -- as_completed -------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class CallBuilder:
 
         Continuations `of_one` draft have its session.
         """
-        size = max(1, n) if of_one else self._spec.session_group or max(1, n)
+        size = n if of_one else self._spec.session_group or n
         starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
         return [range(*pair) for pair in pairwise((*starts, n))]
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.calls.budget import BLOCK, Budget, Lease, Need
-from secondpass.service.calls.dispatch import prompt_bound
+from secondpass.service.calls.dispatch import PER_MESSAGE, prompt_bound
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
@@ -20,7 +20,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
-from secondpass.strategies.api.values import Capability, Sampling, Usage
+from secondpass.strategies.api.values import Capability, Message, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     assert_books_are_closed,
@@ -359,3 +359,11 @@ async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
     reserved.release()
     assert not budget.holdings
     assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (50, 2, 2)
+
+
+def test_the_bound_of_a_prompt_is_its_bytes_and_a_little_for_each_message() -> None:
+    message = Message(role="user", content="Gr\u00fc\u00dfe")
+    size = len('{"role":"user","content":"Gr\u00fc\u00dfe"}'.encode())
+    for count in (1, 3):
+        call = Call(role="actor", purpose="solve", messages=(message,) * count)
+        assert prompt_bound(call) == count * (size + PER_MESSAGE)

@@ -10,7 +10,7 @@ from secondpass.service.calls.in_flight import shares
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.errors import BudgetExhausted, StreamCut
 from secondpass.strategies.api.values import Completion, Segment, Usage
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS
@@ -208,3 +208,36 @@ def test_a_part_of_each_of_two_sources_is_kept() -> None:
     waste.keep(Completion(messages=(), segments=kept))
     assert (waste.of([first]), waste.of([second])) == (2, 4)
     assert waste.wasted() == {"actor": 6}
+
+
+def test_a_kept_text_is_kept_with_the_tokens_that_hold_none_of_it() -> None:
+    waste = Waste()
+    source = waste.open("actor")
+    waste.deliver(source, 3, 2)  # the third one ended the text
+    kept = (Segment("a", (1,), source=source), Segment("b", (2,), source=source))
+    waste.keep(Completion(messages=(), segments=kept[:1]))
+    assert waste.of([source]) == 2
+    waste.keep(Completion(messages=(), segments=kept))
+    assert waste.of([source]) == 0
+
+
+@ON_BOTH_BACKENDS
+@pytest.mark.parametrize("is_finished", [True, False])
+async def test_tokens_that_only_the_last_usage_reports_are_waste_of_what_did_not_finish(
+    is_finished: bool,
+) -> None:
+    def plan(*_: Any) -> Any:
+        yield Delta(text="one two", tokens=2, usage=Usage(prompt=10, completion=2))
+        yield Delta(finish_reason="stop" if is_finished else None)
+        yield Delta(usage=Usage(prompt=10, completion=5))
+
+    books = Books(PlannedEngine(plan=plan), attempts=1)
+    if is_finished:
+        await books.perform()
+    else:
+        with pytest.raises(StreamCut):
+            await books.perform()
+    assert books.budget.spent["tokens"] == 5
+    assert books.wasted == (0 if is_finished else 5)
+    books.calls.waste.keep(books.seen[0][1].completion)
+    assert books.wasted == (0 if is_finished else 3)

@@ -10,11 +10,14 @@ from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
     CallDelta,
+    CallEnd,
+    CallFinished,
     Trace,
 )
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
+from secondpass.service.runs.outcome import Saved, saved
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies.api.engine import Call
@@ -289,3 +292,21 @@ async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
     engine = run.spec.upstreams["actor"].engine
     assert isinstance(engine, ScriptedEngine)
     assert [call.stream_interval for call in engine.calls] == [16, 1]
+
+
+def test_what_a_consensus_saved_is_the_usual_sample_less_what_was_begun() -> None:
+    def ended(end: CallEnd, tokens: int, samples: int) -> CallFinished:
+        return CallFinished(
+            call=0,
+            role="actor",
+            purpose=SOLVE,
+            index=0,
+            end=end,
+            usage=Usage(completion=tokens),
+            texts=("",) * samples,
+        )
+
+    events = [ended("finished", 20, 2), ended("cancelled", 4, 1), ended("failed", 9, 1)]
+    assert saved(events, 3) == Saved(samples=3, tokens=26)
+    assert saved(events[1:], 3) == Saved(samples=3, tokens=0)
+    assert saved(events, 0) is None

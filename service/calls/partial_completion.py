@@ -15,8 +15,8 @@ from secondpass.strategies.api.values import (
 
 
 @dataclass(slots=True)
-class _Part:
-    """A segment while it grows. `ids` is None once a text joined whose tokens are not known."""
+class _Tail:
+    """The last segment while it grows. `ids` is None once a text joined whose tokens are not known."""
 
     is_reasoning: bool
     source: int | None
@@ -63,7 +63,6 @@ class PartialCompletion:
     __slots__ = (
         "_finished",
         "_has_ids",
-        "_parts",
         "_segments",
         "_tail",
         "call",
@@ -85,8 +84,7 @@ class PartialCompletion:
         self.is_handed_over = False
         self._has_ids = call.resumable or not call.sampling.stop
         self._segments: list[Segment] = []
-        self._parts: list[_Part] = []
-        self._tail: _Part | None = None
+        self._tail: _Tail | None = None
         self._finished: tuple[tuple[Segment, ...], Completion] | None = None
 
     @property
@@ -96,17 +94,17 @@ class PartialCompletion:
 
     def open(self, source: int) -> None:
         """Another stream delivers what follows."""
+        self._close()
         self.sources.append(source)
-        self._tail = None
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """All that has arrived, a stop string that the completion excludes included."""
         if self._finished is not None:
             return self._finished[0]
-        if self.call.resumable:
+        if self._tail is None:
             return tuple(self._segments)
-        return tuple([part.segment for part in self._parts])
+        return (*self._segments, self._tail.segment)
 
     @property
     def completion(self) -> Completion:
@@ -151,7 +149,7 @@ class PartialCompletion:
         if self.call.resumable:
             self._add_segment(delta, ids or None, is_last=is_last)
         elif delta.text or delta.reasoning or delta.token_ids or delta.logprobs:
-            self._add_parts(delta, ids, is_last=is_last)
+            self._add_merged(delta, ids, is_last=is_last)
 
     def _add_segment(self, delta: Delta, ids: tuple[int, ...] | None, *, is_last: bool) -> None:
         """A segment for the delta, two where it has both kinds of text."""
@@ -167,32 +165,33 @@ class PartialCompletion:
             )
             segments.append(Segment(delta.text, ids, is_reasoning, logprobs, confidences, source))
 
-    def _add_parts(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
-        """Let the delta join the last part of its kind and stream, unless it is the last one; otherwise begin a part."""
-        last = self._parts[-1] if self._parts else None
+    def _add_merged(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
+        """Let the delta join the tail, or begin another one: of its kind, or because its tokens are not known."""
+        tail, source = self._tail, self.source
         is_reasoning = bool(delta.reasoning)
-        if not is_reasoning and not delta.text and last is not None:
-            is_reasoning = last.is_reasoning
-        part = self._tail
-        has_ids = bool(delta.token_ids) or (part is not None and bool(part.ids))
+        if not is_reasoning and not delta.text:
+            last = tail or (self._segments[-1] if self._segments else None)
+            is_reasoning = last is not None and last.is_reasoning
+        has_ids = bool(delta.token_ids) or (tail is not None and bool(tail.ids))
         has_unknown = is_last and self._has_ids and has_ids
-        if part is None or has_unknown or part.is_reasoning != is_reasoning:
-            part = self._begin(is_reasoning=is_reasoning)
-        part.grow(delta.reasoning or delta.text, delta, ids)
+        if tail is None or has_unknown or tail.is_reasoning != is_reasoning:
+            self._close()
+            tail = self._tail = _Tail(is_reasoning, source, [])
+        tail.grow(delta.reasoning or delta.text, delta, ids)
         if is_last:
-            part.ids = None
+            tail.ids = None
         if delta.reasoning and delta.text:
-            part = self._begin(is_reasoning=False)
-            part.texts.append(delta.text)
+            self._close()
             if ids:  # tokens that follow must not join a text that the tokens before hold
-                self._tail = None
+                self._segments.append(Segment(delta.text, (), source=source))
             else:
-                part.ids = None
+                self._tail = _Tail(False, source, None, [delta.text])
 
-    def _begin(self, *, is_reasoning: bool) -> _Part:
-        self._tail = _Part(is_reasoning, self.source, [])
-        self._parts.append(self._tail)
-        return self._tail
+    def _close(self) -> None:
+        """Nothing joins the tail any more."""
+        if self._tail is not None:
+            self._segments.append(self._tail.segment)
+            self._tail = None
 
 
 def _without_stop(segments: tuple[Segment, ...], stops: tuple[str, ...]) -> tuple[Segment, ...]:

@@ -10,11 +10,12 @@ import anyio
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
+    retry_if_exception_type,
     stop_never,
     wait_random_exponential,
 )
 
-from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, SecondpassError, StreamCut
 
 T = TypeVar("T")
 
@@ -48,15 +49,21 @@ class RetryPolicy:
         """
         may_follow = may_follow or self.may_retry
 
-        def follows(state: RetryCallState) -> bool:
-            failure = _failure(state)
-            return failure is not None and may_follow(failure, first + state.attempt_number - 1)
-
+        # Nothing of the call is given to tenacity, whose objects refer to each other and are freed by a collection only.
         async for each in AsyncRetrying(
-            sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=follows, reraise=True
+            sleep=anyio.sleep,
+            stop=stop_never,
+            wait=self._pause,
+            retry=retry_if_exception_type(_Again),
         ):
             with each:
-                return await attempt(first + each.retry_state.attempt_number - 1)
+                number = first + each.retry_state.attempt_number - 1
+                try:
+                    return await attempt(number)
+                except SecondpassError as failure:
+                    if not may_follow(failure, number):
+                        raise
+                    raise _Again(failure) from failure
         raise AssertionError("tenacity ends with a result or an error")
 
     def may_retry(self, failure: BaseException, number: int) -> bool:
@@ -72,10 +79,15 @@ class RetryPolicy:
     def _pause(self, state: RetryCallState) -> float:
         """Seconds before the next attempt."""
         backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
-        failure = _failure(state)
+        again = state.outcome.exception() if state.outcome else None
+        failure = again.failure if isinstance(again, _Again) else None
         asked = failure.retry_after if isinstance(failure, EngineUnavailable) else None
         return max(backoff(state), asked or 0.0)
 
 
-def _failure(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+class _Again(Exception):
+    """An attempt failed, and another one follows."""
+
+    def __init__(self, failure: SecondpassError) -> None:
+        super().__init__(str(failure))
+        self.failure = failure

@@ -166,6 +166,9 @@ class Results(Generic[R]):
     def emit(self, position: int, result: R) -> None:
         """Add a result of the item at `position`."""
         self._emitted += 1
+        if not self._in_order:
+            self._send.send_nowait(result)
+            return
         self._held.setdefault(position, []).append(result)
         self._release()
 
@@ -175,8 +178,9 @@ class Results(Generic[R]):
             self._exhausted = error
         elif error is not None:
             self._failure = error
-        self._ended.add(position)
-        self._release()
+        if self._in_order:
+            self._ended.add(position)
+            self._release()
 
     def close(self) -> None:
         """Note that all work has ended."""
@@ -193,10 +197,7 @@ class Results(Generic[R]):
         return self._exhausted is not None
 
     def _release(self) -> None:
-        if not self._in_order:
-            for position in list(self._held):
-                self._give(position)
-            return
+        """Give what is held of the first item that has not ended, and of those before it."""
         self._give(self._head)
         while self._head in self._ended:
             self._head += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import anyio
 
@@ -103,7 +104,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     ) -> Candidate:
         draft = completion if isinstance(completion, Completion) else completion.completion
         self._calls.waste.keep(draft)
-        candidate = replace(self._candidate_of(draft), score=score, score_kind=score_kind, why=why)
+        candidate = self._candidate_of(draft, score=score, score_kind=score_kind, why=why)
         self._seen.note(candidate)
         return candidate
 
@@ -124,7 +125,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
 
     # -- inside -------------------------------------------------------------------------------------
 
-    def _candidate_of(self, completion: Completion) -> Candidate:
+    def _candidate_of(self, completion: Completion, **graded: Any) -> Candidate:
         return Candidate(
             text=completion.text,
             answer=extract(self.task, completion.text, finished=not completion.is_truncated),
@@ -132,6 +133,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,
             tool_calls=completion.tool_calls,
+            **graded,
         )
 
     def _is_usable(self, call: Call, completion: Completion) -> bool:

@@ -27,23 +27,24 @@ class Vote:
     rule: StoppingRule = field(default_factory=Never)
     ballots: list[int | None] = field(default_factory=list)
     _representatives: dict[int, Candidate] = field(default_factory=dict)
+    _counts: Counter[int] = field(default_factory=Counter)
     _texts: Medoid = field(default_factory=Medoid)
     _truncated: Medoid = field(default_factory=Medoid)
 
-    def add(self, candidate: Candidate, ballot: int | None) -> Candidate:
-        """Count `candidate` for class `ballot`; returns the leader, whose score is its share of the ballots."""
+    def add(self, candidate: Candidate, ballot: int | None) -> None:
+        """Count `candidate` for class `ballot`."""
         self.ballots.append(ballot)
         if ballot is not None:
+            self._counts[ballot] += 1
             known = self._representatives.setdefault(ballot, candidate)
             if candidate.index < known.index:
                 self._representatives[ballot] = candidate
         elif not self._representatives:
             (self._truncated if candidate.is_unfinished else self._texts).add(candidate)
-        return self.leader
 
     @property
     def leader(self) -> Candidate:
-        """The candidate that leads. Raises ValueError before the first ballot."""
+        """The candidate that leads, whose score is its share of the ballots. Raises ValueError before the first ballot."""
         counts = self._counts
         if not counts:
             texts, which = (
@@ -74,10 +75,6 @@ class Vote:
         """True when the stopping rule finds that further samples are not worth their cost."""
         return self.rule.is_decided(self.ballots, self.n - len(self.ballots))
 
-    @property
-    def _counts(self) -> Counter[int]:
-        return Counter(ballot for ballot in self.ballots if ballot is not None)
-
     def _first(self, totals: Mapping[int, float]) -> int:
         """The largest class of `totals`, ties to the lower index."""
         largest = max(totals.values())
@@ -104,24 +101,21 @@ class WeightedVote(Vote):
         if not 0 <= self.trust <= 1:
             raise ValueError(f"trust is from 0 to 1, not {self.trust}")
 
-    def add(
-        self, candidate: Candidate, ballot: int | None, weight: float | None = None
-    ) -> Candidate:
-        """Count `candidate` for class `ballot`; returns the leader, whose score is its share of the weight.
+    def add(self, candidate: Candidate, ballot: int | None, weight: float | None = None) -> None:
+        """Count `candidate` for class `ballot`.
 
         Raises ValueError unless `weight` is None or a finite number of at least 0.
         """
         if weight is not None and not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"a weight is a finite number of at least 0, not {weight}")
         self.weights.append(weight)
-        return super().add(candidate, ballot)
+        super().add(candidate, ballot)
 
     @property
     def leader(self) -> Candidate:
-        """The candidate that leads by weight. Raises ValueError before the first ballot."""
-        plain = super().leader
+        """The candidate that leads, whose score is its share of the weight. Raises ValueError before the first ballot."""
         if not self._is_weighted:
-            return plain
+            return super().leader
         sums = self._sums
         total = math.fsum(sums.values())
         best = self._first(sums)
@@ -169,5 +163,6 @@ async def count(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int
     """Cast the draft's vote and elect the current leader; returns the draft's candidate and its class."""
     candidate = run.candidate(draft)
     ballot = await run.class_of(candidate)
-    run.elect(vote.add(candidate, ballot))
+    vote.add(candidate, ballot)
+    run.elect(vote.leader)
     return candidate, ballot

@@ -38,6 +38,14 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         raise _first_of(errors) from errors
 
 
+async def first_error_of(work: Awaitable[T]) -> T:
+    """Await the work, which may have task groups of its own: the first error of a group is raised itself."""
+    try:
+        return await work
+    except BaseExceptionGroup as errors:
+        raise _first_of(errors) from errors
+
+
 def _first_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from secondpass.service.common import errors
+from secondpass.service.common.concurrency import first_error_of
 from secondpass.service.common.events import AnswerDelta, RunFailed, RunFinished, RunStarted
 from secondpass.service.runs import outcome
 from secondpass.service.runs.outcome import Outcome
@@ -65,7 +66,7 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
         try:
-            answer = await run.spec.strategy.body(run, run.spec.params)
+            answer = await first_error_of(run.spec.strategy.body(run, run.spec.params))
             if not run.has_answer or run.best != answer:
                 run.elect(answer)
             reason = run.stop_reason

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
@@ -24,7 +27,9 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
     BudgetExhausted,
 )
-from secondpass.strategies.api.values import SOLVE, Sampling, Usage
+from secondpass.strategies.api.registry import Params
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     answers,
@@ -243,6 +248,22 @@ async def test_a_retried_attempt_is_billed_and_wasted() -> None:
     assert outcome.usage["actor"].wasted == 2
     assert outcome.degraded is None
     assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_a_budget_that_ends_a_task_group_of_the_strategys_own_ends_the_run() -> None:
+    async def body(run: Run, _: Params) -> Candidate:
+        run.elect(run.candidate(await run.ask(SOLVE)))
+        async with anyio.create_task_group() as group:
+            for index in range(1, 4):
+                group.start_soon(partial(run.ask, SOLVE, index=index))
+        raise AssertionError
+
+    run = make_run(ScriptedEngine(answers("42")), max_calls=2)
+    strategy = replace(run.spec.strategy, body=body)
+    run = LiveRun(replace(run.spec, strategy=strategy), Shared(Equivalence()), Trace())
+    outcome = await execute(run)
+    assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_calls")
 
 
 @ON_BOTH_BACKENDS

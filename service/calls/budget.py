@@ -132,9 +132,11 @@ class Budget:
         return True
 
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
-        """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there, ValueError for less than none."""
-        if tokens < 1 or prompt_tokens < 0:
-            raise ValueError(f"reserve: at least 1 token, not {tokens} after {prompt_tokens}")
+        """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there, ValueError for less than 1 token."""
+        if tokens < 1:
+            raise ValueError(f"tokens: at least 1, not {tokens}")
+        if prompt_tokens < 0:
+            raise ValueError(f"prompt_tokens: at least 0, not {prompt_tokens}")
         held = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
         for kind, amount in held.items():
             if self.left(kind) < amount:

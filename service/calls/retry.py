@@ -10,7 +10,7 @@ import anyio
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_always,
     stop_never,
     wait_random_exponential,
 )
@@ -41,7 +41,7 @@ class RetryPolicy:
         attempt: Callable[[int], Awaitable[T]],
         *,
         first: int = 1,
-        may_follow: Callable[[BaseException, int], bool] | None = None,
+        may_follow: Callable[[SecondpassError, int], bool] | None = None,
     ) -> T:
         """The result of `attempt`, which gets its number, counted from `first`; raises what the last one raised.
 
@@ -49,22 +49,19 @@ class RetryPolicy:
         """
         may_follow = may_follow or self.may_retry
 
-        # Nothing of the call is given to tenacity, whose objects refer to each other and are freed by a collection only.
+        # tenacity gets neither the call nor its errors: its objects refer to each other, and only a collection frees them.
         async for each in AsyncRetrying(
-            sleep=anyio.sleep,
-            stop=stop_never,
-            wait=self._pause,
-            retry=retry_if_exception_type(_Again),
+            sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=retry_always
         ):
-            with each:
-                number = first + each.retry_state.attempt_number - 1
-                try:
-                    return await attempt(number)
-                except SecondpassError as failure:
-                    if not may_follow(failure, number):
-                        raise
-                    raise _Again(failure) from failure
-        raise AssertionError("tenacity ends with a result or an error")
+            number = first + each.retry_state.attempt_number - 1
+            try:
+                return await attempt(number)
+            except SecondpassError as failure:
+                if not may_follow(failure, number):
+                    raise
+                asked = failure.retry_after if isinstance(failure, EngineUnavailable) else None
+            each.retry_state.set_result(asked or 0.0)
+        raise AssertionError("another attempt follows, unless one returns or raises")
 
     def may_retry(self, failure: BaseException, number: int) -> bool:
         """Whether attempt `number` may be followed by another one that does not continue it."""
@@ -77,17 +74,6 @@ class RetryPolicy:
         return (failure.retry_after or 0.0) <= self.longest_pause
 
     def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt."""
+        """Seconds before the next attempt: at least those that the engine asked for, the result of the last one."""
         backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
-        again = state.outcome.exception() if state.outcome else None
-        failure = again.failure if isinstance(again, _Again) else None
-        asked = failure.retry_after if isinstance(failure, EngineUnavailable) else None
-        return max(backoff(state), asked or 0.0)
-
-
-class _Again(Exception):
-    """An attempt failed, and another one follows."""
-
-    def __init__(self, failure: SecondpassError) -> None:
-        super().__init__(str(failure))
-        self.failure = failure
+        return max(backoff(state), state.outcome.result() if state.outcome else 0.0)

@@ -67,7 +67,7 @@ class _Turn:
             self._over.set()
 
     async def wait(self) -> None:
-        """Wait for its end. Unlike `TaskGroup.start` under trio this can be cancelled where the lane itself never waits."""
+        """Wait for its end. Can be cancelled even if the lane never waits, unlike `TaskGroup.start` under trio."""
         await self._over.wait()
 
     def suspend(self) -> None:

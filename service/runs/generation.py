@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
+import anyio
+
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.common.concurrency import Emit, Results, gather, hold_turn, task_group
 from secondpass.service.common.events import AnswerDelta
@@ -108,8 +110,9 @@ class GeneratingVerbs(Verbs):
         draw: Draw = AS_ASKED,
         **values: Value,
     ) -> AsyncIterator[AsyncIterator[Completion]]:
-        if n < 1:
-            raise ValueError(f"n: at least 1, not {n}")
+        for name, number in (("n", n), ("batch", batch), ("width", width)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}: at least 1, not {number}")
         if prefix is None:
             messages = self._builder.conversation(prompt, values, after)
             work = self._drawing(prompt, role, messages, after, draw)
@@ -128,6 +131,11 @@ class GeneratingVerbs(Verbs):
         try:
             async with self._gather(self._ordered(work), portions, lanes) as drafts:
                 yield drafts
+        except (BudgetExhausted, anyio.get_cancelled_exc_class()):
+            for each in [] if drafts is None else drafts.unread:
+                if self._is_answer(each):
+                    self._salvage(each)
+            raise
         finally:
             if drafts is not None:
                 self.skipped_samples += n - drafts.emitted
@@ -141,15 +149,14 @@ class GeneratingVerbs(Verbs):
 
         async def in_order(portion: range, emit: Emit[Completion]) -> None:
             waiting: dict[int, Completion] = {}
-            expected = iter(portion)
-            first = next(expected)
+            first = portion.start
 
             def add(completion: Completion) -> None:
                 nonlocal first
                 waiting[completion.index] = completion
                 while first in waiting:
                     emit(waiting.pop(first))
-                    first = next(expected, -1)
+                    first += 1
 
             try:
                 await work(portion, add)

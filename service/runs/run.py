@@ -146,13 +146,19 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
     def _salvage(self, completion: Completion) -> bool:
-        """Answer with a completion that a cancelled call left, if there is nothing better; returns whether it was needed."""
+        """Answer with a completion that nothing read before the run ended, if there is nothing better.
+
+        Returns whether it was needed.
+        """
         if self._best is not None:
             return False
         candidate = self.candidate(completion)
-        why = (
-            "truncated after its answer" if candidate.answer else "truncated after it was streamed"
-        )
+        if not completion.is_truncated:
+            why = "finished, but not yet compared with the others"
+        elif candidate.answer:
+            why = "truncated after its answer"
+        else:
+            why = "truncated after it was streamed"
         self.elect(replace(candidate, why=why))
         return True
 

@@ -55,7 +55,7 @@ class StepStream(Protocol):
         """The completion up to the end of its first `steps` steps, to judge it or to continue from there.
 
         It ends between two tokens where there is a token boundary between two steps; else what follows the last token
-        before the end is kept as text. Raises ValueError for more steps than are finished.
+        before the end is kept as text. Raises ValueError for less than 0 steps and for more than are finished.
         """
 
     def __aiter__(self) -> AsyncIterator[str]: ...
@@ -164,9 +164,10 @@ class Run(Protocol):
 
         `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a seed they
         come in index order. A failed request is survived as long as another one returns a completion. With `prefix` they
-        are n continuations of that completion, in one request, and hold the prefix; `prompt` then names the calls'
-        purpose, and `role`, `after` and `values` are the prefix's. Such completions can be truncated and continued.
-        Raises ValueError for n or width below 1.
+        are n continuations of that completion, in one request (or as many as `width` needs), and hold the prefix;
+        `prompt` then names the calls' purpose, and the role is the prefix's. Such completions can be truncated and
+        continued. Raises ValueError for n, width or batch below 1 and for a `prefix` with `after` or `values`, and
+        CapabilityMissing where the engine cannot continue (`prefix`).
         """
 
     def steps(
@@ -182,7 +183,8 @@ class Run(Protocol):
     ) -> AbstractAsyncContextManager[StepStream]:
         """A completion read step by step as it is written; leaving the block aborts it in the engine.
 
-        A step is a paragraph; with `every` it is a text of at least that many tokens.
+        A step is a paragraph; with `every` it is a text of at least that many tokens. Raises ValueError for `every`
+        below 1.
         """
 
     async def extend(
@@ -200,7 +202,8 @@ class Run(Protocol):
         From its own tokens, with those of the text after them, where the engine returned ids and continues from ids; else
         from text. A completion that was truncated inside its reasoning continues there, and `text` becomes a part of it.
         `purpose` names the call in bills. `index` (default: the completion's) tells continuations of one text apart.
-        Without `text` the completion may turn out to be finished: then nothing is added to it.
+        Without `text` the completion may turn out to be finished: then nothing is added to it. Raises CapabilityMissing
+        where the engine cannot continue (`prefix`).
         """
 
     def extend_steps(
@@ -226,10 +229,11 @@ class Run(Protocol):
     ) -> Judgement:
         """Which of the labels is the reply to `prompt`, with their probabilities where the engine returns them.
 
-        Read from label probabilities; else from a reply held to a schema; else from text, parsed strictly and asked for
-        once more if it cannot be read; `how` says which. How to reply is added to a prompt that does not say it itself.
-        `index` tells samples of one verdict apart. The temperature is 0 unless given, and never 0 for a model that
-        reasons. Raises VerdictUnreadable, and DegenerateCandidate when there is nothing to judge.
+        Read from the label probabilities of one token, where `draw` and `index` have no effect; else from a reply held to
+        a schema; else from text, parsed strictly; `how` says which. A reply that cannot be read is asked for once more.
+        How to reply is added to a prompt that does not say it itself. `index` tells samples of one verdict apart. The
+        temperature is 0 unless given, and never 0 for a model that reasons. Raises VerdictUnreadable, DegenerateCandidate
+        when there is nothing to judge, and ValueError for fewer than two labels or two that begin alike.
         """
 
     async def critique(
@@ -327,10 +331,11 @@ class Run(Protocol):
     ) -> list[Any]:
         """`work` over all items, at most `width` at once: a result for each item, in item order.
 
-        An item whose work fails, or does not fit into the budget, is `failed`; failures are counted in the outcome's
-        `degraded`. Raises the last failure where fewer than `min_results` items succeeded, so that by default only when
-        all failed; with 0 never, which makes a single item optional: `[grade] = await run.map(work, [item], min_results=0)`.
-        Raises ValueError for a width below 1.
+        An item whose calls or verdicts fail, or that does not fit into the budget, is `failed`; failures are counted in
+        the outcome's `degraded`. Where fewer than `min_results` items succeeded, so that by default only when all failed,
+        it raises BudgetExhausted if the budget kept an item from being done, else the last failure; with 0 never, which
+        makes a single item optional: `[grade] = await run.map(work, [item], min_results=0)`. Any other error ends all
+        items. Raises ValueError for a width below 1.
         """
 
     def as_completed(
@@ -338,8 +343,8 @@ class Run(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
         """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the others.
 
-        Items that fail are left out, and counted. Raises the last failure where every item failed, and ValueError for a
-        width below 1.
+        Items that fail are left out, and counted. Raises as `map` where every item failed, and ValueError for a width
+        below 1.
         """
 
     # -- the answer ---------------------------------------------------------------------------------
@@ -349,7 +354,7 @@ class Run(Protocol):
     ) -> AbstractContextManager[Reserve]:
         """Set aside what a closing call will need, so that earlier calls cannot spend it.
 
-        Raises BudgetExhausted when it is not there, and ValueError for less than one token.
+        Raises BudgetExhausted when it is not there, and ValueError for `tokens` below 1 or `prompt_tokens` below 0.
         """
 
     def candidate(

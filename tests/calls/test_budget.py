@@ -342,10 +342,17 @@ async def test_a_reserve_that_is_released_while_its_call_runs_is_not_set_aside_a
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("amounts", [(0, 0), (-5, 0), (5, -1)])
-async def test_less_than_a_token_cannot_be_reserved(amounts: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("amounts", "why"),
+    [
+        ((0, 0), "tokens: at least 1, not 0"),
+        ((-5, 0), "tokens: at least 1, not -5"),
+        ((5, -1), "prompt_tokens: at least 0, not -1"),
+    ],
+)
+async def test_less_than_a_token_cannot_be_reserved(amounts: tuple[int, int], why: str) -> None:
     budget = Budget(Limits(max_tokens=30))
-    with pytest.raises(ValueError, match="reserve: at least 1 token"):
+    with pytest.raises(ValueError, match=f"^{why}$"):
         budget.reserve(*amounts)
     assert not budget.holdings
 

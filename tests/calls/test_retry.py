@@ -1,10 +1,13 @@
 """Attempts of a call: which follow a failure, what they ask for, and what they leave behind."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from secondpass.service.calls.retry import RetryPolicy
@@ -333,3 +336,57 @@ def test_a_call_is_attempted_three_times_unless_the_policy_says_otherwise() -> N
     assert (policy.attempts, policy.first_pause, policy.longest_pause) == (3, 0.2, 30.0)
     failure = StreamCut("cut")
     assert [policy.may_retry(failure, number) for number in (1, 2, 3)] == [True, True, False]
+
+
+class Text:
+    """What an attempt holds while it runs."""
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [None],
+        [StreamCut("cut"), None],
+        [StreamCut("cut"), StreamCut("cut")],
+        [CallRejected("no")],
+        [ValueError("no")],
+        [StreamCut("cut"), 60.0],
+    ],
+    ids=["done", "retried", "cut", "refused", "broken", "cancelled"],
+)
+@ON_BOTH_BACKENDS
+async def test_what_an_attempt_holds_is_freed_at_its_end_without_a_collection(
+    plan: list[Exception | float | None],
+) -> None:
+    held: list[weakref.ref[Text]] = []
+    left = list(plan)
+
+    async def attempt(_: int) -> None:
+        text = Text()
+        held.append(weakref.ref(text))
+        match left.pop(0):
+            case float(seconds):
+                await anyio.sleep(seconds)
+            case Exception() as error:
+                try:
+                    raise error
+                finally:
+                    del error
+
+    async def attempts() -> None:
+        try:
+            with anyio.move_on_after(0.05):
+                await RetryPolicy(2, first_pause=0.001).run(attempt)
+        except (SecondpassError, ValueError):
+            pass
+
+    gc.disable()
+    try:
+        await attempts()
+        await anyio.lowlevel.checkpoint()  # the event loop holds a cancellation until its next step
+        for error in plan:
+            if isinstance(error, Exception):
+                error.__traceback__ = None  # the test itself holds the errors
+        assert [each() for each in held] == [None] * len(plan)
+    finally:
+        gc.enable()

@@ -121,12 +121,14 @@ async def test_a_finished_prefix_may_stay_as_it_is() -> None:
     assert not run.degraded
 
 
-@pytest.mark.parametrize("n", [0, -1])
-async def test_samples_are_at_least_one(n: int) -> None:
+@pytest.mark.parametrize("field", ["n", "width", "batch"])
+@pytest.mark.parametrize("value", [0, -1])
+async def test_samples_are_at_least_one(field: str, value: int) -> None:
     run = make_run()
     for prefix in (None, Completion.of(BEGIN, run.messages)):
-        with pytest.raises(ValueError, match="n: at least 1"):
-            async with run.sample(SOLVE, n, prefix=prefix):
+        how: dict[str, Any] = {"n": 2, "prefix": prefix, field: value}
+        with pytest.raises(ValueError, match=f"^{field}: at least 1, not {value}$"):
+            async with run.sample(SOLVE, **how):
                 pass
 
 

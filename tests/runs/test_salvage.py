@@ -21,6 +21,7 @@ from secondpass.strategies.api.values import (
     Completion,
     Draw,
     FunctionCall,
+    Sampling,
     ToolCall,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
@@ -145,6 +146,32 @@ async def test_a_finished_continuation_is_the_answer_with_its_beginning() -> Non
     outcome = await execute(run)
     assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}.\n\nThat is all."
     assert outcome.stop_reason == "budget_calls"
+
+
+@pytest.mark.parametrize("stop", ["none", "esc"])
+@ON_BOTH_BACKENDS
+async def test_a_finished_sample_that_waits_for_an_earlier_one_is_the_answer_at_the_deadline(
+    stop: str,
+) -> None:
+    engine = ScriptedEngine(
+        lambda _call, index: Reply("word " * 400 if index == 0 else "It is \\boxed{42}."),
+        per_token=0.003,
+    )
+    run = make_run(
+        engine,
+        "self_consistency",
+        {"n": 5, "stop": stop},
+        sampling=Sampling(seed=7),
+        deadline_ms=300,
+    )
+    outcome = await execute(run)
+    found = outcome.candidate
+    assert (found.answer, found.index, outcome.stop_reason) == ("42", 1, "deadline")
+    assert (found.finish_reason, found.why) == (
+        "stop",
+        "finished, but not yet compared with the others",
+    )
+    assert_books_are_closed(run, engine)
 
 
 @ON_BOTH_BACKENDS

@@ -252,7 +252,7 @@ def _written(usage: dict[str, Any]) -> int:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens. Raises TypeError for what is none: it would spoil the books of a run."""
+    """A number of tokens. Raises TypeError for anything else, which would corrupt the accounts of a run."""
     if type(value) is not int or value < 0:
-        raise TypeError(f"{value!r} is no number of tokens")
+        raise TypeError(f"{value!r} is not a number of tokens")
     return value

@@ -358,6 +358,19 @@ async def test_less_than_a_token_cannot_be_reserved(amounts: tuple[int, int], wh
 
 
 @pytest.mark.anyio
+async def test_a_reserve_costs_its_prompt_and_its_completion_at_their_own_prices() -> None:
+    budget = Budget(Limits(max_cost=80.0))
+    price = Price(prompt=1_000_000, completion=10_000_000)
+    reserved = budget.reserve(5, 3, price)
+    assert budget.left("cost") == 80 - (3 * 1 + 5 * 10)
+    with pytest.raises(BudgetExhausted, match="cost"):
+        budget.reserve(3, 1, price)
+    reserved.release()
+    budget.reserve(3, 50, price)
+    assert budget.left("cost") == 0
+
+
+@pytest.mark.anyio
 async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
     budget = Budget(Limits(max_tokens=50, max_calls=2, max_samples=2))
     reserved = budget.reserve(20)

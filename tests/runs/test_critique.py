@@ -69,6 +69,17 @@ async def test_a_critique_that_took_two_calls_is_continued_as_if_it_had_taken_on
     run = make_run(engine)
     completion, _ = await run.critique("is_right", Critique)
     assert len(completion.messages) == 1
+    again = engine.calls[1].messages[-1].text
+    assert '"first_wrong_step"' in again
+
+
+async def test_a_critique_that_cannot_be_read_is_reported_with_how_it_was_read() -> None:
+    run = make_run(ScriptedEngine(says("hm"), lacking=LABELS_AND_SCHEMA))
+    with pytest.raises(VerdictUnreadable):
+        await run.critique("is_right", Critique)
+    (seen,) = verdicts(run)
+    assert (seen.how, seen.verdict) == ("text", None)
+    assert seen.error
 
 
 async def test_a_prompt_can_be_the_last_paragraph_of_the_question() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -201,3 +202,24 @@ async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> N
         ("Hm more\n\nYes.", "\n\nOne.", 5),
         ("Hm more\n\nYes.", "\n\nOne.\n\nTwo.", 5),
     ]
+
+
+async def test_a_stream_without_ids_is_truncated_to_its_text_without_the_reasoning() -> None:
+    deltas = (
+        Delta(reasoning="Hm. ", tokens=1),
+        Delta(text="One.\n\n", tokens=2),
+        Delta(text="Two.\n\n", tokens=2),
+        Delta(text="Three.", tokens=2, finish_reason="stop"),
+    )
+    run = make_run(PlannedEngine(plan=lambda _call, _number: deltas))
+    async with run.steps(SOLVE) as stream:
+        async for step in stream:
+            assert step == "One."
+            break
+        kept = stream.truncated(1)
+    assert (kept.reasoning, kept.text, kept.is_truncated) == ("", "One.\n\n", True)
+    run.candidate(kept)
+    (bill,) = bills(run)
+    assert bill.usage.completion == 5
+    characters = len("Hm. One.\n\nTwo.\n\n")
+    assert run.wasted == {"actor": 5 - math.ceil(len("One.\n\n") * 5 / characters)}

@@ -183,8 +183,23 @@ def test_tool_calls_are_collected() -> None:
     ]
     completion = built(
         CALL,
+        text("Let me add.", 1),
         Delta(tool_calls=(calls[0],)),
         Delta(tool_calls=(calls[1],), finish_reason="tool_calls"),
     )
     assert completion.tool_calls == tuple(calls)
     assert completion.finish_reason == "tool_calls"
+    assert completion.text == "Let me add."
+
+
+def test_a_token_without_text_is_of_the_kind_of_what_is_before_it() -> None:
+    both = Delta(reasoning="Hm", text="So", token_ids=(1,), tokens=1)
+    assert shape(built(CALL, both, text("", 2), text(" yes", 3))) == [
+        ("Hm", (1,), True),
+        ("So", (), False),
+        (" yes", (2, 3), False),
+    ]
+    assert shape(built(CALL, thought("Hm", 1), text("", 2), text("So", 3))) == [
+        ("Hm", (1, 2), True),
+        ("So", (3,), False),
+    ]

@@ -110,15 +110,21 @@ def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
     assert spent["tokens"] == sum(usage.completion for usage in usages)
     assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
     assert spent["calls"] == sum(bill.attempts for bill in bills(run))
-    for role, tokens in _continued(engine).items():
+    for role, tokens in _continued(run, engine).items():
         delivered = sum(bill.usage.completion for bill in bills(run) if bill.role == role)
         assert delivered - run.wasted[role] >= tokens, f"{role}: what was continued is no waste"
 
 
-def _continued(engine: ScriptedEngine) -> Counter[Role]:
-    """Tokens that later calls continued from, by role; those that several calls share count once."""
+def _continued(run: LiveRun, engine: ScriptedEngine) -> Counter[Role]:
+    """Tokens that later calls continued from, by role; those that several calls share count once.
+
+    Not those that a call's own further attempts continued from: they are waste where the call fails or is not read.
+    """
+    again = {(e.role, e.purpose, e.index, e.messages) for e in bills(run) if e.attempt > 1}
     kept: set[tuple[Role, tuple[Message, ...], tuple[Piece, ...]]] = set()
     for call in engine.calls:
+        if call.visible and (call.role, call.purpose, call.index, call.messages) in again:
+            continue
         prefix = call.prefix if isinstance(call.prefix, tuple) else ()
         for end, piece in enumerate(prefix, 1):
             if isinstance(piece, int):

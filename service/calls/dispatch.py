@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import get_args
 
 from anyio.abc import TaskStatus
 
@@ -277,8 +278,9 @@ class Calls:
             raise CapabilityMissing(engine.name, missing)
 
     def engine(self, role: Role) -> Engine:
-        """The engine that plays this role. Raises RoleMissing."""
+        """The engine that plays this role. Raises RoleMissing, and ValueError for what is no role."""
         if role not in self._upstreams:
+            check_role(role)
             raise RoleMissing(role)
         return self._upstreams[role].engine
 
@@ -310,6 +312,12 @@ class Calls:
 def _missing(engine: Engine, capabilities: frozenset[Capability]) -> frozenset[Capability]:
     missing = capabilities - engine.capabilities
     return missing if engine.ready or engine.capabilities else frozenset()
+
+
+def check_role(role: str) -> None:
+    """Raise ValueError for what is no role."""
+    if role not in get_args(Role):
+        raise ValueError(f"role: one of {', '.join(get_args(Role))}, not {role!r}")
 
 
 def prompt_bound(call: Call) -> int:

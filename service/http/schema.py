@@ -29,6 +29,7 @@ TraceLevel = Literal["none", "summary", "full"]
 
 _FIELD_LIMIT = 60  # OpenAI's error objects may name a field three times
 _NEAREST = 12
+_LISTED = 40
 _AT_ABSENT = ("missing", "value_error")
 """Problems that may lie at a field which the request does not have."""
 
@@ -109,7 +110,7 @@ def choose(value: str, allowed: Iterable[str], what: str) -> str:
     """How to say that `value` is none of `allowed`."""
     allowed = sorted(allowed)
     near = get_close_matches(value[:_FIELD_LIMIT], allowed, n=_NEAREST, cutoff=0.5)
-    listed = ", ".join(allowed if len(allowed) <= _NEAREST else near or allowed[:_NEAREST])
+    listed = ", ".join(allowed if len(allowed) <= _LISTED else near or [*allowed[:_LISTED], "…"])
     return f"there is no {what} {excerpt_of(value)!r}; allowed: {listed}"
 
 

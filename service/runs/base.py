@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from secondpass.service.calls.budget import Budget
-from secondpass.service.calls.dispatch import Calls
+from secondpass.service.calls.dispatch import Calls, check_role
 from secondpass.service.common.events import NoteMade, Trace
 from secondpass.service.runs.call_builder import CallBuilder
 from secondpass.service.runs.models import LiveModel
@@ -75,6 +75,7 @@ class Verbs(ABC):
         return self._calls.waste.wasted()
 
     def model(self, role: Role = "actor") -> LiveModel:
+        check_role(role)
         return LiveModel(role, self.spec, self._calls, self.note)
 
     def require(self, role: Role, *capabilities: Capability) -> None:

@@ -42,6 +42,10 @@ class CallBuilder:
         Candidate text among the values is quoted. `reply`, how to reply, is the prompt's last paragraph.
         """
         if prompt == SOLVE:
+            if values or reply:
+                raise ValueError(
+                    f"the prompt {SOLVE!r} is the client's own conversation: it takes no values, and no verdict answers it"
+                )
             return self._opening
         boundary = quoting.boundary_of(self._secret, prompt, values)
         text = prompts.fill(prompt, quoting.quoted(values, boundary))

@@ -20,7 +20,7 @@ from secondpass.strategies.api.errors import (
     RoleMissing,
     SecondpassError,
 )
-from secondpass.strategies.api.values import StopReason
+from secondpass.strategies.api.values import Candidate, StopReason
 
 
 async def execute(run: LiveRun) -> Outcome:
@@ -66,7 +66,12 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
         try:
-            answer = await first_error_of(run.spec.strategy.body(run, run.spec.params))
+            answer: object = await first_error_of(run.spec.strategy.body(run, run.spec.params))
+            if not isinstance(answer, Candidate):
+                kind = type(answer).__name__
+                raise TypeError(
+                    f"strategy {run.spec.strategy.name!r} must return a Candidate, not {kind}"
+                )
             if not run.has_answer or run.best != answer:
                 run.elect(answer)
             reason = run.stop_reason

@@ -318,10 +318,12 @@ def _judged(values: Mapping[str, Value]) -> list[str]:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError for labels that no engine tells apart; one that knows its tokens refuses others as well."""
+    """Raise ValueError for labels that no engine tells apart (one that knows its tokens refuses others as well), or TypeError."""
+    if isinstance(labels, str):
+        raise TypeError(f"labels: several texts, not the text {labels!r}")
     plain = [label.strip().casefold() for label in labels]
     if len(labels) < 2 or len(set(plain)) < len(labels) or "" in plain:
-        raise ValueError(f"a verdict is one of at least two different labels, not {list(labels)}")
+        raise ValueError(f"labels: at least two different ones, none empty, not {list(labels)}")
     for (one, first), (other, second) in permutations(zip(labels, plain, strict=True), 2):
         if second.startswith(first):
             raise ValueError(

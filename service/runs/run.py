@@ -32,13 +32,16 @@ from secondpass.strategies.api.values import (
     Verdict,
 )
 
+OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")
+"""Why a strategy itself may end a run; the other reasons are the run's to give."""
+
 
 class LiveRun(GeneratingVerbs, JudgingVerbs):
     """A run in progress; see `strategies.api.run.Run` for the verbs."""
 
     def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
         super().__init__(spec, shared, trace)
-        self.stop_reason: StopReason = "finished"
+        self._stop_reason: StopReason = "finished"
         self.is_interrupted = False
         self.scope = anyio.CancelScope()
         self._best: Candidate | None = None
@@ -47,6 +50,16 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self._verifier = Verifier(spec.task, shared.sandboxes, trace)
 
     # -- what is known ------------------------------------------------------------------------------
+
+    @property
+    def stop_reason(self) -> StopReason:
+        return self._stop_reason
+
+    @stop_reason.setter
+    def stop_reason(self, reason: StopReason) -> None:
+        if reason not in OWN_REASONS:
+            raise ValueError(f"stop_reason: one of {', '.join(OWN_REASONS)}, not {reason!r}")
+        self._stop_reason = reason
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
@@ -40,13 +41,13 @@ def add_prompts(folder: Traversable) -> None:
 
 
 def placeholders(name: str) -> frozenset[str]:
-    """The placeholders of a prompt. Raises KeyError for a prompt that does not exist."""
-    return frozenset(_PLACEHOLDER.findall(PROMPTS[name]))
+    """The placeholders of a prompt. Raises ValueError for a prompt that does not exist."""
+    return frozenset(_PLACEHOLDER.findall(_text_of(name)))
 
 
 def says_how_to_reply(name: str) -> bool:
     """True for a prompt whose last line tells the model what to reply with."""
-    return PROMPTS[name].rsplit("\n", 1)[-1].startswith("Reply with ")
+    return _text_of(name).rsplit("\n", 1)[-1].startswith("Reply with ")
 
 
 def fill(name: str, values: Mapping[str, str]) -> str:
@@ -57,7 +58,18 @@ def fill(name: str, values: Mapping[str, str]) -> str:
     """
     wanted = placeholders(name)
     if wanted != values.keys():
+        missing, unknown = sorted(wanted - values.keys()), sorted(values.keys() - wanted)
+        problems = [f"needs {each}" for each in missing]
+        problems += [f"has no placeholder {each}" for each in unknown]
+        raise ValueError(f"prompt {name!r}: {', '.join(problems)}")
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], _text_of(name))
+
+
+def _text_of(name: str) -> str:
+    if name not in PROMPTS:
+        near = ", ".join(get_close_matches(name, PROMPTS)) or "none is near"
         raise ValueError(
-            f"prompt {name!r} has the placeholders {sorted(wanted)}, not {sorted(values)}"
+            f"there is no prompt {name!r} ({near}): it is the name of a file without .txt, in strategies/prompts or a "
+            "folder that add_prompts was given"
         )
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], PROMPTS[name])
+    return PROMPTS[name]

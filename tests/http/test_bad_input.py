@@ -99,6 +99,13 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "integer",
     ),
     (
+        "an unknown param like no other",
+        vote(samples=5),
+        422,
+        "strategy.params.samples",
+        "weight, width, window",
+    ),
+    (
         "an unknown param in another variant",
         vote(stop="lead", widnow=3),
         422,

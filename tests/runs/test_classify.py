@@ -207,8 +207,10 @@ async def test_labels_that_begin_alike_are_an_error_that_names_both(
 async def test_labels_must_be_two_different_ones() -> None:
     run = make_run()
     for labels in ((), ("yes",), ("yes", "Yes ")):
-        with pytest.raises(ValueError, match="at least two different labels"):
+        with pytest.raises(ValueError, match=r"^labels: at least two different ones"):
             await run.classify("is_right", labels)
+    with pytest.raises(TypeError, match=r"^labels: several texts, not the text 'right'"):
+        await run.classify("is_right", "right")
 
 
 async def test_nothing_to_judge_is_an_error_before_any_call() -> None:

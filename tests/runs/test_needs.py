@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from secondpass.strategies.api.registry import Needs, Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.testing.support import make_run
+from tests.runs.changed import of_body
 
 pytestmark = pytest.mark.anyio
 
@@ -58,3 +60,38 @@ async def test_what_is_there_lets_the_run_start() -> None:
     engine = ScriptedEngine()
     needs: Needs = {"actor": {"prefix"}, "judge": {"labels", "schema"}, "reward": set()}
     assert (await execute(needing(engine, needs))).candidate.answer == "42"
+
+
+async def test_a_role_that_does_not_exist_is_an_error_that_names_the_roles() -> None:
+    run = make_run()
+    role: Any = "referee"
+    named = "^role: one of actor, critic, judge, reward, not 'referee'$"
+    with pytest.raises(ValueError, match=named):
+        await run.ask(SOLVE, role=role)
+    with pytest.raises(ValueError, match=named):
+        run.model(role)
+
+
+async def test_the_clients_conversation_takes_no_values() -> None:
+    run = make_run()
+    with pytest.raises(ValueError, match="'solve' is the client's own conversation"):
+        await run.ask(SOLVE, question="What?")
+
+
+@pytest.mark.parametrize("reason", ["threshold", "deadline", "budget_tokens"])
+async def test_a_strategy_gives_no_other_reason_than_its_own(reason: Any) -> None:
+    run = make_run()
+    with pytest.raises(ValueError, match=r"^stop_reason: one of finished, accepted"):
+        run.stop_reason = reason
+    assert run.stop_reason == "finished"
+
+
+@pytest.mark.parametrize("kind", ["NoneType", "Completion"])
+async def test_a_strategy_must_return_a_candidate(kind: str) -> None:
+    async def returns(run: Run, _: Params) -> Any:
+        draft = await run.ask(SOLVE)
+        return draft if kind == "Completion" else None
+
+    run = of_body(make_run(), returns)
+    with pytest.raises(TypeError, match=f"^strategy '.*' must return a Candidate, not {kind}$"):
+        await execute(run)

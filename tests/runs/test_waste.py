@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from secondpass.service.common.errors import AllCallsFailed
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -13,12 +14,14 @@ from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.continuation.segments import truncated
+from secondpass.testing.contract import faulty
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     assert_books_are_closed,
     bills,
     make_run,
     says,
+    upstream,
 )
 from tests.runs.changed import of_body
 
@@ -276,4 +279,15 @@ async def test_samples_that_an_error_leaves_unread_are_waste() -> None:
     with pytest.raises(ZeroDivisionError):
         await leave()
     assert run.wasted == {"actor": 9}
+    assert_books_are_closed(run, engine)
+
+
+@ON_BOTH_BACKENDS
+async def test_a_stream_of_steps_whose_every_attempt_breaks_is_all_waste() -> None:
+    engine = ScriptedEngine(faulty(1, "cut"))
+    run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
+    with pytest.raises(AllCallsFailed):
+        await execute(run)
+    assert [bill.attempt for bill in bills(run)].count(2) == 6
+    assert run.wasted == {"actor": run.budget.spent["tokens"]}
     assert_books_are_closed(run, engine)

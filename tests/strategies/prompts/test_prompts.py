@@ -20,10 +20,26 @@ def test_what_is_filled_in_is_never_scanned_again() -> None:
 
 
 @pytest.mark.usefixtures("one_prompt")
-@pytest.mark.parametrize("values", [{}, {"question": "q"}, {"question": "", "draft": "", "x": ""}])
-def test_values_must_be_exactly_the_placeholders(values: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"has the placeholders \['draft', 'question'\]"):
+@pytest.mark.parametrize(
+    ("values", "problems"),
+    [
+        ({}, "needs draft, needs question"),
+        ({"question": "q"}, "needs draft"),
+        ({"question": "", "draft": "", "x": ""}, "has no placeholder x"),
+        ({"question": "", "x": ""}, "needs draft, has no placeholder x"),
+    ],
+)
+def test_values_must_be_exactly_the_placeholders(values: dict[str, str], problems: str) -> None:
+    with pytest.raises(ValueError, match=f"^prompt 'one': {problems}$"):
         prompts.fill("one", values)
+
+
+@pytest.mark.usefixtures("one_prompt")
+def test_a_prompt_that_does_not_exist_is_an_error_that_names_near_ones() -> None:
+    with pytest.raises(ValueError, match=r"no prompt 'ones' \(one\): .* without \.txt"):
+        prompts.fill("ones", {})
+    with pytest.raises(ValueError, match=r"no prompt 'solve' \("):
+        prompts.says_how_to_reply("solve")
 
 
 def test_every_prompt_of_the_package_says_something() -> None:

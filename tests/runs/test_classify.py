@@ -8,6 +8,7 @@ import math
 import pytest
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.runs.judging import WORDS
 from secondpass.strategies import prompts
 from secondpass.strategies.api.errors import DegenerateCandidate, RoleMissing, VerdictUnreadable
 from secondpass.strategies.api.judgements import How
@@ -129,6 +130,9 @@ async def test_the_index_tells_samples_of_one_verdict_apart(
     assert first.sampling.seed is not None
     assert second.sampling.seed == first.sampling.seed + 4
     assert first.sampling.temperature == 0.7
+    assert first.sampling.max_tokens == WORDS
+    await run.classify("is_right", ("yes", "no"), draw=Draw(max_tokens=7))
+    assert engine.calls[-1].sampling.max_tokens == 7
 
 
 # -- what cannot be read ------------------------------------------------------------------------------------

@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
+from secondpass.service.common.errors import AllCallsFailed
 from secondpass.service.common.events import Trace
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
-from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
+from secondpass.strategies.api.errors import (
+    CapabilityMissing,
+    RoleFailed,
+    RoleMissing,
+    VerdictUnreadable,
+)
 from secondpass.strategies.api.registry import Needs, Params
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Candidate
+from secondpass.strategies.api.values import SOLVE, Candidate, Sampling
 from secondpass.testing.support import make_run
 from tests.runs.changed import of_body
 
@@ -95,3 +101,38 @@ async def test_a_strategy_must_return_a_candidate(kind: str) -> None:
     run = of_body(make_run(), returns)
     with pytest.raises(TypeError, match=f"^strategy '.*' must return a Candidate, not {kind}$"):
         await execute(run)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "note"),
+    [
+        (0.7, 0.2, "0.7, of the strategy's params: 0.2 has no effect"),
+        (0.7, 0.7, None),
+        (0.7, None, None),
+    ],
+)
+async def test_a_temperature_of_the_clients_that_has_no_effect_is_noted(
+    own: float, wanted: float | None, note: str | None
+) -> None:
+    params = {"temperature": own, "n": 2}
+    run = make_run(None, "self_consistency", params, sampling=Sampling(temperature=wanted))
+    assert (await execute(run)).notes.get("temperature") == note
+
+
+async def test_an_error_that_leaves_a_strategy_is_counted_but_not_a_role_that_it_insists_on() -> (
+    None
+):
+    async def unreadable(run: Run, _: Params) -> Candidate:
+        run.elect(run.candidate(await run.ask(SOLVE)))
+        raise VerdictUnreadable("hm", role="critic")
+
+    assert (await execute(of_body(make_run(), unreadable))).degraded == {"critic": 1}
+
+    async def insists(run: Run, _: Params) -> Candidate:
+        run.elect(run.candidate(await run.ask(SOLVE)))
+        raise RoleFailed("no critic", role="critic")
+
+    run = of_body(make_run(), insists)
+    with pytest.raises(AllCallsFailed):
+        await execute(run)
+    assert not run.degraded

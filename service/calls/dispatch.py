@@ -278,7 +278,7 @@ class Calls:
             raise CapabilityMissing(engine.name, missing)
 
     def engine(self, role: Role) -> Engine:
-        """The engine that plays this role. Raises RoleMissing, and ValueError for what is no role."""
+        """The engine that plays this role. Raises RoleMissing, and ValueError for an unknown role."""
         if role not in self._upstreams:
             check_role(role)
             raise RoleMissing(role)
@@ -315,7 +315,7 @@ def _missing(engine: Engine, capabilities: frozenset[Capability]) -> frozenset[C
 
 
 def check_role(role: str) -> None:
-    """Raise ValueError for what is no role."""
+    """Raise ValueError for an unknown role."""
     if role not in get_args(Role):
         raise ValueError(f"role: one of {', '.join(get_args(Role))}, not {role!r}")
 

@@ -16,7 +16,7 @@ from secondpass.strategies.api.values import (
 
 @dataclass(slots=True)
 class _Tail:
-    """The last segment while it grows. `ids` is None once a text joined whose tokens are not known."""
+    """The last segment while it grows. `ids` is None once it holds text whose tokens are unknown."""
 
     is_reasoning: bool
     source: int | None
@@ -166,7 +166,7 @@ class PartialCompletion:
             segments.append(Segment(delta.text, ids, is_reasoning, logprobs, confidences, source))
 
     def _add_merged(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
-        """Let the delta join the tail, or begin another one: of its kind, or because its tokens are not known."""
+        """Append the delta to the tail; begin a new tail where the kind of text changes or the tokens are unknown."""
         tail, source = self._tail, self.source
         is_reasoning = bool(delta.reasoning)
         if not is_reasoning and not delta.text:
@@ -188,7 +188,7 @@ class PartialCompletion:
                 self._tail = _Tail(False, source, None, [delta.text])
 
     def _close(self) -> None:
-        """Nothing joins the tail any more."""
+        """Turn the tail into a segment."""
         if self._tail is not None:
             self._segments.append(self._tail.segment)
             self._tail = None

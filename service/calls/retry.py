@@ -49,7 +49,7 @@ class RetryPolicy:
         """
         may_follow = may_follow or self.may_retry
 
-        # tenacity gets neither the call nor its errors: its objects refer to each other, and only a collection frees them.
+        # tenacity's objects form a reference cycle: given the call or its errors, they would keep both until a collection.
         async for each in AsyncRetrying(
             sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=retry_always
         ):
@@ -74,6 +74,6 @@ class RetryPolicy:
         return (failure.retry_after or 0.0) <= self.longest_pause
 
     def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt: at least those that the engine asked for, the result of the last one."""
+        """Seconds before the next attempt: at least what the engine asked for, which is the last attempt's result."""
         backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
         return max(backoff(state), state.outcome.result() if state.outcome else 0.0)

@@ -39,7 +39,7 @@ async def task_group() -> AsyncIterator[TaskGroup]:
 
 
 async def first_error_of(work: Awaitable[T]) -> T:
-    """Await the work, which may have task groups of its own: the first error of a group is raised itself."""
+    """Await the work; of an exception group, as its own task groups raise, the first error is raised instead."""
     try:
         return await work
     except BaseExceptionGroup as errors:
@@ -128,7 +128,7 @@ def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any
 
 
 async def _in_turn(work: Coroutine[Any, Any, None], turn: _Turn) -> None:
-    """Await the work of one lane; its `turn` is over once the next lane may start."""
+    """Run one lane; end its `turn`, so that the next lane starts, at the latest when the lane ends."""
     _turn.set(turn)
     try:
         await _watched(work, turn)
@@ -205,7 +205,7 @@ class Results(Generic[R]):
         return self._exhausted is not None
 
     def _release(self) -> None:
-        """Give what is held of the first item that has not ended, and of those before it."""
+        """Send the results of all items up to the first one that has not ended."""
         self._give(self._head)
         while self._head in self._ended:
             self._head += 1

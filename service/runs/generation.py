@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -338,9 +339,9 @@ class GeneratingVerbs(Verbs):
         own = tuple(each for each in completion.segments if each.source not in earlier)
         self._calls.waste.drop(replace(completion, segments=own))
 
+    @abstractmethod
     def _is_answer(self, completion: Completion) -> bool:
-        """Return whether a completion of the actor's contains a finished answer."""
-        raise NotImplementedError
+        """Return whether a completion was written by the actor and contains a finished answer."""
 
     def _stream_out(self, delta: Delta, _partial: PartialCompletion) -> None:
         if delta.text:

@@ -318,7 +318,10 @@ def _judged(values: Mapping[str, Value]) -> list[str]:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError for labels that no engine tells apart (one that knows its tokens refuses others as well), or TypeError."""
+    """Raise TypeError for a text, ValueError for labels that no engine can tell apart.
+
+    An engine that knows its tokens refuses others as well.
+    """
     if isinstance(labels, str):
         raise TypeError(f"labels: several texts, not the text {labels!r}")
     plain = [label.strip().casefold() for label in labels]

@@ -33,7 +33,7 @@ from secondpass.strategies.api.values import (
 )
 
 OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")
-"""Why a strategy itself may end a run; the other reasons are the run's to give."""
+"""The stop reasons that a strategy may set; the run sets all others."""
 
 
 class LiveRun(GeneratingVerbs, JudgingVerbs):
@@ -159,7 +159,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
     def _salvage(self, completion: Completion) -> bool:
-        """Answer with a completion that nothing read before the run ended, if there is nothing better.
+        """Elect a completion that was not read before the run ended, if there is no answer yet.
 
         Returns whether it was needed.
         """

@@ -146,7 +146,7 @@ class LiveStepStream:
         return end
 
     def _hidden(self, whole: Completion) -> int:
-        """How much of what was written is no text of the whole: reasoning that it continues, and the mark that closes it."""
+        """Characters written that are not text of the whole: continued reasoning, and the mark that closes it."""
         if self._begun is None or self._partial is None:
             return 0
         return len(self._begun.text) + len(self._partial.completion.text) - len(whole.text)

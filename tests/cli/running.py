@@ -9,13 +9,13 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from secondpass.service.config.sources import PREFIX
+from tests.polling import Patience
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "secondpass.service"]
@@ -61,10 +61,10 @@ class Terminal:
 
     def read_until(self, text: str) -> None:
         """Read until `text` was written; fails when the process ends before."""
-        began = time.monotonic()
+        patience = Patience(SECONDS)
         while text not in self.text:
             assert self._read() or self.popen.poll() is None, f"ended without {text!r}: {self.text}"
-            assert time.monotonic() - began < SECONDS, f"waited for {text!r} in: {self.text}"
+            assert not patience.is_over(), f"waited for {text!r} in: {self.text}"
 
     def type(self, keys: bytes) -> None:
         """Press keys."""
@@ -72,9 +72,9 @@ class Terminal:
 
     def end(self) -> int:
         """Read until it has ended; its exit code."""
-        began = time.monotonic()
+        patience = Patience(SECONDS)
         while self._read() or self.popen.poll() is None:
-            assert time.monotonic() - began < SECONDS, self.text
+            assert not patience.is_over(), self.text
         return self.popen.wait()
 
     def _read(self) -> bool:

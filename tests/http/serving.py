@@ -4,8 +4,7 @@ import json
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import InProcess, create_app, service_in
 from secondpass.service.server.server import Server
+from tests.polling import wait_until
 
 Json = dict[str, Any]
 QUESTION: Json = {"question": "What is 6 times 7?"}
@@ -100,15 +100,6 @@ def settings_of(**values: Any) -> Settings:
     surroundings = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     with patch.dict(os.environ, surroundings, clear=True):
         return Settings(**values)
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> float:
-    """How many seconds it took; fails when it takes more than `seconds`."""
-    began = time.monotonic()
-    while not is_true():
-        assert time.monotonic() - began < seconds, "waited in vain"
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 def events_of(text: str) -> list[tuple[str, int, Json]]:

@@ -11,7 +11,8 @@ import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.testing.support import says
-from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.http.serving import QUESTION, Json, Served, serving
+from tests.polling import wait_until
 
 SOON = 0.25
 """Seconds within which an engine is free again."""

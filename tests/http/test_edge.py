@@ -17,7 +17,8 @@ from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.testing.support import ON_BOTH_BACKENDS, says
-from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.http.serving import QUESTION, Json, Served, serving
+from tests.polling import wait_until
 
 CHAT: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
 SCOPE: Scope = {"type": "http", "path": "/livez", "headers": []}

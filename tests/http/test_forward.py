@@ -9,8 +9,9 @@ from aiohttp import web
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.testing.support import says
 from tests.engines.upstream import Body, Upstream
-from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.http.serving import QUESTION, Json, Served, serving
 from tests.http.upstreams import running
+from tests.polling import wait_until
 
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}

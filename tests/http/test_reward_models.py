@@ -17,7 +17,8 @@ from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 from tests.engines.upstream import Body, Upstream
-from tests.http.serving import Json, Served, events_of, serving, wait_until
+from tests.http.serving import Json, Served, events_of, serving
+from tests.polling import wait_until
 
 NOBODY = "http://127.0.0.1:9/v1"
 

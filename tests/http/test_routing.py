@@ -18,8 +18,9 @@ from secondpass.service.common.routing_headers import (
     session_of,
 )
 from tests.engines.upstream import Upstream
-from tests.http.serving import QUESTION, Json, Served, serving, wait_until
+from tests.http.serving import QUESTION, Json, Served, serving
 from tests.http.upstreams import disagrees, generations, running
+from tests.polling import wait_until
 
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "model", "messages": [{"role": "user", "content": "hi"}]}

@@ -13,7 +13,8 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Usage
 from secondpass.testing.support import answers, says
-from tests.http.serving import QUESTION, Served, events_of, serving, wait_until
+from tests.http.serving import QUESTION, Served, events_of, serving
+from tests.polling import wait_until
 
 ANSWER_FIELDS = {
     "id",

@@ -13,7 +13,8 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from tests.http.serving import Json, Served, serving, wait_until
+from tests.http.serving import Json, Served, serving
+from tests.polling import wait_until
 from tests.sandbox.sandboxes import sandboxes
 
 RIGHT = "def add(a, b):\n    return a + b"

@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 from secondpass.service.config.sources import PREFIX
-from tests.http.serving import Json, events_of, wait_until
+from tests.http.serving import Json, events_of
 from tests.k8s.pod import LOG, Manifest, Pod, started, write_settings
 from tests.k8s.slow_upstream import ANSWER, SLOWLY, WORDS
+from tests.polling import wait_until
 from tools.process_tree import descendants, is_running
 from tools.processes import free_port, serving
 

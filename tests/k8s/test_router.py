@@ -10,10 +10,11 @@ import pytest
 from aiohttp import web
 
 from tests.engines.upstream import Body, Upstream
-from tests.http.serving import QUESTION, Json, Served, wait_until
+from tests.http.serving import QUESTION, Json, Served
 from tests.http.serving import serving as service
 from tests.http.upstreams import disagrees, drafts, generations, running
 from tests.k8s.tools import router_environment
+from tests.polling import wait_until
 from tools.processes import free_port
 from tools.processes import serving as process
 

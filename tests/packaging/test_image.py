@@ -21,9 +21,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import secondpass
-from tests.http.serving import wait_until
 from tests.packaging.dockerfile import arguments_of
 from tests.packaging.replayed_image import CHECKOUT, STAGES, Image, replayed
+from tests.polling import wait_until
 from tools.lock import FOLDER
 from tools.processes import free_port
 

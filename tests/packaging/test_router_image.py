@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http.serving import wait_until
 from tests.packaging.replayed_image import STAGES, Image, replayed
+from tests.polling import wait_until
 from tools.processes import answers, free_port
 
 TARGET = "router"

@@ -22,7 +22,7 @@ from secondpass.service.sandbox.runner import (
     run_python,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS
-from tests.http.serving import wait_until
+from tests.polling import wait_until
 from tests.sandbox.sandboxes import sandboxes
 
 pytestmark = pytest.mark.anyio

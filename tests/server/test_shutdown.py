@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from secondpass.service.config.sources import PREFIX
-from tests.http.serving import QUESTION, Json, events_of, wait_until
+from tests.http.serving import QUESTION, Json, events_of
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.faults
 

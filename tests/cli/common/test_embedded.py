@@ -14,7 +14,8 @@ import pytest
 from secondpass.service.cli.main import main
 from tests.cli.running import COMMAND, ROOT, at_terminal, piped, surroundings
 from tests.engines.in_process import model_folder
-from tests.http.serving import Served, wait_until
+from tests.http.serving import Served
+from tests.polling import wait_until
 from tools.local_vllm import vllm_environment, vllm_flags
 from tools.process_tree import is_running
 

@@ -17,7 +17,6 @@ from secondpass.service.lab.evaluation.inspect_tasks import Evaluation
 from secondpass.service.lab.evaluation.records import read_records
 from secondpass.service.lab.pools.questions import read_questions
 from tests.cli.running import piped
-from tests.http.serving import wait_until
 from tests.lab.evaluation.serving import (
     evaluated,
     evaluating,
@@ -26,6 +25,7 @@ from tests.lab.evaluation.serving import (
     solves_in_flight,
     write_rows,
 )
+from tests.polling import wait_until
 
 MATH: list[dict[str, object]] = [
     {"id": "right", "question": "What is 6 times 7?", "answer": 42},

@@ -14,6 +14,7 @@ import pytest
 from secondpass.service.lab.pools.pool import read_pool
 from tests.cli.running import COMMAND, ROOT, piped, surroundings
 from tests.lab.pools.making import ROWS, write_rows
+from tests.polling import Patience
 
 SLOW = '[engines.slow]\nkind = "scripted"\nper_token = 0.02\n'
 
@@ -42,10 +43,10 @@ def started(arguments: list[str]) -> "subprocess.Popen[bytes]":
 
 
 def wait_for_samples(process: "subprocess.Popen[bytes]", path: Path, count: int) -> None:
-    began = time.monotonic()
+    patience = Patience(60)
     while samples_in(path) < count:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() - began < 60
+        assert not patience.is_over()
         time.sleep(0.005)
 
 

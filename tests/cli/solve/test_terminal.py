@@ -7,8 +7,9 @@ import pytest
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.testing.support import says
 from tests.cli.running import at_terminal
-from tests.http.serving import serving, wait_until
+from tests.http.serving import serving
 from tests.http.test_disconnect import SOON
+from tests.polling import wait_until
 
 VOTE = ["--strategy", "self_consistency", "--n", "4", "--param", "stop=none", "--param", "width=4"]
 

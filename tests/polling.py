@@ -35,7 +35,9 @@ def wait_until(
     reason: str = "waited in vain",
     every: float = 0.002,
 ) -> float:
-    """Poll until the condition holds; the seconds that it took.
+    """Poll for a condition that a test needs in order to go on; the seconds that it took.
+
+    How fast it comes about is no claim of the test: for that see `wait_at_most`.
 
     Raises:
         AssertionError: It does not hold after `seconds` of a machine that runs.
@@ -44,5 +46,23 @@ def wait_until(
     patience = Patience(seconds)
     while not is_true():
         assert not patience.is_over(), reason
+        time.sleep(every)
+    return time.monotonic() - began
+
+
+def wait_at_most(
+    seconds: float,
+    is_true: Callable[[], bool],
+    reason: str = "it took longer",
+    every: float = 0.002,
+) -> float:
+    """Poll for a condition that must hold within `seconds` by the clock; the seconds that it took.
+
+    Raises:
+        AssertionError: It does not hold in time.
+    """
+    began = time.monotonic()
+    while not is_true():
+        assert time.monotonic() - began < seconds, reason
         time.sleep(every)
     return time.monotonic() - began

@@ -12,7 +12,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.testing.support import says
 from tests.http.serving import QUESTION, Json, Served, serving
-from tests.polling import wait_until
+from tests.polling import wait_at_most, wait_until
 
 SOON = 0.25
 """Seconds within which an engine is free again."""
@@ -94,7 +94,7 @@ async def test_an_httpx_client_that_gives_up_frees_the_engine(
     async with httpx.AsyncClient(base_url=served.url, verify=False, trust_env=False) as client:
         with anyio.move_on_after(0.3):
             await client.post("/solve", json=body, timeout=20)
-    wait_until(lambda: not served.engine.running, SOON)
+    wait_at_most(SOON, lambda: not served.engine.running)
 
 
 def test_who_closes_the_sending_half_counts_as_gone_and_gets_no_reply(served: Served) -> None:
@@ -116,7 +116,7 @@ def test_a_client_that_leaves_while_it_asks_starts_nothing(served: Served) -> No
 def test_those_who_left_are_counted_as_cancelled(served: Served) -> None:
     with served.open("/solve", QUESTION):
         wait_until(lambda: bool(served.engine.running))
-    wait_until(lambda: not served.engine.running, SOON)
+    wait_at_most(SOON, lambda: not served.engine.running)
     metrics = served.get("/metrics").text
     assert 'secondpass_solves_total{stop_reason="cancelled",strategy="single"}' in metrics
     assert "secondpass_runs_in_flight 0.0" in metrics

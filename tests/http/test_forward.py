@@ -11,7 +11,7 @@ from secondpass.testing.support import says
 from tests.engines.upstream import Body, Upstream
 from tests.http.serving import QUESTION, Json, Served, serving
 from tests.http.upstreams import running
-from tests.polling import wait_until
+from tests.polling import wait_at_most, wait_until
 
 PATH = "/v1/chat/completions"
 PLAIN: Json = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
@@ -86,7 +86,7 @@ def test_who_leaves_in_front_frees_the_engine_behind(path: str, body: Json) -> N
         wait_until(lambda: front.get("/readyz").status_code == 200)
         with front.open(path, body):
             wait_until(lambda: bool(behind.engine.running))
-        wait_until(lambda: not behind.engine.running, 0.5)
+        wait_at_most(0.5, lambda: not behind.engine.running)
 
 
 WAITING = 'secondpass_engine_calls_waiting{engine="default"} 1.0'

@@ -19,7 +19,7 @@ from secondpass.service.config.sources import PREFIX
 from tests.http.serving import Json, events_of
 from tests.k8s.pod import LOG, Manifest, Pod, started, write_settings
 from tests.k8s.slow_upstream import ANSWER, SLOWLY, WORDS
-from tests.polling import wait_until
+from tests.polling import wait_at_most, wait_until
 from tools.process_tree import descendants, is_running
 from tools.processes import free_port, serving
 
@@ -152,7 +152,7 @@ def _look_while_draining(pod: Pod, seen: Drain) -> None:
             seen.ready_while_draining = client.get("/readyz")
             return seen.ready_while_draining.status_code == 503
 
-        wait_until(is_unready, AT_ONCE)
+        wait_at_most(AT_ONCE, is_unready)
         seen.live_while_draining = pod.probe(pod.manifest.liveness)
         chat = {"model": model_of(seen.manifest), "messages": [{"role": "user", "content": "Hi"}]}
         seen.refused = [

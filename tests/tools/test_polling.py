@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.polling import wait_until
+from tests.polling import wait_at_most, wait_until
 
 
 class Clock:
@@ -32,6 +32,18 @@ def test_a_pause_longer_than_the_wait_does_not_end_it(monkeypatch: pytest.Monkey
         return clock.sleeps > 3
 
     assert wait_until(is_true, 20, every=0.01) == pytest.approx(44.04)
+
+
+def test_a_bound_holds_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def is_true() -> bool:
+        clock.now += 0.2  # a slow answer of what is asked
+        return clock.sleeps > 3
+
+    with pytest.raises(AssertionError, match=r"^it took longer$"):
+        wait_at_most(0.5, is_true)
+    assert wait_at_most(5, is_true) < 5
 
 
 def test_a_condition_that_never_holds_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
     run = make_run(engine, name, max_tokens=tokens)
     try:
         outcome = await execute(run)
-    except errors.NothingWithinBudget:
+    except errors.NoAnswerWithinBudget:
         assert not run.has_answer
     else:
         assert_is_whole(outcome, run)
@@ -138,7 +138,7 @@ async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
     assert isinstance(run.trace.events[-1], RunFailed)
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
 async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
@@ -153,7 +153,7 @@ async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
     assert_books_are_closed(run, engine)
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "cut"])
+@pytest.mark.parametrize("fault", ["unavailable", "interrupt"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
 async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:

@@ -88,7 +88,7 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
     assert not run.budget.holdings
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
 async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:

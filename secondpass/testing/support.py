@@ -21,7 +21,7 @@ from secondpass.service.runs.run_spec import RunSpec, Shared
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
-from secondpass.strategies.api.values import Message, Piece, Role, Sampling
+from secondpass.strategies.api.values import Message, PrefixPart, Role, Sampling
 
 MATH = Task(kind="math")
 OPEN = Task(kind="open")
@@ -121,7 +121,7 @@ def _continued(run: LiveRun, engine: ScriptedEngine) -> Counter[Role]:
     Not those that a call's own further attempts continued from: they are waste where the call fails or is not read.
     """
     again = {(e.role, e.purpose, e.index, e.messages) for e in bills(run) if e.attempt > 1}
-    kept: set[tuple[Role, tuple[Message, ...], tuple[Piece, ...]]] = set()
+    kept: set[tuple[Role, tuple[Message, ...], tuple[PrefixPart, ...]]] = set()
     for call in engine.calls:
         if call.visible and (call.role, call.purpose, call.index, call.messages) in again:
             continue

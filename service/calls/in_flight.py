@@ -20,12 +20,12 @@ from secondpass.strategies.api.errors import (
     BudgetExhausted,
     EngineError,
     EngineUnavailable,
-    StreamCut,
+    StreamInterrupted,
     UnusableCompletion,
 )
 from secondpass.strategies.api.values import LabelRead, Usage
 
-BROKEN = (EngineUnavailable, StreamCut)
+BROKEN = (EngineUnavailable, StreamInterrupted)
 """What ends a stream before its time."""
 
 
@@ -132,13 +132,13 @@ class InFlight:
         return not self._progress.missing
 
     def check(self) -> None:
-        """The stream is over. Raises StreamCut if it is not complete, UnusableCompletion if all of the call is empty.
+        """The stream is over. Raises StreamInterrupted if it is not complete, UnusableCompletion if all of the call is empty.
 
         Raises BudgetExhausted if the budget, and not the client or the model, ended a completion.
         """
         progress, role = self._progress, self.request.role
         if not self.is_complete():
-            raise StreamCut("the stream ended without a finish reason", role=role)
+            raise StreamInterrupted("the stream ended without a finish reason", role=role)
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
@@ -154,7 +154,7 @@ class InFlight:
     ) -> None:
         end = end_of(error)
         try:
-            if end in ("cut", "cancelled"):
+            if end in ("truncated", "cancelled"):
                 self._progress.keep_what_serves(end)
         finally:
             self._bill(end, error, is_retried=error is not None and self._may_follow(error))

@@ -180,7 +180,7 @@ class Progress:
             completion = partial.completion
             if partial.is_handed_over or not self.receiver.is_usable(completion):
                 continue
-            if end == "cut":
+            if end == "truncated":
                 if was_returned and not self._take_sample():
                     return
                 self._hand_over(partial)
@@ -203,7 +203,7 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         end = end_of(error)
-        if end in ("cut", "cancelled"):
+        if end in ("truncated", "cancelled"):
             self.keep_what_serves(end, was_returned=not self.is_resumed)
         for partial in self.partials:
             if not partial.is_handed_over:
@@ -215,7 +215,7 @@ def end_of(error: BaseException | None) -> CallEnd:
     if error is None:
         return "finished"
     if isinstance(error, BudgetExhausted):
-        return "cut"
+        return "truncated"
     if isinstance(error, anyio.get_cancelled_exc_class()):
         return "cancelled"
     return "failed"

@@ -15,7 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from secondpass.strategies.api.errors import EngineUnavailable, SecondpassError, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, SecondpassError, StreamInterrupted
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class RetryPolicy:
         """Whether attempt `number` may be followed by another one that does not continue it."""
         if number >= self.attempts:
             return False
-        if isinstance(failure, StreamCut):
+        if isinstance(failure, StreamInterrupted):
             return True
         if not isinstance(failure, EngineUnavailable) or not failure.may_retry:
             return False

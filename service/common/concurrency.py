@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from secondpass.strategies.api.errors import SURVIVABLE, BudgetExhausted, SecondpassError
+from secondpass.strategies.api.errors import ITEM_ERRORS, BudgetExhausted, SecondpassError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -261,7 +261,7 @@ async def gather(
 
     Lanes start in the order of the items, each once the one before it has its first lease or waits for something else; and
     those of a block within a lane all before the lane after that one. After work that does not fit into the budget no
-    later item starts. `on_failure` gets every failure; errors that are neither SURVIVABLE nor of the budget end the block.
+    later item starts. `on_failure` gets every failure; errors that are neither ITEM_ERRORS nor of the budget end the block.
     Raises ValueError for a `width` below 1.
     """
     places = _places(width)
@@ -275,7 +275,7 @@ async def gather(
 
         try:
             await _in_turn(perform(), turn)
-        except (BudgetExhausted, *SURVIVABLE) as error:
+        except (BudgetExhausted, *ITEM_ERRORS) as error:
             failure = error
             on_failure(error)
         finally:

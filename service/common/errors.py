@@ -10,7 +10,7 @@ The tree below that of `strategies.api.errors`::
     ├── Unauthorized          no key, or an unknown one                                          401
     ├── NotAdmitted           overloaded or draining                                             503
     └── NoAnswer              the run ended with nothing to show; carries the bill
-        ├── NothingWithinBudget                                                                  422
+        ├── NoAnswerWithinBudget                                                                  422
         ├── DeadlinePassed                                                                       504
         ├── AllCallsFailed    the engine failed, `role` says whose                               502
         ├── Drained           the service is going down                                          503
@@ -116,7 +116,7 @@ class NoAnswer(HttpError):
         return self.bill
 
 
-class NothingWithinBudget(NoAnswer):
+class NoAnswerWithinBudget(NoAnswer):
     """One limit of the budget was spent before anything could be proposed."""
 
     status = 422

@@ -21,7 +21,7 @@ from secondpass.strategies.api.values import (
     Usage,
 )
 
-CallEnd = Literal["finished", "cut", "cancelled", "failed"]
+CallEnd = Literal["finished", "truncated", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

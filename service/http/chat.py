@@ -15,7 +15,7 @@ from secondpass.service.common.events import Trace
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.chat_render import Chunks, completion
 from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of
-from secondpass.service.http.disconnect import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
 from secondpass.service.http.encoding import dumps
 from secondpass.service.http.forward import Forwarded
 from secondpass.service.http.problems import openai_error
@@ -67,7 +67,7 @@ async def chat(request: Request) -> Response:
         keep_alive = service.settings.keep_alive_seconds
         return EventStream(partial(_produce, request, spec, wanted), keep_alive)
     trace, created = Trace(), int(time.time())
-    outcome = await unless_client_leaves(request.receive, partial(perform, request, spec, trace))
+    outcome = await cancel_on_disconnect(request.receive, partial(perform, request, spec, trace))
     return Response(
         dumps(completion(spec, outcome, trace, wanted, created)),
         media_type="application/json",

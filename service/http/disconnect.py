@@ -23,7 +23,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def unless_client_leaves(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
+async def cancel_on_disconnect(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
     """What `work` returns or raises. Raises Abandoned, after `work` was cancelled, if the client leaves first."""
     finished: list[T] = []
     async with task_group() as group:
@@ -81,7 +81,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write until `produce` has ended and the client has everything. Raises Abandoned if it leaves before."""
         outbox = Outbox()
-        await unless_client_leaves(receive, partial(self._serve, outbox, send))
+        await cancel_on_disconnect(receive, partial(self._serve, outbox, send))
         # Only now: after its last bytes the client counts as gone, and what is left to do would be cancelled.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

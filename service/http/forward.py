@@ -9,7 +9,7 @@ from functools import partial
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from secondpass.service.http.disconnect import unless_client_leaves
+from secondpass.service.http.disconnect import cancel_on_disconnect
 from secondpass.service.http.problems import as_http_error
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.strategies.api.engine import PlainRequest
@@ -28,7 +28,7 @@ class Forwarded(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward; an engine that fails after its first byte ends the connection, which says that it failed."""
         with self._service.traffic.plain():
-            is_whole = await unless_client_leaves(receive, partial(self._forward, send))
+            is_whole = await cancel_on_disconnect(receive, partial(self._forward, send))
         if is_whole:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -15,8 +15,8 @@ from secondpass.service.common.errors import (
     InvalidRequest,
     Malformed,
     NoAnswer,
+    NoAnswerWithinBudget,
     NotFound,
-    NothingWithinBudget,
     excerpt,
 )
 from secondpass.service.http.encoding import bill, dumps
@@ -99,7 +99,7 @@ def openai_error(error: HttpError) -> dict[str, Any]:
     """OpenAI's error object of an error."""
     status = openai_status(error)
     field = error.field
-    if isinstance(error, NothingWithinBudget | Incapable):
+    if isinstance(error, NoAnswerWithinBudget | Incapable):
         field = f"secondpass.{field}"  # raised where nobody knows how the request was worded
     message = error.detail if field is None else f"{field}: {error.detail}"
     kind = {401: "authentication_error", 404: "not_found_error"}.get(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
 from secondpass.service.config.api_keys import Tenant
-from secondpass.service.http.disconnect import EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
 from secondpass.service.http.encoding import dumps, frame
 from secondpass.service.http.problems import problem
 from secondpass.service.http.render import answer, event_document
@@ -52,7 +52,7 @@ async def solve(request: Request) -> Response:
             partial(_produce, request, spec, wanted.trace), service.settings.keep_alive_seconds
         )
     trace, created = Trace(), int(time.time())
-    outcome = await unless_client_leaves(request.receive, partial(perform, request, spec, trace))
+    outcome = await cancel_on_disconnect(request.receive, partial(perform, request, spec, trace))
     return Response(
         dumps(answer(spec, outcome, trace, wanted.trace, created)),
         media_type="application/json",

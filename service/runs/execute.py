@@ -11,7 +11,7 @@ from secondpass.service.runs import outcome
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.errors import (
-    SURVIVABLE,
+    ITEM_ERRORS,
     BudgetExhausted,
     CallRejected,
     CapabilityMissing,
@@ -26,7 +26,7 @@ from secondpass.strategies.api.values import Candidate, StopReason
 async def execute(run: LiveRun) -> Outcome:
     """Run the strategy until it returns, or until its budget, deadline or engine ends it.
 
-    What was proposed or elected by then is the answer. With nothing proposed: NothingWithinBudget, DeadlinePassed,
+    What was proposed or elected by then is the answer. With nothing proposed: NoAnswerWithinBudget, DeadlinePassed,
     AllCallsFailed, Drained or Abandoned, each with the bill; AllCallsFailed also where a role failed that the request
     insists on. Raises CapabilityMissing before the first call, and CallRejected when the engine refused the request
     itself. Cancelling it cancels every call of the run.
@@ -75,7 +75,7 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
             if not run.has_answer or run.best != answer:
                 run.elect(answer)
             reason = run.stop_reason
-        except (BudgetExhausted, *SURVIVABLE) as error:
+        except (BudgetExhausted, *ITEM_ERRORS) as error:
             failure = error
     if reason is not None:
         is_short = reason == "finished" and run.exhausted is not None
@@ -110,11 +110,11 @@ def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> Secondpas
         "budget": outcome.spending(run.budget),
     }
     if isinstance(failure, BudgetExhausted):
-        return errors.NothingWithinBudget(failure.kind, bill=bill)
+        return errors.NoAnswerWithinBudget(failure.kind, bill=bill)
     if isinstance(failure, CallRejected):
         return failure
     if run.exhausted is not None and not isinstance(failure, EngineError):
-        return errors.NothingWithinBudget(run.exhausted, bill=bill)
+        return errors.NoAnswerWithinBudget(run.exhausted, bill=bill)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.AllCallsFailed(errors.excerpt(_why(run, failure)), role=role, bill=bill)

@@ -21,11 +21,11 @@ from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import AS_ASKED, After, Reserve
-from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, Piece, Role
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, PrefixPart, Role
 from secondpass.strategies.continuation.segments import (
     has_ids,
     joined,
-    pieces,
+    prefix_parts,
     reopened,
     without_ids,
 )
@@ -249,13 +249,13 @@ class GeneratingVerbs(Verbs):
     ) -> tuple[Call, Completion]:
         """The call as a continuation of the completion and `text`, and what it continues: from tokens where they are known."""
         begun = reopened(completion) or completion
-        prefix: tuple[Piece, ...] | str
+        prefix: tuple[PrefixPart, ...] | str
         if (
             self.model(begun.role).can("prefix", "tokenize")
             and begun.is_truncated
             and has_ids(begun)
         ):
-            prefix = pieces(begun)
+            prefix = prefix_parts(begun)
             if text:
                 is_text_last = bool(prefix) and isinstance(prefix[-1], str)
                 prefix = (*prefix[:-1], f"{prefix[-1]}{text}") if is_text_last else (*prefix, text)

@@ -13,7 +13,7 @@ from secondpass.strategies.api.values import (
     Capability,
     FinishReason,
     Message,
-    Piece,
+    PrefixPart,
     Role,
     Sampling,
     ToolCall,
@@ -55,7 +55,7 @@ class Call:
     sampling: Sampling = Sampling()
     n: int = 1
     index: int = 0
-    prefix: tuple[Piece, ...] | str | None = None
+    prefix: tuple[PrefixPart, ...] | str | None = None
     labels: tuple[str, ...] = ()
     reward: bool = False
     schema: str | None = None

@@ -5,7 +5,7 @@ Any of them can be raised through `Run`; a strategy need not catch any of it::
     SecondpassError
     ├── EngineError                 a call failed; `role` and `engine` say where
     │   ├── EngineUnavailable       no connection, 5xx, 429: another attempt may work
-    │   ├── StreamCut               the stream ended without a finish reason: another attempt may work
+    │   ├── StreamInterrupted               the stream ended without a finish reason: another attempt may work
     │   ├── CallRejected            the engine refused the call itself: the same call fails again
     │   └── RoleFailed              a role that the request insists on: no answer so far makes up for it
     ├── CapabilityMissing           the engine cannot do what the call needs
@@ -58,7 +58,7 @@ class EngineUnavailable(EngineError):
         self.may_retry = may_retry
 
 
-class StreamCut(EngineError):
+class StreamInterrupted(EngineError):
     """A stream ended before every completion had its finish reason."""
 
 
@@ -121,5 +121,5 @@ class VerdictUnreadable(SecondpassError):
         self.role: Role = role
 
 
-SURVIVABLE = (EngineError, UnusableCompletion, VerdictUnreadable)
+ITEM_ERRORS = (EngineError, UnusableCompletion, VerdictUnreadable)
 """Errors that drop one item but not the run."""

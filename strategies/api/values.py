@@ -41,7 +41,7 @@ StopReason = Literal[
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-Piece: TypeAlias = int | str
+PrefixPart: TypeAlias = int | str
 """A token id, or a text between tokens, which the engine tokenizes by itself."""
 
 SOLVE = "solve"

@@ -1,6 +1,6 @@
 """Truncating a completion, inserting text into it and joining it with its continuation. Pure.
 
-A continuation starts from pieces: the ids of the tokens that were written, and the texts that were inserted between
+A continuation starts from prefix_parts: the ids of the tokens that were written, and the texts that were inserted between
 them, because a text does not always become the same tokens again.
 """
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from secondpass.strategies.api.values import Completion, Piece, Segment
+from secondpass.strategies.api.values import Completion, PrefixPart, Segment
 
 Segments = tuple[Segment, ...]
 
 
-def pieces(completion: Completion) -> tuple[Piece, ...]:
+def prefix_parts(completion: Completion) -> tuple[PrefixPart, ...]:
     """What the assistant's turn holds after this completion: ids, and the texts whose ids are not known."""
-    found: list[Piece] = []
+    found: list[PrefixPart] = []
     for each in completion.segments:
         if each.token_ids is not None:
             found += each.token_ids
@@ -29,7 +29,7 @@ def pieces(completion: Completion) -> tuple[Piece, ...]:
 
 
 def has_ids(completion: Completion) -> bool:
-    """Whether it can be continued from its pieces: False where they may lack reasoning, or a mark around it."""
+    """Whether it can be continued from its prefix_parts: False where they may lack reasoning, or a mark around it."""
     first = next((s for s in completion.segments if s.text or s.token_ids), None)
     if first is None or first.token_ids is None:
         return False

@@ -23,7 +23,7 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import SecondpassError, StreamCut
+from secondpass.strategies.api.errors import SecondpassError, StreamInterrupted
 from secondpass.strategies.api.values import Completion, Message, Role, Sampling, Usage
 
 CALL = Call(
@@ -63,7 +63,7 @@ class PlannedEngine(ScriptedEngine):
 
 def counting(
     cuts: Sequence[int | None] = (),
-    failure: Callable[[], SecondpassError] = lambda: StreamCut("cut"),
+    failure: Callable[[], SecondpassError] = lambda: StreamInterrupted("interrupted"),
     change: Callable[[Delta], Delta] = lambda delta: delta,
 ) -> Plan:
     """WORDS token by token, with the ids 0 to 3, after a prefix of ids; request i fails after `cuts[i]` of its deltas."""

@@ -191,7 +191,7 @@ lanes = st.builds(
     start=st.integers(0, 5),
     index=st.integers(0, 3),
     is_read=st.booleans(),
-    fault=st.sampled_from([None, None, "refuse", "unavailable", "cut"]),
+    fault=st.sampled_from([None, None, "refuse", "unavailable", "interrupt"]),
     patience=st.one_of(st.none(), st.integers(0, 6)),
     leaves_after=st.one_of(st.none(), st.integers(1, 3)),
 )

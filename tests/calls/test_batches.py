@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import BudgetExhausted, CallRejected, StreamCut
+from secondpass.strategies.api.errors import BudgetExhausted, CallRejected, StreamInterrupted
 from secondpass.strategies.api.values import Sampling, Usage
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, Books, PlannedEngine
@@ -29,7 +29,7 @@ def drawn(call: Call, number: int, *, finished: Iterable[int], is_cut: bool) -> 
         reason: Any = "stop" if position in finished or not is_cut else None
         yield Delta(position, ".", "", 1, (2,), reason, usage)
     if is_cut:
-        yield StreamCut("cut")
+        yield StreamInterrupted("interrupted")
 
 
 def breaking(**finished: Iterable[int]) -> Books:
@@ -78,7 +78,7 @@ async def test_a_batch_that_breaks_twice_hands_nothing_over_twice() -> None:
 @ON_BOTH_BACKENDS
 async def test_a_batch_that_never_ends_keeps_what_was_finished() -> None:
     books = breaking(_0=[2], _1=[], _2=[0])
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await books.perform(BATCH)
     assert indices(books) == [12, 10]
     assert len(books.failures) == 1
@@ -126,7 +126,7 @@ async def test_each_missing_completion_has_the_attempts_that_are_left(breaks: in
     if breaks == 1:
         await books.perform(SEEDED)
     else:
-        with pytest.raises(StreamCut):
+        with pytest.raises(StreamInterrupted):
             await books.perform(SEEDED)
     attempts = sorted((bill.index, bill.attempt, bill.retried) for bill in books.bills)
     assert attempts == [(10, 1, True), (13, 2, True), (13, 3, False), (14, 2, False)]
@@ -206,7 +206,11 @@ async def test_a_broken_batch_of_an_engine_that_counts_at_the_end() -> None:
         for position in range(call.n):
             is_finished = position == 0 or number
             yield Delta(position, "abcd", finish_reason="stop" if is_finished else None)
-        yield Delta(usage=Usage(prompt=3, completion=4 * call.n)) if number else StreamCut("cut")
+        yield (
+            Delta(usage=Usage(prompt=3, completion=4 * call.n))
+            if number
+            else StreamInterrupted("interrupted")
+        )
 
     books = Books(
         PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})), {"max_tokens": 500}

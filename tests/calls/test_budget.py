@@ -31,7 +31,7 @@ from secondpass.testing.support import (
 )
 from tests.calls.calls_support import need, settle
 
-FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
+FAULTS: list[Fault] = ["interrupt", "unavailable", "refuse"]
 LIMITS = st.fixed_dictionaries(
     {},
     optional={
@@ -268,7 +268,7 @@ async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop
 async def test_a_second_attempt_must_fit_like_the_first(
     limit: dict[str, Any], *, is_streamed: bool
 ) -> None:
-    first = iter(["cut"])
+    first = iter(["interrupt"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
     run = make_run(
         upstream(engine, attempts=3),
@@ -285,7 +285,7 @@ async def test_a_second_attempt_must_fit_like_the_first(
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
 async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_end() -> None:
-    faults = iter(["cut", "cut"])
+    faults = iter(["interrupt", "interrupt"])
     engine = ScriptedEngine(
         lambda *_: Reply("word " * 20, fault=next(faults, None)),  # type: ignore[arg-type]
         lacking=frozenset({"token_counts"}),
@@ -303,7 +303,7 @@ async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_e
 @ON_BOTH_BACKENDS
 async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
     engine = ScriptedEngine(
-        lambda *_: Reply("word word", fault="cut"), lacking=frozenset({"token_counts"})
+        lambda *_: Reply("word word", fault="interrupt"), lacking=frozenset({"token_counts"})
     )
     run = make_run(upstream(engine, attempts=3), max_tokens=2)
     await settle(run)

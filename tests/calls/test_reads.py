@@ -10,7 +10,7 @@ from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     EngineError,
     EngineUnavailable,
-    StreamCut,
+    StreamInterrupted,
     UnusableCompletion,
     VerdictUnreadable,
 )
@@ -76,7 +76,9 @@ async def test_a_read_without_a_likely_label_is_unreadable_though_its_call_finis
 @ON_BOTH_BACKENDS
 async def test_a_read_that_broke_is_read_again_and_used() -> None:
     read = Delta(tokens=1, labels={"A": 0.3, "B": 0.1}, finish_reason="stop")
-    books = Books(PlannedEngine(plan=lambda _, number: [read if number else StreamCut("cut")]))
+    books = Books(
+        PlannedEngine(plan=lambda _, number: [read if number else StreamInterrupted("interrupted")])
+    )
     labels = await books.calls.read(replace(CALL, role="judge", labels=("A", "B")))
     assert labels.probabilities == pytest.approx({"A": 0.75, "B": 0.25})
     assert labels.mass == pytest.approx(0.4)
@@ -107,7 +109,11 @@ async def test_a_reward_is_read_and_costs_no_sample() -> None:
 @ON_BOTH_BACKENDS
 async def test_a_reward_that_broke_is_asked_for_again_and_returns_no_sample() -> None:
     scored = Delta(reward=2.5, finish_reason="stop", usage=Usage(prompt=9))
-    books = Books(PlannedEngine(plan=lambda _, number: [scored if number else StreamCut("cut")]))
+    books = Books(
+        PlannedEngine(
+            plan=lambda _, number: [scored if number else StreamInterrupted("interrupted")]
+        )
+    )
     assert await books.calls.reward(replace(CALL, role="reward", reward=True)) == 2.5
     assert books.budget.spent["samples"] == 0
     assert [bill.reward for bill in books.bills] == [None, 2.5]

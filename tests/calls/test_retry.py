@@ -21,7 +21,7 @@ from secondpass.strategies.api.errors import (
     EngineUnavailable,
     RoleMissing,
     SecondpassError,
-    StreamCut,
+    StreamInterrupted,
     UnusableCompletion,
 )
 from secondpass.strategies.api.values import Sampling, Usage
@@ -63,7 +63,7 @@ async def test_no_token_of_a_void_attempt_remains() -> None:
     def plan(_: Call, number: int) -> Any:
         yield Delta(tokens=1, token_ids=(7,))  # the first byte of a character, say
         if not number:
-            yield StreamCut("cut")
+            yield StreamInterrupted("interrupted")
         yield Delta(text="ä", tokens=1, token_ids=(8,))
         yield Delta(finish_reason="stop")
 
@@ -116,7 +116,7 @@ async def test_a_continued_call_that_breaks_again_is_continued_again() -> None:
 @ON_BOTH_BACKENDS
 async def test_what_was_delivered_is_waste_once_nothing_continues_it() -> None:
     books = faulty(1, 1, 1)
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await books.perform(VISIBLE)
     assert books.wasted == 3
     assert books.done == []
@@ -144,7 +144,7 @@ async def test_a_stream_that_breaks_after_everything_was_finished_has_not_failed
     def plan(_call: Call, _number: int) -> Any:
         for index in range(2):
             yield Delta(index=index, text="yes", tokens=1, finish_reason="stop")
-        yield StreamCut("no usage came")
+        yield StreamInterrupted("no usage came")
 
     books = Books(PlannedEngine(plan=plan))
     await books.perform(replace(CALL, n=2))
@@ -181,7 +181,7 @@ async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, 
     plan = counting([1], change=flaws.get("change", lambda delta: delta))
     lacking = flaws.get("lacking", frozenset())
     books = Books(PlannedEngine(plan=plan, lacking=lacking))
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await books.perform(call)
     assert [delta.text for delta, _ in books.seen] == ["one"]
     assert [(bill.end, bill.retried) for bill in books.bills] == [("failed", False)]
@@ -334,7 +334,7 @@ def test_no_policy_without_an_attempt() -> None:
 def test_a_call_is_attempted_three_times_unless_the_policy_says_otherwise() -> None:
     policy = RetryPolicy()
     assert (policy.attempts, policy.first_pause, policy.longest_pause) == (3, 0.2, 30.0)
-    failure = StreamCut("cut")
+    failure = StreamInterrupted("interrupted")
     assert [policy.may_retry(failure, number) for number in (1, 2, 3)] == [True, True, False]
 
 
@@ -346,11 +346,11 @@ class Text:
     "plan",
     [
         [None],
-        [StreamCut("cut"), None],
-        [StreamCut("cut"), StreamCut("cut")],
+        [StreamInterrupted("interrupted"), None],
+        [StreamInterrupted("interrupted"), StreamInterrupted("interrupted")],
         [CallRejected("no")],
         [ValueError("no")],
-        [StreamCut("cut"), 60.0],
+        [StreamInterrupted("interrupted"), 60.0],
     ],
     ids=["done", "retried", "cut", "refused", "broken", "cancelled"],
 )

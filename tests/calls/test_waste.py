@@ -10,7 +10,7 @@ from secondpass.service.calls.in_flight import shares
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import BudgetExhausted, StreamCut
+from secondpass.strategies.api.errors import BudgetExhausted, StreamInterrupted
 from secondpass.strategies.api.values import Completion, Segment, Usage
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS
@@ -235,7 +235,7 @@ async def test_tokens_that_only_the_last_usage_reports_are_waste_of_what_did_not
     if is_finished:
         await books.perform()
     else:
-        with pytest.raises(StreamCut):
+        with pytest.raises(StreamInterrupted):
             await books.perform()
     assert books.budget.spent["tokens"] == 5
     assert books.wasted == (0 if is_finished else 5)

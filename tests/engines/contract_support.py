@@ -15,7 +15,7 @@ from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.strategies.api.engine import Call, Delta, Engine
-from secondpass.strategies.api.values import Message, Piece, Sampling, Usage
+from secondpass.strategies.api.values import Message, PrefixPart, Sampling, Usage
 from tests.engines.in_process import requests_in_core
 from tools.local_vllm import VllmServer
 
@@ -101,7 +101,7 @@ def running_requests(server: VllmServer) -> int:
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith(names))
 
 
-async def detokenized(engine: Engine, prefix: Sequence[Piece]) -> str:
+async def detokenized(engine: Engine, prefix: Sequence[PrefixPart]) -> str:
     """The text of the pieces, by the engine's own tokenizer: texts among them are tokenized first, each alone."""
     if isinstance(engine, ScriptedEngine):
         return engine.held_by(replace(STORY, prefix=tuple(prefix)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.common.errors import Abandoned, Drained
-from secondpass.service.http.disconnect import KEEP_ALIVE, EventStream, Outbox, unless_client_leaves
+from secondpass.service.http.disconnect import KEEP_ALIVE, EventStream, Outbox, cancel_on_disconnect
 from secondpass.testing.support import ON_BOTH_BACKENDS
 
 Sent = MutableMapping[str, Any]
@@ -58,7 +58,7 @@ async def test_work_that_is_done_first_gives_its_result() -> None:
         await anyio.sleep(0.01)
         return 42
 
-    assert await unless_client_leaves(Client().receive, work) == 42
+    assert await cancel_on_disconnect(Client().receive, work) == 42
 
 
 @pytest.mark.anyio
@@ -68,7 +68,7 @@ async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
         raise Drained("going down")
 
     with pytest.raises(Drained):
-        await unless_client_leaves(Client().receive, work)
+        await cancel_on_disconnect(Client().receive, work)
 
 
 @pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> 
 
     async with leaving(client, 0.01):
         with pytest.raises(Abandoned):
-            await unless_client_leaves(client.receive, work)
+            await cancel_on_disconnect(client.receive, work)
     assert cleaned
 
 

@@ -78,7 +78,7 @@ def test_metrics_count_solves_calls_and_tokens() -> None:
 
 
 def test_a_retried_call_counts_once_and_each_of_its_attempts() -> None:
-    faults: Iterator[Fault | None] = iter(("cut", None))
+    faults: Iterator[Fault | None] = iter(("interrupt", None))
 
     def flaky(call: Call, index: int) -> Reply:
         return replace(arithmetic(call, index), fault=next(faults))

@@ -113,7 +113,9 @@ async def test_with_a_seed_samples_of_one_request_come_in_index_order_too() -> N
 
 async def test_samples_behind_one_that_fails_are_not_lost_under_a_seed() -> None:
     lengths = (30, 2, 1)
-    engine = ScriptedEngine(lambda _, i: Reply("word " * lengths[i], fault=None if i else "cut"))
+    engine = ScriptedEngine(
+        lambda _, i: Reply("word " * lengths[i], fault=None if i else "interrupt")
+    )
     run = make_run(engine, sampling=Sampling(seed=7))
     async with run.sample(SOLVE, 3, batch=3) as drafts:
         assert [draft.index async for draft in drafts] == [1, 2]

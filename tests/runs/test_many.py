@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.common.errors import AllCallsFailed, NothingWithinBudget
+from secondpass.service.common.errors import AllCallsFailed, NoAnswerWithinBudget
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
@@ -370,7 +370,7 @@ async def test_the_limit_is_remembered_in_a_nested_map_and_where_all_else_failed
         raise AssertionError
 
     run = of_body(make_run(ScriptedEngine(failing_at(0)), max_calls=2), body)
-    with pytest.raises(NothingWithinBudget) as raised:
+    with pytest.raises(NoAnswerWithinBudget) as raised:
         await execute(run)
     assert raised.value.kind == "calls"
     assert [bill.end for bill in bills(run)] == ["failed", "finished"]

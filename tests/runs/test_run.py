@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
+from secondpass.service.common.errors import DeadlinePassed, NoAnswerWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
     CallDelta,
@@ -66,7 +66,7 @@ async def test_a_draft_that_the_budget_truncated_is_the_answer_if_it_contains_on
 async def test_a_draft_that_the_budget_truncated_before_its_answer_is_none() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=5)
-    with pytest.raises(NothingWithinBudget) as error:
+    with pytest.raises(NoAnswerWithinBudget) as error:
         await execute(run)
     assert error.value.kind == "tokens"
     assert bills(run)[0].wasted == 5
@@ -102,13 +102,13 @@ async def test_a_text_that_was_not_streamed_and_is_truncated_is_no_answer(
     limit: dict[str, Any],
 ) -> None:
     engine = ScriptedEngine(says("word " * 200), per_token=0.005)
-    with pytest.raises((NothingWithinBudget, DeadlinePassed)):
+    with pytest.raises((NoAnswerWithinBudget, DeadlinePassed)):
         await execute(make_run(engine, "single", **limit))
 
 
 @ON_BOTH_BACKENDS
 async def test_a_text_that_was_not_streamed_is_retried_when_its_stream_breaks() -> None:
-    first = iter(["cut"])
+    first = iter(["interrupt"])
     engine = ScriptedEngine(
         lambda *_: Reply("one two three four", fault=next(first, None)),  # type: ignore[arg-type]
         lacking=frozenset({"prefix"}),
@@ -239,7 +239,7 @@ async def test_failed_calls_that_were_survived_are_counted_by_role() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_a_retried_attempt_is_billed_and_wasted() -> None:
-    first = iter(["cut"])
+    first = iter(["interrupt"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
     run = make_run(upstream(engine, attempts=3), "self_consistency", {"n": 1})
     outcome = await execute(run)
@@ -268,7 +268,7 @@ async def test_a_budget_that_ends_a_task_group_of_the_strategys_own_ends_the_run
 
 @ON_BOTH_BACKENDS
 async def test_a_visible_call_that_breaks_is_continued_where_it_was() -> None:
-    first = iter(["cut"])
+    first = iter(["interrupt"])
     engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
     run = make_run(upstream(engine, attempts=3), "single", is_streamed=True)
     outcome = await execute(run)

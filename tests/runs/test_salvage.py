@@ -8,7 +8,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from secondpass.service.common.errors import DeadlinePassed, NothingWithinBudget
+from secondpass.service.common.errors import DeadlinePassed, NoAnswerWithinBudget
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -101,7 +101,7 @@ async def test_a_text_that_was_truncated_before_its_answer_is_none(
 ) -> None:
     engine = ScriptedEngine(says("word " * 500))
     run = of_body(make_run(engine, max_tokens=10), body, usual=5)
-    with pytest.raises(NothingWithinBudget):
+    with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
     assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN}
     slow = ScriptedEngine(says("word " * 500), per_token=0.01)
@@ -192,7 +192,7 @@ async def test_a_critics_text_is_never_the_answer() -> None:
         raise AssertionError
 
     run = of_body(make_run(ScriptedEngine(says(TEXT)), max_tokens=10), body)
-    with pytest.raises(NothingWithinBudget):
+    with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
 
 

@@ -166,7 +166,7 @@ async def test_no_reward_is_an_error_and_no_zero() -> None:
     assert_books_are_closed(run, engine)
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 async def test_a_reward_model_that_is_down_is_named_by_its_role(fault: Fault) -> None:
     actor = ScriptedEngine()
     judge = ScriptedEngine(lambda _call, _index: Reply("", fault=fault, reward=1.0), name="rm")
@@ -246,7 +246,7 @@ async def test_a_cancelled_one_charges_its_prompt_as_an_estimate() -> None:
     assert_books_are_closed(run, engine)
 
 
-FAULTS: list[Fault] = ["cut", "unavailable", "refuse"]
+FAULTS: list[Fault] = ["interrupt", "unavailable", "refuse"]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.step_stream import LiveStepStream
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
-    StreamCut,
+    StreamInterrupted,
     UnusableCompletion,
 )
 from secondpass.strategies.api.step_splitter import split_steps
@@ -120,13 +120,13 @@ def test_truncating_never_loses_or_splits_a_step(texts: list[str], has_ids: bool
         kept = stream.truncated(count)
         assert split_steps(kept.text) == steps[:count]
         assert "".join(texts).startswith(kept.text)
-        pieces = segments.pieces(kept)
-        assert "".join(p if isinstance(p, str) else texts[p] for p in pieces) == kept.text
+        prefix_parts = segments.prefix_parts(kept)
+        assert "".join(p if isinstance(p, str) else texts[p] for p in prefix_parts) == kept.text
 
 
 @ON_BOTH_BACKENDS
 async def test_steps_raise_what_ended_the_stream() -> None:
-    engine = ScriptedEngine(lambda *_: Reply("One.\n\nTwo. three four five", fault="cut"))
+    engine = ScriptedEngine(lambda *_: Reply("One.\n\nTwo. three four five", fault="interrupt"))
     run = make_run(engine)
     seen: list[str] = []
 
@@ -135,7 +135,7 @@ async def test_steps_raise_what_ended_the_stream() -> None:
             async for step in stream:
                 seen.append(step)  # noqa: PERF401 - what came before the error counts
 
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await read()
     assert seen == ["One."]
     assert_books_are_closed(run, engine)

@@ -284,7 +284,7 @@ async def test_samples_that_an_error_leaves_unread_are_waste() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_a_stream_of_steps_whose_every_attempt_breaks_is_all_waste() -> None:
-    engine = ScriptedEngine(faulty(1, "cut"))
+    engine = ScriptedEngine(faulty(1, "interrupt"))
     run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
     with pytest.raises(AllCallsFailed):
         await execute(run)

@@ -139,7 +139,7 @@ async def test_a_draft_without_an_answer_is_tried_again_without_a_critic() -> No
     assert [call.purpose for call in engine.calls] == [SOLVE, "retry_unseen"]
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "cut", "refuse"])
+@pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 async def test_a_retry_that_fails_costs_no_answer(fault: str) -> None:
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "retry":

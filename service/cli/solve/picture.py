@@ -23,7 +23,7 @@ from secondpass.service.cli.common.screen import printable
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ENDS = {
     "finished": ("✓", "green"),
-    "cut": ("✂", "yellow"),
+    "truncated": ("✂", "yellow"),
     "cancelled": ("□", "dim"),
     "failed": ("✗", "red"),
 }

@@ -26,7 +26,7 @@ from secondpass.service.engines.common.status_codes import (
     short,
     status_of,
 )
-from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Role
 
 # Below the 5 s after which uvicorn, and so vLLM, closes an idle connection: a request that meets the
@@ -127,8 +127,8 @@ class Connection:
     async def chunks(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[bytes]:
-        """The raw bytes of the body as they arrive. Raises StreamCut when the connection breaks."""
-        with self._boundary(StreamCut, role):
+        """The raw bytes of the body as they arrive. Raises StreamInterrupted when the connection breaks."""
+        with self._boundary(StreamInterrupted, role):
             async for chunk in response.aiter_raw():
                 yield chunk
 
@@ -137,7 +137,7 @@ class Connection:
     ) -> AsyncGenerator[list[bytes]]:
         """The data of the server-sent events, as many at a time as arrived together, until [DONE].
 
-        Raises CallRejected or EngineUnavailable for an error status, StreamCut for what is no event stream. To be
+        Raises CallRejected or EngineUnavailable for an error status, StreamInterrupted for what is no event stream. To be
         read within a `readable` block.
         """
         await self._check_status(response, role)
@@ -171,12 +171,12 @@ class Connection:
     ) -> dict[str, Any]:
         """The JSON object that answers the JSON of `body`; an empty one for an empty reply.
 
-        Raises CallRejected or EngineUnavailable for an error, StreamCut for a reply that is no JSON object.
+        Raises CallRejected or EngineUnavailable for an error, StreamInterrupted for a reply that is no JSON object.
         """
         content = None if body is None else json.dumps(body).encode()
         async with self.open(method, url, content, headers=headers, role=role) as response:
             await self._check_status(response, role)
-            with self._boundary(StreamCut, role):
+            with self._boundary(StreamInterrupted, role):
                 raw = await response.aread()
         with self.readable(role):
             reply = json.loads(raw) if raw.strip() else {}
@@ -192,7 +192,7 @@ class Connection:
 
     @contextmanager
     def readable(self, role: Role | None) -> Iterator[None]:
-        """Turn the surprise of a reply with another shape than expected into a StreamCut."""
+        """Turn the surprise of a reply with another shape than expected into a StreamInterrupted."""
         try:
             yield
         except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -207,8 +207,8 @@ class Connection:
             said = short(str(error).replace(" ssl:default", "")) or type(error).__name__
             raise failure(said, engine=self.engine, role=role) from error
 
-    def _cut(self, message: str, role: Role | None) -> StreamCut:
-        return StreamCut(message, engine=self.engine, role=role)
+    def _cut(self, message: str, role: Role | None) -> StreamInterrupted:
+        return StreamInterrupted(message, engine=self.engine, role=role)
 
     async def _check_status(self, response: httpx.Response, role: Role | None) -> None:
         if response.status_code >= 400:
@@ -247,6 +247,6 @@ def _new_client() -> httpx.AsyncClient:
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Read what follows [DONE], for only a connection at its reply's end can be used again."""
-    with anyio.move_on_after(CLOSE_SECONDS), suppress(StreamCut):
+    with anyio.move_on_after(CLOSE_SECONDS), suppress(StreamInterrupted):
         async for _ in chunks:
             pass

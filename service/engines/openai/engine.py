@@ -34,7 +34,7 @@ from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
     EngineUnavailable,
-    StreamCut,
+    StreamInterrupted,
 )
 from secondpass.strategies.api.values import ImagePart
 
@@ -77,7 +77,7 @@ class HttpEngine(RemoteEngine[_Server]):
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """Deltas as the server sends them; closing the generator closes the connection, which aborts.
 
-        Raises CallRejected for a 4xx, EngineUnavailable for 5xx, 429 and silence, StreamCut for a stream that ends
+        Raises CallRejected for a 4xx, EngineUnavailable for 5xx, 429 and silence, StreamInterrupted for a stream that ends
         early or is no such stream, CapabilityMissing for what the server was not found to do.
         """
         server = self._server_for(call)
@@ -102,7 +102,7 @@ class HttpEngine(RemoteEngine[_Server]):
                         for payload in payloads:
                             for delta in reader.read(payload):
                                 yield await seam.mend(delta) if seam else delta
-            except StreamCut:
+            except StreamInterrupted:
                 if not reader.is_finished:
                     raise
         reader.finish()
@@ -150,7 +150,7 @@ class HttpEngine(RemoteEngine[_Server]):
 
         Headers that are not ASCII, which no server has to understand, stay behind.
 
-        Raises EngineUnavailable when nothing answers; reading the chunks raises StreamCut when they break off.
+        Raises EngineUnavailable when nothing answers; reading the chunks raises StreamInterrupted when they break off.
         """
         url = f"{self._connection.url}/{request.path.lstrip('/')}"
         headers = self._routing.of(request.routing) | {

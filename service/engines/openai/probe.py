@@ -17,7 +17,12 @@ from secondpass.service.engines.common.status_codes import short
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.labels import TOP
 from secondpass.service.engines.openai.wire import Dialect
-from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import (
+    CallRejected,
+    EngineError,
+    EngineUnavailable,
+    StreamInterrupted,
+)
 from secondpass.strategies.api.values import Capability
 
 HEALTH_SECONDS = 10.0
@@ -115,7 +120,7 @@ async def _tells_version(connection: Connection) -> bool:
 async def _question_ids(connection: Connection, dialect: Dialect) -> list[int] | None:
     """The probe's own prompt as token ids; None where /tokenize is not to be reached."""
     body = {"model": dialect.model, "messages": QUESTION}
-    with suppress(CallRejected, StreamCut):
+    with suppress(CallRejected, StreamInterrupted):
         reply = await connection.fetch("POST", f"{connection.root}/tokenize", body)
         with connection.readable(None):
             return [int(token) for token in reply["tokens"]]
@@ -166,7 +171,7 @@ async def _try(
         await _ask(connection, model, max_tokens, {})
     shown = set()
     for feature in offered:
-        with suppress(CallRejected, StreamCut):
+        with suppress(CallRejected, StreamInterrupted):
             if feature.is_shown(await _ask(connection, model, max_tokens, feature.fields)):
                 shown.add(feature.name)
     return max_tokens, shown
@@ -181,7 +186,7 @@ async def _ask(
 
 async def _continues_tokens(connection: Connection, dialect: Dialect, ids: list[int]) -> bool:
     body = {"model": dialect.model, "prompt": ids, "max_tokens": 1, "stream": True}
-    with suppress(CallRejected, StreamCut):
+    with suppress(CallRejected, StreamInterrupted):
         chunks = await _stream(connection, "completions", body | {"return_token_ids": True})
         asked = {"model": dialect.model, "tokens": ids}
         text = await connection.fetch("POST", f"{connection.root}/detokenize", asked)

@@ -14,7 +14,7 @@ from typing import Any
 from secondpass.service.engines.common.status_codes import short
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Capability, FinishReason, Usage
 
 _FINISH: dict[str, FinishReason] = {
@@ -114,7 +114,7 @@ class ReplyReader:
         self._cached = 0
 
     def read(self, payload: bytes) -> Iterator[Delta]:
-        """The deltas of one chunk. Raises StreamCut for what is no JSON, or what an error object stands for.
+        """The deltas of one chunk. Raises StreamInterrupted for what is no JSON, or what an error object stands for.
 
         Within a `Connection.readable` block, for a chunk of another shape fails anyhow.
         """
@@ -139,7 +139,7 @@ class ReplyReader:
         return not self._open
 
     def finish(self) -> None:
-        """Raise StreamCut unless every completion has its finish reason."""
+        """Raise StreamInterrupted unless every completion has its finish reason."""
         if self._open:
             missing = len(self._open)
             raise self._cut(f"{missing} of {self._call.n} completions have no finish reason")
@@ -180,8 +180,8 @@ class ReplyReader:
             raise EngineUnavailable("the engine failed while writing", engine=name, role=role)
         raise self._cut(f"finish reason {short(str(reason))!r}")
 
-    def _cut(self, message: str) -> StreamCut:
-        return StreamCut(message, engine=self._connection.engine, role=self._call.role)
+    def _cut(self, message: str) -> StreamInterrupted:
+        return StreamInterrupted(message, engine=self._connection.engine, role=self._call.role)
 
 
 def _common(call: Call, dialect: Dialect) -> dict[str, Any]:

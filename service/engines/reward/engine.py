@@ -37,7 +37,7 @@ class PoolingEngine(RemoteEngine[RewardServer]):
         """One delta, with the reward; closing the generator closes the connection, which aborts.
 
         Raises CapabilityMissing for a call that wants anything else, CallRejected for a 4xx, EngineUnavailable for
-        5xx, 429 and silence, StreamCut for an unreadable reply, and EngineError for a score that is no number.
+        5xx, 429 and silence, StreamInterrupted for an unreadable reply, and EngineError for a score that is no number.
         """
         if not call.reward:
             raise CapabilityMissing(self.name, call.needs | {"text"})

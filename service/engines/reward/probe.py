@@ -14,7 +14,12 @@ from typing import Any, Literal
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.probe import QUESTION, find_model
 from secondpass.service.engines.openai.wire import Dialect
-from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import (
+    CallRejected,
+    EngineError,
+    EngineUnavailable,
+    StreamInterrupted,
+)
 from secondpass.strategies.api.values import Capability
 
 Json = dict[str, Any]
@@ -68,7 +73,7 @@ def rendering(model: str, messages: Sequence[Mapping[str, Any]]) -> Json:
 
 async def _question_ids(connection: Connection, model: str) -> list[int] | None:
     """The probe's conversation as token ids; None where /tokenize is not to be reached or has no template."""
-    with suppress(CallRejected, StreamCut):
+    with suppress(CallRejected, StreamInterrupted):
         body = rendering(model, _ANSWERED)
         reply = await connection.fetch("POST", f"{connection.root}/tokenize", body)
         with connection.readable(None):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from secondpass.service.engines.common.status_codes import short
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Message, Sampling, Usage
 
 _HEADERS = (("content-type", "application/json"),)
@@ -70,7 +70,7 @@ async def _whole_reply(engine: _Streams, call: Call) -> PlainReply:
         return PlainReply(200, _HEADERS, _once(await _whole(engine, call)))
     except CallRejected as error:
         return _failure(error.status, str(error))
-    except (EngineUnavailable, StreamCut) as error:
+    except (EngineUnavailable, StreamInterrupted) as error:
         return _failure(500, str(error))
 
 

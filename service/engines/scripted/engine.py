@@ -19,7 +19,7 @@ import anyio
 
 from secondpass.service.engines.scripted.chat import reply_to
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Capability, FinishReason, Usage
 
 KEPT_CALLS = 10_000
@@ -29,7 +29,7 @@ KEPT_TOKENS = 100_000
 CONFIDENCE = 8.0
 """Of every token of which the script says nothing else."""
 
-Fault = Literal["refuse", "unavailable", "cut"]
+Fault = Literal["refuse", "unavailable", "interrupt"]
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
@@ -200,8 +200,8 @@ class ScriptedEngine:
             yield Delta(tokens=1, labels=read, finish_reason="stop", usage=usage)
             return
         if call.reward:
-            if replies[0].fault == "cut":
-                raise StreamCut("cut by the script", engine=self.name, role=call.role)
+            if replies[0].fault == "interrupt":
+                raise StreamInterrupted("cut by the script", engine=self.name, role=call.role)
             yield Delta(reward=replies[0].reward, finish_reason="stop", usage=Usage(prompt=prompt))
             return
         async with aclosing(self._write(call, replies, prompt)) as deltas:
@@ -225,8 +225,8 @@ class ScriptedEngine:
             for index, (tokens, texts, reason) in enumerate(written):
                 if at and at >= len(tokens):
                     continue
-                if replies[index].fault == "cut" and at >= len(tokens) / 2:
-                    raise StreamCut("cut by the script", engine=self.name, role=call.role)
+                if replies[index].fault == "interrupt" and at >= len(tokens) / 2:
+                    raise StreamInterrupted("cut by the script", engine=self.name, role=call.role)
                 now = tokens[at : at + width]
                 delivered += len(now)
                 self.delivered += len(now)

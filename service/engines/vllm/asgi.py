@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from secondpass.service.engines.common.status_codes import short
 from secondpass.strategies.api.engine import PlainReply, PlainRequest
-from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[
@@ -38,7 +38,7 @@ async def forwarded(
 ) -> AsyncIterator[PlainReply]:
     """The reply of `app` to a POST of `request`; leaving the block is the client's leaving.
 
-    Raises EngineUnavailable when the application fails without an answer; reading the chunks raises StreamCut when
+    Raises EngineUnavailable when the application fails without an answer; reading the chunks raises StreamInterrupted when
     it fails later.
     """
     exchange = _Exchange(request, engine)
@@ -95,7 +95,7 @@ class _Exchange:
         async for chunk in self._receive:
             yield chunk
         if not self._is_whole:
-            raise StreamCut(f"the reply broke off{self._cause()}", engine=self._engine)
+            raise StreamInterrupted(f"the reply broke off{self._cause()}", engine=self._engine)
 
     def _cause(self) -> str:
         return f": {short(str(self._failure))}" if self._failure else ""

@@ -32,7 +32,7 @@ from secondpass.service.engines.vllm.asgi import ASGIApp, forwarded
 from secondpass.service.engines.vllm.render import EngineRequest, Renderer
 from secondpass.service.engines.vllm.results import Reader
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Capability, ImagePart, Role
 
 _FOREIGN = (VLLMError, ValueError, NotImplementedError, TimeoutError)
@@ -120,7 +120,7 @@ class VllmEngine:
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         """Deltas as the engine core writes them; closing the generator aborts the request there at once.
 
-        Raises CallRejected for what vLLM refuses, EngineUnavailable when the core is dead or fails, StreamCut when
+        Raises CallRejected for what vLLM refuses, EngineUnavailable when the core is dead or fails, StreamInterrupted when
         somebody else aborts the request.
         """
         client = self._client_for(call)
@@ -165,7 +165,7 @@ class VllmEngine:
                         usage=delta.usage,
                         labels=summed(seen, variants),
                     )
-        raise StreamCut("no reply to a label call", engine=self.name, role=call.role)
+        raise StreamInterrupted("no reply to a label call", engine=self.name, role=call.role)
 
     @asynccontextmanager
     async def _generating(

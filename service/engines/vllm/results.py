@@ -10,7 +10,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from secondpass.service.engines.openai.wire import confidence
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import FinishReason, Usage
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -58,7 +58,7 @@ class Reader:
             )
 
     def finish(self) -> None:
-        """Raise StreamCut unless every completion has its finish reason."""
+        """Raise StreamInterrupted unless every completion has its finish reason."""
         if self._open:
             raise self._cut(
                 f"{len(self._open)} of {self._call.n} completions have no finish reason"
@@ -74,8 +74,8 @@ class Reader:
             raise self._cut(f"finish reason {reason!r}")
         return _FINISH[reason]
 
-    def _cut(self, message: str) -> StreamCut:
-        return StreamCut(message, engine=self._engine, role=self._call.role)
+    def _cut(self, message: str) -> StreamInterrupted:
+        return StreamInterrupted(message, engine=self._engine, role=self._call.role)
 
 
 def _logprobs_of(output: CompletionOutput) -> tuple[float, ...]:

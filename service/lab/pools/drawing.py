@@ -11,7 +11,7 @@ from secondpass.service.calls.admission import rank_of
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.lab.pools.format import DIGITS, Sample, place_of
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.errors import StreamCut
+from secondpass.strategies.api.errors import StreamInterrupted
 from secondpass.strategies.api.values import FinishReason, Usage
 
 
@@ -93,12 +93,14 @@ class Drawing:
 
     @property
     def samples(self) -> list[Sample]:
-        """All completions. Raises StreamCut where one has not ended."""
+        """All completions. Raises StreamInterrupted where one has not ended."""
         return [self._sample(i, draft) for i, draft in enumerate(self._drafts)]
 
     def _sample(self, i: int, draft: _Draft) -> Sample:
         if draft.finish_reason is None:
-            raise StreamCut("the stream ended without a finish reason", role=self._call.role)
+            raise StreamInterrupted(
+                "the stream ended without a finish reason", role=self._call.role
+            )
         key, index = place_of(self._call, i)
         seed = self._call.sampling.seed
         is_alone = self._call.n == 1

@@ -10,7 +10,7 @@ from secondpass.service.calls.dispatch import prompt_bound
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_seam import open_character
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.values import Message, Piece
+from secondpass.strategies.api.values import Message, PrefixPart
 
 CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="?"),))
 
@@ -25,7 +25,7 @@ class Letters:
         return bytes(ids).decode(errors="replace")
 
 
-def holding(prefix: tuple[Piece, ...] | str | None) -> Call:
+def holding(prefix: tuple[PrefixPart, ...] | str | None) -> Call:
     return Call(role="actor", purpose="solve", messages=CALL.messages, prefix=prefix)
 
 
@@ -41,7 +41,7 @@ def holding(prefix: tuple[Piece, ...] | str | None) -> Call:
     ],
 )
 async def test_texts_among_tokens_are_made_tokens_of_alone(
-    prefix: tuple[Piece, ...] | str | None, ids: tuple[int, ...]
+    prefix: tuple[PrefixPart, ...] | str | None, ids: tuple[int, ...]
 ) -> None:
     assert await prefix_ids(holding(prefix), Letters()) == ids
 

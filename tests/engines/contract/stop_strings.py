@@ -9,7 +9,7 @@ from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.continuation.segments import joined, pieces
+from secondpass.strategies.continuation.segments import joined, prefix_parts
 from tests.engines.asking import ids, run
 from tests.engines.contract_support import (
     STORY,
@@ -52,7 +52,7 @@ async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_ca
     first = completion_of(call, deltas)
     assert first.text == text(deltas)
     assert first.segments[-1].token_ids is None
-    prefix = pieces(first)
+    prefix = prefix_parts(first)
     assert await detokenized(engine, prefix) == first.text
 
     rest_call = replace(RESUMABLE, prefix=prefix)
@@ -62,7 +62,7 @@ async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_ca
     assert usage(rest).prompt == await engine.count_prompt(rest_call)
     both = joined(first, completion_of(rest_call, rest))
     assert both.text == first.text + text(rest)
-    assert await detokenized(engine, pieces(both)) == both.text
+    assert await detokenized(engine, prefix_parts(both)) == both.text
     if finish_reasons(rest) == {0: "length"}:
         assert await detokenized(engine, (*prefix, *ids(rest))) == both.text
     if isinstance(engine, ScriptedEngine):  # the others may go on in other words: the tokens differ

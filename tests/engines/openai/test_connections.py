@@ -10,7 +10,7 @@ from aiohttp import web
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.engine import PlainRequest
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Role
 from tests.engines.asking import CALL, KEY, run, started, until_idle
 from tests.engines.upstream import (
@@ -307,7 +307,7 @@ async def test_a_forwarded_stream_that_breaks_is_a_cut(
             async for _ in reply.chunks:
                 pass
 
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await read()
 
 

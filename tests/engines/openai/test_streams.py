@@ -8,7 +8,12 @@ import pytest
 from aiohttp import web
 
 from secondpass.service.engines.openai.engine import HttpEngine
-from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import (
+    CallRejected,
+    EngineError,
+    EngineUnavailable,
+    StreamInterrupted,
+)
 from secondpass.strategies.api.values import SOLVE, Usage
 from secondpass.testing import support
 from tests.engines.asking import CALL, run, started, text
@@ -92,7 +97,7 @@ async def test_a_usage_that_is_no_number_of_tokens_counts_for_nothing(
     assert text(deltas) == "42"
     assert [delta.usage for delta in deltas] == [None]
     upstream.chat = streams(event(chunk("42")), last, event(chunk("", "stop")), DONE)
-    with pytest.raises(StreamCut, match="not a number of tokens"):
+    with pytest.raises(StreamInterrupted, match="not a number of tokens"):
         await run(engine)
 
 
@@ -126,7 +131,7 @@ async def test_a_stream_without_a_finish_reason_was_cut(
     handler: Handler, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = handler
-    with pytest.raises(StreamCut) as cut:
+    with pytest.raises(StreamInterrupted) as cut:
         await run(engine)
     assert (cut.value.engine, cut.value.role) == ("e", "actor")
 
@@ -135,7 +140,7 @@ async def test_one_of_several_completions_without_its_end_is_a_cut(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = streams(event(chunk("a", "stop", 0)), event(chunk("b", None, 1)), DONE)
-    with pytest.raises(StreamCut, match="1 of 2"):
+    with pytest.raises(StreamInterrupted, match="1 of 2"):
         await run(engine, replace(CALL, n=2))
 
 
@@ -168,13 +173,13 @@ async def test_garbage_is_a_cut_and_never_text(
     garbage: bytes, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = streams(garbage)
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamInterrupted):
         await run(engine)
 
 
 async def test_garbage_is_quoted_but_not_at_length(upstream: Upstream, engine: HttpEngine) -> None:
     upstream.chat = streams(b"data: oops " + b"x" * 5000 + b"\n\n")
-    with pytest.raises(StreamCut, match="oops") as cut:
+    with pytest.raises(StreamInterrupted, match="oops") as cut:
         await run(engine)
     assert len(str(cut.value)) < 250
 
@@ -187,7 +192,7 @@ async def test_a_page_instead_of_a_stream_is_a_cut(
         return web.Response(text="<h1>Welcome</h1>", content_type=kind)
 
     upstream.chat = page
-    with pytest.raises(StreamCut, match="Welcome"):
+    with pytest.raises(StreamInterrupted, match="Welcome"):
         await run(engine)
 
 
@@ -294,7 +299,7 @@ async def test_silence_within_a_reply_ends_the_call(upstream: Upstream) -> None:
 
     async with started(upstream, idle_timeout=0.2) as engine:
         upstream.chat = stall
-        with anyio.fail_after(2), pytest.raises(StreamCut):
+        with anyio.fail_after(2), pytest.raises(StreamInterrupted):
             await run(engine)
         upstream.chat = streams(event(chunk("slow")), event(chunk(finish="stop")), pause=0.15)
         assert text(await run(engine)) == "slow"

@@ -22,7 +22,7 @@ from secondpass.strategies.api.errors import (
     CapabilityMissing,
     EngineError,
     EngineUnavailable,
-    StreamCut,
+    StreamInterrupted,
 )
 from secondpass.strategies.api.values import Usage
 from secondpass.testing import support
@@ -183,12 +183,12 @@ async def test_it_never_writes() -> None:
         (refuses(500, {"error": {"message": "oom"}}), EngineUnavailable, "status 500: oom"),
         (refuses(429, {}, **{"retry-after": "3"}), EngineUnavailable, "status 429"),
         (breaking(), EngineError, "disconnect|reset|closed|not completed"),
-        (replies({"data": [{"label": "good"}]}), StreamCut, "unreadable reply"),
-        (replies({"data": [{"probs": ["high"]}]}), StreamCut, "unreadable reply"),
-        (replies("good"), StreamCut, "no JSON object"),
+        (replies({"data": [{"label": "good"}]}), StreamInterrupted, "unreadable reply"),
+        (replies({"data": [{"probs": ["high"]}]}), StreamInterrupted, "unreadable reply"),
+        (replies("good"), StreamInterrupted, "no JSON object"),
         (replies({"data": [{"probs": [math.nan]}]}), EngineError, "not 1 finite value"),
         (replies({"data": [{"probs": [0.5, 0.5]}]}), EngineError, "not 1 finite value"),
-        (replies({"data": [{"probs": []}]}), StreamCut, "unreadable reply"),
+        (replies({"data": [{"probs": []}]}), StreamInterrupted, "unreadable reply"),
         (replies({}, pause=5.0), EngineUnavailable, "[Tt]imeout"),
     ],
 )

@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from secondpass.service.engines.vllm.asgi import ASGIApp, forwarded
 from secondpass.strategies.api.engine import PlainRequest
-from secondpass.strategies.api.errors import EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_a_reply_that_breaks_off_is_cut() -> None:
         raise RuntimeError("out of order")
 
     async with forwarded(app, REQUEST, engine="e") as reply:
-        with pytest.raises(StreamCut, match="broke off: out of order"):
+        with pytest.raises(StreamInterrupted, match="broke off: out of order"):
             assert [chunk async for chunk in reply.chunks] == [b"wo"]
 
 

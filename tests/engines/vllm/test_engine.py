@@ -16,7 +16,7 @@ import pytest
 from secondpass.service.engines.openai.labels import label_body
 from secondpass.service.engines.openai.wire import chat_body, completion_body
 from secondpass.strategies.api.engine import Call, PlainRequest, Routing
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamCut
+from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
 from tests.engines.asking import ids, run, text
 from tests.engines.contract_support import ENDLESS, finish_reasons
@@ -326,7 +326,7 @@ async def test_a_closed_engine_ends_what_runs_and_leaves_its_client_alone(
     async with aclosing(other.stream(replace(ENDLESS, n=2))) as stream:
         await anext(stream)
         await other.aclose()
-        with pytest.raises(StreamCut, match="abort"):
+        with pytest.raises(StreamInterrupted, match="abort"):
             async for _ in stream:
                 pass
     with pytest.raises(EngineUnavailable, match="closed"):
@@ -354,7 +354,7 @@ async def test_a_core_that_is_killed_fails_its_calls_at_once(engine: VllmEngine)
     failures: list[BaseException] = []
 
     async def fail(call: Call) -> None:
-        with pytest.raises((EngineUnavailable, StreamCut)) as failure:
+        with pytest.raises((EngineUnavailable, StreamInterrupted)) as failure:
             await run(engine, call)
         failures.append(failure.value)
 

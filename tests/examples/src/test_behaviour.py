@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 import pytest
 
-from secondpass.service.common.errors import NothingWithinBudget
+from secondpass.service.common.errors import NoAnswerWithinBudget
 from secondpass.service.common.events import CallFinished
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
@@ -161,7 +161,7 @@ async def test_a_search_that_the_budget_ends_gives_its_best_or_says_so(calls: in
     run = make_run(paths.engine, "step_beam_search", max_calls=calls)
     try:
         outcome = await execute(run)
-    except NothingWithinBudget:
+    except NoAnswerWithinBudget:
         assert not run.has_answer
     else:
         assert outcome.candidate.answer is not None

@@ -92,7 +92,7 @@ def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, da
 
 
 def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path) -> None:
-    faults: Iterator[Fault] = iter(("unavailable", "cut", "cut", "unavailable"))
+    faults: Iterator[Fault] = iter(("unavailable", "interrupt", "interrupt", "unavailable"))
 
     def flaky(call: Call, index: int) -> Reply:
         return replace(numbered(call, index), fault=next(faults, None))

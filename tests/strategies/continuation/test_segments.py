@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from secondpass.strategies.api.values import Completion, FinishReason, Piece, Segment
+from secondpass.strategies.api.values import Completion, FinishReason, PrefixPart, Segment
 from secondpass.strategies.continuation.segments import (
     boundaries,
     has_ids,
     is_in_reasoning,
     joined,
-    pieces,
+    prefix_parts,
     reopened,
     truncated,
     without_ids,
@@ -37,7 +37,7 @@ class Vocabulary:
         self.words += words
         return tuple(range(len(self.words) - len(words), len(self.words)))
 
-    def text(self, held: Iterable[Piece]) -> str:
+    def text(self, held: Iterable[PrefixPart]) -> str:
         return "".join(self.words[p] if isinstance(p, int) else p for p in held)
 
 
@@ -82,12 +82,12 @@ def test_a_text_truncated_anywhere_is_what_its_pieces_decode_to(
     at = data.draw(st.integers(0, len(whole.text)))
     short = truncated(whole, at)
     assert short is not None
-    assert short.text == vocabulary.text(pieces(short)) == whole.text[:at]
-    assert EOS not in pieces(short)
+    assert short.text == vocabulary.text(prefix_parts(short)) == whole.text[:at]
+    assert EOS not in prefix_parts(short)
     assert short.is_truncated
-    assert all(isinstance(piece, int) for piece in pieces(short)[:-1])
+    assert all(isinstance(piece, int) for piece in prefix_parts(short)[:-1])
     if at in boundaries(whole)[:-1]:
-        assert all(isinstance(piece, int) for piece in pieces(short))
+        assert all(isinstance(piece, int) for piece in prefix_parts(short))
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
@@ -104,7 +104,9 @@ def test_a_text_after_reasoning_is_truncated_with_all_of_its_reasoning_or_not_at
         assert width > 1 or not at or at < len(next(filter(None, said)))
         return
     assert (short.reasoning, short.text) == (whole.reasoning, whole.text[:at])
-    assert vocabulary.text(pieces(short)) == f"{OPENING}{whole.reasoning}{CLOSING}{short.text}"
+    assert (
+        vocabulary.text(prefix_parts(short)) == f"{OPENING}{whole.reasoning}{CLOSING}{short.text}"
+    )
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
@@ -120,8 +122,8 @@ def test_reasoning_truncated_anywhere_is_reopened_or_not_truncated(
     assert (short.reasoning, short.text) == (whole.reasoning[:at], "")
     assert is_in_reasoning(short) or not short.reasoning or "" in reasoning
     if width == 1 and at:  # else a delta may hold the closing mark besides reasoning
-        assert vocabulary.text(pieces(short)) == OPENING + short.reasoning
-        assert all(isinstance(piece, int) for piece in pieces(short)[:-1])
+        assert vocabulary.text(prefix_parts(short)) == OPENING + short.reasoning
+        assert all(isinstance(piece, int) for piece in prefix_parts(short)[:-1])
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.booleans())
@@ -136,8 +138,10 @@ def test_a_finished_completion_is_reopened_without_its_end_token(
     if is_apart and not (whole.reasoning and whole.text):
         return
     assert (open_again.reasoning, open_again.text) == (whole.reasoning, whole.text)
-    assert EOS not in pieces(open_again)
-    assert vocabulary.text(pieces(open_again)) == "".join([OPENING, *reasoning, CLOSING, *said])
+    assert EOS not in prefix_parts(open_again)
+    assert vocabulary.text(prefix_parts(open_again)) == "".join(
+        [OPENING, *reasoning, CLOSING, *said]
+    )
 
 
 @given(WORDS, st.integers(1, 4), st.data())
@@ -160,7 +164,7 @@ def test_kept_log_probabilities_are_those_of_the_kept_tokens(
 def test_a_completion_without_ids_is_truncated_as_text_alone() -> None:
     short = truncated(Completion.of("So it is"), 5)
     assert short is not None
-    assert (short.text, pieces(short), has_ids(short)) == ("So it", ("So it",), False)
+    assert (short.text, prefix_parts(short), has_ids(short)) == ("So it", ("So it",), False)
     assert truncated(Completion.of("So", reasoning="hm"), 1) is None
     assert truncated(Completion.of("So", reasoning="hm"), 1, in_reasoning=True) is None
 
@@ -191,9 +195,9 @@ def test_a_completion_as_text_has_no_ids() -> None:
 
 
 @given(st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["a", "b", ""])), max_size=5))
-def test_inserted_texts_side_by_side_are_one_piece(held: list[Piece]) -> None:
+def test_inserted_texts_side_by_side_are_one_piece(held: list[PrefixPart]) -> None:
     segments = [Segment("x", (p,)) if isinstance(p, int) else Segment(p) for p in held]
-    found = pieces(finished(segments, "length"))
+    found = prefix_parts(finished(segments, "length"))
     assert not any(isinstance(one, str) and isinstance(two, str) for one, two in pairwise(found))
     assert "" not in found
 
@@ -241,7 +245,7 @@ def test_reasoning_ends_at_its_mark_however_a_continuation_tokenizes_that(
     assert both.text == "\n\nSo 42"
     assert not is_in_reasoning(both)
     raw = f"{OPENING}hm {text}{RAW}"
-    assert vocabulary.text(pieces(both)) == raw
+    assert vocabulary.text(prefix_parts(both)) == raw
     assert (CLOSING in both.reasoning) == (
         more.segments[-1].text.endswith(RAW[11:]) and reason == "stop"
     )
@@ -254,12 +258,12 @@ def assert_truncated_anywhere(vocabulary: Vocabulary, both: Completion, reasonin
         short = truncated(both, at, in_reasoning=True)
         assert short is not None
         assert (short.reasoning, short.text) == (both.reasoning[:at], "")
-        assert vocabulary.text(pieces(short)) == reasoning[: len(OPENING) + at]
+        assert vocabulary.text(prefix_parts(short)) == reasoning[: len(OPENING) + at]
     for at in range(len(both.text) + 1):
         short = truncated(both, at)
         if short is not None:
             assert (short.reasoning, short.text) == (both.reasoning, both.text[:at])
-            assert vocabulary.text(pieces(short)) == f"{reasoning}{CLOSING}{short.text}"
+            assert vocabulary.text(prefix_parts(short)) == f"{reasoning}{CLOSING}{short.text}"
             assert short.segments[0].token_ids
     assert truncated(both, len(both.text)) is not None
 
@@ -305,7 +309,7 @@ def test_a_continuation_that_ends_with_the_mark_leaves_no_boundary_behind_it(at:
     assert not is_in_reasoning(both)
     short = truncated(both, 7, in_reasoning=True)
     assert short is not None
-    assert vocabulary.text(pieces(short)) == f"{OPENING}hm well"
+    assert vocabulary.text(prefix_parts(short)) == f"{OPENING}hm well"
     said = joined(both, finished(tokenized(vocabulary, "So 42", [2])))
     assert (said.reasoning, said.text) == ("hm well", "So 42")
     assert_truncated_anywhere(vocabulary, said, f"{OPENING}hm well")
@@ -317,7 +321,7 @@ def test_an_inserted_mark_closes_the_reasoning_and_stays_in_the_pieces() -> None
     both = joined(open_reasoning(vocabulary), more, f"\n{CLOSING}\n\nIt is {{")
     assert both.text == "\n\nIt is {42}. So"
     assert both.reasoning == f"hm \n{CLOSING}"
-    assert vocabulary.text(pieces(both)) == f"{OPENING}hm \n{CLOSING}\n\nIt is {{42}}. So"
+    assert vocabulary.text(prefix_parts(both)) == f"{OPENING}hm \n{CLOSING}\n\nIt is {{42}}. So"
     assert reopened(both) is not None
 
 
@@ -338,7 +342,7 @@ def test_an_engine_that_returns_reasoning_apart_everywhere_is_believed() -> None
     segments = (Segment("well", (3,), is_reasoning=True), Segment("", (4,)), Segment("42", (5,)))
     both = joined(open_reasoning(Vocabulary()), finished(segments, "length"), "Wait. ")
     assert (both.reasoning, both.text) == ("hm Wait. well", "42")
-    assert pieces(both) == (1, 2, "Wait. ", 3, 4, 5)
+    assert prefix_parts(both) == (1, 2, "Wait. ", 3, 4, 5)
 
 
 def test_another_mark_may_close_the_reasoning() -> None:

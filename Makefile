@@ -93,11 +93,12 @@ test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every ch
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) -m slow --timeout 1800
 
-check: sandbox $(DEV) ## format, lint, types, import rule and the fast tests; needs no vLLM
+check: sandbox $(DEV) ## format, lint, types, import rule, prose and the fast tests; needs no vLLM
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python -m tools.prose
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
 
 # Versions that are locked stay unless UPGRADE is set.

@@ -11,5 +11,5 @@
     replay      the engine that a pool is; `recording` asks another engine for what the pool lacks
     replaying   a strategy's run over a pool
 
-`docs/decisions/0009-pools.md` says why a pool looks as it does.
+Reasons for the format: `docs/decisions/0009-pools-are-json-lines-and-replays-use-a-virtual-clock.md`.
 """

@@ -17,7 +17,7 @@ from tools.process_tree import adopt_orphans
 
 pytest_plugins = ["secondpass.testing"]
 # Packages of their own, whose tests run in processes of their own.
-collect_ignore = ["outside", "examples/src"]
+collect_ignore = ["examples/src"]
 
 # A shell starts background jobs with SIGINT ignored, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "k8s").rglob("*.md")]
+FOLDERS = ("docs", "examples", "k8s")
+PAGES = [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
 KUBERNETES = ROOT / "docs/operations/kubernetes.md"
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

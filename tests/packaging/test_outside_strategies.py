@@ -16,15 +16,16 @@ from secondpass.strategies import STRATEGIES
 from tests.packaging.installing import CHECKOUT, OFFLINE, copied, pip
 from tools.processes import free_port, serving
 
-NAME = "longest_draft"
-SOURCE = CHECKOUT / "tests" / "outside"
+NAME = "universal_self_consistency"
+PARAMS = f"{NAME}.UniversalSelfConsistency"
+SOURCE = CHECKOUT / "examples" / "external_strategy"
 MODULE = '''
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.strategies.api.registry import Params, strategy
 
-@strategy("longest_draft", Params, paper=None, signal="none", update="none")
-async def longest_draft(run: Run, params: Params) -> Candidate:
+@strategy("{name}", Params, paper=None, signal="none", update="none")
+async def broken(run: Run, params: Params) -> Candidate:
     """A strategy that breaks the contract."""
 {body}
 '''
@@ -91,10 +92,8 @@ def test_it_is_listed_after_ours(client: httpx.Client) -> None:
 def test_it_is_in_the_openapi_document_with_its_params(client: httpx.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     (choice,) = [each for each in schemas["StrategyChoice"]["oneOf"] if each["title"] == NAME]
-    assert choice["properties"]["params"] == {
-        "$ref": "#/components/schemas/longest_draft.LongestDraft"
-    }
-    assert schemas["longest_draft.LongestDraft"]["properties"]["n"]["description"] == "drafts"
+    assert choice["properties"]["params"] == {"$ref": f"#/components/schemas/{PARAMS}"}
+    assert schemas[PARAMS]["properties"]["n"]["description"] == "drafts"
     names = schemas["SolveRequest"]["properties"]["strategy"]["anyOf"][0]["oneOf"][0]["enum"]
     assert NAME in names
 
@@ -103,7 +102,11 @@ def test_it_answers_a_solve_by_its_params(client: httpx.Client) -> None:
     body = {"question": "What is 6 times 7?", "strategy": {"name": NAME, "params": {"n": 2}}}
     reply = client.post("/solve", json={**body, "task": {"kind": "math"}})
     assert (reply.status_code, reply.json()["answer"]) == (200, "42")
-    assert reply.json()["usage"]["actor"]["calls"] == 2
+    assert {role: bill["calls"] for role, bill in reply.json()["usage"].items()} == {
+        "actor": 2,
+        "judge": 1,
+    }
+    assert reply.json()["confidence_kind"] == "p_most_consistent"
     body["strategy"] = {"name": NAME, "params": {"n": 0}}
     assert client.post("/solve", json=body).status_code == 422
 
@@ -138,7 +141,7 @@ def test_a_broken_distribution_is_named_before_any_test_runs(site: Path, tmp_pat
     (broken / NAME / "__init__.py").write_text("import sys; sys.exit(0)\n")
     run = contract_of(package, broken)
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "longest-draft 1.0: entry point longest_draft" in run.stderr
+    assert f"universal-self-consistency 1.0: entry point {NAME}" in run.stderr
     assert "cannot be imported: SystemExit: 0" in run.stderr
 
 
@@ -155,7 +158,7 @@ def test_a_strategy_that_breaks_the_contract_fails_it(
 ) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
     broken = shutil.copytree(site, tmp_path / "site")
-    (broken / NAME / "__init__.py").write_text(MODULE.format(body=indent(body, "    ")))
+    (broken / NAME / "__init__.py").write_text(MODULE.format(name=NAME, body=indent(body, "    ")))
     run = contract_of(package, broken)
     assert run.returncode == 1
     # pytest explains an assertion only in modules that it rewrites.
@@ -165,6 +168,6 @@ def test_a_strategy_that_breaks_the_contract_fails_it(
 
 def test_an_unknown_strategy_is_named_before_any_test_runs(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
-    run = contract_of(package, site, "--strategy", "longest")
+    run = contract_of(package, site, "--strategy", "universal")
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--strategy: 'longest' is not registered; registered: critic_retry" in run.stderr
+    assert "--strategy: 'universal' is not registered; registered: critic_retry" in run.stderr

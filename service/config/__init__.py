@@ -1,1 +1,1 @@
-"""Configuration: settings, the sources they come from, API keys and calibration files."""
+"""Configuration: settings and their sources, API keys, and calibration files."""

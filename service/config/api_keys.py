@@ -1,4 +1,4 @@
-"""Who may call: API keys, each of which belongs to a tenant. Only their hashes are ever stored."""
+"""API keys and their tenants. Only SHA-256 digests of keys are stored."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who sent a request. `cache_salt` keeps its part of a prefix cache to itself; None where all share one."""
+    """The sender of a request. `cache_salt` isolates its part of a prefix cache; None shares the cache."""
 
     name: str
     cache_salt: str | None = None
 
 
 ANYBODY = Tenant("anybody")
-"""The tenant of every request where no keys are configured."""
+"""Tenant of all requests where no API keys are configured."""
 
 
 class Tenants:
-    """The keys of a service; without any, everybody is the same tenant."""
+    """The API keys of a service. Without keys, all requests belong to one tenant."""
 
     def __init__(self, digests: Mapping[str, str] | None = None) -> None:
-        """`digests` maps the hexadecimal SHA-256 of a key to the name of its tenant."""
+        """Map the hexadecimal SHA-256 `digests` of keys to the names of their tenants."""
         digests = digests or {}
         self._keys = [
             (bytes.fromhex(digest), Tenant(name, _salt(name, digests)))
@@ -41,7 +41,7 @@ class Tenants:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read lines of TENANT:SHA256_OF_KEY; empty lines and # comments are skipped. Raises BadSettings."""
+        """Read lines `TENANT:SHA256_OF_KEY`, skipping blank lines and # comments. Raises BadSettings."""
         digests: dict[str, str] = {}
         try:
             lines = path.read_text("utf-8").splitlines()
@@ -55,49 +55,49 @@ class Tenants:
             where = f"api_keys_file {path}, line {number}"
             if not _NAME.fullmatch(name):
                 raise BadSettings(
-                    f"{where}: a tenant's name is 1 to 64 letters, digits, dots, dashes or underscores"
+                    f"{where}: a tenant name is 1 to 64 letters, digits, dots, dashes or underscores"
                 )
             if not _DIGEST.fullmatch(digest):
                 raise BadSettings(
-                    f"{where}: after {name}: comes the key's SHA-256 in 64 hexadecimal digits, never the key"
+                    f"{where}: {name}: must be followed by the SHA-256 of the key (64 hexadecimal digits), not by the key"
                 )
             if digests.setdefault(digest.lower(), name) != name:
-                raise BadSettings(f"{where}: this key belongs to another tenant already")
+                raise BadSettings(f"{where}: this key already belongs to another tenant")
         if not digests:
-            raise BadSettings(f"api_keys_file {path} has no key in it")
+            raise BadSettings(f"api_keys_file {path} contains no key")
         return cls(digests)
 
     @property
     def names(self) -> list[str]:
-        """The name of every tenant, each once."""
+        """Names of all tenants, without duplicates."""
         return list(dict.fromkeys(tenant.name for _, tenant in self._keys)) or [ANYBODY.name]
 
     @property
     def are_everybody(self) -> bool:
-        """Are there no keys, so that anybody may call?"""
+        """True where no keys are configured, so that all callers are served."""
         return not self._keys
 
     def identify(self, authorization: str | None) -> Tenant:
-        """The tenant of an Authorization header. Raises Unauthorized.
+        """Return the tenant of an Authorization header. Raises Unauthorized.
 
-        Every key is compared, in constant time, so that the time taken tells nothing about any of them.
+        Every key is compared in constant time, so the time taken reveals nothing about the keys.
         """
         if not self._keys:
             return ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
+            raise Unauthorized("an API key is required: Authorization: Bearer KEY")
         digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
         found: Tenant | None = None
         for known, tenant in self._keys:
             if hmac.compare_digest(known, digest):
                 found = tenant
         if found is None:
-            raise Unauthorized("this API key is not known")
+            raise Unauthorized("unknown API key")
         return found
 
 
 def _salt(name: str, digests: Mapping[str, str]) -> str:
-    """The same for every process with the same keys, and unknown to whoever does not have their hashes."""
+    """A cache salt that all processes with the same keys share, and that is secret without their digests."""
     own = sorted(digest.lower() for digest, owner in digests.items() if owner == name)
     return hashlib.sha256("\n".join(("cache salt", name, *own)).encode()).hexdigest()[:32]

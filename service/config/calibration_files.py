@@ -1,4 +1,4 @@
-"""The files in which calibrations are kept: one JSON object a model, written by `secondpass calibrate`."""
+"""Calibration files: one JSON object per model, written by `secondpass calibrate`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ SUFFIX = ".calibration.json"
 
 
 def load_calibrations(path: Path | None) -> dict[str, Calibration]:
-    """The calibrations by model, from one file or from all *.calibration.json of a folder.
+    """Load calibrations by model name, from one file or from all *.calibration.json of a folder.
 
-    Raises BadSettings, which names the file and the field, also for a model that two files are about, and for a folder
-    that has none.
+    Raises:
+        BadSettings: A file is invalid, two files calibrate the same model, or the folder contains no file. The message
+            names the file and the field.
     """
     found: dict[str, Calibration] = {}
     origin: dict[str, Path] = {}
@@ -25,13 +26,15 @@ def load_calibrations(path: Path | None) -> dict[str, Calibration]:
         calibration = load_calibration(file)
         first = origin.setdefault(calibration.model, file)
         if first != file:
-            raise BadSettings(f"calibrations: {first} and {file} are both of {calibration.model!r}")
+            raise BadSettings(
+                f"calibrations: {first} and {file} both calibrate model {calibration.model!r}"
+            )
         found[calibration.model] = calibration
     return found
 
 
 def load_calibration(path: Path) -> Calibration:
-    """The calibration in a file. Raises BadSettings."""
+    """Load the calibration of one file. Raises BadSettings."""
     try:
         return Calibration.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -39,15 +42,15 @@ def load_calibration(path: Path) -> Calibration:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
-        said = f"{where}: {problem['msg']}" if where else problem["msg"]
-        raise BadSettings(f"calibrations {path}: {said}") from error
+        message = f"{where}: {problem['msg']}" if where else problem["msg"]
+        raise BadSettings(f"calibrations {path}: {message}") from error
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
-    """Write the file; a reader sees the old one or the whole new one. Raises OSError."""
-    half = path.with_name(path.name + ".part")
-    half.write_text(calibration.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
-    half.replace(path)
+    """Write the file atomically: a reader sees the old or the complete new content. Raises OSError."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(calibration.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
+    partial.replace(path)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -56,5 +59,5 @@ def _files(path: Path) -> Iterator[Path]:
         return
     files = sorted(path.glob(f"*{SUFFIX}"))
     if not files:
-        raise BadSettings(f"calibrations {path}: there is no *{SUFFIX} in this folder")
+        raise BadSettings(f"calibrations {path}: the folder contains no *{SUFFIX}")
     yield from files

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words: a line for each problem, which names the setting and the allowed values."""
+"""Messages for invalid settings: one line per problem, with the setting and the allowed values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from secondpass.service.config.sources import unknown
 from secondpass.service.config.tables import ENGINE_KINDS, table_of
 
 _SECRET = frozenset(("key_env", "engine_key_env"))
-"""Settings that name a secret, and hold the secret itself where somebody took them for it."""
+"""Settings that name a secret. They contain the secret itself if it was set by mistake."""
 
 
 def all_of(checks: Iterable[Callable[[], object]], failure: type[Exception] = ValueError) -> None:
-    """Run every check. Raises one `failure` with the lines of all that raised one."""
+    """Run all checks. Raises one `failure` with the messages of all checks that failed."""
     problems = []
     for check in checks:
         try:
@@ -29,7 +29,7 @@ def all_of(checks: Iterable[Callable[[], object]], failure: type[Exception] = Va
 
 
 def lines(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
-    """The problems of settings that have these `fields`."""
+    """Yield one line per problem of settings with these `fields`."""
     for problem in error.errors(include_url=False):
         yield from _line(problem, fields).splitlines()
 
@@ -46,27 +46,27 @@ def _line(problem: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
     if kind == "tuple_type":
         message = "must be a list"
     if path == ["engine"] and isinstance(given, dict):
-        return "engine is a kind and no table; an engine of the file is [engines.NAME]"
+        return "engine is a kind, not a table; use [engines.NAME] in the file"
     if not where:
         return message
     return f"{where}: {message}{_shown(path, given)}"
 
 
 def _place(path: list[str]) -> str:
-    """Where a problem is, without the kind that pydantic adds behind the name of an engine."""
+    """The dotted path of a problem, without the kind that pydantic adds after an engine's name."""
     if path[:1] == ["engines"] and path[2:3] and path[2] in ENGINE_KINDS:
         path = [*path[:2], *path[3:]]
     return ".".join(path)
 
 
 def _belongs_above(path: list[str], fields: Mapping[str, FieldInfo]) -> str:
-    """A key behind the head of a table belongs to the table, which is easily overlooked."""
-    return "; it belongs above the first table" if len(path) > 1 and path[-1] in fields else ""
+    """A hint for a top-level key that was written below the header of a table."""
+    return "; move it above the first table" if len(path) > 1 and path[-1] in fields else ""
 
 
 def _shown(path: list[str], given: Any) -> str:
     if path[-1] in _SECRET or not isinstance(given, str | int | float):
         return ""
     if path[-1] == "url" and "@" in str(given):
-        return ""  # a password
+        return ""  # it contains a password
     return f", not {given!r}"

@@ -1,4 +1,4 @@
-"""What a setting means when several pods serve: limits that hold for each pod, and features that need a shared store."""
+"""Settings with several replicas: limits that apply per pod, and features that need a shared store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from secondpass.service.config.tables import AnyEngineTable, ScriptedEngineTable
 Replicas = Literal["one", "many"]
 
 PER_POD = ("max_runs", "max_sandboxes", "answer_workers")
-"""Settings that bound a process, beside the calls of an engine: with `replicas = "many"` each pod has as much."""
+"""Settings that limit one process, besides the calls of an engine. With several replicas they apply per pod."""
 
 
 def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:
-    """The settings that promise something over all requests, and that are counted in one process.
+    """Yield the configured settings that limit all requests together but are counted in one process.
 
-    A feature with a store that only one process sees belongs here, by the name of its setting.
+    Add the setting of every feature whose store is visible to one process only.
     """
     for name, table in engines.items():
         if isinstance(table, ScriptedEngineTable) and table.rate is not None:
@@ -24,7 +24,7 @@ def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:
 
 
 def check_replicas(replicas: Replicas, engines: Mapping[str, AnyEngineTable]) -> None:
-    """Raise ValueError, which names every setting that several replicas cannot keep."""
+    """Raise ValueError naming every setting that several replicas cannot honor."""
     if replicas == "many" and (settings := list(kept_in_one_process(engines))):
         raise ValueError(
             f'replicas = "many" needs a store that all replicas share, and {", ".join(settings)} '

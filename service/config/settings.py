@@ -1,6 +1,7 @@
-"""Every setting of the service: one frozen value, read from flags, then SECONDPASS_* variables, then a TOML file.
+"""All settings of the service, in one frozen object read from flags, SECONDPASS_* variables and a TOML file.
 
-A key that does not exist is an error wherever it stands: a setting that is dropped in silence is a lie.
+Unknown keys are errors in every source: an ignored setting would mislead the operator.
+The field descriptions are the `--help` of `secondpass serve` and, by `tools.settings_page`, the reference pages.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from secondpass.strategies.api.model_profiles import Profile, profile_of
 from secondpass.strategies.api.values import Role
 
 DEFAULT_ENGINE = "default"
-"""The name of the engine that --engine and --model describe."""
+"""Name of the engine configured by --engine and --model."""
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
@@ -51,8 +52,8 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 class Settings(BaseSettings):
     """Serve questions over HTTP: POST /solve and an OpenAI-compatible /v1/chat/completions.
 
-    Several engines and roles stand in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls
-    and prices, [roles] with actor, critic, judge and reward, and [profiles.NAME] for what a model's name does not tell.
+    Configure several engines in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls and prices,
+    [roles] with actor, critic, judge and reward, and [profiles.NAME] for models that are not recognized by name.
 
     Examples:
       secondpass serve --engine vllm --model FOLDER_OR_HUB_NAME -- --max-model-len 8192
@@ -76,125 +77,137 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(None, description="TOML file with settings")
     engine: Literal["http", "vllm", "scripted"] | None = Field(
-        None, description="kind of the engine, where there is one only"
+        None, description="kind of the engine, for a service with one engine"
     )
-    engine_url: str | None = Field(None, description="address of the http engine, up to its /v1")
+    engine_url: str | None = Field(None, description="base URL of the http engine, with its `/v1`")
     engine_key_env: Variable | None = Field(
-        None, description="name of the variable that holds the http engine's key"
+        None, description="name of the environment variable with the http engine's API key"
     )
     model: str | None = Field(
-        None, description="the model that the engine serves; for vllm a folder or a hub name"
+        None, description="model that the engine serves; for vllm a folder or a hub name"
     )
     vllm_flags: str | None = Field(
-        None, description="vLLM's own flags for the vllm engine; as well after --, one by one"
+        None,
+        description="vLLM's own flags for the vllm engine, as one string; or pass them after `--`",
     )
     engines: CliSuppress[dict[str, EngineTable]] = Field(default_factory=dict)
     roles: CliSuppress[Roles] = Field(default_factory=Roles)
     profiles: CliSuppress[dict[str, ProfileTable]] = Field(default_factory=dict)
     calibrations: Path | None = Field(
-        None, description="file, or folder of files, that `secondpass calibrate` wrote"
+        None,
+        description="file written by `secondpass calibrate`, or a folder of such files; without it a model's grades weigh no vote",
     )
     max_concurrent_calls: Positive = Field(
-        256, description="calls in an engine at once, from each pod; more wait"
+        256, description="calls in flight at each engine, per process; further calls wait"
     )
     replicas: Replicas = Field(
         "one",
-        description="pods that serve with these settings; with many, what only one process can count is refused",
+        description="number of pods that share these settings; `many` rejects settings that only one process can count",
     )
     answer_workers: Positive = Field(
-        2, description="processes that compare mathematical answers, about 100 MB each"
+        2, description="processes that compare mathematical answers; each needs about 100 MB"
     )
     sandbox: bool = Field(
         False,
-        description="run the tests of code tasks against answers, in bubblewrap on this machine",
+        description="run the tests of `code` tasks against answers, in bubblewrap on this machine",
     )
     max_sandboxes: Positive = Field(
-        2, description="answers tested at once, up to 1 GiB each; more wait"
+        2, description="answers tested at once, per process, up to 1 GiB each; further ones wait"
     )
-    max_runs: Positive = Field(1024, description="solves at once; more are refused with a 503")
+    max_runs: Positive = Field(
+        1024,
+        description="runs and forwarded requests in progress at once, per process; further requests get a 503",
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    api_keys_file: Path | None = Field(None, description="file of lines TENANT:SHA256_OF_KEY")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free port")
+    api_keys_file: Path | None = Field(
+        None, description="API keys: a file with lines `TENANT:SHA256_OF_KEY`"
+    )
     allow_unauthenticated: bool = Field(
-        False, description="listen beyond this machine although there are no API keys"
+        False, description="listen on addresses other than loopback without API keys"
     )
     trusted_tenants: Names = Field(
         (),
-        description="tenants whose priority and fairness headers reach the engines; * is every tenant",
+        description="tenants whose priority and fairness headers reach the engines; `*` is every tenant",
     )
     ignore_client_sessions: bool = Field(
-        False,
-        description="take no session from a client for affinity, and forward none of its affinity headers",
+        False, description="ignore sessions that clients name, and forward no affinity headers"
     )
     session_max_n: Positive = Field(
-        8,
-        description="most drafts of a run that share one session, and so one replica of an engine",
+        8, description="drafts of a run that may share one session, and so one engine replica"
     )
     session_of_large_votes: Literal["none", "split"] = Field(
         "none",
-        description="for a run with more drafts: no session, or one for each session_max_n drafts",
+        description="sessions of a run with more than `session_max_n` drafts: none, or one per `session_max_n` drafts",
     )
     session_of_forwards: Literal["none", "opening"] = Field(
         "none",
-        description="for a forwarded request whose client names no session: none, or one for each conversation, by its opening",
+        description="session of a forwarded request whose client names none: none, or one derived from the opening messages",
     )
-    log_level: LogLevel = Field("info", description="what is logged")
-    access_log: bool = Field(False, description="log a line for each request")
+    log_level: LogLevel = Field("info", description="lowest level that is logged")
+    access_log: bool = Field(False, description="log one line per request")
     keep_alive_seconds: float = Field(
-        15.0, gt=0, description="silence after which a stream gets a comment"
+        15.0, gt=0, description="seconds of silence after which a stream sends a comment"
     )
     stalled_client_seconds: float = Field(
-        60.0, gt=0, description="time without taking a byte after which a client counts as gone"
+        60.0, gt=0, description="seconds without reading after which a client is disconnected"
     )
     shutdown_grace_seconds: float = Field(
         20.0,
         ge=0,
-        description="time that running solves get before they end with their best so far",
+        description="seconds that requests may continue after SIGTERM; then runs end with their best answer so far",
     )
-    health_check_seconds: float = Field(10.0, gt=0, description="time between checks of an engine")
-    max_body_bytes: Positive = Field(4 * 2**20, description="largest request body")
+    health_check_seconds: float = Field(
+        10.0, gt=0, description="seconds between health checks of an engine that is ready"
+    )
+    max_body_bytes: Positive = Field(4 * 2**20, description="size limit of a request body in bytes")
 
-    default_strategy: str = Field("single", description="strategy of a solve that names none")
+    default_strategy: str = Field("single", description="strategy of requests that name none")
     default_open_strategy: str = Field(
-        "meta_rm", description="the same, for an open question that stands alone"
+        "meta_rm", description="strategy of standalone open questions that name none"
     )
-    max_n: Positive = Field(64, description="largest n of a strategy")
+    max_n: Positive = Field(64, description="upper limit of a strategy's `n`")
     max_tokens_per_call: Positive = Field(
-        2048,
-        description="completion tokens of one call unless sampling.max_tokens says more or less",
+        2048, description="completion tokens of one call without `sampling.max_tokens`"
     )
-    max_sampling_tokens: Positive = Field(131_072, description="largest sampling.max_tokens")
-    default_max_tokens: Positive = Field(16_384, description="budget.max_tokens unless given")
-    default_deadline_ms: Positive = Field(120_000, description="budget.deadline_ms unless given")
-    max_budget_tokens: Positive = Field(1_000_000, description="largest budget.max_tokens")
+    max_sampling_tokens: Positive = Field(
+        131_072, description="upper limit of `sampling.max_tokens`"
+    )
+    default_max_tokens: Positive = Field(16_384, description="default of `budget.max_tokens`")
+    default_deadline_ms: Positive = Field(
+        120_000, description="default of `budget.deadline_ms`, in milliseconds"
+    )
+    max_budget_tokens: Positive = Field(1_000_000, description="upper limit of `budget.max_tokens`")
     max_budget_prompt_tokens: Positive = Field(
-        10_000_000, description="largest budget.max_prompt_tokens, and what holds unless given"
+        10_000_000, description="upper limit and default of `budget.max_prompt_tokens`"
     )
     max_budget_calls: Positive = Field(
-        4096, description="largest budget.max_calls, and what holds unless given"
+        4096, description="upper limit and default of `budget.max_calls`"
     )
     max_budget_samples: Positive = Field(
-        4096, description="largest budget.max_samples, and what holds unless given"
+        4096, description="upper limit and default of `budget.max_samples`"
     )
     max_budget_cost: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="largest budget.max_cost, and what holds unless given",
+        description="upper limit and default of `budget.max_cost`; every engine then needs prices",
     )
-    max_deadline_ms: Positive = Field(600_000, description="largest budget.deadline_ms")
+    max_deadline_ms: Positive = Field(
+        600_000, description="upper limit of `budget.deadline_ms`, in milliseconds"
+    )
 
     @property
     def engine_tables(self) -> dict[str, AnyEngineTable]:
-        """Every engine by its name, the one of the flags among them."""
+        """All engines by name, including the engine configured by flags."""
         if self.engine is None:
             return self.engines
         return {DEFAULT_ENGINE: self._engine_of_flags(), **self.engines}
 
     @property
     def role_engines(self) -> dict[Role, str]:
-        """The engine's name for each role that has one; always the actor's, the critic's and the judge's."""
+        """Engine name of each assigned role; actor, critic and judge are always assigned."""
         writers = self._writers
         actor = self.roles.actor.engine or (
             DEFAULT_ENGINE if DEFAULT_ENGINE in writers else writers[0]
@@ -209,11 +222,11 @@ class Settings(BaseSettings):
 
     @property
     def _writers(self) -> list[str]:
-        """The engines that write text, which those of reward models do not."""
+        """Names of the engines that generate text: all but reward models."""
         return [name for name, table in self.engine_tables.items() if table.kind != "pooling"]
 
     def profile_of(self, model: str) -> Profile:
-        """What is particular to a model: what its name tells, with the [profiles] that match it, in their order."""
+        """The profile derived from the model's name, overridden by every matching [profiles] table in order."""
         profile = profile_of(model)
         for name, table in self.profiles.items():
             if table.matches(model):
@@ -222,7 +235,7 @@ class Settings(BaseSettings):
 
     @property
     def operator_maxima(self) -> Limits:
-        """The largest value of each limit that a client may ask for."""
+        """The largest value of each limit that a client may request."""
         return Limits(
             max_tokens=self.max_budget_tokens,
             max_prompt_tokens=self.max_budget_prompt_tokens,
@@ -234,7 +247,7 @@ class Settings(BaseSettings):
 
     @property
     def default_limits(self) -> Limits:
-        """The limits of a solve that names none."""
+        """The limits of a run whose request sets none."""
         return self.operator_maxima.model_copy(
             update={"max_tokens": self.default_max_tokens, "deadline_ms": self.default_deadline_ms}
         )
@@ -268,21 +281,21 @@ class Settings(BaseSettings):
     def _check_exposure(self) -> None:
         if not (_is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
             raise ValueError(
-                f"host {self.host} is reached from other machines and there are no API keys: "
-                "set api_keys_file, or allow_unauthenticated to say that you mean it"
+                f"host {self.host} is reachable from other machines, and no API keys are configured: "
+                "set api_keys_file, or allow_unauthenticated to serve without keys"
             )
 
     def _check_engines(self) -> None:
         inside = [name for name, t in self.engine_tables.items() if t.kind == "vllm"]
         if len(inside) > 1:
-            raise ValueError(f"one vllm engine fits into a process, not {', '.join(inside)}")
+            raise ValueError(f"a process runs only one vllm engine, not {', '.join(inside)}")
         if self.engine is None:
             for key in ("engine_url", "engine_key_env", "model", "vllm_flags"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key} needs engine (its kind) beside it")
+                    raise ValueError(f"{key} needs engine: set the kind of the engine too")
             if not self.engines:
                 raise ValueError(
-                    "there is no engine: set engine and model, or [engines.NAME] in the file"
+                    "no engine is configured: set engine and model, or [engines.NAME] in the file"
                 )
             return
         if DEFAULT_ENGINE in self.engines:
@@ -302,14 +315,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"roles.{role} is not an engine ({', '.join(names)}): {name!r}")
             if name is not None and role != "reward" and name not in self._writers:
                 raise ValueError(
-                    f"roles.{role} has to write, and the pooling engine {name!r} cannot"
+                    f"roles.{role} needs an engine that generates text, not the pooling engine {name!r}"
                 )
         for key in ("temperature", "max_tokens"):
             if getattr(self.roles.reward, key) is not None:
-                raise ValueError(f"roles.reward.{key} means nothing: a reward is not drawn")
+                raise ValueError(f"roles.reward.{key} has no effect: a reward is not sampled")
         writers = self._writers
         if not writers:
-            raise ValueError("roles.actor is missing: the pooling engines write no text")
+            raise ValueError("roles.actor is missing: pooling engines generate no text")
         if self.roles.actor.engine is None and DEFAULT_ENGINE not in writers and len(writers) > 1:
             raise ValueError(f"roles.actor is missing: one of {', '.join(writers)}")
 
@@ -319,7 +332,7 @@ class Settings(BaseSettings):
         for name, table in self.engine_tables.items():
             if table.prices is None:
                 raise ValueError(
-                    f"max_budget_cost limits nothing without prices, and engine {name!r} has none: "
+                    f"max_budget_cost needs prices, and engine {name!r} has none: "
                     f"set prices in [engines.{name}] in the file"
                 )
 
@@ -332,19 +345,24 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values in code, then variables, then the file that either of them (or a flag) names."""
+        """Return the sources by precedence: flags and values in code, variables, the file."""
         return init_settings, env_settings, ConfigFile(settings_cls)
 
 
-# --help shows it as it stands.
+# --help prints the docstring verbatim.
 Settings.__doc__ = cleandoc(Settings.__doc__ or "")
 
 
 def load(arguments: Sequence[str], **given: Any) -> Settings:
-    """The settings for these command-line arguments; what follows after -- are vLLM's own flags.
+    """Load the settings for these command-line arguments.
 
-    What is `given` beats variables and the file. Raises BadSettings, also for an installed strategy that cannot be
-    loaded; --help prints and exits.
+    Args:
+        arguments: Flags of `secondpass serve`. Arguments after `--` are vLLM's own flags.
+        given: Settings by name, which win over variables and the file.
+
+    Raises:
+        BadSettings: A setting is invalid, or an installed strategy cannot be loaded.
+        SystemExit: After `--help` was printed.
     """
     own, vllm_flags = _divided(arguments)
     if vllm_flags is not None:
@@ -360,14 +378,14 @@ def load(arguments: Sequence[str], **given: Any) -> Settings:
 
 
 def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Our arguments, and those after the first -- (None without one). Raises BadSettings."""
+    """Split the arguments at the first `--`; the second part is None without one. Raises BadSettings."""
     if "--" not in arguments:
         return list(arguments), None
-    place = list(arguments).index("--")
-    own = list(arguments[:place])
+    at = list(arguments).index("--")
+    own = list(arguments[:at])
     if any(flag.split("=")[0] == "--vllm-flags" for flag in own):
-        raise BadSettings("vLLM's flags stand in --vllm-flags or after --, not in both")
-    return own, list(arguments[place + 1 :])
+        raise BadSettings("set vLLM's flags in --vllm-flags or after --, not in both")
+    return own, list(arguments[at + 1 :])
 
 
 def _is_loopback(host: str) -> bool:

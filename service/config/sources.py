@@ -1,4 +1,4 @@
-"""Where settings come from besides flags, and what is said of keys that do not exist."""
+"""Sources of settings besides flags, and the messages for unknown keys."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from secondpass.service.common.errors import BadSettings
 
 PREFIX = "SECONDPASS_"
 
-
 _NO_JSON = re.compile(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"')
 
 
 class ConfigFile(PydanticBaseSettingsSource):
-    """The TOML file that the sources before this one name in `config`. Raises BadSettings."""
+    """The TOML file that a source of higher precedence names in `config`. Raises BadSettings."""
 
     def __call__(self) -> dict[str, Any]:
-        """What the file sets. Variables are checked on the way: pydantic leaves out those it does not know."""
+        """Return the values of the file. Also reject unknown variables, which pydantic would ignore."""
         known = list(self.settings_cls.model_fields)
         _reject_unknown_variables(known)
         path = self.current_state.get("config")
@@ -48,27 +47,27 @@ class ConfigFile(PydanticBaseSettingsSource):
         field: FieldInfo,
         field_name: str,
     ) -> tuple[Any, str, bool]:
-        """Unused: the file is read whole."""
+        """Unused: the whole file is read at once."""
         return None, field_name, False
 
 
 def unknown(key: str, allowed: Iterable[str]) -> str:
-    """That there is no such key, and which are nearest."""
+    """Message for an unknown key, with the nearest or all allowed keys."""
     allowed = list(allowed)
     near = get_close_matches(key, allowed, n=3, cutoff=0.5)
     listed = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(allowed)}"
-    return f"there is no setting {key!r}; {listed}"
+    return f"unknown setting {key!r}; {listed}"
 
 
 def flag_problem(message: str, settings: type[BaseSettings]) -> str:
-    """What is wrong with a flag or a variable as a whole, with the nearest flags for one that does not exist."""
+    """Message for an invalid flag or variable, with the nearest flags for an unknown one."""
     if value := _NO_JSON.fullmatch(message):
         name = f"{PREFIX}{value[1].upper()}"
-        return f"{name} is not JSON; as well: {name}__KEY for each key"
+        return f"{name} is not JSON; alternatively set {name}__KEY for each key"
     message = message.removeprefix("error parsing CLI: ")
-    strange = message.removeprefix("unrecognized arguments: ")
-    flag = strange.split()[0].split("=")[0]
-    if strange == message or not flag.startswith("--"):
+    unrecognized = message.removeprefix("unrecognized arguments: ")
+    flag = unrecognized.split()[0].split("=")[0]
+    if unrecognized == message or not flag.startswith("--"):
         return message
     return unknown(flag, [f"--{name.replace('_', '-')}" for name in settings.model_fields])
 

@@ -1,4 +1,4 @@
-"""The tables of the settings' file: engines of each kind, prices, and roles."""
+"""Tables of the settings file: engines of each kind, prices, roles and profiles."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ Positive = Annotated[int, Field(ge=1)]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-
-ADDRESS = "begins with http:// or https:// and names a host, without a user's name or password"
+ADDRESS = "must begin with http:// or https:// and name a host, without user name or password"
 
 
 def is_address(text: str) -> bool:
-    """Is it a URL of a server, up to a path?"""
+    """True for the base URL of a server: no user name, password or query."""
     try:
         parts = urlsplit(text)
-        is_whole = bool(parts.hostname) and parts.port != 0  # a port out of range raises
-        (parts.hostname or "").encode("idna")  # raises as well, for an empty or a long label
+        has_host = bool(parts.hostname) and parts.port != 0  # raises for a port out of range
+        (parts.hostname or "").encode("idna")  # raises for an empty or a long label
     except ValueError:
         return False
     is_plain = text.isascii() and text.isprintable() and " " not in text
     is_bare = not parts.query and "@" not in parts.netloc
-    return parts.scheme in ("http", "https") and is_whole and is_plain and is_bare
+    return parts.scheme in ("http", "https") and has_host and is_plain and is_bare
 
 
 def _address(text: str) -> str:
@@ -60,56 +59,57 @@ def _address(text: str) -> str:
 
 
 def _shell_words(text: str) -> str:
-    shlex.split(text)  # raises ValueError for a quote that is not closed
+    shlex.split(text)  # raises ValueError for an unclosed quote
     return text
 
 
 def _header_name(name: str) -> str:
     if not is_token(name):
-        raise ValueError("is not the name of a header: letters, digits and !#$%&'*+-.^_`|~")
+        raise ValueError("is not a header name: use letters, digits and !#$%&'*+-.^_`|~")
     if name.lower() in RESERVED:
-        raise ValueError("cannot be set: requests carry this header already")
+        raise ValueError("cannot be set: requests already carry this header")
     return name
 
 
-def _no_power(name: str) -> str:
+def _may_carry_session(name: str) -> str:
     if name.lower() in PRIORITY or name.lower().startswith(DESTINATION):
-        raise ValueError("cannot carry a session, which a client chooses: it decides who is served")
+        raise ValueError(
+            "cannot carry a session: clients choose sessions, and this header decides who is served"
+        )
     return name
 
 
-def _no_session(name: str) -> str:
+def _may_carry_tenant(name: str) -> str:
     if name.lower() in AFFINITY:
-        raise ValueError("cannot carry the tenant: a client may send this header")
+        raise ValueError("cannot carry the tenant: clients may send this header")
     return name
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     lower = [name.lower() for name in names]
     if repeated := [name for i, name in enumerate(names) if lower[i] in lower[:i]]:
-        raise ValueError(f"has {repeated[0]} twice")
+        raise ValueError(f"lists {repeated[0]} twice")
     return names
 
 
 def _header_value(text: str) -> str:
     if not is_value(text):
-        raise ValueError(
-            f"is not the value of a header: 1 to {MAX_VALUE} printable ASCII characters"
-        )
+        raise ValueError(f"is not a header value: use 1 to {MAX_VALUE} printable ASCII characters")
     return text
 
 
 _HeaderName = Annotated[str, AfterValidator(_header_name)]
 SessionHeaders = Annotated[
-    tuple[Annotated[_HeaderName, AfterValidator(_no_power)], ...], AfterValidator(_distinct)
+    tuple[Annotated[_HeaderName, AfterValidator(_may_carry_session)], ...],
+    AfterValidator(_distinct),
 ]
 TenantHeaders = Annotated[
-    tuple[Annotated[_HeaderName, AfterValidator(_no_session)], ...], AfterValidator(_distinct)
+    tuple[Annotated[_HeaderName, AfterValidator(_may_carry_tenant)], ...], AfterValidator(_distinct)
 ]
 
 
 def _names(value: object) -> object:
-    """A variable holds names with commas between them; a file has a list."""
+    """Split the comma-separated names of a variable; a file contains a list."""
     if not isinstance(value, str):
         return value
     return [name.strip() for name in value.split(",")] if value.strip() else []
@@ -125,16 +125,20 @@ class _Table(BaseModel):
 
 
 class Prices(_Table):
-    """What a million tokens cost, in any one currency."""
+    """Prices per million tokens, all in one currency."""
 
-    prompt: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    completion: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    prompt: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="price of a million prompt tokens"
+    )
+    completion: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="price of a million completion tokens"
+    )
 
 
 def _variable(name: str) -> str:
     if not _VARIABLE.fullmatch(name):
         raise ValueError(
-            "names the variable that holds the key: letters, digits and _, never the key"
+            "must be the name of a variable (letters, digits and _) that holds the key, not the key"
         )
     return name
 
@@ -142,26 +146,47 @@ def _variable(name: str) -> str:
 Variable = Annotated[str, AfterValidator(_variable)]
 
 
-class _RemoteTable(_Table):
-    """A server behind a URL, and the routing headers that its calls carry.
+class _EngineTable(_Table):
+    """The keys that all kinds of engines have."""
 
-    `key_env` names the variable that holds the server's key. `session_headers` carry the session of a call and
-    `tenant_headers` the tenant's name. `objective` is the value of x-llm-d-inference-objective, and `priority`
-    of X-Vllm-Priority: lower is earlier, on a server that schedules by priority.
-    """
+    max_concurrent_calls: Positive | None = Field(
+        default=None,
+        description="calls in flight at this engine, per process; unset uses the setting of that name",
+    )
+    prices: Prices | None = Field(
+        default=None,
+        description="prices per million tokens, `{ prompt = 0.1, completion = 0.4 }`; `budget.max_cost` needs them",
+    )
 
-    url: Annotated[str, AfterValidator(_address)]
-    model: str = Field(min_length=1)
-    key_env: Variable | None = None
-    max_concurrent_calls: Positive | None = None
-    prices: Prices | None = None
-    session_headers: SessionHeaders = ("X-Session-ID",)
-    tenant_headers: TenantHeaders = ()
-    objective: Annotated[str, AfterValidator(_header_value)] | None = None
-    priority: int | None = Field(default=None, ge=-(2**31), lt=2**31)
+
+class _RemoteTable(_EngineTable):
+    """A server at a URL, with the routing headers of its calls."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        description="base URL of the server, including its `/v1`"
+    )
+    model: str = Field(min_length=1, description="name under which the server serves the model")
+    key_env: Variable | None = Field(
+        default=None, description="name of the environment variable with the server's API key"
+    )
+    session_headers: SessionHeaders = Field(
+        default=("X-Session-ID",), description="headers that carry the session of a call"
+    )
+    tenant_headers: TenantHeaders = Field(
+        default=(), description="headers that carry the name of the tenant"
+    )
+    objective: Annotated[str, AfterValidator(_header_value)] | None = Field(
+        default=None, description="value of `x-llm-d-inference-objective`"
+    )
+    priority: int | None = Field(
+        default=None,
+        ge=-(2**31),
+        lt=2**31,
+        description="value of `X-Vllm-Priority`; a server that schedules by priority serves lower values first",
+    )
 
     @model_validator(mode="after")
-    def _carries_one_value_a_header(self) -> Self:
+    def _carries_one_value_per_header(self) -> Self:
         used = [
             *(("session_headers", name.lower()) for name in self.session_headers),
             *(("tenant_headers", name.lower()) for name in self.tenant_headers),
@@ -178,43 +203,43 @@ class _RemoteTable(_Table):
 
 
 class HttpEngineTable(_RemoteTable):
-    """A server that speaks OpenAI's protocol."""
+    """A server with an OpenAI-compatible API."""
 
     kind: Literal["http"]
 
 
 class PoolingEngineTable(_RemoteTable):
-    """A vLLM server of a reward model, which plays no other role than `reward`."""
+    """A vLLM server with a reward model. It can only have the role `reward`."""
 
     kind: Literal["pooling"]
 
 
-class VllmEngineTable(_Table):
-    """vLLM in this process; `flags` are its own, as on its command line."""
+class VllmEngineTable(_EngineTable):
+    """vLLM in this process."""
 
     kind: Literal["vllm"]
-    model: str = Field(min_length=1)
-    flags: Annotated[str, AfterValidator(_shell_words)] = ""
-    max_concurrent_calls: Positive | None = None
-    prices: Prices | None = None
+    model: str = Field(min_length=1, description="folder or hub name of the model")
+    flags: Annotated[str, AfterValidator(_shell_words)] = Field(
+        default="", description="vLLM's own flags, as on its command line"
+    )
 
     @property
     def arguments(self) -> list[str]:
-        """The flags, one by one."""
+        """The flags as a list of arguments."""
         return shlex.split(self.flags)
 
 
-class ScriptedEngineTable(_Table):
-    """The fake that ships: latencies in seconds, `rate` in deltas a second over all calls."""
+class ScriptedEngineTable(_EngineTable):
+    """A fake engine that needs no model, for tests and benchmarks."""
 
     kind: Literal["scripted"]
-    model: str = Field(default="scripted", min_length=1)
-    first_token: float = Field(default=0.0, ge=0)
-    per_token: float = Field(default=0.0, ge=0)
-    tokens_per_delta: Positive = 1
-    rate: float | None = Field(default=None, gt=0)
-    max_concurrent_calls: Positive | None = None
-    prices: Prices | None = None
+    model: str = Field(default="scripted", min_length=1, description="name of the model")
+    first_token: float = Field(default=0.0, ge=0, description="seconds until the first token")
+    per_token: float = Field(default=0.0, ge=0, description="seconds between two tokens")
+    tokens_per_delta: Positive = Field(default=1, description="tokens per delta of a stream")
+    rate: float | None = Field(
+        default=None, gt=0, description="deltas per second over all calls; unset is unlimited"
+    )
 
 
 AnyEngineTable = HttpEngineTable | VllmEngineTable | PoolingEngineTable | ScriptedEngineTable
@@ -230,7 +255,7 @@ _OWN_FLAGS: dict[str, tuple[str, ...]] = {
 def engine_of_flags(
     kind: str, model: str | None, given: Mapping[str, str | None]
 ) -> AnyEngineTable:
-    """The engine that --engine, --model and the `given` flags of one kind describe. Raises ValueError."""
+    """Build the engine table from --engine, --model and the `given` flags. Raises ValueError."""
     for owner, flags in _OWN_FLAGS.items():
         for flag in flags:
             if owner != kind and given[flag] is not None:
@@ -238,9 +263,9 @@ def engine_of_flags(
     if kind == "scripted":
         return ScriptedEngineTable(kind="scripted", model=model or "scripted")
     if kind == "http" and given["engine_url"] is None:
-        raise ValueError("engine_url is missing: the http engine's address")
+        raise ValueError("engine_url is missing: the base URL of the http engine")
     if model is None:
-        raise ValueError(f"model is missing: what the {kind} engine serves")
+        raise ValueError(f"model is missing: the model that the {kind} engine serves")
     if kind == "vllm":
         return VllmEngineTable(kind="vllm", model=model, flags=given["vllm_flags"] or "")
     url = given["engine_url"] or ""
@@ -251,11 +276,17 @@ def engine_of_flags(
 
 
 class RoleTable(_Table):
-    """A role's engine, and how it is drawn where neither the strategy nor the client says so."""
+    """The engine of a role, and defaults for its calls where neither strategy nor client set them."""
 
-    engine: str | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: Positive | None = None
+    engine: str | None = Field(
+        default=None, description="name of an engine; unset uses the role's default"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="default sampling temperature"
+    )
+    max_tokens: Positive | None = Field(
+        default=None, description="default limit of completion tokens per call"
+    )
 
 
 def _as_table(value: object) -> object:
@@ -263,50 +294,68 @@ def _as_table(value: object) -> object:
 
 
 Role = Annotated[RoleTable, BeforeValidator(_as_table), NoDecode]
-"""A table, or the engine's name alone, also where a variable holds it."""
+"""A table, or the name of an engine, in the file and in variables."""
 
 
 class Roles(_Table):
-    """Which engine serves a role. Critic and judge are the actor's unless they are named; reward is nobody's."""
+    """The engine of each role. Critic and judge default to the actor's engine; reward has no default."""
 
-    actor: Role = RoleTable()
-    critic: Role = RoleTable()
-    judge: Role = RoleTable()
-    reward: Role = RoleTable()
+    actor: Role = Field(
+        default=RoleTable(),
+        description="generates drafts and revisions; defaults to the only engine that generates text",
+    )
+    critic: Role = Field(
+        default=RoleTable(), description="writes critiques; defaults to the actor's engine"
+    )
+    judge: Role = Field(
+        default=RoleTable(),
+        description="grades and compares answers; defaults to the actor's engine",
+    )
+    reward: Role = Field(
+        default=RoleTable(), description="scores answers with a reward model; unassigned by default"
+    )
 
 
 class ProfileTable(_Table):
-    """What differs in a model from what its name says; `match` is found in the name: * stands for anything.
+    """Overrides of the profile that is derived from a model's name. See docs/operations/engines.md."""
 
-    `thinking` are the marks around thoughts. See docs/operations.md.
-    """
-
-    match: str = Field(min_length=1)
-    is_thinking: bool | None = None
-    thinking: tuple[str, str] | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: Positive | None = None
-    own_reference: bool | None = None
+    match: str = Field(
+        min_length=1,
+        description="pattern for the whole model name, case-insensitive; `*` matches any text",
+    )
+    is_thinking: bool | None = Field(
+        default=None, description="whether the model emits reasoning before its answer"
+    )
+    thinking: tuple[str, str] | None = Field(
+        default=None, description="opening and closing delimiters of the reasoning"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="recommended temperature; not 0 for a reasoning model"
+    )
+    top_p: float | None = Field(default=None, gt=0, le=1, description="recommended top-p")
+    top_k: Positive | None = Field(default=None, description="recommended top-k")
+    own_reference: bool | None = Field(
+        default=None, description="whether the model judges better after it wrote its own solution"
+    )
 
     @model_validator(mode="after")
-    def _draws_what_thinks(self) -> Self:
+    def _samples_reasoning_above_zero(self) -> Self:
         if self.is_thinking and self.temperature == 0:
-            raise ValueError("temperature: a model that thinks is not drawn at 0")
+            raise ValueError("temperature: must be above 0 for a reasoning model")
         return self
 
     def matches(self, model: str) -> bool:
-        """Is it about this model?"""
+        """True if the pattern matches this model name."""
         return fnmatchcase(model.casefold(), self.match.casefold())
 
     def applied(self, name: str, profile: Profile) -> Profile:
-        """The profile with what is set here."""
+        """Return `profile` with the overrides of this table, named `name`."""
         changes = self.model_dump(exclude={"match"}, exclude_none=True)
         return profile.model_copy(update=changes | {"name": name})
 
 
 def table_of(path: Sequence[str]) -> type[BaseModel]:
-    """The table in which the setting at `path` would stand."""
+    """Return the class of the table that contains the setting at `path`."""
     if path[0] == "roles":
         return Roles if len(path) == 2 else RoleTable
     if path[0] == "profiles":

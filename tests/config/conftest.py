@@ -1,4 +1,4 @@
-"""Settings are read without the variables of the surroundings."""
+"""Fixtures for tests of settings: no SECONDPASS_* variables, and a path for a settings file."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from secondpass.service.config.sources import PREFIX
 
 
 @pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)

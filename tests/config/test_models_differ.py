@@ -1,4 +1,4 @@
-"""What settings say of single models: roles as tables, profiles, calibrations."""
+"""Settings of individual models: role tables, profiles and calibrations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_role_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ('critic = {engine = "medium"}', ("roles.critic", "big, small", "'medium'")),
         ('critic = {engin = "small"}', ("roles.critic.engin", "engine")),
@@ -64,17 +64,17 @@ def test_a_role_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.M
         ("[profiles.x]\nis_thinking = true", ("profiles.x.match",)),
         (
             '[profiles.x]\nmatch = "h*"\nis_thinking = true\ntemperature = 0',
-            ("profiles.x", "not drawn at 0"),
+            ("profiles.x", "above 0"),
         ),
     ],
 )
-def test_a_bad_table_names_the_key(tmp_path: Path, text: str, says: tuple[str, ...]) -> None:
+def test_a_bad_table_names_the_key(tmp_path: Path, text: str, expected: tuple[str, ...]) -> None:
     with pytest.raises(BadSettings) as caught:
         settings_of(tmp_path, f'[roles]\nactor = "big"\n{text}\n')
-    assert all(word in str(caught.value) for word in says), str(caught.value)
+    assert all(word in str(caught.value) for word in expected), str(caught.value)
 
 
-def test_a_profile_changes_what_the_name_tells(tmp_path: Path) -> None:
+def test_a_profile_overrides_the_name(tmp_path: Path) -> None:
     text = '[roles]\nactor = "big"\ncritic = "small"\n[profiles.house]\nmatch = "HOUSE*"\nis_thinking = true\n'
     app = create_app(settings_of(tmp_path, text + 'thinking = ["[T]", "[/T]"]\n'))
     service = service_in(app)
@@ -84,7 +84,7 @@ def test_a_profile_changes_what_the_name_tells(tmp_path: Path) -> None:
     assert profiles["critic"].conclusion("[T]no[/T] yes") == "yes"
 
 
-def test_calibrations_are_of_the_roles_models(tmp_path: Path) -> None:
+def test_calibrations_apply_to_the_models_of_roles(tmp_path: Path) -> None:
     folder = tmp_path / "calibrations"
     folder.mkdir()
     save_calibration(folder / f"house{SUFFIX}", measured("house-model"))
@@ -94,10 +94,10 @@ def test_calibrations_are_of_the_roles_models(tmp_path: Path) -> None:
     assert calibrations_of(service, service.roles) == {"judge": measured("house-model")}
 
 
-def test_a_calibration_file_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_an_invalid_calibration_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="No such file"):
         load_calibrations(tmp_path / "none.json")
-    with pytest.raises(BadSettings, match=r"there is no \*.calibration.json"):
+    with pytest.raises(BadSettings, match=r"contains no \*.calibration.json"):
         load_calibrations(tmp_path)
     file = tmp_path / f"a{SUFFIX}"
     file.write_text('{"auroc": 2}')
@@ -108,5 +108,5 @@ def test_a_calibration_file_that_is_wrong_is_named(tmp_path: Path) -> None:
         load_calibrations(file)
     save_calibration(file, measured("m"))
     save_calibration(tmp_path / f"b{SUFFIX}", measured("m"))
-    with pytest.raises(BadSettings, match="are both of 'm'"):
+    with pytest.raises(BadSettings, match="both calibrate model 'm'"):
         load_calibrations(tmp_path)

@@ -1,4 +1,4 @@
-"""Settings of routing and of several replicas, and the command that checks a file of settings."""
+"""Settings for routing and replicas, and `secondpass check-config`."""
 
 import hashlib
 from pathlib import Path
@@ -30,7 +30,7 @@ def problems_in(file: Path, text: str) -> str:
     return str(bad.value)
 
 
-def test_an_engine_has_the_header_of_most_routers_unless_its_table_names_others(file: Path) -> None:
+def test_session_headers_default_to_the_header_of_most_routers(file: Path) -> None:
     table = settings_in(file, BIG).engines["big"]
     assert isinstance(table, HttpEngineTable)
     assert (table.session_headers, table.tenant_headers) == (("X-Session-ID",), ())
@@ -39,21 +39,21 @@ def test_an_engine_has_the_header_of_most_routers_unless_its_table_names_others(
 
 @pytest.mark.parametrize("key", ["session_headers", "tenant_headers"])
 @pytest.mark.parametrize("name", ["X Session", "", "x:y", "Sitzung-ö", "x\\r\\ny", "(x)"])
-def test_a_header_name_that_is_no_token_is_refused(file: Path, key: str, name: str) -> None:
-    said = problems_in(file, f'{BIG}\n{key} = ["{name}"]\n')
-    assert said.startswith(f"engines.big.{key}.0: is not the name of a header: letters, digits")
+def test_an_invalid_header_name_is_rejected(file: Path, key: str, name: str) -> None:
+    message = problems_in(file, f'{BIG}\n{key} = ["{name}"]\n')
+    assert message.startswith(f"engines.big.{key}.0: is not a header name: use letters, digits")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
-def test_a_header_that_requests_carry_already_is_refused(file: Path, name: str) -> None:
-    said = problems_in(file, f'{BIG}\nsession_headers = ["{name.title()}"]\n')
-    assert said.startswith("engines.big.session_headers.0: cannot be set")
+def test_a_header_that_requests_already_carry_is_rejected(file: Path, name: str) -> None:
+    message = problems_in(file, f'{BIG}\nsession_headers = ["{name.title()}"]\n')
+    assert message.startswith("engines.big.session_headers.0: cannot be set")
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
-        ('session_headers = ["X-A", "x-a"]', "engines.big.session_headers: has x-a twice"),
+        ('session_headers = ["X-A", "x-a"]', "engines.big.session_headers: lists x-a twice"),
         (
             'session_headers = ["X-A"]\ntenant_headers = ["x-a"]',
             "engines.big: tenant_headers and session_headers share the header x-a",
@@ -74,20 +74,20 @@ def test_a_header_that_requests_carry_already_is_refused(file: Path, name: str) 
             'tenant_headers = ["X-Vllm-Priority"]\npriority = 1',
             "engines.big: priority and tenant_headers share the header x-vllm-priority",
         ),
-        ('objective = "a\\nb"', "engines.big.objective: is not the value of a header"),
-        ('objective = ""', "engines.big.objective: is not the value of a header"),
+        ('objective = "a\\nb"', "engines.big.objective: is not a header value"),
+        ('objective = ""', "engines.big.objective: is not a header value"),
         ("priority = 1.5", "engines.big.priority: "),
-        ("affinity = true", "engines.big.affinity: there is no setting 'affinity'"),
+        ("affinity = true", "engines.big.affinity: unknown setting 'affinity'"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_name(file: Path, keys: str, said: str) -> None:
-    assert problems_in(file, f"{BIG}\n{keys}\n").startswith(said)
+def test_invalid_routing_settings_are_named(file: Path, keys: str, message: str) -> None:
+    assert problems_in(file, f"{BIG}\n{keys}\n").startswith(message)
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "http://user:password@host:8000/v1",  # the key has a place of its own
+        "http://user:password@host:8000/v1",  # use key_env
         "http://user@host/v1",
         "http://..:80/v1",
         f"http://{'a' * 70}/v1",
@@ -97,12 +97,12 @@ def test_what_cannot_be_sent_is_refused_by_name(file: Path, keys: str, said: str
         "http://host/v1?key=k",
     ],
 )
-def test_an_address_that_no_request_can_have_is_refused(file: Path, url: str) -> None:
-    said = problems_in(file, BIG.replace("http://127.0.0.1:9/v1", url))
-    assert said.startswith("engines.big.url: begins with http:// or https://")
+def test_an_invalid_url_is_rejected(file: Path, url: str) -> None:
+    message = problems_in(file, BIG.replace("http://127.0.0.1:9/v1", url))
+    assert message.startswith("engines.big.url: must begin with http:// or https://")
 
 
-def test_a_host_that_is_no_name_is_refused_without_a_traceback(
+def test_an_invalid_host_name_is_rejected_without_a_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", f"{'a' * 70}.x"]
@@ -110,14 +110,12 @@ def test_a_host_that_is_no_name_is_refused_without_a_traceback(
     assert "is not the name of a host" in capsys.readouterr().err
 
 
-def test_a_vllm_engine_in_process_has_no_router_before_it(file: Path) -> None:
+def test_an_in_process_vllm_engine_has_no_session_headers(file: Path) -> None:
     text = '[engines.v]\nkind = "vllm"\nmodel = "m"\nsession_headers = []\n'
-    assert "engines.v.session_headers: there is no setting" in problems_in(file, text)
+    assert "engines.v.session_headers: unknown setting" in problems_in(file, text)
 
 
-def test_tenants_are_named_in_a_list_or_with_commas(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tenants_are_a_list_or_comma_separated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_in(file, f'trusted_tenants = ["a", "b"]\n{BIG}').trusted_tenants == ("a", "b")
     monkeypatch.setenv("SECONDPASS_TRUSTED_TENANTS", "a, b")
     assert load(["--engine", "scripted"]).trusted_tenants == ("a", "b")
@@ -128,23 +126,25 @@ def test_tenants_are_named_in_a_list_or_with_commas(
 
 
 @pytest.mark.parametrize("replicas", ["one", "many"])
-def test_what_one_process_counts_is_refused_for_many_replicas(file: Path, replicas: str) -> None:
+def test_a_per_process_limit_is_rejected_with_many_replicas(file: Path, replicas: str) -> None:
     fake = '[engines.fake]\nkind = "scripted"\nrate = 100\n[roles]\nactor = "big"\n'
     text = f'replicas = "{replicas}"\n{BIG}\n{fake}'
     if replicas == "one":
         assert settings_in(file, text).replicas == "one"
     else:
-        said = problems_in(file, text)
-        assert "engines.fake.rate is counted in one process" in said
-        assert 'replicas = "one"' in said
+        message = problems_in(file, text)
+        assert "engines.fake.rate is counted in one process" in message
+        assert 'replicas = "one"' in message
 
 
 def test_replicas_has_two_values(file: Path) -> None:
-    said = problems_in(file, f"replicas = 3\n{BIG}")
-    assert said.startswith("replicas: Input should be 'one' or 'many'")
+    message = problems_in(file, f"replicas = 3\n{BIG}")
+    assert message.startswith("replicas: Input should be 'one' or 'many'")
 
 
-def test_a_valid_file_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_config_summarizes_a_valid_file(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file.write_text(f'replicas = "many"\nmax_runs = 7\n{BIG}max_concurrent_calls = 51\n')
     assert main(["check-config", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -156,34 +156,34 @@ def test_a_valid_file_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("max_m = 1\n" + BIG, "there is no setting 'max_m'; nearest: max_n"),
+        ("max_m = 1\n" + BIG, "unknown setting 'max_m'; nearest: max_n"),
         (BIG + 'key_env = "NOT_THERE"\n', "NOT_THERE"),
         ('api_keys_file = "/not/there"\n' + BIG, "/not/there"),
         ('calibrations = "/not/there"\n' + BIG, "/not/there"),
-        ('host = "0.0.0.0"\n' + BIG, "there are no API keys"),
+        ('host = "0.0.0.0"\n' + BIG, "no API keys are configured"),
         ('trusted_tenants = ["alice"]\n' + BIG, "trusted_tenants has no key for alice"),
         ("max_n = \n", "Invalid value"),
-        ('session_headers = ["X-A"]\n' + BIG, "there is no setting 'session_headers'"),
-        (BIG + 'key_env = "sk-abc"\n', "engines.big.key_env: names the variable"),
+        ('session_headers = ["X-A"]\n' + BIG, "unknown setting 'session_headers'"),
+        (BIG + 'key_env = "sk-abc"\n', "engines.big.key_env: must be the name of a variable"),
     ],
 )
-def test_what_serve_would_refuse_is_refused(
-    file: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+def test_check_config_rejects_what_serve_rejects(
+    file: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     file.write_text(text)
     assert main(["check-config", str(file)]) == 2
     checked = capsys.readouterr()
     assert checked.out == ""
-    assert said in checked.err
+    assert message in checked.err
     assert all(line.startswith("secondpass check-config: ") for line in checked.err.splitlines())
     assert main(["serve", "--config", str(file), "--port", "0"]) == 2
     refused = capsys.readouterr().err
     assert refused.replace("serve: ", "check-config: ") == checked.err
 
 
-def test_a_tenant_that_is_trusted_needs_a_key(
+def test_a_trusted_tenant_needs_a_key(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = tmp_path / "keys"
@@ -196,43 +196,45 @@ def test_a_tenant_that_is_trusted_needs_a_key(
     assert "no key for bob; allowed: *, alice" in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-config", str(tmp_path / "none.toml")]) == 2
     assert "none.toml: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ('[engine.big]\nkind = "http"\n', "engine is a kind and no table; an engine of the file"),
+        ('[engine.big]\nkind = "http"\n', "engine is a kind, not a table; use [engines.NAME]"),
         (
             BIG + 'session_headers = "X-A"\n',
             "engines.big.session_headers: must be a list, not 'X-A'",
         ),
-        (BIG + 'replicas = "many"\n', "; it belongs above the first table"),
-        (BIG.replace(".big", ".vllm") + "max_n = 1\n", "engines.vllm.max_n: there is no setting"),
+        (BIG + 'replicas = "many"\n', "; move it above the first table"),
+        (BIG.replace(".big", ".vllm") + "max_n = 1\n", "engines.vllm.max_n: unknown setting"),
         (BIG.replace(".big", ".http") + "priority = 1.5\n", "engines.http.priority: "),
     ],
 )
-def test_a_message_names_the_table_and_what_was_meant(file: Path, text: str, said: str) -> None:
-    assert said in problems_in(file, text)
+def test_a_message_names_the_table_and_the_likely_cause(
+    file: Path, text: str, message: str
+) -> None:
+    assert message in problems_in(file, text)
 
 
-def test_a_key_in_the_place_of_its_variable_is_not_repeated(file: Path) -> None:
+def test_a_key_set_instead_of_its_variable_is_not_echoed(file: Path) -> None:
     assert "sk-abc" not in problems_in(file, BIG + 'key_env = "sk-abc"\n')
 
 
-def test_a_password_in_an_address_is_not_repeated(file: Path) -> None:
-    said = problems_in(file, BIG.replace("http://", "http://user:hunter2@"))
-    assert "hunter2" not in said
+def test_a_password_in_a_url_is_not_echoed(file: Path) -> None:
+    message = problems_in(file, BIG.replace("http://", "http://user:hunter2@"))
+    assert "hunter2" not in message
     with pytest.raises(BadSettings) as bad:
         load(["--engine", "http", "--model", "m", "--engine-url", "http://user:hunter2@h/v1"])
     assert "hunter2" not in str(bad.value)
 
 
-def test_every_problem_has_a_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_problem_is_reported_on_its_own_line(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = BIG.replace(".big", ".judge")
     roles = '[roles]\nactor = "big"\n'
     head = 'default_strategy = "none"\nhost = "0.0.0.0"\nreplicas = "many"\n'
@@ -251,7 +253,7 @@ def test_every_problem_has_a_line(file: Path, capsys: pytest.CaptureFixture[str]
     assert all(f"engine '{name}'" in "\n".join(lines) for name in ("big", "judge"))
 
 
-def test_a_grace_below_the_longest_solve_is_said(
+def test_check_config_warns_of_a_grace_below_the_longest_deadline(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(f"max_deadline_ms = 1200000\nshutdown_grace_seconds = 660\n{BIG}")

@@ -1,4 +1,4 @@
-"""Settings: flags over variables over the file, and no key that does not exist."""
+"""Settings: precedence of flags, variables and file, and errors for unknown keys."""
 
 import socket
 from pathlib import Path
@@ -25,7 +25,7 @@ def problems(*arguments: str) -> str:
     return str(bad.value)
 
 
-def test_flags_win_over_variables_and_those_over_the_file(
+def test_flags_win_over_variables_and_variables_over_the_file(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     file.write_text('engine = "scripted"\nport = 1\nmax_n = 1\nhost = "localhost"\n')
@@ -50,7 +50,7 @@ def test_one_engine_needs_only_flags() -> None:
     assert settings.role_engines == {"actor": "default", "critic": "default", "judge": "default"}
 
 
-def test_several_engines_play_roles(file: Path) -> None:
+def test_roles_are_assigned_to_several_engines(file: Path) -> None:
     file.write_text(
         """
         [engines.big]
@@ -75,9 +75,11 @@ def test_several_engines_play_roles(file: Path) -> None:
     assert prices.completion == 0.4
 
 
-def test_a_reward_model_plays_its_role_and_no_other(file: Path) -> None:
-    writes = "[engines.big]\nkind = 'http'\nurl = 'http://x/v1'\nmodel = 'm'\n"
-    file.write_text(f"{REWARD_MODEL}prices = {{ prompt = 0.1 }}\n{writes}[roles]\nreward = 'rm'\n")
+def test_a_reward_model_has_the_reward_role_only(file: Path) -> None:
+    generator = "[engines.big]\nkind = 'http'\nurl = 'http://x/v1'\nmodel = 'm'\n"
+    file.write_text(
+        f"{REWARD_MODEL}prices = {{ prompt = 0.1 }}\n{generator}[roles]\nreward = 'rm'\n"
+    )
     settings = load(["--config", str(file)])
     assert settings.role_engines == {
         "actor": "big",
@@ -93,14 +95,14 @@ def test_an_engine_may_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> N
     assert load([]).role_engines["actor"] == "big"
 
 
-def test_nothing_can_be_changed_afterwards() -> None:
+def test_settings_are_frozen() -> None:
     settings = load(FAKE)
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("prot = 1", ("'prot'", "port")),
         ("[roles]\nactr = 'a'", ("roles.actr", "actor")),
@@ -108,10 +110,10 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("[engines.a]\nkind = 'http'", ("engines.a.url", "engines.a.model")),
         ("[engines.a]\nkind = 'pooling'", ("engines.a.url", "engines.a.model")),
         (f"{REWARD_MODEL}top_k = 1", ("engines.rm.top_k", "url")),
-        (REWARD_MODEL, ("roles.actor is missing", "write no text")),
+        (REWARD_MODEL, ("roles.actor is missing", "generate no text")),
         (
             "[engines.a]\nkind='scripted'\n[roles]\nreward={engine='a',temperature=1.0}",
-            ("roles.reward.temperature", "not drawn"),
+            ("roles.reward.temperature", "not sampled"),
         ),
         (
             f"{REWARD_MODEL}[engines.a]\nkind='scripted'\n[roles]\njudge='rm'",
@@ -130,12 +132,12 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ),
         (
             "[engines.a]\nkind = 'vllm'\nmodel = 'm'\n[engines.b]\nkind = 'vllm'\nmodel = 'm'",
-            ("one vllm engine", "a, b"),
+            ("only one vllm engine", "a, b"),
         ),
         ("[engines.a]\nkind = 'http'\nurl = 'x:1'\nmodel = 'm'", ("engines.a.url", "'x:1'")),
         (
             "[engines.a]\nkind='http'\nurl='http:///v1'\nmodel='m'",
-            ("engines.a.url", "names a host"),
+            ("engines.a.url", "name a host"),
         ),
         (
             "max_budget_cost = inf\n[engines.a]\nkind='scripted'\nprices={}",
@@ -149,26 +151,26 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("[engines.a]\nkind='scripted'\n[roles]\njudge='b'", ("roles.judge", "'b'")),
     ],
 )
-def test_a_bad_file_names_the_key(file: Path, text: str, says: tuple[str, ...]) -> None:
+def test_a_bad_file_names_the_key(file: Path, text: str, expected: tuple[str, ...]) -> None:
     file.write_text(text)
     found = problems("--config", str(file))
-    assert all(part in found for part in says)
+    assert all(part in found for part in expected)
 
 
-def test_a_variable_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECONDPASS_MODLE", "m")
     assert "SECONDPASS_MODEL" in problems(*FAKE)
 
 
-def test_a_variable_that_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_with_invalid_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECONDPASS_ROLES", "{")
     assert "SECONDPASS_ROLES is not JSON" in problems(*FAKE)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
-        ((), "there is no engine"),
+        ((), "no engine is configured"),
         (("--engine", "tgi"), "'vllm' or 'scripted'"),
         (("--engine", "vllm"), "model is missing"),
         ((*FAKE, "--", "--enforce-eager"), "vllm_flags is for the vllm engine"),
@@ -178,7 +180,7 @@ def test_a_variable_that_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -
         (("--model", "m"), "model needs engine"),
         (("--engine", "http", "--model", "m"), "engine_url is missing"),
         (("--engine", "http", "--engine-url", "http://x/v1"), "model is missing"),
-        (("--engine", "http", "--engine-url", "x", "--model", "m"), "begins with http"),
+        (("--engine", "http", "--engine-url", "x", "--model", "m"), "must begin with http"),
         *(
             (("--engine", "http", "--engine-url", url, "--model", "m"), f"not {url!r}")
             for url in ("http://", "http://x:99999/v1", "http://a b/v1", "http://x/v1?k=1")
@@ -196,9 +198,11 @@ def test_a_variable_that_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -
         ((*FAKE, "--config", "/nowhere.toml"), "/nowhere.toml"),
     ],
 )
-def test_settings_that_cannot_be_served_say_why(arguments: tuple[str, ...], says: str) -> None:
+def test_invalid_settings_are_explained_in_one_line(
+    arguments: tuple[str, ...], expected: str
+) -> None:
     found = problems(*arguments)
-    assert says in found
+    assert expected in found
     assert "\n" not in found
 
 
@@ -207,7 +211,7 @@ def test_loopback_needs_no_keys(host: str) -> None:
     assert load([*FAKE, "--host", host]).host == host
 
 
-def test_other_hosts_are_allowed_out_loud(tmp_path: Path) -> None:
+def test_other_hosts_need_keys_or_an_explicit_flag(tmp_path: Path) -> None:
     for means in (["--allow-unauthenticated"], ["--api-keys-file", str(tmp_path)]):
         assert load([*FAKE, "--host", "0.0.0.0", *means]).host == "0.0.0.0"
 
@@ -228,7 +232,7 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "expected"),
     [
         (["--version"], 0, "secondpass 0"),
         (["--help"], 0, "serve"),
@@ -236,51 +240,51 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
         (["sevre"], 2, "no command 'sevre'"),
     ],
 )
-def test_the_command_line_explains_itself(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
+def test_the_command_line_prints_usage_and_version(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, expected: str
 ) -> None:
     assert main(arguments) == code
     shown = capsys.readouterr()
-    assert says in shown.out + shown.err
+    assert expected in shown.out + shown.err
 
 
-def test_a_key_that_is_not_there_is_a_bad_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_key_variable_is_a_bad_setting(capsys: pytest.CaptureFixture[str]) -> None:
     engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m", "--port", "0"]
     assert main(["serve", *engine, "--engine-key-env", "NOT_THERE"]) == 2
     assert "NOT_THERE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["", "sk-one\n", "schlüssel"])
-def test_a_key_that_no_header_holds_is_a_bad_setting(
+def test_a_key_with_invalid_characters_is_a_bad_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     monkeypatch.setenv("ENGINE_KEY", key)
     engine = ["--engine", "http", "--engine-url", "http://x/v1", "--model", "m", "--port", "0"]
     assert main(["serve", *engine, "--engine-key-env", "ENGINE_KEY"]) == 2
-    told = capsys.readouterr().err
-    assert "ENGINE_KEY" in told
-    assert not key or key not in told
+    printed = capsys.readouterr().err
+    assert "ENGINE_KEY" in printed
+    assert not key or key not in printed
 
 
 @pytest.mark.parametrize(
-    ("host", "says"),
+    ("host", "expected"),
     [
         ("127.0.0.1", "already in use"),
         ("192.0.2.1", "no such address"),
         ("no.such.host.invalid", "--host"),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_before_an_engine_starts(
-    host: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_unusable_address_is_reported_before_an_engine_starts(
+    host: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("secondpass.service.server.serve.in_process", _no_engine_is_wanted)
+    monkeypatch.setattr("secondpass.service.server.serve.in_process", _fail_if_started)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", host]
         assert main(["serve", *flags, "--port", port]) == 2
-    assert f"--host {host} --port {port}: " in (said := capsys.readouterr().err)
-    assert says in said
+    assert f"--host {host} --port {port}: " in (message := capsys.readouterr().err)
+    assert expected in message
 
 
-def _no_engine_is_wanted(settings: Settings) -> NoReturn:
+def _fail_if_started(settings: Settings) -> NoReturn:
     raise AssertionError("an engine was started")

@@ -46,7 +46,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip twice in one environment would tear it
-.PHONY: help run sandbox promtool docker-registry containers test test-compat test-faults test-long check lock pin-base mutants bench results clean
+.PHONY: help run sandbox promtool docker-registry containers test test-compat test-faults test-long check lock pin-base mutants bench results docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -119,6 +119,9 @@ bench: $(RUNTIME) $(DEV) ## what the service adds to a call, and the throughput 
 # matplotlib comes with the developer tools.
 results: $(DEV) ## write docs/results.md and README's table [DATA=folder of recorded sets, RUNS=folder of records]
 	$(BIN)/secondpass results --data '$(DATA)' $(if $(RUNS),--pools '$(RUNS)') --out docs/results.md --readme README.md
+
+docs: $(DEV) ## write the tables of settings in docs/operations
+	@$(BIN)/python -m tools.settings_page
 
 clean: ## remove what was made, the environment and the fetched model included
 	rm -rf .venv .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

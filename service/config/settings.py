@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     profiles: CliSuppress[dict[str, ProfileTable]] = Field(default_factory=dict)
     calibrations: Path | None = Field(
         None,
-        description="file written by `secondpass calibrate`, or a folder of such files; without it a model's grades weigh no vote",
+        description="file written by `secondpass calibrate`, or a folder of such files; without it all votes weigh the same",
     )
     max_concurrent_calls: Positive = Field(
         256, description="calls in flight at each engine, per process; further calls wait"

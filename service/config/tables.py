@@ -181,7 +181,7 @@ class _RemoteTable(_EngineTable):
     priority: int | None = Field(
         default=None,
         ge=-(2**31),
-        lt=2**31,
+        le=2**31 - 1,
         description="value of `X-Vllm-Priority`; a server that schedules by priority serves lower values first",
     )
 
@@ -302,7 +302,7 @@ class Roles(_Table):
 
     actor: Role = Field(
         default=RoleTable(),
-        description="generates drafts and revisions; defaults to the only engine that generates text",
+        description="generates drafts and revisions; defaults to the engine of the flags, or to the only engine that generates text",
     )
     critic: Role = Field(
         default=RoleTable(), description="writes critiques; defaults to the actor's engine"

@@ -1,0 +1,40 @@
+"""The page on the HTTP API names every field, event, error code and enum value."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from secondpass.service.common.errors import Abandoned
+from secondpass.service.common.events import Event
+from secondpass.service.common.limits import Limits
+from secondpass.service.http import response_models
+from secondpass.service.http.schema import SolveRequest
+from secondpass.strategies.answers.task import TaskRequest
+from secondpass.strategies.api.values import FinishReason, Role, Sampling, StopReason
+from tests.docs.test_errors_page import codes
+
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def test_every_field_event_and_code_is_on_the_page() -> None:
+    page = PAGE.read_text()
+    models = (
+        SolveRequest,
+        Sampling,
+        Limits,
+        TaskRequest,
+        response_models.Answer,
+        response_models.StrategyCard,
+    )
+    words = {field for model in models for field in model.model_fields} - {"name"}
+    words |= {event.type for event in Event.__subclasses__()}
+    words |= set(codes())
+    unsent = Abandoned.code  # the client has disconnected
+    missing = {word for word in words if not re.search(rf"[`\"]{word}[`\"]", page)}
+    assert missing <= {unsent}
+
+
+def test_every_reason_and_role_is_on_the_page() -> None:
+    page = PAGE.read_text()
+    values = {*get_args(StopReason), *get_args(FinishReason), *get_args(Role)}
+    assert {value for value in values if f"`{value}`" not in page} == set()

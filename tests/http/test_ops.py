@@ -198,9 +198,9 @@ def test_everything_else_needs_one(guarded: Served, path: str) -> None:
     ("line", "says"),
     [
         ("alice", "SHA-256"),
-        ("alice:sk-one", "never the key"),
-        (f":{'0' * 64}", "tenant's name"),
-        (f"a b:{'0' * 64}", "tenant's name"),
+        ("alice:sk-one", "not by the key"),
+        (f":{'0' * 64}", "tenant name"),
+        (f"a b:{'0' * 64}", "tenant name"),
         (f"alice:{'0' * 63}", "64"),
         (f"alice:{'0' * 64}\nbob:{'0' * 64}", "another tenant"),
         ("# nobody", "no key"),

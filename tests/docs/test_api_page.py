@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from secondpass.service.common.errors import Abandoned
-from secondpass.service.common.events import Event
+from secondpass.service.common.events import CallEnd, Event
 from secondpass.service.common.limits import Limits
 from secondpass.service.http import response_models
 from secondpass.service.http.schema import SolveRequest
@@ -34,7 +34,7 @@ def test_every_field_event_and_code_is_on_the_page() -> None:
     assert missing <= {unsent}
 
 
-def test_every_reason_and_role_is_on_the_page() -> None:
+def test_every_reason_role_and_end_of_a_call_is_on_the_page() -> None:
     page = PAGE.read_text()
-    values = {*get_args(StopReason), *get_args(FinishReason), *get_args(Role)}
+    values = {*get_args(StopReason), *get_args(FinishReason), *get_args(Role), *get_args(CallEnd)}
     assert {value for value in values if f"`{value}`" not in page} == set()

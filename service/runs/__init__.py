@@ -1,1 +1,1 @@
-"""Runs: a strategy executed for one request, and the verbs that it is written in."""
+"""Runs: execution of a strategy for one request, and the verbs strategies are written in."""

@@ -1,4 +1,4 @@
-"""Which answers of a run are the same answer: equivalence classes, as small ids."""
+"""Equivalence classes of the answers of a run, identified by small integers."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from secondpass.strategies.answers.task import Task, needs_comparison, normalise
 
 
 class AnswerClasses:
-    """The classes among the answers seen so far; the first answer of a class represents it."""
+    """Answer classes of one run; the first answer of a class represents it."""
 
     def __init__(self, task: Task, equivalence: Equivalence) -> None:
         self._task = task
         self._equivalence = equivalence
         self._allowance = Allowance()
-        self._numbers: dict[str, int] = {}
+        self._class_ids: dict[str, int] = {}
         self._representatives: list[str] = []
-        self._comparing = anyio.Lock()
+        self._lock = anyio.Lock()
 
     async def of(self, answer: str) -> int:
-        """The class of an answer: that of the first representative it equals, or a new one."""
-        form = normalise(self._task, answer)
-        async with self._comparing:
-            if form not in self._numbers:
-                self._numbers[form] = await self._find(answer)
-            return self._numbers[form]
+        """Return the class id of an answer: that of the first equal representative, or a new id."""
+        normal_form = normalise(self._task, answer)
+        async with self._lock:
+            if normal_form not in self._class_ids:
+                self._class_ids[normal_form] = await self._classify(answer)
+            return self._class_ids[normal_form]
 
-    async def _find(self, answer: str) -> int:
-        """The class of an answer whose normal form no class has."""
+    async def _classify(self, answer: str) -> int:
+        """Classify an answer with a new normal form."""
         if needs_comparison(self._task):
-            for number, representative in enumerate(self._representatives):
+            for class_id, representative in enumerate(self._representatives):
                 if await self._equals(answer, representative):
-                    return number
+                    return class_id
         self._representatives.append(answer)
         return len(self._representatives) - 1
 

@@ -1,4 +1,4 @@
-"""How a question asks for its answer: the format instruction of an explicit task, as its last paragraph."""
+"""Answer-format instructions of explicit tasks, appended to the question."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from secondpass.strategies.api.values import ContentPart, Message, TextPart
 
 
 def instructed(messages: tuple[Message, ...], task: Task) -> tuple[Message, ...]:
-    """`messages` with the task's answer format in the last user turn; as they are where the task has none."""
+    """Append the task's answer-format instruction to the last user turn, if the task has one."""
     name = format_prompt(task)
     if name is None:
         return messages
-    known = {"letters": ", ".join(task.letters)}
-    values = {key: known[key] for key in prompts.placeholders(name)}
+    available = {"letters": ", ".join(task.letters)}
+    values = {key: available[key] for key in prompts.placeholders(name)}
     return with_text(messages, _unseen_options(messages, task) + prompts.fill(name, values))
 
 
 def _unseen_options(messages: tuple[Message, ...], task: Task) -> str:
-    """The task's options, a line each, unless the conversation names them all already."""
-    said = "\n".join(message.text for message in messages)
-    if all(option in said for option in task.options):
+    """Return the task's options, one per line, or "" if the conversation contains all of them."""
+    conversation = "\n".join(message.text for message in messages)
+    if all(option in conversation for option in task.options):
         return ""
     options = zip(task.letters, task.options, strict=True)
     return "\n".join(f"{letter}) {option}" for letter, option in options) + "\n\n"
 
 
 def with_text(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
-    """`messages` with `text` as the last paragraph of the last user turn."""
+    """Append `text` to the last user turn, as a paragraph of its own."""
     last = max(i for i, message in enumerate(messages) if message.role == "user")
     turn = messages[last]
     content: str | tuple[ContentPart, ...] = f"{turn.text}\n\n{text}"

@@ -1,4 +1,4 @@
-"""What all verbs of a run share: its specification, accounting and events, the calls that it makes, and its failures."""
+"""State shared by all verbs of a run: specification, accounting, events, calls and failures."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from secondpass.strategies.api.values import BudgetKind, Capability, Completion,
 
 
 class Verbs(ABC):
-    """The base of the groups of verbs that make a run.
+    """Base class of the verb groups of a run.
 
-    `degraded` counts failures by role: calls that failed after their retries, and replies that could not be read;
-    `failures` has the last one of each role.
-    `exhausted` is the limit that kept an item of the run's work from being done.
+    Attributes:
+        degraded: Failures by role: calls that failed after all retries, and unreadable replies.
+        failures: The last failure of each role.
+        exhausted: The first budget limit that prevented a piece of work, or None.
     """
 
     def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
@@ -43,7 +44,7 @@ class Verbs(ABC):
             shared.pace,
             strategy=spec.strategy.name,
             is_usable=self._is_usable,
-            salvage=self._salvage,
+            salvage=self._elect_fallback,
             count_failure=self.count_failure,
         )
 
@@ -52,15 +53,15 @@ class Verbs(ABC):
         """Return whether a truncated completion is usable as an answer."""
 
     @abstractmethod
-    def _salvage(self, completion: Completion) -> bool:
-        """Answer with a truncated completion if there is nothing better; returns whether it was needed."""
+    def _elect_fallback(self, completion: Completion) -> bool:
+        """Elect the completion if the run has no answer yet; return whether it was elected."""
 
-    def _gathered(self, call: Call) -> Call:
-        """The call, whose deltas may be gathered since nobody reads them as they come."""
+    def _with_batched_deltas(self, call: Call) -> Call:
+        """Return the call with batched deltas, for output that is not read as it arrives."""
         return replace(call, stream_interval=self._pace.interval)
 
     def count_failure(self, error: SecondpassError) -> None:
-        """Count a failure that drops one item, once; an exhausted budget is remembered instead."""
+        """Count a failure that drops one item, once; for an exhausted budget, record the limit instead."""
         if isinstance(error, BudgetExhausted):
             self.exhausted = self.exhausted or error.kind
         elif not error.is_counted:
@@ -71,7 +72,7 @@ class Verbs(ABC):
 
     @property
     def wasted(self) -> dict[Role, int]:
-        """Completion tokens by role that were delivered and not used."""
+        """Completion tokens that were delivered but not used, by role."""
         return self._calls.waste.wasted()
 
     def model(self, role: Role = "actor") -> LiveModel:
@@ -79,7 +80,7 @@ class Verbs(ABC):
         return LiveModel(role, self.spec, self._calls, self.note)
 
     def require(self, role: Role, *capabilities: Capability) -> None:
-        """Raise RoleMissing or CapabilityMissing unless an engine plays the role and has the capabilities."""
+        """Raise RoleMissing or CapabilityMissing unless the role has an engine with these capabilities."""
         self._calls.require(role, frozenset(capabilities))
 
     def note(self, about: str, what: str) -> None:

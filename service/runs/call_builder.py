@@ -1,4 +1,4 @@
-"""How a verb becomes a call: whose messages, which sampling, which seed."""
+"""Construction of a run's calls: messages, sampling parameters, seeds and sessions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class CallBuilder:
 
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
-        self._opening = opening(spec)
+        self._opening_messages = opening_messages(spec)
         seed = spec.sampling.seed
-        # Nobody who writes a candidate knows it; with a seed a run has the same boundaries again.
+        # Candidates cannot guess it. With a seed, the boundaries are reproducible.
         self._secret = secrets.token_bytes(16) if seed is None else b"seed %d" % seed
 
     @property
@@ -37,49 +37,53 @@ class CallBuilder:
     def conversation(
         self, prompt: str, values: Mapping[str, Value], after: After = None, *, reply: str = ""
     ) -> tuple[Message, ...]:
-        """The client's own conversation for SOLVE; else the filled prompt, said where `after` says.
+        """Return the client's conversation for SOLVE, else the filled prompt placed as `after` specifies.
 
-        Candidate text among the values is quoted. `reply`, how to reply, is the prompt's last paragraph.
+        Candidate text in `values` is quoted. `reply`, a reply-format instruction, becomes the last paragraph of the
+        prompt. Raises ValueError for SOLVE with values or `reply`.
         """
         if prompt == SOLVE:
             if values or reply:
                 raise ValueError(
-                    f"the prompt {SOLVE!r} is the client's own conversation: it takes no values, and no verdict answers it"
+                    f"prompt: {SOLVE!r} is the client's own conversation and takes neither values nor a reply format"
                 )
-            return self._opening
+            return self._opening_messages
         boundary = quoting.boundary_of(self._secret, prompt, values)
         text = prompts.fill(prompt, quoting.quoted(values, boundary))
         text = f"{text}\n\n{reply}" if reply else text
         if after == "question":
-            return with_text(self._opening, text)
+            return with_text(self._opening_messages, text)
         turn = Message(role="user", content=text)
         if after is None:
             return (turn,)
         draft = after if isinstance(after, Completion) else after.completion
         return (*draft.messages, Message(role="assistant", content=draft.text), turn)
 
-    def reply_to(self, name: str, **values: str) -> str:
-        """A prompt that says how to reply."""
+    def reply_instruction(self, name: str, **values: str) -> str:
+        """Return the filled reply-format instruction of this name."""
         return prompts.fill(name, values)
 
-    def temperature_of(self, role: Role) -> float | None:
-        """The temperature that the settings give a role."""
+    def default_temperature(self, role: Role) -> float | None:
+        """Return the temperature configured for a role."""
         return self._defaults(role).temperature
 
     def _defaults(self, role: Role) -> RoleDefaults:
         return self._spec.defaults.get(role, RoleDefaults())
 
-    def portions(self, n: int, batch: int, *, of_one: bool = False) -> list[range]:
-        """The completions of each call where up to `batch` of n are drawn at once: no call has drafts of two sessions.
+    def index_ranges(self, n: int, batch: int, *, is_one_session: bool = False) -> list[range]:
+        """Split n completions into requests of at most `batch`, none with drafts of two sessions.
 
-        Continuations `of_one` draft have its session.
+        With `is_one_session`, all completions share a session, as continuations of one draft do.
         """
-        size = n if of_one else self._spec.session_group or n
-        starts = sorted({*range(0, n, size), *_steps(n, size, batch)})
+        size = n if is_one_session else self._spec.session_group or n
+        starts = sorted({*range(0, n, size), *_first_indices(n, size, batch)})
         return [range(*pair) for pair in pairwise((*starts, n))]
 
     def _routing_of(self, index: int) -> Routing:
-        """The routing of a call about draft `index`; what tries a draft again has its index plus a multiple of all drafts."""
+        """Return the routing of a call about draft `index`.
+
+        A redraw has the index of its draft plus a multiple of the number of drafts.
+        """
         routing, size = self._spec.routing, self._spec.session_group
         if size is None:
             return routing
@@ -99,10 +103,12 @@ class CallBuilder:
         resumable: bool = False,
         is_verdict: bool = False,
     ) -> Call:
-        """The call: drawn as `draw` says, then as the client (only the actor's answers), then as the settings say.
+        """Build a call.
 
-        A call about another draft than `index` has the session of that one (`session_of`). Stop strings are the client's
-        and the draw's together; of a resumable call the client's are left out of the text afterwards.
+        A sampling parameter is taken from `draw`, else from the client (answers of the actor only), else from the
+        settings. `max_tokens` is the smaller of the draw's and the client's. The stop strings of both are combined; the
+        text of a resumable call excludes those that only the client set. The call has the session of draft `session_of`
+        (default: `index`). With `is_verdict` the client's sampling parameters are ignored.
         """
         call = Call(
             role=role,
@@ -118,12 +124,12 @@ class CallBuilder:
         )
         sampling = self._spec.sampling if role == "actor" and not is_verdict else Sampling()
         defaults = self._defaults(role)
-        given = [cap for cap in (draw.max_tokens, sampling.max_tokens) if cap is not None]
-        usual = defaults.max_tokens or self._spec.max_tokens_per_call
-        changes: dict[str, Any] = {"max_tokens": min(given, default=usual)}
-        for wanted in (draw.temperature, sampling.temperature, defaults.temperature):
-            if wanted is not None:
-                changes["temperature"] = wanted
+        caps = [cap for cap in (draw.max_tokens, sampling.max_tokens) if cap is not None]
+        default_cap = defaults.max_tokens or self._spec.max_tokens_per_call
+        changes: dict[str, Any] = {"max_tokens": min(caps, default=default_cap)}
+        for temperature in (draw.temperature, sampling.temperature, defaults.temperature):
+            if temperature is not None:
+                changes["temperature"] = temperature
                 break
         if draw.top_p is not None:
             changes["top_p"] = draw.top_p
@@ -139,25 +145,25 @@ class CallBuilder:
         )
 
 
-def _steps(n: int, size: int, batch: int) -> Iterator[int]:
-    """Where calls begin, when each group of `size` drafts is drawn up to `batch` at a time."""
+def _first_indices(n: int, size: int, batch: int) -> Iterator[int]:
+    """Yield the first index of each request, for groups of `size` drafts in requests of up to `batch`."""
     for start in range(0, n, size):
         yield from range(start, min(start + size, n), batch)
 
 
 def draft_of(after: After, index: int) -> int:
-    """The index of the draft that a call follows; `index` where it follows none."""
+    """Return the index of the draft in `after`, or `index` if `after` has no draft."""
     if after is None or isinstance(after, str):
         return index
     return (after if isinstance(after, Completion) else after.completion).index
 
 
-def opening(spec: RunSpec) -> tuple[Message, ...]:
-    """The client's messages; with an explicit task its answer format is a last paragraph of the question."""
+def opening_messages(spec: RunSpec) -> tuple[Message, ...]:
+    """Return the client's messages, with the answer-format instruction of an explicit task."""
     return instructed(spec.messages, spec.task) if spec.task_is_explicit else spec.messages
 
 
 def _seed_of(call: Call, seed: int, offset: int) -> int:
-    """The seed of a call: sample i of the question has the client's seed plus i, another purpose a series of its own."""
+    """Return the seed of a call: the client's seed plus the index, in a separate series per purpose."""
     series = 0 if call.purpose == SOLVE else zlib.crc32(call.purpose.encode())
     return (seed + series + call.index + offset) % 2**62

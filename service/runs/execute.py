@@ -1,4 +1,4 @@
-"""Run one strategy to an outcome: the single place that decides how a run terminates."""
+"""Execution of a run: the single place that decides how a run terminates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from secondpass.strategies.api.values import Candidate, StopReason
 
 
 async def execute(run: LiveRun) -> Outcome:
-    """Run the strategy until it returns, or until its budget, deadline or engine ends it.
+    """Run the strategy until it returns, or until a limit, the deadline or a failure ends it.
 
-    What was proposed or elected by then is the answer. With nothing proposed: NoAnswerWithinBudget, DeadlinePassed,
-    AllCallsFailed, Drained or Abandoned, each with the bill; AllCallsFailed also where a role failed that the request
-    insists on. Raises CapabilityMissing before the first call, and CallRejected when the engine refused the request
-    itself. Cancelling it cancels every call of the run.
+    The candidate proposed or elected by then is the answer. Cancelling cancels every call of the run.
+
+    Raises:
+        NoAnswer: The run ended without an answer: NoAnswerWithinBudget, DeadlinePassed, AllCallsFailed or Drained, each
+            with the usage record. AllCallsFailed is also raised if a role failed that the request requires.
+        RoleMissing, CapabilityMissing: Before the first call.
+        CallRejected: The engine rejected the request itself.
     """
     _check_capabilities(run)
     spec = run.spec
@@ -44,7 +47,7 @@ async def execute(run: LiveRun) -> Outcome:
     )
     _note_temperature(run)
     try:
-        reason = await _until_it_ends(run)
+        reason = await _run_strategy(run)
     except BaseException as error:
         _report_failure(run, error)
         raise
@@ -52,14 +55,15 @@ async def execute(run: LiveRun) -> Outcome:
 
 
 def _note_temperature(run: LiveRun) -> None:
-    """Say that a strategy's own temperature is what its drafts have, where the client wanted another one."""
-    own, wanted = getattr(run.spec.params, "temperature", None), run.spec.sampling.temperature
-    if None not in (own, wanted) and own != wanted:
-        run.note("temperature", f"{own:g}, of the strategy's params: {wanted:g} has no effect")
+    """Add a note if the strategy's temperature overrides the client's."""
+    own, requested = getattr(run.spec.params, "temperature", None), run.spec.sampling.temperature
+    if None not in (own, requested) and own != requested:
+        note = f"{own:g}, from the strategy's params; the requested {requested:g} has no effect"
+        run.note("temperature", note)
 
 
-async def _until_it_ends(run: LiveRun) -> StopReason:
-    """Why the run ended, with an answer. Raises NoAnswer or CallRejected without one."""
+async def _run_strategy(run: LiveRun) -> StopReason:
+    """Run the strategy and return the stop reason. Raises NoAnswer or CallRejected without an answer."""
     failure: SecondpassError | None = None
     reason: StopReason | None = None
     if run.spec.limits.deadline_ms is not None:
@@ -78,8 +82,8 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         except (BudgetExhausted, *ITEM_ERRORS) as error:
             failure = error
     if reason is not None:
-        is_short = reason == "finished" and run.exhausted is not None
-        return _BY_BUDGET[run.exhausted] if is_short and run.exhausted else reason
+        is_limited = reason == "finished" and run.exhausted is not None
+        return _BY_BUDGET[run.exhausted] if is_limited and run.exhausted else reason
     if failure is None:
         reason = "draining" if run.is_interrupted else "deadline"
     elif isinstance(failure, BudgetExhausted):
@@ -88,9 +92,9 @@ async def _until_it_ends(run: LiveRun) -> StopReason:
         if not isinstance(failure, RoleFailed):
             run.count_failure(failure)
         reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
-    # A role that the budget left nothing for has not failed.
+    # If the budget was exhausted, RoleFailed does not mean that the role failed.
     if not run.has_answer or (isinstance(failure, RoleFailed) and run.exhausted is None):
-        raise _nothing_to_show(run, failure)
+        raise _no_answer(run, failure)
     return reason
 
 
@@ -103,29 +107,31 @@ _BY_BUDGET: dict[str, StopReason] = {
 }
 
 
-def _nothing_to_show(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
-    """The error of a run that ended without an answer."""
-    bill = {
-        "usage": outcome.bill(run.trace.events, run.wasted),
+def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
+    """Return the error of a run that ended without an answer."""
+    usage_record = {
+        "usage": outcome.usage_by_role(run.trace.events, run.wasted),
         "budget": outcome.spending(run.budget),
     }
     if isinstance(failure, BudgetExhausted):
-        return errors.NoAnswerWithinBudget(failure.kind, bill=bill)
+        return errors.NoAnswerWithinBudget(failure.kind, bill=usage_record)
     if isinstance(failure, CallRejected):
         return failure
     if run.exhausted is not None and not isinstance(failure, EngineError):
-        return errors.NoAnswerWithinBudget(run.exhausted, bill=bill)
+        return errors.NoAnswerWithinBudget(run.exhausted, bill=usage_record)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
-        return errors.AllCallsFailed(errors.excerpt(_why(run, failure)), role=role, bill=bill)
+        return errors.AllCallsFailed(
+            errors.excerpt(_description(run, failure)), role=role, bill=usage_record
+        )
     if run.is_interrupted:
-        return errors.Drained("the service is shutting down", bill=bill)
+        return errors.Drained("the service is shutting down", bill=usage_record)
     deadline = run.spec.limits.deadline_ms
-    return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=bill)
+    return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=usage_record)
 
 
-def _why(run: LiveRun, failure: SecondpassError) -> str:
-    """The failure in words, with the last failure of the role that a strategy insists on."""
+def _description(run: LiveRun, failure: SecondpassError) -> str:
+    """Describe a failure; for RoleFailed, with the last failure of that role."""
     if not (isinstance(failure, RoleFailed) and failure.role in run.failures):
         return str(failure)
     cause = run.failures[failure.role]
@@ -136,6 +142,7 @@ def _why(run: LiveRun, failure: SecondpassError) -> str:
 
 
 def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
+    """Emit the final events of a run with an answer and return its outcome."""
     events, best = run.trace.events, run.best
     if not run.has_streamed:
         run.trace.emit(AnswerDelta(at=run.trace.elapsed, text=best.text))
@@ -143,7 +150,7 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
     result = Outcome(
         candidate=best,
         stop_reason=reason,
-        usage=outcome.bill(events, run.wasted),
+        usage=outcome.usage_by_role(events, run.wasted),
         budget=outcome.spending(run.budget),
         timing=outcome.timing(events, total),
         degraded=dict(run.degraded) or None,
@@ -163,7 +170,7 @@ def _conclude(run: LiveRun, reason: StopReason) -> Outcome:
     return result
 
 
-_OTHERS: dict[type[SecondpassError], str] = {
+_FAILURE_CODES: dict[type[SecondpassError], str] = {
     CallRejected: "rejected",
     CapabilityMissing: "capability_missing",
     RoleMissing: "capability_missing",
@@ -171,13 +178,14 @@ _OTHERS: dict[type[SecondpassError], str] = {
 
 
 def _report_failure(run: LiveRun, error: BaseException) -> None:
+    """Emit the final event of a run without an answer."""
     if isinstance(error, errors.HttpError):
         reason = error.code
     elif isinstance(error, anyio.get_cancelled_exc_class()):
         reason = errors.Abandoned.code
     else:
         reason = next(
-            (name for kind, name in _OTHERS.items() if isinstance(error, kind)), "internal"
+            (name for kind, name in _FAILURE_CODES.items() if isinstance(error, kind)), "internal"
         )
     total = run.trace.elapsed
     run.trace.emit(
@@ -192,7 +200,7 @@ def _report_failure(run: LiveRun, error: BaseException) -> None:
 
 
 def _check_capabilities(run: LiveRun) -> None:
-    """Raise RoleMissing or CapabilityMissing for what the strategy needs with these parameters."""
+    """Raise RoleMissing or CapabilityMissing unless the engines meet the strategy's needs."""
     needs = run.spec.strategy.needs_for(run.spec.params, run.spec.task)
     for role, capabilities in needs.items():
         run.require(role, *capabilities)

@@ -1,4 +1,4 @@
-"""The verbs that generate: whole completions, samples, continuations, completions read step by step."""
+"""Generating verbs: completions, samples, continuations and streams of steps."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Drawing: TypeAlias = Callable[[range, Emit[Completion]], Awaitable[None]]
-"""Work that draws the samples with these indices in one request."""
+"""Draws the samples with these indices in one request."""
 
 EXTEND = "extend"
-"""The purpose of a call that continues an answer."""
+"""Purpose of a call that continues a completion."""
 
 
 class GeneratingVerbs(Verbs):
-    """See `strategies.api.run.Run`."""
+    """The generating verbs of `strategies.api.run.Run`."""
 
     has_streamed = False
     skipped_samples = 0
@@ -71,31 +71,31 @@ class GeneratingVerbs(Verbs):
             resumable=resumable,
         )
         call = replace(
-            call if is_visible or resumable else self._gathered(call),
+            call if is_visible or resumable else self._with_batched_deltas(call),
             visible=is_visible,
             schema=None if schema is None else json.dumps(schema),
         )
-        return await self._one(
+        return await self._complete(
             call,
-            on_delta=self._stream_out if is_visible else None,
+            on_delta=self._stream_answer if is_visible else None,
             reserved=reserved,
             is_part=resumable and (draw.max_tokens is not None or bool(draw.stop)),
         )
 
-    async def _one(
+    async def _complete(
         self, call: Call, whole: Callable[[Completion], Completion] = lambda own: own, **how: Any
     ) -> Completion:
-        """The completion of a call, joined with what it continues; one that the budget truncated may be the answer."""
-        found: list[Completion] = []
+        """Perform a call and return its completion; one that the budget truncated may become the answer."""
+        completions: list[Completion] = []
         try:
             await self._calls.perform(
-                call, lambda own: found.append(whole(own)), whole=whole, **how
+                call, lambda own: completions.append(whole(own)), whole=whole, **how
             )
         except BudgetExhausted:
-            for completion in found:
-                self._salvage(completion)
+            for completion in completions:
+                self._elect_fallback(completion)
             raise
-        return found[0]
+        return completions[0]
 
     @asynccontextmanager
     async def sample(
@@ -116,58 +116,56 @@ class GeneratingVerbs(Verbs):
                 raise ValueError(f"{name}: at least 1, not {number}")
         if prefix is None:
             messages = self._builder.conversation(prompt, values, after)
-            work = self._drawing(prompt, role, messages, after, draw)
+            work = self._sampling(prompt, role, messages, after, draw)
         else:
             if values or after is not None:
-                raise ValueError(
-                    "prefix: leaves no place for `after` and values, which are its own"
-                )
+                raise ValueError("prefix: not allowed together with `after` or placeholder values")
             work = self._continuing(prefix, EXTEND if prompt == SOLVE else prompt, draw)
             batch = max(batch, n)
         batch = batch if width is None else min(batch, width)
-        portions = self._builder.portions(n, batch, of_one=prefix is not None)
-        largest = max(map(len, portions))
+        ranges = self._builder.index_ranges(n, batch, is_one_session=prefix is not None)
+        largest = max(map(len, ranges))
         lanes = None if width is None else width // largest
         drafts: Results[Completion] | None = None
         try:
-            async with self._gather(self._ordered(work), portions, lanes) as drafts:
+            async with self._gather(self._in_index_order(work), ranges, lanes) as drafts:
                 yield drafts
         except (BudgetExhausted, anyio.get_cancelled_exc_class()):
-            for each in [] if drafts is None else drafts.unread:
-                if self._is_answer(each):
-                    self._salvage(each)
+            for draft in [] if drafts is None else drafts.unread:
+                if self._is_answer(draft):
+                    self._elect_fallback(draft)
             raise
         finally:
             if drafts is not None:
                 self.skipped_samples += n - drafts.emitted
-                for each in drafts.unread:
-                    self._drop(each, prefix)
+                for draft in drafts.unread:
+                    self._count_unread(draft, prefix)
 
-    def _ordered(self, work: Drawing) -> Drawing:
-        """The work, whose completions come in index order under a seed, also those of one request."""
+    def _in_index_order(self, work: Drawing) -> Drawing:
+        """Under a seed, make the work emit its completions in index order, also within one request."""
         if self.spec.sampling.seed is None:
             return work
 
-        async def in_order(portion: range, emit: Emit[Completion]) -> None:
-            waiting: dict[int, Completion] = {}
-            first = portion.start
+        async def in_order(indices: range, emit: Emit[Completion]) -> None:
+            pending: dict[int, Completion] = {}
+            next_index = indices.start
 
             def add(completion: Completion) -> None:
-                nonlocal first
-                waiting[completion.index] = completion
-                while first in waiting:
-                    emit(waiting.pop(first))
-                    first += 1
+                nonlocal next_index
+                pending[completion.index] = completion
+                while next_index in pending:
+                    emit(pending.pop(next_index))
+                    next_index += 1
 
             try:
-                await work(portion, add)
+                await work(indices, add)
             finally:
-                for _, completion in sorted(waiting.items()):  # behind one that failed
+                for _, completion in sorted(pending.items()):  # those after a failed one
                     emit(completion)
 
         return in_order
 
-    def _drawing(
+    def _sampling(
         self,
         prompt: str,
         role: Role,
@@ -175,41 +173,41 @@ class GeneratingVerbs(Verbs):
         after: After,
         draw: Draw,
     ) -> Drawing:
-        """Work that draws a portion of the samples in one request."""
+        """Return the work that draws samples in one request."""
 
-        async def work(portion: range, emit: Emit[Completion]) -> None:
+        async def work(indices: range, emit: Emit[Completion]) -> None:
             call = self._builder.call(
                 prompt,
                 role,
                 messages,
-                index=portion.start,
-                session_of=draft_of(after, portion.start),
-                n=len(portion),
+                index=indices.start,
+                session_of=draft_of(after, indices.start),
+                n=len(indices),
                 draw=draw,
             )
-            await self._calls.perform(self._gathered(call), emit)
+            await self._calls.perform(self._with_batched_deltas(call), emit)
 
         return work
 
     def _continuing(self, prefix: Completion, purpose: str, draw: Draw) -> Drawing:
-        """Work that draws a portion of the continuations of a prefix in one request."""
+        """Return the work that draws continuations of a prefix in one request."""
 
-        async def work(portion: range, emit: Emit[Completion]) -> None:
+        async def work(indices: range, emit: Emit[Completion]) -> None:
             call = self._builder.call(
                 purpose,
                 prefix.role,
                 prefix.messages,
-                index=portion.start,
+                index=indices.start,
                 session_of=prefix.index,
-                n=len(portion),
+                n=len(indices),
                 draw=draw,
                 resumable=True,
             )
-            call, begun = self._continued(call, prefix)
-            whole = self._joins(begun)
+            call, resumed = self._as_continuation(call, prefix)
+            whole = self._joiner(resumed)
             await self._calls.perform(
                 call,
-                lambda more: emit(whole(more)),
+                lambda continuation: emit(whole(continuation)),
                 whole=whole,
                 is_part=draw.max_tokens is not None,
                 may_be_empty=bool(prefix.text.strip()),
@@ -236,39 +234,42 @@ class GeneratingVerbs(Verbs):
             draw=draw,
             resumable=resumable,
         )
-        call, begun = self._continued(call, completion, text)
-        return await self._one(
-            call if resumable else self._gathered(call),
-            self._joins(begun, text),
+        call, prefix = self._as_continuation(call, completion, text)
+        return await self._complete(
+            call if resumable else self._with_batched_deltas(call),
+            self._joiner(prefix, text),
             is_part=resumable and draw.max_tokens is not None,
             may_be_empty=not text and bool(completion.text.strip()),
         )
 
-    def _continued(
+    def _as_continuation(
         self, call: Call, completion: Completion, text: str = ""
     ) -> tuple[Call, Completion]:
-        """The call as a continuation of the completion and `text`, and what it continues: from tokens where they are known."""
-        begun = reopened(completion) or completion
-        prefix: tuple[PrefixPart, ...] | str
-        if (
-            self.model(begun.role).can("prefix", "tokenize")
-            and begun.is_truncated
-            and has_ids(begun)
-        ):
-            prefix = prefix_parts(begun)
-            if text:
-                is_text_last = bool(prefix) and isinstance(prefix[-1], str)
-                prefix = (*prefix[:-1], f"{prefix[-1]}{text}") if is_text_last else (*prefix, text)
-        else:
-            begun = without_ids(begun)
-            prefix = begun.text + text
-        self._calls.waste.keep(begun)
-        return replace(call, prefix=prefix), begun
+        """Make the call continue the completion and `text`; return it with the prefix as a completion.
 
-    def _joins(self, begun: Completion, text: str = "") -> Callable[[Completion], Completion]:
-        """How a continuation becomes one completion with what it continues."""
-        closing = self.model(begun.role).profile.thinking[1]
-        return lambda more: joined(begun, more, text, closing=closing)
+        The call continues from token ids if the engine supports that and the ids are known, else from text.
+        """
+        prefix = reopened(completion) or completion
+        parts: tuple[PrefixPart, ...] | str
+        if (
+            self.model(prefix.role).can("prefix", "tokenize")
+            and prefix.is_truncated
+            and has_ids(prefix)
+        ):
+            parts = prefix_parts(prefix)
+            if text:
+                is_text_last = bool(parts) and isinstance(parts[-1], str)
+                parts = (*parts[:-1], f"{parts[-1]}{text}") if is_text_last else (*parts, text)
+        else:
+            prefix = without_ids(prefix)
+            parts = prefix.text + text
+        self._calls.waste.keep(prefix)
+        return replace(call, prefix=parts), prefix
+
+    def _joiner(self, prefix: Completion, text: str = "") -> Callable[[Completion], Completion]:
+        """Return the function that joins a continuation with its prefix and the inserted text."""
+        closing = self.model(prefix.role).profile.thinking[1]
+        return lambda continuation: joined(prefix, continuation, text, closing=closing)
 
     @asynccontextmanager
     async def steps(
@@ -291,7 +292,7 @@ class GeneratingVerbs(Verbs):
             draw=draw,
             resumable=True,
         )
-        async with self._read(LiveStepStream(replace(call, visible=True), every)) as stream:
+        async with self._open(LiveStepStream(replace(call, visible=True), every)) as stream:
             yield stream
 
     @asynccontextmanager
@@ -307,48 +308,49 @@ class GeneratingVerbs(Verbs):
             draw=draw,
             resumable=True,
         )
-        call, begun = self._continued(call, completion)
-        closing = self.model(begun.role).profile.thinking[1]
-        stream = LiveStepStream(replace(call, visible=True), begun=begun, closing=closing)
-        async with self._read(stream, begun):
+        call, prefix = self._as_continuation(call, completion)
+        closing = self.model(prefix.role).profile.thinking[1]
+        stream = LiveStepStream(replace(call, visible=True), prefix=prefix, closing=closing)
+        async with self._open(stream, prefix):
             yield stream
 
     @asynccontextmanager
-    async def _read(
-        self, stream: LiveStepStream, begun: Completion | None = None
+    async def _open(
+        self, stream: LiveStepStream, prefix: Completion | None = None
     ) -> AsyncIterator[LiveStepStream]:
-        """Write the stream while the block lasts; a finished one that the block leaves by an error may be the answer."""
+        """Generate a stream until the block exits; if it raises, a finished completion may become the answer."""
         try:
             with hold_turn():
                 async with task_group() as group:
-                    group.start_soon(stream.write, self._calls)
+                    group.start_soon(stream.generate, self._calls)
                     yield stream
                     group.cancel_scope.cancel()
         except BaseException:
             if stream.is_finished and self._is_answer(stream.completion):
-                self._salvage(stream.completion)
+                self._elect_fallback(stream.completion)
             raise
         finally:
             stream.close()
             if not stream.is_read:
-                self._drop(stream.completion, begun)
+                self._count_unread(stream.completion, prefix)
 
-    def _drop(self, completion: Completion, begun: Completion | None) -> None:
-        """Count what was not read as waste, but not the completion that it continues."""
-        earlier = set() if begun is None else {each.source for each in begun.segments}
-        own = tuple(each for each in completion.segments if each.source not in earlier)
+    def _count_unread(self, completion: Completion, prefix: Completion | None) -> None:
+        """Count a completion that was not read as waste, except for its prefix."""
+        prefix_sources = set() if prefix is None else {each.source for each in prefix.segments}
+        own = tuple(each for each in completion.segments if each.source not in prefix_sources)
         self._calls.waste.drop(replace(completion, segments=own))
 
     @abstractmethod
     def _is_answer(self, completion: Completion) -> bool:
-        """Return whether a completion was written by the actor and contains a finished answer."""
+        """Return whether the completion is the actor's and contains a finished answer."""
 
-    def _stream_out(self, delta: Delta, _partial: PartialCompletion) -> None:
+    def _stream_answer(self, delta: Delta, _partial: PartialCompletion) -> None:
+        """Emit a delta of the answer to the client."""
         if delta.text:
             self.has_streamed = True
             self.trace.emit(AnswerDelta(at=self.trace.elapsed, text=delta.text))
 
-    # -- many at once -------------------------------------------------------------------------------
+    # -- concurrent work ----------------------------------------------------------------------------
 
     async def map(
         self,
@@ -359,22 +361,22 @@ class GeneratingVerbs(Verbs):
         width: int | None = None,
         min_results: int = 1,
     ) -> list[Any]:
-        listed = list(items)
-        found: list[Any] = [failed] * len(listed)
+        inputs = list(items)
+        outputs: list[Any] = [failed] * len(inputs)
 
         async def one(position: int, emit: Emit[tuple[int, R]]) -> None:
-            emit((position, await work(listed[position])))
+            emit((position, await work(inputs[position])))
 
         async with gather(
             one,
-            range(len(listed)),
+            range(len(inputs)),
             width=width,
             min_results=min_results,
             on_failure=self.count_failure,
         ) as results:
             async for position, result in results:
-                found[position] = result
-        return found
+                outputs[position] = result
+        return outputs
 
     def as_completed(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None

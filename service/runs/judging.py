@@ -1,7 +1,8 @@
-"""The verbs that have a model judge: labels, verdicts, critiques, comparisons, rewards.
+"""Judging verbs: label classification, critiques, pairwise comparisons and reward scores.
 
-How a verdict is read depends on the engine, what a strategy gets does not: label probabilities where the engine gives
-them, a reply held to a schema where it can, else text that is parsed strictly and asked for once more.
+A verdict is read from label probabilities if the engine returns them, else from a reply constrained to a JSON schema,
+else from text. Replies are parsed strictly; an unreadable one is retried once. Strategies get the same result type in
+each case.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ from secondpass.strategies.judging.reply_schemas import (
 M = TypeVar("M", bound=BaseModel)
 X = TypeVar("X")
 
-WORDS = 64
-"""Completion tokens of a verdict without reasons."""
+LABEL_REPLY_TOKENS = 64
+"""Default completion-token cap of a verdict that is a label without reasons."""
 
 
 class JudgingVerbs(Verbs):
-    """See `strategies.api.run.Run`."""
+    """The judging verbs of `strategies.api.run.Run`."""
 
     async def score(
         self,
@@ -59,17 +60,17 @@ class JudgingVerbs(Verbs):
         messages: Sequence[Message] | None = None,
     ) -> float:
         if isinstance(subject, str):
-            asked, text, index = self.spec.messages, subject, 0
+            question, text, index = self.spec.messages, subject, 0
         elif isinstance(subject, Candidate):
-            asked, text, index = self.spec.messages, subject.text, subject.index
+            question, text, index = self.spec.messages, subject.text, subject.index
         else:
             draft = subject if isinstance(subject, Completion) else subject.completion
-            asked, text, index = draft.messages, draft.text, draft.index
+            question, text, index = draft.messages, draft.text, draft.index
         turn = Message(role="assistant", content=text)
-        conversation = (*(asked if messages is None else messages), turn)
+        conversation = (*(question if messages is None else messages), turn)
         call = self._builder.call("reward", "reward", conversation, session_of=index)
         reward = await self._calls.reward(replace(call, reward=True, sampling=Sampling()))
-        self._saw(call.role, call.purpose, reward=reward)
+        self._record_verdict(call.role, call.purpose, reward=reward)
         return reward
 
     async def classify(
@@ -84,20 +85,22 @@ class JudgingVerbs(Verbs):
         **values: Value,
     ) -> Judgement:
         _check_labels(labels)
-        how = self._how(role, prompt)
-        reply = self._reply_to_classify(prompt, labels, how)
-        messages = self._to_judge(prompt, values, after, role, reply)
+        how = self._reading_method(role, prompt)
+        reply = self._label_instruction(prompt, labels, how)
+        messages = self._judging_messages(prompt, values, after, role, reply)
         session_of = draft_of(after, index)
         if how == "labels":
             return await self._read_labels(
                 self._label_call(prompt, labels, role, messages, session_of)
             )
         parse = parse_label_object if how == "schema" else parse_label
-        call = self._verdict_call(prompt, role, messages, index, session_of, draw, WORDS)
+        call = self._verdict_call(
+            prompt, role, messages, index, session_of, draw, LABEL_REPLY_TOKENS
+        )
         if how == "schema":
             call = replace(call, schema=json.dumps(label_schema(labels), sort_keys=True))
         _, verdict = await self._read_strictly(call, reply, how, lambda text: parse(text, labels))
-        self._saw(role, prompt, verdict=verdict, how=how)
+        self._record_verdict(role, prompt, verdict=verdict, how=how)
         return Judgement(verdict=verdict, how=how)
 
     async def critique(
@@ -111,27 +114,27 @@ class JudgingVerbs(Verbs):
         draw: Draw = AS_ASKED,
         **values: Value,
     ) -> tuple[Completion, M]:
-        reply = self._builder.reply_to("reply_json", shape=example_of(shape))
-        messages = self._to_judge(prompt, values, after, role, reply)
+        reply = self._builder.reply_instruction("reply_json", shape=example_of(shape))
+        messages = self._judging_messages(prompt, values, after, role, reply)
         call = self._verdict_call(prompt, role, messages, index, draft_of(after, index), draw)
         how: How = "text"
         if "schema" in self._calls.engine(role).capabilities:
             how = "schema"
-            # Not sorted: engines have the fields written in the schema's order, reasons before the verdict.
+            # Unsorted: engines generate the fields in schema order, so that reasons precede the verdict.
             call = replace(call, schema=json.dumps(shape.model_json_schema()))
-        completion, found = await self._read_strictly(
+        completion, review = await self._read_strictly(
             call, reply, how, lambda text: parse_reply(text, shape)
         )
-        fields = found.model_dump()
+        fields = review.model_dump()
         verdict = fields.get("verdict")
-        self._saw(
+        self._record_verdict(
             role,
             prompt,
             verdict=verdict if isinstance(verdict, str) else None,
             how=how,
             reply=fields,
         )
-        return completion, found
+        return completion, review
 
     async def compare(
         self,
@@ -150,18 +153,19 @@ class JudgingVerbs(Verbs):
             )
             preference = Preference(winner=winner)
         else:
-            preference = await self._in_both_orders(a, b, prompt, role, index, draw)
-        self._saw(role, prompt, verdict=preference.winner or "tie")
+            preference = await self._compare_both_orders(a, b, prompt, role, index, draw)
+        self._record_verdict(role, prompt, verdict=preference.winner or "tie")
         return preference
 
-    async def _in_both_orders(
+    async def _compare_both_orders(
         self, a: Candidate, b: Candidate, prompt: str, role: Role, index: int, draw: Draw
     ) -> Preference:
-        found: dict[int, Judgement] = {}
+        """Compare both orders concurrently, with the indices `2 * index` and `2 * index + 1`."""
+        judgements: dict[int, Judgement] = {}
         conclude = self.model("actor").profile.conclusion
 
-        async def show(order: int, first: Candidate, second: Candidate) -> None:
-            found[order] = await self.classify(
+        async def judge(order: int, first: Candidate, second: Candidate) -> None:
+            judgements[order] = await self.classify(
                 prompt,
                 ("A", "B"),
                 role=role,
@@ -172,56 +176,58 @@ class JudgingVerbs(Verbs):
                 candidate_b=conclude(second.text),
             )
 
-        await all_at_once(partial(show, 0, a, b), partial(show, 1, b, a))
-        return preference_of(found[0], found[1])
+        await all_at_once(partial(judge, 0, a, b), partial(judge, 1, b, a))
+        return preference_of(judgements[0], judgements[1])
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------
 
-    def _to_judge(
+    def _judging_messages(
         self, prompt: str, values: Mapping[str, Value], after: After, role: Role, reply: str
     ) -> tuple[Message, ...]:
-        """The conversation that ends with the prompt and how to reply. Raises DegenerateCandidate."""
-        shown = [*_judged(values)]
+        """Return the messages of a judging call. Raises DegenerateCandidate for text without content."""
+        judged = _judged_texts(values)
         if after is not None and not isinstance(after, str):
-            after = self._shown(after)
-            shown.append(after.text)
-        for text in shown:
+            after = self._shown_to_judge(after)
+            judged.append(after.text)
+        for text in judged:
             if why := quoting.degenerate(text):
-                raise DegenerateCandidate(f"there is nothing for the {role} to judge: {why}")
+                raise DegenerateCandidate(f"nothing for the {role} to judge: {why}")
         return self._builder.conversation(prompt, values, after, reply=reply)
 
-    def _shown(self, draft: Completion | StepStream) -> Completion:
-        """A draft as it is judged: its conclusion, without a token that could end its turn."""
+    def _shown_to_judge(self, draft: Completion | StepStream) -> Completion:
+        """Return the draft to show to a judge: its conclusion, with control tokens disarmed."""
         completion = draft if isinstance(draft, Completion) else draft.completion
         conclusion = self.model(completion.role).profile.conclusion(completion.text)
         return completion.with_text(quoting.disarm(conclusion))
 
-    def _how(self, role: Role, prompt: str) -> How:
-        """How a label is read: by the best means of the role's engine that the prompt's own words leave."""
+    def _reading_method(self, role: Role, prompt: str) -> How:
+        """Choose how to read a label. A prompt with its own reply format rules out a schema."""
         capabilities = self._calls.engine(role).capabilities
         if "labels" in capabilities:
             return "labels"
-        is_own = prompts.says_how_to_reply(prompt)
-        return "schema" if "schema" in capabilities and not is_own else "text"
+        has_own_format = prompts.says_how_to_reply(prompt)
+        return "schema" if "schema" in capabilities and not has_own_format else "text"
 
-    def _reply_to_classify(self, prompt: str, labels: Sequence[str], how: How) -> str:
+    def _label_instruction(self, prompt: str, labels: Sequence[str], how: How) -> str:
+        """Return the reply-format instruction, or "" if the prompt has its own."""
         if prompts.says_how_to_reply(prompt):
             return ""
         if how == "schema":
             shape = f'{{"verdict": "{" | ".join(labels)}"}}'
-            return self._builder.reply_to("reply_json", shape=shape)
-        return self._builder.reply_to("reply_label", labels=", ".join(labels))
+            return self._builder.reply_instruction("reply_json", shape=shape)
+        return self._builder.reply_instruction("reply_label", labels=", ".join(labels))
 
     async def _read_labels(self, call: Call) -> Judgement:
+        """Read a verdict from label probabilities. Raises VerdictUnreadable."""
         try:
-            read = await self._calls.read(call)
+            reading = await self._calls.read(call)
         except VerdictUnreadable as error:
-            self._unreadable(call, error, "labels")
+            self._record_unreadable(call, error, "labels")
             raise
-        verdict = max(call.labels, key=read.probabilities.__getitem__)
-        self._saw(call.role, call.purpose, verdict=verdict, how="labels", labels=read)
+        verdict = max(call.labels, key=reading.probabilities.__getitem__)
+        self._record_verdict(call.role, call.purpose, verdict=verdict, how="labels", labels=reading)
         return Judgement(
-            verdict=verdict, how="labels", probabilities=read.probabilities, mass=read.mass
+            verdict=verdict, how="labels", probabilities=reading.probabilities, mass=reading.mass
         )
 
     def _label_call(
@@ -244,72 +250,76 @@ class JudgingVerbs(Verbs):
         index: int,
         session_of: int,
         draw: Draw,
-        enough: int | None = None,
+        cap: int | None = None,
     ) -> Call:
-        """A call for a written verdict; `enough` tokens are, for a model that does not reason first."""
+        """Build a call for a written verdict, capped at `cap` tokens unless `draw` caps it or the model reasons."""
         profile = self.model(role).profile
-        wanted = draw.temperature
-        if wanted is None:
-            wanted = self._builder.temperature_of(role)
-        drawn = profile.judge_temperature(wanted)
-        if wanted is not None and drawn != wanted:
-            self.note(f"{role} temperature", f"{drawn}, not {wanted}: the model reasons")
-        cap = draw.max_tokens
-        if cap is None and not profile.is_thinking:
-            cap = enough
+        requested = draw.temperature
+        if requested is None:
+            requested = self._builder.default_temperature(role)
+        temperature = profile.judge_temperature(requested)
+        if requested is not None and temperature != requested:
+            note = f"{temperature} instead of {requested}, because the model reasons"
+            self.note(f"{role} temperature", note)
+        max_tokens = draw.max_tokens
+        if max_tokens is None and not profile.is_thinking:
+            max_tokens = cap
         call = self._builder.call(
             prompt,
             role,
             messages,
             index=index,
             session_of=session_of,
-            draw=replace(draw, temperature=drawn, max_tokens=cap),
+            draw=replace(draw, temperature=temperature, max_tokens=max_tokens),
             is_verdict=True,
         )
-        return self._gathered(call)
+        return self._with_batched_deltas(call)
 
     async def _read_strictly(
         self, call: Call, reply: str, how: How, parse: Callable[[str], X]
     ) -> tuple[Completion, X]:
-        """The reply and what was parsed from it; an unreadable one is asked for once more. Raises VerdictUnreadable."""
+        """Return a reply and its parsed value, after at most one retry. Raises VerdictUnreadable."""
         conclude = self.model(call.role).profile.conclusion
-        asked = call
+        request = call
         for is_last in (False, True):
-            found: list[Completion] = []
+            replies: list[Completion] = []
             try:
-                await self._calls.perform(asked, found.append, may_be_empty=True)
-                parsed = parse(conclude(found[0].text))
+                await self._calls.perform(request, replies.append, may_be_empty=True)
+                parsed = parse(conclude(replies[0].text))
             except VerdictUnreadable as error:
                 if is_last:
                     unreadable = VerdictUnreadable(
                         f"the {call.role}'s reply: {error}", role=call.role
                     )
-                    self._unreadable(call, unreadable, how)
+                    self._record_unreadable(call, unreadable, how)
                     raise unreadable from error
-                asked = self._again(call, found[0], reply)
+                request = self._retry_of(call, replies[0], reply)
             else:
-                return replace(found[0], messages=call.messages), parsed
-        raise AssertionError("a loop of two")  # pragma: no cover
+                return replace(replies[0], messages=call.messages), parsed
+        raise AssertionError("unreachable")  # pragma: no cover
 
-    def _unreadable(self, call: Call, error: VerdictUnreadable, how: How) -> None:
+    def _record_unreadable(self, call: Call, error: VerdictUnreadable, how: How) -> None:
         self.count_failure(error)
-        self._saw(call.role, call.purpose, how=how, error=str(error))
+        self._record_verdict(call.role, call.purpose, how=how, error=str(error))
 
-    def _again(self, call: Call, unread: Completion, reply: str) -> Call:
-        """The call once more, after what was replied, if anything, and that it cannot be read."""
-        if not unread.text.strip():
+    def _retry_of(self, call: Call, unreadable: Completion, reply: str) -> Call:
+        """Return the retry of a call, with the unreadable reply (unless empty) and a correction appended."""
+        if not unreadable.text.strip():
             return call
         turns = (
-            Message(role="assistant", content=quoting.disarm(unread.text)),
-            Message(role="user", content=self._builder.reply_to("reply_again", reply=reply)),
+            Message(role="assistant", content=quoting.disarm(unreadable.text)),
+            Message(
+                role="user", content=self._builder.reply_instruction("reply_again", reply=reply)
+            ),
         )
         return replace(call, messages=(*call.messages, *turns))
 
-    def _saw(self, role: Role, purpose: str, **what: Any) -> None:
-        self.trace.emit(VerdictSeen(at=self.trace.elapsed, role=role, purpose=purpose, **what))
+    def _record_verdict(self, role: Role, purpose: str, **details: Any) -> None:
+        self.trace.emit(VerdictSeen(at=self.trace.elapsed, role=role, purpose=purpose, **details))
 
 
-def _judged(values: Mapping[str, Value]) -> list[str]:
+def _judged_texts(values: Mapping[str, Value]) -> list[str]:
+    """Return the texts among the values that are to be judged."""
     texts: list[str] = []
     for name, value in values.items():
         if quoting.is_judged(name):
@@ -318,17 +328,19 @@ def _judged(values: Mapping[str, Value]) -> list[str]:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Raise TypeError for a text, ValueError for labels that no engine can tell apart.
+    """Raise TypeError for a single text, ValueError for labels that their first token cannot distinguish.
 
-    An engine that knows its tokens refuses others as well.
+    Engines that know their tokens reject further labels.
     """
     if isinstance(labels, str):
-        raise TypeError(f"labels: several texts, not the text {labels!r}")
+        raise TypeError(f"labels: must be a sequence of texts, not the text {labels!r}")
     plain = [label.strip().casefold() for label in labels]
     if len(labels) < 2 or len(set(plain)) < len(labels) or "" in plain:
-        raise ValueError(f"labels: at least two different ones, none empty, not {list(labels)}")
+        raise ValueError(
+            f"labels: must be at least two distinct non-empty texts, not {list(labels)}"
+        )
     for (one, first), (other, second) in permutations(zip(labels, plain, strict=True), 2):
         if second.startswith(first):
             raise ValueError(
-                f"the labels {one!r} and {other!r} begin alike: no first token tells them apart"
+                f"labels: {one!r} and {other!r} begin alike, so their first tokens may be equal"
             )

@@ -1,4 +1,4 @@
-"""What is known of the model of a role in one run."""
+"""The model of a role, as one run sees it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LiveModel:
 
     @property
     def profile(self) -> Profile:
-        known = self._spec.profiles.get(self._role)
-        return known or profile_of(self._calls.engine(self._role).model)
+        configured = self._spec.profiles.get(self._role)
+        return configured or profile_of(self._calls.engine(self._role).model)
 
     @property
     def median_length(self) -> int | None:
@@ -33,8 +33,8 @@ class LiveModel:
         return self._calls.can(self._role, frozenset(capabilities))
 
     def calibration(self, kind: GradeKind = "solution") -> Measured | None:
-        known = self._spec.calibrations.get(self._role)
-        return None if known is None else known.of(kind)
+        calibration = self._spec.calibrations.get(self._role)
+        return None if calibration is None else calibration.of(kind)
 
     def trust(self, kind: GradeKind = "solution", *, always: bool = False) -> float:
         measured = self.calibration(kind)
@@ -45,6 +45,6 @@ class LiveModel:
             problem = f"auroc{of} {measured.auroc:.2f} below {USEFUL_AUROC}"
         else:
             return 1.0
-        done = "weighted votes, as asked" if always else "unweighted votes"
-        self._note(self._role, f"{problem}: {done}")
+        consequence = "weighted votes, as requested" if always else "unweighted votes"
+        self._note(self._role, f"{problem}: {consequence}")
         return 1.0 if always else 0.0

@@ -1,4 +1,4 @@
-"""What a run came to, read from its events: the answer, the bill, and where the time went."""
+"""Outcome of a run, derived from its events: answer, token accounting and timing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleBill:
-    """What the calls of one role used. Tokens; `wasted` completion tokens were delivered and not used.
+    """Usage record of one role, in tokens. `wasted` completion tokens were delivered but not used.
 
-    `is_estimated` when an engine did not say what a cancelled call used.
+    `is_estimated` is True if an engine did not report the usage of a cancelled call.
     """
 
     calls: int = 0
@@ -37,7 +37,7 @@ class RoleBill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spend:
-    """One kind of budget: what was spent, and its limit (None: no limit)."""
+    """Spending of one kind of budget, and its limit (None: unlimited)."""
 
     limit: float | None
     spent: float
@@ -45,9 +45,10 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Milliseconds of wall time: in an engine, waiting for one, and neither of the two (ours).
+    """Wall time in milliseconds: in an engine, queued for one, and orchestration (neither).
 
-    The time of a task's tests is in the total alone. The event loop's clock counts whole milliseconds under uvloop: what takes less may show as 0.
+    Time in a task's tests counts towards `total` only. Under uvloop the clock has a resolution of 1 ms, so that shorter
+    times may be reported as 0.
     """
 
     total: float
@@ -58,7 +59,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """What stopping early saved: samples that were never finished, and an estimate of their tokens."""
+    """Savings of an early stop: samples that were not finished, and an estimate of their tokens."""
 
     samples: int
     tokens: int
@@ -66,7 +67,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The answer of a run and everything there is to say about how it came to be."""
+    """Answer of a run, with its usage, timing and provenance."""
 
     candidate: Candidate
     stop_reason: StopReason
@@ -80,41 +81,44 @@ class Outcome:
 
     @property
     def confidence(self) -> float | None:
-        """The score of the answer where it can be read as a confidence (0 to 1); never made up."""
+        """Score of the answer if it lies between 0 and 1, else None."""
         score = self.candidate.score
         return score if score is not None and 0 <= score <= 1 else None
 
     @property
     def confidence_kind(self) -> str | None:
-        """What the confidence is: vote_share, judge_score, p_true, ..."""
+        """Kind of the confidence (`vote_share`, `judge_score`, `p_true`, ...), or None without one."""
         return self.candidate.score_kind if self.confidence is not None else None
 
 
-def bill(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[Role, RoleBill]:
-    """What the finished calls used, by role; `wasted` is known only once it is clear what later calls continued from."""
+def usage_by_role(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[Role, RoleBill]:
+    """Sum the usage of all calls that ended, by role.
+
+    `wasted` is final only at the end of the run: until then, a later call may continue from delivered tokens.
+    """
     totals: dict[Role, RoleBill] = {}
     for event in events:
         if isinstance(event, CallFinished):
-            so_far = totals.get(event.role, RoleBill())
+            subtotal = totals.get(event.role, RoleBill())
             totals[event.role] = RoleBill(
-                calls=so_far.calls + event.attempts,
-                prompt=so_far.prompt + event.usage.prompt,
-                cached=so_far.cached + event.usage.cached,
-                completion=so_far.completion + event.usage.completion,
+                calls=subtotal.calls + event.attempts,
+                prompt=subtotal.prompt + event.usage.prompt,
+                cached=subtotal.cached + event.usage.cached,
+                completion=subtotal.completion + event.usage.completion,
                 wasted=wasted.get(event.role, 0),
-                cost=so_far.cost + event.cost,
-                is_estimated=so_far.is_estimated or event.is_estimated,
+                cost=subtotal.cost + event.cost,
+                is_estimated=subtotal.is_estimated or event.is_estimated,
             )
     return totals
 
 
 def notes(events: Iterable[Event]) -> dict[str, str]:
-    """What there is to know of how the answer came about: about what, and the last word on it."""
+    """Return the last note on each subject."""
     return {event.about: event.what for event in events if isinstance(event, NoteMade)}
 
 
 def spending(budget: Budget) -> dict[BudgetKind, Spend]:
-    """The books of the budget, kind by kind."""
+    """Return limit and spending of each kind of budget."""
     return {
         kind: Spend(
             limit=float(budget.limit[kind]) if kind in budget.limit else None,
@@ -125,7 +129,7 @@ def spending(budget: Budget) -> dict[BudgetKind, Spend]:
 
 
 def timing(events: Iterable[Event], total: float) -> Timing:
-    """Where `total` seconds went. Time in an engine is time in which at least one call was there."""
+    """Break down `total` seconds. Engine time is the time in which at least one call was in an engine."""
     events = list(events)
     calls = [e for e in events if isinstance(e, CallFinished)]
     tests = [(e.at - e.seconds, e.at) for e in events if isinstance(e, VerdictSeen) and e.seconds]
@@ -141,25 +145,25 @@ def timing(events: Iterable[Event], total: float) -> Timing:
 
 
 def saved(events: Iterable[Event], skipped: int) -> Saved | None:
-    """What `skipped` samples would have taken at the mean length of the finished ones, less what they took."""
+    """Estimate the savings: `skipped` samples at the mean length of finished ones, less the tokens of cancelled calls."""
     if not skipped:
         return None
     calls = [e for e in events if isinstance(e, CallFinished)]
     finished = [e for e in calls if e.end == "finished"]
     samples = sum(len(e.texts) for e in finished)
     mean = sum(e.usage.completion for e in finished) / samples if samples else 0.0
-    begun = sum(e.usage.completion for e in calls if e.end == "cancelled")
-    return Saved(samples=skipped, tokens=max(0, round(skipped * mean) - begun))
+    already_spent = sum(e.usage.completion for e in calls if e.end == "cancelled")
+    return Saved(samples=skipped, tokens=max(0, round(skipped * mean) - already_spent))
 
 
 def candidates(events: Iterable[Event], best: Candidate) -> tuple[Candidate, ...]:
-    """Every candidate there was, in order, each as it was last seen; `best` as it ended."""
+    """Return all candidates in order of first appearance, each as last reported, `best` in its final state."""
     seen = [event.candidate for event in events if isinstance(event, CandidateSeen)]
     return tuple({(each.index, each.text): each for each in (*seen, best)}.values())
 
 
 def _covered(intervals: Iterable[Interval]) -> float:
-    """The length of the union of intervals."""
+    """Return the total length of the union of intervals."""
     length, reached = 0.0, float("-inf")
     for begin, end in sorted(intervals):
         length += max(0.0, end - max(begin, reached))

@@ -1,4 +1,4 @@
-"""The one implementation of `strategies.api.run.Run`: the verbs that a strategy is written in."""
+"""Implementation of `strategies.api.run.Run`, the interface that strategies are written against."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from secondpass.strategies.api.values import (
 )
 
 OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")
-"""The stop reasons that a strategy may set; the run sets all others."""
+"""Stop reasons that a strategy may set. The run sets all others."""
 
 
 class LiveRun(GeneratingVerbs, JudgingVerbs):
-    """A run in progress; see `strategies.api.run.Run` for the verbs."""
+    """A run in progress. `strategies.api.run.Run` documents the verbs."""
 
     def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
         super().__init__(spec, shared, trace)
@@ -45,11 +45,11 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self.is_interrupted = False
         self.scope = anyio.CancelScope()
         self._best: Candidate | None = None
-        self._seen = Candidates(trace)
+        self._reported = Candidates(trace)
         self._classes = AnswerClasses(spec.task, shared.equivalence)
         self._verifier = Verifier(spec.task, shared.sandboxes, trace)
 
-    # -- what is known ------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------------
 
     @property
     def stop_reason(self) -> StopReason:
@@ -76,12 +76,12 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     @property
     def best(self) -> Candidate:
         if self._best is None:
-            raise UnusableCompletion("nothing was proposed yet")
+            raise UnusableCompletion("no candidate was proposed yet")
         return self._best
 
     @property
     def has_answer(self) -> bool:
-        """Was anything proposed or elected?"""
+        """True once a candidate was proposed or elected."""
         return self._best is not None
 
     # -- comparing ----------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     async def class_of(self, candidate: Candidate) -> int | None:
         if candidate.answer is None or self.task.kind == "open":
             return None
-        with hold_turn():  # answers of one run are compared in turn in any case
+        with hold_turn():  # answers of one run are compared one at a time in any case
             return await self._classes.of(candidate.answer)
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
@@ -105,7 +105,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         finally:
             reserved.release()
 
-    # -- answering ----------------------------------------------------------------------------------
+    # -- candidates ---------------------------------------------------------------------------------
 
     def candidate(
         self,
@@ -118,27 +118,27 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         draft = completion if isinstance(completion, Completion) else completion.completion
         self._calls.waste.keep(draft)
         candidate = self._candidate_of(draft, score=score, score_kind=score_kind, why=why)
-        self._seen.note(candidate)
+        self._reported.report(candidate)
         return candidate
 
     def propose(self, candidate: Candidate) -> None:
         if self._best is None or _rank(candidate) > _rank(self._best):
             self.elect(candidate)
         else:
-            self._seen.note(candidate)
+            self._reported.report(candidate)
 
     def elect(self, candidate: Candidate) -> None:
         self._best = candidate
-        self._seen.note_best(candidate)
+        self._reported.report_leader(candidate)
 
     def interrupt(self) -> None:
-        """End the run because the service drains; what was proposed so far is its answer."""
+        """End the run because the service is draining; the best candidate so far is its answer."""
         self.is_interrupted = True
         self.scope.cancel()
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------
 
-    def _candidate_of(self, completion: Completion, **graded: Any) -> Candidate:
+    def _candidate_of(self, completion: Completion, **scoring: Any) -> Candidate:
         return Candidate(
             text=completion.text,
             answer=extract(self.task, completion.text, finished=not completion.is_truncated),
@@ -146,11 +146,11 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,
             tool_calls=completion.tool_calls,
-            **graded,
+            **scoring,
         )
 
     def _is_usable(self, call: Call, completion: Completion) -> bool:
-        """Return whether a truncated completion is usable as an answer: it was streamed, or holds a finished answer."""
+        """Return whether a truncated completion is usable: it was streamed, or it contains a finished answer."""
         if self.has_streamed and call.visible:
             return bool(completion.text.strip())
         return call.purpose in (SOLVE, EXTEND) and self._is_answer(completion)
@@ -158,16 +158,13 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     def _is_answer(self, completion: Completion) -> bool:
         return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
-    def _salvage(self, completion: Completion) -> bool:
-        """Elect a completion that was not read before the run ended, if there is no answer yet.
-
-        Returns whether it was needed.
-        """
+    def _elect_fallback(self, completion: Completion) -> bool:
+        """Elect the completion if the run has no answer yet; return whether it was elected."""
         if self._best is not None:
             return False
         candidate = self.candidate(completion)
         if not completion.is_truncated:
-            why = "finished, but not yet compared with the others"
+            why = "finished, but not yet compared with other candidates"
         elif candidate.answer:
             why = "truncated after its answer"
         else:
@@ -177,6 +174,6 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
 
 
 def _rank(candidate: Candidate) -> tuple[float, int]:
-    """The order of proposals: by score, ties to the lower index."""
+    """Sort key of proposals: the score, ties to the lower index."""
     score = float("-inf") if candidate.score is None else candidate.score
     return score, -candidate.index

@@ -1,4 +1,4 @@
-"""What a run is given: its specification, resolved and checked, and what all runs of a process share."""
+"""Inputs of a run: its resolved specification, and resources shared by all runs of a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from secondpass.strategies.api.values import Message, Role, Sampling
 
 @dataclass(frozen=True, slots=True)
 class RoleDefaults:
-    """How the settings have a role drawn where neither the strategy nor the client says so."""
+    """Configured sampling defaults of a role, used where neither the strategy nor the client sets a value."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -29,13 +29,17 @@ class RoleDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """What is to be done: a request after everything in it was resolved and checked.
+    """A resolved and validated request.
 
-    `sampling` is the client's, for calls of the actor; `max_tokens_per_call` caps a call that has no other cap.
-    `task_is_explicit` adds the task's answer-format instruction to the question. `is_streamed` says that the client
-    reads the answer while it is written. `profiles` are of models whose names do not say enough, and `calibrations` of
-    models that were measured as judges. With a `session_group` of k, drafts 0 to k-1 have the session of `routing`, and
-    each k further ones have a session of their own.
+    Attributes:
+        sampling: The client's sampling parameters, for calls of the actor.
+        max_tokens_per_call: Completion-token cap of a call without another cap.
+        task_is_explicit: Add the task's answer-format instruction to the question.
+        profiles: Profiles of models whose names do not identify their family.
+        calibrations: Calibrations of models that were measured as judges.
+        session_group: Drafts per session, k: drafts 0 to k-1 have the session of `routing`, and each further k drafts
+            a session of their own. None: one session.
+        is_streamed: The client reads the answer as it is generated.
     """
 
     id: str
@@ -60,9 +64,9 @@ class RunSpec:
 
 
 class Shared:
-    """What all runs of a process share: the equivalence workers, the sandboxes, and what was learned from earlier calls.
+    """Resources shared by all runs of a process: equivalence workers, sandboxes and call statistics.
 
-    `sandboxes` is None where the operator allows none.
+    `sandboxes` is None unless the operator allows them.
     """
 
     def __init__(self, equivalence: Equivalence, sandboxes: Sandboxes | None = None) -> None:

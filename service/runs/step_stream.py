@@ -1,4 +1,4 @@
-"""A completion that can be read step by step while the engine still writes it."""
+"""A completion that is read step by step while it is generated."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from secondpass.strategies.continuation.segments import boundaries, joined, trun
 
 
 class LiveStepStream:
-    """The `StepStream` of a run: written by a task of its own, so that its reader may take its time.
+    """The `StepStream` of a run. `generate` runs in its own task and never waits for the reader.
 
-    With `every` it is read in texts of at least that many tokens. With `begun` it continues that, and its steps are
-    those to come; `closing` ends reasoning that `begun` left open.
+    Args:
+        every: Minimum tokens of a step; None: a step is a paragraph.
+        prefix: Completion to continue; `steps` counts only the steps after it.
+        closing: Delimiter that closes reasoning left open by `prefix`.
     """
 
     def __init__(
         self,
         call: Call,
         every: int | None = None,
-        begun: Completion | None = None,
+        prefix: Completion | None = None,
         *,
         closing: str = "</think>",
     ) -> None:
         self._call = call
-        self._begun, self._closing = begun, closing
-        self._may_be_empty = begun is not None and bool(begun.text.strip())
-        self._found: list[str] = []
+        self._prefix, self._closing = prefix, closing
+        self._may_be_empty = prefix is not None and bool(prefix.text.strip())
+        self._steps: list[str] = []
         self._fed = 0
         self._are_paragraphs = every is None
         self._splitter = StepSplitter() if every is None else TokenSplitter(every)
@@ -44,22 +46,22 @@ class LiveStepStream:
         self._error: SecondpassError | None = None
         self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
         self.is_read = False
-        """True once its reader has seen its end."""
+        """True once the reader has reached the end."""
 
     @property
     def completion(self) -> Completion:
-        """What has been written so far; whole once the iteration has ended."""
+        """The completion so far, prefix included; complete once the iteration has ended."""
         if self._whole is not None:
             return self._joined(self._whole)
         if self._partial is not None:
             return self._joined(self._partial.completion)
-        nothing = replace(
+        empty = replace(
             Completion(messages=self._call.messages, finish_reason="length"),
             role=self._call.role,
             purpose=self._call.purpose,
             index=self._call.index,
         )
-        return self._joined(nothing)
+        return self._joined(empty)
 
     @property
     def is_finished(self) -> bool:
@@ -68,36 +70,38 @@ class LiveStepStream:
 
     @property
     def steps(self) -> int:
-        """How many steps are finished by now, read or not."""
-        return len(self._found)
+        """Number of finished steps, read or not."""
+        return len(self._steps)
 
     def truncated(self, steps: int) -> Completion:
         """See `strategies.api.run.StepStream.truncated`."""
-        if not 0 <= steps <= len(self._found):
-            raise ValueError(f"steps: 0 to the {len(self._found)} that are finished, not {steps}")
-        if steps == 0 and self._begun is not None:
-            return self._begun
+        if not 0 <= steps <= len(self._steps):
+            raise ValueError(
+                f"steps: must be 0 to {len(self._steps)} (finished steps), not {steps}"
+            )
+        if steps == 0 and self._prefix is not None:
+            return self._prefix
         whole, end = self.completion, self._end_of(steps)
         hidden = self._hidden(whole)
-        if hidden and end <= hidden and self._begun is not None:
-            inside = min(len(self._begun.reasoning) + end, len(whole.reasoning))
-            found = truncated(whole, inside, in_reasoning=True) or self._begun
+        if hidden and end <= hidden and self._prefix is not None:
+            at = min(len(self._prefix.reasoning) + end, len(whole.reasoning))
+            shorter = truncated(whole, at, in_reasoning=True) or self._prefix
         else:
-            begun = 0 if self._begun is None else len(self._begun.text)
-            at = min(begun + end - hidden, len(whole.text))
+            prefix_length = 0 if self._prefix is None else len(self._prefix.text)
+            at = min(prefix_length + end - hidden, len(whole.text))
             if self._are_paragraphs:
-                at = _last_boundary(whole, at)
-            found = truncated(whole, at) or _text_alone(whole, at)
-        return replace(found, usage=Usage(completion=len(found.token_ids)))
+                at = _boundary_after(whole, at)
+            shorter = truncated(whole, at) or _text_only(whole, at)
+        return replace(shorter, usage=Usage(completion=len(shorter.token_ids)))
 
-    async def write(self, calls: Calls) -> None:
-        """Make the call and split what it writes into steps."""
+    async def generate(self, calls: Calls) -> None:
+        """Perform the call and split its text into steps."""
         splitter = self._splitter
 
         def grow(delta: Delta, partial: PartialCompletion) -> None:
             self._partial = partial
             text = delta.text
-            if partial.finish_reason is not None:  # without a stop string that is left out
+            if partial.finish_reason is not None:  # without an excluded stop string
                 text = partial.completion.text[self._fed :]
             self._fed += len(text)
             for step in splitter.feed(text):
@@ -118,53 +122,55 @@ class LiveStepStream:
             except SecondpassError as error:
                 self._error = error
             finally:
-                pass_turn()  # the call may have failed on the way to its lease
+                pass_turn()  # the call may have failed before it had a lease
             if self._whole is not None:
                 for step in splitter.close():
-                    if kept := self._kept_of(step):
+                    if kept := self._without_stop(step):
                         self._add(kept)
                 if not (self.completion.text.strip() or self._whole.tool_calls):
                     role = self._call.role
-                    self._error = UnusableCompletion("nothing but reasoning", role=role)
+                    self._error = UnusableCompletion(
+                        "completion contains only reasoning", role=role
+                    )
 
     def close(self) -> None:
-        """Stop: nobody reads any further."""
+        """Stop reading."""
         self._send.close()
         self._receive.close()
 
     @property
     def _written(self) -> str:
-        """The text that the call has written, a stop string that the completion leaves out included."""
+        """Text generated by the call, with any stop string that the completion excludes."""
         parts = () if self._partial is None else self._partial.segments
         return "".join([each.text for each in parts if not each.is_reasoning])
 
     def _end_of(self, steps: int) -> int:
-        """Where the first `steps` steps end in what was written."""
+        """Return the end of the first `steps` steps in the generated text."""
         written, end = self._written, 0
-        for step in self._found[:steps]:
+        for step in self._steps[:steps]:
             end = written.index(step, end) + len(step)
         return end
 
     def _hidden(self, whole: Completion) -> int:
-        """Characters written that are not text of the whole: continued reasoning, and the mark that closes it."""
-        if self._begun is None or self._partial is None:
+        """Count generated characters that are reasoning of the whole, or the delimiter that closes it."""
+        if self._prefix is None or self._partial is None:
             return 0
-        return len(self._begun.text) + len(self._partial.completion.text) - len(whole.text)
+        return len(self._prefix.text) + len(self._partial.completion.text) - len(whole.text)
 
-    def _kept_of(self, last: str) -> str:
-        """What the completion keeps of its last step, which may end with a part of a stop string."""
-        begin = self._written.index(last, self._end_of(len(self._found)))
+    def _without_stop(self, last: str) -> str:
+        """Return the last step without the part of a stop string that the completion excludes."""
+        begin = self._written.index(last, self._end_of(len(self._steps)))
         own = "" if self._partial is None else self._partial.completion.text
         kept = own[begin : begin + len(last)]
         return kept if kept == last else kept.rstrip()
 
     def _joined(self, own: Completion) -> Completion:
-        if self._begun is None:
+        if self._prefix is None:
             return own
-        return joined(self._begun, own, closing=self._closing)
+        return joined(self._prefix, own, closing=self._closing)
 
     def _add(self, step: str) -> None:
-        self._found.append(step)
+        self._steps.append(step)
         self._send.send_nowait(step)
 
     def __aiter__(self) -> LiveStepStream:
@@ -180,15 +186,15 @@ class LiveStepStream:
             raise StopAsyncIteration from None
 
 
-def _last_boundary(whole: Completion, end: int) -> int:
-    """The last token boundary in the white space after a paragraph, or else the end of the paragraph."""
+def _boundary_after(whole: Completion, end: int) -> int:
+    """Return the last token boundary in the whitespace after a paragraph, else the end of the paragraph."""
     rest = whole.text[end:]
     begin = end + len(rest) - len(rest.lstrip())
     return max((each for each in boundaries(whole) if end <= each <= begin), default=end)
 
 
-def _text_alone(whole: Completion, at: int) -> Completion:
-    """The completion up to `at` characters of its text, without its reasoning."""
+def _text_only(whole: Completion, at: int) -> Completion:
+    """Return the first `at` characters of the text as a completion without reasoning."""
     source = next((s.source for s in whole.segments if not s.is_reasoning), None)
     text = (Segment(whole.text[:at], source=source),) if at else ()
     return replace(whole, segments=text, finish_reason="length")

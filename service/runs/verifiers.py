@@ -1,6 +1,6 @@
-"""What a task's own tests say of a candidate: the one opinion in a run that is no model's.
+"""Verdicts of a task's own tests on candidates.
 
-Tests run in the sandbox only where the operator allows it; see `service.sandbox` for what code can do in there.
+Tests run only in the sandbox, and only if the operator allows it. `service.sandbox` documents the isolation.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ logger = logging.getLogger(__name__)
 
 
 class Sandboxes:
-    """The sandboxes of a process: at most `most` run tests at once, and more wait in turn."""
+    """Sandboxes of a process: at most `most` run concurrently, further ones wait in order of arrival."""
 
     def __init__(self, most: int) -> None:
-        self._places = anyio.Semaphore(most)
+        self._slots = anyio.Semaphore(most)
 
     async def run(self, code: str, tests: str) -> SandboxResult:
-        """What came of the tests. Cancelling it kills what runs. Raises SandboxUnavailable."""
-        async with self._places:
+        """Run the tests in a sandbox; cancelling kills its processes. Raises SandboxUnavailable."""
+        async with self._slots:
             return await runner.run_python(code, tests)
 
 
 class Verifier:
-    """The tests of one run's task; the same code is tested once, whoever asks."""
+    """The tests of one run's task. Each code is tested once."""
 
     def __init__(self, task: Task, sandboxes: Sandboxes | None, trace: Trace) -> None:
         self._tests = task.tests
         self._sandboxes = sandboxes
         self._trace = trace
-        self._known: dict[str, Verdict | None] = {}
-        self._testing: dict[str, anyio.Lock] = {}
+        self._verdicts: dict[str, Verdict | None] = {}
+        self._locks: dict[str, anyio.Lock] = {}
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
         """See `strategies.api.run.Run.verify`."""
@@ -47,40 +47,40 @@ class Verifier:
         code = candidate.answer
         if code is None:
             return Verdict(accepted=False, score=0.0, reasons="there is no finished code in it")
-        async with self._testing.setdefault(code, anyio.Lock()):
-            if code not in self._known:
-                self._known[code] = await self._test(self._sandboxes, code, self._tests)
-            return self._known[code]
+        async with self._locks.setdefault(code, anyio.Lock()):
+            if code not in self._verdicts:
+                self._verdicts[code] = await self._test(self._sandboxes, code, self._tests)
+            return self._verdicts[code]
 
     async def _test(self, sandboxes: Sandboxes, code: str, tests: str) -> Verdict | None:
-        began, found = self._trace.elapsed, None
+        started, result = self._trace.elapsed, None
         try:
-            found = await sandboxes.run(code, tests)
+            result = await sandboxes.run(code, tests)
         except SandboxUnavailable as error:
-            logger.warning("a task's tests were not run: %s", error)
+            logger.warning("the tests of a task were not run: %s", error)
             self._note(f"not run: {error}")
             return None
         finally:
-            self._tell(found, began)
-        if found.status == "error":
-            self._note(f"cannot run: {found.output}")
+            self._record_result(result, started)
+        if result.status == "error":
+            self._note(f"cannot run: {result.output}")
             return None
-        passed = found.status == "passed"
-        return Verdict(accepted=passed, score=float(passed), reasons=found.output)
+        passed = result.status == "passed"
+        return Verdict(accepted=passed, score=float(passed), reasons=result.output)
 
-    def _tell(self, found: SandboxResult | None, began: float) -> None:
-        """What came of the tests, or that nothing came of them: they were cancelled, or nothing could run them."""
+    def _record_result(self, result: SandboxResult | None, started: float) -> None:
+        """Record the result of the tests; None if they were cancelled or could not be run."""
         at = self._trace.elapsed
-        told = VerdictSeen(
+        verdict = VerdictSeen(
             at=at,
             role="verifier",
             purpose="tests",
-            verdict=found.status if found else None,
-            reply={"output": found.output} if found else None,
-            error=None if found else "the tests did not come to an end",
-            seconds=at - began,
+            verdict=result.status if result else None,
+            reply={"output": result.output} if result else None,
+            error=None if result else "the tests did not finish",
+            seconds=at - started,
         )
-        self._trace.emit(told)
+        self._trace.emit(verdict)
 
     def _note(self, what: str) -> None:
         self._trace.emit(NoteMade(at=self._trace.elapsed, about="tests", what=what))

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.runs.judging import WORDS
+from secondpass.service.runs.judging import LABEL_REPLY_TOKENS
 from secondpass.strategies import prompts
 from secondpass.strategies.api.errors import DegenerateCandidate, RoleMissing, VerdictUnreadable
 from secondpass.strategies.api.judgements import How
@@ -130,7 +130,7 @@ async def test_the_index_tells_samples_of_one_verdict_apart(
     assert first.sampling.seed is not None
     assert second.sampling.seed == first.sampling.seed + 4
     assert first.sampling.temperature == 0.7
-    assert first.sampling.max_tokens == WORDS
+    assert first.sampling.max_tokens == LABEL_REPLY_TOKENS
     await run.classify("is_right", ("yes", "no"), draw=Draw(max_tokens=7))
     assert engine.calls[-1].sampling.max_tokens == 7
 
@@ -202,7 +202,7 @@ async def test_labels_that_begin_alike_are_an_error_that_names_both(
     labels: tuple[str, ...],
 ) -> None:
     engine = ScriptedEngine()
-    named = r"'1' and '10'" if "1" in labels else r"'no' and 'Not sure'|at least two different"
+    named = r"'1' and '10'" if "1" in labels else r"'no' and 'Not sure'|at least two distinct"
     with pytest.raises(ValueError, match=named):
         await make_run(engine).classify("is_right", labels)
     assert not engine.calls
@@ -211,9 +211,9 @@ async def test_labels_that_begin_alike_are_an_error_that_names_both(
 async def test_labels_must_be_two_different_ones() -> None:
     run = make_run()
     for labels in ((), ("yes",), ("yes", "Yes ")):
-        with pytest.raises(ValueError, match=r"^labels: at least two different ones"):
+        with pytest.raises(ValueError, match=r"^labels: must be at least two distinct"):
             await run.classify("is_right", labels)
-    with pytest.raises(TypeError, match=r"^labels: several texts, not the text 'right'"):
+    with pytest.raises(TypeError, match=r"^labels: must be a sequence of texts, not the text 'right'"):
         await run.classify("is_right", "right")
 
 

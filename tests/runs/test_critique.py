@@ -138,5 +138,5 @@ async def test_notes_reach_the_outcome_and_the_last_word_stands() -> None:
     outcome = await execute(run)
     assert outcome.notes == {
         "judge": "not calibrated: unweighted votes",
-        "critic": "not calibrated: weighted votes, as asked",
+        "critic": "not calibrated: weighted votes, as requested",
     }

@@ -106,7 +106,7 @@ async def test_a_strategy_must_return_a_candidate(kind: str) -> None:
 @pytest.mark.parametrize(
     ("own", "wanted", "note"),
     [
-        (0.7, 0.2, "0.7, of the strategy's params: 0.2 has no effect"),
+        (0.7, 0.2, "0.7, from the strategy's params; the requested 0.2 has no effect"),
         (0.7, 0.7, None),
         (0.7, None, None),
     ],

@@ -169,7 +169,7 @@ async def test_a_finished_sample_that_waits_for_an_earlier_one_is_the_answer_at_
     assert (found.answer, found.index, outcome.stop_reason) == ("42", 1, "deadline")
     assert (found.finish_reason, found.why) == (
         "stop",
-        "finished, but not yet compared with the others",
+        "finished, but not yet compared with other candidates",
     )
     assert_books_are_closed(run, engine)
 

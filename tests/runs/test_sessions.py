@@ -107,7 +107,7 @@ async def test_calls_draw_every_draft_once_and_none_of_two_groups(
     n: int, batch: int, group: int | None
 ) -> None:
     run = make_run(None, "self_consistency", {"n": n})
-    portions = CallBuilder(replace(run.spec, session_group=group)).portions(n, batch)
+    portions = CallBuilder(replace(run.spec, session_group=group)).index_ranges(n, batch)
     assert [draft for portion in portions for draft in portion] == list(range(n))
     assert all(1 <= len(portion) <= batch for portion in portions)
     if group is None:

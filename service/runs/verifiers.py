@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Sandboxes:
-    """Sandboxes of a process: at most `most` run concurrently, further ones wait in order of arrival."""
+    """Sandboxes of a process: at most `max_concurrent` run at once, further ones wait in order of arrival."""
 
-    def __init__(self, most: int) -> None:
-        self._slots = anyio.Semaphore(most)
+    def __init__(self, max_concurrent: int) -> None:
+        self._slots = anyio.Semaphore(max_concurrent)
 
     async def run(self, code: str, tests: str) -> SandboxResult:
         """Run the tests in a sandbox; cancelling kills its processes. Raises SandboxUnavailable."""

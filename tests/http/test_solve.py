@@ -60,7 +60,9 @@ def test_a_temperature_that_has_no_effect_is_told(served: Served) -> None:
     for name, strategy in STRATEGIES.items():
         own = getattr(strategy.defaults, "temperature", None)
         told = notes(name, 0.2).get("temperature")
-        assert told == (own and f"{own:g}, from the strategy's params; the requested 0.2 has no effect")
+        assert told == (
+            own and f"{own:g}, from the strategy's params; the requested 0.2 has no effect"
+        )
         assert own is None or "temperature" not in notes(name, own)
     notes("single", 0.2)
     assert served.engine.calls[-1].sampling.temperature == 0.2

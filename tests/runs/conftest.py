@@ -1,4 +1,4 @@
-"""Fixtures of the tests of runs."""
+"""Fixtures for the tests of runs."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from secondpass.strategies import prompts
 
 @pytest.fixture
 def own_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts for judges and critics that no strategy has."""
+    """Add prompts for judges and critics that no strategy uses."""
     own = {
         "check": "Is {draft} right?",
         "is_right": "Is this right?",

@@ -1,4 +1,4 @@
-"""Scripted judges, and what a run reports of their verdicts."""
+"""Scripted judges, and access to the verdicts that a run reported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LABELS_AND_SCHEMA: frozenset[Capability] = frozenset({"labels", "schema"})
 OPINION = '{"issues": ["step 2 adds"], "first_wrong_step": 2, "verdict": "wrong"}'
 
 
-def in_turn(*texts: str) -> Script:
-    """A script whose calls, not their completions, get these replies; the last one for good."""
+def replies_in_order(*texts: str) -> Script:
+    """Return a script with one reply for each call, in order; the last reply repeats."""
     made = -1
 
     def script(_call: Call, _index: int) -> Reply:
@@ -25,19 +25,19 @@ def in_turn(*texts: str) -> Script:
     return script
 
 
-def favours(place: str, p: float) -> Script:
-    """A judge that gives the candidate in this place the probability p."""
+def prefers_place(place: str, p: float) -> Script:
+    """Return a judge that prefers the candidate at place A or B with probability p."""
     return lambda *_: Reply(
         "x", labels={"A": p if place == "A" else 1 - p, "B": 1 - p if place == "A" else p}
     )
 
 
-def likes(text: str, p: float) -> Script:
-    """A judge that gives the candidate with this text the probability p, in either place."""
+def prefers_text(text: str, p: float) -> Script:
+    """Return a judge that prefers the candidate with this text with probability p, at either place."""
 
     def script(call: Call, _index: int) -> Reply:
-        asked = call.messages[-1].text
-        is_first = asked.index(text) < asked.index("END OF CANDIDATE A")
+        prompt = call.messages[-1].text
+        is_first = prompt.index(text) < prompt.index("END OF CANDIDATE A")
         a = p if is_first else 1 - p
         return Reply("A" if a > 0.5 else "B", labels={"A": a, "B": 1 - a})
 
@@ -45,5 +45,5 @@ def likes(text: str, p: float) -> Script:
 
 
 def verdicts(run: LiveRun) -> list[VerdictSeen]:
-    """The verdicts that the run reported."""
+    """Return the verdict events of a run."""
     return [event for event in run.trace.events if isinstance(event, VerdictSeen)]

@@ -1,4 +1,4 @@
-"""How answers are asked for, and which of them count as the same."""
+"""Answer-format instructions and answer classes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ pytestmark = pytest.mark.anyio
         (Task(kind="choice", options=("red", "blue")), ("a", "A", "B"), [0, 0, 1]),
     ],
 )
-async def test_answers_are_classed_as_the_task_compares_them(
+async def test_classes_follow_the_comparison_of_the_task(
     task: Task, answers: tuple[str, ...], classes: list[int]
 ) -> None:
     async with Equivalence(workers=1) as equivalence:
         run = make_run(task=task, shared=Shared(equivalence))
-        found = [await run.class_of(Candidate(text="", answer=each)) for each in answers]
-    assert found == classes
+        class_ids = [await run.class_of(Candidate(text="", answer=each)) for each in answers]
+    assert class_ids == classes
 
 
-async def test_equal_answers_have_one_class_and_open_texts_have_none() -> None:
+async def test_equal_answers_share_a_class_and_open_tasks_have_no_classes() -> None:
     run = make_run()
-    found = [
+    class_ids = [
         await run.class_of(Candidate(text="", answer=answer))
         for answer in ("7", "8", "7.0", None, "8")
     ]
-    assert found == [0, 1, 0, None, 1]
+    assert class_ids == [0, 1, 0, None, 1]
     assert await make_run(task=Task(kind="open")).class_of(Candidate(text="x", answer="x")) is None
 
 
-async def test_an_explicit_task_adds_its_answer_format_to_the_question() -> None:
+async def test_explicit_task_appends_its_answer_format_to_the_question() -> None:
     engine = ScriptedEngine()
     task = Task(kind="choice", options=("red", "blue"))
     run = make_run(engine, question="Which?", task=task, task_is_explicit=True)
@@ -49,7 +49,7 @@ async def test_an_explicit_task_adds_its_answer_format_to_the_question() -> None
     assert message.text.startswith("Which?\n\nA) red\nB) blue\n\nExactly one of the options A, B")
 
 
-async def test_options_that_the_question_names_are_not_repeated() -> None:
+async def test_options_in_the_question_are_not_repeated() -> None:
     engine = ScriptedEngine()
     task = Task(kind="choice", options=("red", "blue"))
     run = make_run(engine, question="A: red, or B: blue?", task=task, task_is_explicit=True)

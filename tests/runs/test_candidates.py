@@ -1,4 +1,4 @@
-"""Candidates: which of them leads, and how they are reported."""
+"""Candidates: election of the leader, reporting, and verification by tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from secondpass.testing.support import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_propose_keeps_the_highest_score_and_the_first_of_equals() -> None:
+async def test_propose_keeps_the_highest_score_and_the_first_of_a_tie() -> None:
     run = make_run()
     for text, score in (("a", None), ("b", 0.2), ("c", 0.7), ("d", 0.7), ("e", None), ("f", 0.1)):
         run.propose(Candidate(text=text, score=score))
@@ -35,7 +35,7 @@ PROPOSALS = [(0, None), (1, 0.2), (2, 0.7), (3, 0.7), (4, None), (5, 0.7), (6, 0
 
 
 @given(st.permutations(PROPOSALS))
-async def test_ties_go_to_the_lower_index_in_any_order_of_proposal(
+async def test_ties_go_to_the_lowest_index_in_any_order_of_proposal(
     proposals: list[tuple[int, float | None]],
 ) -> None:
     run = make_run()
@@ -45,21 +45,21 @@ async def test_ties_go_to_the_lower_index_in_any_order_of_proposal(
 
 
 @given(st.permutations(range(5)))
-async def test_without_scores_the_lowest_index_leads(order: list[int]) -> None:
+async def test_lowest_index_leads_without_scores(order: list[int]) -> None:
     run = make_run()
     for index in order:
         run.propose(Candidate(text="It is 42.", index=index))
     assert run.best.index == 0
 
 
-async def test_elect_replaces_whatever_led() -> None:
+async def test_elect_replaces_the_leader() -> None:
     run = make_run()
     run.elect(Candidate(text="a", score=0.9))
     run.elect(Candidate(text="b", score=0.5))
     assert run.best.text == "b"
 
 
-async def test_every_candidate_is_reported_once_and_the_winner_with_its_share() -> None:
+async def test_every_candidate_is_reported_once_and_the_winner_with_its_vote_share() -> None:
     run = make_run(
         ScriptedEngine(answers("1", "2", "1", "3")), "self_consistency", {"n": 4, "stop": "none"}
     )
@@ -72,39 +72,39 @@ async def test_every_candidate_is_reported_once_and_the_winner_with_its_share() 
     assert [event.is_best for event in seen] == [False, True, False, False, False]
 
 
-class _Passing(Sandboxes):
-    """Sandboxes in which tests pass where the code is what they name."""
+class _ComparingSandboxes(Sandboxes):
+    """Sandboxes in which tests pass if they equal the code."""
 
     def __init__(self) -> None:
-        super().__init__(most=2)
-        self.asked: list[tuple[str, str]] = []
+        super().__init__(max_concurrent=2)
+        self.runs: list[tuple[str, str]] = []
 
     async def run(self, code: str, tests: str) -> SandboxResult:
-        self.asked.append((code, tests))
-        return SandboxResult("passed" if code == tests else "failed", "said")
+        self.runs.append((code, tests))
+        return SandboxResult("passed" if code == tests else "failed", "output")
 
 
-async def test_code_is_tested_once_and_nothing_else_is() -> None:
-    sandboxes = _Passing()
+async def test_only_code_is_tested_and_each_code_once() -> None:
+    sandboxes = _ComparingSandboxes()
     task = Task(kind="code", tests="right")
     verifier = Verifier(task, sandboxes, Trace())
     right = Candidate(text="", answer="right")
     for _ in range(2):
         verdict = await verifier.verify(right)
         assert verdict is not None
-        assert (verdict.accepted, verdict.score, verdict.reasons) == (True, 1.0, "said")
+        assert (verdict.accepted, verdict.score, verdict.reasons) == (True, 1.0, "output")
     wrong = await verifier.verify(Candidate(text="", answer="wrong"))
     assert wrong is not None
     assert (wrong.accepted, wrong.score) == (False, 0.0)
     missing = await verifier.verify(Candidate(text=""))
     assert missing is not None
     assert not missing.accepted
-    assert sandboxes.asked == [("right", "right"), ("wrong", "right")]
+    assert sandboxes.runs == [("right", "right"), ("wrong", "right")]
     assert await Verifier(Task(kind="code"), sandboxes, Trace()).verify(right) is None
     assert await Verifier(task, None, Trace()).verify(right) is None
 
 
-async def test_tests_get_the_code_and_the_tests_in_their_places(
+async def test_sandbox_passes_code_and_tests_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run_python(code: str, tests: str) -> SandboxResult:

@@ -1,4 +1,4 @@
-"""The verb `compare`: two candidates in both orders."""
+"""The verb `compare`: pairwise comparison in both orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import EngineUnavailable, VerdictUnreadable
 from secondpass.strategies.api.values import Candidate, Draw
 from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
-from tests.runs.judges import LABELS_AND_SCHEMA, favours, likes, verdicts
+from tests.runs.judges import LABELS_AND_SCHEMA, prefers_place, prefers_text, verdicts
 
 pytestmark = pytest.mark.anyio
 
@@ -17,28 +17,28 @@ ONE, TWO = Candidate(text="It is 1."), Candidate(text="It is 2.")
 
 
 @pytest.mark.parametrize(("place", "p", "winner"), [("A", 0.95, None), ("B", 0.7, None)])
-async def test_a_preference_for_one_place_wins_nothing(
-    place: str, p: float, winner: str | None
-) -> None:
-    run = make_run(ScriptedEngine(favours(place, p)))
-    found = await run.compare(ONE, TWO)
-    assert found.winner is winner
-    assert found.margin == pytest.approx(0)
+async def test_position_bias_results_in_a_tie(place: str, p: float, winner: str | None) -> None:
+    run = make_run(ScriptedEngine(prefers_place(place, p)))
+    preference = await run.compare(ONE, TWO)
+    assert preference.winner is winner
+    assert preference.margin == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("p", "winner"), [(0.9, "b"), (0.6, None), (0.1, "a")])
-async def test_a_win_needs_odds_of_two_to_one_in_both_orders_together(
+async def test_win_requires_odds_of_two_to_one_over_both_orders(
     p: float, winner: str | None
 ) -> None:
-    engine = ScriptedEngine(likes("It is 2.", p))
-    found = await make_run(engine).compare(ONE, TWO)
-    assert found.winner == winner
-    assert len(engine.calls) == len(found.judgements) == 2
+    engine = ScriptedEngine(prefers_text("It is 2.", p))
+    preference = await make_run(engine).compare(ONE, TWO)
+    assert preference.winner == winner
+    assert len(engine.calls) == len(preference.judgements) == 2
 
 
 @pytest.mark.parametrize(("p", "winner"), [(0.9, "b"), (0.1, "a")])
-async def test_without_probabilities_both_orders_must_agree(p: float, winner: str) -> None:
-    run = make_run(ScriptedEngine(likes("It is 2.", p), lacking=LABELS_AND_SCHEMA))
+async def test_win_without_probabilities_requires_agreement_of_both_orders(
+    p: float, winner: str
+) -> None:
+    run = make_run(ScriptedEngine(prefers_text("It is 2.", p), lacking=LABELS_AND_SCHEMA))
     assert (await run.compare(ONE, TWO)).winner == winner
     stubborn = make_run(ScriptedEngine(says("A"), lacking=LABELS_AND_SCHEMA))
     tie = await stubborn.compare(ONE, TWO)
@@ -46,7 +46,7 @@ async def test_without_probabilities_both_orders_must_agree(p: float, winner: st
     assert verdicts(stubborn)[-1].verdict == "tie"
 
 
-async def test_a_candidate_that_says_nothing_loses_without_a_call() -> None:
+async def test_degenerate_candidate_loses_without_a_call() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     good, empty = Candidate(text="It is 42."), Candidate(text=" : ")
@@ -57,22 +57,22 @@ async def test_a_candidate_that_says_nothing_loses_without_a_call() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_repeated_comparisons_of_a_pair_have_two_indices_each() -> None:
-    engine = ScriptedEngine(likes("It is 2.", 0.9), lacking=LABELS_AND_SCHEMA)
+async def test_repeated_comparisons_of_a_pair_use_two_indices_each() -> None:
+    engine = ScriptedEngine(prefers_text("It is 2.", 0.9), lacking=LABELS_AND_SCHEMA)
     run = make_run(engine)
     for index in range(3):
         before = len(engine.calls)
         await run.compare(ONE, TWO, index=index, draw=Draw(temperature=0.7))
-        asked = engine.calls[before:]
-        assert {call.index for call in asked} == {2 * index, 2 * index + 1}
-        assert all(call.sampling.temperature == 0.7 for call in asked)
-        for call in asked:  # the even one shows the first candidate first
+        calls = engine.calls[before:]
+        assert {call.index for call in calls} == {2 * index, 2 * index + 1}
+        assert all(call.sampling.temperature == 0.7 for call in calls)
+        for call in calls:  # even indices show the first candidate first
             text = call.messages[-1].text
             assert (text.index("It is 1.") < text.index("It is 2.")) == (call.index % 2 == 0)
 
 
 @ON_BOTH_BACKENDS
-async def test_a_comparison_of_which_one_order_fails_is_one_failed_item() -> None:
+async def test_failure_of_one_order_fails_the_comparison() -> None:
     def script(call: Call, _: int) -> Reply:
         return Reply("A" if call.index % 2 else "who knows")
 
@@ -89,7 +89,7 @@ async def test_a_comparison_of_which_one_order_fails_is_one_failed_item() -> Non
     assert_books_are_closed(run, engine)
 
 
-async def test_an_engine_that_fails_raises_its_error() -> None:
+async def test_compare_raises_the_error_of_a_failed_engine() -> None:
     engine = ScriptedEngine(lambda *_: Reply("A", fault="unavailable"))
     run = make_run(engine)
     with pytest.raises(EngineUnavailable):

@@ -1,4 +1,4 @@
-"""Critiques: their shape, their sampling, and prompts after a draft or in the question."""
+"""The verb `critique`: reply shape, sampling and prompt placement; notes of a run."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from secondpass.strategies.api.values import SOLVE, Draw, Role
 from secondpass.strategies.judging.reply_schemas import Critique, Feedback
 from secondpass.strategies.judging.written_grades import FirstError, first_error_among
 from secondpass.testing.support import make_run, says
-from tests.runs.changed import changed
-from tests.runs.judges import LABELS_AND_SCHEMA, OPINION, in_turn, verdicts
+from tests.runs.judges import LABELS_AND_SCHEMA, OPINION, replies_in_order, verdicts
+from tests.runs.run_variants import with_spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
 
 @pytest.mark.parametrize("shape", [Feedback, Critique, FirstError, first_error_among(3)])
-async def test_an_engine_that_holds_to_a_shape_has_reasons_written_before_the_verdict(
+async def test_schema_orders_reasons_before_the_verdict(
     shape: type[BaseModel],
 ) -> None:
     engine = ScriptedEngine(lacking=frozenset({"labels"}))
     with suppress(VerdictUnreadable):
         await make_run(engine).critique("is_right", shape)
-    held = json.loads(engine.calls[0].schema or "{}")
-    assert list(held["properties"]) == list(shape.model_fields)
-    assert next(iter(held["properties"])) in ("issues", "reason")
+    schema = json.loads(engine.calls[0].schema or "{}")
+    assert list(schema["properties"]) == list(shape.model_fields)
+    assert next(iter(schema["properties"])) in ("issues", "reason")
 
 
-async def test_a_critique_has_the_shape_that_was_asked_for_and_can_be_continued() -> None:
-    engine = ScriptedEngine(in_turn("So 42.", OPINION, "So 43."))
+async def test_critique_has_the_requested_shape_and_can_be_followed_up() -> None:
+    engine = ScriptedEngine(replies_in_order("So 42.", OPINION, "So 43."))
     run = make_run(engine)
     draft = await run.ask(SOLVE)
     completion, critique = await run.critique("is_right", Critique, after=draft)
@@ -56,7 +56,7 @@ async def test_a_critique_has_the_shape_that_was_asked_for_and_can_be_continued(
     assert seen.reply == {"issues": ["step 2 adds"], "first_wrong_step": 2, "verdict": "wrong"}
 
 
-async def test_a_critique_without_a_schema_is_the_first_object_in_the_text() -> None:
+async def test_critique_without_a_schema_is_the_first_object_in_the_text() -> None:
     engine = ScriptedEngine(says(f"Well.\n```json\n{OPINION}\n```"), lacking=LABELS_AND_SCHEMA)
     run = make_run(engine)
     _, critique = await run.critique("is_right", Critique)
@@ -64,16 +64,16 @@ async def test_a_critique_without_a_schema_is_the_first_object_in_the_text() -> 
     assert engine.calls[0].schema is None
 
 
-async def test_a_critique_that_took_two_calls_is_continued_as_if_it_had_taken_one() -> None:
-    engine = ScriptedEngine(in_turn("hm", OPINION), lacking=LABELS_AND_SCHEMA)
+async def test_retried_critique_omits_the_retry_from_its_messages() -> None:
+    engine = ScriptedEngine(replies_in_order("hm", OPINION), lacking=LABELS_AND_SCHEMA)
     run = make_run(engine)
     completion, _ = await run.critique("is_right", Critique)
     assert len(completion.messages) == 1
-    again = engine.calls[1].messages[-1].text
-    assert '"first_wrong_step"' in again
+    correction = engine.calls[1].messages[-1].text
+    assert '"first_wrong_step"' in correction
 
 
-async def test_a_critique_that_cannot_be_read_is_reported_with_how_it_was_read() -> None:
+async def test_unreadable_critique_is_reported_with_its_reading_method() -> None:
     run = make_run(ScriptedEngine(says("hm"), lacking=LABELS_AND_SCHEMA))
     with pytest.raises(VerdictUnreadable):
         await run.critique("is_right", Critique)
@@ -82,7 +82,7 @@ async def test_a_critique_that_cannot_be_read_is_reported_with_how_it_was_read()
     assert seen.error
 
 
-async def test_a_prompt_can_be_the_last_paragraph_of_the_question() -> None:
+async def test_prompt_can_be_the_last_paragraph_of_the_question() -> None:
     engine = ScriptedEngine()
     run = make_run(engine, question="What is 6 times 7?")
     async with run.sample("hint", 2, after="question", tried=["41"]) as drafts:
@@ -91,7 +91,7 @@ async def test_a_prompt_can_be_the_last_paragraph_of_the_question() -> None:
     assert message.text.startswith("What is 6 times 7?\n\nNot [TRIED 1 ")
 
 
-async def test_a_revision_can_forget_the_versions_before_it() -> None:
+async def test_revision_can_omit_earlier_versions() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     first = await run.ask(SOLVE)
@@ -105,32 +105,34 @@ async def test_a_revision_can_forget_the_versions_before_it() -> None:
     ]
 
 
-REASONS = Profile(name="thinker", is_thinking=True, temperature=0.6)
+REASONING_PROFILE = Profile(name="thinker", is_thinking=True, temperature=0.6)
 
 
-def reasoning(run: LiveRun, defaults: Mapping[Role, RoleDefaults] | None = None) -> LiveRun:
-    """The run once more, with a critic that reasons."""
-    profiles: dict[Role, Profile] = {"critic": REASONS, "judge": REASONS}
-    return changed(run, profiles=profiles, defaults=defaults or {})
+def with_reasoning_critic(
+    run: LiveRun, defaults: Mapping[Role, RoleDefaults] | None = None
+) -> LiveRun:
+    """Return a copy of the run in which critic and judge are reasoning models."""
+    profiles: dict[Role, Profile] = {"critic": REASONING_PROFILE, "judge": REASONING_PROFILE}
+    return with_spec(run, profiles=profiles, defaults=defaults or {})
 
 
-@pytest.mark.parametrize("wanted", [None, 0.0])
-async def test_a_critic_that_reasons_is_never_drawn_at_temperature_0(wanted: float | None) -> None:
+@pytest.mark.parametrize("requested", [None, 0.0])
+async def test_reasoning_critic_is_never_sampled_at_temperature_0(requested: float | None) -> None:
     engine = ScriptedEngine(says(f"<think>{{no}}</think>\n{OPINION}"), lacking=LABELS_AND_SCHEMA)
-    run = reasoning(make_run(engine))
-    _, critique = await run.critique("is_right", Critique, draw=Draw(temperature=wanted))
+    run = with_reasoning_critic(make_run(engine))
+    _, critique = await run.critique("is_right", Critique, draw=Draw(temperature=requested))
     assert critique.verdict == "wrong"
     assert engine.calls[0].sampling.temperature == 0.6
 
 
-async def test_what_a_role_is_drawn_with_can_be_set() -> None:
+async def test_role_defaults_set_temperature_and_max_tokens() -> None:
     engine = ScriptedEngine(says(OPINION))
-    run = reasoning(make_run(engine), {"critic": RoleDefaults(0.9, 99)})
+    run = with_reasoning_critic(make_run(engine), {"critic": RoleDefaults(0.9, 99)})
     await run.critique("is_right", Critique)
     assert (engine.calls[0].sampling.temperature, engine.calls[0].sampling.max_tokens) == (0.9, 99)
 
 
-async def test_notes_reach_the_outcome_and_the_last_word_stands() -> None:
+async def test_outcome_contains_the_last_note_on_each_subject() -> None:
     run = make_run()
     run.note("judge", "first")
     assert run.model("judge").trust() == 0.0

@@ -1,4 +1,4 @@
-"""How completions are drawn, and what is known of the model that draws them."""
+"""Sampling parameters and stop strings of calls, and the `Model` of a role."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw, Sampling
 from secondpass.strategies.judging.reply_schemas import Critique
 from secondpass.testing.support import make_run, says, upstream
-from tests.runs.changed import changed
 from tests.runs.judges import LABELS_AND_SCHEMA, OPINION
+from tests.runs.run_variants import with_spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
@@ -26,7 +26,7 @@ DRAW = Draw(temperature=0.3, top_p=0.4, max_tokens=8, stop=("STOP",), logprobs=2
 CLIENT = Sampling(temperature=1.5, top_p=0.9, max_tokens=9, stop=("END", "STOP"), seed=5, top_k=3)
 
 
-# -- every field of a draw reaches the call -----------------------------------------------------------------
+# -- sampling parameters ------------------------------------------------------------------------------------
 
 
 async def ask(run: LiveRun, draw: Draw) -> None:
@@ -86,7 +86,7 @@ async def call_of(verb: Verb, draw: Draw, sampling: Sampling, text: str = "one t
 
 
 @pytest.mark.parametrize("verb", GENERATING, ids=lambda verb: verb.__name__)
-async def test_every_field_of_a_draw_reaches_a_generating_call(verb: Verb) -> None:
+async def test_every_draw_field_reaches_a_generating_call(verb: Verb) -> None:
     call = await call_of(verb, DRAW, CLIENT)
     assert call.sampling.temperature == 0.3
     assert call.sampling.top_p == 0.4
@@ -103,7 +103,7 @@ async def test_every_field_of_a_draw_reaches_a_generating_call(verb: Verb) -> No
 
 
 @pytest.mark.parametrize("verb", JUDGING, ids=lambda verb: verb.__name__)
-async def test_every_field_of_a_draw_reaches_a_judging_call(verb: Verb) -> None:
+async def test_every_draw_field_reaches_a_judging_call(verb: Verb) -> None:
     call = await call_of(verb, DRAW, CLIENT, JUDGING[verb])
     sampling = call.sampling
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.3, 0.4, 8)
@@ -116,21 +116,21 @@ async def test_every_field_of_a_draw_reaches_a_judging_call(verb: Verb) -> None:
     assert plain.sampling.top_k is None
 
 
-async def test_a_draw_asks_for_no_more_tokens_than_the_client_does() -> None:
+async def test_max_tokens_is_capped_by_the_client() -> None:
     assert (await call_of(ask, Draw(max_tokens=20), CLIENT)).sampling.max_tokens == 9
     assert (await call_of(ask, Draw(max_tokens=20), Sampling())).sampling.max_tokens == 20
     assert (await call_of(ask, Draw(), Sampling())).sampling.max_tokens == 256
 
 
-async def test_without_a_seed_an_offset_makes_none() -> None:
+async def test_seed_offset_without_a_seed_sets_no_seed() -> None:
     assert (await call_of(ask, DRAW, Sampling())).sampling.seed is None
 
 
-async def test_a_temperature_is_the_draws_then_the_clients_then_the_roles() -> None:
+async def test_temperature_precedence_is_draw_client_role() -> None:
     for draw, client, expected in ((0.0, 0.5, 0.0), (None, 0.5, 0.5), (None, None, 0.9)):
         engine = ScriptedEngine()
         run = make_run(engine, sampling=Sampling(temperature=client))
-        run = changed(run, defaults={"actor": RoleDefaults(0.9)})
+        run = with_spec(run, defaults={"actor": RoleDefaults(0.9)})
         await run.ask(SOLVE, draw=Draw(temperature=draw))
         assert engine.calls[0].sampling.temperature == expected
 
@@ -145,9 +145,7 @@ async def test_a_temperature_is_the_draws_then_the_clients_then_the_roles() -> N
         ("logprobs", [-1]),
     ],
 )
-def test_a_draw_that_no_engine_serves_is_an_error_that_names_the_field(
-    field: str, values: list[Any]
-) -> None:
+def test_invalid_draw_raises_an_error_naming_the_field(field: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(ValueError, match=f"^{field}: "):
             Draw(**{field: value})
@@ -160,7 +158,7 @@ def test_a_draw_that_no_engine_serves_is_an_error_that_names_the_field(
         {"temperature": 2.0, "top_p": 0.001, "stop": ("\n", "a")},
     ],
 )
-def test_limits_of_a_draw_belong_to_it(values: dict[str, Any]) -> None:
+def test_draw_accepts_its_boundary_values(values: dict[str, Any]) -> None:
     assert Draw(**values) == Draw(**values)
 
 
@@ -177,17 +175,17 @@ def test_limits_of_a_draw_belong_to_it(values: dict[str, Any]) -> None:
         (("two",), ("four",), "one "),
     ],
 )
-async def test_a_resumable_completion_keeps_the_draws_stop_string_and_drops_the_clients(
+async def test_resumable_completion_keeps_stop_strings_of_the_draw_but_not_of_the_client(
     client: tuple[str, ...], draw: tuple[str, ...], text: str
 ) -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine, sampling=Sampling(stop=client or None))
-    for drawn in (
+    for draft in (
         await run.ask(SOLVE, resumable=True, draw=Draw(stop=draw)),
         *[each async for each in streamed(run, draw)],
     ):
-        assert drawn.text == text
-        assert drawn.finish_reason == "stop"
+        assert draft.text == text
+        assert draft.finish_reason == "stop"
 
 
 async def streamed(run: LiveRun, stop: tuple[str, ...]) -> AsyncIterator[Completion]:
@@ -197,13 +195,13 @@ async def streamed(run: LiveRun, stop: tuple[str, ...]) -> AsyncIterator[Complet
         yield stream.completion
 
 
-async def test_a_completion_that_cannot_be_continued_drops_every_stop_string() -> None:
+async def test_non_resumable_completion_excludes_every_stop_string() -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine, sampling=Sampling(stop=("five",)))
     assert (await run.ask(SOLVE, draw=Draw(stop=("four",)))).text.strip() == "one two three"
 
 
-async def test_a_completion_that_a_stop_string_ended_is_continued_after_it() -> None:
+async def test_completion_is_continued_after_its_stop_string() -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine)
     first = await run.ask(SOLVE, resumable=True, draw=Draw(stop=("three",)))
@@ -212,11 +210,11 @@ async def test_a_completion_that_a_stop_string_ended_is_continued_after_it() -> 
     assert longer.text == "one two three four five six"
 
 
-# -- what is known of a model -------------------------------------------------------------------------------
+# -- models -------------------------------------------------------------------------------------------------
 
 
-async def test_a_missing_role_can_do_nothing_and_has_no_profile() -> None:
-    run = changed(make_run(), upstreams={"actor": upstream(ScriptedEngine())})
+async def test_missing_role_has_no_capabilities_and_no_profile() -> None:
+    run = with_spec(make_run(), upstreams={"actor": upstream(ScriptedEngine())})
     model = run.model("judge")
     assert not model.can()
     assert not model.can("labels")
@@ -229,20 +227,20 @@ async def test_a_missing_role_can_do_nothing_and_has_no_profile() -> None:
     assert run.model("actor").can("labels", "prefix")
 
 
-async def test_a_role_can_what_all_of_the_capabilities_say() -> None:
+async def test_can_requires_all_capabilities() -> None:
     run = make_run(ScriptedEngine(lacking=frozenset({"labels"})))
     assert run.model().can("prefix")
     assert not run.model().can("prefix", "labels")
 
 
-async def test_a_profile_is_the_settings_or_else_by_the_models_name() -> None:
+async def test_profile_is_configured_or_derived_from_the_model_name() -> None:
     engine = ScriptedEngine(model="Qwen/QwQ-32B")
     assert make_run(engine).model().profile.name == "qwen3"
     own = Profile(name="own", is_thinking=False)
-    assert changed(make_run(engine), profiles={"actor": own}).model().profile == own
+    assert with_spec(make_run(engine), profiles={"actor": own}).model().profile == own
 
 
-async def test_the_median_length_is_known_after_some_answers_but_not_under_a_seed() -> None:
+async def test_median_length_is_known_after_8_answers_but_not_under_a_seed() -> None:
     shared = Shared(Equivalence())
     run = make_run(ScriptedEngine(says("one two three")), shared=shared)
     for _ in range(7):

@@ -1,4 +1,4 @@
-"""The verbs that generate: ask, sample, extend, and work over several items at once."""
+"""The generating verbs `ask`, `sample` and `extend`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from secondpass.testing.support import (
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
 
-async def test_the_first_call_sends_the_clients_messages_verbatim() -> None:
+async def test_solve_sends_the_clients_messages_verbatim() -> None:
     engine = ScriptedEngine()
     run = make_run(engine, question="{braces} and {question}")
     await run.ask(SOLVE)
     assert engine.calls[0].messages == run.messages
 
 
-async def test_a_prompt_after_a_completion_is_a_further_turn_of_its_conversation() -> None:
+async def test_prompt_after_a_completion_is_a_further_turn_of_its_conversation() -> None:
     engine = ScriptedEngine(says("It is 42."))
     run = make_run(engine)
     draft = await run.ask(SOLVE)
@@ -44,7 +44,7 @@ async def test_a_prompt_after_a_completion_is_a_further_turn_of_its_conversation
     ]
 
 
-async def test_the_clients_sampling_binds_the_actor_only() -> None:
+async def test_client_sampling_applies_to_the_actor_only() -> None:
     engine = ScriptedEngine()
     run = make_run(engine, sampling=Sampling(stop=("END",), max_tokens=30, top_p=0.5))
     await run.ask(SOLVE)
@@ -55,7 +55,7 @@ async def test_the_clients_sampling_binds_the_actor_only() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_samples_that_can_stop_early_are_requests_of_their_own() -> None:
+async def test_samples_without_a_batch_are_separate_requests() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     async with run.sample(SOLVE, 6, width=2) as drafts:
@@ -63,7 +63,7 @@ async def test_samples_that_can_stop_early_are_requests_of_their_own() -> None:
     assert [(call.n, call.index) for call in engine.calls] == [(1, i) for i in range(6)]
 
 
-async def test_samples_that_cannot_stop_share_a_request() -> None:
+async def test_batched_samples_share_a_request() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     async with run.sample(SOLVE, 7, width=3, batch=3) as drafts:
@@ -72,7 +72,7 @@ async def test_samples_that_cannot_stop_share_a_request() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_leaving_a_sample_cancels_what_is_still_written() -> None:
+async def test_leaving_a_sample_block_cancels_unfinished_drafts() -> None:
     engine = ScriptedEngine(_slow_after(1), per_token=0.002)
     run = make_run(engine)
     async with run.sample(SOLVE, 4) as drafts:
@@ -91,7 +91,7 @@ def _slow_after(index: int) -> Callable[[Call, int], Reply]:
 
 
 @ON_BOTH_BACKENDS
-async def test_with_a_seed_samples_come_in_index_order_whichever_is_done_first() -> None:
+async def test_seeded_samples_come_in_index_order() -> None:
     engine = ScriptedEngine(lambda _, i: Reply("word " * (40 - 10 * i)), per_token=0.001)
     for seed, expected in ((7, [0, 1, 2, 3]), (None, [3, 2, 1, 0])):
         run = make_run(engine, sampling=Sampling(seed=seed))
@@ -100,18 +100,18 @@ async def test_with_a_seed_samples_come_in_index_order_whichever_is_done_first()
 
 
 @ON_BOTH_BACKENDS
-async def test_with_a_seed_samples_of_one_request_come_in_index_order_too() -> None:
+async def test_seeded_samples_of_one_request_come_in_index_order() -> None:
     engine = ScriptedEngine(lambda _, i: Reply("word " * (40 - 10 * i)))
     for seed, expected in ((7, [0, 1, 2, 3]), (None, [3, 2, 1, 0])):
         run = make_run(engine, sampling=Sampling(seed=seed))
         async with run.sample(SOLVE, 4, batch=4) as drafts:
             assert [draft.index async for draft in drafts] == expected
-        begun = Completion(messages=run.messages)
-        async with run.sample(SOLVE, 4, prefix=begun) as drafts:
+        prefix = Completion(messages=run.messages)
+        async with run.sample(SOLVE, 4, prefix=prefix) as drafts:
             assert [draft.index async for draft in drafts] == expected
 
 
-async def test_samples_behind_one_that_fails_are_not_lost_under_a_seed() -> None:
+async def test_seeded_samples_after_a_failed_one_are_not_lost() -> None:
     lengths = (30, 2, 1)
     engine = ScriptedEngine(
         lambda _, i: Reply("word " * lengths[i], fault=None if i else "interrupt")
@@ -123,7 +123,7 @@ async def test_samples_behind_one_that_fails_are_not_lost_under_a_seed() -> None
 
 
 @ON_BOTH_BACKENDS
-async def test_samples_that_wait_for_a_longer_one_are_waste_where_the_block_is_left() -> None:
+async def test_unread_samples_queued_behind_a_longer_one_are_waste() -> None:
     lengths = (1, 300, 2)
     engine = ScriptedEngine(lambda _, i: Reply("word " * lengths[i]), per_token=0.001)
     run = make_run(engine, sampling=Sampling(seed=7))
@@ -135,7 +135,7 @@ async def test_samples_that_wait_for_a_longer_one_are_waste_where_the_block_is_l
     assert_books_are_closed(run, engine)
 
 
-async def test_sample_i_is_drawn_with_the_seed_plus_i() -> None:
+async def test_sample_i_has_the_seed_plus_i() -> None:
     engine = ScriptedEngine()
     run = make_run(engine, sampling=Sampling(seed=100))
     async with run.sample(SOLVE, 3) as drafts:
@@ -143,7 +143,7 @@ async def test_sample_i_is_drawn_with_the_seed_plus_i() -> None:
     assert {call.index: call.sampling.seed for call in engine.calls} == {0: 100, 1: 101, 2: 102}
 
 
-async def test_extend_continues_from_tokens() -> None:
+async def test_extend_continues_from_token_ids() -> None:
     engine = ScriptedEngine(says("one two three four five six"))
     run = make_run(engine)
     draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
@@ -154,7 +154,7 @@ async def test_extend_continues_from_tokens() -> None:
     assert longer.token_ids[:3] == draft.token_ids
 
 
-async def test_extend_with_a_text_of_its_own() -> None:
+async def test_extend_continues_after_an_inserted_text() -> None:
     engine = ScriptedEngine(says("It is 42. Wait, it is 43."))
     run = make_run(engine)
     draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
@@ -163,7 +163,7 @@ async def test_extend_with_a_text_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " Wait,"])
-async def test_extending_a_finished_completion_adds_nothing_but_a_text_must_be_continued(
+async def test_extend_may_add_nothing_unless_a_text_was_inserted(
     text: str,
 ) -> None:
     run = make_run(ScriptedEngine(says(f"one two three{text} ")))
@@ -179,7 +179,7 @@ async def test_extending_a_finished_completion_adds_nothing_but_a_text_must_be_c
 
 
 @pytest.mark.parametrize("draw", [Draw(stop=("\n\n",)), Draw(max_tokens=3)])
-async def test_a_step_says_nothing_of_how_long_answers_are(draw: Draw) -> None:
+async def test_partial_completions_do_not_count_towards_the_median_length(draw: Draw) -> None:
     run = make_run(ScriptedEngine(says("one two three\n\nfour five six seven")))
     for _ in range(2):
         for index in range(8):

@@ -1,4 +1,4 @@
-"""Lanes lease in the order of their items, so that no event loop decides what a tight budget is spent on."""
+"""Lanes lease in item order, so that scheduling does not decide how a tight budget is spent."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 REPETITIONS = 100
 WORDS = "one two three four five"
 FITS = 4
-"""Calls that the budget has room for, of 8."""
+"""Number of calls, of 8, that fit into the budget."""
 
 Work = Callable[[LiveRun, int], Awaitable[Any]]
 
 
 @dataclass
 class SlowTokenizer(ScriptedEngine):
-    """Counts the prompts of later calls in fewer turns of the event loop than those of earlier ones."""
+    """An engine that counts the prompts of later calls faster than those of earlier ones."""
 
     async def count_prompt(self, call: Call) -> int:
         for _ in range(max(0, 40 - 5 * call.index)):
@@ -51,8 +51,8 @@ class SlowTokenizer(ScriptedEngine):
         return await super().count_prompt(call)
 
 
-class Passes(Sandboxes):
-    """Tests that pass after one turn of the event loop."""
+class PassingSandboxes(Sandboxes):
+    """Sandboxes in which tests pass after one checkpoint."""
 
     async def run(self, code: str, tests: str) -> SandboxResult:
         await anyio.lowlevel.checkpoint()
@@ -77,7 +77,7 @@ async def critique(run: LiveRun, index: int) -> Any:
     return await run.ask("is_right", role="critic", index=index)
 
 
-async def class_first(run: LiveRun, index: int) -> Any:
+async def classify_first(run: LiveRun, index: int) -> Any:
     for answer in (str(index), f"{index}.0", str(index % 2)):
         await run.class_of(Candidate(text=answer, answer=answer))
     return await run.ask(SOLVE, index=index)
@@ -96,8 +96,8 @@ async def optional_first(run: LiveRun, index: int) -> Any:
 
 
 async def ask_thrice(run: LiveRun, item: int, width: int | None) -> list[bool]:
-    found = await run.map(partial(ask, run), range(3 * item, 3 * item + 3), width=width)
-    return [each is not None for each in found]
+    results = await run.map(partial(ask, run), range(3 * item, 3 * item + 3), width=width)
+    return [each is not None for each in results]
 
 
 async def sample_thrice(run: LiveRun, item: int) -> int:
@@ -105,66 +105,66 @@ async def sample_thrice(run: LiveRun, item: int) -> int:
         return len([draft async for draft in drafts])
 
 
-def tight(engine: ScriptedEngine, calls: int = FITS, task: Task = MATH) -> LiveRun:
-    """A run with tokens for so many calls of five tokens each, whose prompts are counted."""
-    shared = Shared(Equivalence(), Passes(4))
+def tight_run(engine: ScriptedEngine, calls: int = FITS, task: Task = MATH) -> LiveRun:
+    """Return a run with a budget for `calls` calls of five tokens; a cost limit makes it count prompts."""
+    shared = Shared(Equivalence(), PassingSandboxes(4))
     for role, purpose in (("actor", SOLVE), ("critic", "is_right")):
         shared.lengths.add(("single", role, purpose, engine.model), 5)
     return make_run(engine, shared=shared, task=task, max_tokens=5 * calls, max_cost=1000.0)
 
 
 async def assert_in_order(run: LiveRun, engine: ScriptedEngine, work: Work) -> None:
-    found = await run.map(partial(work, run), range(8))
-    assert [each is not None for each in found] == [True] * FITS + [False] * (8 - FITS)
+    results = await run.map(partial(work, run), range(8))
+    assert [each is not None for each in results] == [True] * FITS + [False] * (8 - FITS)
     assert [call.index for call in engine.calls] == list(range(FITS))
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.parametrize(
-    "work", [ask, step, critique, class_first, optional_first], ids=lambda work: work.__name__
+    "work", [ask, step, critique, classify_first, optional_first], ids=lambda work: work.__name__
 )
 @ON_BOTH_BACKENDS
-async def test_the_first_items_get_what_a_tight_budget_has(work: Work) -> None:
+async def test_tight_budget_goes_to_the_first_items(work: Work) -> None:
     for _ in range(REPETITIONS):
         engine = SlowTokenizer(says(WORDS))
-        await assert_in_order(tight(engine), engine, work)
+        await assert_in_order(tight_run(engine), engine, work)
 
 
 @pytest.mark.parametrize("work", [verify_first, step_later], ids=lambda work: work.__name__)
 @ON_BOTH_BACKENDS
-async def test_items_that_all_wait_as_long_before_their_first_call_keep_their_order(
+async def test_items_with_equal_waits_before_their_first_call_keep_their_order(
     work: Work,
 ) -> None:
     for _ in range(REPETITIONS):
         engine = ScriptedEngine(says(WORDS))
-        run = tight(engine, task=Task(kind="code", tests="assert True"))
+        run = tight_run(engine, task=Task(kind="code", tests="assert True"))
         await assert_in_order(run, engine, work)
 
 
 @pytest.mark.parametrize("width", [None, 1, 2])
 @ON_BOTH_BACKENDS
-async def test_the_first_items_are_served_where_maps_are_nested(width: int | None) -> None:
-    """All calls of an item come before those of the next one, unless the inner width makes these wait."""
+async def test_nested_maps_serve_the_first_items_first(width: int | None) -> None:
+    """All calls of an item lease before those of the next item, unless the inner width delays them."""
     for _ in range(REPETITIONS):
         engine = SlowTokenizer(says(WORDS))
-        run = tight(engine, 5)
+        run = tight_run(engine, 5)
         outer = None if width is None else 1
-        found = await run.map(partial(ask_thrice, run, width=width), range(3), width=outer)
-        assert found == [[True] * 3, [True, True, False], None]
+        results = await run.map(partial(ask_thrice, run, width=width), range(3), width=outer)
+        assert results == [[True] * 3, [True, True, False], None]
         assert [call.index for call in engine.calls] == list(range(5))
 
 
 @ON_BOTH_BACKENDS
-async def test_samples_within_lanes_are_leased_in_order() -> None:
+async def test_samples_within_lanes_lease_in_order() -> None:
     for _ in range(REPETITIONS):
         engine = SlowTokenizer(says(WORDS))
-        run = tight(engine, 5)
+        run = tight_run(engine, 5)
         assert await run.map(partial(sample_thrice, run), range(3)) == [3, 2, None]
 
 
 @dataclass
 class SlowAtFirst(ScriptedEngine):
-    """Counts the prompt of the first call after those of all others that wait."""
+    """An engine that counts the prompt of the first call last."""
 
     async def count_prompt(self, call: Call) -> int:
         for _ in range(1 if call.index else 100):
@@ -173,7 +173,7 @@ class SlowAtFirst(ScriptedEngine):
 
 
 @ON_BOTH_BACKENDS
-async def test_both_orders_of_a_pair_come_before_the_next_pair() -> None:
+async def test_both_orders_of_a_pair_lease_before_the_next_pair() -> None:
     async def compare(index: int) -> Preference:
         a, b = (Candidate(text=f"{index}{name} is it", index=index) for name in "ab")
         return await run.compare(a, b, index=index)
@@ -183,24 +183,24 @@ async def test_both_orders_of_a_pair_come_before_the_next_pair() -> None:
         shared = Shared(Equivalence())
         shared.lengths.add(("single", "judge", "prefer", engine.model), 1)
         run = make_run(engine, shared=shared, max_calls=4, max_cost=1000.0)
-        found = await run.map(compare, range(4), min_results=0)
-        assert [each is not None for each in found] == [True, True, False, False]
+        results = await run.map(compare, range(4), min_results=0)
+        assert [each is not None for each in results] == [True, True, False, False]
         assert [call.index for call in engine.calls] == list(range(4))
 
 
 @ON_BOTH_BACKENDS
 async def test_calls_that_wait_for_tokens_are_served_in_order() -> None:
-    """A cold run's first call holds all there is; the others wait for what it returns."""
+    """The first call of a cold run leases all tokens; later calls wait for the rest that it releases."""
     for _ in range(REPETITIONS):
         engine = SlowTokenizer(says(WORDS))
         run = make_run(engine, max_tokens=5 * FITS, max_cost=1000.0)
-        found = await run.map(partial(ask, run), range(8))
-        assert [each is not None for each in found] == [True] * FITS + [False] * (8 - FITS)
+        results = await run.map(partial(ask, run), range(8))
+        assert [each is not None for each in results] == [True] * FITS + [False] * (8 - FITS)
         assert [call.index for call in engine.calls] == list(range(FITS))
 
 
 @ON_BOTH_BACKENDS
-async def test_lanes_overlap_once_they_have_their_lease() -> None:
+async def test_lanes_run_concurrently_once_they_have_a_lease() -> None:
     running = []
 
     def script(_: Call, index: int) -> Reply:
@@ -214,7 +214,7 @@ async def test_lanes_overlap_once_they_have_their_lease() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_lane_that_waits_for_something_else_holds_no_other_up() -> None:
+async def test_lane_that_waits_for_other_work_does_not_block_later_lanes() -> None:
     engine = ScriptedEngine(says(WORDS))
     run = make_run(engine)
     second_is_done = anyio.Event()
@@ -232,7 +232,7 @@ async def test_a_lane_that_waits_for_something_else_holds_no_other_up() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_stream_that_fails_before_its_lease_holds_no_lane_up() -> None:
+async def test_stream_that_fails_before_its_lease_does_not_block_later_lanes() -> None:
     run = make_run(ScriptedEngine(says(WORDS), lacking=frozenset({"logprobs"})))
     second_is_done = anyio.Event()
 
@@ -248,24 +248,24 @@ async def test_a_stream_that_fails_before_its_lease_holds_no_lane_up() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_leaving_a_block_cancels_lanes_that_have_not_started() -> None:
+async def test_leaving_a_block_cancels_lanes_before_they_start() -> None:
     engine = ScriptedEngine(says(WORDS), per_token=0.005)
     run = make_run(engine, max_tokens=5)
     async with run.as_completed(partial(ask, run), range(4)):
-        await anyio.sleep(0.01)  # the first one holds all tokens
+        await anyio.sleep(0.01)  # the first call leases all tokens
     assert [bill.end for bill in bills(run)] == ["cancelled"]
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.parametrize("width", [0, -1])
-async def test_a_width_that_nothing_fits_in_is_an_error(width: int) -> None:
+async def test_width_below_1_raises(width: int) -> None:
     run = make_run()
     with pytest.raises(ValueError, match="width: at least 1"):
         await run.map(run.verify, [], width=width)
 
 
 @ON_BOTH_BACKENDS
-async def test_items_without_end_whose_work_never_waits_are_left() -> None:
+async def test_block_over_infinite_items_can_be_left() -> None:
     async def work(item: int) -> int:
         return item
 

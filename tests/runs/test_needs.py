@@ -1,4 +1,4 @@
-"""What a strategy needs is checked before its first call."""
+"""Checks before and after a strategy: needs, prompts, return values and stop reasons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from secondpass.strategies.api.registry import Needs, Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Sampling
 from secondpass.testing.support import make_run
-from tests.runs.changed import of_body
+from tests.runs.run_variants import with_body
 
 pytestmark = pytest.mark.anyio
 
@@ -34,10 +34,10 @@ async def body(run: Run, params: Params) -> Candidate:
     return run.candidate(await run.ask(SOLVE))
 
 
-def needing(engine: ScriptedEngine, needs: Needs, *, without: bool = False) -> LiveRun:
+def run_with_needs(engine: ScriptedEngine, needs: Needs, *, lacks_reward: bool = False) -> LiveRun:
     run = make_run(engine)
     upstreams = dict(run.spec.upstreams)
-    if without:
+    if lacks_reward:
         del upstreams["reward"]
     spec = replace(
         run.spec,
@@ -47,45 +47,45 @@ def needing(engine: ScriptedEngine, needs: Needs, *, without: bool = False) -> L
     return LiveRun(spec, Shared(Equivalence()), Trace())
 
 
-async def test_a_capability_that_a_role_lacks_refuses_the_run() -> None:
+async def test_missing_capability_rejects_the_run() -> None:
     engine = ScriptedEngine(lacking=frozenset({"labels"}))
     with pytest.raises(CapabilityMissing, match="labels"):
-        await execute(needing(engine, {"judge": {"labels"}}))
+        await execute(run_with_needs(engine, {"judge": {"labels"}}))
     assert not engine.calls
 
 
 @pytest.mark.parametrize("needs", [{"reward": set()}, {"reward": {"reward"}}])
-async def test_a_role_that_no_engine_plays_refuses_the_run(needs: Needs) -> None:
+async def test_missing_role_rejects_the_run(needs: Needs) -> None:
     engine = ScriptedEngine()
     with pytest.raises(RoleMissing, match="reward"):
-        await execute(needing(engine, needs, without=True))
+        await execute(run_with_needs(engine, needs, lacks_reward=True))
     assert not engine.calls
 
 
-async def test_what_is_there_lets_the_run_start() -> None:
+async def test_run_starts_if_all_needs_are_met() -> None:
     engine = ScriptedEngine()
     needs: Needs = {"actor": {"prefix"}, "judge": {"labels", "schema"}, "reward": set()}
-    assert (await execute(needing(engine, needs))).candidate.answer == "42"
+    assert (await execute(run_with_needs(engine, needs))).candidate.answer == "42"
 
 
-async def test_a_role_that_does_not_exist_is_an_error_that_names_the_roles() -> None:
+async def test_unknown_role_raises_an_error_listing_the_roles() -> None:
     run = make_run()
     role: Any = "referee"
-    named = "^role: one of actor, critic, judge, reward, not 'referee'$"
-    with pytest.raises(ValueError, match=named):
+    message = "^role: one of actor, critic, judge, reward, not 'referee'$"
+    with pytest.raises(ValueError, match=message):
         await run.ask(SOLVE, role=role)
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=message):
         run.model(role)
 
 
-async def test_the_clients_conversation_takes_no_values() -> None:
+async def test_solve_prompt_accepts_no_values() -> None:
     run = make_run()
     with pytest.raises(ValueError, match="'solve' is the client's own conversation"):
         await run.ask(SOLVE, question="What?")
 
 
 @pytest.mark.parametrize("reason", ["threshold", "deadline", "budget_tokens"])
-async def test_a_strategy_gives_no_other_reason_than_its_own(reason: Any) -> None:
+async def test_strategy_cannot_set_a_reserved_stop_reason(reason: Any) -> None:
     run = make_run()
     with pytest.raises(ValueError, match=r"^stop_reason: one of finished, accepted"):
         run.stop_reason = reason
@@ -93,46 +93,44 @@ async def test_a_strategy_gives_no_other_reason_than_its_own(reason: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", ["NoneType", "Completion"])
-async def test_a_strategy_must_return_a_candidate(kind: str) -> None:
-    async def returns(run: Run, _: Params) -> Any:
+async def test_strategy_must_return_a_candidate(kind: str) -> None:
+    async def return_other(run: Run, _: Params) -> Any:
         draft = await run.ask(SOLVE)
         return draft if kind == "Completion" else None
 
-    run = of_body(make_run(), returns)
+    run = with_body(make_run(), return_other)
     with pytest.raises(TypeError, match=f"^strategy '.*' must return a Candidate, not {kind}$"):
         await execute(run)
 
 
 @pytest.mark.parametrize(
-    ("own", "wanted", "note"),
+    ("own", "requested", "note"),
     [
         (0.7, 0.2, "0.7, from the strategy's params; the requested 0.2 has no effect"),
         (0.7, 0.7, None),
         (0.7, None, None),
     ],
 )
-async def test_a_temperature_of_the_clients_that_has_no_effect_is_noted(
-    own: float, wanted: float | None, note: str | None
+async def test_overridden_client_temperature_is_noted(
+    own: float, requested: float | None, note: str | None
 ) -> None:
     params = {"temperature": own, "n": 2}
-    run = make_run(None, "self_consistency", params, sampling=Sampling(temperature=wanted))
+    run = make_run(None, "self_consistency", params, sampling=Sampling(temperature=requested))
     assert (await execute(run)).notes.get("temperature") == note
 
 
-async def test_an_error_that_leaves_a_strategy_is_counted_but_not_a_role_that_it_insists_on() -> (
-    None
-):
-    async def unreadable(run: Run, _: Params) -> Candidate:
+async def test_error_raised_by_a_strategy_is_counted_unless_it_is_role_failed() -> None:
+    async def raise_unreadable(run: Run, _: Params) -> Candidate:
         run.elect(run.candidate(await run.ask(SOLVE)))
         raise VerdictUnreadable("hm", role="critic")
 
-    assert (await execute(of_body(make_run(), unreadable))).degraded == {"critic": 1}
+    assert (await execute(with_body(make_run(), raise_unreadable))).degraded == {"critic": 1}
 
-    async def insists(run: Run, _: Params) -> Candidate:
+    async def raise_role_failed(run: Run, _: Params) -> Candidate:
         run.elect(run.candidate(await run.ask(SOLVE)))
         raise RoleFailed("no critic", role="critic")
 
-    run = of_body(make_run(), insists)
+    run = with_body(make_run(), raise_role_failed)
     with pytest.raises(AllCallsFailed):
         await execute(run)
     assert not run.degraded

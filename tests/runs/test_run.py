@@ -1,4 +1,4 @@
-"""A run as a whole, over the scripted engine: its answer, its limits, its accounting and its trace."""
+"""Complete runs over the scripted engine: answers, limits, accounting and trace."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.anyio
 
 
 @ON_BOTH_BACKENDS
-async def test_what_was_reserved_is_there_for_the_closing_call() -> None:
+async def test_reserved_tokens_are_available_to_the_closing_call() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, max_tokens=60)
     with run.reserve(tokens=20) as reserved:
@@ -55,7 +55,7 @@ async def test_what_was_reserved_is_there_for_the_closing_call() -> None:
     assert_books_are_closed(run, engine)
 
 
-async def test_a_draft_that_the_budget_truncated_is_the_answer_if_it_contains_one() -> None:
+async def test_draft_truncated_by_the_budget_is_the_answer_if_it_contains_one() -> None:
     engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=12)
     outcome = await execute(run)
@@ -63,7 +63,7 @@ async def test_a_draft_that_the_budget_truncated_is_the_answer_if_it_contains_on
     assert outcome.candidate.finish_reason == "length"
 
 
-async def test_a_draft_that_the_budget_truncated_before_its_answer_is_none() -> None:
+async def test_draft_truncated_by_the_budget_before_its_answer_is_not_an_answer() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=5)
     with pytest.raises(NoAnswerWithinBudget) as error:
@@ -72,7 +72,7 @@ async def test_a_draft_that_the_budget_truncated_before_its_answer_is_none() -> 
     assert bills(run)[0].wasted == 5
 
 
-async def test_a_draft_that_the_client_capped_is_a_candidate_without_an_answer() -> None:
+async def test_draft_capped_by_the_client_is_a_candidate_without_an_answer() -> None:
     engine = ScriptedEngine(says("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, sampling=Sampling(max_tokens=5))
     outcome = await execute(run)
@@ -80,7 +80,7 @@ async def test_a_draft_that_the_client_capped_is_a_candidate_without_an_answer()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_draft_that_the_deadline_truncated_is_the_answer_if_it_contains_one() -> None:
+async def test_draft_truncated_by_the_deadline_is_the_answer_if_it_contains_one() -> None:
     engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 500), per_token=0.005)
     run = make_run(engine, "self_consistency", {"n": 2}, deadline_ms=100)
     outcome = await execute(run)
@@ -88,7 +88,7 @@ async def test_a_draft_that_the_deadline_truncated_is_the_answer_if_it_contains_
     assert_books_are_closed(run, engine)
 
 
-async def test_a_streamed_text_is_the_answer_as_far_as_it_went() -> None:
+async def test_truncated_streamed_text_is_the_answer() -> None:
     engine = ScriptedEngine(says("word " * 200), per_token=0.002)
     run = make_run(engine, "single", is_streamed=True, deadline_ms=60)
     outcome = await execute(run)
@@ -98,7 +98,7 @@ async def test_a_streamed_text_is_the_answer_as_far_as_it_went() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 5}, {"deadline_ms": 60}])
-async def test_a_text_that_was_not_streamed_and_is_truncated_is_no_answer(
+async def test_truncated_text_that_was_not_streamed_is_not_an_answer(
     limit: dict[str, Any],
 ) -> None:
     engine = ScriptedEngine(says("word " * 200), per_token=0.005)
@@ -107,17 +107,17 @@ async def test_a_text_that_was_not_streamed_and_is_truncated_is_no_answer(
 
 
 @ON_BOTH_BACKENDS
-async def test_a_text_that_was_not_streamed_is_retried_when_its_stream_breaks() -> None:
-    first = iter(["interrupt"])
+async def test_interrupted_text_that_was_not_streamed_is_retried() -> None:
+    faults = iter(["interrupt"])
     engine = ScriptedEngine(
-        lambda *_: Reply("one two three four", fault=next(first, None)),  # type: ignore[arg-type]
+        lambda *_: Reply("one two three four", fault=next(faults, None)),  # type: ignore[arg-type]
         lacking=frozenset({"prefix"}),
     )
     run = make_run(upstream(engine, attempts=3), "single")
     assert (await execute(run)).candidate.text == "one two three four"
 
 
-async def test_a_selecting_strategy_sends_the_chosen_text_at_once() -> None:
+async def test_selecting_strategy_sends_the_answer_as_one_delta() -> None:
     run = make_run(ScriptedEngine(answers("1", "1", "1", "1")), "self_consistency")
     outcome = await execute(run)
     sent = [e.text for e in run.trace.events if isinstance(e, AnswerDelta)]
@@ -125,7 +125,7 @@ async def test_a_selecting_strategy_sends_the_chosen_text_at_once() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_decided_vote_stops_and_says_what_that_saved() -> None:
+async def test_decided_vote_stops_early_and_reports_its_savings() -> None:
     engine = ScriptedEngine(answers("42"), per_token=0.001)
     run = make_run(engine, "self_consistency", {"n": 20, "width": 4})
     outcome = await execute(run)
@@ -138,7 +138,7 @@ async def test_a_decided_vote_stops_and_says_what_that_saved() -> None:
     assert_books_are_closed(run, engine)
 
 
-async def test_samples_that_were_finished_are_not_saved_although_nobody_counted_them() -> None:
+async def test_finished_but_unread_samples_are_not_savings() -> None:
     run = make_run(ScriptedEngine(answers("42")), "self_consistency", {"n": 8, "width": 8})
     outcome = await execute(run)
     finished = sum(bill.end == "finished" for bill in bills(run))
@@ -146,7 +146,7 @@ async def test_samples_that_were_finished_are_not_saved_although_nobody_counted_
 
 
 @ON_BOTH_BACKENDS
-async def test_a_cancelled_draft_is_wasted_even_if_it_held_an_answer() -> None:
+async def test_cancelled_draft_is_waste_even_with_an_answer() -> None:
     def script(_: Call, index: int) -> Reply:
         return Reply("\\boxed{1} " + "word " * (2 if index < 4 else 300))
 
@@ -160,24 +160,24 @@ async def test_a_cancelled_draft_is_wasted_even_if_it_held_an_answer() -> None:
 
 @pytest.mark.parametrize("stop", ["esc", "none", "adaptive", "lead"])
 @ON_BOTH_BACKENDS
-async def test_never_more_samples_at_once_than_the_width(stop: str) -> None:
+async def test_at_most_width_samples_run_concurrently(stop: str) -> None:
     engine = ScriptedEngine(per_token=0.001)
     params = {"n": 9, "width": 2, "stop": stop} | ({"window": 3} if stop == "esc" else {})
     run = make_run(engine, "self_consistency", params)
-    most = 0
+    peak = 0
 
     def watch(_: object) -> None:
-        nonlocal most
-        most = max(most, sum(call.n for call in engine.running.values()))
+        nonlocal peak
+        peak = max(peak, sum(call.n for call in engine.running.values()))
 
     run.trace.subscribe(watch)
     await execute(run)
-    assert most <= 2
+    assert peak <= 2
     assert all(call.n <= 2 for call in engine.calls)
 
 
 @ON_BOTH_BACKENDS
-async def test_a_call_that_never_left_the_queue_is_not_billed() -> None:
+async def test_call_cancelled_in_the_queue_has_no_usage() -> None:
     engine = ScriptedEngine(says("word " * 300), per_token=0.005)
     run = make_run(
         upstream(engine, places=1),
@@ -195,14 +195,14 @@ async def test_a_call_that_never_left_the_queue_is_not_billed() -> None:
     assert_books_are_closed(run, engine)
 
 
-async def test_what_the_context_window_ends_is_not_the_budgets_doing() -> None:
+async def test_completion_truncated_by_the_context_window_is_not_a_budget_stop() -> None:
     engine = ScriptedEngine(says("word " * 500), window=60)
     run = make_run(engine, "single", sampling=Sampling(max_tokens=5000), max_tokens=4096)
     outcome = await execute(run)
     assert (outcome.stop_reason, outcome.candidate.finish_reason) == ("finished", "length")
 
 
-async def test_a_cold_process_answers_as_a_warm_one_does() -> None:
+async def test_cold_and_warm_processes_give_the_same_answer() -> None:
     shared = Shared(Equivalence())
     outcomes = []
     for _ in range(2):
@@ -227,7 +227,7 @@ async def test_lanes_wait_for_the_first_call_of_a_cold_process() -> None:
     assert (outcome.candidate.answer, outcome.usage["actor"].calls) == ("2", 3)
 
 
-async def test_failed_calls_that_were_survived_are_counted_by_role() -> None:
+async def test_failed_calls_are_counted_by_role() -> None:
     engine = ScriptedEngine(
         lambda _, i: Reply("\\boxed{1}", fault="refuse" if i in (1, 2) else None)
     )
@@ -238,9 +238,9 @@ async def test_failed_calls_that_were_survived_are_counted_by_role() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_retried_attempt_is_billed_and_wasted() -> None:
-    first = iter(["interrupt"])
-    engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
+async def test_retried_attempt_is_counted_as_usage_and_waste() -> None:
+    faults = iter(["interrupt"])
+    engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(faults, None)))  # type: ignore[arg-type]
     run = make_run(upstream(engine, attempts=3), "self_consistency", {"n": 1})
     outcome = await execute(run)
     assert outcome.usage["actor"].calls == 2
@@ -251,7 +251,7 @@ async def test_a_retried_attempt_is_billed_and_wasted() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_budget_that_ends_a_task_group_of_the_strategys_own_ends_the_run() -> None:
+async def test_exhausted_budget_in_a_task_group_of_the_strategy_ends_the_run() -> None:
     async def body(run: Run, _: Params) -> Candidate:
         run.elect(run.candidate(await run.ask(SOLVE)))
         async with anyio.create_task_group() as group:
@@ -267,9 +267,9 @@ async def test_a_budget_that_ends_a_task_group_of_the_strategys_own_ends_the_run
 
 
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_that_breaks_is_continued_where_it_was() -> None:
-    first = iter(["interrupt"])
-    engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(first, None)))  # type: ignore[arg-type]
+async def test_interrupted_visible_call_is_continued() -> None:
+    faults = iter(["interrupt"])
+    engine = ScriptedEngine(lambda *_: Reply("one two three four", fault=next(faults, None)))  # type: ignore[arg-type]
     run = make_run(upstream(engine, attempts=3), "single", is_streamed=True)
     outcome = await execute(run)
     streamed = "".join(e.text for e in run.trace.events if isinstance(e, AnswerDelta))
@@ -278,7 +278,7 @@ async def test_a_visible_call_that_breaks_is_continued_where_it_was() -> None:
     assert_books_are_closed(run, engine)
 
 
-async def test_time_is_told_apart_by_where_it_went() -> None:
+async def test_timing_separates_engine_queue_and_orchestration() -> None:
     engine = ScriptedEngine(says("one two three"), first_token=0.05, per_token=0.01)
     outcome = await execute(make_run(engine, "self_consistency", {"n": 3, "stop": "none"}))
     assert 80 <= outcome.timing.engine <= outcome.timing.total
@@ -286,25 +286,25 @@ async def test_time_is_told_apart_by_where_it_went() -> None:
     assert outcome.timing.orchestration < 40
 
 
-async def test_deltas_are_recorded_only_where_they_are_wanted() -> None:
-    for wanted in (True, False):
-        run = make_run(trace=Trace(keeps_deltas=wanted))
+async def test_deltas_are_recorded_only_on_request() -> None:
+    for keeps_deltas in (True, False):
+        run = make_run(trace=Trace(keeps_deltas=keeps_deltas))
         await execute(run)
-        assert any(isinstance(e, CallDelta) for e in run.trace.events) is wanted
+        assert any(isinstance(e, CallDelta) for e in run.trace.events) is keeps_deltas
 
 
 @ON_BOTH_BACKENDS
-async def test_a_subscriber_hears_everything_however_late_it_comes() -> None:
+async def test_late_subscriber_receives_all_events() -> None:
     run = make_run()
-    heard: list[object] = []
+    received: list[object] = []
     await run.ask(SOLVE)
-    run.trace.subscribe(heard.append)
+    run.trace.subscribe(received.append)
     await run.ask(SOLVE)
-    assert heard == run.trace.events
+    assert received == run.trace.events
 
 
 @ON_BOTH_BACKENDS
-async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
+async def test_unread_deltas_are_batched_when_tokens_arrive_fast() -> None:
     run: LiveRun = make_run(ScriptedEngine(answers("1")), is_streamed=True)
     run._pace.interval = 16
     async with run.sample(SOLVE, 1) as drafts:
@@ -315,7 +315,7 @@ async def test_unread_deltas_are_gathered_when_tokens_come_fast() -> None:
     assert [call.stream_interval for call in engine.calls] == [16, 1]
 
 
-def test_what_a_consensus_saved_is_the_usual_sample_less_what_was_begun() -> None:
+def test_savings_are_the_mean_sample_length_less_cancelled_tokens() -> None:
     def ended(end: CallEnd, tokens: int, samples: int) -> CallFinished:
         return CallFinished(
             call=0,

@@ -1,4 +1,4 @@
-"""The verb `score`: what is scored, which engines can, and that it is billed and reported as everything else."""
+"""The verb `score`: scored texts, required capabilities, accounting and events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from secondpass.testing.support import (
     make_run,
     upstream,
 )
-from tests.runs.changed import changed
+from tests.runs.run_variants import with_spec
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ USER = Message(role="user", content="Which review is right?")
 
 
 async def scored(run: Run, _: Params) -> Candidate:
-    """The draft that the reward model likes best."""
+    """Return the draft with the highest score."""
     async with run.sample(SOLVE, 3) as drafts:
         async for draft in drafts:
             score = await run.score(draft)
@@ -59,17 +59,17 @@ SCORED = Strategy(
 
 
 def run_of(engine: Any, judge: Any = None, /, **limits: Any) -> LiveRun:
-    """A run of SCORED in which `judge` (default: the same engine) plays the reward model."""
+    """Return a run of SCORED with `judge` (default: the same engine) as its reward model."""
     actor = upstream(engine)
     upstreams = {"actor": actor, "reward": upstream(judge) if judge else actor}
     run = make_run(engine, **limits)
-    return changed(run, strategy=SCORED, params=Params(), upstreams=upstreams)
+    return with_spec(run, strategy=SCORED, params=Params(), upstreams=upstreams)
 
 
-# -- what is scored -----------------------------------------------------------------------------------------
+# -- scored texts -------------------------------------------------------------------------------------------
 
 
-async def test_a_completion_is_scored_as_the_last_turn_of_its_conversation() -> None:
+async def test_completion_is_scored_as_the_last_turn_of_its_conversation() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     draft = await run.ask(SOLVE)
@@ -81,7 +81,7 @@ async def test_a_completion_is_scored_as_the_last_turn_of_its_conversation() -> 
     assert call.sampling.max_tokens is None
 
 
-async def test_a_candidate_is_scored_as_an_answer_to_the_client() -> None:
+async def test_candidate_is_scored_as_an_answer_to_the_client_or_to_given_messages() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     candidate = Candidate(text="It is 42.", index=3)
@@ -92,7 +92,7 @@ async def test_a_candidate_is_scored_as_an_answer_to_the_client() -> None:
     assert engine.calls[-1].messages == (USER, answer)
 
 
-async def test_a_text_is_scored_as_an_answer_to_the_client_or_to_other_messages() -> None:
+async def test_text_is_scored_as_an_answer_to_the_client_or_to_given_messages() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     assert await run.score("It is 41.") == 0.0
@@ -106,7 +106,7 @@ async def test_a_text_is_scored_as_an_answer_to_the_client_or_to_other_messages(
         )
 
 
-async def test_a_step_stream_is_scored_as_far_as_it_is_written() -> None:
+async def test_step_stream_is_scored_as_a_partial_completion() -> None:
     engine = ScriptedEngine(per_token=0.001)
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:
@@ -117,7 +117,7 @@ async def test_a_step_stream_is_scored_as_far_as_it_is_written() -> None:
     assert scored_call.messages[-1].text.startswith("Let me work it out step by step.")
 
 
-async def test_a_score_is_an_event_and_in_its_bill() -> None:
+async def test_score_is_in_the_verdict_event_and_the_usage_record() -> None:
     run = make_run()
     await run.score("It is 42.")
     (verdict,) = (event for event in run.trace.events if isinstance(event, VerdictSeen))
@@ -127,7 +127,7 @@ async def test_a_score_is_an_event_and_in_its_bill() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_rewards_are_admitted_before_drafts() -> None:
+async def test_score_calls_are_admitted_before_drafts() -> None:
     engine = ScriptedEngine(per_token=0.002)
     run = make_run(upstream(engine, places=1))
     async with anyio.create_task_group() as group:
@@ -139,17 +139,17 @@ async def test_rewards_are_admitted_before_drafts() -> None:
     assert [call.reward for call in engine.calls] == [False, True, False]
 
 
-# -- which engines can score --------------------------------------------------------------------------------
+# -- required capabilities ----------------------------------------------------------------------------------
 
 
-async def test_without_the_role_it_is_an_error_that_names_it() -> None:
-    run = changed(make_run(), upstreams={"actor": upstream(ScriptedEngine())})
+async def test_missing_reward_role_raises_an_error_naming_it() -> None:
+    run = with_spec(make_run(), upstreams={"actor": upstream(ScriptedEngine())})
     with pytest.raises(RoleMissing, match=r"no engine plays the role 'reward'.*roles\.reward"):
         await run.score("42")
     assert run.budget.spent["calls"] == 0
 
 
-async def test_an_engine_that_cannot_is_an_error_that_names_it_and_the_capability() -> None:
+async def test_engine_without_the_capability_raises_an_error_naming_both() -> None:
     judge = ScriptedEngine(name="judge", lacking=frozenset({"reward"}))
     run = run_of(ScriptedEngine(), judge)
     with pytest.raises(CapabilityMissing, match="engine 'judge' lacks the capability reward"):
@@ -158,7 +158,7 @@ async def test_an_engine_that_cannot_is_an_error_that_names_it_and_the_capabilit
     assert not run.budget.holdings
 
 
-async def test_no_reward_is_an_error_and_no_zero() -> None:
+async def test_missing_reward_raises_instead_of_counting_as_zero() -> None:
     engine = ScriptedEngine(lambda _call, _index: Reply("It is 42."))
     run = make_run(engine)
     with pytest.raises(UnusableCompletion, match="reward"):
@@ -167,7 +167,7 @@ async def test_no_reward_is_an_error_and_no_zero() -> None:
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
-async def test_a_reward_model_that_is_down_is_named_by_its_role(fault: Fault) -> None:
+async def test_failed_reward_model_is_reported_under_its_role(fault: Fault) -> None:
     actor = ScriptedEngine()
     judge = ScriptedEngine(lambda _call, _index: Reply("", fault=fault, reward=1.0), name="rm")
     run = run_of(actor, upstream(judge, attempts=2))
@@ -178,10 +178,10 @@ async def test_a_reward_model_that_is_down_is_named_by_its_role(fault: Fault) ->
     assert not judge.running
 
 
-# -- what it costs ------------------------------------------------------------------------------------------
+# -- accounting ---------------------------------------------------------------------------------------------
 
 
-async def test_it_costs_its_prompt_and_one_call_and_no_completion() -> None:
+async def test_score_costs_its_prompt_and_one_call() -> None:
     engine = ScriptedEngine()
     run = make_run(engine, prices={"reward": Price(prompt=1e6, completion=1e9)}, max_cost=1000.0)
     await run.score("It is 42.")
@@ -197,7 +197,7 @@ async def test_it_costs_its_prompt_and_one_call_and_no_completion() -> None:
     assert engine.delivered == 0
 
 
-async def test_it_needs_no_tokens_and_no_samples_to_be_left() -> None:
+async def test_score_requires_no_completion_tokens_or_samples() -> None:
     engine = ScriptedEngine(lambda _call, _index: Reply("word", reward=0.5))
     run = make_run(engine, max_tokens=1, max_samples=1)
     await run.ask(SOLVE)
@@ -209,7 +209,9 @@ async def test_it_needs_no_tokens_and_no_samples_to_be_left() -> None:
     ("limits", "kind"),
     [({"max_calls": 1}, "calls"), ({"max_prompt_tokens": 30}, "prompt_tokens")],
 )
-async def test_what_does_not_fit_is_not_asked(limits: dict[str, Any], kind: str) -> None:
+async def test_score_over_the_budget_raises_without_a_call(
+    limits: dict[str, Any], kind: str
+) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, **limits)
     await run.score("42")
@@ -220,7 +222,7 @@ async def test_what_does_not_fit_is_not_asked(limits: dict[str, Any], kind: str)
 
 
 @pytest.mark.parametrize("completion", [0.0, 5.0])
-async def test_a_prompt_that_the_money_does_not_buy_is_not_asked(completion: float) -> None:
+async def test_score_over_the_cost_limit_raises_without_a_call(completion: float) -> None:
     engine = ScriptedEngine()
     price: dict[Role, Price] = {"reward": Price(prompt=1.0, completion=completion)}
     await make_run(engine).score("42")
@@ -233,7 +235,7 @@ async def test_a_prompt_that_the_money_does_not_buy_is_not_asked(completion: flo
 
 
 @ON_BOTH_BACKENDS
-async def test_a_cancelled_one_charges_its_prompt_as_an_estimate() -> None:
+async def test_cancelled_score_is_charged_its_estimated_prompt() -> None:
     engine = ScriptedEngine(first_token=10.0)
     run = make_run(engine)
     with anyio.move_on_after(0.02):
@@ -251,7 +253,7 @@ FAULTS: list[Fault] = ["interrupt", "unavailable", "refuse"]
 
 @dataclass
 class World:
-    """Drafts and their rewards, over engines of random lengths and faults."""
+    """Drafts and their scores, over an engine with random lengths and faults."""
 
     seed: int
     limits: dict[str, Any]
@@ -270,7 +272,7 @@ class World:
         )
 
     def script(self, call: Call, index: int) -> Reply:
-        """Words or a score, or a fault."""
+        """Return words and a score, or a fault."""
         chance = random.Random(f"{self.seed}-{index}-{call.reward}-{len(self.engine.calls)}")
         words = " ".join(["word"] * chance.randint(1, 30))
         is_faulty = chance.random() < self.faults
@@ -278,7 +280,7 @@ class World:
         return Reply(words, fault=fault, reward=chance.gauss(0, 1))
 
     async def play(self) -> LiveRun:
-        """Run it to any ending."""
+        """Execute a run, however it ends."""
         stacked = upstream(self.engine, attempts=2, places=self.places)
         prices = {"actor": Price(1.0, 3.0), "reward": Price(2.0, 7.0)}
         run = run_of(stacked, prices=prices, deadline_ms=self.deadline, **self.limits)
@@ -308,7 +310,7 @@ WORLDS = st.builds(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_rewards_never_pass_a_limit_and_never_cost_a_completion(backend: str) -> None:
+def test_scores_never_exceed_a_limit_or_cost_completion_tokens(backend: str) -> None:
     @settings(max_examples=120, derandomize=True)
     @given(WORLDS)
     def check(world: World) -> None:

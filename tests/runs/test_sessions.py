@@ -1,4 +1,4 @@
-"""Which session each call of a run has, where a large vote is split into groups of drafts."""
+"""Sessions of the calls of a run whose vote is split into groups of drafts."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.judging.reply_schemas import Critique
 from secondpass.testing.support import answers, make_run, says
-from tests.runs.changed import changed
+from tests.runs.run_variants import with_spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
@@ -30,7 +30,7 @@ def large_vote(
     engine: ScriptedEngine, n: int, strategy: str = "self_consistency", **params: Any
 ) -> LiveRun:
     run = make_run(engine, strategy, {"n": n, **params})
-    return changed(run, routing=Routing(session="s"), session_group=GROUP)
+    return with_spec(run, routing=Routing(session="s"), session_group=GROUP)
 
 
 def session(group: int) -> str:
@@ -38,7 +38,7 @@ def session(group: int) -> str:
 
 
 def sessions(calls: list[Call]) -> Counter[str | None]:
-    """Drafts by the session of their call."""
+    """Count the drafts of each session."""
     return Counter(element for call in calls for element in [call.routing.session] * call.n)
 
 
@@ -51,7 +51,7 @@ def sessions(calls: list[Call]) -> Counter[str | None]:
         {"stop": "lead"},
     ],
 )
-async def test_no_session_has_more_drafts_than_a_group(params: dict[str, Any]) -> None:
+async def test_sessions_have_at_most_one_group_of_drafts(params: dict[str, Any]) -> None:
     engine = ScriptedEngine(answers(*VALUES))
     await execute(large_vote(engine, 10, **params))
     drafts = [call for call in engine.calls if call.purpose == SOLVE]
@@ -61,24 +61,24 @@ async def test_no_session_has_more_drafts_than_a_group(params: dict[str, Any]) -
     assert all(call.routing.session == session(call.index // GROUP) for call in drafts)
 
 
-class Peak(ScriptedEngine):
-    """Counts the drafts that are written at once."""
+class PeakRecorder(ScriptedEngine):
+    """An engine that records the peak number of concurrent drafts."""
 
-    now = most = 0
+    running_drafts = peak = 0
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        self.now += call.n
-        self.most = max(self.most, self.now)
+        self.running_drafts += call.n
+        self.peak = max(self.peak, self.running_drafts)
         try:
             async with aclosing(super().stream(call)) as deltas:
                 async for delta in deltas:
                     yield delta
         finally:
-            self.now -= call.n
+            self.running_drafts -= call.n
 
 
 @pytest.mark.parametrize(
-    ("n", "params", "most"),
+    ("n", "params", "peak"),
     [
         (32, {"stop": "none"}, 32),
         (32, {"stop": "none", "width": 12}, 12),
@@ -87,36 +87,36 @@ class Peak(ScriptedEngine):
         (10, {"stop": "none", "width": 3}, 3),
     ],
 )
-async def test_groups_are_drawn_at_once_as_far_as_the_width_allows(
-    n: int, params: dict[str, Any], most: int
+async def test_groups_are_sampled_concurrently_up_to_the_width(
+    n: int, params: dict[str, Any], peak: int
 ) -> None:
-    split, whole = (Peak(answers(*VALUES), per_token=0.001) for _ in range(2))
+    split, whole = (PeakRecorder(answers(*VALUES), per_token=0.001) for _ in range(2))
     await execute(large_vote(split, n, **params))
     await execute(make_run(whole, "self_consistency", {"n": n, **params}))
-    assert split.most == whole.most == most
+    assert split.peak == whole.peak == peak
 
 
-async def test_a_vote_that_is_not_split_is_one_call() -> None:
+async def test_vote_without_groups_is_one_request() -> None:
     engine = ScriptedEngine(answers(*VALUES))
     await execute(make_run(engine, "self_consistency", {"n": 10, "stop": "none"}))
     assert [call.n for call in engine.calls] == [10]
 
 
 @given(n=st.integers(1, 70), batch=st.integers(1, 70), group=st.none() | st.integers(1, 70))
-async def test_calls_draw_every_draft_once_and_none_of_two_groups(
+async def test_requests_cover_every_draft_once_and_span_no_groups(
     n: int, batch: int, group: int | None
 ) -> None:
     run = make_run(None, "self_consistency", {"n": n})
-    portions = CallBuilder(replace(run.spec, session_group=group)).index_ranges(n, batch)
-    assert [draft for portion in portions for draft in portion] == list(range(n))
-    assert all(1 <= len(portion) <= batch for portion in portions)
+    ranges = CallBuilder(replace(run.spec, session_group=group)).index_ranges(n, batch)
+    assert [draft for indices in ranges for draft in indices] == list(range(n))
+    assert all(1 <= len(indices) <= batch for indices in ranges)
     if group is None:
-        assert len(portions) == -(-n // batch)
+        assert len(ranges) == -(-n // batch)
     else:
-        assert all(portion[0] // group == portion[-1] // group for portion in portions)
+        assert all(indices[0] // group == indices[-1] // group for indices in ranges)
 
 
-def _agrees(call: Call, _: int) -> Reply:
+def _approving_script(call: Call, _: int) -> Reply:
     opinion = '{"issues": [], "first_wrong_step": null, "verdict": "correct"}'
     text = opinion if call.role == "critic" else "It is 42. Yes."
     return Reply(text, labels={"yes": 0.9, "no": 0.1}, reward=1.0)
@@ -126,8 +126,8 @@ def draft_of(index: int, run: LiveRun) -> Completion:
     return Completion.of("It is 42.", run.messages, index=index)
 
 
-async def test_what_follows_a_draft_has_its_session() -> None:
-    engine = ScriptedEngine(_agrees)
+async def test_follow_up_calls_share_the_session_of_their_draft() -> None:
+    engine = ScriptedEngine(_approving_script)
     run = large_vote(engine, 10)
     draft = draft_of(9, run)
     await run.ask("check", role="critic", after=draft, draft=draft.text)
@@ -142,16 +142,16 @@ async def test_what_follows_a_draft_has_its_session() -> None:
     assert [call.routing.session for call in engine.calls] == ["s-2"] * 7
 
 
-async def test_a_draft_that_is_redrawn_keeps_its_session() -> None:
+async def test_redrawn_draft_keeps_its_session() -> None:
     engine = ScriptedEngine(says("It is 42."))
     run = large_vote(engine, 10)
-    for attempt in range(3):
-        await run.ask(SOLVE, index=5 + 10 * attempt)
+    for redraw in range(3):
+        await run.ask(SOLVE, index=5 + 10 * redraw)
     assert [call.routing.session for call in engine.calls] == ["s-1"] * 3
 
 
-async def test_judges_of_candidates_are_spread_by_their_index() -> None:
-    engine = ScriptedEngine(_agrees)
+async def test_judge_calls_have_the_session_of_their_index() -> None:
+    engine = ScriptedEngine(_approving_script)
     run = large_vote(engine, 8)
     for index in (0, 7):
         candidate = Candidate(text="It is 42.", index=index)
@@ -159,12 +159,12 @@ async def test_judges_of_candidates_are_spread_by_their_index() -> None:
     assert [call.routing.session for call in engine.calls] == ["s", "s-1"]
 
 
-async def test_samples_of_another_question_have_the_sessions_of_their_own_indices() -> None:
-    engine = ScriptedEngine(_agrees)
+async def test_samples_of_a_changed_question_have_the_sessions_of_their_indices() -> None:
+    engine = ScriptedEngine(_approving_script)
     run = large_vote(engine, 10)
     async with run.sample("is_right", 10, after="question") as drafts:
         assert len([draft async for draft in drafts]) == 10
-    found = sorted((call.index, call.routing.session) for call in engine.calls)
-    assert [session for _, session in found] == ["s"] * GROUP + ["s-1"] * GROUP + ["s-2"] * (
+    routed = sorted((call.index, call.routing.session) for call in engine.calls)
+    assert [session for _, session in routed] == ["s"] * GROUP + ["s-1"] * GROUP + ["s-2"] * (
         10 - 2 * GROUP
     )

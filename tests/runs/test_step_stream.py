@@ -1,4 +1,4 @@
-"""Completions as streams of steps, which can be truncated after a step and continued."""
+"""Step streams: iteration, truncation after a step, and continuation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Grow = Callable[[Delta, PartialCompletion], None]
 
 
 @ON_BOTH_BACKENDS
-async def test_steps_come_as_they_are_finished_and_leaving_aborts_the_call() -> None:
+async def test_steps_arrive_as_they_finish_and_leaving_aborts_the_call() -> None:
     engine = ScriptedEngine(says("First.\n\nSecond.\n\nThird. " + "word " * 500), per_token=0.002)
     run = make_run(engine)
     seen = []
@@ -53,14 +53,14 @@ async def test_steps_come_as_they_are_finished_and_leaving_aborts_the_call() -> 
     assert_books_are_closed(run, engine)
 
 
-async def test_steps_give_the_last_one_too_and_then_the_whole_completion() -> None:
+async def test_stream_yields_the_last_step_and_then_the_completion() -> None:
     run = make_run(ScriptedEngine(says("First.\n\nSecond \\boxed{2}.")))
     async with run.steps(SOLVE) as stream:
         assert [step async for step in stream] == ["First.", "Second \\boxed{2}."]
         assert run.candidate(stream).answer == "2"
 
 
-async def test_a_stream_is_truncated_after_a_step_and_continued_step_by_step() -> None:
+async def test_stream_is_truncated_after_a_step_and_continued_step_by_step() -> None:
     engine = ScriptedEngine(says("One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."))
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:
@@ -68,7 +68,9 @@ async def test_a_stream_is_truncated_after_a_step_and_continued_step_by_step() -
             if step == "Two.":
                 break
         kept = stream.truncated(1)
-        with pytest.raises(ValueError, match=r"^steps: must be 0 to \d+ \(finished steps\), not 9$"):
+        with pytest.raises(
+            ValueError, match=r"^steps: must be 0 to \d+ \(finished steps\), not 9$"
+        ):
             stream.truncated(9)
     assert (kept.text, kept.is_truncated, len(kept.token_ids)) == ("One.", True, 1)
     async with run.extend_steps(kept, index=7) as longer:
@@ -83,7 +85,7 @@ async def test_a_stream_is_truncated_after_a_step_and_continued_step_by_step() -
     assert_books_are_closed(run, engine)
 
 
-async def test_a_stream_says_how_many_steps_it_has_and_whether_it_is_finished() -> None:
+async def test_stream_reports_its_steps_and_whether_it_is_finished() -> None:
     run = make_run(ScriptedEngine(says("One.\n\nTwo.\n\nThree."), per_token=0.001))
     async with run.steps(SOLVE) as stream:
         assert (stream.steps, stream.is_finished, stream.completion.text) == (0, False, "")
@@ -97,7 +99,7 @@ async def test_a_stream_says_how_many_steps_it_has_and_whether_it_is_finished() 
     texts=st.lists(st.text("ab \n", min_size=1, max_size=4), min_size=1, max_size=20),
     has_ids=st.booleans(),
 )
-def test_truncating_never_loses_or_splits_a_step(texts: list[str], has_ids: bool) -> None:
+def test_truncation_never_loses_or_splits_a_step(texts: list[str], has_ids: bool) -> None:
     call = Call(role="actor", purpose=SOLVE, messages=(), resumable=True)
     stream = LiveStepStream(call)
 
@@ -125,7 +127,7 @@ def test_truncating_never_loses_or_splits_a_step(texts: list[str], has_ids: bool
 
 
 @ON_BOTH_BACKENDS
-async def test_steps_raise_what_ended_the_stream() -> None:
+async def test_iteration_raises_the_error_that_ended_the_stream() -> None:
     engine = ScriptedEngine(lambda *_: Reply("One.\n\nTwo. three four five", fault="interrupt"))
     run = make_run(engine)
     seen: list[str] = []
@@ -133,7 +135,7 @@ async def test_steps_raise_what_ended_the_stream() -> None:
     async def read() -> None:
         async with run.steps(SOLVE) as stream:
             async for step in stream:
-                seen.append(step)  # noqa: PERF401 - what came before the error counts
+                seen.append(step)  # noqa: PERF401 - steps before the error count
 
     with pytest.raises(StreamInterrupted):
         await read()
@@ -146,10 +148,16 @@ async def test_steps_raise_what_ended_the_stream() -> None:
     [
         ("END", ["One.", "Two."], "One.\n\nTwo. "),
         ("Two. END", ["One."], "One.\n\n"),
-        ("e.\n\nTwo. END", ["One."], "On"),  # the step was given before the stop string was whole
+        (
+            "e.\n\nTwo. END",
+            ["One."],
+            "On",
+        ),  # the step was yielded before the stop string was complete
     ],
 )
-async def test_a_client_may_stop_a_stream_of_steps(stop: str, steps: list[str], text: str) -> None:
+async def test_stop_string_of_the_client_ends_a_step_stream(
+    stop: str, steps: list[str], text: str
+) -> None:
     engine = ScriptedEngine(says("One.\n\nTwo. END more"))
     run = make_run(engine, sampling=Sampling(stop=(stop,)))
     async with run.steps(SOLVE) as stream:
@@ -165,7 +173,7 @@ async def test_a_client_may_stop_a_stream_of_steps(stop: str, steps: list[str], 
     every=st.sampled_from([None, 1, 2]),
 )
 @settings(max_examples=50)
-def test_steps_that_a_stop_string_ended_are_found_again(
+def test_steps_before_a_stop_string_are_prefixes_of_the_completion(
     words: list[str], stop: str, every: int | None
 ) -> None:
     async def read() -> None:
@@ -180,7 +188,7 @@ def test_steps_that_a_stop_string_ended_are_found_again(
     anyio.run(read)
 
 
-async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> None:
+async def test_steps_inside_continued_reasoning_can_be_truncated() -> None:
     words = (" more", "\n\nYes.", "</think>", "\n\nOne.", "\n\nTwo.")
 
     def plan(_call: Call, _number: int) -> Iterator[Delta]:
@@ -189,10 +197,10 @@ async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> N
             yield Delta(text=word, tokens=1, token_ids=(10 + at,), finish_reason=reason)
 
     run = make_run(PlannedEngine(plan=plan))
-    thought = Segment("Hm", (1,), is_reasoning=True)
-    begun = Completion(messages=run.messages, segments=(thought,), finish_reason="length")
+    reasoning = Segment("Hm", (1,), is_reasoning=True)
+    prefix = Completion(messages=run.messages, segments=(reasoning,), finish_reason="length")
     seen: list[tuple[str, str, int]] = []
-    async with run.extend_steps(begun) as stream:
+    async with run.extend_steps(prefix) as stream:
         async for _ in stream:
             kept = stream.truncated(len(seen) + 1)
             seen.append((kept.reasoning, kept.text, len(kept.token_ids)))
@@ -204,7 +212,7 @@ async def test_steps_that_go_on_with_reasoning_are_truncated_inside_of_it() -> N
     ]
 
 
-async def test_a_stream_without_ids_is_truncated_to_its_text_without_the_reasoning() -> None:
+async def test_stream_without_token_ids_is_truncated_to_text_without_reasoning() -> None:
     deltas = (
         Delta(reasoning="Hm. ", tokens=1),
         Delta(text="One.\n\n", tokens=2),

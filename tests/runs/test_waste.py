@@ -1,4 +1,4 @@
-"""Which completion tokens of a run were of no use: exact numbers for what is read, kept, continued and left."""
+"""Exact counts of wasted completion tokens, for text that is read, kept, continued or abandoned."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from secondpass.testing.support import (
     says,
     upstream,
 )
-from tests.runs.changed import of_body
+from tests.runs.run_variants import with_body
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
 STEPS = "One.\n\nTwo.\n\nThree.\n\nFour."
-"""Four steps of a token each."""
+"""Four steps of one token each."""
 
 LONG = STEPS + "\n\n" + "word " * 500
 
@@ -38,7 +38,7 @@ def spent(run: LiveRun) -> int:
 
 
 async def read(run: LiveRun, steps: int) -> Completion:
-    """The first steps of a stream that is left after them."""
+    """Read and return the first `steps` steps of a stream, then abandon it."""
     async with run.steps(SOLVE) as stream:
         async for _ in stream:
             if stream.steps >= steps:
@@ -50,7 +50,7 @@ async def read(run: LiveRun, steps: int) -> Completion:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_stream_that_is_left_and_not_continued_is_waste() -> None:
+async def test_abandoned_stream_is_waste() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.001)
     run = make_run(engine)
     await read(run, 2)
@@ -60,7 +60,7 @@ async def test_a_stream_that_is_left_and_not_continued_is_waste() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_what_is_continued_is_not_waste_and_the_rest_of_its_stream_is() -> None:
+async def test_only_the_discarded_rest_of_a_continued_stream_is_waste() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.001)
     run = make_run(engine)
     kept = await read(run, 2)
@@ -73,7 +73,7 @@ async def test_what_is_continued_is_not_waste_and_the_rest_of_its_stream_is() ->
 
 
 @ON_BOTH_BACKENDS
-async def test_a_chain_of_streams_wastes_only_what_follows_each_kept_step() -> None:
+async def test_chain_of_streams_wastes_only_the_text_after_each_kept_step() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.001)
     run = make_run(engine)
     kept = await read(run, 1)
@@ -84,7 +84,7 @@ async def test_a_chain_of_streams_wastes_only_what_follows_each_kept_step() -> N
                     break
             kept = stream.truncated(steps)
     assert kept.text == STEPS
-    assert run.wasted == {"actor": spent(run) - 2}  # the last stream is left and not continued yet
+    assert run.wasted == {"actor": spent(run) - 2}  # the last stream is not continued yet
     run.candidate(kept)
     assert run.wasted == {"actor": spent(run) - 4}
     assert_books_are_closed(run, engine)
@@ -92,7 +92,7 @@ async def test_a_chain_of_streams_wastes_only_what_follows_each_kept_step() -> N
 
 @pytest.mark.parametrize("kept_steps", [1, 2, 3, 4])
 @ON_BOTH_BACKENDS
-async def test_a_finished_stream_that_is_left_early_is_used_as_far_as_it_is_continued(
+async def test_unread_finished_stream_is_used_as_far_as_it_is_continued(
     kept_steps: int,
 ) -> None:
     run = make_run(ScriptedEngine(says(STEPS)))
@@ -107,7 +107,7 @@ async def test_a_finished_stream_that_is_left_early_is_used_as_far_as_it_is_cont
     assert run.wasted == {"actor": 4 - kept_steps}
 
 
-async def test_a_finished_stream_that_is_left_early_and_not_continued_is_waste() -> None:
+async def test_unread_finished_stream_is_waste_if_not_continued() -> None:
     run = make_run(ScriptedEngine(says(STEPS)))
     async with run.steps(SOLVE) as stream:
         async for _ in stream:
@@ -117,7 +117,7 @@ async def test_a_finished_stream_that_is_left_early_and_not_continued_is_waste()
     assert run.wasted == {"actor": 4}
 
 
-async def test_a_stream_that_is_read_to_its_end_is_used() -> None:
+async def test_stream_read_to_its_end_is_used() -> None:
     run = make_run(ScriptedEngine(says(STEPS)))
     async with run.steps(SOLVE) as stream:
         assert len([step async for step in stream]) == 4
@@ -125,7 +125,7 @@ async def test_a_stream_that_is_read_to_its_end_is_used() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_candidate_of_what_is_written_so_far_keeps_it() -> None:
+async def test_candidate_of_a_partial_stream_marks_its_tokens_as_used() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.001)
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:
@@ -138,18 +138,18 @@ async def test_a_candidate_of_what_is_written_so_far_keeps_it() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_leaving_a_continuation_leaves_what_it_continues_as_it_was() -> None:
+async def test_abandoned_continuation_does_not_waste_its_prefix() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.0005)
     run = make_run(engine)
     whole = await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=4))
-    begin = truncated(whole, len("One."))
-    assert begin is not None
-    async with run.extend_steps(begin) as stream:
+    prefix = truncated(whole, len("One."))
+    assert prefix is not None
+    async with run.extend_steps(prefix) as stream:
         async for _ in stream:
             break
     assert run.wasted == {"actor": spent(run) - 4}
     before = spent(run)
-    async with run.sample(SOLVE, 2, prefix=begin, draw=Draw(max_tokens=3)) as longer:
+    async with run.sample(SOLVE, 2, prefix=prefix, draw=Draw(max_tokens=3)) as longer:
         async for _ in longer:
             while engine.running:
                 await anyio.sleep(0.001)
@@ -162,7 +162,7 @@ async def test_leaving_a_continuation_leaves_what_it_continues_as_it_was() -> No
 
 
 @ON_BOTH_BACKENDS
-async def test_samples_that_are_finished_and_not_read_are_waste() -> None:
+async def test_finished_but_unread_samples_are_waste() -> None:
     engine = ScriptedEngine(lambda _, i: Reply("word " * (i + 1)))
     run = make_run(engine)
     async with run.sample(SOLVE, 4) as drafts:
@@ -176,7 +176,7 @@ async def test_samples_that_are_finished_and_not_read_are_waste() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_prefix_is_used_once_however_many_continuations_it_has() -> None:
+async def test_prefix_counts_once_for_any_number_of_continuations() -> None:
     engine = ScriptedEngine(says(STEPS))
     run = make_run(engine)
     prefix = await read(run, 1)
@@ -200,7 +200,7 @@ async def test_truncated_continuations_are_used_as_far_as_they_are_continued() -
             break
     assert kept is not None
     assert spent(run) == 1 + 9
-    assert run.wasted == {"actor": 6}  # the two that were not read
+    assert run.wasted == {"actor": 6}  # the two unread ones
     await run.extend(kept, draw=Draw(max_tokens=2))
     assert run.wasted == {"actor": 6}
 
@@ -213,7 +213,7 @@ def by_role(call: Call, _: int) -> Reply:
 
 
 @ON_BOTH_BACKENDS
-async def test_the_outcome_counts_waste_by_role() -> None:
+async def test_outcome_reports_waste_by_role() -> None:
     engine = ScriptedEngine(by_role, per_token=0.001)
 
     async def body(run: Run, _: Params) -> Candidate:
@@ -223,7 +223,7 @@ async def test_the_outcome_counts_waste_by_role() -> None:
             await run.ask("is_right", role="critic", after=draft)
         return run.candidate(draft)
 
-    run = of_body(make_run(engine), body)
+    run = with_body(make_run(engine), body)
     outcome = await execute(run)
     assert outcome.usage["actor"].wasted == 0
     cancelled = bills(run)[-1]
@@ -232,7 +232,7 @@ async def test_the_outcome_counts_waste_by_role() -> None:
     assert outcome.usage["critic"].completion == 4 + cancelled.usage.completion
 
 
-async def test_labels_and_scores_waste_nothing() -> None:
+async def test_labels_and_scores_cause_no_waste() -> None:
     engine = ScriptedEngine()
     run = make_run(engine)
     draft = await run.ask(SOLVE)
@@ -242,18 +242,18 @@ async def test_labels_and_scores_waste_nothing() -> None:
     assert spent(run) == engine.delivered
 
 
-async def test_a_reply_that_cannot_be_read_is_used_for_it_was_read() -> None:
+async def test_unreadable_reply_is_not_waste() -> None:
     engine = ScriptedEngine(says("who knows"), lacking=frozenset({"labels", "schema"}))
     run = make_run(engine)
-    found = await run.map(
+    results = await run.map(
         lambda _: run.classify("is_right", ("yes", "no")), range(1), min_results=0
     )
-    assert found == [None]
+    assert results == [None]
     assert run.wasted == {"judge": 0}
 
 
-async def test_without_running_counts_waste_is_a_share_of_the_characters() -> None:
-    """The engine counts at the end; the kept half of the characters is half of the tokens."""
+async def test_without_running_token_counts_waste_is_estimated_from_characters() -> None:
+    """The engine reports tokens only at the end; half of the characters counts as half of the tokens."""
     lacking = frozenset({"token_counts", "prefix", "tokenize"})
     engine = ScriptedEngine(says("aaaa bbbb cccc dddd"), lacking=lacking)  # type: ignore[arg-type]
     run = make_run(engine)
@@ -267,23 +267,23 @@ async def test_without_running_counts_waste_is_a_share_of_the_characters() -> No
 
 
 @ON_BOTH_BACKENDS
-async def test_samples_that_an_error_leaves_unread_are_waste() -> None:
+async def test_samples_left_unread_by_an_error_are_waste() -> None:
     engine = ScriptedEngine(says("one two three"))
     run = make_run(engine)
 
-    async def leave() -> None:
+    async def abandon() -> None:
         async with run.sample(SOLVE, 4, batch=4) as drafts:
             async for _ in drafts:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await leave()
+        await abandon()
     assert run.wasted == {"actor": 9}
     assert_books_are_closed(run, engine)
 
 
 @ON_BOTH_BACKENDS
-async def test_a_stream_of_steps_whose_every_attempt_breaks_is_all_waste() -> None:
+async def test_step_stream_with_only_interrupted_attempts_is_all_waste() -> None:
     engine = ScriptedEngine(faulty(1, "interrupt"))
     run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
     with pytest.raises(AllCallsFailed):

@@ -1,4 +1,4 @@
-"""Runs whose specification differs in what `make_run` has no argument for."""
+"""Runs with a specification that `make_run` has no arguments for."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 
 
-def changed(run: LiveRun, *, shared: Shared | None = None, **changes: Any) -> LiveRun:
-    """A run, not started, of the same specification but for some fields."""
+def with_spec(run: LiveRun, *, shared: Shared | None = None, **changes: Any) -> LiveRun:
+    """Return a new run with some fields of the specification replaced."""
     return LiveRun(replace(run.spec, **changes), shared or Shared(Equivalence()), Trace())
 
 
-def of_body(
-    run: LiveRun, body: Callable[[Run, Params], Awaitable[Candidate]], *, usual: int | None = None
+def with_body(
+    run: LiveRun,
+    body: Callable[[Run, Params], Awaitable[Candidate]],
+    *,
+    typical_tokens: int | None = None,
 ) -> LiveRun:
-    """A run, not started, whose strategy is `body`; its answers usually take `usual` tokens."""
+    """Return a new run with `body` as its strategy; `typical_tokens` seeds the length statistics of answers."""
     own = Strategy("own", body, Params, None, "none", "select", {}, streams=False, module=__name__)
     shared = Shared(Equivalence())
-    for purpose in (SOLVE, EXTEND) if usual else ():
+    for purpose in (SOLVE, EXTEND) if typical_tokens else ():
         model = run.spec.upstreams["actor"].engine.model
-        shared.lengths.add(("own", "actor", purpose, model), usual or 0)
-    return changed(run, strategy=own, params=Params(), shared=shared)
+        shared.lengths.add(("own", "actor", purpose, model), typical_tokens or 0)
+    return with_spec(run, strategy=own, params=Params(), shared=shared)

@@ -1,4 +1,4 @@
-"""What a budget, a deadline or an error leaves of a completion that already contained its answer."""
+"""Fallback answers: completions that a budget, a deadline or an error ended after their answer."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from secondpass.strategies.api.values import (
     ToolCall,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
-from tests.runs.changed import of_body
+from tests.runs.run_variants import with_body
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
 TEXT = "First.\n\nIt is \\boxed{42}. Let me check." + " word" * 500
-BEGIN = 3
-"""Tokens of the beginning, which holds no answer yet."""
+BEGIN_TOKENS = 3
+"""Tokens of the beginning, which contains no answer."""
 
 
-async def begun(run: Run) -> Completion:
-    return await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=BEGIN))
+async def begin(run: Run) -> Completion:
+    return await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=BEGIN_TOKENS))
 
 
 async def extend(run: Run, _: Params) -> Candidate:
-    return run.candidate(await run.extend(await begun(run)))
+    return run.candidate(await run.extend(await begin(run)))
 
 
 async def extend_steps(run: Run, _: Params) -> Candidate:
-    async with run.extend_steps(await begun(run)) as stream:
+    async with run.extend_steps(await begin(run)) as stream:
         async for _step in stream:
             pass
     return run.candidate(stream)
 
 
 async def sample_prefix(run: Run, _: Params) -> Candidate:
-    async with run.sample(SOLVE, 1, prefix=await begun(run)) as longer:
+    async with run.sample(SOLVE, 1, prefix=await begin(run)) as longer:
         [candidate] = [run.candidate(each) async for each in longer]
         return candidate
 
@@ -68,11 +68,11 @@ BODIES: list[Body] = [steps, extend, extend_steps, sample_prefix]
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 @ON_BOTH_BACKENDS
-async def test_the_budget_leaves_the_whole_text_that_contains_an_answer(
+async def test_text_truncated_by_the_budget_is_the_answer_if_it_contains_one(
     body: Body,
 ) -> None:
     engine = ScriptedEngine(says(TEXT))
-    run = of_body(make_run(engine, max_tokens=10), body, usual=5)
+    run = with_body(make_run(engine, max_tokens=10), body, typical_tokens=5)
     outcome = await execute(run)
     assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}. Let me check. word word word"
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
@@ -83,11 +83,11 @@ async def test_the_budget_leaves_the_whole_text_that_contains_an_answer(
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 @ON_BOTH_BACKENDS
-async def test_the_deadline_leaves_the_whole_text_that_contains_an_answer(
+async def test_text_truncated_by_the_deadline_is_the_answer_if_it_contains_one(
     body: Body,
 ) -> None:
     engine = ScriptedEngine(says(TEXT), per_token=0.004)
-    run = of_body(make_run(engine, deadline_ms=150), body)
+    run = with_body(make_run(engine, deadline_ms=150), body)
     outcome = await execute(run)
     assert outcome.candidate.text.startswith("First.\n\nIt is \\boxed{42}.")
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "deadline")
@@ -96,21 +96,21 @@ async def test_the_deadline_leaves_the_whole_text_that_contains_an_answer(
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
-async def test_a_text_that_was_truncated_before_its_answer_is_none(
+async def test_text_truncated_before_its_answer_is_not_an_answer(
     body: Body,
 ) -> None:
     engine = ScriptedEngine(says("word " * 500))
-    run = of_body(make_run(engine, max_tokens=10), body, usual=5)
+    run = with_body(make_run(engine, max_tokens=10), body, typical_tokens=5)
     with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
-    assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN}
+    assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN_TOKENS}
     slow = ScriptedEngine(says("word " * 500), per_token=0.01)
     with pytest.raises(DeadlinePassed):
-        await execute(of_body(make_run(slow, deadline_ms=60), body))
+        await execute(with_body(make_run(slow, deadline_ms=60), body))
 
 
 @ON_BOTH_BACKENDS
-async def test_a_finished_stream_is_the_answer_where_its_judge_runs_out_of_budget() -> None:
+async def test_finished_stream_is_the_answer_if_the_budget_ends_its_judge() -> None:
     text = "First.\n\nSecond.\n\nIt is \\boxed{42}."
 
     async def body(run: Run, _: Params) -> Candidate:
@@ -123,7 +123,7 @@ async def test_a_finished_stream_is_the_answer_where_its_judge_runs_out_of_budge
         return Reply(text if call.role == "actor" else "Yes. " * 3)
 
     engine = ScriptedEngine(script)
-    run = of_body(make_run(engine, max_calls=2), body)
+    run = with_body(make_run(engine, max_calls=2), body)
     outcome = await execute(run)
     assert (outcome.candidate.text, outcome.candidate.answer) == (text, "42")
     assert (outcome.stop_reason, outcome.candidate.finish_reason) == ("budget_calls", "stop")
@@ -132,9 +132,9 @@ async def test_a_finished_stream_is_the_answer_where_its_judge_runs_out_of_budge
 
 
 @ON_BOTH_BACKENDS
-async def test_a_finished_continuation_is_the_answer_with_its_beginning() -> None:
+async def test_finished_continuation_is_the_answer_with_its_prefix() -> None:
     async def body(run: Run, _: Params) -> Candidate:
-        async with run.extend_steps(await begun(run)) as stream:
+        async with run.extend_steps(await begin(run)) as stream:
             async for _step in stream:
                 while not stream.is_finished:
                     await anyio.sleep(0.001)
@@ -142,7 +142,7 @@ async def test_a_finished_continuation_is_the_answer_with_its_beginning() -> Non
         raise AssertionError
 
     engine = ScriptedEngine(says("First.\n\nIt is \\boxed{42}.\n\nThat is all."))
-    run = of_body(make_run(engine, max_calls=2), body)
+    run = with_body(make_run(engine, max_calls=2), body)
     outcome = await execute(run)
     assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}.\n\nThat is all."
     assert outcome.stop_reason == "budget_calls"
@@ -150,7 +150,7 @@ async def test_a_finished_continuation_is_the_answer_with_its_beginning() -> Non
 
 @pytest.mark.parametrize("stop", ["none", "esc"])
 @ON_BOTH_BACKENDS
-async def test_a_finished_sample_that_waits_for_an_earlier_one_is_the_answer_at_the_deadline(
+async def test_finished_sample_queued_behind_an_earlier_one_is_the_answer_at_the_deadline(
     stop: str,
 ) -> None:
     engine = ScriptedEngine(
@@ -165,9 +165,9 @@ async def test_a_finished_sample_that_waits_for_an_earlier_one_is_the_answer_at_
         deadline_ms=300,
     )
     outcome = await execute(run)
-    found = outcome.candidate
-    assert (found.answer, found.index, outcome.stop_reason) == ("42", 1, "deadline")
-    assert (found.finish_reason, found.why) == (
+    candidate = outcome.candidate
+    assert (candidate.answer, candidate.index, outcome.stop_reason) == ("42", 1, "deadline")
+    assert (candidate.finish_reason, candidate.why) == (
         "stop",
         "finished, but not yet compared with other candidates",
     )
@@ -175,43 +175,43 @@ async def test_a_finished_sample_that_waits_for_an_earlier_one_is_the_answer_at_
 
 
 @ON_BOTH_BACKENDS
-async def test_what_was_elected_is_not_replaced_by_what_is_left() -> None:
+async def test_fallback_does_not_replace_an_elected_candidate() -> None:
     elected = Candidate(text="It is 41.", answer="41")
 
     async def body(run: Run, params: Params) -> Candidate:
         run.elect(elected)
         return await steps(run, params)
 
-    run = of_body(make_run(ScriptedEngine(says(TEXT), per_token=0.002), deadline_ms=30), body)
+    run = with_body(make_run(ScriptedEngine(says(TEXT), per_token=0.002), deadline_ms=30), body)
     assert (await execute(run)).candidate == elected
 
 
-async def test_a_critics_text_is_never_the_answer() -> None:
+async def test_critic_text_is_never_the_answer() -> None:
     async def body(run: Run, _: Params) -> Candidate:
         await run.ask(SOLVE, role="critic")
         raise AssertionError
 
-    run = of_body(make_run(ScriptedEngine(says(TEXT)), max_tokens=10), body)
+    run = with_body(make_run(ScriptedEngine(says(TEXT)), max_tokens=10), body)
     with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
 
 
-async def test_a_critics_text_is_never_the_answer_where_another_text_was_streamed() -> None:
+async def test_critic_text_is_never_the_answer_after_a_streamed_draft() -> None:
     async def body(run: Run, _: Params) -> Candidate:
         draft = await run.ask(SOLVE, visible=True, draw=Draw(max_tokens=5))
         await run.ask("is_right", role="critic", after=draft)
         raise AssertionError
 
     engine = ScriptedEngine(says(TEXT), per_token=0.002)
-    run = of_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
+    run = with_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
     with pytest.raises(DeadlinePassed):
         await execute(run)
 
 
-# -- the end of what is continued ---------------------------------------------------------------------------
+# -- continuation of finished completions --------------------------------------------------------------------
 
 
-async def test_a_stream_that_continues_a_finished_text_adds_no_step() -> None:
+async def test_stream_over_a_finished_completion_has_no_steps() -> None:
     engine = ScriptedEngine(says("First.\n\nSecond."))
     run = make_run(engine)
     whole = await run.ask(SOLVE, resumable=True)
@@ -229,8 +229,8 @@ async def test_a_stream_that_continues_a_finished_text_adds_no_step() -> None:
 TOOL = ToolCall(id="call-1", function=FunctionCall(name="add", arguments='{"a": 1}'))
 
 
-class Tools(ScriptedEngine):
-    """Ends every completion by a tool call."""
+class ToolCallingEngine(ScriptedEngine):
+    """An engine that ends every completion with a tool call."""
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         async with aclosing(super().stream(call)) as deltas:
@@ -249,7 +249,7 @@ class Tools(ScriptedEngine):
 
 @pytest.mark.parametrize("text", ["Let me add.", ""])
 async def test_tool_calls_reach_the_completion_and_the_candidate(text: str) -> None:
-    run: LiveRun = make_run(Tools(says(text)))
+    run: LiveRun = make_run(ToolCallingEngine(says(text)))
     completion = await run.ask(SOLVE)
     assert completion.tool_calls == (TOOL,)
     assert (completion.text, completion.finish_reason) == (text, "tool_calls")

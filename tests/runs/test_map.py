@@ -1,4 +1,4 @@
-"""Work over many items at once: `map` and `as_completed`, their failures, and what the outcome says of these."""
+"""The verbs `map` and `as_completed`, and how the outcome reports their failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from secondpass.testing.support import (
     says,
     upstream,
 )
-from tests.runs.changed import of_body
+from tests.runs.run_variants import with_body
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
@@ -47,7 +47,7 @@ FAILURES: dict[str, SecondpassError] = {
 
 
 def failing_at(*indices: int, fault: str = "refuse") -> Script:
-    """The usual drafts, but for those of these indices."""
+    """Return a script of valid drafts that fails at these indices."""
 
     def script(call: Call, index: int) -> Reply:
         reply = arithmetic(call, index)
@@ -62,7 +62,7 @@ def failing_at(*indices: int, fault: str = "refuse") -> Script:
 @pytest.mark.parametrize("failed", [None, 0, "none"])
 @pytest.mark.parametrize("width", [None, 1, 2])
 @ON_BOTH_BACKENDS
-async def test_map_keeps_positions_whichever_item_fails_or_is_done_first(
+async def test_map_keeps_positions_when_items_fail_or_finish_out_of_order(
     failed: object, width: int | None
 ) -> None:
     run = make_run()
@@ -73,28 +73,26 @@ async def test_map_keeps_positions_whichever_item_fails_or_is_done_first(
             raise EngineUnavailable("gone", role="actor")
         return item * 10
 
-    found = await run.map(work, range(5), failed=failed, width=width)
-    assert found == [0, failed, failed, 30, 40]
+    results = await run.map(work, range(5), failed=failed, width=width)
+    assert results == [0, failed, failed, 30, 40]
     assert run.degraded == {"actor": 2}
 
 
-async def test_a_failed_item_is_none_by_default() -> None:
+async def test_failed_item_is_none_by_default() -> None:
     run = make_run(ScriptedEngine(failing_at(1)))
 
     async def draw(index: int) -> Completion:
         return await run.ask(SOLVE, index=index)
 
-    found = await run.map(draw, range(3))
-    assert [each is None for each in found] == [False, True, False]
-    assert [each.index for each in found if each] == [0, 2]
+    results = await run.map(draw, range(3))
+    assert [each is None for each in results] == [False, True, False]
+    assert [each.index for each in results if each] == [0, 2]
 
 
 @pytest.mark.parametrize("succeed", [0, 1, 2, 3])
 @pytest.mark.parametrize("min_results", [0, 1, 2])
 @ON_BOTH_BACKENDS
-async def test_map_raises_only_where_fewer_than_min_results_succeed(
-    succeed: int, min_results: int
-) -> None:
+async def test_map_raises_if_fewer_than_min_results_succeed(succeed: int, min_results: int) -> None:
     async def work(item: int) -> int:
         if item >= succeed:
             raise EngineUnavailable(f"gone: {item}")
@@ -105,12 +103,12 @@ async def test_map_raises_only_where_fewer_than_min_results_succeed(
         with pytest.raises(EngineUnavailable, match="gone: 2"):
             await run.map(work, range(3), min_results=min_results)
     else:
-        found = await run.map(work, range(3), min_results=min_results)
-        assert found == [item if item < succeed else None for item in range(3)]
+        results = await run.map(work, range(3), min_results=min_results)
+        assert results == [item if item < succeed else None for item in range(3)]
     assert run.degraded.total() == 3 - succeed
 
 
-async def test_map_of_nothing_is_nothing() -> None:
+async def test_map_of_no_items_returns_an_empty_list() -> None:
     async def work(_: int) -> int:
         raise AssertionError
 
@@ -118,7 +116,7 @@ async def test_map_of_nothing_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("error", [*FAILURES.values(), BudgetExhausted("tokens")])
-async def test_an_item_can_be_optional(error: SecondpassError) -> None:
+async def test_optional_item_that_fails_is_none(error: SecondpassError) -> None:
     async def work(_: int) -> int:
         raise error
 
@@ -127,7 +125,7 @@ async def test_an_item_can_be_optional(error: SecondpassError) -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_an_error_that_is_no_failure_of_an_item_ends_the_block() -> None:
+async def test_unexpected_error_ends_the_block() -> None:
     async def work(item: int) -> int:
         if item:
             raise ZeroDivisionError
@@ -142,12 +140,12 @@ async def test_an_error_that_is_no_failure_of_an_item_ends_the_block() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_items_may_wait_for_one_another() -> None:
-    begun = [anyio.Event() for _ in range(4)]
+async def test_items_can_wait_for_each_other() -> None:
+    started = [anyio.Event() for _ in range(4)]
 
     async def work(item: int) -> int:
-        begun[item].set()
-        await begun[(item + 1) % 4].wait()
+        started[item].set()
+        await started[(item + 1) % 4].wait()
         return item
 
     with anyio.fail_after(5):
@@ -156,21 +154,21 @@ async def test_items_may_wait_for_one_another() -> None:
 
 @given(width=st.integers(1, 5), items=st.integers(0, 12))
 @settings(max_examples=25, deadline=None)
-def test_never_more_than_width_at_once(width: int, items: int) -> None:
+def test_at_most_width_items_run_concurrently(width: int, items: int) -> None:
     async def main() -> None:
-        run, running, most = make_run(), 0, 0
+        run, running, peak = make_run(), 0, 0
 
         async def work(item: int) -> int:
-            nonlocal running, most
+            nonlocal running, peak
             running += 1
-            most = max(most, running)
+            peak = max(peak, running)
             await anyio.lowlevel.checkpoint()
             running -= 1
             return item
 
         async with run.as_completed(work, range(items), width=width) as finished:
             assert sorted([item async for item in finished]) == list(range(items))
-        assert most <= width
+        assert peak <= width
 
     anyio.run(main)
 
@@ -179,7 +177,7 @@ def test_never_more_than_width_at_once(width: int, items: int) -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_failed_items_are_left_out_and_counted() -> None:
+async def test_failed_items_are_skipped_and_counted() -> None:
     async def work(item: int) -> int:
         await anyio.sleep(0.005 * (3 - item))
         if item % 2:
@@ -195,7 +193,7 @@ async def test_failed_items_are_left_out_and_counted() -> None:
 
 @pytest.mark.parametrize("error", [EngineUnavailable("gone"), BudgetExhausted("tokens")])
 @ON_BOTH_BACKENDS
-async def test_as_completed_raises_where_every_item_failed(error: SecondpassError) -> None:
+async def test_as_completed_raises_if_every_item_failed(error: SecondpassError) -> None:
     async def work(_: int) -> int:
         raise error
 
@@ -205,23 +203,23 @@ async def test_as_completed_raises_where_every_item_failed(error: SecondpassErro
             [item async for item in finished]
 
 
-# -- what the outcome says of failures ----------------------------------------------------------------------
+# -- failures in the outcome --------------------------------------------------------------------------------
 
 
 async def outcome_of(
     work: Callable[[Run, int], Any], engine: Any = None, items: int = 3, **limits: Any
 ) -> Outcome:
-    """The outcome of a strategy that maps `work` over some items, all of them optional, and then answers."""
+    """Return the outcome of a strategy that maps `work` over optional items and then answers."""
 
     async def body(run: Run, _: Params) -> Candidate:
         await run.map(lambda item: work(run, item), range(items), min_results=0)
         return ANSWER
 
-    return await execute(of_body(make_run(engine, **limits), body))
+    return await execute(with_body(make_run(engine, **limits), body))
 
 
 @pytest.mark.parametrize("role", list(FAILURES))
-async def test_a_failure_that_work_raises_is_counted_under_its_role(role: str) -> None:
+async def test_failure_raised_by_work_is_counted_under_its_role(role: str) -> None:
     async def work(_: Run, item: int) -> int:
         if item == 1:
             raise type(FAILURES[role])(str(FAILURES[role]), role=role)  # type: ignore[call-arg]
@@ -235,9 +233,7 @@ async def test_a_failure_that_work_raises_is_counted_under_its_role(role: str) -
 @pytest.mark.parametrize(
     ("reply", "role"), [(Reply("x", fault="refuse"), "critic"), (Reply(" "), "critic")]
 )
-async def test_a_call_that_fails_is_counted_once_however_deep_it_is(
-    reply: Reply, role: str
-) -> None:
+async def test_failed_call_in_nested_maps_is_counted_once(reply: Reply, role: str) -> None:
     engine = ScriptedEngine(lambda *_: reply)
 
     async def work(run: Run, item: int) -> Any:
@@ -247,29 +243,29 @@ async def test_a_call_that_fails_is_counted_once_however_deep_it_is(
         return await run.map(inner, range(2))
 
     outcome = await outcome_of(work, engine)
-    assert outcome.degraded == {role: 6}  # 3 items of 2 calls, and neither map adds any
+    assert outcome.degraded == {role: 6}  # 3 items of 2 calls; the maps add none
     assert len(engine.calls) == 6
 
 
 @ON_BOTH_BACKENDS
-async def test_a_failure_that_leaves_the_strategy_is_counted_once() -> None:
+async def test_failure_raised_by_the_strategy_is_counted_once() -> None:
     engine = ScriptedEngine(lambda *_: Reply("x", fault="refuse"))
 
     async def body(run: Run, _: Params) -> Candidate:
         run.propose(ANSWER)
         return run.candidate((await run.map(run.ask, [SOLVE]))[0] or await run.ask(SOLVE))
 
-    outcome = await execute(of_body(make_run(engine), body))
+    outcome = await execute(with_body(make_run(engine), body))
     assert outcome.degraded == {"actor": 1}
     assert outcome.candidate == ANSWER
 
 
 @ON_BOTH_BACKENDS
-async def test_a_retried_attempt_that_succeeds_is_no_failure() -> None:
-    broken = iter([True, False, True, True])
+async def test_successful_retry_is_not_counted_as_a_failure() -> None:
+    is_broken = iter([True, False, True, True])
 
     def script(call: Call, index: int) -> Reply:
-        return Reply("It is 42.", fault="unavailable" if next(broken, False) else None)
+        return Reply("It is 42.", fault="unavailable" if next(is_broken, False) else None)
 
     engine = ScriptedEngine(script)
 
@@ -281,7 +277,7 @@ async def test_a_retried_attempt_that_succeeds_is_no_failure() -> None:
     assert len(engine.calls) == 6
 
 
-async def test_a_verdict_that_cannot_be_read_is_counted() -> None:
+async def test_unreadable_verdict_is_counted() -> None:
     engine = ScriptedEngine(says("who knows"), lacking=frozenset({"labels", "schema"}))
 
     async def work(run: Run, index: int) -> Any:
@@ -292,15 +288,15 @@ async def test_a_verdict_that_cannot_be_read_is_counted() -> None:
     assert len(engine.calls) == 6
 
 
-async def test_without_an_answer_the_last_failure_is_the_error() -> None:
+async def test_run_without_an_answer_raises_the_last_failure() -> None:
     engine = ScriptedEngine(lambda *_: Reply("x", fault="unavailable"))
 
     async def body(run: Run, _: Params) -> Candidate:
-        found = await run.map(run.ask, [SOLVE, SOLVE])
-        raise AssertionError(found)
+        results = await run.map(run.ask, [SOLVE, SOLVE])
+        raise AssertionError(results)
 
     with pytest.raises(AllCallsFailed, match="unavailable") as raised:
-        await execute(of_body(make_run(engine), body))
+        await execute(with_body(make_run(engine), body))
     assert raised.value.role == "actor"
 
 
@@ -319,7 +315,7 @@ WORDS = "one two three four five"
     ],
 )
 @ON_BOTH_BACKENDS
-async def test_an_item_that_does_not_fit_ends_the_run_by_that_limit_and_no_later_one_starts(
+async def test_item_over_the_budget_sets_the_stop_reason_and_no_later_item_starts(
     limits: dict[str, Any], kind: BudgetKind
 ) -> None:
     engine = ScriptedEngine(says(WORDS))
@@ -330,11 +326,11 @@ async def test_an_item_that_does_not_fit_ends_the_run_by_that_limit_and_no_later
             started.append(index)
             return (await run.ask(SOLVE, index=index)).text
 
-        found = await run.map(draw, range(5), width=1)
-        assert found == [WORDS, WORDS, None, None, None]
+        results = await run.map(draw, range(5), width=1)
+        assert results == [WORDS, WORDS, None, None, None]
         return ANSWER
 
-    run = of_body(make_run(engine, **limits), body)
+    run = with_body(make_run(engine, **limits), body)
     outcome = await execute(run)
     assert outcome.stop_reason == f"budget_{kind}"
     assert outcome.degraded is None
@@ -342,7 +338,7 @@ async def test_an_item_that_does_not_fit_ends_the_run_by_that_limit_and_no_later
     assert_books_are_closed(run, engine)
 
 
-async def test_a_strategy_that_knows_why_it_stops_keeps_its_own_reason() -> None:
+async def test_stop_reason_of_the_strategy_takes_precedence_over_the_budget() -> None:
     engine = ScriptedEngine(says(WORDS))
 
     async def body(run: Run, _: Params) -> Candidate:
@@ -350,12 +346,12 @@ async def test_a_strategy_that_knows_why_it_stops_keeps_its_own_reason() -> None
         run.stop_reason = "accepted"
         return ANSWER
 
-    run = of_body(make_run(engine, max_calls=1), body)
+    run = with_body(make_run(engine, max_calls=1), body)
     assert (await execute(run)).stop_reason == "accepted"
 
 
 @ON_BOTH_BACKENDS
-async def test_the_limit_is_remembered_in_a_nested_map_and_where_all_else_failed() -> None:
+async def test_exhausted_limit_is_reported_from_nested_maps_and_after_failures() -> None:
     engine = ScriptedEngine(says(WORDS))
 
     async def work(run: Run, item: int) -> Any:
@@ -369,26 +365,26 @@ async def test_the_limit_is_remembered_in_a_nested_map_and_where_all_else_failed
         await run.map(lambda index: run.ask(SOLVE, index=index), range(3), min_results=3)
         raise AssertionError
 
-    run = of_body(make_run(ScriptedEngine(failing_at(0)), max_calls=2), body)
+    run = with_body(make_run(ScriptedEngine(failing_at(0)), max_calls=2), body)
     with pytest.raises(NoAnswerWithinBudget) as raised:
         await execute(run)
     assert raised.value.kind == "calls"
     assert [bill.end for bill in bills(run)] == ["failed", "finished"]
 
 
-async def test_an_exhausted_sample_ends_the_run_by_its_limit() -> None:
+async def test_exhausted_sample_sets_the_stop_reason() -> None:
     async def body(run: Run, _: Params) -> Candidate:
         async with run.sample(SOLVE, 4, width=1) as drafts:
             async for draft in drafts:
                 run.propose(run.candidate(draft))
         return run.best
 
-    run = of_body(make_run(ScriptedEngine(says(WORDS)), max_samples=2), body)
+    run = with_body(make_run(ScriptedEngine(says(WORDS)), max_samples=2), body)
     outcome = await execute(run)
     assert (outcome.stop_reason, outcome.candidate.index) == ("budget_samples", 0)
 
 
-async def test_a_refused_call_does_not_end_the_others() -> None:
+async def test_rejected_call_does_not_end_the_others() -> None:
     run = make_run(ScriptedEngine(failing_at(0, 1)))
 
     async def draw(index: int) -> int:

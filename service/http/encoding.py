@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from secondpass.service.runs.outcome import RoleBill, Spend
+from secondpass.service.runs.outcome import RoleUsage, Spend
 from secondpass.strategies.api.values import BudgetKind, Role
 
 
@@ -46,7 +46,7 @@ def bill(extra: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def usage(bills: Mapping[Role, RoleBill]) -> dict[str, Any]:
+def usage(bills: Mapping[Role, RoleUsage]) -> dict[str, Any]:
     """The bill of each role."""
     return {
         role: {

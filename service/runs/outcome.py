@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleBill:
+class RoleUsage:
     """Usage record of one role, in tokens. `wasted` completion tokens were delivered but not used.
 
     `is_estimated` is True if an engine did not report the usage of a cancelled call.
@@ -71,7 +71,7 @@ class Outcome:
 
     candidate: Candidate
     stop_reason: StopReason
-    usage: Mapping[Role, RoleBill]
+    usage: Mapping[Role, RoleUsage]
     budget: Mapping[BudgetKind, Spend]
     timing: Timing
     degraded: Mapping[Role, int] | None = None
@@ -91,16 +91,16 @@ class Outcome:
         return self.candidate.score_kind if self.confidence is not None else None
 
 
-def usage_by_role(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[Role, RoleBill]:
+def usage_by_role(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[Role, RoleUsage]:
     """Sum the usage of all calls that ended, by role.
 
     `wasted` is final only at the end of the run: until then, a later call may continue from delivered tokens.
     """
-    totals: dict[Role, RoleBill] = {}
+    totals: dict[Role, RoleUsage] = {}
     for event in events:
         if isinstance(event, CallFinished):
-            subtotal = totals.get(event.role, RoleBill())
-            totals[event.role] = RoleBill(
+            subtotal = totals.get(event.role, RoleUsage())
+            totals[event.role] = RoleUsage(
                 calls=subtotal.calls + event.attempts,
                 prompt=subtotal.prompt + event.usage.prompt,
                 cached=subtotal.cached + event.usage.cached,

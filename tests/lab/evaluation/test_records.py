@@ -27,7 +27,7 @@ from secondpass.service.lab.evaluation.records import (
     write_records,
 )
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.runs.outcome import Outcome, RoleBill, Timing
+from secondpass.service.runs.outcome import Outcome, RoleUsage, Timing
 from secondpass.strategies.api.values import Candidate
 
 ABOUT = About(data="sums", model="tiny", date="2026-11-24")
@@ -59,8 +59,8 @@ def outcome() -> Outcome:
         candidate=Candidate(text="c", answer="2", score=0.75, score_kind="judge_score"),
         stop_reason="finished",
         usage={
-            "actor": RoleBill(calls=3, prompt=30, cached=10, completion=12, wasted=2),
-            "critic": RoleBill(calls=1, prompt=20, cached=0, completion=5),
+            "actor": RoleUsage(calls=3, prompt=30, cached=10, completion=12, wasted=2),
+            "critic": RoleUsage(calls=1, prompt=20, cached=0, completion=5),
         },
         budget={},
         timing=Timing(total=1234.5678, queue=0, engine=1000, orchestration=234),

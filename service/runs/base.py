@@ -23,7 +23,7 @@ class Verbs(ABC):
     Attributes:
         degraded: Failures by role: calls that failed after all retries, and unreadable replies.
         failures: The last failure of each role.
-        exhausted: The first budget limit that prevented a piece of work, or None.
+        exhausted: The first budget limit that prevented some work, or None.
     """
 
     def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:

@@ -252,7 +252,10 @@ class JudgingVerbs(Verbs):
         draw: Draw,
         cap: int | None = None,
     ) -> Call:
-        """Build a call for a written verdict, capped at `cap` tokens unless `draw` caps it or the model reasons."""
+        """Build a call for a written verdict.
+
+        `cap` limits its tokens unless `draw` sets a limit or the model reasons.
+        """
         profile = self.model(role).profile
         requested = draw.temperature
         if requested is None:

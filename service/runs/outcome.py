@@ -145,7 +145,10 @@ def timing(events: Iterable[Event], total: float) -> Timing:
 
 
 def saved(events: Iterable[Event], skipped: int) -> Saved | None:
-    """Estimate the savings: `skipped` samples at the mean length of finished ones, less the tokens of cancelled calls."""
+    """Estimate the savings of `skipped` samples, at the mean length of finished ones.
+
+    The tokens of cancelled calls are subtracted.
+    """
     if not skipped:
         return None
     calls = [e for e in events if isinstance(e, CallFinished)]
@@ -157,7 +160,10 @@ def saved(events: Iterable[Event], skipped: int) -> Saved | None:
 
 
 def candidates(events: Iterable[Event], best: Candidate) -> tuple[Candidate, ...]:
-    """Return all candidates in order of first appearance, each as last reported, `best` in its final state."""
+    """Return all candidates in order of first appearance, each as last reported.
+
+    `best` replaces the last report of that candidate.
+    """
     seen = [event.candidate for event in events if isinstance(event, CandidateSeen)]
     return tuple({(each.index, each.text): each for each in (*seen, best)}.values())
 

@@ -27,7 +27,10 @@ def with_body(
     *,
     typical_tokens: int | None = None,
 ) -> LiveRun:
-    """Return a new run with `body` as its strategy; `typical_tokens` seeds the length statistics of answers."""
+    """Return a new run with `body` as its strategy.
+
+    `typical_tokens` seeds the length statistics of answers.
+    """
     own = Strategy("own", body, Params, None, "none", "select", {}, streams=False, module=__name__)
     shared = Shared(Equivalence())
     for purpose in (SOLVE, EXTEND) if typical_tokens else ():

@@ -125,7 +125,7 @@ async def test_stream_read_to_its_end_is_used() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_candidate_of_a_partial_stream_marks_its_tokens_as_used() -> None:
+async def test_candidate_of_a_partial_stream_counts_its_tokens_as_used() -> None:
     engine = ScriptedEngine(says(LONG), per_token=0.001)
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:

@@ -1,7 +1,7 @@
-"""What to ask, and in which order: strategies, prompts, tasks and votes. Pure: the stdlib and pydantic only.
+"""Strategies, prompts, tasks and votes. Pure: depends only on the standard library and pydantic.
 
-Importing this package registers the strategies of this package; a new one adds its line here. Strategies of other distributions
-join by an entry point, see `entry_points`.
+Importing this package registers its strategies; a new strategy needs an import line here. Other distributions register
+strategies through an entry point, see `api.entry_points`.
 """
 
 import secondpass.strategies.critic_retry

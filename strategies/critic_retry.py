@@ -1,4 +1,4 @@
-"""Weigh the vote over drafts by a critic's verdicts, or retry rejected drafts without showing the wrong attempt."""
+"""Weight the vote over drafts by a critic's verdicts, or retry rejected drafts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOTING: tuple[Mode, ...] = ("filter_vote", *RETRYING)
 
 
 class CriticRetry(Params):
-    """The use of the critic's verdicts, the number of drafts, and the number of retries of each."""
+    """Use of the critic's verdicts, number of drafts, and number of retries."""
 
     uses: ClassVar[tuple[Use, ...]] = (
         ("max_rounds", {"mode": RETRYING}),
@@ -42,70 +42,83 @@ class CriticRetry(Params):
 
     mode: Mode = Field(
         default="filter_vote",
-        description="filter_vote: verdicts weigh the vote; sequential: one chain of retries; parallel: one retry of each "
-        "draft; hybrid: max_rounds of each; step_guided: a wrong step is redrawn",
+        description="filter_vote: verdicts weight the vote; sequential: one chain of retries; parallel: one retry per "
+        "draft; hybrid: max_rounds retries per draft; step_guided: redraw wrong steps during generation",
     )
     n: int | None = Field(
-        default=None, ge=1, le=64, description="drafts; default 4, and 1 for sequential"
+        default=None, ge=1, le=64, description="drafts; default 4; sequential: always 1"
     )
-    width: int = Field(default=4, ge=1, le=64, description="drafts, or retries, at once at most")
+    width: int = Field(
+        default=4, ge=1, le=64, description="maximum number of concurrent drafts or retries"
+    )
     max_rounds: int | None = Field(
         default=None,
         ge=1,
         le=8,
-        description="retries of a draft at most; default 2, and 1 for parallel",
+        description="maximum number of retries per draft; default 2; parallel: always 1",
     )
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of every draft and retry")
+    temperature: float = Field(
+        default=0.7,
+        ge=0,
+        le=2,
+        description="sampling temperature of drafts and retries; 0 is an error unless n is 1",
+    )
     schedule: bool = Field(
-        default=False, description="each retry is 0.15 hotter than the one before it, up to 1.2"
+        default=False, description="raise the temperature by 0.15 per retry, up to 1.2"
     )
     verdict: VerdictFormat | Literal["auto"] = Field(
         default="auto",
-        description="labels: the probability that a draft is right; text: a written critique; auto: labels where the "
-        "critic's engine returns them",
+        description="labels: the label probability that a draft is right; text: a written critique; auto: labels if "
+        "the critic's engine returns label probabilities, else text",
     )
     filter: Literal["soft", "hard"] = Field(
         default="soft",
-        description="soft: verdicts weigh votes; hard: a rejected draft has no vote, unless all are rejected",
+        description="soft: verdicts weight the votes; hard: rejected drafts have no vote, unless all are rejected",
     )
     decided: float = Field(
-        default=0.75, ge=0, le=1, description="no critic is asked above this vote share"
+        default=0.75,
+        ge=0,
+        le=1,
+        description="skip the critic if the leader's vote share is above this; not for a single chain",
     )
     always_weigh: bool = Field(
         default=False,
-        description="use verdicts even of a critic not calibrated, or with AUROC < 0.6",
+        description="use verdicts of a critic that is not calibrated or has an AUROC below 0.6",
     )
     reject_repeats: Literal["auto", "soft", "off"] = Field(
         default="auto",
-        description="a retry with an answer that was tried; soft: weighs less; auto: is redrawn where tests rejected it",
+        description="a retry whose answer its chain already had; soft: has less weight; auto: as soft, and redrawn up "
+        "to 3 times if tests rejected that answer; off: counts in full",
     )
     redraws: int = Field(
-        default=3, ge=1, le=16, description="step_guided: how often a step is redrawn at most"
+        default=3, ge=1, le=16, description="step_guided: maximum number of redraws per step"
     )
     without_prefix: Literal["error", "vote"] = Field(
         default="error",
-        description="step_guided: what to do where the actor cannot continue a text",
+        description="step_guided: if the actor's engine cannot continue a completion; error, or a plain vote",
     )
 
     @model_validator(mode="after")
-    def _counts_fit_the_mode(self) -> Self:
+    def _check_counts(self) -> Self:
         if self.mode == "sequential" and self.n not in (None, 1):
             raise ValueError(
-                f"n: sequential is one chain, not {self.n}; choose 1, or mode 'hybrid'"
+                f"n: mode 'sequential' has one chain, not {self.n}; choose 1, or mode 'hybrid'"
             )
         if self.mode == "parallel" and self.max_rounds not in (None, 1):
             raise ValueError(
-                f"max_rounds: parallel has 1, not {self.max_rounds}; choose 1, or mode 'hybrid'"
+                f"max_rounds: mode 'parallel' has 1 round, not {self.max_rounds}; choose 1, or mode 'hybrid'"
             )
         return self
 
     @model_validator(mode="after")
-    def _temperatures_make_sense(self) -> Self:
+    def _check_temperatures(self) -> Self:
         if self.chains > 1 and self.temperature == 0:
-            raise ValueError("temperature: 0 draws n equal drafts; choose one above 0, or n = 1")
+            raise ValueError(
+                "temperature: 0 draws n equal drafts; choose a value above 0, or n = 1"
+            )
         if self.schedule and self.temperature > HOTTEST:
             raise ValueError(
-                f"schedule: it ends at {HOTTEST}; choose a temperature of at most that"
+                f"schedule: the temperature rises to {HOTTEST}; choose a temperature of at most {HOTTEST}"
             )
         return self
 
@@ -116,14 +129,14 @@ class CriticRetry(Params):
 
     @property
     def rounds(self) -> int:
-        """The number of retries of a draft at most."""
+        """The maximum number of retries per draft."""
         if self.mode not in RETRYING:
             return 0
         return self.max_rounds or (1 if self.mode == "parallel" else 2)
 
     @property
     def retries(self) -> Retries:
-        """The retries, none drawn yet."""
+        """The retry settings, with all counts at 0."""
         return Retries(
             chains=self.chains,
             rounds=self.rounds,
@@ -151,12 +164,14 @@ def _needs(params: CriticRetry, task: Task) -> Needs:
     needs=_needs,
 )
 async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
-    """Weigh the vote over drafts by a critic's verdicts; in other modes retry rejected drafts.
+    """Weight the vote over drafts by a critic's verdicts; in other modes retry rejected drafts.
 
-    Papers: RefCritic (arXiv 2507.15024: its filter is `filter: hard`), Critique-RL (2510.24320) and AutoMathCritique
-    (2411.16579) for retries, Feedback Friction (2506.11930) for tried answers and the schedule, SPC (2504.19162) for
-    steps. Ours: a critic without a useful calibration weighs nothing; an answer of a single retry never wins unless a
-    critic that counts accepts it; the wrong attempt is not shown.
+    Papers: RefCritic (arXiv 2507.15024; its filter is `filter: hard`); Critique-RL (2510.24320) and AutoMathCritique
+    (2411.16579) for retries; Feedback Friction (2506.11930) for the list of answers tried and the temperature schedule;
+    SPC (2504.19162) for `step_guided`.
+
+    Ours: verdicts of a critic without a useful calibration have no weight; the answer of a single retry wins only if a
+    critic whose verdicts count accepts it; the rejected version is not shown to the retry.
     """
     verdicts, is_hard = verdict_format(run, params.verdict), params.filter == "hard"
     vote, versions = await _drafts(run, params)
@@ -182,7 +197,7 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
 
 
 async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
-    """The plain vote, whose leader is elected as drafts arrive, and the drafts in the order of their chains."""
+    """Return the plain vote, whose leader is elected as drafts finish, and the drafts by chain index."""
     vote = Vote(n=params.chains)
     found: list[Version] = []
     guide = _guide(run, params)
@@ -204,7 +219,7 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
 
 
 def _guide(run: Run, params: CriticRetry) -> Guide | None:
-    """The guide that checks the steps of drafts, in the mode that has them checked."""
+    """Return the step checker for the mode step_guided; None in other modes or where it is unsupported."""
     if params.mode != "step_guided":
         return None
     if why := obstacle(run):
@@ -214,34 +229,37 @@ def _guide(run: Run, params: CriticRetry) -> Guide | None:
 
 
 def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:
-    """The weight (0 to 1) of the critic's verdicts; None where nothing depends on them, which a note explains."""
+    """Return the weight (0 to 1) of the critic's verdicts.
+
+    None if they cannot affect the result, which a note explains except in the mode step_guided.
+    """
     if params.mode == "step_guided":
         return None
     is_open, is_hard = run.task.kind == "open", params.filter == "hard"
     if share is not None and params.chains > 1 and share > params.decided:
-        why = f"a vote share of {share:.2f} is above {params.decided}"
+        why = f"the vote share of {share:.2f} is above {params.decided}"
     elif not params.rounds and (share == 1 or (share is None and not (is_open and is_hard))):
-        why = "they could not change the vote"
+        why = "verdicts could not change the vote"
     else:
         trust = 0.0 if is_hard else run.model("critic").trust(always=params.always_weigh)
         if is_hard or trust or (params.rounds and not is_open):
             return trust
-        why = "they would weigh nothing"
-    run.note("verdicts", f"none asked for: {why}")
+        why = "verdicts would have no weight"
+    run.note("verdicts", f"none requested: {why}")
     return None
 
 
 def _report(
     run: Run,
     versions: Sequence[Version],
-    means: Literal["tests"] | VerdictFormat,
+    source: Literal["tests"] | VerdictFormat,
     retries: Retries,
 ) -> None:
     right = sum(each.is_accepted for each in versions)
     wrong = sum(each.is_rejected for each in versions)
     run.note(
         "verdicts",
-        f"{right} right, {wrong} wrong, {len(versions) - right - wrong} none, by {means}",
+        f"{right} right, {wrong} wrong, {len(versions) - right - wrong} none, by {source}",
     )
     if retries.rounds:
         run.note(

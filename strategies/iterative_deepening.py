@@ -1,4 +1,4 @@
-"""Have each draft re-checked as it is written and once it is finished; a changed answer counts only if confirmed."""
+"""Insert reflection prompts into several chains; a changed answer counts only if it is confirmed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from secondpass.strategies.voting.weights import (
 
 
 class IterativeDeepening(Weighed):
-    """How many chains, when each gets a reflection prompt, and how their answers vote."""
+    """Number of chains, the schedule of their reflection prompts, and the weights of their votes."""
 
     uses: ClassVar[tuple[Use, ...]] = (
         *Weighed.uses,
@@ -40,40 +40,54 @@ class IterativeDeepening(Weighed):
         ("group", {"weight": ("confidence",)}),
     )
 
-    n: int = Field(default=4, ge=1, le=64, description="chains, whose answers vote")
-    width: int = Field(default=4, ge=1, le=64, description="chains at once at most")
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of every chain")
+    n: int = Field(default=4, ge=1, le=64, description="chains; the answer of each is one vote")
+    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent chains")
+    temperature: float = Field(
+        default=0.7, ge=0, le=2, description="sampling temperature; 0 is an error unless n is 1"
+    )
     max_triggers: int | None = Field(
         default=None,
         ge=0,
         le=8,
-        description="reflection prompts per chain at most; default 2 for a model that reasons and with b0, else 1; "
-        "0: a plain vote",
+        description="maximum number of reflection prompts per chain; default 2 for a reasoning model or with b0, "
+        "else 1; 0: a plain vote",
     )
     b0: int | None = Field(
         default=None,
         ge=16,
         le=1_000_000,
-        description="tokens before the first trigger; default for a model that reasons: half of its median length, once "
-        "that is known, and for others: a trigger only when a draft has finished",
+        description="tokens before the first trigger; default for a reasoning model: half of its median completion "
+        "length, once known; otherwise: triggers only after finished segments",
     )
-    gamma: float = Field(default=2.0, ge=1, le=8, description="growth of the budget per trigger")
+    gamma: float = Field(
+        default=2.0,
+        ge=1,
+        le=8,
+        description="growth factor of the token budget per trigger; at least 1.1 with reading = cumulative",
+    )
     reading: Literal["cumulative", "segment"] = Field(
         default="cumulative",
-        description="cumulative: triggers at b0 * gamma^k tokens in all; segment: after segments of b0 * gamma^k tokens",
+        description="cumulative: triggers at b0 * gamma^k tokens of the chain; segment: after segments of b0 * gamma^k "
+        "tokens",
     )
     agree: int = Field(
         default=2,
         ge=2,
         le=9,
-        description="a chain ends when this many segments in a row have one answer",
+        description="a chain ends when this many consecutive segments have the same answer; at most max_triggers + 1",
     )
-    group: int = Field(default=64, ge=1, description="confidence: tokens in a group")
+    group: int = Field(
+        default=64,
+        ge=1,
+        description="weight = confidence: consecutive tokens over which confidence is averaged",
+    )
 
     @model_validator(mode="after")
     def _chains_must_differ(self) -> Self:
         if self.n > 1 and self.temperature == 0:
-            raise ValueError("temperature: 0 draws n equal chains; choose one above 0, or n = 1")
+            raise ValueError(
+                "temperature: 0 draws n equal chains; choose a value above 0, or n = 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -81,12 +95,12 @@ class IterativeDeepening(Weighed):
         most = 2 if self.max_triggers is None else self.max_triggers
         if self.agree > max(most, 1) + 1:
             raise ValueError(
-                f"agree: {self.agree} of at most {most + 1} segments; choose at most {most + 1}"
+                f"agree: {self.agree} is more than the {most + 1} segments of a chain; choose at most {most + 1}"
             )
         if self.reading == "cumulative" and self.gamma < LEAST_GROWTH:
             raise ValueError(
-                f"gamma: {self.gamma} with reading = cumulative puts several triggers at one position; choose {LEAST_GROWTH} to 8, "
-                "or reading = segment"
+                f"gamma: {self.gamma} is too small with reading = cumulative; "
+                f"choose {LEAST_GROWTH} to 8, or reading = segment"
             )
         return self
 
@@ -104,11 +118,13 @@ def _needs(params: IterativeDeepening, task: Task) -> Needs:
     needs=_needs,
 )
 async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate:
-    """Continue chains after a reflection prompt, at growing budgets or once finished; confirmed answers vote.
+    """Continue chains after reflection prompts and elect an answer by vote; changes need confirmation.
 
-    Paper: ID-sampling (arXiv 2502.05449); reasoning is reopened as in s1 (2501.19393), and answers are forced as in
-    Dynasor. Ours: a change counts only if it is repeated, or another chain opened with it; a chain whose segments agree
-    ends; the first budget is learned from the model's median length.
+    Paper: ID-sampling (arXiv 2502.05449): triggers at token budgets that grow by `gamma`. Reasoning is reopened as in
+    s1 (2501.19393). Forced answers, and the end of a chain whose answers agree, are from Dynasor.
+
+    Ours: a change counts only if a second segment repeats it or another chain opened with it; triggers follow only safe
+    points; the first budget is half of the model's median completion length.
     """
     schedule = _schedule(run, params)
     logprobs = TOP if params.weight == "confidence" else None
@@ -131,12 +147,12 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     changed = sum(trail.is_changed for trail in chains.values())
     run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
     if count := sum(trail.forced for trail in chains.values()):
-        run.note("forced", f"{count} answers were forced out of unfinished segments")
+        run.note("forced", f"{count} answers were forced from unfinished segments")
     return run.best
 
 
 def _schedule(run: Run, params: IterativeDeepening) -> Schedule:
-    """When chains get a trigger: never where it could change nothing, or where reasoning cannot be continued."""
+    """Return the trigger schedule; it is empty where triggers are useless or unsupported."""
     reasons = run.model().profile.is_thinking
     b0, most = params.b0, params.max_triggers
     if most is None:
@@ -145,45 +161,46 @@ def _schedule(run: Run, params: IterativeDeepening) -> Schedule:
         return Schedule(0)
     why = None
     if run.task.kind == "open":
-        why = "an open question has no answers to compare"
+        why = "answers to an open question cannot be compared"
     elif reasons:
         why = _why_not_reopened(run)
         b0 = b0 or _half_of_median(run)
     if why is None and most == params.n == 1 and b0 is None:
-        why = "nothing could confirm what one chain changes after one trigger"
+        why = "with one chain and one trigger nothing can confirm a change"
     if why is not None:
         run.note("not deepened", why)
         return Schedule(0)
     if b0 is None and {"gamma", "reading"} & params.model_fields_set:
         run.note(
             "gamma, reading",
-            "without effect: there is no budget, a trigger follows only a finished segment",
+            "no effect: without a token budget, triggers follow only finished segments",
         )
     return Schedule(most, b0, params.gamma, params.reading)
 
 
 def _why_not_reopened(run: Run) -> str | None:
     if not run.model().profile.reopens:
-        return "the model's reasoning is a message of its own, which is not reopened"
+        return "the model returns its reasoning as a separate message, which cannot be reopened"
     if not run.model().can("tokenize"):
-        return "reasoning is continued from token ids, and the actor's engine returns none"
+        return "continuing reasoning needs token ids, which the actor's engine does not return"
     return None
 
 
 def _half_of_median(run: Run) -> int | None:
-    """Half of the model's median length, in tokens; None where that is not known."""
+    """Return half of the model's median completion length in tokens; None if it is unknown."""
     median = run.model().median_length
     if median is None or median < 2:
-        run.note(
-            "b0", "no median length is known: the first trigger follows the end of the reasoning"
-        )
+        run.note("b0", "no median length known: the first trigger follows the end of the reasoning")
         return None
-    run.note("b0", f"{median // 2} tokens: half of the model's median length")
+    run.note("b0", f"{median // 2} tokens: half of the model's median completion length")
     return median // 2
 
 
 async def _vote(n: int, chains: Mapping[int, AnswerTrail], weigher: Weigher) -> WeightedVote:
-    """The vote of the chains so far, in index order; a change that may yet be confirmed can still move a ballot."""
+    """Return the vote of the finished chains, in index order.
+
+    Each change that another chain may still confirm counts as two more samples to come, since it may move a ballot.
+    """
     pending = sum(trail.is_pending for trail in chains.values())
     vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=weigher.trust)
     answers = elected([chains[index] for index in sorted(chains)])

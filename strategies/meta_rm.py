@@ -1,4 +1,4 @@
-"""A generative reward model reviews the candidates several times; a meta reward model chooses the reviews that count."""
+"""Score candidates by several reviews of a judge; a meta reward model selects the reviews that count."""
 
 from __future__ import annotations
 
@@ -27,44 +27,54 @@ from secondpass.strategies.voting.vote import Vote, count
 
 
 class MetaRM(Params):
-    """How many drafts and reviews, and what says which reviews count."""
+    """Number of drafts and reviews, and the method that selects the reviews that count."""
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
-    temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
-    shown: int = Field(default=4, ge=2, le=4, description="candidates in a review at most")
-    k: int = Field(default=4, ge=1, le=64, description="reviews at most")
-    adaptive: bool = Field(
-        default=True, description="two reviews with one favourite are enough; false: always k"
+    temperature: float = Field(
+        default=0.7, gt=0, le=2, description="sampling temperature of drafts"
     )
-    review_temperature: float = Field(default=0.5, ge=0, le=2, description="of every review")
+    shown: int = Field(default=4, ge=2, le=4, description="maximum number of candidates per review")
+    k: int = Field(default=4, ge=1, le=64, description="maximum number of reviews")
+    adaptive: bool = Field(
+        default=True,
+        description="stop after two reviews if both have the same favourite; false: always draw k",
+    )
+    review_temperature: float = Field(
+        default=0.5,
+        ge=0,
+        le=2,
+        description="sampling temperature of reviews; 0 is replaced for a judge that is a reasoning model",
+    )
     meta: Meta | Literal["auto"] = Field(
         default="auto",
-        description="what marks the reviews, of which the best half counts; auto: the reward role, else certainty, "
-        "else agreement; none: all count",
+        description="meta score of reviews, of which the best half counts; auto: reward_model if the reward role can "
+        "score, else self_certainty if the judge returns log probabilities, else agreement; none: all reviews count",
     )
     fallback: Literal["auto", "error", "agreement"] = Field(
         default="auto",
-        description="what to do where a review cannot be marked so; error: no answer; agreement: the reviews that agree "
-        "count; auto: error where `meta` is reward_model, else agreement",
+        description="if a review gets no meta score; error: fail the run; agreement: select reviews by agreement; "
+        "auto: error if `meta` is reward_model, else agreement",
     )
     reward_saw_critiques: bool = Field(
         default=False,
-        description="the reward role's model was trained on critiques, as the paper's",
+        description="the reward role's model was trained on critiques, as in the paper",
     )
 
     @model_validator(mode="after")
-    def _only_who_is_asked_can_fail(self) -> Self:
+    def _check_meta_options(self) -> Self:
         if self.meta in ("agreement", "none") and self.fallback != "auto":
-            raise ValueError(f"fallback: meta {self.meta!r} asks nobody; leave it 'auto'")
+            raise ValueError(
+                f"fallback: has no effect with meta {self.meta!r}, which makes no call; choose 'auto'"
+            )
         if self.reward_saw_critiques and self.meta not in ("auto", "reward_model"):
             raise ValueError(
-                f"reward_saw_critiques: meta {self.meta!r} asks no reward model; leave it false"
+                f"reward_saw_critiques: meta {self.meta!r} uses no reward model; choose false"
             )
         return self
 
     @property
-    def insists(self) -> bool:
-        """True when a review that cannot be marked as asked is an error."""
+    def requires_meta_score(self) -> bool:
+        """True if a review without a meta score is an error."""
         return self.fallback == "error" or (self.fallback == "auto" and self.meta == "reward_model")
 
 
@@ -79,10 +89,12 @@ def _needs(params: MetaRM, _task: Task) -> Needs:
 
 @strategy("meta_rm", MetaRM, paper="2504.02495", signal="reward", update="select", needs=_needs)
 async def meta_rm(run: Run, params: MetaRM) -> Candidate:
-    """Reviews score the distinct drafts from 1 to 10; the scores of the best half of the reviews are summed.
+    """Score distinct drafts by several reviews and sum the scores of the best half of the reviews.
 
-    Paper: DeepSeek-GRM (arXiv 2504.02495). Ours: equal answers are one candidate; orders that put each candidate in
-    each place equally often; two reviews with one favourite end it; the proxies for a meta reward model.
+    Paper: DeepSeek-GRM (arXiv 2504.02495). Scores are from 1 to 10.
+
+    Ours: equal answers are one candidate; candidate orders are balanced over positions; two reviews with the same
+    favourite end the run; proxies for a meta reward model.
     """
     meta = meta_of(run, params.meta)
     vote = Vote(n=params.n)
@@ -93,13 +105,13 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     if len(shown) < 2:
         run.note("reviews", "none: fewer than two candidates")
         if shown and shown[0].index != run.best.index:
-            run.elect(shown[0])  # the vote's leader is degenerate
+            run.elect(shown[0])  # the leader of the vote is not reviewable
         return run.best
     reviews = await _reviews(run, params, meta, shown)
     if not is_settled(reviews):
         saw = params.reward_saw_critiques
         reviews = await kept_reviews(
-            run, meta, reviews, shown, insists=params.insists, saw_critiques=saw
+            run, meta, reviews, shown, insists=params.requires_meta_score, saw_critiques=saw
         )
     return _winner(reviews, shown)
 
@@ -107,7 +119,7 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
 def _shown(
     run: Run, params: MetaRM, vote: Vote, drawn: Sequence[tuple[Candidate, int | None]]
 ) -> list[Candidate]:
-    """The candidates that are reviewed: those with most votes, ties to the lower index."""
+    """Return the candidates to review: those with the most votes, ties to the lower index."""
     classes = {candidate.index: ballot for candidate, ballot in drawn}
     found = distinct(drawn)
     found.sort(key=lambda c: -vote.ballots.count(classes[c.index]))
@@ -119,7 +131,7 @@ def _shown(
 async def _reviews(
     run: Run, params: MetaRM, meta: Meta, shown: Sequence[Candidate]
 ) -> list[Review]:
-    """As many readable reviews as are drawn, by number; the others are counted in a note."""
+    """Return the readable reviews in index order; a note counts the unreadable ones."""
     conclude, judge = run.model("actor").profile.conclusion, run.model("judge").profile
     texts = [conclude(candidate.text) for candidate in shown]
     draw = Draw(
@@ -158,7 +170,7 @@ async def _reviews(
 
 
 def _winner(reviews: Sequence[Review], shown: Sequence[Candidate]) -> Candidate:
-    """The candidate with the highest sum, ties to the one with more votes; its score is the mean, over 10."""
+    """Return the candidate with the highest sum, ties to more votes; its score is the mean over 10."""
     sums = totals(reviews, len(shown))
     best = max(range(len(shown)), key=sums.__getitem__)
     return replace(

@@ -1,4 +1,4 @@
-"""Draw several completions and let their answers vote."""
+"""Sample several completions of one prompt and elect an answer by vote."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from secondpass.strategies.voting.vote import WeightedVote
 from secondpass.strategies.voting.weights import Weighed, Weigher, weight_needs, weight_trust
 
 NOTED_FIELDS = 64
-"""So many fields of a JSON answer are listed with their confidence, the least sure first."""
+"""Maximum number of JSON fields in the note `fields`, the fields with the lowest shares first."""
 
 
 class SelfConsistency(Variants, Weighed):
-    """How many samples, how many at once, and when the vote is decided before all of them are drawn."""
+    """Number of samples, concurrency, ballot weights, and the rule that ends the vote early."""
 
     discriminator = "stop"
     uses: ClassVar[tuple[Use, ...]] = (
@@ -39,80 +39,99 @@ class SelfConsistency(Variants, Weighed):
         ("keep", {"abort": (True,)}),
     )
 
-    n: int = Field(default=8, ge=1, description="samples at most")
+    n: int = Field(default=8, ge=1, description="maximum number of samples")
     width: int | None = Field(
         default=None,
         ge=1,
-        description="samples drawn at once; default 4 for adaptive, lead and share, one window for esc, all for none and "
-        "with first",
+        description="samples drawn concurrently; default: one window for esc; n for none, or if `first` is set; else 4",
     )
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of every sample")
+    temperature: float = Field(
+        default=0.7, ge=0, le=2, description="sampling temperature; 0 is an error unless n is 1"
+    )
     abort: bool = Field(
-        default=False, description="samples are aborted as soon as they are less sure than usual"
+        default=False,
+        description="abort a sample when its token confidence falls below the threshold of the warm-up",
     )
     warm_up: int = Field(
-        default=4, ge=1, description="abort, share: whole samples that say what is usual"
+        default=4,
+        ge=1,
+        description="abort: finished samples that set the confidence threshold, fewer than n; share: minimum number of "
+        "answers before the vote is decided",
     )
-    group: int = Field(default=64, ge=1, description="abort, confidence: tokens in a group")
+    group: int = Field(
+        default=64,
+        ge=1,
+        description="abort, weight = confidence: consecutive tokens over which confidence is averaged",
+    )
     keep: float = Field(
-        default=0.9, gt=0, lt=1, description="abort: share of the warm-up that would be kept"
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="abort: share of the warm-up samples that the threshold would keep; 0.9 is mild, 0.1 is strict",
     )
     first: int | None = Field(
-        default=None, ge=1, description="only the first so many samples to finish vote"
+        default=None,
+        ge=1,
+        description="only this many samples vote, those that finish first; at most n",
     )
     fields: Literal["auto", "off"] = Field(
         default="auto",
-        description="open tasks; auto: where most answers are JSON objects, their fields vote one by one",
+        description="open tasks; auto: where most answers are JSON objects, vote on each field; off: never",
     )
 
     @model_validator(mode="after")
     def _samples_must_differ(self) -> Self:
         if self.n > 1 and self.temperature == 0:
-            raise ValueError("temperature: 0 draws n equal samples; choose one above 0, or n = 1")
+            raise ValueError(
+                "temperature: 0 draws n equal samples; choose a value above 0, or n = 1"
+            )
         return self
 
     @model_validator(mode="after")
     def _shares_must_fit(self) -> Self:
         if self.first is not None and self.first > self.n:
-            raise ValueError(f"first: {self.first} of n = {self.n} samples; choose at most n")
+            raise ValueError(f"first: {self.first} is more than n = {self.n}; choose at most n")
         if self.abort and self.warm_up >= self.n:
             raise ValueError(
-                f"warm_up: {self.warm_up} of n = {self.n} samples leaves none to abort"
+                f"warm_up: {self.warm_up} leaves no sample to abort with n = {self.n}; choose less than n"
             )
         return self
 
     @property
     def rule(self) -> StoppingRule:
-        """The stopping rule that `stop` names."""
+        """The stopping rule for this value of `stop`."""
         return Never()
 
     @property
     def block(self) -> int | None:
-        """Samples between which the rule cannot stop; None where it can stop after each."""
+        """The number of samples between two checks of the rule; None if it is checked after each sample."""
         return None
 
     @property
     def batch(self) -> int:
-        """Samples that share one engine request."""
+        """The number of samples in one engine request."""
         return 1 if self.first is not None else self.block or 1
 
     @property
-    def at_once(self) -> int:
-        """Samples drawn at once."""
+    def concurrency(self) -> int:
+        """The number of samples drawn concurrently."""
         return self.width or self.block or (self.n if self.first is not None else 4)
 
     @property
     def logprobs(self) -> int | None:
-        """What the samples' calls ask for."""
+        """The number of top log probabilities to request per token; None for none."""
         return TOP if self.abort or self.weight == "confidence" else None
 
 
 class AdaptiveVote(SelfConsistency):
-    """The vote is decided once the leader is probably the majority."""
+    """Stop when the leader probably has a majority (Adaptive-Consistency)."""
 
     stop: Literal["adaptive"] = "adaptive"
     confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="adaptive: probability that is enough"
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="adaptive: stop above this probability that the leader has a majority",
     )
 
     @property
@@ -121,10 +140,10 @@ class AdaptiveVote(SelfConsistency):
 
 
 class WindowVote(SelfConsistency):
-    """The vote is decided once a window of samples is unanimous."""
+    """Stop when a window of consecutive samples is unanimous (ESC)."""
 
     stop: Literal["esc"]
-    window: int = Field(default=5, ge=2, description="esc: samples in a window")
+    window: int = Field(default=5, ge=2, description="esc: samples per window")
 
     @property
     def rule(self) -> StoppingRule:
@@ -136,7 +155,7 @@ class WindowVote(SelfConsistency):
 
 
 class LeadVote(SelfConsistency):
-    """The vote is decided once the samples that are left cannot change the winner."""
+    """Stop when the remaining samples cannot change the winner."""
 
     stop: Literal["lead"]
 
@@ -146,10 +165,12 @@ class LeadVote(SelfConsistency):
 
 
 class ShareVote(SelfConsistency):
-    """The vote is decided once the leader has a share of at least `warm_up` answers."""
+    """Stop when the leader has a given vote share of at least `warm_up` answers (DeepConf)."""
 
     stop: Literal["share"]
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="share: share that is enough")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="share: stop at this vote share"
+    )
 
     @property
     def rule(self) -> StoppingRule:
@@ -157,7 +178,7 @@ class ShareVote(SelfConsistency):
 
 
 class FullVote(SelfConsistency):
-    """All samples are drawn."""
+    """Draw all samples."""
 
     stop: Literal["none"]
 
@@ -175,13 +196,15 @@ class FullVote(SelfConsistency):
     needs=weight_needs,
 )
 async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
-    """Samples vote for their answers; a decided vote cancels the samples that are left.
+    """Sample several completions and elect an answer by vote; a decided vote cancels the rest.
 
-    Paper: Self-Consistency (arXiv 2203.11171). Stopping rules: Adaptive-Consistency (2305.11860) and ESC
-    (2401.10480). Weights: DeepConf (2508.15260), whose online rule is `abort`, and CISC (2502.06233). `first` is
-    short-m@k (2505.17813). Ours: the exact `lead` rule; several samples at once under the adaptive rule (the paper
-    draws one at a time); ties go to the answer with the lowest index; open questions elect the text most like all
-    others, or of JSON objects the one that agrees with most of them field by field.
+    Paper: Self-Consistency (arXiv 2203.11171). Stopping rules: Adaptive-Consistency (2305.11860), ESC (2401.10480) and
+    the vote share of DeepConf (2508.15260). Weights: DeepConf's token confidence and CISC (2502.06233). `abort` is
+    DeepConf's online rule, `first` is short-m@k (2505.17813).
+
+    Ours: the exact `lead` rule; several concurrent samples under the adaptive rule (the paper draws one at a time);
+    ties go to the answer with the lowest index; an open question elects the text most similar to all others, or among JSON
+    objects the one that matches most of the field majorities.
     """
     trust = weight_trust(run, params.weight, always=params.always_weigh)
     weigher = Weigher(run, params.weight, params.group, trust)
@@ -207,17 +230,17 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
                 run.note("first", f"the first {params.first} of {params.n} samples to finish")
                 break
     if params.abort:
-        run.note("aborted", f"{aborted} samples were less sure than the warm-up")
+        run.note("aborted", f"{aborted} samples fell below the confidence threshold of the warm-up")
     return run.best
 
 
 def _samples(
     run: Run, params: SelfConsistency
 ) -> AbstractAsyncContextManager[AsyncIterator[Completion | None]]:
-    """The samples as they finish; None for one that was aborted."""
+    """Yield samples as they finish; None for an aborted sample."""
     draw = Draw(temperature=params.temperature, logprobs=params.logprobs)
     if not params.abort:
-        return run.sample(SOLVE, params.n, width=params.at_once, batch=params.batch, draw=draw)
+        return run.sample(SOLVE, params.n, width=params.concurrency, batch=params.batch, draw=draw)
     rule = OnlineRule(params.warm_up, params.group, params.keep)
 
     async def write(index: int) -> Completion | None:
@@ -228,18 +251,18 @@ def _samples(
             rule.learn(draft.completion.confidences)
             return draft.completion
 
-    return run.as_completed(write, range(params.n), width=params.at_once)
+    return run.as_completed(write, range(params.n), width=params.concurrency)
 
 
 def _by_fields(
     run: Run, params: SelfConsistency, fields: FieldVote, candidate: Candidate
 ) -> Candidate | None:
-    """The leader of the fields' vote, where there is one, with a note of how sure each of its fields is."""
+    """Return the leader of the vote on JSON fields, or None; a note lists the shares of its fields."""
     if run.task.kind != "open" or params.fields == "off":
         return None
     if leader := fields.add(candidate):
         ranked = sorted(fields.shares.items(), key=lambda pair: pair[1])[:NOTED_FIELDS]
         run.note("fields", json.dumps({path: round(share, 4) for path, share in ranked}))
         if (others := len(fields.shares) - len(ranked)) > 0:
-            run.note("other fields", f"{others} more, each at least as sure as these")
+            run.note("other fields", f"{others} more, each with at least the shares listed")
     return leader

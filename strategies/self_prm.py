@@ -1,4 +1,4 @@
-"""Have a model grade its own drafts, where they disagree, and let the grades weigh the vote."""
+"""Have the model grade its own drafts where they disagree; the grades weight the vote."""
 
 from __future__ import annotations
 
@@ -28,42 +28,48 @@ from secondpass.strategies.judging.written_grades import (
 from secondpass.strategies.voting.vote import Vote, WeightedVote, count
 
 Decided: TypeAlias = Annotated[
-    float, Field(ge=0, le=1, description="no judge is asked above this vote share")
+    float, Field(ge=0, le=1, description="skip the judge if the leader's vote share is above this")
 ]
 WithoutLabels: TypeAlias = Annotated[
     Literal["error", "vote"],
-    Field(description="what to do where the judge's engine gives no label probabilities"),
+    Field(
+        description="if the judge's engine returns no label probabilities: error, or an unweighted vote"
+    ),
 ]
 
 
 class SelfPRM(Variants):
-    """How many drafts, what is graded, and what the grades do."""
+    """Number of drafts, the kind of grades, and their use."""
 
     discriminator = "grade"
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
-    width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
-    temperature: float = Field(default=0.7, gt=0, le=2, description="of every draft")
+    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent drafts")
+    temperature: float = Field(
+        default=0.7, gt=0, le=2, description="sampling temperature of drafts"
+    )
     select: Literal["vote", "argmax"] = Field(
-        default="vote", description="vote: grades weigh the vote; argmax: the best grade wins"
+        default="vote",
+        description="vote: grades weight the vote; argmax: the draft with the highest grade wins",
     )
     always_weigh: bool = Field(
-        default=False, description="use grades even of a kind not calibrated, or with AUROC < 0.6"
+        default=False,
+        description="use grades of a kind that is not calibrated or has an AUROC below 0.6",
     )
 
     @property
     def kind(self) -> GradeKind:
-        """The kind of grades, as calibrations tell them apart."""
+        """The kind of grades, which selects their calibration."""
         return "solution"
 
     @property
     def raw(self) -> str:
-        """What a grade is called that is not calibrated; one that is, is a p_true."""
+        """The `score_kind` of a grade that is not calibrated; a calibrated grade is a `p_true`."""
         return "p_true"
 
 
 class SolutionGrades(SelfPRM):
-    """Whole drafts are graded by label probabilities, where they disagree."""
+    """Grade whole drafts by label probabilities where they disagree."""
 
     grade: Literal["solution"] = "solution"
     decided: Decided = 0.75
@@ -71,14 +77,18 @@ class SolutionGrades(SelfPRM):
 
 
 class StepGrades(SelfPRM):
-    """Each step is graded by label probabilities as it is written."""
+    """Grade each step by label probabilities during generation."""
 
     grade: Literal["steps"]
     combine: Combine = Field(
-        default="mean", description="the mean of the log-odds of all steps, or the last one"
+        default="mean",
+        description="grade of a draft; mean: the mean log-odds of its step grades; last: the grade of its last step",
     )
     abandon_below: float = Field(
-        default=0.0, ge=0, lt=1, description="a draft with a step graded lower is aborted"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="abort a draft when a step is graded below this; 0: never",
     )
     without_labels: WithoutLabels = "error"
 
@@ -92,17 +102,20 @@ class StepGrades(SelfPRM):
 
 
 class WrittenGrades(SelfPRM):
-    """Drafts are graded in the judge's words, where they disagree."""
+    """Grade drafts by the judge's written verdicts where they disagree."""
 
     grade: Written = Field(
-        description="verdict: on the whole draft; first_error: how much comes before the first wrong step"
+        description="verdict: a verdict on the whole draft; first_error: the share of steps before the first wrong one"
     )
     samples: int = Field(
-        default=1, ge=1, le=16, description="verdicts of a draft, of which the mean counts"
+        default=1,
+        ge=1,
+        le=16,
+        description="written verdicts per draft; the grade is their mean",
     )
     reference: Reference = Field(
         default="auto",
-        description="the judge first writes a solution of its own; auto: as its profile says",
+        description="let the judge first write a reference solution; auto: as its model profile recommends",
     )
     decided: Decided = 0.75
 
@@ -115,22 +128,25 @@ class WrittenGrades(SelfPRM):
         return "share_before_error" if self.grade == "first_error" else "share_of_verdicts"
 
 
-def _is_idle(params: SelfPRM, task: Task) -> bool:
-    """Can grades change nothing? Answers of open tasks have no votes that grades could weigh."""
+def _has_no_effect(params: SelfPRM, task: Task) -> bool:
+    """True if grades have no effect: answers to open tasks cast no votes that they could weight."""
     abandons = isinstance(params, StepGrades) and params.abandon_below > 0
     return task.kind == "open" and not abandons
 
 
 def _needs(params: SelfPRM, task: Task) -> Needs:
-    """What a run needs: label probabilities of the judge where grades are read from them, unless votes may be plain."""
-    if not isinstance(params, SolutionGrades | StepGrades) or _is_idle(params, task):
+    """Return {"judge": {"labels"}} if grades need label probabilities and a plain vote is not allowed."""
+    if not isinstance(params, SolutionGrades | StepGrades) or _has_no_effect(params, task):
         return {}
     return {"judge": {"labels"}} if params.without_labels == "error" else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A draft, its candidate and its class; `grade` (0 to 1) is how probably it is right, None where not graded."""
+    """A draft, its candidate, its answer class, and the probability (0 to 1) that it is right.
+
+    `grade` is None for a draft that was not graded.
+    """
 
     draft: Completion
     candidate: Candidate
@@ -147,11 +163,13 @@ class Graded:
     needs=_needs,
 )
 async def self_prm(run: Run, params: SelfPRM) -> Candidate:
-    """The model grades its own drafts where they disagree; answers are voted, each weighted by its draft's grade.
+    """Have the model grade its own drafts where they disagree; the grades weight the vote.
 
-    Paper: Self-PRM (arXiv 2505.11227), whose argmax is `select`. Ours: label probabilities in place of a written
-    verdict, unless `grade` asks for one; only disagreement is judged; a judge that is not known to be any good weighs
-    nothing.
+    Papers: Self-PRM (arXiv 2505.11227), whose argmax is `select: argmax` and whose own reference is `reference`;
+    P(True) (2207.05221) and CISC (2502.06233) for grades as weights.
+
+    Ours: label probabilities in place of a written verdict, unless `grade` asks for one; only disagreement is graded;
+    grades without a useful calibration have no weight.
     """
     trust = _trust(run, params)
     vote = Vote(n=params.n)
@@ -166,28 +184,30 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
             graded.append(Graded(draft, *await count(run, vote, draft), grade))
     if isinstance(params, StepGrades) and params.abandon_below and trust:
         run.note("abandoned", f"{abandoned} of {params.n} drafts")
-    if not graded:  # every draft was abandoned: one that nobody grades is better than none
+    if not graded:  # every draft was abandoned
         draw = Draw(temperature=params.temperature)
         run.elect(run.candidate(await run.ask(SOLVE, index=params.n, draw=draw)))
-    if trust and _is_open_to_grades(params, vote.share):
+    if trust and _could_grades_matter(params, vote.share):
         graded = await _grade_disagreement(run, params, vote, graded)
     if any(each.grade is not None and each.ballot is not None for each in graded):
         run.elect(_elected(run, params, graded, trust))
     return run.best
 
 
-def _is_open_to_grades(params: SelfPRM, share: float | None) -> bool:
-    """Can grades change what is elected? Of one answer they can only choose another text, which argmax does."""
+def _could_grades_matter(params: SelfPRM, share: float | None) -> bool:
+    """True if grades can change the result: drafts with one answer matter only to argmax."""
     if not isinstance(params, SolutionGrades | WrittenGrades) or share is None:
         return False
     return share <= params.decided and (share < 1.0 or params.select == "argmax")
 
 
 def _trust(run: Run, params: SelfPRM) -> float:
-    """How far grades count: 0 where they could change nothing, or cannot be read."""
+    """Return the weight of grades: 0 if they have no effect, cannot be read, or are not trusted."""
     judge = run.model("judge")
-    if _is_idle(params, run.task):
-        run.note("judge", "not asked: answers of open tasks have no votes that grades could weigh")
+    if _has_no_effect(params, run.task):
+        run.note(
+            "judge", "not called: answers to open tasks cast no votes that grades could weight"
+        )
         return 0.0
     if not isinstance(params, WrittenGrades) and not judge.can("labels"):
         run.note("judge", "its engine lacks the capability labels: unweighted votes")
@@ -198,7 +218,7 @@ def _trust(run: Run, params: SelfPRM) -> float:
 def _drafts(
     run: Run, params: SelfPRM, trust: float
 ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Completion, float | None] | None]]:
-    """Drafts as they finish, with the grade of their steps where these are graded; None for an abandoned one."""
+    """Yield drafts as they finish, with their step grade if any; None for an abandoned draft."""
     measured = run.model("judge").calibration(params.kind)
 
     async def write(index: int) -> tuple[Completion, float | None] | None:
@@ -222,7 +242,7 @@ def _drafts(
 async def _grade_disagreement(
     run: Run, params: SelfPRM, vote: Vote, drawn: Sequence[Graded]
 ) -> list[Graded]:
-    """The drafts with grades: of one draft of each of the two leading answers, and of all where these are close."""
+    """Grade one draft of each of the two leading answers, and all others where these grades are close."""
     grade = await _grader(run, params)
 
     async def grades(some: Sequence[Graded]) -> dict[int, float | None]:
@@ -244,7 +264,7 @@ async def _grade_disagreement(
 
 
 async def _grader(run: Run, params: SelfPRM) -> Callable[[Completion], Awaitable[float | None]]:
-    """What grades a finished draft; a reference of the judge's is written once, for all of them."""
+    """Return the function that grades a finished draft; a reference is written once for all drafts."""
     if not isinstance(params, WrittenGrades):
         return partial(calibrated_p_true, run)
     reference = await own_reference(run, params.reference)
@@ -258,7 +278,7 @@ async def _grader(run: Run, params: SelfPRM) -> Callable[[Completion], Awaitable
 
 
 def _elected(run: Run, params: SelfPRM, graded: Sequence[Graded], trust: float) -> Candidate:
-    """The leader of the weighted vote, or the draft with the highest grade, ties to the lower index."""
+    """Return the leader of the weighted vote, or the highest grade; ties go to the lower index."""
     if params.select == "argmax":
         best = max(
             (each for each in graded if each.ballot is not None and each.grade is not None),

@@ -1,4 +1,4 @@
-"""Review and revise a draft; a revision counts only where something else confirms it."""
+"""Review and revise drafts; a revision counts only if something other than its review confirms it."""
 
 from __future__ import annotations
 
@@ -24,78 +24,94 @@ Stop = Literal["either", "verdict", "unchanged", "never"]
 
 
 class SelfRefine(Params):
-    """The number of drafts, how each is revised, and the gate that a revision must pass."""
+    """Number of drafts, feedback and history of revisions, and the gate that a revision must pass."""
 
     uses: ClassVar[tuple[Use, ...]] = (("rejected", {"gate": ("auto", "prefer", "draw", "tests")}),)
 
-    n: int = Field(default=1, ge=1, le=64, description="drafts; the answers of several vote")
-    width: int = Field(default=4, ge=1, le=64, description="drafts at once at most")
-    max_rounds: int = Field(default=1, ge=1, le=8, description="revisions of a draft at most")
+    n: int = Field(
+        default=1, ge=1, le=64, description="drafts; with more than one, the answers vote"
+    )
+    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent drafts")
+    max_rounds: int = Field(
+        default=1, ge=1, le=8, description="maximum number of revisions per draft"
+    )
     feedback: Literal["auto", "tests", "review", "neutral", "none"] = Field(
         default="auto",
-        description="what a revision goes by; review: the critic's; tests: the output of the task's own tests; neutral: that "
-        "there may be an error; none: nothing; auto: tests where the task has them, else review",
+        description="input of a revision; review: the critic's issues and verdict; tests: the output of the task's own "
+        "tests; neutral: a turn that says there may be an error; none: no feedback; auto: tests if the task has them, "
+        "else review",
     )
     merged: bool = Field(
         default=False,
-        description="review and revision in one call, by the actor, without a verdict",
+        description="review and revise in one call of the actor, without a verdict",
     )
     history: History | Literal["auto"] = Field(
         default="auto",
-        description="what a revision sees; last: the newest version and the findings on it; full: all of them; "
-        "feedback_only: the findings, and the answers tried; auto: feedback_only for a review in math and choice "
-        "unless the model reasons, else last",
+        description="what the revision prompt shows; last: the newest version and its findings; full: all versions and "
+        "findings; feedback_only: findings and earlier answers, no version; auto: feedback_only for a review of a math "
+        "or choice task unless the actor is a reasoning model, else last",
     )
     stop: Stop = Field(
         default="either",
-        description="what ends it before max_rounds; verdict: a review with the verdict ok; unchanged: the same answer again",
+        description="condition that ends the revisions before max_rounds; verdict: the review's verdict is ok; "
+        "unchanged: the answer did not change; either: verdict or unchanged; never: neither",
     )
     gate: Gate | Literal["auto"] = Field(
         default="auto",
-        description="what accepts a changed answer; tests: the task's own; vote: another draft's answers; prefer: the "
-        "judge, in both orders; draw: an independent draft with the same answer; auto: tests where the task has them, "
-        "vote where n is above 1, prefer where the judge is usefully calibrated or the task is open, else draw",
+        description="what must accept a changed answer; tests: the task's own tests; vote: the answers of other drafts; "
+        "prefer: the judge, in both orders; draw: an independent draft with the same answer; auto: tests if the task "
+        "has them; prefer in open tasks; vote if n is above 1; prefer if the judge's calibration is useful; else draw",
     )
     rejected: Literal["stop", "go_on"] = Field(
-        default="stop", description="after a rejected revision; go_on: it is revised all the same"
+        default="stop",
+        description="after a rejected revision; stop: end; go_on: revise the rejected version further",
     )
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of every draft and revision")
+    temperature: float = Field(
+        default=0.7,
+        ge=0,
+        le=2,
+        description="sampling temperature of drafts and revisions; 0 is an error unless n is 1",
+    )
 
     @property
     def has_verdict(self) -> bool:
-        """True where a review or tests may accept a version."""
+        """True if a review or tests can accept a version."""
         return self.feedback in ("auto", "review", "tests") and not self.merged
 
     @property
     def may_test(self) -> bool:
-        """True where the task's own tests are run, if it has any."""
+        """True if the task's own tests are run, where it has any."""
         return self.feedback in ("auto", "tests") or self.gate in ("auto", "tests")
 
     @model_validator(mode="after")
-    def _feedback_makes_sense(self) -> Self:
+    def _check_feedback(self) -> Self:
         if self.merged and self.feedback not in ("auto", "review"):
             raise ValueError(
-                f"merged: feedback {self.feedback!r} has no review; leave it false, or choose feedback 'review'"
+                f"merged: feedback {self.feedback!r} has no review; choose false, or feedback 'review'"
             )
         how = "merged" if self.merged else f"feedback {self.feedback!r}"
         if self.history == "feedback_only" and not self.has_verdict:
             raise ValueError(
-                f"history: 'feedback_only' leaves nothing to go by with {how}; choose 'last' or 'full'"
+                f"history: 'feedback_only' needs a review or tests, not {how}; choose 'last' or 'full'"
             )
         if self.stop == "verdict" and not self.has_verdict:
             raise ValueError(
-                f"stop: there is no verdict with {how}; choose 'unchanged', 'either' or 'never'"
+                f"stop: 'verdict' needs a review or tests, not {how}; choose 'unchanged', 'either' or 'never'"
             )
         return self
 
     @model_validator(mode="after")
-    def _counts_make_sense(self) -> Self:
+    def _check_counts(self) -> Self:
         if self.n > 1 and self.temperature == 0:
-            raise ValueError("temperature: 0 draws n equal drafts; choose one above 0, or n = 1")
+            raise ValueError(
+                "temperature: 0 draws n equal drafts; choose a value above 0, or n = 1"
+            )
         if self.n == 1 and self.gate == "vote":
-            raise ValueError("gate: 'vote' needs n of at least 2; choose another gate")
+            raise ValueError(
+                "gate: 'vote' needs n of at least 2; choose 'auto', 'tests', 'prefer' or 'draw'"
+            )
         if self.max_rounds == 1 and self.rejected == "go_on":
-            raise ValueError("rejected: 'go_on' needs max_rounds of at least 2; leave it 'stop'")
+            raise ValueError("rejected: 'go_on' needs max_rounds of at least 2; choose 'stop'")
         return self
 
 
@@ -103,12 +119,14 @@ class SelfRefine(Params):
 async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     """Review and revise a draft; a revision replaces it only if it passes a gate.
 
-    Papers: Self-Refine (arXiv 2303.17651); SELF (2310.00533), SCoRe (2409.12917) with its parallel drafts, and ExIt
-    (2509.04575) are settings. Ours: the gate, so that the best version is returned and never simply the last; wrong
-    attempts are kept out of the prompt where an answer can be found without them; tests instead of a review.
+    Papers: Self-Refine (arXiv 2303.17651). SELF (2310.00533), SCoRe (2409.12917) with its parallel drafts, and ExIt
+    (2509.04575) are presets.
+
+    Ours: the gate, so that the best version is returned instead of the last one; wrong versions are left out of the
+    prompt where the task can be solved without them; tests in place of a review.
     """
     chains: list[RevisionChain] = []
-    work = partial(_refined, run, params, chains)
+    work = partial(_revised_draft, run, params, chains)
     async with run.as_completed(work, range(params.n), width=params.width) as finished:
         async for chain in finished:
             if chain.best.is_accepted:
@@ -120,12 +138,12 @@ async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     return run.best
 
 
-async def _refined(
+async def _revised_draft(
     run: Run, params: SelfRefine, chains: list[RevisionChain], index: int
 ) -> RevisionChain:
-    """A draft and its revisions; the chain joins `chains` as soon as its draft is written."""
+    """Generate a draft and its revisions; the chain is appended to `chains` once its draft exists."""
     completion = await run.ask(SOLVE, index=index, draw=Draw(temperature=params.temperature))
-    run.propose(run.candidate(completion))  # tests take a while
+    run.propose(run.candidate(completion))  # before the tests, which are slow
     draft = await version_of(run, completion, index, 0, has_tests=params.may_test)
     plan = _plan(run, params, is_tested=draft.verdict is not None)
     chain = RevisionChain(plan, [draft], draft)
@@ -142,7 +160,7 @@ async def _refined(
 
 
 def _elect(run: Run, params: SelfRefine, chains: list[RevisionChain]) -> None:
-    """Elect a version that tests accept; else the best of a single chain, or the winner of the vote of several."""
+    """Elect a version accepted by tests, else the winner of the chains' vote, else the best version."""
     chains = sorted(chains, key=lambda chain: chain.best.chain)
     accepted = [chain.best for chain in chains if chain.best.is_accepted]
     votes = [vote for chain in chains if chain.plan.gate != "tests" for vote in chain.votes]
@@ -155,10 +173,10 @@ def _elect(run: Run, params: SelfRefine, chains: list[RevisionChain]) -> None:
 
 
 async def _round(run: Run, params: SelfRefine, chain: RevisionChain, number: int) -> str | None:
-    """Revise the newest version; returns why there is no further round, or None."""
+    """Revise the newest version; returns the reason to stop, or None."""
     place = chain.versions[0].chain * params.max_rounds + number
     newest = chain.head
-    if why := await _find(run, params, chain, place - 1):
+    if why := await _add_findings(run, params, chain, place - 1):
         return why
     revise = partial(
         revision, run, chain, has_tests=params.may_test, temperature=params.temperature
@@ -178,9 +196,9 @@ async def _round(run: Run, params: SelfRefine, chain: RevisionChain, number: int
 
 
 async def _gated(run: Run, params: SelfRefine, chain: RevisionChain, drawn: int) -> str | None:
-    """Make the newest version the best if it passes the gate; returns why it is not revised, or None.
+    """Make the newest version the best if it passes the gate; returns the reason to stop, or None.
 
-    `drawn` is the index of the draft that a gate may draw.
+    `drawn` is the index of the independent draft that the gate `draw` samples.
     """
     gate, revised = chain.plan.gate, chain.head
     ask = partial(passes, run, gate, chain.best, revised, temperature=params.temperature)
@@ -194,8 +212,10 @@ async def _gated(run: Run, params: SelfRefine, chain: RevisionChain, drawn: int)
     return None
 
 
-async def _find(run: Run, params: SelfRefine, chain: RevisionChain, index: int) -> str | None:
-    """Add the findings on the newest version to the chain; returns why it is not revised, or None."""
+async def _add_findings(
+    run: Run, params: SelfRefine, chain: RevisionChain, index: int
+) -> str | None:
+    """Add the findings on the newest version to the chain; returns the reason to stop, or None."""
     newest = chain.head
     if chain.plan.feedback == "review":
         [found] = await run.map(partial(review, run, newest), [index], min_results=0)
@@ -212,7 +232,7 @@ async def _find(run: Run, params: SelfRefine, chain: RevisionChain, index: int) 
 
 
 def _plan(run: Run, params: SelfRefine, *, is_tested: bool) -> RevisionPlan:
-    """Decide what params leave to the task and the models; a note reports what was asked for and is impossible."""
+    """Resolve `auto` by the task and the models; notes report settings that could not be applied."""
     feedback = _feedback(run, params, is_tested=is_tested)
     history = params.history
     if history == "auto":
@@ -227,20 +247,20 @@ def _feedback(run: Run, params: SelfRefine, *, is_tested: bool) -> FeedbackSourc
         return params.feedback
     if is_tested and params.feedback != "review":
         if params.merged:
-            run.note("merged", "the tests review: there is nothing to merge")
+            run.note("merged", "no effect: the tests are the feedback")
         return "tests"
     if params.feedback == "tests":
-        run.note("feedback", "the task has no tests that can be run: the critic reviews")
+        run.note("feedback", "the task has no tests that can be run: a review is used")
     return "merged" if params.merged else "review"
 
 
 def _gate(run: Run, params: SelfRefine, *, is_tested: bool) -> Gate:
     wanted = params.gate
     if wanted in ("draw", "vote") and run.task.kind == "open":
-        run.note(f"gate {wanted}", "no answer equals another in an open task: the judge decides")
+        run.note(f"gate {wanted}", "answers to an open task cannot be compared: the judge decides")
         return "prefer"
     if wanted == "tests" and not is_tested:
-        run.note("gate tests", "the task has no tests that can be run: as with auto")
+        run.note("gate tests", "the task has no tests that can be run: auto is used")
         wanted = "auto"
     if wanted != "auto":
         return wanted
@@ -254,6 +274,6 @@ def _gate(run: Run, params: SelfRefine, *, is_tested: bool) -> Gate:
 
 
 def _note(run: Run, params: SelfRefine, about: str, what: str) -> None:
-    """Add a note on a single chain; those of several would overwrite each other."""
+    """Add a note if there is one chain; notes of several chains would overwrite each other."""
     if params.n == 1:
         run.note(about, what)

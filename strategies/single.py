@@ -1,4 +1,4 @@
-"""One completion, as the client asked for it: the yardstick for everything else."""
+"""One completion under the request's own sampling: the baseline for every other strategy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from secondpass.strategies.api.values import SOLVE, Candidate
 
 
 class Single(Params):
-    """`single` has no parameters: the request's own sampling governs its one completion."""
+    """No parameters: the request's own sampling applies to the completion."""
 
 
 @strategy("single", Single, paper=None, signal="none", update="none", streams=True)
 async def single(run: Run, params: Single) -> Candidate:
-    """One completion, streamed as it is written."""
+    """Generate one completion and stream it while it is generated."""
     return run.candidate(await run.ask(SOLVE, visible=True))

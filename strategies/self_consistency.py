@@ -203,8 +203,8 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     DeepConf's online rule, `first` is short-m@k (2505.17813).
 
     Ours: the exact `lead` rule; several concurrent samples under the adaptive rule (the paper draws one at a time);
-    ties go to the answer with the lowest index; an open question elects the text most similar to all others, or among JSON
-    objects the one that matches most of the field majorities.
+    ties go to the answer with the lowest index; an open question elects the text most similar to all others, or
+    among JSON objects the one that matches most of the field majorities.
     """
     trust = weight_trust(run, params.weight, always=params.always_weigh)
     weigher = Weigher(run, params.weight, params.group, trust)

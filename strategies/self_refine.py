@@ -58,9 +58,9 @@ class SelfRefine(Params):
     )
     gate: Gate | Literal["auto"] = Field(
         default="auto",
-        description="what must accept a changed answer; tests: the task's own tests; vote: the answers of other drafts; "
-        "prefer: the judge, in both orders; draw: an independent draft with the same answer; auto: tests if the task "
-        "has them; prefer in open tasks; vote if n is above 1; prefer if the judge's calibration is useful; else draw",
+        description="what must accept a changed answer; tests: the task's own tests; vote: the answers of other "
+        "drafts; prefer: the judge, in both orders; draw: an independent draft with the same answer; auto: tests if the "
+        "task has them; prefer in open tasks; vote if n is above 1; prefer if the judge's calibration is useful; else draw",
     )
     rejected: Literal["stop", "go_on"] = Field(
         default="stop",

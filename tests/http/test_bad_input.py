@@ -117,7 +117,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         vote(n=3, first=4),
         422,
         "strategy.params",
-        "first: 4 of n = 3 samples",
+        "first: 4 is more than n = 3",
     ),
     ("a stop that is no text", vote(stop=["esc"]), 422, "strategy.params.stop", "esc"),
     (
@@ -132,7 +132,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         {"strategy": {"name": "meta_rm", "params": {"meta": "none", "fallback": "error"}}},
         422,
         "strategy.params",
-        "fallback: meta 'none' asks nobody",
+        "fallback: has no effect with meta 'none'",
     ),
     ("a choice without options", {"task": {"kind": "choice"}}, 422, "task.options", "options"),
     (

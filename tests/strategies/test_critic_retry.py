@@ -47,7 +47,7 @@ async def test_a_critic_not_known_to_be_good_is_not_asked_and_a_note_says_so() -
         outcome = await execute(run if auroc is None else calibrated(run, auroc))
         assert outcome.candidate.answer == "41"
         assert purposes(engine) == {SOLVE: 4}
-        assert outcome.notes["verdicts"] == "none asked for: they would weigh nothing"
+        assert outcome.notes["verdicts"] == "none requested: verdicts would have no weight"
         assert "unweighted votes" in outcome.notes["critic"]
 
 
@@ -74,7 +74,7 @@ async def test_where_the_drafts_agree_no_critic_is_asked(how: str) -> None:
         run = calibrated(make_run(engine, "critic_retry", {"mode": mode, "filter": how}))
         assert (await execute(run)).candidate.answer == "41"
         assert purposes(engine) == {SOLVE: 4}
-        assert notes(run)["verdicts"] == "none asked for: a vote share of 1.00 is above 0.75"
+        assert notes(run)["verdicts"] == "none requested: the vote share of 1.00 is above 0.75"
 
 
 async def test_the_hard_filter_drops_what_is_called_wrong_and_falls_back_to_all() -> None:
@@ -209,14 +209,17 @@ async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str
         ({"redraws": 2}, "redraws: has no effect .* choose mode 'step_guided'"),
         ({"mode": "step_guided", "filter": "hard"}, "filter: has no effect with mode"),
         ({"mode": "sequential", "decided": 0.5}, "decided: has no effect with mode 'sequential'"),
-        ({"mode": "sequential", "n": 4}, "n: sequential is one chain, not 4"),
-        ({"mode": "parallel", "max_rounds": 2}, "max_rounds: parallel has 1, not 2"),
+        ({"mode": "sequential", "n": 4}, "n: mode 'sequential' has one chain, not 4"),
+        ({"mode": "parallel", "max_rounds": 2}, "max_rounds: mode 'parallel' has 1 round, not 2"),
         (
             {"filter": "hard", "always_weigh": True},
             "always_weigh: has no effect with filter 'hard'; leave it False",
         ),
         ({"temperature": 0}, "temperature: 0 draws n equal drafts"),
-        ({"mode": "hybrid", "schedule": True, "temperature": 1.3}, "schedule: it ends at 1.2"),
+        (
+            {"mode": "hybrid", "schedule": True, "temperature": 1.3},
+            "schedule: the temperature rises to 1.2",
+        ),
     ],
 )
 def test_params_that_make_no_sense_are_named(params: dict[str, Any], said: str) -> None:

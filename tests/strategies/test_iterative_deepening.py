@@ -285,7 +285,7 @@ def test_bad_params_name_the_field_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("params", "task", "about", "why"),
     [
-        ({"gamma": 3}, MATH, "gamma, reading", "without effect"),
+        ({"gamma": 3}, MATH, "gamma, reading", "no effect"),
         ({"b0": 64}, OPEN, "not deepened", "open question"),
     ],
 )

@@ -182,8 +182,8 @@ async def test_no_length_is_learned_under_a_seed_nor_from_parts(sampling: Sampli
 @pytest.mark.parametrize(
     ("model", "lacking", "why"),
     [
-        ("Qwen3-8B", "tokenize", "returns none"),
-        ("gpt-oss-20b", None, "message of its own"),
+        ("Qwen3-8B", "tokenize", "does not return"),
+        ("gpt-oss-20b", None, "separate message"),
     ],
 )
 async def test_reasoning_that_cannot_be_reopened_leaves_a_plain_vote(

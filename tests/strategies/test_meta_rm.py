@@ -381,8 +381,11 @@ async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name
         ({"n": 65}, "n"),
         ({"review_temperature": 2.1}, "review_temperature"),
         ({"fallback": "none"}, "fallback"),
-        ({"meta": "agreement", "fallback": "error"}, "fallback: meta 'agreement' asks nobody"),
-        ({"meta": "none", "fallback": "agreement"}, "fallback: meta 'none' asks nobody"),
+        (
+            {"meta": "agreement", "fallback": "error"},
+            "fallback: has no effect with meta 'agreement'",
+        ),
+        ({"meta": "none", "fallback": "agreement"}, "fallback: has no effect with meta 'none'"),
         ({"meta": "llm", "reward_saw_critiques": True}, "reward_saw_critiques: meta 'llm'"),
     ],
 )

@@ -98,5 +98,5 @@ async def test_without_tests_that_run_the_critic_reviews_and_it_is_said(sandbox:
     params = {"feedback": "tests", "gate": "tests"}
     outcome, calls = await write(params, task, sandbox=sandbox)
     assert "feedback" in purposes(calls)
-    assert "the critic reviews" in outcome.notes["feedback"]
-    assert "as with auto" in outcome.notes["gate tests"]
+    assert "a review is used" in outcome.notes["feedback"]
+    assert "auto is used" in outcome.notes["gate tests"]

@@ -290,7 +290,7 @@ async def test_in_open_tasks_no_judge_is_asked_and_a_note_says_why(grade: str) -
     run = run_of(engine, {"grade": grade}, task=OPEN)
     await execute(run)
     assert {call.role for call in engine.calls} == {"actor"}
-    assert notes(run)["judge"].startswith("not asked")
+    assert notes(run)["judge"].startswith("not called")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,9 @@ async def test_an_unsure_sample_is_aborted_and_does_not_vote() -> None:
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     assert outcome.candidate.score == 1.0
-    assert outcome.notes["aborted"] == "3 samples were less sure than the warm-up"
+    assert (
+        outcome.notes["aborted"] == "3 samples fell below the confidence threshold of the warm-up"
+    )
     whole, *_ = spent = [bill.usage.completion for bill in bills(run)]
     assert len(spent) == 5
     assert all(tokens < whole / 2 for tokens in spent[2:])
@@ -249,8 +251,8 @@ async def test_a_share_of_the_answers_is_a_consensus() -> None:
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"n": 4, "first": 5}, "first: 5 of n = 4"),
-        ({"n": 4, "abort": True}, "warm_up: 4 of n = 4"),
+        ({"n": 4, "first": 5}, "first: 5 is more than n = 4"),
+        ({"n": 4, "abort": True}, "warm_up: 4 leaves no sample to abort with n = 4"),
         ({"keep": 1.0}, "keep"),
         ({"group": 0}, "group"),
         ({"weight": "vibes"}, "weight"),

@@ -170,8 +170,8 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
     (2411.16579) for retries; Feedback Friction (2506.11930) for the list of answers tried and the temperature schedule;
     SPC (2504.19162) for `step_guided`.
 
-    Ours: verdicts of a critic without a useful calibration have no weight; the answer of a single retry wins only if a
-    critic whose verdicts count accepts it; the rejected version is not shown to the retry.
+    Ours: verdicts of a critic without a useful calibration have no weight; the answer of a single retry wins against
+    the drafts only if a critic whose verdicts count accepts it; the rejected version is not shown to the retry.
     """
     verdicts, is_hard = verdict_format(run, params.verdict), params.filter == "hard"
     vote, versions = await _drafts(run, params)

@@ -38,8 +38,8 @@ class SelfRefine(Params):
     feedback: Literal["auto", "tests", "review", "neutral", "none"] = Field(
         default="auto",
         description="input of a revision; review: the critic's issues and verdict; tests: the output of the task's own "
-        "tests; neutral: a turn that says there may be an error; none: no feedback; auto: tests if the task has them, "
-        "else review",
+        "tests; neutral: a turn stating that there may be an error; none: no feedback; auto: tests if the task has "
+        "them, else review",
     )
     merged: bool = Field(
         default=False,
@@ -59,8 +59,9 @@ class SelfRefine(Params):
     gate: Gate | Literal["auto"] = Field(
         default="auto",
         description="what must accept a changed answer; tests: the task's own tests; vote: the answers of other "
-        "drafts; prefer: the judge, in both orders; draw: an independent draft with the same answer; auto: tests if the "
-        "task has them; prefer in open tasks; vote if n is above 1; prefer if the judge's calibration is useful; else draw",
+        "drafts; prefer: the judge, in both orders; draw: an independent draft with the same answer; auto: tests if "
+        "the task has them; prefer in open tasks; vote if n is above 1; prefer if the judge's calibration is useful; "
+        "else draw",
     )
     rejected: Literal["stop", "go_on"] = Field(
         default="stop",
@@ -222,7 +223,7 @@ async def _add_findings(
         if found is None:
             return "no readable review"
         if found.verdict == "ok" and params.stop in ("either", "verdict"):
-            return "the review says ok"
+            return "the verdict of the review is ok"
         chain.findings.append(issues_of(run, found, newest))
     elif chain.plan.feedback == "tests":
         if newest.verdict is None:

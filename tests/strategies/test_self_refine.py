@@ -209,10 +209,9 @@ async def test_a_chain_that_repeats_itself_does_not_outvote_the_others() -> None
 
 
 def presets() -> dict[str, dict[str, Any]]:
-    """Those of the manual, by name."""
-    manual = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
-    section = manual.split("\n## self_refine\n")[1].split("\n## ")[0]
-    rows = [line.split("|") for line in section.splitlines() if line.count("`{") == 1]
+    """The presets of docs/strategies/self_refine.md, by name."""
+    page = (Path(__file__).parents[2] / "docs" / "strategies" / "self_refine.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.count("`{") == 1]
     return {row[1].strip(): json.loads(row[2].strip().strip("`")) for row in rows}
 
 

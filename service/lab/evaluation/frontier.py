@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from secondpass.service.lab.evaluation.attempts import Attempt
 from secondpass.service.lab.evaluation.intervals import Estimate, bootstrap, mean, wilson
-from secondpass.service.lab.evaluation.votes import Poll, replay
+from secondpass.service.lab.evaluation.run_record import RunRecord
+from secondpass.service.lab.evaluation.votes import Poll, replay_votes
 from secondpass.strategies.api.errors import SecondpassError
 
 REFERENCE = "self_consistency"
@@ -23,7 +23,7 @@ DECODE, SECONDS, SAMPLES = "decode tokens", "seconds", "samples"
 Place = Literal["within", "cheaper", "dearer"]
 
 
-class NothingShared(SecondpassError):
+class NoSharedQuestions(SecondpassError):
     """No question was tried by every strategy, so that there is nothing to compare."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -47,7 +47,7 @@ class Point:
     @property
     def accuracy(self) -> Estimate:
         """The mean over questions, with its interval."""
-        return share_of(self.accuracies)
+        return mean_accuracy(self.accuracies)
 
     def cost(self, unit: str) -> float:
         """The mean cost of a question."""
@@ -66,29 +66,29 @@ class Comparison:
     difference: Estimate | None
 
 
-def share_of(accuracies: Sequence[float]) -> Estimate:
+def mean_accuracy(accuracies: Sequence[float]) -> Estimate:
     """The mean accuracy with its Wilson interval; shares of shuffles or ties count as fractions of successes."""
     return wilson(min(float(len(accuracies)), sum(accuracies)), len(accuracies))
 
 
-def shared(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts at questions that every strategy and setting tried. Raises NothingShared."""
+def shared(attempts: Sequence[RunRecord]) -> list[RunRecord]:
+    """The attempts at questions that every strategy and setting tried. Raises NoSharedQuestions."""
     tried: dict[tuple[str, str], set[str]] = defaultdict(set)
     for each in attempts:
         tried[each.strategy, each.setting].add(each.question)
     common = set.intersection(*tried.values()) if tried else set()
     if not common:
-        raise NothingShared(" ".join(key).strip() for key in tried)
+        raise NoSharedQuestions(" ".join(key).strip() for key in tried)
     return [each for each in attempts if each.question in common]
 
 
-def points_of(attempts: Sequence[Attempt]) -> list[Point]:
+def points_of(attempts: Sequence[RunRecord]) -> list[Point]:
     """A point for each strategy and setting, over the questions that all of them tried.
 
     Shuffles of one question are averaged. A question of which no cost is known has the mean of the others. Raises
-    NothingShared.
+    NoSharedQuestions.
     """
-    runs: dict[tuple[str, str], dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
+    runs: dict[tuple[str, str], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for each in shared(attempts):
         runs[each.strategy, each.setting][each.question].append(each)
     return [
@@ -97,8 +97,8 @@ def points_of(attempts: Sequence[Attempt]) -> list[Point]:
     ]
 
 
-def _point(strategy: str, setting: str, questions: Sequence[Sequence[Attempt]]) -> Point:
-    def costs(figure: Callable[[Attempt], float]) -> tuple[float, ...]:
+def _point(strategy: str, setting: str, questions: Sequence[Sequence[RunRecord]]) -> Point:
+    def costs(figure: Callable[[RunRecord], float]) -> tuple[float, ...]:
         known = [[figure(each) for each in tries if each.is_billed] for tries in questions]
         usual = mean([mean(each) for each in known if each] or [0.0])
         return tuple(mean(each) if each else usual for each in known)
@@ -115,7 +115,7 @@ def vote_curve(polls: Sequence[Poll], sizes: Iterable[int], shuffles: int = 20) 
     """Self-consistency by n over recorded samples; the cost is in samples."""
     curve = []
     for n in sizes:
-        made = replay(polls, n=n, shuffles=shuffles)
+        made = replay_votes(polls, n=n, shuffles=shuffles)
         curve.append(
             Point(
                 strategy=REFERENCE,

@@ -22,14 +22,19 @@ from inspect_ai.scorer import Scorer as InspectScorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_type
 
-from secondpass.service.lab.evaluation.asked import Asked, Setting, digest, digest_of
-from secondpass.service.lab.evaluation.records import Attempt
+from secondpass.service.lab.evaluation.answer_log import (
+    LoggedAnswer,
+    Setting,
+    digest,
+    question_digest,
+)
+from secondpass.service.lab.evaluation.records import RunRecord
 from secondpass.service.lab.pools.questions import Question
 
-Ask = Callable[[Setting, Question, int], Awaitable[Asked]]
+Ask = Callable[[Setting, Question, int], Awaitable[LoggedAnswer]]
 """(setting, question, epoch from 1) -> what it was answered; what it raises is the sample's error."""
 
-Grade = Callable[[Setting, Question, int, Asked], Awaitable[Attempt]]
+Grade = Callable[[Setting, Question, int, LoggedAnswer], Awaitable[RunRecord]]
 """The record of an answer; see `scorers.Scorer.attempt`."""
 
 _MARK = "secondpass"
@@ -59,7 +64,7 @@ class Evaluation:
     def id(self) -> str:
         """The same for what asks the same questions in the same way."""
         asked = [
-            (q.id, digest_of(q), q.answer, q.task.tests, q.row.get("entry_point"))
+            (q.id, question_digest(q), q.answer, q.task.tests, q.row.get("entry_point"))
             for q in self.questions
         ]
         return digest([self.setting.key, asked, self.epochs])
@@ -111,7 +116,7 @@ def task_of(evaluation: Evaluation, ask: Ask, score: Grade) -> inspect_ai.Task:
             input=question.question,
             target=question.answer,
             choices=list(question.task.options) or None,
-            metadata={"kind": question.task.kind, "place": question.place},
+            metadata={"kind": question.task.kind, "place": question.location},
         )
         for question in evaluation.questions
     ]

@@ -17,7 +17,7 @@ from secondpass.strategies.api.ranking import quantile
 LEVEL = 0.95
 RESAMPLES = 2000
 
-Verdict = Literal["superior", "non-inferior", "inconclusive", "inferior"]
+Conclusion = Literal["superior", "non-inferior", "inconclusive", "inferior"]
 _T = TypeVar("_T")
 
 
@@ -80,7 +80,7 @@ def paired_difference(
     return bootstrap(pairs, mean, seed=seed, resamples=resamples)
 
 
-def verdict(difference: Estimate, margin: float) -> Verdict:
+def conclude(difference: Estimate, margin: float) -> Conclusion:
     """What the interval of a difference says about a loss of at most `margin` (> 0, in the figure's own unit).
 
     superior: all of it above 0; non-inferior: above -margin; inferior: below -margin; else inconclusive.

@@ -15,15 +15,37 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from secondpass.service.common.events import CallFinished, Event
-from secondpass.service.lab.evaluation.attempts import About, Attempt, GradedCandidate, Tokens, Turn
-from secondpass.service.lab.evaluation.traced import Traced, chain_of, traced
-from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
+from secondpass.service.lab.evaluation.candidate_facts import (
+    CandidateFacts,
+    candidate_facts,
+    revision_chain,
+)
+from secondpass.service.lab.evaluation.run_record import (
+    About,
+    GradedCandidate,
+    RunRecord,
+    Tokens,
+    Turn,
+)
+from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies.api.values import Candidate
 
 __all__ = [
-    "SUFFIX", "About", "Attempt", "GradedCandidate", "IsCorrect", "Records", "Tokens", "Turn",
-    "from_outcome", "from_response", "line_of", "read_records", "spent", "write_records",
+    "SUFFIX",
+    "About",
+    "GradedCandidate",
+    "IsCorrect",
+    "Records",
+    "RunRecord",
+    "Tokens",
+    "Turn",
+    "from_outcome",
+    "from_response",
+    "read_records",
+    "record_line",
+    "used_tokens",
+    "write_records",
 ]  # fmt: skip
 
 SUFFIX = ".records.jsonl"
@@ -39,11 +61,11 @@ class Records:
     """The attempts of one file, and where they come from."""
 
     about: About
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[RunRecord, ...]
 
 
 _ABOUT = TypeAdapter(About)
-_ATTEMPT = TypeAdapter(Attempt)
+_ATTEMPT = TypeAdapter(RunRecord)
 
 
 def from_response(
@@ -54,7 +76,7 @@ def from_response(
     question: str,
     setting: str = "",
     shuffle: int = 0,
-) -> Attempt:
+) -> RunRecord:
     """The attempt that an answer of POST /solve with trace "summary" or "full" tells of.
 
     Raises ValueError when it has no candidates to grade, which is so with trace "none".
@@ -88,7 +110,7 @@ def from_outcome(
     setting: str = "",
     shuffle: int = 0,
     events: Sequence[Event] = (),
-) -> Attempt:
+) -> RunRecord:
     """The attempt that an outcome tells of; what `from_response` gives for the same run, to the microsecond.
 
     The run's `events` tell besides which candidates are revisions, and what a critic said of each.
@@ -107,11 +129,11 @@ def from_outcome(
         confidence=outcome.confidence,
         confidence_kind=outcome.confidence_kind,
         stop_reason=outcome.stop_reason,
-        told=traced(events, outcome.candidates),
+        told=candidate_facts(events, outcome.candidates),
     )
 
 
-def spent(events: Iterable[Event]) -> Tokens:
+def used_tokens(events: Iterable[Event]) -> Tokens:
     """What the calls of a run had used when it ended, however it did; what is only estimated is not in it."""
     calls = [e for e in events if isinstance(e, CallFinished) and not e.is_estimated]
     return _tokens(
@@ -119,23 +141,23 @@ def spent(events: Iterable[Event]) -> Tokens:
     )
 
 
-def line_of(value: Attempt | About) -> str:
+def record_line(value: RunRecord | About) -> str:
     """A line of a records file, newline included; what has its default is left out of an attempt."""
     if isinstance(value, About):
         return _dumps({"about": asdict(value)})
     return _dumps(_ATTEMPT.dump_python(value, mode="json", exclude_defaults=True))
 
 
-def write_records(path: Path, about: About, attempts: Iterable[Attempt]) -> None:
+def write_records(path: Path, about: About, attempts: Iterable[RunRecord]) -> None:
     """Write a records file in place of whatever was at `path`."""
     with path.open("w", encoding="utf-8") as file:
-        file.write(line_of(about))
-        file.writelines(map(line_of, attempts))
+        file.write(record_line(about))
+        file.writelines(map(record_line, attempts))
 
 
 def read_records(path: Path) -> Records:
     """The records of a file. Raises BadLine naming line and field; also for an attempt that is there twice."""
-    lines = rows(path)
+    lines = read_rows(path)
     number, first = next(lines, (1, Row()))
     if list(first) != ["about"]:
         raise BadLine(path, number, 'the first line must be {"about": {...}}')
@@ -155,18 +177,18 @@ def _attempt(
     final: Candidate,
     candidates: Sequence[Candidate],
     grade: Callable[[str], bool],
-    told: Sequence[Traced] | None = None,
+    told: Sequence[CandidateFacts] | None = None,
     **rest: Any,
-) -> Attempt:
+) -> RunRecord:
     """Grade each distinct answer once; what is not `told` of revisions is by the index that they share with a draft."""
     answers = {each.answer for each in (final, *candidates)}
     right = {answer: answer is not None and grade(answer) for answer in answers}
-    told = told or [Traced()] * len(candidates)
-    chain = chain_of(candidates, told)
+    told = told or [CandidateFacts()] * len(candidates)
+    chain = revision_chain(candidates, told)
     if chain is None:
         chosen = next((c.index for c in reversed(candidates) if c.text == final.text), final.index)
         chain = [at for at, each in enumerate(candidates) if each.index == chosen]
-    return Attempt(
+    return RunRecord(
         correct=right[final.answer],
         answer=final.answer,
         turns=tuple(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import anyio
 
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.lab.evaluation.asked import Asked, Setting
-from secondpass.service.lab.evaluation.records import Attempt, Tokens, from_response
+from secondpass.service.lab.evaluation.answer_log import LoggedAnswer, Setting
+from secondpass.service.lab.evaluation.records import RunRecord, Tokens, from_response
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import Question
 from secondpass.service.sandbox.runner import run_python
@@ -48,17 +48,17 @@ class Scorer:
 
     async def score(self, question: Question, answer: str) -> tuple[bool, str]:
         """Is the answer right, and a word on why. Raises CannotScore and SandboxUnavailable."""
-        key = (question.place, answer)
+        key = (question.location, answer)
         if key not in self._known:
             self._known[key] = await self._decide(question, answer)
         return self._known[key]
 
     async def attempt(
-        self, setting: Setting, question: Question, epoch: int, asked: Asked
-    ) -> Attempt:
+        self, setting: Setting, question: Question, epoch: int, asked: LoggedAnswer
+    ) -> RunRecord:
         """What was answered as a record; `epoch` counts from 1. Raises as `score` does."""
         if asked.document is None:
-            return Attempt(
+            return RunRecord(
                 question=question.id,
                 strategy=setting.strategy,
                 setting=setting.label,
@@ -96,7 +96,7 @@ async def _passes(question: Question, code: str) -> tuple[bool, str]:
         program(question.question, code, entry), question.task.tests or "", entry_point=entry
     )
     if verdict.status == "error":
-        raise CannotScore(f"{question.place}: test: {verdict.output}")
+        raise CannotScore(f"{question.location}: test: {verdict.output}")
     return verdict.status == "passed", f"{verdict.status} {verdict.output}".strip()
 
 

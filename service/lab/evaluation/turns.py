@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.lab.evaluation.attempts import GradedCandidate, Turn
+from secondpass.service.lab.evaluation.run_record import GradedCandidate, Turn
 
 Chain = Sequence[bool]
 
@@ -45,7 +45,7 @@ class Decomposition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts:
+class VerdictCounts:
     """A critic's verdicts against the truth, as counts."""
 
     right_accepted: int = 0
@@ -126,13 +126,13 @@ def decompose(questions: Sequence[Sequence[tuple[bool, bool]]]) -> Decomposition
     )
 
 
-def verdicts(turns: Iterable[Turn | GradedCandidate]) -> Verdicts:
+def count_verdicts(turns: Iterable[Turn | GradedCandidate]) -> VerdictCounts:
     """Count the verdicts on `turns`, or on candidates; those without one are not counted."""
     counts = {(right, ok): 0 for right in (True, False) for ok in (True, False)}
     for turn in turns:
         if turn.accepted is not None:
             counts[turn.correct, turn.accepted] += 1
-    return Verdicts(
+    return VerdictCounts(
         right_accepted=counts[True, True],
         wrong_accepted=counts[False, True],
         right_rejected=counts[True, False],

@@ -32,7 +32,7 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class VoteReplay:
     """What a rule came to, question by question: accuracy (0 to 1) and samples drawn, both means over shuffles."""
 
     accuracies: tuple[float, ...]
@@ -60,7 +60,7 @@ def single(poll: Poll) -> float:
     return sum(poll.correct) / len(poll.correct)
 
 
-def any_right(poll: Poll) -> float:
+def any_correct(poll: Poll) -> float:
     """1 when an oracle could pick a right sample, else 0."""
     return float(any(poll.correct))
 
@@ -70,14 +70,14 @@ def majority(poll: Poll) -> float:
     return _share_right(poll, range(len(poll.classes)))
 
 
-def replay(
+def replay_votes(
     polls: Sequence[Poll],
     rule: StoppingRule | None = None,
     *,
     n: int | None = None,
     shuffles: int = SHUFFLES,
     seed: int = 0,
-) -> Replay:
+) -> VoteReplay:
     """Vote over at most `n` samples of each poll in random order, one at a time, until `rule` has seen enough.
 
     A sample without an answer counts as drawn. Raises ValueError without polls, where polls differ in size, or
@@ -96,7 +96,7 @@ def replay(
         ]
         accuracies.append(mean([right for right, _ in runs]))
         drawn.append(mean([float(count) for _, count in runs]))
-    return Replay(accuracies=tuple(accuracies), drawn=tuple(drawn), available=most)
+    return VoteReplay(accuracies=tuple(accuracies), drawn=tuple(drawn), available=most)
 
 
 def _vote(poll: Poll, order: Sequence[int], rule: StoppingRule) -> tuple[float, int]:

@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
-    def from_zero(self) -> None:
+    def reset_clock(self) -> None:
         """Begin the time anew. Nobody may be waiting for one."""
         self._clock.now = 0.0
 
@@ -65,33 +65,33 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._clock.holds -= 1
 
-    async def until_idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nothing else on this loop can go on, now or at any later time."""
         event = asyncio.Event()
         self._clock.idlers.append(event.set)
         await event.wait()
 
 
-async def from_zero() -> None:
-    """`VirtualLoop.from_zero` where such a loop runs, and nothing elsewhere.
+async def reset_clock() -> None:
+    """`VirtualLoop.reset_clock` where such a loop runs, and nothing elsewhere.
 
     Sums of times are rounded by how large they are, and what happens at one time would come in another order in a later run.
     """
     await anyio.lowlevel.checkpoint()  # the loop forgets the timers that were cancelled
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):
-        loop.from_zero()
+        loop.reset_clock()
 
 
-async def until_idle() -> None:
-    """`VirtualLoop.until_idle` where such a loop runs, and no wait elsewhere."""
+async def wait_until_idle() -> None:
+    """`VirtualLoop.wait_until_idle` where such a loop runs, and no wait elsewhere."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):
-        await loop.until_idle()
+        await loop.wait_until_idle()
 
 
 @contextmanager
-def time_stands_still() -> Iterator[None]:
+def pause_clock() -> Iterator[None]:
     """`VirtualLoop.hold` where such a loop runs, and nothing elsewhere."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):

@@ -74,7 +74,7 @@ class _Draft:
             self.first = now
 
 
-class Drawing:
+class CallRecorder:
     """Takes down the deltas of `call` as they come; `samples` are its completions once it has ended.
 
     `question` is the id under which they are filed.
@@ -138,7 +138,7 @@ async def draw(upstream: Upstream, call: Call, question: str | None = None) -> l
 
     async def attempt(_: int) -> list[Sample]:
         async with upstream.admission.slot(rank_of(call)):
-            drawing = Drawing(call, question)
+            drawing = CallRecorder(call, question)
             async with aclosing(upstream.engine.stream(call)) as deltas:
                 async for delta in deltas:
                     drawing.add(delta)

@@ -20,7 +20,7 @@ class BadLine(SecondpassError):
         super().__init__(f"{path}: {problem}" if line is None else f"{path}:{line}: {problem}")
 
 
-def rows(path: Path) -> Iterator[tuple[int, Row]]:
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Each JSON object with its line, counted from 1; blank lines are passed over. Raises BadLine."""
     try:
         content = path.read_bytes()
@@ -28,10 +28,10 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise BadLine(path, None, error.strerror or str(error)) from error
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
-            yield number, parsed(path, number, line)
+            yield number, parse_row(path, number, line)
 
 
-def parsed(path: Path, number: int, line: bytes) -> Row:
+def parse_row(path: Path, number: int, line: bytes) -> Row:
     """The object of one line. Raises BadLine."""
     try:
         row = json.loads(line, parse_constant=_no_constant)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from secondpass.service.lab.pools.format import LINES, Header, Pass, PoolQuestion, Sample
-from secondpass.service.lab.pools.jsonl import BadLine, parsed
+from secondpass.service.lab.pools.jsonl import BadLine, parse_row
 
 SYNC_SECONDS = 5.0
 """What a machine that loses its power may cost, at most."""
@@ -70,7 +70,7 @@ class Pool:
             case Sample():
                 place = (line.key, line.index)
                 if (there := self.samples.get(place)) is not None:
-                    if not tells_more(line, there):
+                    if not is_more_complete(line, there):
                         raise BadLine(self.path, number, f"sample {line.index} stands there twice")
                     self._earlier.setdefault(place, []).append(there)
                 else:
@@ -80,7 +80,7 @@ class Pool:
                 self.samples[place] = line
 
 
-def tells_more(new: Sample, old: Sample) -> bool:
+def is_more_complete(new: Sample, old: Sample) -> bool:
     """Was `old` cut by its cap, and `new` drawn under a higher one; or has only `new` confidences?"""
     if has_confidences(new) and not has_confidences(old):
         return True
@@ -137,7 +137,7 @@ def _read(path: Path) -> tuple[Pool, int, int]:
         content = path.read_bytes()
     except OSError as error:
         raise BadLine(path, None, error.strerror or str(error)) from error
-    *whole, torn = content.split(b"\n")
+    *whole, dropped_bytes = content.split(b"\n")
     pool: Pool | None = None
     for number, raw in enumerate(whole, 1):
         line = _line(path, number, raw)
@@ -151,11 +151,11 @@ def _read(path: Path) -> tuple[Pool, int, int]:
             pool.add(line, number)
     if pool is None:
         raise BadLine(path, 1, "no pool: not even its header is whole")
-    return pool, len(whole), len(content) - len(torn)
+    return pool, len(whole), len(content) - len(dropped_bytes)
 
 
 def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion | Sample:
-    row = parsed(path, number, raw)
+    row = parse_row(path, number, raw)
     try:
         return LINES.validate_python(row)
     except ValidationError as error:
@@ -170,11 +170,11 @@ def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion |
 class PoolFile:
     """A pool that grows: what is added is in the file at once, whatever happens to this process after.
 
-    `torn` is how many bytes of a cut last line were taken away when it was opened.
+    `dropped_bytes` is how many bytes of a cut last line were taken away when it was opened.
     """
 
-    def __init__(self, pool: Pool, file: BinaryIO, lines: int, torn: int) -> None:
-        self.pool, self.torn = pool, torn
+    def __init__(self, pool: Pool, file: BinaryIO, lines: int, dropped_bytes: int) -> None:
+        self.pool, self.dropped_bytes = pool, dropped_bytes
         self._file, self._lines = file, lines
         self._synced = monotonic()
 
@@ -194,7 +194,7 @@ class PoolFile:
 
 
 @contextmanager
-def growing(path: Path, header: Header) -> Iterator[PoolFile]:
+def open_pool(path: Path, header: Header) -> Iterator[PoolFile]:
     """The pool in `path`, to be added to; a new one with `header` where there is none.
 
     Raises BadLine for a pool with another header, and while another process adds to it.
@@ -225,12 +225,12 @@ def _opened(path: Path, header: Header, file: BinaryIO) -> PoolFile:
         book._write(header)  # noqa: SLF001 - its maker
         return book
     pool, lines, whole = _read(path)
-    check_same(path, pool.header, header)
+    check_same_header(path, pool.header, header)
     file.truncate(whole)
     return PoolFile(pool, file, lines, size - whole)
 
 
-def check_same(path: Path, recorded: Header, wanted: Header) -> None:
+def check_same_header(path: Path, recorded: Header, wanted: Header) -> None:
     """Raise BadLine for the first field in which the pool's header is not the one that is wanted."""
     for name, value in recorded:
         if value != (other := getattr(wanted, name)):

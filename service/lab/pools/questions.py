@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
+from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 from secondpass.strategies.answers.task import Kind, TaskRequest
 from secondpass.strategies.api.values import Message
 
@@ -37,7 +37,7 @@ class Question:
         return (Message(role="user", content=self.question),)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where it stands, as FILE:LINE."""
         return f"{self.path}:{self.line}"
 
@@ -54,7 +54,7 @@ def read_questions(
     """
     path = Path(path)
     found: dict[str, Question] = {}
-    for line, row in rows(path):
+    for line, row in read_rows(path):
         if limit is not None and len(found) == limit:
             break
         question = _question(row, kind, path, line)
@@ -75,7 +75,7 @@ def read_all(
     for path in paths:
         for question in read_questions(path, kind, limit=limit):
             if question.id in found:
-                problem = f"the id {question.id!r} stands in {found[question.id].place} already"
+                problem = f"the id {question.id!r} stands in {found[question.id].location} already"
                 raise BadLine(path, question.line, problem)
             found[question.id] = question
     return tuple(found.values())

@@ -26,18 +26,18 @@ ROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PlannedSample:
     """One sample that is still to be drawn."""
 
     question: Question
     call: Call
 
 
-class NotDrawn(EngineError):
+class DrawFailed(EngineError):
     """A sample that could not be drawn; the text names its question. What was drawn before is in the pool."""
 
 
-def call_of(question: Question, header: Header, index: int = 0) -> Call:
+def sample_call(question: Question, header: Header, index: int = 0) -> Call:
     """The call that draws a sample, as a run with this sampling and seed would make it for the question itself."""
     task = question.task.as_task()
     messages = instructed(question.messages, task) if header.formatted else question.messages
@@ -81,11 +81,11 @@ def _data_file(path: Path, questions: Sequence[Question]) -> DataFile:
     return DataFile(name=path.name, sha256=digest, questions=count)
 
 
-def file_questions(book: PoolFile, questions: Sequence[Question]) -> None:
+def add_questions(book: PoolFile, questions: Sequence[Question]) -> None:
     """See to it that all questions are in the pool. Raises BadLine for one that was asked in other words there."""
     pool = book.pool
     for question in questions:
-        call = call_of(question, pool.header)
+        call = sample_call(question, pool.header)
         asked = PoolQuestion(
             id=question.id,
             key=key_of(call),
@@ -99,11 +99,11 @@ def file_questions(book: PoolFile, questions: Sequence[Question]) -> None:
         elif (recorded := pool.questions[question.id]) != asked:
             field = next(name for name, value in recorded if value != getattr(asked, name))
             field = "messages" if field == "key" else field
-            problem = f"question {question.id!r} has another {field} than in {question.place}"
+            problem = f"question {question.id!r} has another {field} than in {question.location}"
             raise BadLine(pool.path, pool.lines[question.id], problem)
 
 
-def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
+def missing_samples(pool: Pool, questions: Sequence[Question], n: int) -> list[PlannedSample]:
     """What is still to be drawn for `n` samples of each question, in the order in which to draw it.
 
     Questions in the same words share their samples, as they would get the same ones from an engine. What a strategy asked
@@ -115,31 +115,33 @@ def missing(pool: Pool, questions: Sequence[Question], n: int) -> list[Wanted]:
     taken = {place for place, found in there.items() if found and is_enough(found, cap)}
     for start in range(0, n, ROUND):
         for question in questions:
-            call = call_of(question, pool.header)
+            call = sample_call(question, pool.header)
             key = key_of(call)
             for index in range(start, min(n, start + ROUND)):
                 if (key, index) not in taken:
                     taken.add((key, index))
                     seed = {"seed": pool.header.seed + index}
                     sampling = call.sampling.model_copy(update=seed)
-                    wanted.append(Wanted(question, replace(call, index=index, sampling=sampling)))
+                    wanted.append(
+                        PlannedSample(question, replace(call, index=index, sampling=sampling))
+                    )
     return wanted
 
 
 async def record(
     upstream: Upstream,
     book: PoolFile,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[PlannedSample],
     *,
     concurrency: int,
     on_sample: Callable[[Sample], None],
 ) -> None:
     """Draw all that is wanted, at most `concurrency` samples at once.
 
-    Raises NotDrawn for the first that fails, once those that were being drawn beside it have ended.
+    Raises DrawFailed for the first that fails, once those that were being drawn beside it have ended.
     """
     queue = iter(wanted)
-    failures: list[NotDrawn] = []
+    failures: list[DrawFailed] = []
 
     async def draw_on() -> None:
         for want in queue:
@@ -172,8 +174,8 @@ def _check_told(engine: Engine, call: Call, samples: Sequence[Sample]) -> None:
         )
 
 
-def _not_drawn(want: Wanted, error: EngineError) -> NotDrawn:
-    where = f"question {want.question.id!r} ({want.question.place})"
-    failure = NotDrawn(f"{where}: {error}", engine=error.engine, role=error.role)
+def _not_drawn(want: PlannedSample, error: EngineError) -> DrawFailed:
+    where = f"question {want.question.id!r} ({want.question.location})"
+    failure = DrawFailed(f"{where}: {error}", engine=error.engine, role=error.role)
     failure.__cause__ = error
     return failure

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from secondpass.service.lab.evaluation.attempts import Attempt
-from secondpass.service.lab.evaluation.frontier import DECODE, Point, points_of, share_of
+from secondpass.service.lab.evaluation.frontier import DECODE, Point, mean_accuracy, points_of
 from secondpass.service.lab.evaluation.intervals import paired_difference
+from secondpass.service.lab.evaluation.run_record import RunRecord
 from secondpass.service.lab.reports import markdown
 from secondpass.service.lab.reports.run_tables import Runs
 
@@ -61,8 +61,8 @@ def _shared(ours: Runs, theirs: Runs) -> Iterator[tuple[Point, Point]]:
             yield one, two
 
 
-def _by_setting(runs: Runs) -> dict[str, list[Attempt]]:
-    found: dict[str, list[Attempt]] = {}
+def _by_setting(runs: Runs) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = {}
     for attempt in runs.attempts:
         if attempt.strategy == STRATEGY:
             found.setdefault(attempt.setting, []).append(attempt)
@@ -74,8 +74,8 @@ def _row(runs: Runs, ours: Point, theirs: Point) -> tuple[str, ...]:
         f"{runs.data}, {runs.model}",
         f"`{ours.name}`",
         str(len(ours.accuracies)),
-        markdown.percent(share_of(ours.accuracies)),
-        markdown.percent(share_of(theirs.accuracies)),
+        markdown.percent(mean_accuracy(ours.accuracies)),
+        markdown.percent(mean_accuracy(theirs.accuracies)),
         markdown.points(paired_difference(ours.accuracies, theirs.accuracies)),
         f"{ours.cost(DECODE):.0f}",
         f"{theirs.cost(DECODE):.0f}",

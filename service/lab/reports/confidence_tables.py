@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from secondpass.service.lab.evaluation.attempts import Attempt
+from secondpass.service.lab.evaluation.run_record import RunRecord
 from secondpass.service.lab.evaluation.scores import aurc, auroc, ece
 from secondpass.service.lab.reports import markdown
 from secondpass.service.lab.reports.turn_tables import Tried
@@ -26,7 +26,7 @@ def score_blocks(tried: Iterable[Tried]) -> list[str]:
     return [_SCORES, markdown.table(_HEADINGS, rows, names=3)] if rows else []
 
 
-def _rows(name: str, attempts: Sequence[Attempt]) -> Iterator[tuple[str, ...]]:
+def _rows(name: str, attempts: Sequence[RunRecord]) -> Iterator[tuple[str, ...]]:
     found: dict[Key, list[Scored]] = {}
     for key, scored in _scored(attempts):
         found.setdefault(key, []).append(scored)
@@ -44,7 +44,7 @@ def _rows(name: str, attempts: Sequence[Attempt]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _scored(attempts: Iterable[Attempt]) -> Iterator[tuple[Key, Scored]]:
+def _scored(attempts: Iterable[RunRecord]) -> Iterator[tuple[Key, Scored]]:
     for attempt in attempts:
         if attempt.confidence is not None:
             yield (attempt.confidence_kind or "", "answer"), (attempt.confidence, attempt.correct)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_recorded
+from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
 from secondpass.service.lab.evaluation.records import SUFFIX, read_records
 from secondpass.service.lab.reports import (
     answer_format,
@@ -37,20 +37,20 @@ class NothingFound(SecondpassError):
 class Found:
     """What the folders hold."""
 
-    votes: tuple[Votes, ...]
-    revisions: tuple[Revisions, ...]
+    votes: tuple[VoteSet, ...]
+    revisions: tuple[RevisionSet, ...]
     runs: tuple[Runs, ...]
 
 
 def find(folders: Sequence[Path]) -> Found:
     """Read `rec_*.jsonl` and `*.records.jsonl` of the folders. Raises NothingFound, BadLine."""
-    sets = [read_recorded(path) for path in _files(folders, "rec_*.jsonl") if not path.name.endswith(SUFFIX)]  # fmt: skip
+    sets = [read_recorded_set(path) for path in _files(folders, "rec_*.jsonl") if not path.name.endswith(SUFFIX)]  # fmt: skip
     runs = gather((path, read_records(path)) for path in _files(folders, f"*{SUFFIX}"))
     if not (sets or runs):
         raise NothingFound(folders)
     return Found(
-        votes=tuple(each for each in sets if isinstance(each, Votes)),
-        revisions=tuple(each for each in sets if isinstance(each, Revisions)),
+        votes=tuple(each for each in sets if isinstance(each, VoteSet)),
+        revisions=tuple(each for each in sets if isinstance(each, RevisionSet)),
         runs=tuple(runs),
     )
 
@@ -59,7 +59,7 @@ def write_results(folders: Sequence[Path], out: Path, readme: Path | None = None
     """Put the figures between the markers of `out` (and of `readme`) and draw plots beside it; gives what was written.
 
     Plots go to a folder named as `out` without its suffix. Nothing is written before everything was read. Raises
-    NothingFound, NothingShared, BadLine, NoMarkers, NoMatplotlib.
+    NothingFound, NoSharedQuestions, BadLine, NoMarkers, NoMatplotlib.
     """
     found = find(folders)
     plots = out.with_suffix("")

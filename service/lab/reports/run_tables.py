@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from secondpass.service.lab.evaluation.attempts import About, Attempt
 from secondpass.service.lab.evaluation.cost import cost
 from secondpass.service.lab.evaluation.frontier import (
     DECODE,
@@ -19,9 +18,9 @@ from secondpass.service.lab.evaluation.frontier import (
     reference_of,
     shared,
 )
-from secondpass.service.lab.evaluation.intervals import mean, paired_difference
-from secondpass.service.lab.evaluation.intervals import verdict as verdict_of
+from secondpass.service.lab.evaluation.intervals import conclude, mean, paired_difference
 from secondpass.service.lab.evaluation.records import Records
+from secondpass.service.lab.evaluation.run_record import About, RunRecord
 from secondpass.service.lab.evaluation.selection import gap_closed
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.reports import markdown, plots
@@ -53,7 +52,7 @@ class Runs:
     model: str
     formatted: bool | None = None
     abouts: tuple[About, ...]
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[RunRecord, ...]
 
     @property
     def title(self) -> str:
@@ -95,7 +94,7 @@ def _told_apart(group: Sequence[tuple[Path, Records]]) -> list[tuple[Path, Recor
         for each in records.attempts:
             known.setdefault((each.strategy, each.setting), set()).add(records.about.calibration)
 
-    def named(each: Attempt, calibration: str) -> Attempt:
+    def named(each: RunRecord, calibration: str) -> RunRecord:
         if not calibration or len(known[each.strategy, each.setting]) == 1:
             return each
         return replace(each, setting=f"{each.setting} ({calibration})".strip())
@@ -169,7 +168,7 @@ def _frontier_row(
     if line and point not in line:
         made = compare(point, line, DECODE)
         difference = ("> " if made.place == "dearer" else "") + markdown.points(made.difference)
-        verdict = "cheaper than the line" if made.difference is None else verdict_of(made.difference, MARGIN)  # fmt: skip
+        verdict = "cheaper than the line" if made.difference is None else conclude(made.difference, MARGIN)  # fmt: skip
     return (
         f"`{point.name}`",
         markdown.percent(point.accuracy),
@@ -204,12 +203,12 @@ def _gap(runs: Runs, line: Sequence[Point]) -> tuple[float, float] | None:
     return largest.accuracy.value, oracle
 
 
-def _attempts(runs: Runs, point: Point) -> list[Attempt]:
+def _attempts(runs: Runs, point: Point) -> list[RunRecord]:
     wanted = (point.strategy, point.setting)
     return [each for each in runs.attempts if (each.strategy, each.setting) == wanted]
 
 
-def _questions(every: Sequence[Attempt], used: Sequence[Attempt]) -> str:
+def _questions(every: Sequence[RunRecord], used: Sequence[RunRecord]) -> str:
     n = len({each.question for each in used})
     left_out = len({each.question for each in every}) - n
     rest = f" that every strategy tried; {left_out} more were not" if left_out else ""

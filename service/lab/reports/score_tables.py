@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secondpass.service.lab.evaluation.intervals import Estimate, bootstrap, mean, paired_difference
-from secondpass.service.lab.evaluation.recorded import Revisions, Votes
+from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet
 from secondpass.service.lab.evaluation.scores import aurc, auroc, ece
 from secondpass.service.lab.evaluation.selection import gap_closed
-from secondpass.service.lab.evaluation.turns import change, decompose, feedback_resistance, verdicts
-from secondpass.service.lab.evaluation.votes import Poll, any_right, majority
+from secondpass.service.lab.evaluation.turns import (
+    change,
+    count_verdicts,
+    decompose,
+    feedback_resistance,
+)
+from secondpass.service.lab.evaluation.votes import Poll, any_correct, majority
 from secondpass.service.lab.reports import markdown
 
 _SCORES = """\
@@ -27,7 +32,7 @@ Feedback from unit tests is right by definition, so every lasting error is resis
 can break. These figures are what revising is worth with an oracle at hand, an upper bound for a model that judges itself."""
 
 
-def score_section(sets: Sequence[Votes]) -> str:
+def score_section(sets: Sequence[VoteSet]) -> str:
     """What choosing by a score is worth, and whether the score tells right from wrong."""
     rows = [_score_row(each, name) for each in sets for name in each.scores]
     return "\n\n".join(
@@ -43,7 +48,7 @@ def score_section(sets: Sequence[Votes]) -> str:
     )
 
 
-def revision_section(sets: Sequence[Revisions]) -> str:
+def revision_section(sets: Sequence[RevisionSet]) -> str:
     """The metrics of turns for recorded revisions."""
     rows = [_revision_row(each, way) for each in sets for way in each.chains]
     return "\n\n".join(
@@ -56,7 +61,7 @@ def revision_section(sets: Sequence[Revisions]) -> str:
     )
 
 
-def _score_row(each: Votes, name: str) -> tuple[str, ...]:
+def _score_row(each: VoteSet, name: str) -> tuple[str, ...]:
     items = [_Scored(poll, scores) for poll, scores in zip(each.polls, each.scores[name], strict=True)]  # fmt: skip
     best = [item.best for item in items]
     vote = [majority(poll) for poll in each.polls]
@@ -64,7 +69,7 @@ def _score_row(each: Votes, name: str) -> tuple[str, ...]:
     scores, correct = [score for score, _ in flat], [ok for _, ok in flat]
     discrimination = bootstrap(items, _pooled_auroc, resamples=500)
     is_confidence = all(0 <= score <= 1 for score in scores)
-    gap = gap_closed(mean(best), mean(vote), mean([any_right(poll) for poll in each.polls]))
+    gap = gap_closed(mean(best), mean(vote), mean([any_correct(poll) for poll in each.polls]))
     return (
         each.name,
         name,
@@ -103,13 +108,13 @@ def _plain(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}..{estimate.high:.2f}]"
 
 
-def _revision_row(each: Revisions, way: str) -> tuple[str, ...]:
+def _revision_row(each: RevisionSet, way: str) -> tuple[str, ...]:
     chains = each.chains[way]
     truth = [[turn.correct for turn in chain] for chain in chains]
     made = change(truth)
     parts = decompose([[(chain[0], chain[-1])] for chain in truth])
     gained = paired_difference([float(c[-1]) for c in truth], [float(c[0]) for c in truth])
-    critic = verdicts(chain[0] for chain in chains)
+    critic = count_verdicts(chain[0] for chain in chains)
     return (
         each.name,
         way,

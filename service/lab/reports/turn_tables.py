@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from secondpass.service.lab.evaluation.attempts import Attempt, GradedCandidate, Turn
 from secondpass.service.lab.evaluation.intervals import mean
+from secondpass.service.lab.evaluation.run_record import GradedCandidate, RunRecord, Turn
 from secondpass.service.lab.evaluation.selection import balance_score, refinement_gap
 from secondpass.service.lab.evaluation.turns import (
     accuracy_by_turn,
     change,
+    count_verdicts,
     decompose,
     feedback_resistance,
-    verdicts,
 )
 from secondpass.service.lab.reports import markdown
 
@@ -26,7 +26,7 @@ _HEADINGS = (
     "strategy", "turn 1", "last turn", "i→c", "c→i", "CL", "CS", "RSS", "critic", "precision", "recall", "resistance", "refinement", "balance"
 )  # fmt: skip
 
-Tried = tuple[str, Sequence[Attempt]]
+Tried = tuple[str, Sequence[RunRecord]]
 """(strategy and setting, its attempts)"""
 
 
@@ -48,7 +48,7 @@ def turn_blocks(tried: Iterable[Tried]) -> list[str]:
     return blocks
 
 
-def majority_of_drafts(attempt: Attempt) -> float:
+def majority_of_drafts(attempt: RunRecord) -> float:
     """The expected accuracy of the vote of the attempt's drafts, where tied answers share; 0 without an answer."""
     drafts = [c for c in attempt.candidates if not c.is_revision and c.answer is not None]
     counts = Counter(c.answer for c in drafts)
@@ -57,13 +57,13 @@ def majority_of_drafts(attempt: Attempt) -> float:
     return mean([float(each) for each in leading]) if leading else 0.0
 
 
-def _row(name: str, attempts: Sequence[Attempt]) -> tuple[str, ...] | None:
+def _row(name: str, attempts: Sequence[RunRecord]) -> tuple[str, ...] | None:
     chains = [attempt.turns for attempt in attempts if attempt.turns]
     judged = _judged(attempts)
     is_revised = any(len(turns) > 1 for turns in chains)
     if not is_revised and not judged:
         return None
-    critic = verdicts(judged)
+    critic = count_verdicts(judged)
     return (
         f"`{name}`",
         *(_flips(chains) if is_revised else [""] * 7),
@@ -74,7 +74,7 @@ def _row(name: str, attempts: Sequence[Attempt]) -> tuple[str, ...] | None:
     )
 
 
-def _by_turn(name: str, attempts: Iterable[Attempt]) -> list[str]:
+def _by_turn(name: str, attempts: Iterable[RunRecord]) -> list[str]:
     chains = [[turn.correct for turn in attempt.turns] for attempt in attempts if attempt.turns]
     figures = accuracy_by_turn(chains) if chains else []
     return [f"`{name}`", *(f"{100 * each:.1f}" for each in figures)]
@@ -90,7 +90,7 @@ def _flips(chains: Sequence[Sequence[Turn]]) -> list[str]:
     ]
 
 
-def _judged(attempts: Iterable[Attempt]) -> list[Turn | GradedCandidate]:
+def _judged(attempts: Iterable[RunRecord]) -> list[Turn | GradedCandidate]:
     """Whatever has a critic's verdict: candidates, or turns of attempts whose candidates have none."""
     found: list[Turn | GradedCandidate] = []
     for attempt in attempts:
@@ -99,7 +99,7 @@ def _judged(attempts: Iterable[Attempt]) -> list[Turn | GradedCandidate]:
     return found
 
 
-def _refinement(attempts: Sequence[Attempt]) -> str:
+def _refinement(attempts: Sequence[RunRecord]) -> str:
     graded = [attempt for attempt in attempts if any(c.is_revision for c in attempt.candidates)]
     if not graded:
         return ""
@@ -108,7 +108,7 @@ def _refinement(attempts: Sequence[Attempt]) -> str:
     return f"{100 * refinement_gap(accuracy, mean([majority_of_drafts(a) for a in tried])):+.2f}"
 
 
-def _balance(attempts: Iterable[Attempt]) -> float | None:
+def _balance(attempts: Iterable[RunRecord]) -> float | None:
     judged = [a for a in attempts if any(c.accepted is not None for c in a.candidates)]
     chosen = [[c for c in attempt.candidates if c.accepted] for attempt in judged]
     return balance_score([(sum(c.correct for c in each), len(each)) for each in chosen])

@@ -9,20 +9,19 @@ from secondpass.service.lab.evaluation.frontier import (
     SAMPLES,
     Point,
     compare,
+    mean_accuracy,
     reference_of,
-    share_of,
     vote_curve,
 )
-from secondpass.service.lab.evaluation.intervals import mean, paired_difference
-from secondpass.service.lab.evaluation.intervals import verdict as verdict_of
-from secondpass.service.lab.evaluation.recorded import Votes
+from secondpass.service.lab.evaluation.intervals import conclude, mean, paired_difference
+from secondpass.service.lab.evaluation.recorded_sets import VoteSet
 from secondpass.service.lab.evaluation.votes import (
     SHUFFLES,
     Poll,
-    Replay,
-    any_right,
+    VoteReplay,
+    any_correct,
     majority,
-    replay,
+    replay_votes,
     single,
 )
 from secondpass.service.lab.reports import markdown, plots
@@ -48,11 +47,11 @@ Against the vote of as many samples as the rule drew on average, in points (abov
 although the dotted oracle is far above it, right samples are there but never the majority: voting cannot help, and a rule can only save."""
 
 
-def vote_section(sets: Sequence[Votes]) -> str:
+def vote_section(sets: Sequence[VoteSet]) -> str:
     """Single, vote and oracle of each set, and each stopping rule against the vote of all samples."""
     return "\n\n".join(
         (
-            "### Votes over recorded samples",
+            "### VoteSet over recorded samples",
             _OVERVIEW,
             markdown.table(
                 (
@@ -78,11 +77,11 @@ def vote_section(sets: Sequence[Votes]) -> str:
     )
 
 
-def readme_rows(sets: Sequence[Votes]) -> list[tuple[str, ...]]:
+def readme_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
     """For each set: name, questions x samples, one sample, all samples voting, adaptive voting, what that drew."""
     rows: list[tuple[str, ...]] = []
     for each in sets:
-        made = replay(each.polls, BetaRule(0.95))
+        made = replay_votes(each.polls, BetaRule(0.95))
         rows.append(
             (
                 f"`{each.name}`",
@@ -96,12 +95,12 @@ def readme_rows(sets: Sequence[Votes]) -> list[tuple[str, ...]]:
     return rows
 
 
-def vote_frontier(sets: Sequence[Votes], folder: Path) -> str:
+def vote_frontier(sets: Sequence[VoteSet], folder: Path) -> str:
     """Draw accuracy by samples for each set, and give the Markdown that shows it and what is above the line."""
     panels, rows = [], []
     for each in sets:
         points = [*vote_curve(each.polls, _sizes(each.polls)), *_rule_points(each)]
-        oracle = mean([any_right(poll) for poll in each.polls])
+        oracle = mean([any_correct(poll) for poll in each.polls])
         panels.append(plots.Panel(title=each.name, unit=SAMPLES, points=points, ceiling=oracle))
         line = reference_of(points, SAMPLES)
         for point in points:
@@ -122,24 +121,24 @@ def vote_frontier(sets: Sequence[Votes], folder: Path) -> str:
     )
 
 
-def _overview(each: Votes) -> tuple[str, ...]:
-    one, vote, oracle = (tuple(map(f, each.polls)) for f in (single, majority, any_right))
+def _overview(each: VoteSet) -> tuple[str, ...]:
+    one, vote, oracle = (tuple(map(f, each.polls)) for f in (single, majority, any_correct))
     return (
         each.name,
         each.model,
         str(len(each.polls)),
         str(len(each.polls[0].classes)),
-        markdown.percent(share_of(one)),
-        markdown.percent(share_of(vote)),
+        markdown.percent(mean_accuracy(one)),
+        markdown.percent(mean_accuracy(vote)),
         markdown.points(paired_difference(vote, one)),
-        markdown.percent(share_of(oracle)),
+        markdown.percent(mean_accuracy(oracle)),
     )
 
 
-def _rule_rows(each: Votes) -> Iterator[tuple[str, ...]]:
+def _rule_rows(each: VoteSet) -> Iterator[tuple[str, ...]]:
     everything = [majority(poll) for poll in each.polls]
     for name, setting, rule in RULES:
-        made = replay(each.polls, rule)
+        made = replay_votes(each.polls, rule)
         difference = paired_difference(made.accuracies, everything)
         yield (
             each.name,
@@ -147,15 +146,15 @@ def _rule_rows(each: Votes) -> Iterator[tuple[str, ...]]:
             f"{100 * made.accuracy:.1f}",
             markdown.points(difference),
             f"{100 * made.share_used:.1f}%",
-            verdict_of(difference, MARGIN),
+            conclude(difference, MARGIN),
         )
 
 
-def _rule_points(each: Votes) -> list[Point]:
-    return [_point(name, setting, replay(each.polls, rule)) for name, setting, rule in RULES]
+def _rule_points(each: VoteSet) -> list[Point]:
+    return [_point(name, setting, replay_votes(each.polls, rule)) for name, setting, rule in RULES]
 
 
-def _point(name: str, setting: str, made: Replay) -> Point:
+def _point(name: str, setting: str, made: VoteReplay) -> Point:
     return Point(
         strategy=name, setting=setting, accuracies=made.accuracies, costs={SAMPLES: made.drawn}
     )

@@ -13,7 +13,7 @@ from secondpass.service.lab.evaluation.frontier import (
     DECODE,
     SAMPLES,
     SECONDS,
-    NothingShared,
+    NoSharedQuestions,
     Point,
     compare,
     interpolate,
@@ -21,7 +21,7 @@ from secondpass.service.lab.evaluation.frontier import (
     reference_of,
     vote_curve,
 )
-from secondpass.service.lab.evaluation.records import Attempt, Tokens
+from secondpass.service.lab.evaluation.records import RunRecord, Tokens
 from secondpass.service.lab.evaluation.votes import Poll, majority
 from secondpass.service.lab.reports import plots
 
@@ -86,8 +86,10 @@ def test_the_line_is_voting_with_nothing_set_but_n() -> None:
 
 
 def test_attempts_become_points_over_the_questions_that_all_tried() -> None:
-    def attempt(question: str, strategy: str, *, shuffle: int = 0, correct: bool = True) -> Attempt:
-        return Attempt(
+    def attempt(
+        question: str, strategy: str, *, shuffle: int = 0, correct: bool = True
+    ) -> RunRecord:
+        return RunRecord(
             question=question,
             strategy=strategy,
             correct=correct,
@@ -101,15 +103,17 @@ def test_attempts_become_points_over_the_questions_that_all_tried() -> None:
     x, y = points_of(attempts)
     assert (x.accuracies, y.accuracies) == ((0, 1), (1, 0.5))
     assert y.costs == {DECODE: (10, 15), SECONDS: (2, 2)}
-    with pytest.raises(NothingShared, match="tried by all of: x, z"):
+    with pytest.raises(NoSharedQuestions, match="tried by all of: x, z"):
         points_of([attempt("a", "x"), attempt("b", "z")])
 
 
 def test_what_failed_costs_what_it_had_spent_where_that_is_known() -> None:
     """q0 cost 30, or 10 and nobody knows what; q1 failed after 50; of q2 nothing is known, so it is at their mean."""
 
-    def attempt(question: str, decode: int, shuffle: int = 0, error: str | None = None) -> Attempt:
-        return Attempt(
+    def attempt(
+        question: str, decode: int, shuffle: int = 0, error: str | None = None
+    ) -> RunRecord:
+        return RunRecord(
             question=question, strategy="x", correct=error is None, shuffle=shuffle, error=error,
             usage=Tokens(decode=decode, wasted=decode // 10), seconds=decode,
         )  # fmt: skip

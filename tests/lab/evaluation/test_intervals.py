@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.lab.evaluation.intervals import (
+    Conclusion,
     Estimate,
-    Verdict,
     bootstrap,
+    conclude,
     mean,
     paired_difference,
-    verdict,
     wilson,
 )
 from secondpass.strategies.api.ranking import quantile
@@ -76,13 +76,15 @@ def test_pairing_takes_the_difficulty_out() -> None:
     [(0.01, 0.05, "superior"), (0.0, 0.05, "non-inferior"), (-0.009, 0.02, "non-inferior"), (-0.02, 0.02, "inconclusive"),
      (-0.01, 0.0, "inconclusive"), (-0.05, -0.02, "inferior"), (-0.009, -0.001, "non-inferior")],
 )  # fmt: skip
-def test_a_verdict_is_where_the_interval_lies(low: float, high: float, expected: Verdict) -> None:
-    assert verdict(Estimate((low + high) / 2, low, high, 9), margin=0.01) == expected
+def test_a_verdict_is_where_the_interval_lies(
+    low: float, high: float, expected: Conclusion
+) -> None:
+    assert conclude(Estimate((low + high) / 2, low, high, 9), margin=0.01) == expected
 
 
 def test_a_margin_must_allow_something() -> None:
     with pytest.raises(ValueError, match="margin must be above 0"):
-        verdict(Estimate(0, 0, 0, 1), margin=0)
+        conclude(Estimate(0, 0, 0, 1), margin=0)
 
 
 def test_quantiles_are_interpolated() -> None:

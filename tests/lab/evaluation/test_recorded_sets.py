@@ -1,4 +1,4 @@
-"""Recorded generations of real models: known figures are reproduced, and stopping early costs what is claimed.
+"""RecordedAnswers generations of real models: known figures are reproduced, and stopping early costs what is claimed.
 
 SECONDPASS_RECORDED names the folder of rec_*.jsonl; without it there is nothing to measure.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.lab.evaluation.intervals import mean
-from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_recorded
-from secondpass.service.lab.evaluation.turns import change, feedback_resistance, verdicts
-from secondpass.service.lab.evaluation.votes import any_right, majority, replay, single
+from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
+from secondpass.service.lab.evaluation.turns import change, count_verdicts, feedback_resistance
+from secondpass.service.lab.evaluation.votes import any_correct, majority, replay_votes, single
 from secondpass.strategies.voting.stopping import BetaRule, SafeLead
 
 FOLDER = os.environ.get("SECONDPASS_RECORDED", "")
@@ -23,9 +23,9 @@ pytestmark = [
 ]
 
 
-def votes(name: str) -> Votes:
-    made = read_recorded(Path(FOLDER) / f"rec_{name}.jsonl")
-    assert isinstance(made, Votes)
+def votes(name: str) -> VoteSet:
+    made = read_recorded_set(Path(FOLDER) / f"rec_{name}.jsonl")
+    assert isinstance(made, VoteSet)
     return made
 
 
@@ -43,7 +43,7 @@ def test_the_known_figures_are_reproduced(
     name: str, one: float, all_voting: float, oracle: float
 ) -> None:
     polls = votes(name).polls
-    figures = [mean([of(poll) for poll in polls]) for of in (single, majority, any_right)]
+    figures = [mean([of(poll) for poll in polls]) for of in (single, majority, any_correct)]
     assert figures == pytest.approx([one, all_voting, oracle], abs=0.0006)
 
 
@@ -55,14 +55,14 @@ def test_stopping_early_saves_much_and_loses_little_where_voting_works(
     polls = votes(name).polls
     everything = mean([majority(poll) for poll in polls])
     for confidence, loss, used in ((0.95, 0.002, 0.75), (0.85, 0.01, 0.5)):
-        made = replay(polls, BetaRule(confidence), seed=seed)
+        made = replay_votes(polls, BetaRule(confidence), seed=seed)
         assert everything - made.accuracy <= loss
         assert made.share_used <= used
 
 
 def test_a_safe_lead_is_free_on_real_votes() -> None:
     polls = votes("date_10").polls
-    made = replay(polls, SafeLead())
+    made = replay_votes(polls, SafeLead())
     assert made.accuracies == pytest.approx([majority(poll) for poll in polls])
     assert made.share_used < 0.75
 
@@ -70,18 +70,20 @@ def test_a_safe_lead_is_free_on_real_votes() -> None:
 def test_voting_cannot_help_where_samples_hardly_differ() -> None:
     polls = votes("crux_10").polls
     gain = mean([majority(p) for p in polls]) - mean([single(p) for p in polls])
-    room = mean([any_right(p) for p in polls]) - mean([single(p) for p in polls])
+    room = mean([any_correct(p) for p in polls]) - mean([single(p) for p in polls])
     assert gain < 0.005
     assert room > 0.1
 
 
 def test_the_turns_of_recorded_repairs() -> None:
-    made = read_recorded(Path(FOLDER) / "rec_selfrepair_code.jsonl")
-    assert isinstance(made, Revisions)
+    made = read_recorded_set(Path(FOLDER) / "rec_selfrepair_code.jsonl")
+    assert isinstance(made, RevisionSet)
     after = {"repair_direct": 0.295, "repair_cot": 0.2783}
     for way, chains in made.chains.items():
         step = change([[turn.correct for turn in chain] for chain in chains])
         assert (step.before, step.after) == pytest.approx((0.2583, after[way]), abs=0.0001)
         assert step.broken == 0
-        assert verdicts(chain[0] for chain in chains).accuracy == 1, "unit tests are the critic"
+        assert count_verdicts(chain[0] for chain in chains).accuracy == 1, (
+            "unit tests are the critic"
+        )
         assert feedback_resistance(chains) == 1

@@ -15,15 +15,15 @@ from secondpass.service.cli.main import main
 from secondpass.service.http.encoding import plain, usage
 from secondpass.service.lab.evaluation.records import (
     About,
-    Attempt,
     GradedCandidate,
     Records,
+    RunRecord,
     Tokens,
     Turn,
     from_outcome,
     from_response,
-    line_of,
     read_records,
+    record_line,
     write_records,
 )
 from secondpass.service.lab.pools.jsonl import BadLine
@@ -31,11 +31,11 @@ from secondpass.service.runs.outcome import Outcome, RoleUsage, Timing
 from secondpass.strategies.api.values import Candidate
 
 ABOUT = About(data="sums", model="tiny", date="2026-11-24")
-GOOD = Attempt(question="q1", strategy="single", correct=True)
+GOOD = RunRecord(question="q1", strategy="single", correct=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 ATTEMPTS = st.builds(
-    Attempt,
+    RunRecord,
     question=TEXT,
     strategy=TEXT,
     correct=st.booleans(),
@@ -111,7 +111,7 @@ def test_a_response_without_candidates_is_refused() -> None:
 
 
 @given(st.lists(ATTEMPTS, unique_by=lambda each: (each.question, each.strategy)))
-def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[Attempt]) -> None:
+def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[RunRecord]) -> None:
     path = tmp_path_factory.mktemp("records") / "x.records.jsonl"
     write_records(path, ABOUT, attempts)
     assert read_records(path) == Records(about=ABOUT, attempts=tuple(attempts))
@@ -128,12 +128,12 @@ def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[Atte
         ('{"question":"q","strategy":"s","correct":true,"confidence":1.5}', ":3: confidence: "),
         ('{"question":"q","strategy":"s","correct":true,"seconds":NaN}', ":3: "),
         ('{"question":"q","stra', ":3: no JSON"),
-        (line_of(GOOD), ":3: question 'q1', single, shuffle 0 is in line 2 already"),
+        (record_line(GOOD), ":3: question 'q1', single, shuffle 0 is in line 2 already"),
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
     path = tmp_path / "bad.records.jsonl"
-    path.write_text(line_of(ABOUT) + line_of(GOOD) + line, "utf-8")
+    path.write_text(record_line(ABOUT) + record_line(GOOD) + line, "utf-8")
     with pytest.raises(BadLine, match=r"bad\.records\.jsonl" + complaint):
         read_records(path)
 
@@ -159,7 +159,7 @@ def test_what_the_command_line_prints_makes_an_attempt(capsys: pytest.CaptureFix
     assert read_back(made) == made
 
 
-def read_back(attempt: Attempt) -> Attempt:
+def read_back(attempt: RunRecord) -> RunRecord:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.records.jsonl"
         write_records(path, ABOUT, [attempt])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.lab.evaluation.cost import cost
-from secondpass.service.lab.evaluation.records import Attempt, Tokens
+from secondpass.service.lab.evaluation.records import RunRecord, Tokens
 from secondpass.service.lab.evaluation.scores import aurc, auroc, ece, risk_coverage
 from secondpass.service.lab.evaluation.selection import balance_score, gap_closed, refinement_gap
 
@@ -132,8 +132,8 @@ def test_balance_is_a_share(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_the_bill_of_two_attempts() -> None:
-    def attempt(seconds: float, **usage: int) -> Attempt:
-        return Attempt(question="q", strategy="s", correct=True, seconds=seconds, usage=Tokens(**usage))  # fmt: skip
+    def attempt(seconds: float, **usage: int) -> RunRecord:
+        return RunRecord(question="q", strategy="s", correct=True, seconds=seconds, usage=Tokens(**usage))  # fmt: skip
 
     made = cost([attempt(1, decode=10, prompt=8, cached=3), attempt(3, decode=20, wasted=4)])
     assert (made.decode, made.uncached, made.wasted) == (15, 2.5, 2)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from secondpass.service.lab.evaluation.records import Turn
 from secondpass.service.lab.evaluation.turns import (
     Change,
-    Verdicts,
+    VerdictCounts,
     accuracy_by_turn,
     change,
+    count_verdicts,
     decompose,
     feedback_resistance,
-    verdicts,
 )
 
 CHAINS = st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=12)
@@ -94,21 +94,23 @@ def test_rss_is_one_half_where_nothing_changes(pairs: list[list[tuple[bool, bool
 
 
 def test_verdicts_are_counted_against_the_truth() -> None:
-    made = verdicts(
+    made = count_verdicts(
         [turn(correct=True, accepted=True)] * 3
         + [turn(correct=False, accepted=True)]
         + [turn(correct=True, accepted=False)] * 2
         + [turn(correct=False, accepted=False)] * 4
         + [turn(correct=True)]
     )
-    assert made == Verdicts(right_accepted=3, wrong_accepted=1, right_rejected=2, wrong_rejected=4)
+    assert made == VerdictCounts(
+        right_accepted=3, wrong_accepted=1, right_rejected=2, wrong_rejected=4
+    )
     assert made.accuracy == 7 / 10
     assert (made.precision, made.recall) == (4 / 6, 4 / 5)
     assert (made.accept_precision, made.accept_recall) == (3 / 4, 3 / 5)
 
 
 def test_without_verdicts_there_is_no_critic_to_judge() -> None:
-    none = verdicts([turn(correct=True)])
+    none = count_verdicts([turn(correct=True)])
     shares = (none.accuracy, none.precision, none.recall, none.accept_precision, none.accept_recall)
     assert shares == (None,) * 5
 

@@ -15,13 +15,18 @@ from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEng
 from secondpass.service.lab.pools.drawing import draw
 from secondpass.service.lab.pools.format import Header, key_of
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.lab.pools.pool import growing, read_pool
+from secondpass.service.lab.pools.pool import open_pool, read_pool
 from secondpass.service.lab.pools.questions import read_questions
-from secondpass.service.lab.pools.record import NotDrawn, call_of, file_questions, missing
+from secondpass.service.lab.pools.record import (
+    DrawFailed,
+    add_questions,
+    missing_samples,
+    sample_call,
+)
 from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import Sampling
 from secondpass.testing.support import upstream
-from tests.lab.pools.making import HEADER, ROWS, draw_all, numbered, recorded, write_rows
+from tests.lab.pools.support import HEADER, ROWS, draw_all, numbered, recorded, write_rows
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def test_a_pool_has_all_samples_with_what_was_told_of_each_token(path: Path, dat
     for (key, index), sample in pool.samples.items():
         asked = pool.questions[sample.question or ""]
         assert (asked.key, HEADER.seed + index) == (key, sample.seed)
-        reply = numbered(call_of(read_questions(data, "math")[0], HEADER, index), index)
+        reply = numbered(sample_call(read_questions(data, "math")[0], HEADER, index), index)
         assert sample.text == reply.text
         assert sample.tokens == len(sample.token_ids) == len(sample.logprobs) == len(sample.chars)
         assert set(sample.confidences) == {8.0}
@@ -55,8 +60,8 @@ def test_a_pool_has_all_samples_with_what_was_told_of_each_token(path: Path, dat
 
 def test_samples_are_drawn_in_rounds_so_that_a_part_is_balanced(path: Path, data: Path) -> None:
     questions = read_questions(data, "math")
-    with growing(path, HEADER) as book:
-        wanted = missing(book.pool, questions, 6)
+    with open_pool(path, HEADER) as book:
+        wanted = missing_samples(book.pool, questions, 6)
     first = [(want.question.id, want.call.index) for want in wanted[:12]]
     assert sorted(first) == [(name, index) for name in "abc" for index in range(4)]
     assert {want.call.index for want in wanted[12:]} == {4, 5}
@@ -67,10 +72,10 @@ def test_what_is_there_is_not_drawn_again(path: Path, data: Path) -> None:
     before = path.read_bytes()
     engine = ScriptedEngine(numbered)
     questions = read_questions(data, "math")
-    with growing(path, HEADER) as book:
-        file_questions(book, questions)
-        assert missing(book.pool, questions, 4) == []
-        wanted = missing(book.pool, questions, 5)
+    with open_pool(path, HEADER) as book:
+        add_questions(book, questions)
+        assert missing_samples(book.pool, questions, 4) == []
+        wanted = missing_samples(book.pool, questions, 5)
         draw_all(engine, book, wanted)
     assert path.read_bytes().startswith(before)
     assert [call.index for call in engine.calls] == [4, 4, 4]
@@ -78,13 +83,13 @@ def test_what_is_there_is_not_drawn_again(path: Path, data: Path) -> None:
 
 def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, data: Path) -> None:
     questions = read_questions(data, "math")
-    call = call_of(questions[0], HEADER, 1)
+    call = sample_call(questions[0], HEADER, 1)
     short = replace(call, sampling=call.sampling.model_copy(update={"max_tokens": 2}))
     engine = ScriptedEngine(numbered)
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         (cut,) = anyio.run(draw, Upstream(engine), short)
         book.add(cut)
-        draw_all(engine, book, missing(book.pool, questions, 2))
+        draw_all(engine, book, missing_samples(book.pool, questions, 2))
     pool = read_pool(path)
     assert len(engine.calls) == 1 + 3 * 2
     assert pool.find(cut.key, 1, 2) == cut
@@ -99,9 +104,9 @@ def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path
 
     engine = ScriptedEngine(flaky, per_token=0.001)
     questions = read_questions(data, "math")
-    with growing(path, HEADER) as book:
-        file_questions(book, questions)
-        wanted = missing(book.pool, questions, 1)
+    with open_pool(path, HEADER) as book:
+        add_questions(book, questions)
+        wanted = missing_samples(book.pool, questions, 1)
         draw_all(upstream(engine, attempts=5, places=1), book, wanted)
     assert len(engine.calls) == 4 + 3
     texts = {place: sample.text for place, sample in read_pool(path).samples.items()}
@@ -112,8 +117,8 @@ def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path
 def test_a_draw_that_fails_in_every_attempt_names_its_question(path: Path, data: Path) -> None:
     engine = ScriptedEngine(lambda *_: Reply("", fault="unavailable"))
     questions = read_questions(data, "math")
-    with growing(path, HEADER) as book, pytest.raises(NotDrawn, match="question 'a'"):
-        draw_all(upstream(engine, attempts=2), book, missing(book.pool, questions, 1)[:1])
+    with open_pool(path, HEADER) as book, pytest.raises(DrawFailed, match="question 'a'"):
+        draw_all(upstream(engine, attempts=2), book, missing_samples(book.pool, questions, 1)[:1])
     assert len(engine.calls) == 2
 
 
@@ -130,15 +135,15 @@ def test_any_cut_of_the_file_leaves_a_pool_less_what_was_cut(path: Path, data: P
     for size in (*range(header_ends, header_ends + 40), *range(header_ends, len(whole), 97)):
         path.write_bytes(whole[:size])
         kept = whole[:size].count(b"\n")
-        with growing(path, HEADER) as book:
-            assert book.torn == size - (whole[:size].rindex(b"\n") + 1)
+        with open_pool(path, HEADER) as book:
+            assert book.dropped_bytes == size - (whole[:size].rindex(b"\n") + 1)
             assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:kept])
 
 
 def test_a_pool_whose_header_was_cut_begins_anew(path: Path) -> None:
     path.write_bytes(b'{"kind":"pool","form')
-    with growing(path, HEADER) as book:
-        assert book.torn == 20
+    with open_pool(path, HEADER) as book:
+        assert book.dropped_bytes == 20
     assert read_pool(path).header == HEADER
 
 
@@ -152,16 +157,16 @@ def test_a_cut_pool_is_read_without_being_changed(path: Path, data: Path) -> Non
 def test_a_file_that_is_no_pool_is_not_written_over(path: Path) -> None:
     for content in (b"my diary", b"my diary\n", b'{"id": "a"}\n'):
         path.write_bytes(content)
-        with pytest.raises(BadLine, match=f"^{path}:1: "), growing(path, HEADER):
+        with pytest.raises(BadLine, match=f"^{path}:1: "), open_pool(path, HEADER):
             pass
         assert path.read_bytes() == content
 
 
 def test_one_process_at_a_time_records_into_a_pool(path: Path) -> None:
     with (
-        growing(path, HEADER),
+        open_pool(path, HEADER),
         pytest.raises(BadLine, match="another process is recording into it"),
-        growing(path, HEADER),
+        open_pool(path, HEADER),
     ):
         pass
 
@@ -186,7 +191,7 @@ def test_a_pool_of_something_else_is_refused_by_file_and_line(
     other = HEADER.model_copy(update=change)
     field = next(iter(change))
     says = f"^{path}:1: {field}: the pool was recorded with"
-    with pytest.raises(BadLine, match=says), growing(path, other):
+    with pytest.raises(BadLine, match=says), open_pool(path, other):
         pass
     assert path.read_bytes() == before
 
@@ -196,8 +201,8 @@ def test_a_question_in_other_words_is_refused_by_both_places(path: Path, data: P
     changed = [ROWS[0], ROWS[1] | {"question": "What is 43?"}]
     questions = read_questions(write_rows(data, changed), "math")
     says = f"^{path}:3: question 'b' has another messages than in {data}:2"
-    with growing(path, HEADER) as book, pytest.raises(BadLine, match=says):
-        file_questions(book, questions)
+    with open_pool(path, HEADER) as book, pytest.raises(BadLine, match=says):
+        add_questions(book, questions)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data:
             return Reply("", fault="refuse")
         return Reply("\\boxed{1}")
 
-    with pytest.raises(NotDrawn, match=f"question 'c' \\({data}:3\\): refused by the script"):
+    with pytest.raises(DrawFailed, match=f"question 'c' \\({data}:3\\): refused by the script"):
         recorded(path, data, n=1, script=faulty)
     assert {sample.question for sample in read_pool(path).samples.values()} == {"a", "b"}
 
@@ -261,19 +266,22 @@ def test_an_engine_that_does_not_tell_what_it_was_asked_fills_no_pool(
     path: Path, data: Path
 ) -> None:
     questions = read_questions(data, "math")
-    with growing(path, HEADER) as book, pytest.raises(NotDrawn, match="no log probabilities of 20"):
-        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+    with (
+        open_pool(path, HEADER) as book,
+        pytest.raises(DrawFailed, match="no log probabilities of 20"),
+    ):
+        draw_all(Silent(numbered), book, missing_samples(book.pool, questions, 1))
     assert not read_pool(path).samples
     plain = HEADER.model_copy(update={"logprobs": 0})
-    with growing(path.with_name("plain.jsonl"), plain) as book:
-        draw_all(Silent(numbered), book, missing(book.pool, questions, 1))
+    with open_pool(path.with_name("plain.jsonl"), plain) as book:
+        draw_all(Silent(numbered), book, missing_samples(book.pool, questions, 1))
         assert len(book.pool.samples) == 3
 
 
 def test_a_key_is_of_what_decides_the_distribution_and_of_nothing_else(data: Path) -> None:
-    call = call_of(read_questions(data, "math")[0], HEADER)
+    call = sample_call(read_questions(data, "math")[0], HEADER)
     header = Header.model_validate(HEADER.model_dump() | {"seed": 99})
-    assert key_of(call_of(read_questions(data, "math")[0], header, 7)) == key_of(call)
+    assert key_of(sample_call(read_questions(data, "math")[0], header, 7)) == key_of(call)
     shorter = call.sampling.model_copy(update={"max_tokens": 2, "seed": None})
     hotter = call.sampling.model_copy(update={"temperature": 1.1})
 

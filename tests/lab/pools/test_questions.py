@@ -7,7 +7,7 @@ import pytest
 
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import read_all, read_questions
-from tests.lab.pools.making import ROWS, write_rows
+from tests.lab.pools.support import ROWS, write_rows
 
 FINE: dict[str, Any] = {"id": "z", "question": "Which?", "answer": "B", "choices": ["no", "yes"]}
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.lab.pools.lacking import Drawer
-from secondpass.service.lab.pools.pool import growing, read_pool
+from secondpass.service.lab.pools.pool import open_pool, read_pool
 from secondpass.service.lab.pools.questions import read_questions
-from secondpass.service.lab.pools.record import call_of
-from secondpass.service.lab.pools.recording import RecordingEngine
-from secondpass.service.lab.pools.replay import ReplayEngine
+from secondpass.service.lab.pools.record import sample_call
+from secondpass.service.lab.pools.recording_engine import RecordingEngine
+from secondpass.service.lab.pools.replay_engine import ReplayEngine
+from secondpass.service.lab.pools.sample_drawer import SampleDrawer
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message
-from tests.lab.pools.making import HEADER, numbered, recorded, write_rows
+from tests.lab.pools.support import HEADER, numbered, recorded, write_rows
 
 JUDGE = Call(
     role="judge",
@@ -60,7 +60,7 @@ def path(tmp_path: Path, data: Path) -> Path:
 
 def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
     real = ScriptedEngine(numbered)
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         engine = RecordingEngine(real, book)
         first, second = ask(engine, JUDGE, replace(JUDGE, index=3))
     assert len(real.calls) == 1
@@ -70,9 +70,9 @@ def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
 
 
 def test_drafts_come_from_the_pool_and_new_ones_from_the_engine(path: Path, data: Path) -> None:
-    call = call_of(read_questions(data, "math")[0], HEADER)
+    call = sample_call(read_questions(data, "math")[0], HEADER)
     real = ScriptedEngine(numbered)
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         replies = ask(RecordingEngine(real, book), call, replace(call, index=2), call)
     assert [made.index for made in real.calls] == [2]
     (again,) = ask(ReplayEngine(read_pool(path)), replace(call, index=2))
@@ -82,7 +82,7 @@ def test_drafts_come_from_the_pool_and_new_ones_from_the_engine(path: Path, data
 def test_judgements_in_words_are_kept_by_their_index(path: Path) -> None:
     real = ScriptedEngine(numbered)
     critic = replace(JUDGE, labels=(), purpose="critique")
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         ask(RecordingEngine(real, book), critic, replace(critic, index=1), critic)
     assert [made.index for made in real.calls] == [0, 1]
 
@@ -91,7 +91,7 @@ def test_a_call_that_was_left_early_is_not_in_the_pool(path: Path) -> None:
     critic = replace(JUDGE, labels=())
 
     async def leave() -> None:
-        with growing(path, HEADER) as book:
+        with open_pool(path, HEADER) as book:
             engine = RecordingEngine(ScriptedEngine(numbered), book)
             async with aclosing(engine.stream(critic)) as deltas:
                 await anext(deltas)
@@ -107,7 +107,7 @@ def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None
     critic = replace(JUDGE, labels=())
     short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
     real = ScriptedEngine(numbered)
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         engine = RecordingEngine(real, book)
         cut, whole, cut_again = ask(engine, short, critic, short)
     assert len(real.calls) == 2
@@ -128,7 +128,7 @@ def test_a_call_is_always_given_what_it_was_given_first(
         for cap in caps
     ]
     drafts = count()
-    with growing(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as book:
+    with open_pool(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as book:
         real = ScriptedEngine(lambda call, index: Reply(f"draft {next(drafts)} is not another"))
         told = ask(RecordingEngine(real, book), *calls)
     again = ask(ReplayEngine(read_pool(book.pool.path)), *calls)
@@ -136,11 +136,11 @@ def test_a_call_is_always_given_what_it_was_given_first(
 
 
 def test_who_wants_confidences_is_not_served_a_draft_without(path: Path, data: Path) -> None:
-    call = call_of(read_questions(data, "math")[0], HEADER)
+    call = sample_call(read_questions(data, "math")[0], HEADER)
     bare = path.with_name("bare.jsonl")
     pool = read_pool(path)
     real = ScriptedEngine(lambda call, index: Reply("another draft"))
-    with growing(bare, HEADER) as book:
+    with open_pool(bare, HEADER) as book:
         book.add(pool.passes[0])
         for sample in pool.samples.values():
             book.add(sample.model_copy(update={"confidences": ()}))
@@ -164,14 +164,14 @@ def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
     short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
 
     async def draw(engine: Engine) -> None:
-        await Drawer(Upstream(engine), 4, lambda _: None).draw([short, critic, short])
+        await SampleDrawer(Upstream(engine), 4, lambda _: None).draw([short, critic, short])
 
-    with growing(path, HEADER) as book:
+    with open_pool(path, HEADER) as book:
         anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), book))
     cut, whole = ask(ReplayEngine(read_pool(path)), short, critic)
     assert text(whole) != text(cut) == text(whole)[: len(text(cut))]
 
 
 def test_another_model_is_refused_by_file_and_line(path: Path) -> None:
-    with growing(path, HEADER) as book, pytest.raises(BadLine, match=f"^{path}:1: model: "):
+    with open_pool(path, HEADER) as book, pytest.raises(BadLine, match=f"^{path}:1: model: "):
         RecordingEngine(ScriptedEngine(model="other"), book)

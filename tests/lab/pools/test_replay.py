@@ -18,13 +18,13 @@ from secondpass.service.lab.pools.clock import run_virtually
 from secondpass.service.lab.pools.format import PoolQuestion, Sample
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.service.lab.pools.questions import read_questions
-from secondpass.service.lab.pools.record import call_of
-from secondpass.service.lab.pools.replay import ReplayEngine
-from secondpass.service.lab.pools.replaying import Replayed, TimelessEquivalence, replay
+from secondpass.service.lab.pools.record import sample_call
+from secondpass.service.lab.pools.replay_engine import ReplayEngine
+from secondpass.service.lab.pools.replay_run import Replayed, TimelessEquivalence, replay_run
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Sampling
-from tests.lab.pools.making import HEADER, recorded, write_rows
+from tests.lab.pools.support import HEADER, recorded, write_rows
 
 N = 6
 
@@ -41,7 +41,7 @@ def pool(data: Path) -> Pool:
 
 @pytest.fixture
 def call(data: Path) -> Call:
-    return call_of(read_questions(data, "math")[0], HEADER)
+    return sample_call(read_questions(data, "math")[0], HEADER)
 
 
 def deltas_of(engine: ReplayEngine, call: Call) -> tuple[list[Delta], list[float]]:
@@ -109,7 +109,7 @@ def test_several_completions_come_side_by_side(pool: Pool, call: Call) -> None:
 def test_a_shuffle_serves_each_sample_once(pool: Pool, data: Path, shuffle: int) -> None:
     engine = ReplayEngine(pool, shuffle=shuffle)
     for question in read_questions(data, "math"):
-        call = call_of(question, HEADER)
+        call = sample_call(question, HEADER)
         served = [engine.find(replace(call, index=i))[0].index for i in range(N)]
         assert sorted(served) == list(range(N))
         again = ReplayEngine(pool, shuffle=shuffle).find(replace(call, n=N))
@@ -149,7 +149,7 @@ def test_what_is_not_in_the_pool_is_refused_by_name(pool: Pool, call: Call) -> N
 def test_a_draft_that_was_cut_is_not_longer_than_it_was(tmp_path: Path, data: Path) -> None:
     short = HEADER.model_copy(update={"sampling": Sampling(temperature=0.7, max_tokens=3)})
     pool = recorded(tmp_path / "short.jsonl", data, n=1, header=short)
-    call = call_of(read_questions(data, "math")[0], short)
+    call = sample_call(read_questions(data, "math")[0], short)
     deltas, _ = deltas_of(ReplayEngine(pool), call)
     assert deltas[-1].finish_reason == "length"
     for cap in (4, None):
@@ -207,7 +207,7 @@ def replayed(
 ) -> Replayed:
     async def run() -> Replayed:
         async with TimelessEquivalence() as equivalence:
-            return await replay(
+            return await replay_run(
                 pool, asked, "self_consistency", params, equivalence, shuffle=shuffle, limits=limits
             )
 

@@ -11,11 +11,11 @@ import pytest
 
 from secondpass.service.cli.main import main
 from secondpass.service.lab.evaluation.intervals import Estimate
-from secondpass.service.lab.evaluation.recorded import Revisions, Votes, read_recorded
+from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
 from secondpass.service.lab.evaluation.records import (
     About,
-    Attempt,
     GradedCandidate,
+    RunRecord,
     Tokens,
     Turn,
     write_records,
@@ -39,8 +39,8 @@ def lines(path: Path, rows: list[Any]) -> Path:
 
 
 def runs(path: Path) -> None:
-    def attempt(strategy: str, setting: str, at: int, decode: int, **more: Any) -> Attempt:
-        return Attempt(question=f"q{at}", strategy=strategy, setting=setting, usage=Tokens(decode=decode, prompt=50, cached=10), seconds=1, **more)  # fmt: skip
+    def attempt(strategy: str, setting: str, at: int, decode: int, **more: Any) -> RunRecord:
+        return RunRecord(question=f"q{at}", strategy=strategy, setting=setting, usage=Tokens(decode=decode, prompt=50, cached=10), seconds=1, **more)  # fmt: skip
 
     candidates = (GradedCandidate(correct=True), GradedCandidate(correct=False))
     attempts = [attempt("self_consistency", f"n={n}", at, 100 * n, correct=at < n, candidates=candidates) for n in (1, 4) for at in range(8)]  # fmt: skip
@@ -59,16 +59,16 @@ def results(*arguments: str) -> int:
 
 
 def test_a_recorded_set_of_votes_is_read(tmp_path: Path) -> None:
-    made = read_recorded(lines(tmp_path / "rec_x.jsonl", VOTES))
-    assert isinstance(made, Votes)
+    made = read_recorded_set(lines(tmp_path / "rec_x.jsonl", VOTES))
+    assert isinstance(made, VoteSet)
     assert (made.name, made.model, len(made.polls)) == ("rec_x", "tiny", 6)
     assert made.polls[0].classes == (0, None, 0, 1)
     assert made.scores == {"p_true": ((0.9, 0.2, 0.4, 0.6),) * 6}
 
 
 def test_a_recorded_set_of_revisions_is_read(tmp_path: Path) -> None:
-    made = read_recorded(lines(tmp_path / "rec_y.jsonl", REVISIONS))
-    assert isinstance(made, Revisions)
+    made = read_recorded_set(lines(tmp_path / "rec_y.jsonl", REVISIONS))
+    assert isinstance(made, RevisionSet)
     first, second = made.chains["repair_direct"][1]
     assert first == Turn(correct=False, answer="a", accepted=False)
     assert second == Turn(correct=True, answer="b")
@@ -89,7 +89,7 @@ def test_a_recorded_set_of_revisions_is_read(tmp_path: Path) -> None:
 def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], complaint: str) -> None:
     path = lines(tmp_path / "rec_x.jsonl", [*VOTES, row])
     with pytest.raises(BadLine, match=r"rec_x\.jsonl" + complaint):
-        read_recorded(path)
+        read_recorded_set(path)
 
 
 def test_the_documents_are_written_between_their_markers(
@@ -145,7 +145,7 @@ def test_the_rows_of_runs_are_what_the_records_say(tmp_path: Path) -> None:
     assert cells[2] == ""
     assert cells[3].startswith("+37.50 [")
     assert cells[5:10] == ["0.25", "200", "40", "0", "1.00"]
-    # Revisions (the last table but one): 3 -> 5 of 8; the critic accepts 4, of which 3 are right.
+    # RevisionSet (the last table but one): 3 -> 5 of 8; the critic accepts 4, of which 3 are right.
     turns = [line for line in (tmp_path / "o.md").read_text("utf-8").splitlines() if line.startswith("| `self_refine`")][1]  # fmt: skip
     cells = [cell.strip() for cell in turns.strip("|").split("|")]
     assert cells[1:5] == ["37.5", "62.5", "25.0", "0.0"]
@@ -163,9 +163,9 @@ def test_every_strategy_is_compared_with_single_and_its_critic_is_measured(tmp_p
     pytest.importorskip("matplotlib")
     draft, other = GradedCandidate(correct=False, answer="41", accepted=False), GradedCandidate(correct=True, answer="42")  # fmt: skip
     revised = GradedCandidate(correct=True, answer="42", is_revision=True, accepted=True)
-    attempts = [Attempt(question=f"q{at}", strategy="single", correct=at < 2) for at in range(4)]
+    attempts = [RunRecord(question=f"q{at}", strategy="single", correct=at < 2) for at in range(4)]
     attempts += [
-        Attempt(question=f"q{at}", strategy="self_refine", correct=at < 3, candidates=(draft, other, revised),
+        RunRecord(question=f"q{at}", strategy="self_refine", correct=at < 3, candidates=(draft, other, revised),
                 turns=(Turn(correct=False), Turn(correct=at < 3)))
         for at in range(4)
     ]  # fmt: skip
@@ -183,7 +183,7 @@ def test_every_strategy_is_compared_with_single_and_its_critic_is_measured(tmp_p
 
 def formatted(path: Path, right: Any, *, asked: bool, sampling: str = "t=1") -> None:
     attempts = [
-        Attempt(question=f"q{at}", strategy="single", shuffle=shuffle, correct=right(at, shuffle),
+        RunRecord(question=f"q{at}", strategy="single", shuffle=shuffle, correct=right(at, shuffle),
                 usage=Tokens(decode=100 if asked else 80))
         for at in range(4)
         for shuffle in range(2)

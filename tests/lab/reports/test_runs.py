@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from secondpass.service.lab.evaluation.frontier import points_of
-from secondpass.service.lab.evaluation.records import About, Attempt, GradedCandidate, Records, Turn
+from secondpass.service.lab.evaluation.records import (
+    About,
+    GradedCandidate,
+    Records,
+    RunRecord,
+    Turn,
+)
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.reports.confidence_tables import score_blocks
 from secondpass.service.lab.reports.run_tables import frontier_rows, gather
@@ -15,7 +21,7 @@ from secondpass.service.lab.reports.turn_tables import turn_blocks
 def records(
     *questions: str, calibration: str = "", strategy: str = "self_prm", sampling: str = ""
 ) -> Records:
-    attempts = [Attempt(question=each, strategy=strategy, correct=True) for each in questions]
+    attempts = [RunRecord(question=each, strategy=strategy, correct=True) for each in questions]
     return Records(
         about=About(data="sums", model="tiny", calibration=calibration, sampling=sampling),
         attempts=tuple(attempts),
@@ -52,9 +58,9 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_every_kind_of_score_is_measured_by_itself() -> None:
-    """Votes are right at .9 and wrong at .6; of the judge's scores both are the wrong way round."""
+    """VoteSet are right at .9 and wrong at .6; of the judge's scores both are the wrong way round."""
     attempts = [
-        Attempt(
+        RunRecord(
             question=str(at), strategy="meta_rm", correct=ok, confidence=0.9 if ok else 0.6,
             confidence_kind="vote_share",
             candidates=(
@@ -74,9 +80,9 @@ def test_every_kind_of_score_is_measured_by_itself() -> None:
 
 
 def test_accuracy_is_told_after_every_turn_of_long_chains() -> None:
-    def attempt(*turns: bool) -> Attempt:
+    def attempt(*turns: bool) -> RunRecord:
         chain = tuple(Turn(correct=each) for each in turns)
-        return Attempt(question="a", strategy="s", correct=turns[-1], turns=chain)
+        return RunRecord(question="a", strategy="s", correct=turns[-1], turns=chain)
 
     longer = [attempt(False, True, False), attempt(False, True)]
     *_, table = turn_blocks([("s", longer), ("two", [attempt(False, True)])])
@@ -87,7 +93,7 @@ def test_accuracy_is_told_after_every_turn_of_long_chains() -> None:
 
 def test_a_cost_that_nobody_knows_is_no_figure_and_no_ground_for_a_comparison() -> None:
     votes = [
-        Attempt(question=each, strategy="self_consistency", setting=setting, correct=True)
+        RunRecord(question=each, strategy="self_consistency", setting=setting, correct=True)
         for each in "ab"
         for setting in ("n=4", "n=4 stop=lead")
     ]

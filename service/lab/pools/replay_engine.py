@@ -13,8 +13,8 @@ from typing import get_args
 import anyio
 
 from secondpass.service.lab.pools.format import Sample, distribution, is_read, key_of
-from secondpass.service.lab.pools.places import Places
 from secondpass.service.lab.pools.pool import Pool, has_confidences, is_capped, is_enough
+from secondpass.service.lab.pools.sample_order import SampleOrder
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Capability, Usage
@@ -27,7 +27,7 @@ class ReplayEngine:
     """An `Engine` that has no model: a call that is not in the pool is refused, never guessed at.
 
     With `shuffle` the samples of each question change their places, by a permutation that depends on it and on the
-    question alone (see `Places`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
+    question alone (see `SampleOrder`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
     a completion is what was recorded, cut where the call's `max_tokens` ends it; see `Pool.find` for what was drawn
     more than once.
     """
@@ -45,7 +45,7 @@ class ReplayEngine:
         self.name, self.model = name, pool.header.model
         self.pool = pool
         self._width = tokens_per_delta
-        self._places = Places(pool, shuffle)
+        self._places = SampleOrder(pool, shuffle)
 
     @property
     def ready(self) -> bool:
@@ -89,7 +89,7 @@ class ReplayEngine:
         key = self._key(call)
         return [self._found(call, key, i) for i in range(call.n)]
 
-    def lacking(self, call: Call) -> list[Call]:
+    def missing_calls(self, call: Call) -> list[Call]:
         """The draws of the call that `find` does not find, each as a call of its own that the pool can file.
 
         Its index is the pool's own, its seed goes with it, and it has the confidences of all samples in the pool.

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from secondpass.service.lab.pools.clock import run_virtually
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.lab.pools.recorded import Recorded, read_recorded
-from secondpass.service.lab.pools.replaying import Replayed, TimelessEquivalence, replay
-from tests.lab.pools.making import write_rows
+from secondpass.service.lab.pools.recorded_answers import RecordedAnswers, read_recorded_answers
+from secondpass.service.lab.pools.replay_run import Replayed, TimelessEquivalence, replay_run
+from tests.lab.pools.support import write_rows
 
 Row = dict[str, Any]
 
@@ -22,10 +22,10 @@ def row(name: str, *preds: object, right: object) -> Row:
     return {"id": name, "question": "Which one?", "answer": right, "samples": samples}
 
 
-def voted(recorded: Recorded, name: str, n: int, shuffle: int | None = None) -> Replayed:
+def voted(recorded: RecordedAnswers, name: str, n: int, shuffle: int | None = None) -> Replayed:
     async def run() -> Replayed:
         async with TimelessEquivalence() as equivalence:
-            return await replay(
+            return await replay_run(
                 recorded.pool,
                 recorded.pool.questions[name],
                 "self_consistency",
@@ -37,7 +37,7 @@ def voted(recorded: Recorded, name: str, n: int, shuffle: int | None = None) -> 
     return run_virtually(run)
 
 
-def majority(recorded: Recorded, name: str, n: int) -> float:
+def majority(recorded: RecordedAnswers, name: str, n: int) -> float:
     """How probable the vote is right, when ties are broken by lot."""
     outcome = voted(recorded, name, n).outcome
     assert outcome is not None
@@ -55,7 +55,7 @@ def test_a_vote_is_one_of_the_recorded_answers(tmp_path: Path) -> None:
         row("tied", "a", "b", right="a"),
         row("nothing", None, None, right="a"),
     ]
-    recorded = read_recorded(write_rows(tmp_path / "rec.jsonl", rows))
+    recorded = read_recorded_answers(write_rows(tmp_path / "rec.jsonl", rows))
     sizes = {name: len(each["samples"]) for name, each in zip(recorded.preds, rows, strict=True)}
     shares = {name: majority(recorded, name, n) for name, n in sizes.items()}
     assert shares == {"numbers": 1, "texts": 1, "alike": 0, "tied": 0.5, "nothing": 0}
@@ -66,7 +66,7 @@ def test_an_answer_in_a_text_without_a_pred_never_counts(tmp_path: Path) -> None
     rows = [row("x", None, None, right="7")]
     for sample in rows[0]["samples"]:
         sample["text"] = r"The answer is \boxed{7}."
-    recorded = read_recorded(write_rows(tmp_path / "rec.jsonl", rows))
+    recorded = read_recorded_answers(write_rows(tmp_path / "rec.jsonl", rows))
     outcome = voted(recorded, "x", 2).outcome
     assert outcome is None or outcome.candidate.answer is None
 
@@ -74,7 +74,7 @@ def test_an_answer_in_a_text_without_a_pred_never_counts(tmp_path: Path) -> None
 def test_the_text_and_its_length_are_kept(tmp_path: Path) -> None:
     rows = [row("x", "7", right="7")]
     rows[0]["samples"][0] |= {"text": "So \\boxed{9}?", "tokens": 12, "finish": "stop"}
-    recorded = read_recorded(write_rows(tmp_path / "rec.jsonl", rows))
+    recorded = read_recorded_answers(write_rows(tmp_path / "rec.jsonl", rows))
     outcome = voted(recorded, "x", 1).outcome
     assert outcome is not None
     assert outcome.candidate.text.startswith("So \\boxed{9}?")
@@ -91,7 +91,7 @@ def test_a_shuffled_vote_is_for_a_leader(
     tmp_path_factory: pytest.TempPathFactory, preds: list[str | None], shuffle: int
 ) -> None:
     path = tmp_path_factory.mktemp("rec") / "rec.jsonl"
-    recorded = read_recorded(write_rows(path, [row("x", *preds, right="a")]))
+    recorded = read_recorded_answers(write_rows(path, [row("x", *preds, right="a")]))
     outcome = voted(recorded, "x", len(preds), shuffle).outcome
     votes = Counter(pred for pred in preds if pred is not None)
     if not votes:
@@ -124,4 +124,4 @@ def test_what_is_wrong_with_a_row_is_told_by_file_and_line(
     rows = [row("fine", "1", right="1"), row("x", "1", right="1") | bad]
     path = write_rows(tmp_path / "rec.jsonl", rows)
     with pytest.raises(BadLine, match=f"^{path}:2: {says}"):
-        read_recorded(path)
+        read_recorded_answers(path)

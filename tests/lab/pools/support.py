@@ -10,9 +10,15 @@ import anyio
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.pools.format import Header
-from secondpass.service.lab.pools.pool import Pool, PoolFile, growing, read_pool
+from secondpass.service.lab.pools.pool import Pool, PoolFile, open_pool, read_pool
 from secondpass.service.lab.pools.questions import read_questions
-from secondpass.service.lab.pools.record import Wanted, file_questions, missing, new_pass, record
+from secondpass.service.lab.pools.record import (
+    PlannedSample,
+    add_questions,
+    missing_samples,
+    new_pass,
+    record,
+)
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.values import Sampling
 from secondpass.testing.support import upstream
@@ -52,15 +58,15 @@ def recorded(
     """A pool in `path`: `n` samples of every row of `data`, from a scripted engine."""
     engine = ScriptedEngine(script, per_token=0.001)
     questions = read_questions(data, "math")
-    with growing(path, header) as book:
-        file_questions(book, questions)
+    with open_pool(path, header) as book:
+        add_questions(book, questions)
         book.add(new_pass(engine, [data], questions, n, {}))
-        wanted = missing(book.pool, questions, n)
+        wanted = missing_samples(book.pool, questions, n)
         draw_all(engine, book, wanted)
     return read_pool(path)
 
 
-def draw_all(engine: Engine | Upstream, book: PoolFile, wanted: Sequence[Wanted]) -> None:
+def draw_all(engine: Engine | Upstream, book: PoolFile, wanted: Sequence[PlannedSample]) -> None:
     async def draw() -> None:
         await record(upstream(engine), book, wanted, concurrency=8, on_sample=lambda _: None)
 

@@ -22,14 +22,16 @@ _DRAFTS = (SOLVE, "extend")
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class CandidateFacts:
     """Of one candidate: was it written as a revision, and the critic's last verdict on it (None: none)."""
 
     is_revision: bool = False
     accepted: bool | None = None
 
 
-def traced(events: Iterable[Event], candidates: Sequence[Candidate]) -> list[Traced]:
+def candidate_facts(
+    events: Iterable[Event], candidates: Sequence[Candidate]
+) -> list[CandidateFacts]:
     """What the events tell of each candidate, in their order."""
     events = list(events)
     texts = [_plain(candidate.text) for candidate in candidates]
@@ -38,12 +40,16 @@ def traced(events: Iterable[Event], candidates: Sequence[Candidate]) -> list[Tra
     for shown, verdict in _verdicts(events):
         accepted[max((t for t in texts if t in shown), key=len, default="")] = verdict
     return [
-        Traced(is_revision=_is_revision(text, wrote), accepted=accepted.get(text) if text else None)
+        CandidateFacts(
+            is_revision=_is_revision(text, wrote), accepted=accepted.get(text) if text else None
+        )
         for text in texts
     ]
 
 
-def chain_of(candidates: Sequence[Candidate], told: Sequence[Traced]) -> list[int] | None:
+def revision_chain(
+    candidates: Sequence[Candidate], told: Sequence[CandidateFacts]
+) -> list[int] | None:
     """The places of the draft and its revisions, in order; None where it does not show which draft was revised.
 
     It shows where there was one draft before the first revision; drafts that come later only confirm.

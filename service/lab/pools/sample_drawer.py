@@ -30,7 +30,7 @@ class _Pending:
     error: EngineError | None = None
 
 
-class Drawer:
+class SampleDrawer:
     """Makes single calls of an engine that files what it finishes, `width` of them at once.
 
     `on_sample` sees each completion.

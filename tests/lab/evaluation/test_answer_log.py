@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.lab.evaluation.asked import NAME, Asked, InUse, Setting, opened
+from secondpass.service.lab.evaluation.answer_log import (
+    FILE_NAME,
+    AnswerLogInUse,
+    LoggedAnswer,
+    Setting,
+    open_answer_log,
+)
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import Question
 from secondpass.strategies.answers.task import TaskRequest
@@ -19,15 +25,15 @@ def question(name: str, text: str = "Why?", answer: str = "42") -> Question:
     return Question(name, text, answer, TaskRequest(kind="math"), {}, Path("q.jsonl"), 1)
 
 
-def answered(text: str) -> Asked:
-    return Asked({"text": text}, 0.5)
+def answered(text: str) -> LoggedAnswer:
+    return LoggedAnswer({"text": text}, 0.5)
 
 
 def test_only_the_same_question_in_the_same_setting_is_found(tmp_path: Path) -> None:
     asked = question("a")
-    with opened(tmp_path) as book:
+    with open_answer_log(tmp_path) as book:
         book.add(SINGLE, asked, 1, answered("x"))
-    with opened(tmp_path) as book:
+    with open_answer_log(tmp_path) as book:
         assert book.find(SINGLE, asked, 1) == answered("x")
         assert book.find(SINGLE, question("a", answer="43"), 1) == answered("x")
         assert book.find(SINGLE, asked, 2) is None
@@ -42,10 +48,12 @@ def test_only_the_same_question_in_the_same_setting_is_found(tmp_path: Path) -> 
 
 
 def test_an_end_without_an_answer_is_kept_with_its_bill(tmp_path: Path) -> None:
-    ended = Asked(None, 1.0, "no answer within budget.max_tokens", {"actor": {"completion": 3}})
-    with opened(tmp_path) as book:
+    ended = LoggedAnswer(
+        None, 1.0, "no answer within budget.max_tokens", {"actor": {"completion": 3}}
+    )
+    with open_answer_log(tmp_path) as book:
         book.add(SINGLE, question("a"), 1, ended)
-    with opened(tmp_path) as book:
+    with open_answer_log(tmp_path) as book:
         assert book.find(SINGLE, question("a"), 1) == ended
 
 
@@ -56,30 +64,37 @@ def test_a_cut_anywhere_never_loses_more_than_the_line_it_cuts(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with opened(folder) as book:
+        with open_answer_log(folder) as book:
             for at, text in enumerate(texts):
                 book.add(SINGLE, question(str(at)), 1, answered(text))
-        content = (folder / NAME).read_bytes()
+        content = (folder / FILE_NAME).read_bytes()
         kept = content[: data.draw(st.integers(0, len(content)))]
-        (folder / NAME).write_bytes(kept)
+        (folder / FILE_NAME).write_bytes(kept)
         whole = kept.count(b"\n")
-        with opened(folder) as book:
+        with open_answer_log(folder) as book:
             for at, text in enumerate(texts):
                 found = book.find(SINGLE, question(str(at)), 1)
                 assert found == (answered(text) if at < whole else None)
                 if found is None:
                     book.add(SINGLE, question(str(at)), 1, answered(text))
-        assert (folder / NAME).read_bytes() == content
+        assert (folder / FILE_NAME).read_bytes() == content
 
 
 def test_a_line_that_is_no_answer_is_named(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text('{"setting": "x"}\n')
-    with pytest.raises(BadLine, match=rf"{NAME}:1: question is missing"), opened(tmp_path):
+    (tmp_path / FILE_NAME).write_text('{"setting": "x"}\n')
+    with (
+        pytest.raises(BadLine, match=rf"{FILE_NAME}:1: question is missing"),
+        open_answer_log(tmp_path),
+    ):
         pass
 
 
 def test_two_evaluations_never_write_to_one_folder(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(InUse, match=str(tmp_path)), opened(tmp_path):
+    with (
+        open_answer_log(tmp_path),
+        pytest.raises(AnswerLogInUse, match=str(tmp_path)),
+        open_answer_log(tmp_path),
+    ):
         pass
-    with opened(tmp_path):
+    with open_answer_log(tmp_path):
         pass

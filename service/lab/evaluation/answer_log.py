@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from secondpass.service.lab.pools.jsonl import BadLine, parsed
+from secondpass.service.lab.pools.jsonl import BadLine, parse_row
 from secondpass.service.lab.pools.questions import Question
 from secondpass.strategies.api.errors import SecondpassError
 
-NAME = "asked.jsonl"
+FILE_NAME = "asked.jsonl"
 
 Json = dict[str, Any]
 Key = tuple[str, str, str, int]
 
 
-class InUse(SecondpassError):
+class AnswerLogInUse(SecondpassError):
     """Another process writes to the folder."""
 
 
@@ -58,7 +58,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LoggedAnswer:
     """An answer object of POST /solve; or, where the run ended with nothing to show, the problem and its bill."""
 
     document: Json | None
@@ -67,18 +67,18 @@ class Asked:
     usage: Mapping[str, Json] = field(default_factory=dict)
 
 
-class Book:
+class AnswerLog:
     """The answers that there are; each that is added is on the disk when `add` returns."""
 
-    def __init__(self, file: BinaryIO, found: dict[Key, Asked]) -> None:
+    def __init__(self, file: BinaryIO, found: dict[Key, LoggedAnswer]) -> None:
         self._file = file
         self._found = found
 
-    def find(self, setting: Setting, question: Question, epoch: int) -> Asked | None:
+    def find(self, setting: Setting, question: Question, epoch: int) -> LoggedAnswer | None:
         """What a question was answered in an epoch (from 1), if it was asked."""
         return self._found.get(_key(setting, question, epoch))
 
-    def add(self, setting: Setting, question: Question, epoch: int, asked: Asked) -> None:
+    def add(self, setting: Setting, question: Question, epoch: int, asked: LoggedAnswer) -> None:
         """Keep an answer."""
         key = _key(setting, question, epoch)
         row = {
@@ -100,25 +100,25 @@ class Book:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Book]:
-    """The book of a log folder, new or begun. Raises InUse, and BadLine for a line that nothing here wrote."""
+def open_answer_log(folder: Path) -> Iterator[AnswerLog]:
+    """The book of a log folder, new or begun. Raises AnswerLogInUse, and BadLine for a line that nothing here wrote."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / NAME
+    path = folder / FILE_NAME
     with path.open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InUse(f"another evaluation is writing to {folder}") from error
+            raise AnswerLogInUse(f"another evaluation is writing to {folder}") from error
         file.seek(0)
         content = file.read()
         whole = content.rfind(b"\n") + 1
         file.truncate(whole)  # what a kill left of a line
-        found: dict[Key, Asked] = {}
+        found: dict[Key, LoggedAnswer] = {}
         for number, line in enumerate(content[:whole].split(b"\n"), 1):
             if line:
                 key, asked = _read(path, number, line)
                 found[key] = asked
-        yield Book(file, found)
+        yield AnswerLog(file, found)
 
 
 def digest(value: Any) -> str:
@@ -127,22 +127,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def digest_of(question: Question) -> str:
+def question_digest(question: Question) -> str:
     """A name of what is asked: the question and its task, but not what is right."""
     task = question.task
     return digest([question.question, task.kind, list(task.options)])
 
 
 def _key(setting: Setting, question: Question, epoch: int) -> Key:
-    return setting.key, question.id, digest_of(question), epoch
+    return setting.key, question.id, question_digest(question), epoch
 
 
-def _read(path: Path, number: int, line: bytes) -> tuple[Key, Asked]:
-    row = parsed(path, number, line)
+def _read(path: Path, number: int, line: bytes) -> tuple[Key, LoggedAnswer]:
+    row = parse_row(path, number, line)
     try:
         key = (row["setting"], row["question"], row["digest"], row["epoch"])
         document = row.get("document")
         problem = None if document is not None else row["problem"]
-        return key, Asked(document, row["seconds"], problem, row.get("usage", {}))
+        return key, LoggedAnswer(document, row["seconds"], problem, row.get("usage", {}))
     except KeyError as error:
         raise BadLine(path, number, f"{error.args[0]} is missing") from error

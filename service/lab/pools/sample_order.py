@@ -9,7 +9,7 @@ from itertools import count, filterfalse, islice
 from secondpass.service.lab.pools.pool import Pool
 
 
-class Places:
+class SampleOrder:
     """The places of the samples of each key under a `shuffle`; without one, each has its own.
 
     A shuffle permutes what the recorder drew. What strategies asked for stands behind that in the order of its

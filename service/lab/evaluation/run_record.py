@@ -84,7 +84,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class RunRecord:
     """One strategy at one setting on one question, once for each shuffle of the recorded samples (or seed).
 
     `turns` are the answers of the chain that the final answer came from, in order; `correct` is the final answer's,

@@ -8,8 +8,12 @@ import pytest
 
 from secondpass.service.common.events import CallFinished, Event, VerdictSeen
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.lab.evaluation.records import Attempt, from_outcome
-from secondpass.service.lab.evaluation.traced import Traced, chain_of, traced
+from secondpass.service.lab.evaluation.candidate_facts import (
+    CandidateFacts,
+    candidate_facts,
+    revision_chain,
+)
+from secondpass.service.lab.evaluation.records import RunRecord, from_outcome
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
@@ -43,15 +47,19 @@ REFINED: list[Event] = [
 
 
 def test_a_revision_and_the_verdicts_on_it_and_its_draft_are_found() -> None:
-    told = traced(REFINED, candidates(DRAFT, REVISED, DRAWN))
-    assert told == [Traced(False, False), Traced(True, True), Traced(False, None)]
-    assert chain_of(candidates(DRAFT, REVISED, DRAWN), told) == [0, 1]
+    told = candidate_facts(REFINED, candidates(DRAFT, REVISED, DRAWN))
+    assert told == [
+        CandidateFacts(False, False),
+        CandidateFacts(True, True),
+        CandidateFacts(False, None),
+    ]
+    assert revision_chain(candidates(DRAFT, REVISED, DRAWN), told) == [0, 1]
 
 
 def test_where_two_drafts_came_before_a_revision_no_chain_is_claimed() -> None:
-    told = [Traced(), Traced(), Traced(is_revision=True)]
-    assert chain_of(candidates("a", "b", "c"), told) is None
-    assert chain_of(candidates("a"), [Traced()]) is None
+    told = [CandidateFacts(), CandidateFacts(), CandidateFacts(is_revision=True)]
+    assert revision_chain(candidates("a", "b", "c"), told) is None
+    assert revision_chain(candidates("a"), [CandidateFacts()]) is None
 
 
 def test_a_verdict_is_on_the_longest_text_that_was_shown() -> None:
@@ -59,7 +67,7 @@ def test_a_verdict_is_on_the_longest_text_that_was_shown() -> None:
         call("critic", "critique", "...", f"Is this right? {DRAFT} Surely."),
         VerdictSeen(role="critic", purpose="critique", verdict="wrong"),
     ]
-    told = traced(events, candidates("It is 41", DRAFT))
+    told = candidate_facts(events, candidates("It is 41", DRAFT))
     assert [each.accepted for each in told] == [None, False]
 
 
@@ -69,7 +77,7 @@ def test_words_that_are_no_verdict_and_judges_who_are_no_critics_count_for_nothi
 ) -> None:
     word = "A" if role == "critic" else "wrong"
     events = [call(role, "x", "", DRAFT), VerdictSeen(role=role, purpose="x", verdict=word)]
-    assert traced(events, candidates(DRAFT)) == [Traced()]
+    assert candidate_facts(events, candidates(DRAFT)) == [CandidateFacts()]
 
 
 @pytest.mark.parametrize(("first", "second", "accepted"), [(0.9, 0.4, True), (0.6, 0.1, False)])
@@ -80,7 +88,7 @@ def test_both_orders_of_p_true_are_one_verdict(first: float, second: float, acce
              labels=LabelRead(probabilities={"A": p, "B": 1 - p}, mass=1.0))
         for a, b, p in (("right", "wrong", first), ("wrong", "right", 1 - second))
     ]  # fmt: skip
-    assert traced(events, candidates(DRAFT)) == [Traced(accepted=accepted)]
+    assert candidate_facts(events, candidates(DRAFT)) == [CandidateFacts(accepted=accepted)]
 
 
 @pytest.mark.anyio
@@ -98,7 +106,7 @@ async def test_a_run_with_a_critic_makes_turns_and_verdicts() -> None:
     made = from_outcome(
         outcome, "42", str.__eq__, question="q", strategy="self_refine", events=run.trace.events
     )
-    assert isinstance(made, Attempt)
+    assert isinstance(made, RunRecord)
     assert made.correct
     assert [(turn.correct, turn.accepted) for turn in made.turns] == [(False, False), (True, None)]
     assert [each.is_revision for each in made.candidates].count(True) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from secondpass.service.lab.pools.format import Header, Pass, PoolQuestion, Sample, key_of
-from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
+from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.engine import Call
@@ -26,7 +26,7 @@ _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedAnswers:
     """A pool, and by question id what each class number is: `preds` as recorded, `correct` says whether it is right."""
 
     pool: Pool
@@ -38,13 +38,13 @@ class Recorded:
         return answer is not None and self.correct[question][int(answer)]
 
 
-def is_recorded(path: Path | str) -> bool:
+def has_recorded_answers(path: Path | str) -> bool:
     """Does the file look like recorded answers, and not like a pool of ours? Raises BadLine."""
-    _, first = next(rows(Path(path)), (1, Row()))
+    _, first = next(read_rows(Path(path)), (1, Row()))
     return "samples" in first
 
 
-def read_recorded(path: Path | str) -> Recorded:
+def read_recorded_answers(path: Path | str) -> RecordedAnswers:
     """The samples of a file whose rows have `id`, `question` and `samples`, each with `pred` and `correct`.
 
     A sample whose `pred` is null has no answer, and so no vote. Its `text`, `tokens` and `finish` are kept where they
@@ -54,7 +54,7 @@ def read_recorded(path: Path | str) -> Recorded:
     pool: Pool | None = None
     preds: dict[str, tuple[Any, ...]] = {}
     correct: dict[str, tuple[bool, ...]] = {}
-    for number, row in rows(path):
+    for number, row in read_rows(path):
         if pool is None:
             header = Header(model=str(row.get("model", path.stem)), sampling=None, formatted=False)
             pool = Pool(path, header)
@@ -75,7 +75,7 @@ def read_recorded(path: Path | str) -> Recorded:
             data=(),
         )
     )
-    return Recorded(pool, preds, correct)
+    return RecordedAnswers(pool, preds, correct)
 
 
 def _asked(path: Path, number: int, row: Row) -> PoolQuestion:

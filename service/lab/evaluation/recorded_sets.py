@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondpass.service.lab.evaluation.attempts import Turn
+from secondpass.service.lab.evaluation.run_record import Turn
 from secondpass.service.lab.evaluation.votes import Poll
-from secondpass.service.lab.pools.jsonl import BadLine, Row, rows
+from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 
 SCORES = ("rm_score", "p_true")
 """What a sample may be scored by: a reward model, or the model's own P(True)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Votes:
+class VoteSet:
     """A set of polls; `scores` has by name, for each poll, the score of each sample. Of one size, with unique ids."""
 
     name: str
@@ -32,7 +32,7 @@ class Votes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revisions:
+class RevisionSet:
     """A set of two-turn chains by the way in which the second turn was asked for, questions in the same order."""
 
     name: str
@@ -40,9 +40,9 @@ class Revisions:
     chains: Mapping[str, tuple[tuple[Turn, ...], ...]]
 
 
-def read_recorded(path: Path) -> Votes | Revisions:
+def read_recorded_set(path: Path) -> VoteSet | RevisionSet:
     """The recorded set in a file. Raises BadLine for what it is not, naming line and field."""
-    lines: list[tuple[int, Row]] = list(rows(path))
+    lines: list[tuple[int, Row]] = list(read_rows(path))
     if not lines:
         raise BadLine(path, None, "there is no question in it")
     seen: dict[str, int] = {}
@@ -54,7 +54,7 @@ def read_recorded(path: Path) -> Votes | Revisions:
     return _revisions(path, lines) if "initial" in lines[0][1] else _votes(path, lines)
 
 
-def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> Votes:
+def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> VoteSet:
     polls: list[Poll] = []
     samples: list[list[Row]] = []
     for number, row in lines:
@@ -74,7 +74,7 @@ def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> Votes:
         )
         samples.append(drawn)
     scored = [name for name in SCORES if any(name in each for drawn in samples for each in drawn)]
-    return Votes(
+    return VoteSet(
         name=path.stem,
         model=str(lines[0][1].get("model", "unknown")),
         polls=tuple(polls),
@@ -103,7 +103,7 @@ def _scores(
     )
 
 
-def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> Revisions:
+def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> RevisionSet:
     ways = [key for key in lines[0][1] if key.startswith("repair_")]
     if not ways:
         raise BadLine(path, lines[0][0], "repair_...: missing beside initial")
@@ -112,7 +112,7 @@ def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> Revisions:
         first = _turn(path, number, row, "initial")
         for way in ways:
             chains[way].append((first, _turn(path, number, row, way)))
-    return Revisions(
+    return RevisionSet(
         name=path.stem,
         model=str(lines[0][1].get("model", "unknown")),
         chains={way: tuple(each) for way, each in chains.items()},

@@ -13,11 +13,11 @@ from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.common.limits import Limits
 from secondpass.service.equivalence.checker import Allowance, Equivalence
-from secondpass.service.lab.pools.clock import time_stands_still, until_idle
+from secondpass.service.lab.pools.clock import pause_clock, wait_until_idle
 from secondpass.service.lab.pools.format import PoolQuestion
 from secondpass.service.lab.pools.pool import Pool, PoolFile
-from secondpass.service.lab.pools.recording import RecordingEngine
-from secondpass.service.lab.pools.replay import ReplayEngine
+from secondpass.service.lab.pools.recording_engine import RecordingEngine
+from secondpass.service.lab.pools.replay_engine import ReplayEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
@@ -36,7 +36,7 @@ class TimelessEquivalence(Equivalence):
     """Comparisons that take none of a virtual loop's time, since their processes live in another one."""
 
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
-        with time_stands_still():
+        with pause_clock():
             return await super().same(a, b, allowance)
 
 
@@ -64,7 +64,7 @@ class Replayed:
     failure: SecondpassError | None
     trace: Trace
     seconds: float
-    lacking: tuple[Call, ...] = ()
+    missing: tuple[Call, ...] = ()
 
 
 class HaltingEngine(ReplayEngine):
@@ -97,13 +97,13 @@ class HaltingEngine(ReplayEngine):
             self.find(call)
         except CallRejected as error:
             self.refusal = self.refusal or error
-            self.missing += self.lacking(call)
-            await until_idle()
+            self.missing += self.missing_calls(call)
+            await wait_until_idle()
             self.scope.cancel()
             await anyio.lowlevel.checkpoint()
 
 
-def recording(upstream: Upstream, book: PoolFile) -> Upstream:
+def with_recording(upstream: Upstream, book: PoolFile) -> Upstream:
     """`upstream` with an engine that files what it finishes in the pool, for the replays that lack it.
 
     Raises BadLine where it serves another model, and CapabilityMissing where a replay takes it to do more than it can.
@@ -115,7 +115,7 @@ def recording(upstream: Upstream, book: PoolFile) -> Upstream:
     return replace(upstream, engine=recorder)
 
 
-async def replay(
+async def replay_run(
     pool: Pool,
     asked: PoolQuestion,
     strategy: str,
@@ -143,7 +143,7 @@ async def replay(
         id=f"{asked.id}#{shuffle}",
         strategy=chosen,
         params=chosen.params.model_validate(params),
-        messages=messages_of(pool, asked),
+        messages=client_messages(pool, asked),
         task=asked.task.as_task(),
         upstreams=dict.fromkeys(_ROLES, Upstream(engine)),
         limits=limits or Limits(),
@@ -168,11 +168,11 @@ async def replay(
         failure=failure,
         trace=trace,
         seconds=trace.elapsed,
-        lacking=tuple(engine.missing),
+        missing=tuple(engine.missing),
     )
 
 
-def messages_of(pool: Pool, asked: PoolQuestion) -> tuple[Message, ...]:
+def client_messages(pool: Pool, asked: PoolQuestion) -> tuple[Message, ...]:
     """What the client said: the question itself where the answer format was added to it."""
     if pool.header.formatted:
         return (Message(role="user", content=asked.question),)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from secondpass.service.lab.pools.drawing import Drawing
+from secondpass.service.lab.pools.drawing import CallRecorder
 from secondpass.service.lab.pools.format import Sample
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.lab.pools.pool import PoolFile, tells_more
-from secondpass.service.lab.pools.replay import ReplayEngine
+from secondpass.service.lab.pools.pool import PoolFile, is_more_complete
+from secondpass.service.lab.pools.replay_engine import ReplayEngine
 from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import CallRejected
@@ -46,7 +46,7 @@ class RecordingEngine(EngineWrapper):
             self._replay.find(call)
         except CallRejected:
             source = self.engine
-        drawing = Drawing(call)
+        drawing = CallRecorder(call)
         async with aclosing(source.stream(call)) as deltas:
             async for delta in deltas:
                 drawing.add(delta)
@@ -58,7 +58,7 @@ class RecordingEngine(EngineWrapper):
         pool = self._book.pool
         for sample in samples:
             there = pool.samples.get((sample.key, sample.index))
-            if there is None or tells_more(sample, there):
+            if there is None or is_more_complete(sample, there):
                 self._book.add(sample)
 
     def _check_model(self) -> None:

@@ -12,7 +12,7 @@ import httpx
 from secondpass.service.cli.common.client import explained, post
 from secondpass.service.cli.common.failure import NOTHING, REFUSED, Failure, Json
 from secondpass.service.cli.evaluate.plan import sampling_of
-from secondpass.service.lab.evaluation.asked import Asked, Book, Setting
+from secondpass.service.lab.evaluation.answer_log import AnswerLog, LoggedAnswer, Setting
 from secondpass.service.lab.pools.questions import Question
 
 LINE_SECONDS = 30.0
@@ -29,7 +29,7 @@ class Asker:
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, url: str, book: Book, *, total: int, done: int
+        self, client: httpx.AsyncClient, url: str, book: AnswerLog, *, total: int, done: int
     ) -> None:
         self._client, self._url, self._book = client, url, book
         self._total, self._done, self._said = total, done, time.monotonic()
@@ -39,7 +39,7 @@ class Asker:
         if 0 < done < total:
             self._say()
 
-    async def ask(self, setting: Setting, question: Question, epoch: int) -> Asked:
+    async def ask(self, setting: Setting, question: Question, epoch: int) -> LoggedAnswer:
         """What the question is answered, now or earlier. Raises Failure."""
         known = self._book.find(setting, question, epoch)
         if known is not None:
@@ -58,7 +58,9 @@ class Asker:
         self._tell()
         return asked
 
-    async def _asked(self, setting: Setting, question: Question, epoch: int, began: float) -> Asked:
+    async def _asked(
+        self, setting: Setting, question: Question, epoch: int, began: float
+    ) -> LoggedAnswer:
         send = _solve if setting.route == "solve" else _chat
         try:
             document = await send(self._client, setting, question, epoch)
@@ -66,12 +68,12 @@ class Asker:
             if failure.code != NOTHING:
                 raise
             usage = failure.problem.get("usage", {})
-            return Asked(None, time.monotonic() - began, str(failure), usage)
-        return Asked(document, time.monotonic() - began)
+            return LoggedAnswer(None, time.monotonic() - began, str(failure), usage)
+        return LoggedAnswer(document, time.monotonic() - began)
 
     def _count(self, failure: Failure, question: Question) -> None:
         if failure.code == REFUSED and self.refusal is None:
-            self.refusal = Failure(f"{question.place}: {failure}", REFUSED)
+            self.refusal = Failure(f"{question.location}: {failure}", REFUSED)
         self.failures.append(failure)
 
     def _tell(self) -> None:

@@ -28,10 +28,15 @@ from secondpass.service.cli.evaluate.command_line import eval_command
 from secondpass.service.cli.evaluate.options import EPILOG, EvalOptions, add_options
 from secondpass.service.cli.evaluate.plan import plan
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.lab.evaluation.asked import Book, InUse, Setting, opened
+from secondpass.service.lab.evaluation.answer_log import (
+    AnswerLog,
+    AnswerLogInUse,
+    Setting,
+    open_answer_log,
+)
 from secondpass.service.lab.evaluation.cost import cost
 from secondpass.service.lab.evaluation.intervals import mean, wilson
-from secondpass.service.lab.evaluation.records import About, Attempt, write_records
+from secondpass.service.lab.evaluation.records import About, RunRecord, write_records
 from secondpass.service.lab.evaluation.scorers import CannotScore, Scorer, check_scorable
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import Question, read_all
@@ -56,7 +61,7 @@ class _Row:
     """What came of one evaluation."""
 
     evaluation: Evaluation
-    attempts: list[Attempt]
+    attempts: list[RunRecord]
 
     @property
     def missing(self) -> int:
@@ -73,17 +78,17 @@ def evaluate(options: EvalOptions) -> None:
     try:
         questions = read_all([Path(p) for p in options.data], options.task, limit=options.limit)
         check_scorable(questions)
-        with opened(Path(options.log_dir)) as book:
+        with open_answer_log(Path(options.log_dir)) as book:
             anyio.run(_evaluate, options, questions, book)
     except (BadLine, CannotScore) as error:
         raise Failure(str(error), REFUSED) from error
-    except (InUse, SandboxUnavailable) as error:
+    except (AnswerLogInUse, SandboxUnavailable) as error:
         raise Failure(str(error)) from error
     except OSError as error:
         raise Failure(f"{error.filename or options.log_dir}: {error.strerror}", REFUSED) from error
 
 
-async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: Book) -> None:
+async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: AnswerLog) -> None:
     if any(question.task.kind == "code" for question in questions):
         await run_python("", "")  # no answer is paid for that could not be scored
     async with AsyncExitStack() as stack:
@@ -109,7 +114,7 @@ async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: B
             await run(
                 evaluation,
                 asker.ask,
-                scorer.attempt,
+                scorer.run_record,
                 log_dir=Path(options.log_dir),
                 concurrency=options.concurrency,
             )
@@ -132,12 +137,12 @@ def _evaluations(
     ]
 
 
-async def _row(evaluation: Evaluation, book: Book, scorer: Scorer) -> _Row:
+async def _row(evaluation: Evaluation, book: AnswerLog, scorer: Scorer) -> _Row:
     attempts = []
     for question, epoch in evaluation.wanted:
         asked = book.find(evaluation.setting, question, epoch)
         if asked is not None:
-            attempts.append(await scorer.attempt(evaluation.setting, question, epoch, asked))
+            attempts.append(await scorer.run_record(evaluation.setting, question, epoch, asked))
     return _Row(evaluation, attempts)
 
 

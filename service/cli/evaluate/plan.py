@@ -9,7 +9,7 @@ from secondpass.service.cli.common.failure import REFUSED, Failure, Json
 from secondpass.service.cli.common.options import limits
 from secondpass.service.cli.common.values import fields_of
 from secondpass.service.cli.evaluate.options import EvalOptions
-from secondpass.service.lab.evaluation.asked import Setting
+from secondpass.service.lab.evaluation.answer_log import Setting
 
 EPOCH_SEEDS = 1_000_000
 """Between the seeds of two epochs: more than a strategy draws samples."""

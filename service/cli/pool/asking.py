@@ -24,25 +24,27 @@ from secondpass.service.cli.pool.runs import ReplayPlan, Trial, Tried, attempt
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
-from secondpass.service.lab.evaluation.records import Attempt
+from secondpass.service.lab.evaluation.records import RunRecord
 from secondpass.service.lab.pools.clock import VirtualLoop
 from secondpass.service.lab.pools.format import Header, Sample
-from secondpass.service.lab.pools.lacking import Drawer, DrawKey, draw_key
-from secondpass.service.lab.pools.pool import Pool, PoolFile, growing
+from secondpass.service.lab.pools.pool import Pool, PoolFile, open_pool
 from secondpass.service.lab.pools.record import new_pass
-from secondpass.service.lab.pools.replaying import TimelessEquivalence, recording
+from secondpass.service.lab.pools.replay_run import TimelessEquivalence, with_recording
+from secondpass.service.lab.pools.sample_drawer import DrawKey, SampleDrawer, draw_key
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
 CONCURRENCY = 64
 
 
-async def replay_and_ask(options: ReplayOptions, header: Header, plan: ReplayPlan) -> list[Attempt]:
+async def replay_and_ask(
+    options: ReplayOptions, header: Header, plan: ReplayPlan
+) -> list[RunRecord]:
     """The attempts of the plan, in its order. Raises Failure, BadLine where the engine or the pool cannot be used."""
     async with own_service(options.serve_flags, options.wait) as service:
-        with growing(Path(options.pool), header) as book:
+        with open_pool(Path(options.pool), header) as book:
             upstream = _upstream(options, service, book)
-            if book.torn:
-                say(f"{options.pool}: the last line was cut ({book.torn} bytes)")
+            if book.dropped_bytes:
+                say(f"{options.pool}: the last line was cut ({book.dropped_bytes} bytes)")
             width = options.runs_at_once or CONCURRENCY
             async with _virtual(book.pool, plan) as replays:
                 return await _ask(upstream, book, plan, replays, width)
@@ -60,7 +62,7 @@ def _upstream(options: ReplayOptions, service: Service, book: PoolFile) -> Upstr
     if not book.pool.passes:
         raise Failure(f"{options.pool}: nothing was recorded into it yet", REFUSED)
     try:
-        return recording(actor.upstream, book)
+        return with_recording(actor.upstream, book)
     except CapabilityMissing as error:
         raise Failure(f"{error}, which the pool was recorded with", REFUSED) from error
 
@@ -97,9 +99,9 @@ async def _virtual(pool: Pool, plan: ReplayPlan) -> AsyncIterator[_Replays]:
 
 async def _ask(
     upstream: Upstream, book: PoolFile, plan: ReplayPlan, replays: _Replays, width: int
-) -> list[Attempt]:
+) -> list[RunRecord]:
     engine = upstream.engine
-    found: dict[int, Attempt] = {}
+    found: dict[int, RunRecord] = {}
     trials = plan.trials
     tally = Tally(len(trials), "runs")
     say(f"{len(trials)} runs; what the pool lacks is asked of {engine.model}, {width} at once")
@@ -111,7 +113,7 @@ async def _ask(
             tally.drew(sample.tokens)
             step(0)
 
-        drawer = Drawer(upstream, width, on_sample)
+        drawer = SampleDrawer(upstream, width, on_sample)
         queue = iter(enumerate(trials))
 
         async def work() -> None:
@@ -125,7 +127,7 @@ async def _ask(
     return [found[number] for number in range(len(trials))]
 
 
-async def _complete(trial: Trial, replays: _Replays, drawer: Drawer) -> Attempt:
+async def _complete(trial: Trial, replays: _Replays, drawer: SampleDrawer) -> RunRecord:
     """Replay and draw until nothing is lacking, or a draw fails, or did not bring what was lacking."""
     drawn: set[DrawKey] = set()
     while True:

@@ -21,9 +21,15 @@ from secondpass.service.cli.pool.progress import Tally, progress, say
 from secondpass.service.cli.pool.replay import replay_pool
 from secondpass.service.lab.pools.format import Header, Sample
 from secondpass.service.lab.pools.jsonl import BadLine
-from secondpass.service.lab.pools.pool import growing
+from secondpass.service.lab.pools.pool import open_pool
 from secondpass.service.lab.pools.questions import Question, read_all
-from secondpass.service.lab.pools.record import NotDrawn, file_questions, missing, new_pass, record
+from secondpass.service.lab.pools.record import (
+    DrawFailed,
+    add_questions,
+    missing_samples,
+    new_pass,
+    record,
+)
 from secondpass.strategies.api.values import Sampling
 
 
@@ -47,7 +53,7 @@ def record_pool(options: RecordOptions) -> None:
         anyio.run(_record, options, questions)
     except BadLine as error:
         raise Failure(str(error), REFUSED) from error
-    except NotDrawn as error:
+    except DrawFailed as error:
         raise Failure(f"{error}; the same command goes on from here", FAILED) from error
 
 
@@ -64,12 +70,14 @@ async def _record(options: RecordOptions, questions: tuple[Question, ...]) -> No
             formatted=options.prompt_format == "on",
             logprobs=options.logprobs if "logprobs" in engine.capabilities else None,
         )
-        with growing(Path(options.out), header) as book:
-            if book.torn:
-                say(f"{options.out}: the last line was cut ({book.torn} bytes); it is drawn again")
+        with open_pool(Path(options.out), header) as book:
+            if book.dropped_bytes:
+                say(
+                    f"{options.out}: the last line was cut ({book.dropped_bytes} bytes); it is drawn again"
+                )
             data = [Path(path) for path in options.data]
-            file_questions(book, questions)
-            wanted = missing(book.pool, questions, options.samples)
+            add_questions(book, questions)
+            wanted = missing_samples(book.pool, questions, options.samples)
             if not wanted:
                 say(f"{options.out} has {options.samples} samples of each question already")
                 return

@@ -21,12 +21,16 @@ from secondpass.service.cli.pool.progress import say
 from secondpass.service.cli.pool.runs import ReplayPlan, attempt, setting
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibrations
-from secondpass.service.lab.evaluation.records import About, Attempt, write_records
+from secondpass.service.lab.evaluation.records import About, RunRecord, write_records
 from secondpass.service.lab.pools.clock import run_virtually
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import Pool, read_pool
-from secondpass.service.lab.pools.recorded import Recorded, is_recorded, read_recorded
-from secondpass.service.lab.pools.replaying import TimelessEquivalence
+from secondpass.service.lab.pools.recorded_answers import (
+    RecordedAnswers,
+    has_recorded_answers,
+    read_recorded_answers,
+)
+from secondpass.service.lab.pools.replay_run import TimelessEquivalence
 from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")
@@ -60,16 +64,16 @@ def replay_pool(options: ReplayOptions) -> None:
         )
 
 
-def _recorded(options: ReplayOptions) -> Recorded | None:
+def _recorded(options: ReplayOptions) -> RecordedAnswers | None:
     """The answers that somebody else recorded, where --pool is a file of these. Raises BadLine, Failure."""
-    if not is_recorded(options.pool):
+    if not has_recorded_answers(options.pool):
         return None
     if options.serve_flags:
         raise Failure(
             f"after --: {options.pool} holds recorded answers; an engine can add nothing to them",
             REFUSED,
         )
-    return read_recorded(options.pool)
+    return read_recorded_answers(options.pool)
 
 
 def _out(options: ReplayOptions) -> Path:
@@ -80,8 +84,8 @@ def _out(options: ReplayOptions) -> Path:
     return out
 
 
-async def _replay(pool: Pool, plan: ReplayPlan) -> list[Attempt]:
-    attempts: list[Attempt] = []
+async def _replay(pool: Pool, plan: ReplayPlan) -> list[RunRecord]:
+    attempts: list[RunRecord] = []
     async with TimelessEquivalence(workers=2) as equivalence:
         for each in plan.settings:
             attempts += [
@@ -92,7 +96,7 @@ async def _replay(pool: Pool, plan: ReplayPlan) -> list[Attempt]:
     return attempts
 
 
-def _plan(options: ReplayOptions, pool: Pool, recorded: Recorded | None) -> ReplayPlan:
+def _plan(options: ReplayOptions, pool: Pool, recorded: RecordedAnswers | None) -> ReplayPlan:
     settings = [setting(text) for text in options.settings]
     for at, each in enumerate(settings):
         if each in settings[:at]:

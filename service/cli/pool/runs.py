@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.common.values import param
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.lab.evaluation.records import Attempt, Tokens, from_outcome, spent
-from secondpass.service.lab.pools.clock import from_zero
+from secondpass.service.lab.evaluation.records import RunRecord, Tokens, from_outcome, used_tokens
+from secondpass.service.lab.pools.clock import reset_clock
 from secondpass.service.lab.pools.format import PoolQuestion
 from secondpass.service.lab.pools.pool import Pool
-from secondpass.service.lab.pools.recorded import Recorded
-from secondpass.service.lab.pools.replaying import Replayed, replay
+from secondpass.service.lab.pools.recorded_answers import RecordedAnswers
+from secondpass.service.lab.pools.replay_run import Replayed, replay_run
 from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies import STRATEGIES
@@ -42,15 +42,15 @@ class Trial:
     asked: PoolQuestion
     shuffle: int
 
-    def failed(self, run: Replayed) -> Attempt:
+    def failed(self, run: Replayed) -> RunRecord:
         """The attempt that this is without an answer: it counts as wrong, with what it had spent, and says what ended it."""
-        return Attempt(
+        return RunRecord(
             question=self.asked.id,
             strategy=self.setting.strategy,
             setting=self.setting.label,
             shuffle=self.shuffle,
             correct=False,
-            usage=spent(run.trace.events),
+            usage=used_tokens(run.trace.events),
             seconds=run.seconds,
             error=str(run.failure),
         )
@@ -68,7 +68,7 @@ class ReplayPlan:
     shuffles: int
     seed: int
     calibration: Calibration | None = None
-    recorded: Recorded | None = None
+    recorded: RecordedAnswers | None = None
 
     @property
     def trials(self) -> list[Trial]:
@@ -86,7 +86,7 @@ class ReplayPlan:
 class Tried:
     """A run over a pool as an attempt, and the draws that the pool lacks for it."""
 
-    attempt: Attempt
+    attempt: RunRecord
     lacking: tuple[Call, ...] = ()
 
 
@@ -111,8 +111,8 @@ def setting(text: str) -> ReplaySetting:
 async def attempt(pool: Pool, plan: ReplayPlan, trial: Trial, equivalence: Equivalence) -> Tried:
     """Make one run of the plan over the pool, and grade its answers."""
     setting, asked = trial.setting, trial.asked
-    await from_zero()
-    run = await replay(
+    await reset_clock()
+    run = await replay_run(
         pool,
         asked,
         setting.strategy,
@@ -123,7 +123,7 @@ async def attempt(pool: Pool, plan: ReplayPlan, trial: Trial, equivalence: Equiv
         calibration=plan.calibration,
     )
     if run.outcome is None:
-        return Tried(trial.failed(run), run.lacking)
+        return Tried(trial.failed(run), run.missing)
     classes = AnswerClasses(asked.task.as_task(), equivalence)
     gold = None if plan.recorded else await classes.of(asked.answer)
     right = {

@@ -12,12 +12,12 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from secondpass.service.cli.main import main
-from secondpass.service.lab.evaluation.asked import NAME, Setting
+from secondpass.service.lab.evaluation.answer_log import FILE_NAME, Setting
 from secondpass.service.lab.evaluation.inspect_tasks import Evaluation
 from secondpass.service.lab.evaluation.records import read_records
 from secondpass.service.lab.pools.questions import read_questions
 from tests.cli.running import piped
-from tests.lab.evaluation.serving import (
+from tests.lab.evaluation.processes import (
     evaluated,
     evaluating,
     serving,
@@ -143,10 +143,10 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
             "--url", url, "--concurrency", "2",
         )  # fmt: skip
         with evaluating(*arguments) as popen:
-            wait_until(lambda: lines_of(logs / NAME) >= 3, 60)
+            wait_until(lambda: lines_of(logs / FILE_NAME) >= 3, 60)
             time.sleep(0.4)  # the next are half-way
             popen.send_signal(signal.SIGKILL)
-        known = lines_of(logs / NAME)
+        known = lines_of(logs / FILE_NAME)
         assert known < len(rows)
         (begun,) = list_eval_logs(str(logs))
         ended = evaluated(*arguments)
@@ -155,7 +155,7 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
     assert ended.stderr == f"secondpass eval: {known} of {len(rows)} answered\n"
     assert counts["finished"] == len(rows)
     assert set(counts) <= {"finished", "cancelled"}
-    assert lines_of(logs / NAME) == len(rows)
+    assert lines_of(logs / FILE_NAME) == len(rows)
     (log,) = logs_in(logs)
     assert log.status == "success"
     assert log.samples
@@ -173,13 +173,13 @@ def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> N
             "--log-dir", logs, "--url", url, "--concurrency", "2",
         )  # fmt: skip
         with evaluating(*arguments) as popen:
-            wait_until(lambda: lines_of(logs / NAME) >= 2, 60)
+            wait_until(lambda: lines_of(logs / FILE_NAME) >= 2, 60)
             popen.send_signal(signal.SIGINT)
             out, err = popen.communicate(timeout=60)
     assert popen.returncode == 130
     assert "the same command goes on from there" in err
     assert not out
-    assert "self_consistency" not in (logs / NAME).read_text("utf-8")
+    assert "self_consistency" not in (logs / FILE_NAME).read_text("utf-8")
 
 
 def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
@@ -193,7 +193,7 @@ def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
     solved = evaluated(*arguments)
     chatted = evaluated(*arguments, "--route", "chat")
     assert solved.returncode == chatted.returncode == 0, chatted.stderr
-    rows = (logs / NAME).read_text().splitlines()
+    rows = (logs / FILE_NAME).read_text().splitlines()
     documents = [json.loads(row)["document"] for row in rows]
     assert len(documents) == 2 * len(MATH)
     for one, other in zip(documents[:3], documents[3:], strict=True):

@@ -17,14 +17,14 @@ import pytest
 from secondpass.service.cli.main import main
 from secondpass.service.config.calibration_files import save_calibration
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.service.lab.evaluation.records import Attempt, read_records
+from secondpass.service.lab.evaluation.records import RunRecord, read_records
 from secondpass.service.lab.pools.pool import read_pool
 from secondpass.service.server import app
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call
 from tests.cli.running import COMMAND, ROOT, piped, surroundings
-from tests.lab.pools.making import HEADER, recorded, write_rows
+from tests.lab.pools.support import HEADER, recorded, write_rows
 from tests.polling import Patience
 
 CALIBRATION = Calibration(
@@ -87,7 +87,7 @@ def command(pool: Path, *settings: str, options: Sequence[str] = ()) -> list[str
     return [*given, *flags, *options]
 
 
-def attempts(pool: Path) -> tuple[Attempt, ...]:
+def attempts(pool: Path) -> tuple[RunRecord, ...]:
     return read_records(pool.with_name("pool.records.jsonl")).attempts
 
 

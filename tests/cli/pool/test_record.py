@@ -13,7 +13,7 @@ import pytest
 
 from secondpass.service.lab.pools.pool import read_pool
 from tests.cli.running import COMMAND, ROOT, piped, surroundings
-from tests.lab.pools.making import ROWS, write_rows
+from tests.lab.pools.support import ROWS, write_rows
 from tests.polling import Patience
 
 SLOW = '[engines.slow]\nkind = "scripted"\nper_token = 0.02\n'

@@ -7,7 +7,7 @@ import pytest
 from secondpass.service.cli.main import main
 from secondpass.service.lab.evaluation.records import read_records
 from secondpass.service.lab.pools.pool import read_pool
-from tests.lab.pools.making import recorded, write_rows
+from tests.lab.pools.support import recorded, write_rows
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Measuring: pools of recorded completions, metrics over records, and reports. Nothing here serves a request."""
+"""Measurement: pools of recorded completions, evaluation metrics, and reports; unused while serving."""

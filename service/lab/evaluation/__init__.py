@@ -1,1 +1,1 @@
-"""What strategies are worth: pure metrics over plain records of attempts, without an engine."""
+"""Evaluation of strategies: scorers, run records, and metrics over plain records without an engine."""

@@ -1,7 +1,7 @@
-"""What was asked of a service and what it answered, kept as it comes, so that nothing is asked twice.
+"""Append-only log of the answers of a service, so that an interrupted evaluation asks nothing twice.
 
-One file of JSON lines in the log folder. Each answer is on the disk before it counts; a line that a kill cut in two is
-taken off, and its question asked again.
+The log is one file of JSON lines in the log folder. An answer is on the disk before it counts. A partial last line,
+left by a killed process, is removed and its question is asked again.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ FILE_NAME = "asked.jsonl"
 
 Json = dict[str, Any]
 Key = tuple[str, str, str, int]
+"""(setting key, question id, question digest, epoch)"""
 
 
 class AnswerLogInUse(SecondpassError):
-    """Another process writes to the folder."""
+    """Another process holds the lock of the log folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A strategy as it is asked for: with its parameters, sampling and budget, of one model, at one route."""
+    """A strategy with its parameters, sampling and budget, for one model at one route."""
 
     strategy: str
     model: str
@@ -48,7 +49,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """The same for equal settings, and for no others."""
+        """Digest of all fields: equal for equal settings only."""
         return digest(
             [
                 self.strategy, self.model, dict(self.params),
@@ -59,7 +60,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class LoggedAnswer:
-    """An answer object of POST /solve; or, where the run ended with nothing to show, the problem and its bill."""
+    """Response document of POST /solve, or the problem and the usage of a run without an answer.
+
+    `seconds` is the wall time of the request; `usage` is by role and only set together with `problem`.
+    """
 
     document: Json | None
     seconds: float
@@ -68,18 +72,18 @@ class LoggedAnswer:
 
 
 class AnswerLog:
-    """The answers that there are; each that is added is on the disk when `add` returns."""
+    """The logged answers by setting, question and epoch."""
 
     def __init__(self, file: BinaryIO, found: dict[Key, LoggedAnswer]) -> None:
         self._file = file
         self._found = found
 
     def find(self, setting: Setting, question: Question, epoch: int) -> LoggedAnswer | None:
-        """What a question was answered in an epoch (from 1), if it was asked."""
+        """Return the answer of an epoch (from 1), or None if the question was not asked."""
         return self._found.get(_key(setting, question, epoch))
 
-    def add(self, setting: Setting, question: Question, epoch: int, asked: LoggedAnswer) -> None:
-        """Keep an answer."""
+    def add(self, setting: Setting, question: Question, epoch: int, answer: LoggedAnswer) -> None:
+        """Append an answer; it is on the disk when this returns."""
         key = _key(setting, question, epoch)
         row = {
             "setting": key[0],
@@ -87,21 +91,26 @@ class AnswerLog:
             "digest": key[2],
             "epoch": key[3],
             "strategy": setting.strategy,
-            "seconds": round(asked.seconds, 6),
+            "seconds": round(answer.seconds, 6),
         }
-        if asked.document is None:
-            row |= {"problem": asked.problem, "usage": dict(asked.usage)}
+        if answer.document is None:
+            row |= {"problem": answer.problem, "usage": dict(answer.usage)}
         else:
-            row["document"] = asked.document
+            row["document"] = answer.document
         self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._found[key] = asked
+        self._found[key] = answer
 
 
 @contextmanager
 def open_answer_log(folder: Path) -> Iterator[AnswerLog]:
-    """The book of a log folder, new or begun. Raises AnswerLogInUse, and BadLine for a line that nothing here wrote."""
+    """Open the log of `folder`, or create it.
+
+    Raises:
+        AnswerLogInUse: Another process writes to the folder.
+        BadLine: A line is not a log entry.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
     with path.open("a+b") as file:
@@ -112,23 +121,23 @@ def open_answer_log(folder: Path) -> Iterator[AnswerLog]:
         file.seek(0)
         content = file.read()
         whole = content.rfind(b"\n") + 1
-        file.truncate(whole)  # what a kill left of a line
+        file.truncate(whole)  # drop a partial last line
         found: dict[Key, LoggedAnswer] = {}
         for number, line in enumerate(content[:whole].split(b"\n"), 1):
             if line:
-                key, asked = _read(path, number, line)
-                found[key] = asked
+                key, answer = _read(path, number, line)
+                found[key] = answer
         yield AnswerLog(file, found)
 
 
 def digest(value: Any) -> str:
-    """A short name of a JSON value: the same for equal values."""
+    """Return a short hash of a JSON value, equal for equal values."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def question_digest(question: Question) -> str:
-    """A name of what is asked: the question and its task, but not what is right."""
+    """Return a hash of the question and its task, without the gold answer."""
     task = question.task
     return digest([question.question, task.kind, list(task.options)])
 

@@ -1,7 +1,7 @@
-"""What only a run's events tell of its candidates: which are revisions, and what a critic said of each.
+"""Facts about candidates that only a run's events contain: which are revisions, and the critic's verdicts.
 
-Events do not name candidates. A candidate is found by its own text, in what a call wrote or in what a critic was shown;
-where that finds none, nothing is claimed.
+Events do not identify candidates. A candidate is matched by its text, in the texts of calls and in the prompts of the
+critic. Without a match nothing is reported.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead
 
 ACCEPTS = frozenset(("ok", "correct", "right"))
 REJECTS = frozenset(("revise", "wrong", "incorrect"))
-"""The words of verdicts by which prompts have a critic say that nothing, or something, is wrong."""
+"""Verdict words with which prompts let a critic accept or reject an answer."""
 
 _DRAFTS = (SOLVE, "extend")
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateFacts:
-    """Of one candidate: was it written as a revision, and the critic's last verdict on it (None: none)."""
+    """Whether a candidate was written as a revision, and the critic's last verdict (None: none)."""
 
     is_revision: bool = False
     accepted: bool | None = None
@@ -32,52 +32,52 @@ class CandidateFacts:
 def candidate_facts(
     events: Iterable[Event], candidates: Sequence[Candidate]
 ) -> list[CandidateFacts]:
-    """What the events tell of each candidate, in their order."""
+    """Return the facts of each candidate, in the order of `candidates`."""
     events = list(events)
     texts = [_plain(candidate.text) for candidate in candidates]
-    wrote = _written(events)
+    written = _written(events)
     accepted: dict[str, bool] = {}
-    for shown, verdict in _verdicts(events):
-        accepted[max((t for t in texts if t in shown), key=len, default="")] = verdict
+    for prompt, verdict in _verdicts(events):
+        accepted[max((t for t in texts if t in prompt), key=len, default="")] = verdict
     return [
         CandidateFacts(
-            is_revision=_is_revision(text, wrote), accepted=accepted.get(text) if text else None
+            is_revision=_is_revision(text, written), accepted=accepted.get(text) if text else None
         )
         for text in texts
     ]
 
 
 def revision_chain(
-    candidates: Sequence[Candidate], told: Sequence[CandidateFacts]
+    candidates: Sequence[Candidate], facts: Sequence[CandidateFacts]
 ) -> list[int] | None:
-    """The places of the draft and its revisions, in order; None where it does not show which draft was revised.
+    """Return the positions of the draft and its revisions; None if it is ambiguous.
 
-    It shows where there was one draft before the first revision; drafts that come later only confirm.
+    There is a chain if a revision exists and exactly one draft precedes the first one. Later drafts only confirm.
     """
-    revisions = [at for at, each in enumerate(told) if each.is_revision]
+    revisions = [at for at, each in enumerate(facts) if each.is_revision]
     if not revisions:
         return None
-    drafts = [at for at in range(revisions[0]) if not told[at].is_revision]
+    drafts = [at for at in range(revisions[0]) if not facts[at].is_revision]
     return [*drafts, *revisions] if len(drafts) == 1 else None
 
 
 def _written(events: Iterable[Event]) -> list[tuple[str, str]]:
-    """(purpose, text) of all that the actor wrote."""
+    """Return (purpose, text) of all completions of the actor."""
     calls = [e for e in events if isinstance(e, CallFinished) and e.role == "actor"]
     return [(call.purpose, _plain(text)) for call in calls for text in call.texts]
 
 
-def _is_revision(text: str, wrote: Sequence[tuple[str, str]]) -> bool:
-    """Was the text first written for something else than a draft? Of a review with a revision in it, it is the end."""
-    first = next((purpose for purpose, whole in wrote if whole == text), None)
+def _is_revision(text: str, written: Sequence[tuple[str, str]]) -> bool:
+    """Return whether the first completion with this text, or ending in it, had another purpose than a draft."""
+    first = next((purpose for purpose, whole in written if whole == text), None)
     if first is None and text:
-        first = next((purpose for purpose, whole in wrote if whole.endswith(text)), None)
+        first = next((purpose for purpose, whole in written if whole.endswith(text)), None)
     return first is not None and first not in _DRAFTS
 
 
 def _verdicts(events: Iterable[Event]) -> Iterator[tuple[str, bool]]:
-    """(what the critic was shown, does it accept?): each verdict in words, then what P(True) came to over both orders."""
-    shown: dict[str, str] = {}
+    """Yield (prompt of the critic, accepted): verdicts in words, then P(True) combined over both label orders."""
+    prompts: dict[str, str] = {}
     odds: dict[str, float] = {}
     for event in events:
         match event:
@@ -88,11 +88,11 @@ def _verdicts(events: Iterable[Event]) -> Iterator[tuple[str, bool]]:
                 right = "A" if "A) right" in event.messages[-1].text else "B"
                 odds[draft] = odds.get(draft, 0.0) + log_odds(min(1.0, read[right]))
             case CallFinished(role="critic"):
-                shown[event.purpose] = _plain("\n".join(m.text for m in event.messages))
+                prompts[event.purpose] = _plain("\n".join(m.text for m in event.messages))
             case VerdictSeen(role="critic", purpose=purpose, verdict=word) if (
-                purpose in shown and word in ACCEPTS | REJECTS
+                purpose in prompts and word in ACCEPTS | REJECTS
             ):
-                yield shown[purpose], word in ACCEPTS
+                yield prompts[purpose], word in ACCEPTS
     yield from ((draft, total >= 0) for draft, total in odds.items())
 
 

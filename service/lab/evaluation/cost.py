@@ -1,4 +1,4 @@
-"""What attempts cost, in the units that a bill or a user feels."""
+"""Cost of runs in tokens and wall seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from secondpass.strategies.api.ranking import quantile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Means an attempt, in tokens, and wall seconds; `wasted` tokens are part of `decode`."""
+    """Mean tokens per run, and percentiles and mean of wall seconds; `decode` includes `wasted`."""
 
     decode: float
     uncached: float
@@ -21,17 +21,17 @@ class Cost:
     seconds: float
 
 
-def cost(attempts: Sequence[RunRecord]) -> Cost:
-    """What `attempts` cost, less those of which that is not known. Raises ValueError on no attempts."""
-    if not attempts:
-        raise ValueError("there are no attempts")
-    attempts = [attempt for attempt in attempts if attempt.is_billed] or attempts
-    n = len(attempts)
-    seconds = sorted(attempt.seconds for attempt in attempts)
+def cost(records: Sequence[RunRecord]) -> Cost:
+    """Return the cost of the runs whose cost is known. Raises ValueError if `records` is empty."""
+    if not records:
+        raise ValueError("records must not be empty")
+    records = [record for record in records if record.has_known_cost] or records
+    n = len(records)
+    seconds = sorted(record.seconds for record in records)
     return Cost(
-        decode=sum(a.usage.decode for a in attempts) / n,
-        uncached=sum(a.usage.uncached for a in attempts) / n,
-        wasted=sum(a.usage.wasted for a in attempts) / n,
+        decode=sum(a.usage.decode for a in records) / n,
+        uncached=sum(a.usage.uncached for a in records) / n,
+        wasted=sum(a.usage.wasted for a in records) / n,
         p50=quantile(seconds, 0.5),
         p95=quantile(seconds, 0.95),
         seconds=sum(seconds) / n,

@@ -1,7 +1,7 @@
-"""Accuracy against cost: what a strategy gains or loses against plain voting that costs the same.
+"""Accuracy against cost: the difference between a strategy and plain voting at equal cost.
 
-The reference line joins the settings of self-consistency by cost. Between two of them it is straight, because
-choosing between them at random attains every point of that line.
+The reference line connects the settings of self-consistency in order of cost. It is straight between two settings,
+because a random choice between them reaches every point of the segment.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from secondpass.strategies.api.errors import SecondpassError
 REFERENCE = "self_consistency"
 DECODE, SECONDS, SAMPLES = "decode tokens", "seconds", "samples"
 
-Place = Literal["within", "cheaper", "dearer"]
+Place = Literal["within", "below", "above"]
 
 
 class NoSharedQuestions(SecondpassError):
-    """No question was tried by every strategy, so that there is nothing to compare."""
+    """No question was run with every strategy, so nothing can be compared."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(f"no question was tried by all of: {', '.join(names)}")
+        super().__init__(f"no question was run with all of: {', '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A strategy at one setting: for each question (same order in all points) its accuracy and its costs by unit."""
+    """A strategy at one setting: accuracy and costs by unit, per question in the same order for all points."""
 
     strategy: str
     setting: str
@@ -46,20 +46,20 @@ class Point:
 
     @property
     def accuracy(self) -> Estimate:
-        """The mean over questions, with its interval."""
+        """Mean over questions, with its interval."""
         return mean_accuracy(self.accuracies)
 
     def cost(self, unit: str) -> float:
-        """The mean cost of a question."""
+        """Return the mean cost per question in `unit`."""
         return mean(self.costs[unit])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A point against the reference line at equal cost; `place` says where its cost lies on the line.
+    """Difference between a point and the reference line at equal cost.
 
-    A point that is dearer than the whole line is compared with its end, which favours the point. One that is cheaper than
-    the whole line has no difference.
+    `place` is the position of the point's cost relative to the costs of the line. Above the line the point is compared
+    with its last point, which favours the point. Below the line there is no difference.
     """
 
     place: Place
@@ -67,68 +67,70 @@ class Comparison:
 
 
 def mean_accuracy(accuracies: Sequence[float]) -> Estimate:
-    """The mean accuracy with its Wilson interval; shares of shuffles or ties count as fractions of successes."""
+    """Return the mean with its Wilson interval; fractions from shuffles and ties count as partial successes."""
     return wilson(min(float(len(accuracies)), sum(accuracies)), len(accuracies))
 
 
-def shared(attempts: Sequence[RunRecord]) -> list[RunRecord]:
-    """The attempts at questions that every strategy and setting tried. Raises NoSharedQuestions."""
-    tried: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for each in attempts:
-        tried[each.strategy, each.setting].add(each.question)
-    common = set.intersection(*tried.values()) if tried else set()
+def on_shared_questions(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the records of questions that were run with every setting. Raises NoSharedQuestions."""
+    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in records:
+        asked[each.strategy, each.setting].add(each.question)
+    common = set.intersection(*asked.values()) if asked else set()
     if not common:
-        raise NoSharedQuestions(" ".join(key).strip() for key in tried)
-    return [each for each in attempts if each.question in common]
+        raise NoSharedQuestions(" ".join(key).strip() for key in asked)
+    return [each for each in records if each.question in common]
 
 
-def points_of(attempts: Sequence[RunRecord]) -> list[Point]:
-    """A point for each strategy and setting, over the questions that all of them tried.
+def points_of(records: Sequence[RunRecord]) -> list[Point]:
+    """Return a point for each strategy and setting, over the questions that were run with all of them.
 
-    Shuffles of one question are averaged. A question of which no cost is known has the mean of the others. Raises
+    Shuffles of one question are averaged. A question without a known cost gets the mean of the others. Raises
     NoSharedQuestions.
     """
-    runs: dict[tuple[str, str], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
-    for each in shared(attempts):
-        runs[each.strategy, each.setting][each.question].append(each)
+    by_setting: dict[tuple[str, str], dict[str, list[RunRecord]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for each in on_shared_questions(records):
+        by_setting[each.strategy, each.setting][each.question].append(each)
     return [
-        _point(strategy, setting, [tries for _, tries in sorted(by_question.items())])
-        for (strategy, setting), by_question in runs.items()
+        _point(strategy, setting, [runs for _, runs in sorted(by_question.items())])
+        for (strategy, setting), by_question in by_setting.items()
     ]
 
 
 def _point(strategy: str, setting: str, questions: Sequence[Sequence[RunRecord]]) -> Point:
     def costs(figure: Callable[[RunRecord], float]) -> tuple[float, ...]:
-        known = [[figure(each) for each in tries if each.is_billed] for tries in questions]
+        known = [[figure(each) for each in runs if each.has_known_cost] for runs in questions]
         usual = mean([mean(each) for each in known if each] or [0.0])
         return tuple(mean(each) if each else usual for each in known)
 
     return Point(
         strategy=strategy,
         setting=setting,
-        accuracies=tuple(mean([float(each.correct) for each in tries]) for tries in questions),
+        accuracies=tuple(mean([float(each.correct) for each in runs]) for runs in questions),
         costs={DECODE: costs(lambda each: each.usage.decode), SECONDS: costs(lambda each: each.seconds)},
     )  # fmt: skip
 
 
 def vote_curve(polls: Sequence[Poll], sizes: Iterable[int], shuffles: int = 20) -> list[Point]:
-    """Self-consistency by n over recorded samples; the cost is in samples."""
+    """Return the points of self-consistency by n over recorded samples; costs are in samples."""
     curve = []
     for n in sizes:
-        made = replay_votes(polls, n=n, shuffles=shuffles)
+        replayed = replay_votes(polls, n=n, shuffles=shuffles)
         curve.append(
             Point(
                 strategy=REFERENCE,
                 setting=f"n={n}",
-                accuracies=made.accuracies,
-                costs={SAMPLES: made.drawn},
+                accuracies=replayed.accuracies,
+                costs={SAMPLES: replayed.drawn},
             )
         )
     return curve
 
 
 def reference_of(points: Iterable[Point], unit: str) -> list[Point]:
-    """The points of the reference line, the cheapest first: self-consistency with nothing set but its n."""
+    """Return the points of the reference line, the cheapest first: self-consistency with only `n` set."""
     return sorted(
         (p for p in points if p.strategy == REFERENCE and _is_plain(p.setting)),
         key=lambda point: point.cost(unit),
@@ -138,15 +140,16 @@ def reference_of(points: Iterable[Point], unit: str) -> list[Point]:
 def compare(
     point: Point, line: Sequence[Point], unit: str, *, seed: int = 0, resamples: int = 2000
 ) -> Comparison:
-    """The accuracy of `point` less that of `line` (of `reference_of`) at the same cost, bootstrapped by question.
+    """Return the accuracy of `point` minus that of `line` at the same cost, bootstrapped over questions.
 
-    Costs are resampled with the accuracies. Raises ValueError for an empty line, or one of other questions.
+    `line` comes from `reference_of`. Costs are resampled together with the accuracies. Raises ValueError if the line is
+    empty or covers other questions.
     """
     if not line or any(len(other.accuracies) != len(point.accuracies) for other in line):
-        raise ValueError(f"{point.name}: the reference line must have points, over the same questions")  # fmt: skip
+        raise ValueError(f"{point.name}: the reference line must have points over the same questions")  # fmt: skip
     spent = point.cost(unit)
     if spent < line[0].cost(unit):
-        return Comparison(place="cheaper", difference=None)
+        return Comparison(place="below", difference=None)
     rows = list(
         zip(
             point.accuracies,
@@ -157,13 +160,16 @@ def compare(
         )
     )
     return Comparison(
-        place="within" if spent <= line[-1].cost(unit) else "dearer",
+        place="within" if spent <= line[-1].cost(unit) else "above",
         difference=bootstrap(rows, _above_the_line, seed=seed, resamples=resamples),
     )
 
 
 def interpolate(at: float, costs: Sequence[float], values: Sequence[float]) -> float:
-    """The value at cost `at` on the line through (costs, values), costs ascending; beyond an end, that of the end."""
+    """Interpolate linearly through (costs, values) at cost `at`; beyond an end, return the value of that end.
+
+    `costs` are ascending.
+    """
     right = bisect_left(costs, at)
     if right in (0, len(costs)):
         return values[0 if right == 0 else -1]
@@ -173,7 +179,7 @@ def interpolate(at: float, costs: Sequence[float], values: Sequence[float]) -> f
 
 
 def _above_the_line(rows: Sequence[tuple[float, ...]]) -> float:
-    """Columns: accuracy, cost, the accuracies of the line's points, their costs."""
+    """Return mean accuracy minus that of the line; columns: accuracy, cost, accuracies and costs of the line."""
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
     size = (len(means) - 2) // 2
     ordered = sorted(zip(means[2 + size :], means[2 : 2 + size], strict=True))

@@ -1,7 +1,7 @@
-"""Evaluations as tasks of inspect: what its viewer opens. Needs the extra `eval`, so it is imported when it is wanted.
+"""Evaluations as tasks of inspect_ai, whose viewer opens the logs. Requires the extra `eval`.
 
-inspect runs the samples, in parallel, and writes the logs. It makes no model call of its own, and does not resume: what was
-asked already is in `asked`, from where a new log is filled at once.
+inspect_ai runs the samples concurrently and writes the logs. It calls no model itself. A resumed evaluation writes a new
+log, and the answers in the answer log are not requested again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from secondpass.service.lab.evaluation.records import RunRecord
 from secondpass.service.lab.pools.questions import Question
 
 Ask = Callable[[Setting, Question, int], Awaitable[LoggedAnswer]]
-"""(setting, question, epoch from 1) -> what it was answered; what it raises is the sample's error."""
+"""(setting, question, epoch from 1) -> answer. An exception becomes the error of the sample."""
 
 Grade = Callable[[Setting, Question, int, LoggedAnswer], Awaitable[RunRecord]]
-"""The record of an answer; see `scorers.Scorer.attempt`."""
+"""(setting, question, epoch, answer) -> record; see `scorers.Scorer.run_record`."""
 
 _MARK = "secondpass"
 
@@ -49,39 +49,39 @@ class Evaluation:
     epochs: int
 
     @property
-    def wanted(self) -> list[tuple[Question, int]]:
-        """Every question in every epoch, which count from 1."""
+    def items(self) -> list[tuple[Question, int]]:
+        """Every question in every epoch; epochs count from 1."""
         return [(question, 1 + at) for question in self.questions for at in range(self.epochs)]
 
     @property
     def name(self) -> str:
-        """What inspect calls it: the file and the strategy."""
+        """Task name in inspect_ai: file, strategy and parameters."""
         label = self.setting.label.replace(" ", ",")
         words = (self.questions[0].path.stem, self.setting.strategy, label)
         return "-".join(word for word in words if word)
 
     @property
     def id(self) -> str:
-        """The same for what asks the same questions in the same way."""
-        asked = [
+        """Digest of setting, questions and epochs: equal for equal evaluations."""
+        questions = [
             (q.id, question_digest(q), q.answer, q.task.tests, q.row.get("entry_point"))
             for q in self.questions
         ]
-        return digest([self.setting.key, asked, self.epochs])
+        return digest([self.setting.key, questions, self.epochs])
 
 
 async def run(
     evaluation: Evaluation, ask: Ask, score: Grade, *, log_dir: Path, concurrency: int
 ) -> None:
-    """Ask what was not asked yet, score it all, and leave one log of it, unless there is a complete one already.
+    """Ask the open questions, score all answers and write one log, unless a complete one exists.
 
-    Raises KeyboardInterrupt after a Ctrl-C, which inspect takes for the end of its task alone.
+    Raises KeyboardInterrupt after Ctrl-C, because inspect_ai only cancels its task.
     """
     earlier = logs_of(evaluation, log_dir)
     if any(_is_complete(log) for log in earlier):
         return
-    os.environ.setdefault("INSPECT_DISPLAY", "none")  # stdout is the command's own
-    display_type()  # reads it, once; evaluations would show themselves otherwise
+    os.environ.setdefault("INSPECT_DISPLAY", "none")  # keep stdout for the command
+    display_type()  # cache the setting now, or later evaluations would print
     logs = await inspect_ai.eval_async(
         [task_of(evaluation, ask, score)],
         model=None,
@@ -102,13 +102,13 @@ async def run(
 
 
 def _remove(logs: Sequence[EvalLog]) -> None:
-    """Take away logs that were begun and never ended, or had failures that were asked again."""
+    """Delete logs of interrupted evaluations and of evaluations with failures."""
     for log in logs:
         Path(log.location.removeprefix("file://")).unlink(missing_ok=True)
 
 
 def task_of(evaluation: Evaluation, ask: Ask, score: Grade) -> inspect_ai.Task:
-    """The task: its samples are the questions, its solver the service."""
+    """Return the task: its samples are the questions, and its solver asks the service."""
     questions = {question.id: question for question in evaluation.questions}
     samples = [
         Sample(
@@ -121,13 +121,13 @@ def task_of(evaluation: Evaluation, ask: Ask, score: Grade) -> inspect_ai.Task:
         for question in evaluation.questions
     ]
 
-    def asked_in(state: TaskState) -> tuple[Setting, Question, int]:
+    def item_of(state: TaskState) -> tuple[Setting, Question, int]:
         return evaluation.setting, questions[str(state.sample_id)], state.epoch
 
     return inspect_ai.Task(
         dataset=MemoryDataset(samples, name=evaluation.questions[0].path.stem),
-        solver=_solver(evaluation.setting, asked_in, ask),
-        scorer=_scorer(asked_in, ask, score),
+        solver=_solver(evaluation.setting, item_of, ask),
+        scorer=_scorer(item_of, ask, score),
         epochs=evaluation.epochs,
         name=evaluation.name,
         metadata={_MARK: evaluation.id, "model": evaluation.setting.model},
@@ -135,12 +135,12 @@ def task_of(evaluation: Evaluation, ask: Ask, score: Grade) -> inspect_ai.Task:
 
 
 def logs_of(evaluation: Evaluation, log_dir: Path) -> list[EvalLog]:
-    """The headers of the logs in the folder that are of this very evaluation."""
+    """Return the headers of this evaluation's logs in the folder."""
     found = []
     for each in list_eval_logs(str(log_dir)):
         try:
             log = read_eval_log(each, header_only=True)
-        except (OSError, ValueError, BadZipFile):  # cut by a kill; inspect's viewer says so too
+        except (OSError, ValueError, BadZipFile):  # partial log of a killed process
             continue
         if (log.eval.metadata or {}).get(_MARK) == evaluation.id:
             found.append(log)
@@ -156,19 +156,19 @@ def _is_complete(log: EvalLog) -> bool:
     )
 
 
-_AskedIn = Callable[[TaskState], tuple[Setting, Question, int]]
+_ItemOf = Callable[[TaskState], tuple[Setting, Question, int]]
 
 
-def _solver(setting: Setting, asked_in: _AskedIn, ask: Ask) -> Solver:
+def _solver(setting: Setting, item_of: _ItemOf, ask: Ask) -> Solver:
     @solver(name="secondpass")
     def secondpass(strategy: str, **terms: Any) -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            asked = await ask(*asked_in(state))
-            if asked.document is None:
-                state.output = ModelOutput(model=setting.model, error=asked.problem)
+            answer = await ask(*item_of(state))
+            if answer.document is None:
+                state.output = ModelOutput(model=setting.model, error=answer.problem)
             else:
-                state.output = _output(setting.model, asked.document)
-                state.metadata["secondpass"] = asked.document
+                state.output = _output(setting.model, answer.document)
+                state.metadata["secondpass"] = answer.document
             state.completed = True
             return state
 
@@ -183,15 +183,15 @@ def _solver(setting: Setting, asked_in: _AskedIn, ask: Ask) -> Solver:
     )
 
 
-def _scorer(asked_in: _AskedIn, ask: Ask, score: Grade) -> InspectScorer:
+def _scorer(item_of: _ItemOf, ask: Ask, score: Grade) -> InspectScorer:
     @scorer(metrics=[accuracy(), stderr()], name="secondpass")
     def secondpass() -> InspectScorer:
         async def judge(state: TaskState, target: Target) -> Score:
-            setting, question, epoch = asked_in(state)
-            attempt = await score(setting, question, epoch, await ask(setting, question, epoch))
-            why = attempt.error or f"ended: {attempt.stop_reason}"
-            value = "C" if attempt.correct else "I"
-            return Score(value=value, answer=attempt.answer or "", explanation=why)
+            setting, question, epoch = item_of(state)
+            record = await score(setting, question, epoch, await ask(setting, question, epoch))
+            why = record.error or f"stop reason: {record.stop_reason}"
+            value = "C" if record.correct else "I"
+            return Score(value=value, answer=record.answer or "", explanation=why)
 
         return judge
 
@@ -200,13 +200,13 @@ def _scorer(asked_in: _AskedIn, ask: Ask, score: Grade) -> InspectScorer:
 
 def _output(model: str, document: dict[str, Any]) -> ModelOutput:
     output = ModelOutput.from_content(model, document["text"])
-    bills: Sequence[dict[str, Any]] = list(document["usage"].values())
-    prompt, written = (sum(bill[kind] for bill in bills) for kind in ("prompt", "completion"))
+    usages: Sequence[dict[str, Any]] = list(document["usage"].values())
+    prompt, completion = (sum(usage[kind] for usage in usages) for kind in ("prompt", "completion"))
     output.usage = ModelUsage(
         input_tokens=prompt,
-        output_tokens=written,
-        total_tokens=prompt + written,
-        input_tokens_cache_read=sum(bill["cached"] for bill in bills),
+        output_tokens=completion,
+        total_tokens=prompt + completion,
+        input_tokens_cache_read=sum(usage["cached"] for usage in usages),
     )
     output.time = document["timing"]["total"] / 1e3
     return output

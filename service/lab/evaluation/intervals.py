@@ -1,6 +1,6 @@
-"""How sure a figure is: Wilson intervals of proportions, bootstrap over questions, and verdicts with a margin.
+"""Wilson intervals of proportions, bootstrap over questions, and conclusions with a margin.
 
-The question is the unit: shuffles and seeds of one question are averaged before anything is drawn.
+The unit of resampling is the question: shuffles and seeds of one question are averaged first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, its interval at LEVEL, and the number of questions behind it."""
+    """A value, its interval at LEVEL, and the number of questions."""
 
     value: float
     low: float
@@ -32,12 +32,14 @@ class Estimate:
 
 
 def wilson(successes: float, n: int, level: float = LEVEL) -> Estimate:
-    """The Wilson score interval of a proportion. `successes` may be a fraction, as a shared tie is.
+    """Return the Wilson score interval of a proportion; `successes` may be fractional (shared ties).
 
     Raises ValueError unless 0 <= successes <= n and n >= 1.
     """
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"successes must be from 0 to n, and n 1 or more, not {successes} of {n}")
+        raise ValueError(
+            f"successes must be from 0 to n and n must be at least 1, not {successes} of {n}"
+        )
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -53,9 +55,12 @@ def bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Estimate:
-    """The percentile interval of `statistic` over questions drawn with replacement. Raises ValueError on no units."""
+    """Return the percentile interval of `statistic` over `units` drawn with replacement.
+
+    Raises ValueError if `units` is empty.
+    """
     if not units:
-        raise ValueError("there is nothing to resample")
+        raise ValueError("units must not be empty")
     chance = random.Random(seed)  # noqa: S311 - statistics, not secrets
     n = len(units)
     drawn = sorted(statistic(chance.choices(units, k=n)) for _ in range(resamples))
@@ -64,26 +69,30 @@ def bootstrap(
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean. Raises ValueError on no values."""
+    """Return the arithmetic mean. Raises ValueError if `values` is empty."""
     if not values:
-        raise ValueError("there is no mean of nothing")
+        raise ValueError("values must not be empty")
     return sum(values) / len(values)
 
 
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """The mean of ours - theirs, question by question in the same order. Raises ValueError on unequal lengths."""
+    """Return the mean of `ours - theirs` per question, with a bootstrap interval.
+
+    Both lists have the same questions in the same order. Raises ValueError if the lengths differ.
+    """
     if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} questions against {len(theirs)}")
+        raise ValueError(f"the lengths must be equal: {len(ours)} and {len(theirs)} questions")
     pairs = [a - b for a, b in zip(ours, theirs, strict=True)]
     return bootstrap(pairs, mean, seed=seed, resamples=resamples)
 
 
 def conclude(difference: Estimate, margin: float) -> Conclusion:
-    """What the interval of a difference says about a loss of at most `margin` (> 0, in the figure's own unit).
+    """Return the conclusion that the interval of a difference supports.
 
-    superior: all of it above 0; non-inferior: above -margin; inferior: below -margin; else inconclusive.
+    Superior: the interval is above 0. Non-inferior: it is above `-margin`. Inferior: it is below `-margin`. Otherwise
+    inconclusive. `margin` is positive, in the unit of the difference.
     """
     if margin <= 0:
         raise ValueError(f"margin must be above 0, not {margin}")

@@ -1,8 +1,8 @@
-"""Recorded sample sets, as plain values: votes with their scores, and chains of revisions.
+"""Recorded sample sets as plain values: votes with scores, and two-turn revision chains.
 
-A row of votes has `id` and `samples`: `[{"pred", "correct", ...}]`, where `pred: null` is a sample without an answer and
-SCORES are read where they are there. A row of revisions has `initial` and one or more
-`repair_...`: `{"correct", "code" or "text", "feedback"?}`.
+A row of votes has `id` and `samples`: `[{"pred", "correct", ...}]`. `pred: null` is a sample without an answer; the fields
+in SCORES are optional. A row of revisions has `initial` and one or more `repair_...`:
+`{"correct", "code" or "text", "feedback"?}`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from secondpass.service.lab.evaluation.votes import Poll
 from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 
 SCORES = ("rm_score", "p_true")
-"""What a sample may be scored by: a reward model, or the model's own P(True)."""
+"""Optional scores of a sample: from a reward model, or the model's own P(True)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteSet:
-    """A set of polls; `scores` has by name, for each poll, the score of each sample. Of one size, with unique ids."""
+    """Polls of one size with unique ids; `scores` maps a name to the scores of each poll's samples."""
 
     name: str
     model: str
@@ -33,7 +33,7 @@ class VoteSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionSet:
-    """A set of two-turn chains by the way in which the second turn was asked for, questions in the same order."""
+    """Two-turn chains by kind of revision, with the questions in the same order."""
 
     name: str
     model: str
@@ -41,15 +41,15 @@ class RevisionSet:
 
 
 def read_recorded_set(path: Path) -> VoteSet | RevisionSet:
-    """The recorded set in a file. Raises BadLine for what it is not, naming line and field."""
+    """Read the recorded set of a file. Raises BadLine that names line and field."""
     lines: list[tuple[int, Row]] = list(read_rows(path))
     if not lines:
-        raise BadLine(path, None, "there is no question in it")
+        raise BadLine(path, None, "the file contains no question")
     seen: dict[str, int] = {}
     for number, row in lines:
         key = str(_field(path, number, row, "id", str))
         if key in seen:
-            raise BadLine(path, number, f"the id {key!r} stands in line {seen[key]} already")
+            raise BadLine(path, number, f"the id {key!r} is already in line {seen[key]}")
         seen[key] = number
     return _revisions(path, lines) if "initial" in lines[0][1] else _votes(path, lines)
 
@@ -60,8 +60,8 @@ def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> VoteSet:
     for number, row in lines:
         drawn: list[Row] = _field(path, number, row, "samples", list)
         if not drawn or (polls and len(drawn) != len(polls[0].classes)):
-            wanted = len(polls[0].classes) if polls else "1 or more"
-            raise BadLine(path, number, f"samples: {wanted} are wanted, as in the rows before, not {len(drawn)}")  # fmt: skip
+            size = f"{len(polls[0].classes)} entries, as in the rows before" if polls else "1 or more entries"  # fmt: skip
+            raise BadLine(path, number, f"samples: must have {size}, not {len(drawn)}")
         polls.append(
             Poll(
                 question=row["id"],
@@ -83,7 +83,7 @@ def _votes(path: Path, lines: Sequence[tuple[int, Row]]) -> VoteSet:
 
 
 def class_ids(answers: Iterable[Any]) -> tuple[int | None, ...]:
-    """Equal answers as equal small ids, in the order of their first appearance; None stays None."""
+    """Return small ids of equal answers, in order of first appearance; None stays None."""
     ids: dict[str, int] = {}
     return tuple(
         None if answer is None else ids.setdefault(json.dumps(answer), len(ids))
@@ -104,23 +104,25 @@ def _scores(
 
 
 def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> RevisionSet:
-    ways = [key for key in lines[0][1] if key.startswith("repair_")]
-    if not ways:
-        raise BadLine(path, lines[0][0], "repair_...: missing beside initial")
-    chains: dict[str, list[tuple[Turn, ...]]] = {way: [] for way in ways}
+    kinds = [key for key in lines[0][1] if key.startswith("repair_")]
+    if not kinds:
+        raise BadLine(
+            path, lines[0][0], "repair_...: at least one such field is required beside initial"
+        )
+    chains: dict[str, list[tuple[Turn, ...]]] = {kind: [] for kind in kinds}
     for number, row in lines:
         first = _turn(path, number, row, "initial")
-        for way in ways:
-            chains[way].append((first, _turn(path, number, row, way)))
+        for kind in kinds:
+            chains[kind].append((first, _turn(path, number, row, kind)))
     return RevisionSet(
         name=path.stem,
         model=str(lines[0][1].get("model", "unknown")),
-        chains={way: tuple(each) for way, each in chains.items()},
+        chains={kind: tuple(each) for kind, each in chains.items()},
     )
 
 
 def _turn(path: Path, number: int, row: Row, key: str) -> Turn:
-    """The turn at `key`. Feedback with an `error_message` rejects the answer; without one it accepts it."""
+    """Return the turn at `key`; feedback with an `error_message` is a rejection, without one an acceptance."""
     given: Row = _field(path, number, row, key, dict)
     feedback = given.get("feedback")
     return Turn(
@@ -132,7 +134,7 @@ def _turn(path: Path, number: int, row: Row, key: str) -> Turn:
 
 def _pred(path: Path, number: int, at: int, sample: Any) -> Any:
     if not isinstance(sample, dict) or "pred" not in sample:
-        raise BadLine(path, number, f"samples[{at}].pred: missing; null where there is no answer")
+        raise BadLine(path, number, f"samples[{at}].pred: missing; use null for no answer")
     return sample["pred"]
 
 
@@ -146,7 +148,7 @@ def _field(
 ) -> Any:
     value = row.get(key)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {"str": "a text", "bool": "true or false", "list": "a list", "dict": "an object"}
-        wanted = "a number" if isinstance(kind, tuple) else names[kind.__name__]
-        raise BadLine(path, number, f"{prefix}{key}: {wanted} is wanted, not {value!r:.60}")
+        names = {"str": "a string", "bool": "true or false", "list": "a list", "dict": "an object"}
+        expected = "a number" if isinstance(kind, tuple) else names[kind.__name__]
+        raise BadLine(path, number, f"{prefix}{key}: must be {expected}, not {value!r:.60}")
     return value

@@ -1,7 +1,7 @@
-"""Attempts from runs, and as files: what was run once can be measured again without a model.
+"""Run records: built from responses and outcomes, written to and read from files.
 
-A records file (`*.records.jsonl`) is JSON lines: first `{"about": {...}}`, then one attempt a line. It can be
-appended to while it grows, and a line that a kill cut in two is named when the file is read.
+A records file (`*.records.jsonl`) is JSON lines: first `{"about": {...}}`, then one run per line. Lines can be appended.
+A partial line, left by a killed process, is an error when the file is read.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ __all__ = [
 SUFFIX = ".records.jsonl"
 
 IsCorrect = Callable[[str, str], bool]
-"""Does an answer (first) mean the gold answer (second)? Never asked about no answer, which is wrong."""
+"""(answer, gold answer) -> correct. It is never called without an answer, which is wrong."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """The attempts of one file, and where they come from."""
+    """The runs of one file and its header."""
 
     about: About
-    attempts: tuple[RunRecord, ...]
+    runs: tuple[RunRecord, ...]
 
 
 _ABOUT = TypeAdapter(About)
-_ATTEMPT = TypeAdapter(RunRecord)
+_RUN = TypeAdapter(RunRecord)
 
 
 def from_response(
@@ -77,14 +77,14 @@ def from_response(
     setting: str = "",
     shuffle: int = 0,
 ) -> RunRecord:
-    """The attempt that an answer of POST /solve with trace "summary" or "full" tells of.
+    """Return the record of a POST /solve response with trace "summary" or "full".
 
-    Raises ValueError when it has no candidates to grade, which is so with trace "none".
+    Raises ValueError if the response has no candidates to grade, as with trace "none".
     """
     if "candidates" not in document:
-        raise ValueError('candidates: missing from the response; ask for it with trace "summary"')
-    bills = document["usage"].values()
-    return _attempt(
+        raise ValueError('candidates: missing from the response; request it with trace "summary"')
+    usages = document["usage"].values()
+    return _record(
         Candidate(text=document["text"], answer=document["answer"]),
         [Candidate(**each) for each in document["candidates"]],
         lambda answer: is_correct(answer, gold),
@@ -92,7 +92,7 @@ def from_response(
         strategy=document["strategy"],
         setting=setting,
         shuffle=shuffle,
-        usage=_tokens((b["completion"], b["prompt"], b["cached"], b["wasted"]) for b in bills),
+        usage=_tokens((u["completion"], u["prompt"], u["cached"], u["wasted"]) for u in usages),
         seconds=document["timing"]["total"] / 1e3,
         confidence=document["confidence"],
         confidence_kind=document["confidence_kind"],
@@ -111,12 +111,12 @@ def from_outcome(
     shuffle: int = 0,
     events: Sequence[Event] = (),
 ) -> RunRecord:
-    """The attempt that an outcome tells of; what `from_response` gives for the same run, to the microsecond.
+    """Return the record of an outcome, equal to that of `from_response` for the same run.
 
-    The run's `events` tell besides which candidates are revisions, and what a critic said of each.
+    The run's `events` add which candidates are revisions and the critic's verdict on each.
     """
-    bills = outcome.usage.values()
-    return _attempt(
+    usages = outcome.usage.values()
+    return _record(
         outcome.candidate,
         outcome.candidates,
         lambda answer: is_correct(answer, gold),
@@ -124,17 +124,17 @@ def from_outcome(
         strategy=strategy,
         setting=setting,
         shuffle=shuffle,
-        usage=_tokens((b.completion, b.prompt, b.cached, b.wasted) for b in bills),
+        usage=_tokens((u.completion, u.prompt, u.cached, u.wasted) for u in usages),
         seconds=round(outcome.timing.total, 3) / 1e3,
         confidence=outcome.confidence,
         confidence_kind=outcome.confidence_kind,
         stop_reason=outcome.stop_reason,
-        told=candidate_facts(events, outcome.candidates),
+        facts=candidate_facts(events, outcome.candidates),
     )
 
 
 def used_tokens(events: Iterable[Event]) -> Tokens:
-    """What the calls of a run had used when it ended, however it did; what is only estimated is not in it."""
+    """Return the token usage of a run's finished calls, without estimated usage."""
     calls = [e for e in events if isinstance(e, CallFinished) and not e.is_estimated]
     return _tokens(
         (call.usage.completion, call.usage.prompt, call.usage.cached, call.wasted) for call in calls
@@ -142,49 +142,49 @@ def used_tokens(events: Iterable[Event]) -> Tokens:
 
 
 def record_line(value: RunRecord | About) -> str:
-    """A line of a records file, newline included; what has its default is left out of an attempt."""
+    """Return a line of a records file, with its newline; default values of a run are left out."""
     if isinstance(value, About):
         return _dumps({"about": asdict(value)})
-    return _dumps(_ATTEMPT.dump_python(value, mode="json", exclude_defaults=True))
+    return _dumps(_RUN.dump_python(value, mode="json", exclude_defaults=True))
 
 
-def write_records(path: Path, about: About, attempts: Iterable[RunRecord]) -> None:
-    """Write a records file in place of whatever was at `path`."""
+def write_records(path: Path, about: About, runs: Iterable[RunRecord]) -> None:
+    """Write a records file, replacing an existing one."""
     with path.open("w", encoding="utf-8") as file:
         file.write(record_line(about))
-        file.writelines(map(record_line, attempts))
+        file.writelines(map(record_line, runs))
 
 
 def read_records(path: Path) -> Records:
-    """The records of a file. Raises BadLine naming line and field; also for an attempt that is there twice."""
+    """Read a records file. Raises BadLine for an invalid line or a duplicate run."""
     lines = read_rows(path)
     number, first = next(lines, (1, Row()))
     if list(first) != ["about"]:
         raise BadLine(path, number, 'the first line must be {"about": {...}}')
     about = _parsed(_ABOUT, path, number, first["about"])
     seen: dict[tuple[str, str, str, int], int] = {}
-    attempts = []
+    runs = []
     for number, row in lines:
-        attempt = _parsed(_ATTEMPT, path, number, row)
-        if attempt.key in seen:
-            raise BadLine(path, number, f"{attempt.label} is in line {seen[attempt.key]} already")
-        seen[attempt.key] = number
-        attempts.append(attempt)
-    return Records(about=about, attempts=tuple(attempts))
+        run = _parsed(_RUN, path, number, row)
+        if run.key in seen:
+            raise BadLine(path, number, f"{run.label} is already in line {seen[run.key]}")
+        seen[run.key] = number
+        runs.append(run)
+    return Records(about=about, runs=tuple(runs))
 
 
-def _attempt(
+def _record(
     final: Candidate,
     candidates: Sequence[Candidate],
     grade: Callable[[str], bool],
-    told: Sequence[CandidateFacts] | None = None,
+    facts: Sequence[CandidateFacts] | None = None,
     **rest: Any,
 ) -> RunRecord:
-    """Grade each distinct answer once; what is not `told` of revisions is by the index that they share with a draft."""
+    """Grade each distinct answer once. Without `facts`, revisions are found by the index shared with a draft."""
     answers = {each.answer for each in (final, *candidates)}
     right = {answer: answer is not None and grade(answer) for answer in answers}
-    told = told or [CandidateFacts()] * len(candidates)
-    chain = revision_chain(candidates, told)
+    facts = facts or [CandidateFacts()] * len(candidates)
+    chain = revision_chain(candidates, facts)
     if chain is None:
         chosen = next((c.index for c in reversed(candidates) if c.text == final.text), final.index)
         chain = [at for at, each in enumerate(candidates) if each.index == chosen]
@@ -195,7 +195,7 @@ def _attempt(
             Turn(
                 correct=right[candidates[at].answer],
                 answer=candidates[at].answer,
-                accepted=told[at].accepted,
+                accepted=facts[at].accepted,
             )
             for at in chain
         ),
@@ -206,17 +206,17 @@ def _attempt(
                 score=c.score,
                 score_kind=c.score_kind,
                 tokens=c.tokens,
-                accepted=what.accepted,
-                is_revision=what.is_revision,
+                accepted=fact.accepted,
+                is_revision=fact.is_revision,
             )
-            for c, what in zip(candidates, told, strict=True)
+            for c, fact in zip(candidates, facts, strict=True)
         ),
         **rest,
     )
 
 
-def _tokens(bills: Iterable[tuple[int, int, int, int]]) -> Tokens:
-    decode, prompt, cached, wasted = (sum(kind) for kind in zip((0, 0, 0, 0), *bills, strict=True))
+def _tokens(usages: Iterable[tuple[int, int, int, int]]) -> Tokens:
+    decode, prompt, cached, wasted = (sum(kind) for kind in zip((0, 0, 0, 0), *usages, strict=True))
     return Tokens(decode=decode, prompt=prompt, cached=cached, wasted=wasted)
 
 

@@ -1,4 +1,4 @@
-"""One attempt at one question as a plain value: what every metric reads, and nothing else does."""
+"""Record of one run on one question, as plain values: the input of all metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """Where attempts come from: question set, model, ISO date, and the command that made them.
+    """Header of a records file: question set, model, ISO date, and the command that wrote it.
 
-    `formatted`: was the task's answer format asked for? `sampling` is that of drafts. None and "": not known.
-    `calibration` says what judges were known to be worth; "": nothing was known.
+    `formatted` is true if the prompts contained the task's answer-format instruction. `sampling` describes the drafts.
+    `calibration` describes the judge's calibration. None and "" mean unknown.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -35,9 +35,9 @@ class About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradedCandidate:
-    """A candidate of an attempt: is it right, and what did whoever scored it say? `score` None: not scored.
+    """A candidate of a run with its correctness and its score (None: not scored).
 
-    `accepted` is the critic's verdict on it; None: none is known. `is_revision`: it was made of another one.
+    `accepted` is the critic's verdict, None without one. `is_revision` is true if it revises another candidate.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -53,7 +53,7 @@ class GradedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One answer in a chain of revisions. `accepted` is the critic's verdict on it; None: no verdict was asked."""
+    """One answer in a chain of revisions; `accepted` is the critic's verdict, None without one."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -64,7 +64,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """What an attempt used. `prompt` includes `cached`; `wasted` decode tokens are part of `decode`."""
+    """Token usage of a run. `prompt` includes `cached`, and `decode` includes `wasted`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -75,21 +75,21 @@ class Tokens:
 
     def __post_init__(self) -> None:
         if self.cached > self.prompt:
-            raise ValueError(f"cached ({self.cached}) must not be more than prompt ({self.prompt})")
+            raise ValueError(f"cached ({self.cached}) must be at most prompt ({self.prompt})")
 
     @property
     def uncached(self) -> int:
-        """Prompt tokens that had to be computed."""
+        """Prompt tokens that were not served from the prefix cache."""
         return self.prompt - self.cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One strategy at one setting on one question, once for each shuffle of the recorded samples (or seed).
+    """One run of a strategy at one setting on one question, for one shuffle of the samples (or seed).
 
-    `turns` are the answers of the chain that the final answer came from, in order; `correct` is the final answer's,
-    which need not be the last turn's. `confidence` (0 to 1) is None when the strategy claims none. `error` names
-    what an attempt without an answer died of; such an attempt counts as wrong.
+    `turns` are the answers of the final answer's revision chain, in order. `correct` belongs to the final answer, which
+    is not always the last turn. `confidence` is from 0 to 1, or None if the strategy reports none. `error` describes
+    why a run has no answer; such a run counts as wrong.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -110,8 +110,8 @@ class RunRecord:
     error: str | None = None
 
     @property
-    def is_billed(self) -> bool:
-        """Is it known what it cost? It is not where it failed and nobody kept the bill."""
+    def has_known_cost(self) -> bool:
+        """Whether the cost is known; it is unknown for a failed run without usage."""
         return self.error is None or self.usage != Tokens()
 
     @property
@@ -121,10 +121,10 @@ class RunRecord:
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """What there is one attempt of."""
+        """Question, strategy, setting and shuffle: unique among records."""
         return (self.question, self.strategy, self.setting, self.shuffle)
 
     @property
     def label(self) -> str:
-        """The key as a person reads it."""
+        """The key in readable form, for messages."""
         return f"question {self.question!r}, {self.name}, shuffle {self.shuffle}"

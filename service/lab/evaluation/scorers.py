@@ -1,4 +1,4 @@
-"""Is an answer right? By the kind of its question: equivalence, the letter, or unit tests in the sandbox."""
+"""Correctness of answers by kind of question: equivalence, letter, or unit tests in the sandbox."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from secondpass.strategies.answers.task import normalise
 from secondpass.strategies.api.errors import SecondpassError
 
 SCORED = ("math", "choice", "code")
-"""The kinds that have a scorer; whether an open answer is right is a matter of opinion."""
+"""Kinds with a scorer; answers to open questions cannot be scored."""
 
 
 class CannotScore(SecondpassError):
-    """A question's own tests cannot be run; the text says where they stand."""
+    """The tests of a question cannot be run; the message contains its location."""
 
 
 def check_scorable(questions: Iterable[Question]) -> None:
-    """Raise BadLine for the first question that no scorer can decide."""
+    """Raise BadLine for the first question without a scorer."""
     for question in questions:
         kind = question.task.kind
         if kind not in SCORED:
-            problem = f"kind: {kind!r} has no scorer; one of {', '.join(SCORED)} has"
+            problem = f"kind: must be one of {', '.join(SCORED)} to be scored, not {kind!r}"
             raise BadLine(question.path, question.line, problem)
         if kind == "code" and question.task.tests is None:
-            raise BadLine(question.path, question.line, "test is missing: code is scored by it")
+            raise BadLine(
+                question.path, question.line, "test is missing; code is scored by its tests"
+            )
         entry = question.row.get("entry_point")
         if entry is not None and not isinstance(entry, str):
-            raise BadLine(question.path, question.line, f"entry_point: a name, not {entry!r}")
+            raise BadLine(
+                question.path, question.line, f"entry_point: must be a string, not {entry!r}"
+            )
 
 
 class Scorer:
-    """Scores answers, each distinct one of a question once. `sandboxes` is how many run at once."""
+    """Scorer of answers that caches results; at most `sandboxes` programs run concurrently."""
 
     def __init__(self, equivalence: Equivalence, *, sandboxes: int = 2) -> None:
         self._equivalence = equivalence
@@ -47,33 +51,38 @@ class Scorer:
         self._known: dict[tuple[str, str], tuple[bool, str]] = {}
 
     async def score(self, question: Question, answer: str) -> tuple[bool, str]:
-        """Is the answer right, and a word on why. Raises CannotScore and SandboxUnavailable."""
+        """Return whether the answer is correct, and an explanation.
+
+        Raises:
+            CannotScore: The question's own tests cannot be run.
+            SandboxUnavailable: Code needs the sandbox, which cannot start.
+        """
         key = (question.location, answer)
         if key not in self._known:
             self._known[key] = await self._decide(question, answer)
         return self._known[key]
 
-    async def attempt(
-        self, setting: Setting, question: Question, epoch: int, asked: LoggedAnswer
+    async def run_record(
+        self, setting: Setting, question: Question, epoch: int, answer: LoggedAnswer
     ) -> RunRecord:
-        """What was answered as a record; `epoch` counts from 1. Raises as `score` does."""
-        if asked.document is None:
+        """Return the scored record of an answer; `epoch` counts from 1. Raises like `score`."""
+        if answer.document is None:
             return RunRecord(
                 question=question.id,
                 strategy=setting.strategy,
                 setting=setting.label,
                 shuffle=epoch - 1,
                 correct=False,
-                usage=_tokens(asked.usage),
-                seconds=asked.seconds,
-                error=asked.problem,
+                usage=_tokens(answer.usage),
+                seconds=answer.seconds,
+                error=answer.problem,
             )
-        given = (c["answer"] for c in (asked.document, *asked.document["candidates"]))
-        right = {a: (await self.score(question, a))[0] for a in dict.fromkeys(given) if a}
+        answers = (c["answer"] for c in (answer.document, *answer.document["candidates"]))
+        right = {a: (await self.score(question, a))[0] for a in dict.fromkeys(answers) if a}
         return from_response(
-            asked.document,
+            answer.document,
             question.answer,
-            lambda answer, _: right.get(answer, False),
+            lambda text, _: right.get(text, False),
             question=question.id,
             setting=setting.label,
             shuffle=epoch - 1,
@@ -84,10 +93,10 @@ class Scorer:
         if task.kind == "code":
             async with self._sandboxes:
                 return await _passes(question, answer)
-        gold, said = normalise(task, question.answer), normalise(task, answer)
+        gold, given = normalise(task, question.answer), normalise(task, answer)
         if task.kind == "choice":
-            return said == gold, f"{said}, and {gold} is right"
-        return await self._equivalence.same(gold, said), f"{answer}, and {question.answer} is right"
+            return given == gold, f"{given}, expected {gold}"
+        return await self._equivalence.same(gold, given), f"{answer}, expected {question.answer}"
 
 
 async def _passes(question: Question, code: str) -> tuple[bool, str]:
@@ -101,7 +110,7 @@ async def _passes(question: Question, code: str) -> tuple[bool, str]:
 
 
 def program(question: str, code: str, entry_point: str | None) -> str:
-    """The code; put after the question where that is a stub of the function which the code only continues."""
+    """Return the code, appended to the question if that is a stub which the code only completes."""
     if entry_point is None:
         return code
     defines = re.compile(
@@ -113,10 +122,10 @@ def program(question: str, code: str, entry_point: str | None) -> str:
 
 
 def _tokens(usage: Mapping[str, Mapping[str, int]]) -> Tokens:
-    bills = list(usage.values())
+    usages = list(usage.values())
 
     def total(name: str) -> int:
-        return sum(bill.get(name, 0) for bill in bills)
+        return sum(each.get(name, 0) for each in usages)
 
     return Tokens(
         decode=total("completion"),

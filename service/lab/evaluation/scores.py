@@ -1,7 +1,7 @@
-"""Does a score tell right from wrong, and does a confidence mean what it says?
+"""Discrimination (AUROC, AURC) and calibration (ECE) of scores.
 
-Scores are finite floats, the larger the surer; `correct` has the truth of each in the same order. Results do not depend
-on the order of the items: ties are shared out evenly.
+Scores are finite floats; a larger score means more confidence. `correct` has the correctness of each item in the same
+order. Results do not depend on the order of items: ties are shared evenly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ BINS = 10
 
 
 def auroc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """The chance that a right item scores above a wrong one, ties half; None without both kinds."""
+    """Return the probability that a correct item scores above an incorrect one; None without both kinds.
+
+    Ties count half.
+    """
     right = sum(_checked(scores, correct))
     wrong = len(correct) - right
     if not (right and wrong):
@@ -26,9 +29,9 @@ def auroc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
 
 
 def ece(confidences: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> float | None:
-    """Expected calibration error (0 to 1), with `bins` bins of equal width; None without items.
+    """Return the expected calibration error (0 to 1) over `bins` bins of equal width; None without items.
 
-    Bin b holds (b/bins, (b+1)/bins], the first one 0 as well. Raises ValueError for a confidence outside of 0 to 1.
+    Bin b covers (b/bins, (b+1)/bins]; the first one includes 0. Raises ValueError for a confidence outside of 0 to 1.
     """
     _checked(confidences, correct)
     if outside := [c for c in confidences if not 0 <= c <= 1]:
@@ -41,7 +44,10 @@ def ece(confidences: Sequence[float], correct: Sequence[bool], bins: int = BINS)
 
 
 def risk_coverage(scores: Sequence[float], correct: Sequence[bool]) -> list[tuple[float, float]]:
-    """(coverage, risk) of answering only the k surest items, for k = 1 to all: what to expect where scores tie."""
+    """Return (coverage, risk) of answering only the k most confident items, for k = 1 to all.
+
+    Tied items contribute their expected risk.
+    """
     total = len(_checked(scores, correct))
     points, answered, errors = [], 0, 0.0
     for size, hits in _levels(scores, correct):
@@ -54,13 +60,13 @@ def risk_coverage(scores: Sequence[float], correct: Sequence[bool]) -> list[tupl
 
 
 def aurc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """The area under the risk-coverage curve: its mean risk, 0 (best) to 1; None without items."""
+    """Return the area under the risk-coverage curve, 0 (best) to 1; None without items."""
     points = risk_coverage(scores, correct)
     return sum(risk for _, risk in points) / len(points) if points else None
 
 
 def _levels(scores: Sequence[float], correct: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """(items, right items) of each distinct score, the highest first."""
+    """Yield (items, correct items) of each distinct score, the highest first."""
     ranked = sorted(zip(scores, correct, strict=True), reverse=True)
     for _, tied in groupby(ranked, key=lambda pair: pair[0]):
         level = [is_right for _, is_right in tied]
@@ -71,5 +77,5 @@ def _checked(scores: Sequence[float], correct: Sequence[bool]) -> Sequence[bool]
     if len(scores) != len(correct):
         raise ValueError(f"{len(scores)} scores for {len(correct)} items")
     if any(score != score for score in scores):  # noqa: PLR0124 - only NaN differs from itself
-        raise ValueError("a score is NaN")
+        raise ValueError("scores must not contain NaN")
     return correct

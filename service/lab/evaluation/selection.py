@@ -1,32 +1,34 @@
-"""How well the answers that were drawn are used: gaps to a vote and to an oracle, and the balance of a selection."""
+"""Metrics of choosing among samples: gaps to a vote and to an oracle, and the balance score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 ENOUGH = 8
-"""n* of B-STaR: how many distinct right answers of a query are as good as more."""
+"""n* of B-STaR: number of distinct correct answers per query beyond which more add nothing."""
 
 
-def gap_closed(accuracy: float, majority: float, any_right: float) -> float | None:
-    """(accuracy - majority) / (any_right - majority): 1 picks a right sample wherever there is one.
+def gap_closed(accuracy: float, majority: float, any_correct: float) -> float | None:
+    """Return (accuracy - majority) / (any_correct - majority).
 
-    Negative where the vote is better. None where the oracle has nothing to add to the vote.
+    1 means that a correct sample is chosen whenever one exists. The value is negative if the vote is better, and None if
+    the oracle is not above the vote.
     """
-    room = any_right - majority
+    room = any_correct - majority
     return (accuracy - majority) / room if room > 0 else None
 
 
 def refinement_gap(refined: float, majority: float) -> float:
-    """Accuracy of what was made of the samples, less that of their majority (GSR, arXiv 2509.00084)."""
+    """Return the accuracy of the refined answers minus that of the majority (GSR, arXiv 2509.00084)."""
     return refined - majority
 
 
 def balance_score(queries: Sequence[tuple[int, int]], enough: int = ENOUGH) -> float | None:
-    """B-STaR (arXiv 2412.17256): the mean of min(right / enough, 1) * right / selected, 0 to 1.
+    """Return the balance score (0 to 1) of B-STaR, arXiv 2412.17256; None without queries.
 
-    Each query has (distinct right ones among the selected, selected); one with nothing selected has 0. None without
-    queries. Raises ValueError where more are right than were selected.
+    It is the mean of min(right / enough, 1) * right / selected. Each query is (distinct correct answers among the
+    selected, selected); a query without selected answers contributes 0. Raises ValueError if `right` exceeds
+    `selected`.
     """
     for right, selected in queries:
         if not 0 <= right <= selected:

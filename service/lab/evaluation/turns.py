@@ -1,7 +1,7 @@
-"""What revising does to answers: accuracy by turn, who flips which way, and what a critic's verdicts are worth.
+"""Metrics of revision: accuracy by turn, flips between turns, and the quality of a critic's verdicts.
 
-Every function takes plain values. A chain is the truth of one question's answers in order, never empty; a chain that
-ended early keeps its last answer from then on.
+A chain is the correctness of one question's answers in order and is never empty. A chain that ends early keeps its last
+answer for later turns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Chain = Sequence[bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """From one turn to another (SCoRe, arXiv 2409.12917): shares of all questions, 0 to 1.
+    """Change between two turns (SCoRe, arXiv 2409.12917), as shares of all questions from 0 to 1.
 
-    `fixed` were wrong and became right (i->c), `broken` were right and became wrong (c->i), so that
+    `fixed` went from incorrect to correct (i->c), `broken` from correct to incorrect (c->i):
     `after - before == fixed - broken`.
     """
 
@@ -30,11 +30,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decomposition:
-    """How the second turn's accuracy comes about (arXiv 2412.19513): acc2 = acc1 * cl + (1 - acc1) * cs.
+    """Decomposition of the second turn's accuracy (arXiv 2412.19513): acc2 = acc1 * cl + (1 - acc1) * cs.
 
-    `cl` (confidence level) is the chance that a right answer stays right, `cs` (critique score) that a wrong one is
-    put right. `rss` places acc2 between acc1^2 (0) and 1 - (1 - acc1)^2 (1); it may lie outside. Each is None
-    where its denominator is 0.
+    `cl` (confidence level) is the probability that a correct answer stays correct. `cs` (critique score) is the
+    probability that an incorrect one becomes correct. `rss` scales acc2 from acc1^2 (0) to 1 - (1 - acc1)^2 (1) and may
+    lie outside of 0 to 1. Each is None if its denominator is 0.
     """
 
     acc1: float
@@ -46,7 +46,7 @@ class Decomposition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictCounts:
-    """A critic's verdicts against the truth, as counts."""
+    """Counts of a critic's verdicts by the correctness of the answer."""
 
     right_accepted: int = 0
     wrong_accepted: int = 0
@@ -55,33 +55,36 @@ class VerdictCounts:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of verdicts that are right (Acc@Dis, arXiv 2510.24320); None without verdicts."""
+        """Share of correct verdicts (Acc@Dis, arXiv 2510.24320); None without verdicts."""
         hits = self.right_accepted + self.wrong_rejected
         return ratio(hits, hits + self.wrong_accepted + self.right_rejected)
 
     @property
     def precision(self) -> float | None:
-        """The share of rejected answers that are wrong; None where nothing was rejected."""
+        """Share of rejected answers that are wrong; None without rejected answers."""
         return ratio(self.wrong_rejected, self.wrong_rejected + self.right_rejected)
 
     @property
     def recall(self) -> float | None:
-        """The share of wrong answers that were rejected; None where none is wrong."""
+        """Share of wrong answers that were rejected; None without wrong answers."""
         return ratio(self.wrong_rejected, self.wrong_rejected + self.wrong_accepted)
 
     @property
     def accept_precision(self) -> float | None:
-        """The share of accepted answers that are right; None where nothing was accepted."""
+        """Share of accepted answers that are right; None without accepted answers."""
         return ratio(self.right_accepted, self.right_accepted + self.wrong_accepted)
 
     @property
     def accept_recall(self) -> float | None:
-        """The share of right answers that were accepted; None where none is right."""
+        """Share of right answers that were accepted; None without right answers."""
         return ratio(self.right_accepted, self.right_accepted + self.right_rejected)
 
 
 def accuracy_by_turn(chains: Sequence[Chain]) -> list[float]:
-    """The share of right answers after each turn, as many as the longest chain has. Raises ValueError on no chains."""
+    """Return the share of correct answers after each turn of the longest chain.
+
+    Raises ValueError if `chains` is empty.
+    """
     _check(chains)
     return [
         sum(_at(chain, turn) for chain in chains) / len(chains)
@@ -90,7 +93,7 @@ def accuracy_by_turn(chains: Sequence[Chain]) -> list[float]:
 
 
 def change(chains: Sequence[Chain], first: int = 0, second: int = -1) -> Change:
-    """What happened between two turns (0-based; -1 is the last one). Raises ValueError on no chains."""
+    """Return the change between two turns (0-based; -1 is the last). Raises ValueError if `chains` is empty."""
     _check(chains)
     last = max(map(len, chains)) - 1
     pairs = [(_at(c, first), _at(c, last if second == -1 else second)) for c in chains]
@@ -104,13 +107,13 @@ def change(chains: Sequence[Chain], first: int = 0, second: int = -1) -> Change:
 
 
 def decompose(questions: Sequence[Sequence[tuple[bool, bool]]]) -> Decomposition:
-    """CL, CS and RSS from samples: for each question one or more (right at turn 1, right at turn 2).
+    """Return CL, CS and RSS from one or more samples per question: (correct at turn 1, correct at turn 2).
 
-    A question's probabilities are the shares among its samples, and every question weighs the same. Raises
-    ValueError without questions, or for a question without samples.
+    A question's probabilities are the shares among its samples, and all questions have equal weight. Raises ValueError
+    without questions, or for a question without samples.
     """
     if not questions or not all(questions):
-        raise ValueError("there must be questions, each with samples")
+        raise ValueError("questions must not be empty, and each must have at least one sample")
     n = len(questions)
     acc1 = sum(sum(a for a, _ in q) / len(q) for q in questions) / n
     kept = sum(sum(a and b for a, b in q) / len(q) for q in questions) / n
@@ -127,7 +130,7 @@ def decompose(questions: Sequence[Sequence[tuple[bool, bool]]]) -> Decomposition
 
 
 def count_verdicts(turns: Iterable[Turn | GradedCandidate]) -> VerdictCounts:
-    """Count the verdicts on `turns`, or on candidates; those without one are not counted."""
+    """Count the verdicts on turns or candidates; those without a verdict are skipped."""
     counts = {(right, ok): 0 for right in (True, False) for ok in (True, False)}
     for turn in turns:
         if turn.accepted is not None:
@@ -141,13 +144,12 @@ def count_verdicts(turns: Iterable[Turn | GradedCandidate]) -> VerdictCounts:
 
 
 def feedback_resistance(chains: Iterable[Sequence[Turn]]) -> float | None:
-    """The share of lasting errors that the feedback did not cause; None where no error lasted.
+    """Return the share of lasting errors for which all feedback was correct; None without lasting errors.
 
-    Our operational form of a category that Feedback Friction (arXiv 2506.11930) had annotated by hand and by a
-    model [derived]. An error lasts when there was a second turn and the last one is wrong. It is resistance when
-    the feedback was right all along: every turn but the last was wrong and was rejected. Otherwise a right answer was
-    rejected or a wrong one accepted on the way, and the feedback has its part. A lasting error with a turn before the
-    last that has no verdict says nothing and is not counted.
+    This is our operational form of a category that Feedback Friction (arXiv 2506.11930) annotated by hand and with a
+    model. An error lasts if the chain has a second turn and its last turn is wrong. It counts as resistance if every
+    turn before the last was wrong and was rejected. Otherwise the feedback contributed: it rejected a correct answer or
+    accepted a wrong one. A lasting error is skipped if a turn before the last has no verdict.
     """
     lasting = [
         chain
@@ -163,7 +165,7 @@ def feedback_resistance(chains: Iterable[Sequence[Turn]]) -> float | None:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """`part / whole`, or None where there is no whole."""
+    """Return `part / whole`, or None if `whole` is 0."""
     return part / whole if whole else None
 
 
@@ -173,4 +175,4 @@ def _at(chain: Chain, turn: int) -> bool:
 
 def _check(chains: Sequence[Chain]) -> None:
     if not chains or not all(chains):
-        raise ValueError("there must be chains, each with at least one turn")
+        raise ValueError("chains must not be empty, and each must have at least one turn")

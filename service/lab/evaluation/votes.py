@@ -1,8 +1,7 @@
-"""Votes over recorded samples: what a stopping rule would have lost and saved, with no engine.
+"""Votes over recorded samples, without an engine: accuracy and samples drawn under a stopping rule.
 
-A poll is one question's samples, each with the class of its answer (None: no answer) and whether it is right. Shuffles
-redraw the order in which samples would have come; one seed gives every rule the same orders, so that rules can be
-compared question by question.
+A poll is one question's samples, each with its answer class (None: no answer) and its correctness. A shuffle is a random
+order in which the samples arrive. One seed gives every rule the same orders, so that rules can be compared per question.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SHUFFLES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
-    """One question's samples: classes of equal answers, and which samples are right. Equally long, not empty."""
+    """One question's samples: answer class and correctness of each, equally long and not empty."""
 
     question: str
     classes: tuple[int | None, ...]
@@ -33,7 +32,7 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteReplay:
-    """What a rule came to, question by question: accuracy (0 to 1) and samples drawn, both means over shuffles."""
+    """Result of a rule per question: accuracy (0 to 1) and samples drawn, both means over shuffles."""
 
     accuracies: tuple[float, ...]
     drawn: tuple[float, ...]
@@ -41,32 +40,32 @@ class VoteReplay:
 
     @property
     def accuracy(self) -> float:
-        """The mean over questions."""
+        """Mean accuracy over questions."""
         return mean(self.accuracies)
 
     @property
     def samples(self) -> float:
-        """Samples drawn for a question, on average."""
+        """Mean number of samples drawn per question."""
         return mean(self.drawn)
 
     @property
     def share_used(self) -> float:
-        """Samples drawn of those there were, 0 to 1."""
+        """Share of the available samples that were drawn, 0 to 1."""
         return self.samples / self.available
 
 
 def single(poll: Poll) -> float:
-    """The expected accuracy of one sample."""
+    """Return the expected accuracy of one sample."""
     return sum(poll.correct) / len(poll.correct)
 
 
 def any_correct(poll: Poll) -> float:
-    """1 when an oracle could pick a right sample, else 0."""
+    """Return 1 if any sample is correct (pass@n of an oracle), else 0."""
     return float(any(poll.correct))
 
 
 def majority(poll: Poll) -> float:
-    """The expected accuracy of the vote of all samples: tied classes share. Without an answer it is wrong."""
+    """Return the expected accuracy of the vote of all samples; tied classes share, no answer is 0."""
     return _share_right(poll, range(len(poll.classes)))
 
 
@@ -78,10 +77,10 @@ def replay_votes(
     shuffles: int = SHUFFLES,
     seed: int = 0,
 ) -> VoteReplay:
-    """Vote over at most `n` samples of each poll in random order, one at a time, until `rule` has seen enough.
+    """Vote over at most `n` samples of each poll in random order, one at a time, until `rule` decides.
 
-    A sample without an answer counts as drawn. Raises ValueError without polls, where polls differ in size, or
-    where `n` is more than there are.
+    A sample without an answer counts as drawn. Raises ValueError if `polls` is empty, if polls differ in size, or if `n`
+    exceeds that size.
     """
     available = _size(polls)
     most = available if n is None else n
@@ -109,7 +108,7 @@ def _vote(poll: Poll, order: Sequence[int], rule: StoppingRule) -> tuple[float, 
 
 
 def _share_right(poll: Poll, samples: Sequence[int]) -> float:
-    """The share of right ones among the leading classes; a class graded both ways counts by its shares."""
+    """Return the share of correct samples among the leading classes, by samples."""
     votes = [at for at in samples if poll.classes[at] is not None]
     counts = Counter(poll.classes[at] for at in votes)
     most = max(counts.values(), default=0)
@@ -120,5 +119,5 @@ def _share_right(poll: Poll, samples: Sequence[int]) -> float:
 def _size(polls: Sequence[Poll]) -> int:
     sizes = {len(poll.classes) for poll in polls}
     if len(sizes) != 1:
-        raise ValueError(f"polls must be there and of one size, not of {sorted(sizes)}")
+        raise ValueError(f"polls must not be empty and must be of one size, not {sorted(sizes)}")
     return sizes.pop()

@@ -1,15 +1,18 @@
-"""Record once, replay everything: questions with known answers, and what a model wrote to them.
+"""Recording and replay of model output: questions with known answers, and pools of samples.
 
-    jsonl       lines of a file, and what is wrong with one by its number
-    questions   questions with their known answers
-    format      the lines of a pool, and what makes two calls the same draw
-    pool        a pool in memory, and the file that it grows in
-    places      which sample a shuffled replay serves as which
-    record      draws what a pool lacks, with what `drawing` takes down of each call
-    recorded    other people's recorded answers, as a pool
-    clock       time that passes only in sleeps
-    replay      the engine that a pool is; `recording` asks another engine for what the pool lacks
-    replaying   a strategy's run over a pool
+    jsonl             rows of JSON lines files, with errors that name file and line
+    questions         questions with known answers
+    format            line types of a pool file, and keys of draws
+    pool              a pool in memory, and the file it is appended to
+    sample_order      permutation of samples under a shuffle
+    drawing           one call to an engine, recorded completely
+    record            drawing of the samples that a pool is missing
+    sample_drawer     shared drawing of the calls that replays are missing
+    recorded_answers  answers recorded by others, as a pool
+    clock             event loop with virtual time
+    replay_engine     engine that serves a pool
+    recording_engine  engine that serves a pool and records missing calls from another engine
+    replay_run        one run of a strategy over a pool
 
-Reasons for the format: `docs/decisions/0009-pools-are-json-lines-and-replays-use-a-virtual-clock.md`.
+`docs/decisions/0009-pools-are-json-lines-and-replays-use-a-virtual-clock.md` explains the format.
 """

@@ -1,7 +1,7 @@
-"""Time that passes only in sleeps: a recorded hour is replayed in the time that its computations take.
+"""Event loop with virtual time: a recorded hour is replayed in the time its computations take.
 
-A run on this loop is the same run as ever: timeouts, deadlines and `anyio.current_time` all follow the loop's clock. It
-does not tick while code runs, and jumps to the next timer once nothing else can go on. asyncio only.
+Timeouts, deadlines and `anyio.current_time` follow the loop's clock. The clock does not advance while code runs and jumps to
+the next timer when no task can continue. asyncio only.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import anyio
 T = TypeVar("T")
 
 
-class _Jumping(selectors.DefaultSelector):
-    """Where the loop would wait for its next timer, the time is put forward instead."""
+class _JumpingSelector(selectors.DefaultSelector):
+    """Selector that advances the clock instead of waiting for the next timer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.holds = 0
-        self.idlers: list[Callable[[], None]] = []
+        self.pauses = 0
+        self.idle_callbacks: list[Callable[[], None]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None and not self.holds and self.idlers:
+        if timeout is None and not self.pauses and self.idle_callbacks:
             if not (ready := super().select(0)):
-                woken, self.idlers = self.idlers, []
+                woken, self.idle_callbacks = self.idle_callbacks, []
                 for wake in woken:
                     wake()
             return ready
-        if timeout is None or self.holds:
-            # Nobody waits for a time, or time stands still: only the outside world can go on.
+        if timeout is None or self.pauses:
+            # No timer is due, or the clock is paused: only I/O can wake the loop.
             return super().select(0 if timeout is not None and timeout <= 0 else None)
         ready = super().select(0)
         if not ready:
@@ -43,48 +43,49 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock begins at 0 and jumps, see the module."""
+    """Event loop whose clock starts at 0 and jumps to the next timer."""
 
     def __init__(self) -> None:
-        self._clock = _Jumping()
+        self._clock = _JumpingSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:
         return self._clock.now
 
     def reset_clock(self) -> None:
-        """Begin the time anew. Nobody may be waiting for one."""
+        """Set the clock to 0. No timer may be pending."""
         self._clock.now = 0.0
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Let no time pass within the block, which waits for something outside of this process."""
-        self._clock.holds += 1
+    def pause_clock(self) -> Iterator[None]:
+        """Pause the clock within the block, which waits for I/O outside of this process."""
+        self._clock.pauses += 1
         try:
             yield
         finally:
-            self._clock.holds -= 1
+            self._clock.pauses -= 1
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing else on this loop can go on, now or at any later time."""
+        """Wait until no other task on this loop can continue, now or later."""
         event = asyncio.Event()
-        self._clock.idlers.append(event.set)
+        self._clock.idle_callbacks.append(event.set)
         await event.wait()
 
 
 async def reset_clock() -> None:
-    """`VirtualLoop.reset_clock` where such a loop runs, and nothing elsewhere.
+    """Reset the clock if the running loop is a `VirtualLoop`; otherwise do nothing.
 
-    Sums of times are rounded by how large they are, and what happens at one time would come in another order in a later run.
+    The rounding of time sums depends on their size. Without a reset, simultaneous events of a later run could change
+    their order.
     """
-    await anyio.lowlevel.checkpoint()  # the loop forgets the timers that were cancelled
+    await anyio.lowlevel.checkpoint()  # lets the loop remove cancelled timers
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):
         loop.reset_clock()
 
 
 async def wait_until_idle() -> None:
-    """`VirtualLoop.wait_until_idle` where such a loop runs, and no wait elsewhere."""
+    """Wait for `VirtualLoop.wait_until_idle` if such a loop is running; otherwise return at once."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):
         await loop.wait_until_idle()
@@ -92,15 +93,15 @@ async def wait_until_idle() -> None:
 
 @contextmanager
 def pause_clock() -> Iterator[None]:
-    """`VirtualLoop.hold` where such a loop runs, and nothing elsewhere."""
+    """Pause the clock if the running loop is a `VirtualLoop`; otherwise do nothing."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop):
-        with loop.hold():
+        with loop.pause_clock():
             yield
     else:
         yield
 
 
 def run_virtually(work: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """`anyio.run` on a virtual loop."""
+    """Run `work` with `anyio.run` on a `VirtualLoop`."""
     return anyio.run(work, *args, backend_options={"loop_factory": VirtualLoop})

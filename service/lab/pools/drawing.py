@@ -1,4 +1,4 @@
-"""Drawing one call from an engine, so that all of it can be replayed later."""
+"""Draw one call from an engine and record everything that a replay needs."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from secondpass.strategies.api.values import FinishReason, Usage
 
 
 @dataclass
-class _Spread:
-    """How the characters of a text spread over the tokens that they were told with."""
+class _TokenText:
+    """A text and the number of characters that arrived with each token."""
 
-    pieces: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     chars: list[int] = field(default_factory=list)
-    held: int = 0
+    pending: int = 0
 
     def add(self, text: str, tokens: int) -> None:
-        """A text counts for the last token of its delta; without any, for the token before it, or the first."""
-        self.pieces.append(text)
+        """Add a delta; its text counts for its last token, else for the previous token, else for the first."""
+        self.texts.append(text)
         if tokens:
             self.chars += [0] * tokens
-            self.chars[-1] += len(text) + self.held
-            self.held = 0
+            self.chars[-1] += len(text) + self.pending
+            self.pending = 0
         elif self.chars:
             self.chars[-1] += len(text)
         else:
-            self.held += len(text)
+            self.pending += len(text)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Characters by token; empty where there is no text."""
+        """Characters per token; empty without text."""
         return tuple(self.chars) if any(self.chars) else ()
 
 
 @dataclass
-class _Draft:
-    """One completion while its deltas come in."""
+class _Completion:
+    """One partial completion."""
 
-    text: _Spread = field(default_factory=_Spread)
-    reasoning: _Spread = field(default_factory=_Spread)
+    text: _TokenText = field(default_factory=_TokenText)
+    reasoning: _TokenText = field(default_factory=_TokenText)
     tokens: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -75,65 +75,65 @@ class _Draft:
 
 
 class CallRecorder:
-    """Takes down the deltas of `call` as they come; `samples` are its completions once it has ended.
+    """Recorder of the deltas of `call`; `samples` are its completions once the stream has ended.
 
-    `question` is the id under which they are filed.
+    `question` is the id stored with them.
     """
 
     def __init__(self, call: Call, question: str | None = None) -> None:
         self._call, self._question = call, question
-        self._began = anyio.current_time()
+        self._started = anyio.current_time()
         self._usage = Usage()
-        self._drafts = [_Draft() for _ in range(call.n)]
+        self._completions = [_Completion() for _ in range(call.n)]
 
     def add(self, delta: Delta) -> None:
-        """Take in a delta of the call."""
+        """Record a delta of the call."""
         self._usage = delta.usage or self._usage
-        self._drafts[delta.index].add(delta, anyio.current_time())
+        self._completions[delta.index].add(delta, anyio.current_time())
 
     @property
     def samples(self) -> list[Sample]:
-        """All completions. Raises StreamInterrupted where one has not ended."""
-        return [self._sample(i, draft) for i, draft in enumerate(self._drafts)]
+        """All completions. Raises StreamInterrupted if one has no finish reason."""
+        return [self._sample(i, completion) for i, completion in enumerate(self._completions)]
 
-    def _sample(self, i: int, draft: _Draft) -> Sample:
-        if draft.finish_reason is None:
+    def _sample(self, i: int, completion: _Completion) -> Sample:
+        if completion.finish_reason is None:
             raise StreamInterrupted(
                 "the stream ended without a finish reason", role=self._call.role
             )
         key, index = place_of(self._call, i)
         seed = self._call.sampling.seed
-        is_alone = self._call.n == 1
+        is_single = self._call.n == 1
         return Sample(
             key=key,
             index=index,
             question=self._question,
             role=self._call.role,
             purpose=self._call.purpose,
-            text="".join(draft.text.pieces),
-            reasoning="".join(draft.reasoning.pieces),
-            finish_reason=draft.finish_reason,
-            tokens=draft.tokens or (self._usage.completion if is_alone else 0),
-            token_ids=tuple(draft.token_ids),
-            chars=draft.text.counts,
-            reasoning_chars=draft.reasoning.counts,
-            logprobs=tuple(draft.logprobs),
-            confidences=tuple(draft.confidences),
-            labels=draft.labels,
-            reward=draft.reward,
+            text="".join(completion.text.texts),
+            reasoning="".join(completion.reasoning.texts),
+            finish_reason=completion.finish_reason,
+            tokens=completion.tokens or (self._usage.completion if is_single else 0),
+            token_ids=tuple(completion.token_ids),
+            chars=completion.text.counts,
+            reasoning_chars=completion.reasoning.counts,
+            logprobs=tuple(completion.logprobs),
+            confidences=tuple(completion.confidences),
+            labels=completion.labels,
+            reward=completion.reward,
             prompt=self._usage.prompt,
             cached=self._usage.cached,
             max_tokens=self._call.sampling.max_tokens,
             seed=None if seed is None else seed + i,
-            first_seconds=round((draft.first or draft.last) - self._began, 3),
-            seconds=round(draft.last - self._began, 3),
+            first_seconds=round((completion.first or completion.last) - self._started, 3),
+            seconds=round(completion.last - self._started, 3),
         )
 
 
 async def draw(upstream: Upstream, call: Call, question: str | None = None) -> list[Sample]:
-    """Make the call, retried where that may succeed, and return its completions.
+    """Make the call with retries and return its completions.
 
-    Times are those of the last attempt, from its admission on. Raises EngineError and its kinds.
+    Times are those of the last attempt, from its admission on. Raises EngineError.
     """
 
     async def attempt(_: int) -> list[Sample]:

@@ -1,8 +1,8 @@
-"""The lines of a pool, and what makes two calls the same draw.
+"""Line types of a pool file, and the keys of draws.
 
-A pool is JSON lines, each a whole object that is written at once: first the header, then, in any order, `pass` (one run of
-the recorder), `question` and `sample`. Every fact stands once and nothing is ever changed, so a file that was cut
-anywhere is a pool still, less its last line.
+A pool is a JSON lines file; each line is written at once. The header comes first, then `pass` (one execution of the
+recorder), `question` and `sample` in any order. Nothing is repeated and nothing is changed later. A file truncated at any
+byte is therefore a valid pool without its last line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from secondpass.strategies.api.values import SOLVE, FinishReason, Message, Role,
 
 FORMAT: Literal[1] = 1
 DIGITS = 4
-"""Decimals that log probabilities and confidences are kept with."""
+"""Decimals stored of log probabilities and confidences."""
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -29,11 +29,11 @@ class _Line(BaseModel):
 
 
 class Header(_Line):
-    """What all samples of questions share.
+    """Properties shared by all samples of questions.
 
-    `sampling` is without a seed: sample i has `seed` + i. None where nobody knows how they were drawn.
-    `model` is the name that it was served under. `formatted` says that the task's answer-format instruction was
-    added to the questions, and `logprobs` over how many alternatives the confidences were taken.
+    `model` is the name it was served under. `sampling` has no seed: sample i has `seed` + i; it is None if unknown.
+    `formatted` is true if the task's answer-format instruction was added to the questions. `logprobs` is the number of
+    alternatives over which confidences were computed.
     """
 
     kind: Literal["pool"] = "pool"
@@ -46,7 +46,7 @@ class Header(_Line):
 
 
 class DataFile(_Line):
-    """A file of questions, and how many of its first ones were asked."""
+    """A file of questions, and how many of its first questions were asked."""
 
     name: str
     sha256: str
@@ -54,7 +54,10 @@ class DataFile(_Line):
 
 
 class Pass(_Line):
-    """One run of the recorder over `data`, `n` samples a question. `at` is UTC, ISO 8601; `notes` are the operator's."""
+    """One execution of the recorder: `n` samples per question of `data`.
+
+    `at` is an ISO 8601 time in UTC; `notes` are set by the operator.
+    """
 
     kind: Literal["pass"] = "pass"
     at: str
@@ -68,7 +71,7 @@ class Pass(_Line):
 
 
 class PoolQuestion(_Line):
-    """A question as it was asked; `key` is that of its draws, see `key_of`."""
+    """A question as it was sent; `key` is the key of its draws, see `key_of`."""
 
     kind: Literal["question"] = "question"
     id: str
@@ -80,11 +83,11 @@ class PoolQuestion(_Line):
 
 
 class Sample(_Line):
-    """One completion, or one read of labels or of a reward. `question` is missing where a strategy asked for it.
+    """One completion, or one read of labels or of a reward.
 
-    Of each token there are its id, its log probability, its confidence (see `Delta`) and how many characters of the
-    text were told with it. `seconds` is the whole time in the engine without waiting for admission, `first_seconds` that up to the first token.
-    `max_tokens` is the cap under which it was drawn.
+    `question` is None for a call made by a strategy. Per token there are its id, log probability, confidence (see `Delta`)
+    and number of characters of the text. `seconds` is the time in the engine without the wait for admission,
+    `first_seconds` the time to the first token. `max_tokens` is the limit under which the sample was drawn.
     """
 
     kind: Literal["sample"] = "sample"
@@ -119,12 +122,14 @@ class Sample(_Line):
                 raise ValueError(f"{name}: {len(values)} entries for {self.tokens} tokens")
         for name, text in (("chars", self.text), ("reasoning_chars", self.reasoning)):
             if (counts := getattr(self, name)) and sum(counts) != len(text):
-                raise ValueError(f"{name}: {sum(counts)} characters of {len(text)}")
+                raise ValueError(
+                    f"{name}: the sum is {sum(counts)}, but the text has {len(text)} characters"
+                )
         return self
 
     @property
     def usage(self) -> Usage:
-        """Tokens that it took."""
+        """Token usage of the sample."""
         return Usage(self.prompt, self.cached, self.tokens)
 
 
@@ -133,12 +138,12 @@ LINES: TypeAdapter[Header | Pass | PoolQuestion | Sample] = TypeAdapter(Line)
 
 
 def key_of(call: Call, *, by_sampling: bool = True) -> str:
-    """SHA-256 (hex) over what decides from which distribution a call draws.
+    """Return the SHA-256 (hex) of everything that determines a call's distribution.
 
-    That is the conversation, the prefix, schema and labels, whether thinking is off, and how tokens are sampled. Not
-    in it: the seed and the index, which choose a draw; `max_tokens`, since a shorter completion is the beginning of a
-    longer one; who asks and for what. A read of labels or of a reward does not depend on sampling at all, nor does
-    anything without `by_sampling`.
+    The key covers the conversation, prefix, schema, labels, whether reasoning is off, and the sampling parameters. It
+    excludes the seed and the index, which select a draw, and the role and the purpose. It excludes `max_tokens` because a
+    shorter completion is a prefix of a longer one. Reads of labels or of a reward do not depend on sampling. With
+    `by_sampling=False` no call does.
     """
     is_sampled = by_sampling and not is_read(call)
     value = {
@@ -155,15 +160,15 @@ def key_of(call: Call, *, by_sampling: bool = True) -> str:
 
 
 def distribution(sampling: Sampling) -> dict[str, object]:
-    """What of `sampling` changes probabilities, and not only which draw is taken or where it ends."""
+    """Return the parameters that change probabilities: all set ones except seed and `max_tokens`."""
     return sampling.model_dump(exclude_none=True, exclude={"seed", "max_tokens"})
 
 
 def is_read(call: Call) -> bool:
-    """Is the reply a reading, of which every copy is the same, and no draw?"""
+    """Return whether the call reads labels or a reward, which is deterministic and not sampled."""
     return bool(call.labels) or call.reward
 
 
 def place_of(call: Call, index: int) -> tuple[str, int]:
-    """Where in a pool the completion stands that is the `index`-th of the call."""
+    """Return (key, index) in a pool of the `index`-th completion of the call."""
     return key_of(call), 0 if is_read(call) else call.index + index

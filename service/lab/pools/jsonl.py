@@ -1,4 +1,4 @@
-"""Files of JSON lines, read so that whatever is wrong is told by file and line."""
+"""Reading of JSON lines files, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 class BadLine(SecondpassError):
-    """A file that cannot be used; the text begins with its name, and with the line where one is to blame."""
+    """A file cannot be used; the message starts with its path, and the line if it is known."""
 
     def __init__(self, path: Path | str, line: int | None, problem: str) -> None:
         self.path, self.line, self.problem = Path(path), line, problem
@@ -21,7 +21,7 @@ class BadLine(SecondpassError):
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Each JSON object with its line, counted from 1; blank lines are passed over. Raises BadLine."""
+    """Yield (line number from 1, JSON object); blank lines are skipped. Raises BadLine."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -32,15 +32,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def parse_row(path: Path, number: int, line: bytes) -> Row:
-    """The object of one line. Raises BadLine."""
+    """Parse the JSON object of one line. Raises BadLine."""
     try:
         row = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise BadLine(path, number, f"no JSON: {error}") from error
+        raise BadLine(path, number, f"invalid JSON: {error}") from error
     if not isinstance(row, dict):
-        raise BadLine(path, number, f"a JSON object is wanted, not {type(row).__name__}")
+        raise BadLine(path, number, f"must be a JSON object, not {type(row).__name__}")
     return row
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,4 +1,4 @@
-"""A pool in memory, and the file that it grows in."""
+"""A pool of samples in memory, and the file it is appended to."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from secondpass.service.lab.pools.format import LINES, Header, Pass, PoolQuestio
 from secondpass.service.lab.pools.jsonl import BadLine, parse_row
 
 SYNC_SECONDS = 5.0
-"""What a machine that loses its power may cost, at most."""
+"""Maximum seconds between two syncs to disk: the most that a power failure can lose."""
 
 _HEAD = b'{"kind":"pool"'
 
 
 class Pool:
-    """All that a pool holds: `samples` by key and index, `questions` by id; `lines` says where each question stands.
+    """Content of a pool: `samples` by (key, index), `questions` by id, and the `lines` of the questions.
 
-    Of a sample that was drawn again, for who wanted more of it, `samples` has the last one, and `find` all of them.
+    A sample may be drawn again if a call needs more than it contains. `samples` has the last version; `find` considers
+    all of them.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -40,9 +41,10 @@ class Pool:
     def find(
         self, key: str, index: int, cap: int | None, *, with_confidences: bool = False
     ) -> Sample | None:
-        """The oldest sample of a place that is enough, or where none is the last one.
+        """Return the oldest sufficient version of a sample, else the last one, else None.
 
-        The oldest: what a call was given once it is given always, whatever was drawn after it.
+        Taking the oldest keeps replays stable: later draws do not change what a call receives. `cap` is the limit of
+        tokens (None: no limit).
         """
         last = self.samples.get((key, index))
         found = [*self._earlier.get((key, index), ()), *([last] if last else [])]
@@ -50,29 +52,29 @@ class Pool:
             (s for s in found if is_enough(s, cap, with_confidences=with_confidences)), last
         )
 
-    def drawn(self, key: str) -> list[int]:
-        """Which samples of a key the recorder drew, in order; not those that a strategy asked for."""
+    def recorder_indices(self, key: str) -> list[int]:
+        """Return the sorted indices of a key's samples drawn by the recorder, without those of strategies."""
         return sorted(self._drawn.get(key, ()))
 
     def indices(self, key: str) -> list[int]:
-        """Which samples of a key there are, in order."""
+        """Return the sorted indices of all samples of a key."""
         return sorted(self._indices.get(key, ()))
 
     def add(self, line: Pass | PoolQuestion | Sample, number: int) -> None:
-        """Take in what stands in line `number`. Raises BadLine for what is there already."""
+        """Add the content of line `number`. Raises BadLine for a duplicate."""
         match line:
             case Pass():
                 self.passes.append(line)
             case PoolQuestion():
                 if line.id in self.questions:
-                    raise BadLine(self.path, number, f"question {line.id!r} stands there twice")
+                    raise BadLine(self.path, number, f"duplicate question {line.id!r}")
                 self.questions[line.id], self.lines[line.id] = line, number
             case Sample():
                 place = (line.key, line.index)
-                if (there := self.samples.get(place)) is not None:
-                    if not is_more_complete(line, there):
-                        raise BadLine(self.path, number, f"sample {line.index} stands there twice")
-                    self._earlier.setdefault(place, []).append(there)
+                if (existing := self.samples.get(place)) is not None:
+                    if not is_more_complete(line, existing):
+                        raise BadLine(self.path, number, f"duplicate sample {line.index}")
+                    self._earlier.setdefault(place, []).append(existing)
                 else:
                     self._indices.setdefault(line.key, []).append(line.index)
                     if line.question is not None:
@@ -81,7 +83,7 @@ class Pool:
 
 
 def is_more_complete(new: Sample, old: Sample) -> bool:
-    """Was `old` cut by its cap, and `new` drawn under a higher one; or has only `new` confidences?"""
+    """Return whether `new` adds to `old`: confidences, or a higher limit where `old` was truncated."""
     if has_confidences(new) and not has_confidences(old):
         return True
     if not is_capped(old) or old.max_tokens is None:
@@ -90,7 +92,10 @@ def is_more_complete(new: Sample, old: Sample) -> bool:
 
 
 def is_capped(sample: Sample) -> bool:
-    """Did its own cap end the sample, and not the model or the end of its context? Without a count of tokens it may have."""
+    """Return whether `max_tokens` truncated the sample, and not the context window.
+
+    Without a token count this is assumed.
+    """
     cap = sample.max_tokens
     if cap is None or sample.finish_reason != "length" or _is_read(sample):
         return False
@@ -98,15 +103,15 @@ def is_capped(sample: Sample) -> bool:
 
 
 def has_confidences(sample: Sample) -> bool:
-    """Does the sample tell how sure the model was of each token? Of what has none there is nothing to tell."""
+    """Return whether the sample has a confidence per token; true for reads and empty completions."""
     return bool(sample.confidences) or _is_read(sample) or not (sample.text or sample.reasoning)
 
 
 def is_enough(sample: Sample, cap: int | None, *, with_confidences: bool = False) -> bool:
-    """Does the sample tell what would have been written under this cap, and how sure of it the model was?
+    """Return whether the sample determines the completion under a limit of `cap` tokens (None: no limit).
 
-    One that was cut tells nothing of a larger cap; one of which it is not known what came with each token, nothing of
-    a cap that would have cut it.
+    A truncated sample does not determine a longer completion. A sample without per-token counts does not determine a
+    shorter one. `with_confidences` also requires confidences.
     """
     if with_confidences and not has_confidences(sample):
         return False
@@ -123,35 +128,32 @@ def _is_read(sample: Sample) -> bool:
 
 
 def read_pool(path: Path | str) -> Pool:
-    """The pool in a file; a last line that is still being written is left out. Raises BadLine."""
+    """Read the pool of a file, without a partial last line. Raises BadLine."""
     pool, _, _ = _read(Path(path))
     return pool
 
 
 def _read(path: Path) -> tuple[Pool, int, int]:
-    """The pool, its whole lines, and their bytes: what follows was cut while it was written.
-
-    Raises BadLine.
-    """
+    """Return the pool, its number of complete lines, and their size in bytes. Raises BadLine."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BadLine(path, None, error.strerror or str(error)) from error
-    *whole, dropped_bytes = content.split(b"\n")
+    *whole, partial = content.split(b"\n")
     pool: Pool | None = None
     for number, raw in enumerate(whole, 1):
         line = _line(path, number, raw)
         if pool is None:
             if not isinstance(line, Header):
-                raise BadLine(path, number, "a pool begins with its header")
+                raise BadLine(path, number, "the first line of a pool must be its header")
             pool = Pool(path, line)
         elif isinstance(line, Header):
-            raise BadLine(path, number, "a second header")
+            raise BadLine(path, number, "second header")
         else:
             pool.add(line, number)
     if pool is None:
-        raise BadLine(path, 1, "no pool: not even its header is whole")
-    return pool, len(whole), len(content) - len(dropped_bytes)
+        raise BadLine(path, 1, "not a pool: the header is incomplete")
+    return pool, len(whole), len(content) - len(partial)
 
 
 def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion | Sample:
@@ -162,15 +164,17 @@ def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion |
         problem = error.errors(include_url=False)[0]
         if problem["type"].startswith("union_tag"):
             kinds = "pool, pass, question, sample"
-            raise BadLine(path, number, f"kind: one of {kinds}, not {row.get('kind')!r}") from error
+            raise BadLine(
+                path, number, f"kind: must be one of {kinds}, not {row.get('kind')!r}"
+            ) from error
         where = ".".join(str(part) for part in problem["loc"][1:]) or "kind"
         raise BadLine(path, number, f"{where}: {problem['msg']}") from error
 
 
 class PoolFile:
-    """A pool that grows: what is added is in the file at once, whatever happens to this process after.
+    """A pool open for appending; every added line is written to the file at once.
 
-    `dropped_bytes` is how many bytes of a cut last line were taken away when it was opened.
+    `dropped_bytes` is the size of a partial last line that was removed when the file was opened.
     """
 
     def __init__(self, pool: Pool, file: BinaryIO, lines: int, dropped_bytes: int) -> None:
@@ -179,7 +183,7 @@ class PoolFile:
         self._synced = monotonic()
 
     def add(self, line: Pass | PoolQuestion | Sample) -> None:
-        """Append a line; every few seconds wait until the disk has it."""
+        """Append a line; sync to disk every SYNC_SECONDS."""
         self.pool.add(line, self._lines + 1)
         self._write(line)
 
@@ -195,9 +199,9 @@ class PoolFile:
 
 @contextmanager
 def open_pool(path: Path, header: Header) -> Iterator[PoolFile]:
-    """The pool in `path`, to be added to; a new one with `header` where there is none.
+    """Open the pool in `path` for appending, or create it with `header`.
 
-    Raises BadLine for a pool with another header, and while another process adds to it.
+    Raises BadLine if the pool has another header, or while another process has it open.
     """
     try:
         file = path.open("a+b")
@@ -218,22 +222,22 @@ def _opened(path: Path, header: Header, file: BinaryIO) -> PoolFile:
     content = file.read()
     if b"\n" not in content:
         if not _HEAD.startswith(content[: len(_HEAD)]):
-            raise BadLine(path, 1, "a file that is no pool is not written over")
-        # Not even a whole header: nothing was drawn, so nothing is lost.
+            raise BadLine(path, 1, "not a pool; the file is not overwritten")
+        # The header is incomplete, so no sample can be lost.
         file.truncate(0)
-        book = PoolFile(Pool(path, header), file, 0, size)
-        book._write(header)  # noqa: SLF001 - its maker
-        return book
+        pool_file = PoolFile(Pool(path, header), file, 0, size)
+        pool_file._write(header)  # noqa: SLF001 - same module
+        return pool_file
     pool, lines, whole = _read(path)
     check_same_header(path, pool.header, header)
     file.truncate(whole)
     return PoolFile(pool, file, lines, size - whole)
 
 
-def check_same_header(path: Path, recorded: Header, wanted: Header) -> None:
-    """Raise BadLine for the first field in which the pool's header is not the one that is wanted."""
+def check_same_header(path: Path, recorded: Header, given: Header) -> None:
+    """Raise BadLine for the first field that differs between the headers."""
     for name, value in recorded:
-        if value != (other := getattr(wanted, name)):
+        if value != (other := getattr(given, name)):
             raise BadLine(
                 path, 1, f"{name}: the pool was recorded with {_short(value)}, not {_short(other)}"
             )

@@ -1,4 +1,4 @@
-"""Questions with known answers, from JSON lines: what is recorded, replayed and scored."""
+"""Questions with known answers, read from JSON lines files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and what is right: of a choice the upper-case letter, of code a solution, else the answer's text.
+    """A question and its gold answer: an upper-case letter (choice), a solution (code), or a text.
 
-    `id` is unique among the questions that were read together; `row` is the line as it stands in `path`:`line`.
+    `id` is unique among the questions read together; `row` is the JSON object at `path`:`line`.
     """
 
     id: str
@@ -33,24 +33,23 @@ class Question:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The conversation that a client would send."""
+        """The conversation a client would send."""
         return (Message(role="user", content=self.question),)
 
     @property
     def location(self) -> str:
-        """Where it stands, as FILE:LINE."""
+        """Location of the question as FILE:LINE."""
         return f"{self.path}:{self.line}"
 
 
 def read_questions(
     path: Path | str, kind: str | None = None, *, limit: int | None = None
 ) -> tuple[Question, ...]:
-    """The questions of a file, at most the first `limit`.
+    """Read the questions of a file, at most the first `limit`.
 
-    A row has `id`, `question` and `answer` (text or a number), options of a choice in `choices`, unit tests of code in
-    `test`. Its task kind is its own `kind`; without one, `kind` where it is given; else choice or code where the row
-    has choices or a test. Raises BadLine for a row without any of these, for a kind that there is not, and for
-    an id that stands twice.
+    A row has `id`, `question` and `answer` (string or number), the options of a choice in `choices`, and the unit tests
+    of code in `test`. The task kind is the row's `kind`, else the argument `kind`, else choice or code if the row has
+    `choices` or `test`. Raises BadLine for a missing field, an unknown kind, or a duplicate id.
     """
     path = Path(path)
     found: dict[str, Question] = {}
@@ -60,22 +59,22 @@ def read_questions(
         question = _question(row, kind, path, line)
         if question.id in found:
             first = found[question.id].line
-            raise BadLine(path, line, f"the id {question.id!r} stands in line {first} already")
+            raise BadLine(path, line, f"the id {question.id!r} is already in line {first}")
         found[question.id] = question
     if not found:
-        raise BadLine(path, None, "there is no question in it")
+        raise BadLine(path, None, "the file contains no question")
     return tuple(found.values())
 
 
 def read_all(
     paths: Sequence[Path], kind: str | None = None, *, limit: int | None = None
 ) -> tuple[Question, ...]:
-    """The questions of all files, `limit` of each. Raises BadLine, for one id in two files too."""
+    """Read the questions of all files, at most `limit` of each. Raises BadLine, also for an id in two files."""
     found: dict[str, Question] = {}
     for path in paths:
         for question in read_questions(path, kind, limit=limit):
             if question.id in found:
-                problem = f"the id {question.id!r} stands in {found[question.id].location} already"
+                problem = f"the id {question.id!r} is already in {found[question.id].location}"
                 raise BadLine(path, question.line, problem)
             found[question.id] = question
     return tuple(found.values())
@@ -85,7 +84,7 @@ def _question(row: Row, kind: str | None, path: Path, line: int) -> Question:
     task = _task(row, kind, path, line)
     answer = _text(row, "answer", path, line)
     if task.kind == "choice" and answer not in (letters := task.as_task().letters):
-        raise BadLine(path, line, f"answer: one of {', '.join(letters)}, not {answer!r}")
+        raise BadLine(path, line, f"answer: must be one of {', '.join(letters)}, not {answer!r}")
     return Question(
         id=_text(row, "id", path, line),
         question=_text(row, "question", path, line),
@@ -104,32 +103,36 @@ def _text(row: Row, key: str, path: Path, line: int) -> str:
     if value is None:
         raise BadLine(path, line, f"{key} is missing")
     if not isinstance(value, str) or not value.strip():
-        raise BadLine(path, line, f"{key}: a text is wanted, not {value!r}")
+        raise BadLine(path, line, f"{key}: must be a non-empty string, not {value!r}")
     return value
 
 
 def _task(row: Row, kind: str | None, path: Path, line: int) -> TaskRequest:
-    """The row's task; fields of another kind's are not looked at."""
-    wanted = row.get("kind") or kind or _evident(row)
-    if wanted is None:
-        raise BadLine(path, line, f"kind is missing, and none was given: one of {', '.join(KINDS)}")
-    if wanted not in KINDS:
-        raise BadLine(path, line, f"kind: one of {', '.join(KINDS)}, not {wanted!r}")
-    values: dict[str, Any] = {"kind": wanted}
-    if wanted == "choice":
+    """Return the row's task; fields of other kinds are ignored."""
+    task_kind = row.get("kind") or kind or _implied_kind(row)
+    if task_kind is None:
+        raise BadLine(
+            path,
+            line,
+            f"kind is missing and no default was given: must be one of {', '.join(KINDS)}",
+        )
+    if task_kind not in KINDS:
+        raise BadLine(path, line, f"kind: must be one of {', '.join(KINDS)}, not {task_kind!r}")
+    values: dict[str, Any] = {"kind": task_kind}
+    if task_kind == "choice":
         values["options"] = row.get("choices", ())
-    elif wanted == "code":
+    elif task_kind == "code":
         values["tests"] = row.get("test")
     try:
         return TaskRequest.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = {"options": "choices", "tests": "test"}.get(str(problem["loc"][0]), "kind")
-        said = problem["msg"].removeprefix("Value error, ")
-        raise BadLine(path, line, f"{field}: {said}") from error
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise BadLine(path, line, f"{field}: {reason}") from error
 
 
-def _evident(row: Row) -> str | None:
+def _implied_kind(row: Row) -> str | None:
     if "choices" in row:
         return "choice"
     return "code" if "test" in row else None

@@ -1,4 +1,4 @@
-"""Draws what a pool lacks: many questions at once, and each sample filed the moment it is there."""
+"""Draw the samples that a pool is missing, concurrently, and append each as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from secondpass.strategies.api.errors import EngineError
 from secondpass.strategies.api.values import SOLVE, Sampling
 
 ROUND = 4
-"""Samples that every question gets before any gets more: what is there of a pool is balanced."""
+"""Samples drawn per question before any question gets more, so that a partial pool is balanced."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSample:
-    """One sample that is still to be drawn."""
+    """One sample that remains to be drawn."""
 
     question: Question
     call: Call
 
 
 class DrawFailed(EngineError):
-    """A sample that could not be drawn; the text names its question. What was drawn before is in the pool."""
+    """A sample could not be drawn; the message names its question. Earlier samples are in the pool."""
 
 
 def sample_call(question: Question, header: Header, index: int = 0) -> Call:
-    """The call that draws a sample, as a run with this sampling and seed would make it for the question itself."""
+    """Return the call that draws a sample, equal to that of a run with this sampling and seed."""
     task = question.task.as_task()
     messages = instructed(question.messages, task) if header.formatted else question.messages
     seed = {"seed": header.seed + index}
@@ -59,7 +59,7 @@ def new_pass(
     n: int,
     notes: dict[str, str],
 ) -> Pass:
-    """The line that tells of this run of the recorder. Raises BadLine for a file that is gone."""
+    """Return the line that describes this execution. Raises BadLine for an unreadable file."""
     return Pass(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         secondpass=__version__,
@@ -81,12 +81,12 @@ def _data_file(path: Path, questions: Sequence[Question]) -> DataFile:
     return DataFile(name=path.name, sha256=digest, questions=count)
 
 
-def add_questions(book: PoolFile, questions: Sequence[Question]) -> None:
-    """See to it that all questions are in the pool. Raises BadLine for one that was asked in other words there."""
-    pool = book.pool
+def add_questions(pool_file: PoolFile, questions: Sequence[Question]) -> None:
+    """Add the questions that the pool does not contain. Raises BadLine for one that differs from the pool's."""
+    pool = pool_file.pool
     for question in questions:
         call = sample_call(question, pool.header)
-        asked = PoolQuestion(
+        line = PoolQuestion(
             id=question.id,
             key=key_of(call),
             question=question.question,
@@ -95,24 +95,24 @@ def add_questions(book: PoolFile, questions: Sequence[Question]) -> None:
             messages=call.messages,
         )
         if question.id not in pool.questions:
-            book.add(asked)
-        elif (recorded := pool.questions[question.id]) != asked:
-            field = next(name for name, value in recorded if value != getattr(asked, name))
+            pool_file.add(line)
+        elif (recorded := pool.questions[question.id]) != line:
+            field = next(name for name, value in recorded if value != getattr(line, name))
             field = "messages" if field == "key" else field
-            problem = f"question {question.id!r} has another {field} than in {question.location}"
+            problem = f"question {question.id!r}: {field} differs from {question.location}"
             raise BadLine(pool.path, pool.lines[question.id], problem)
 
 
 def missing_samples(pool: Pool, questions: Sequence[Question], n: int) -> list[PlannedSample]:
-    """What is still to be drawn for `n` samples of each question, in the order in which to draw it.
+    """Return the samples to draw for `n` samples per question, in drawing order.
 
-    Questions in the same words share their samples, as they would get the same ones from an engine. What a strategy asked
-    for under a smaller cap, and was cut by it, is drawn again.
+    Questions with the same text share their samples, as an engine would return the same ones. A sample that a strategy's
+    smaller limit truncated is drawn again.
     """
-    wanted = []
+    planned = []
     cap = None if (drawn := pool.header.sampling) is None else drawn.max_tokens
-    there = {place: pool.find(*place, cap) for place in pool.samples}
-    taken = {place for place, found in there.items() if found and is_enough(found, cap)}
+    existing = {place: pool.find(*place, cap) for place in pool.samples}
+    taken = {place for place, found in existing.items() if found and is_enough(found, cap)}
     for start in range(0, n, ROUND):
         for question in questions:
             call = sample_call(question, pool.header)
@@ -122,60 +122,60 @@ def missing_samples(pool: Pool, questions: Sequence[Question], n: int) -> list[P
                     taken.add((key, index))
                     seed = {"seed": pool.header.seed + index}
                     sampling = call.sampling.model_copy(update=seed)
-                    wanted.append(
+                    planned.append(
                         PlannedSample(question, replace(call, index=index, sampling=sampling))
                     )
-    return wanted
+    return planned
 
 
 async def record(
     upstream: Upstream,
-    book: PoolFile,
-    wanted: Sequence[PlannedSample],
+    pool_file: PoolFile,
+    planned: Sequence[PlannedSample],
     *,
     concurrency: int,
     on_sample: Callable[[Sample], None],
 ) -> None:
-    """Draw all that is wanted, at most `concurrency` samples at once.
+    """Draw all planned samples, at most `concurrency` at once.
 
-    Raises DrawFailed for the first that fails, once those that were being drawn beside it have ended.
+    Raises DrawFailed for the first failure, after the draws in progress have ended.
     """
-    queue = iter(wanted)
+    queue = iter(planned)
     failures: list[DrawFailed] = []
 
-    async def draw_on() -> None:
-        for want in queue:
+    async def work() -> None:
+        for sample_plan in queue:
             try:
-                samples = await draw(upstream, want.call, want.question.id)
-                _check_told(upstream.engine, want.call, samples)
+                samples = await draw(upstream, sample_plan.call, sample_plan.question.id)
+                _check_confidences(upstream.engine, sample_plan.call, samples)
             except EngineError as error:
-                failures.append(_not_drawn(want, error))
+                failures.append(_draw_failed(sample_plan, error))
                 return
             for sample in samples:
-                book.add(sample)
+                pool_file.add(sample)
                 on_sample(sample)
             if failures:
                 return
 
     async with task_group() as group:
-        for _ in range(min(concurrency, len(wanted))):
-            group.start_soon(draw_on)
+        for _ in range(min(concurrency, len(planned))):
+            group.start_soon(work)
     if failures:
         raise failures[0]
 
 
-def _check_told(engine: Engine, call: Call, samples: Sequence[Sample]) -> None:
-    """Raise EngineError where confidences were asked for and not told: no later replay could know."""
+def _check_confidences(engine: Engine, call: Call, samples: Sequence[Sample]) -> None:
+    """Raise EngineError if requested confidences are missing, since no replay could restore them."""
     if call.logprobs and not all(map(has_confidences, samples)):
         raise EngineError(
-            f"no log probabilities of {call.logprobs} alternatives came, which were asked for (--logprobs)",
+            f"the engine returned no log probabilities of {call.logprobs} alternatives (--logprobs)",
             engine=engine.name,
             role=call.role,
         )
 
 
-def _not_drawn(want: PlannedSample, error: EngineError) -> DrawFailed:
-    where = f"question {want.question.id!r} ({want.question.location})"
+def _draw_failed(sample_plan: PlannedSample, error: EngineError) -> DrawFailed:
+    where = f"question {sample_plan.question.id!r} ({sample_plan.question.location})"
     failure = DrawFailed(f"{where}: {error}", engine=error.engine, role=error.role)
     failure.__cause__ = error
     return failure

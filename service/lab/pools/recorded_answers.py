@@ -1,8 +1,8 @@
-"""Recorded answers as a pool: files of other people's samples, of which only the answers are to be trusted.
+"""Answers recorded by others, as a pool.
 
-What a sample answers was decided by whoever recorded it. So it is not extracted from its text again: the text that is
-replayed ends in the number of the answer's class, the same for equal `pred` of a question, as the answer of a maths
-task. A vote over these numbers is the vote over the recorded answers.
+The answer of a sample is its recorded `pred` and is not extracted from its text again. Equal `pred` of a question form an
+answer class. The replayed text ends with the number of that class, as the answer of a maths task. A vote over these
+numbers is the vote over the recorded answers.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswers:
-    """A pool, and by question id what each class number is: `preds` as recorded, `correct` says whether it is right."""
+    """A pool; `preds` and `correct` map a question id to the answer and correctness of each class."""
 
     pool: Pool
     preds: Mapping[str, tuple[Any, ...]]
     correct: Mapping[str, tuple[bool, ...]]
 
     def is_correct(self, question: str, answer: str | None) -> bool:
-        """Is the class that a replayed answer names a right one? No answer is not."""
+        """Return whether the class number in `answer` is correct; False without an answer."""
         return answer is not None and self.correct[question][int(answer)]
 
 
 def has_recorded_answers(path: Path | str) -> bool:
-    """Does the file look like recorded answers, and not like a pool of ours? Raises BadLine."""
+    """Return whether the file contains recorded answers instead of a pool. Raises BadLine."""
     _, first = next(read_rows(Path(path)), (1, Row()))
     return "samples" in first
 
 
 def read_recorded_answers(path: Path | str) -> RecordedAnswers:
-    """The samples of a file whose rows have `id`, `question` and `samples`, each with `pred` and `correct`.
+    """Read a file whose rows have `id`, `question` and `samples`, each with `pred` and `correct`.
 
-    A sample whose `pred` is null has no answer, and so no vote. Its `text`, `tokens` and `finish` are kept where they
-    are there. How the samples were drawn is not looked at: any sampling asks for them. Raises BadLine.
+    A sample with `pred: null` has no answer and no vote. Optional fields of a sample are `text`, `tokens` and `finish`.
+    Sampling parameters are unknown, so calls match with any sampling. Raises BadLine.
     """
     path = Path(path)
     pool: Pool | None = None
@@ -58,11 +58,11 @@ def read_recorded_answers(path: Path | str) -> RecordedAnswers:
         if pool is None:
             header = Header(model=str(row.get("model", path.stem)), sampling=None, formatted=False)
             pool = Pool(path, header)
-        asked = _asked(path, number, row)
-        pool.add(asked, number)
-        preds[asked.id], correct[asked.id] = _add_samples(pool, asked, row, number)
+        question = _pool_question(path, number, row)
+        pool.add(question, number)
+        preds[question.id], correct[question.id] = _add_samples(pool, question, row, number)
     if pool is None:
-        raise BadLine(path, None, "there is no question in it")
+        raise BadLine(path, None, "the file contains no question")
     counts = any(sample.tokens for sample in pool.samples.values())
     pool.passes.append(
         Pass(
@@ -78,12 +78,12 @@ def read_recorded_answers(path: Path | str) -> RecordedAnswers:
     return RecordedAnswers(pool, preds, correct)
 
 
-def _asked(path: Path, number: int, row: Row) -> PoolQuestion:
+def _pool_question(path: Path, number: int, row: Row) -> PoolQuestion:
     for field in ("id", "question"):
         if not isinstance(row.get(field), str):
-            raise BadLine(path, number, f"{field}: a text is wanted, not {row.get(field)!r}")
+            raise BadLine(path, number, f"{field}: must be a string, not {row.get(field)!r}")
     messages = (Message(role="user", content=row["question"]),)
-    # Questions may be the same text under two ids; samples belong to one of them.
+    # Two ids may share one text; the name separates their samples.
     turn = messages[0].model_copy(update={"name": row["id"]})
     call = Call(role="actor", purpose=SOLVE, messages=(turn,))
     return PoolQuestion(
@@ -97,50 +97,48 @@ def _asked(path: Path, number: int, row: Row) -> PoolQuestion:
 
 
 def _add_samples(
-    pool: Pool, asked: PoolQuestion, row: Row, number: int
+    pool: Pool, question: PoolQuestion, row: Row, number: int
 ) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
-    """File the samples of a row; returns what was answered, and whether it is right, by class."""
+    """Add the samples of a row; return the answer and the correctness of each class."""
     samples = row.get("samples")
     if not isinstance(samples, list) or not samples:
-        raise BadLine(pool.path, number, f"samples: a list is wanted, not {samples!r:.60}")
+        raise BadLine(pool.path, number, f"samples: must be a non-empty list, not {samples!r:.60}")
     classes: dict[str, int] = {}
     preds: list[Any] = []
     correct: list[bool] = []
     for index, given in enumerate(samples):
         field = f"samples[{index}]"
         if not isinstance(given, dict) or "pred" not in given:
-            raise BadLine(
-                pool.path, number, f"{field}.pred: missing; null where there is no answer"
-            )
+            raise BadLine(pool.path, number, f"{field}.pred: missing; use null for no answer")
         if not isinstance(given.get("correct"), bool):
-            raise BadLine(pool.path, number, f"{field}.correct: true or false is wanted")
-        pool.add(_sample(asked, given, index, classes), number)
+            raise BadLine(pool.path, number, f"{field}.correct: must be true or false")
+        pool.add(_sample(question, given, index, classes), number)
         if given["pred"] is None:
             if given["correct"]:
-                raise BadLine(pool.path, number, f"{field}.correct: no answer cannot be right")
+                raise BadLine(
+                    pool.path, number, f"{field}.correct: must be false without an answer"
+                )
             continue
-        place = classes[_form(given)]
+        place = classes[_canonical(given)]
         if place == len(preds):
             preds.append(given["pred"])
             correct.append(given["correct"])
         elif correct[place] != given["correct"]:
-            raise BadLine(
-                pool.path, number, f"{field}.correct: the same pred was the opposite before"
-            )
+            raise BadLine(pool.path, number, f"{field}.correct: must be equal for equal pred")
     return tuple(preds), tuple(correct)
 
 
-def _sample(asked: PoolQuestion, given: Row, index: int, classes: dict[str, int]) -> Sample:
+def _sample(question: PoolQuestion, given: Row, index: int, classes: dict[str, int]) -> Sample:
     tokens = given.get("tokens")
-    number = None if given["pred"] is None else classes.setdefault(_form(given), len(classes))
+    number = None if given["pred"] is None else classes.setdefault(_canonical(given), len(classes))
     return Sample(
-        key=asked.key,
+        key=question.key,
         index=index,
-        question=asked.id,
+        question=question.id,
         text=NOTHING
         if number is None
         else f"{given.get('text') or ''}\n\nThe answer is \\boxed{{{number}}}.".lstrip(),
-        # A text that was cut answers nothing by itself; this one answers what was read from it.
+        # A truncated text has no answer of its own, but its recorded answer counts.
         finish_reason="stop"
         if number is not None
         else _FINISH.get(given.get("finish", ""), "stop"),
@@ -152,5 +150,5 @@ def _sample(asked: PoolQuestion, given: Row, index: int, classes: dict[str, int]
     )
 
 
-def _form(given: Row) -> str:
+def _canonical(given: Row) -> str:
     return json.dumps(given["pred"], sort_keys=True)

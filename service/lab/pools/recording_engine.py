@@ -1,7 +1,7 @@
-"""An engine that writes down what it is asked, and never asks the same thing twice.
+"""Engine that serves calls from a pool and records missing calls from another engine.
 
-Strategies ask for more than drafts: verdicts, label reads, continuations. Run once over this, a strategy leaves all
-of it in the pool, and can be replayed from then on.
+Strategies make other calls than drafts: verdicts, label reads, continuations. One run over this engine records all of
+them, so that the run can be replayed.
 """
 
 from __future__ import annotations
@@ -20,52 +20,51 @@ from secondpass.strategies.api.errors import CallRejected
 
 
 class RecordingEngine(EngineWrapper):
-    """`engine`, less the calls that the pool has; what the engine finishes goes into the pool.
+    """Wrapper of `engine` that serves calls from the pool and adds finished calls to it.
 
-    A call of several completions of which only some are in the pool is asked anew; those that were there stay. What
-    was cut by a smaller `max_tokens` than the call's, or has not the confidences that it wants, is asked anew too, and stands beside what
-    there was. Raises BadLine
-    where the engine serves another model than the pool has.
+    If only some completions of a call are in the pool, the whole call is made and the existing samples are kept. A sample
+    that a smaller `max_tokens` truncated, or that has no confidences, is drawn again if the call needs more. Both versions
+    are kept. Raises BadLine if the engine serves another model than the pool's.
     """
 
-    def __init__(self, engine: Engine, book: PoolFile) -> None:
+    def __init__(self, engine: Engine, pool_file: PoolFile) -> None:
         super().__init__(engine)
-        self._book = book
-        self._replay = ReplayEngine(book.pool, name=engine.name)
+        self._pool_file = pool_file
+        self._replay = ReplayEngine(pool_file.pool, name=engine.name)
         self._check_model()
 
     async def start(self) -> None:
-        """Start the engine. Raises BadLine when it turns out to serve another model than the pool has."""
+        """Start the engine. Raises BadLine if it serves another model than the pool's."""
         await super().start()
         self._check_model()
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """The pool's deltas if it has them all, else the engine's."""
+        """Stream from the pool if it contains the whole call, else from the engine."""
         source: Engine = self._replay
         try:
             self._replay.find(call)
         except CallRejected:
             source = self.engine
-        drawing = CallRecorder(call)
+        recorder = CallRecorder(call)
         async with aclosing(source.stream(call)) as deltas:
             async for delta in deltas:
-                drawing.add(delta)
+                recorder.add(delta)
                 yield delta
         if source is self.engine:
-            self._keep(drawing.samples)
+            self._keep(recorder.samples)
 
     def _keep(self, samples: Sequence[Sample]) -> None:
-        pool = self._book.pool
+        pool = self._pool_file.pool
         for sample in samples:
-            there = pool.samples.get((sample.key, sample.index))
-            if there is None or is_more_complete(sample, there):
-                self._book.add(sample)
+            existing = pool.samples.get((sample.key, sample.index))
+            if existing is None or is_more_complete(sample, existing):
+                self._pool_file.add(sample)
 
     def _check_model(self) -> None:
-        recorded = self._book.pool.header.model
+        recorded = self._pool_file.pool.header.model
         if self.engine.model and self.engine.model != recorded:
             raise BadLine(
-                self._book.pool.path,
+                self._pool_file.pool.path,
                 1,
                 f"model: the pool was recorded with {recorded!r}, not {self.engine.model!r}",
             )

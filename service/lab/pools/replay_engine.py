@@ -1,6 +1,6 @@
-"""A pool behind the shape of an engine: what was recorded is written again, at the pace at which it was.
+"""Engine that serves a pool: recorded completions are streamed again at their recorded speed.
 
-It sleeps between its deltas. On a `VirtualLoop` that costs nothing, and the loop's time is the recorded one.
+It sleeps between deltas. On a `VirtualLoop` this takes no real time, and the loop's clock shows the recorded times.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Capability, Usage
 
 _Timed = tuple[float, int, Delta]
-"""(seconds since the call began, which completion, what comes then)"""
+"""(seconds since the start of the call, index of the completion, delta)"""
 
 
 class ReplayEngine:
-    """An `Engine` that has no model: a call that is not in the pool is refused, never guessed at.
+    """An `Engine` without a model: a call that is not in the pool is rejected.
 
-    With `shuffle` the samples of each question change their places, by a permutation that depends on it and on the
-    question alone (see `SampleOrder`); without one sample i is what was recorded as i. `tokens_per_delta` come at once. What is told of
-    a completion is what was recorded, cut where the call's `max_tokens` ends it; see `Pool.find` for what was drawn
-    more than once.
+    `shuffle` permutes the samples of each question; the permutation depends only on it and on the question (see
+    `SampleOrder`). Without it, sample i is the one recorded as i. A delta contains `tokens_per_delta` tokens. Completions
+    are truncated at the call's `max_tokens`. See `Pool.find` for samples drawn more than once.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class ReplayEngine:
         self.name, self.model = name, pool.header.model
         self.pool = pool
         self._width = tokens_per_delta
-        self._places = SampleOrder(pool, shuffle)
+        self._order = SampleOrder(pool, shuffle)
 
     @property
     def ready(self) -> bool:
@@ -58,66 +57,66 @@ class ReplayEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What every engine could do that the pool was recorded from."""
+        """Capabilities that all engines of the pool's recordings have."""
         passes = [set(each.capabilities) for each in self.pool.passes]
         could = set.intersection(*passes) if passes else set()
         return frozenset(name for name in get_args(Capability) if name in could)
 
     @property
     def context_window(self) -> int | None:
-        """The smallest that was recorded from."""
+        """Smallest context window of the recorded engines, in tokens."""
         return min(
             (each.context_window for each in self.pool.passes if each.context_window), default=None
         )
 
     async def start(self) -> None:
-        """Ready at once."""
+        """Do nothing: a pool is always ready."""
 
     async def aclose(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there are no resources."""
 
     async def count_prompt(self, call: Call) -> int:
-        """Prompt tokens as they were recorded. Raises CallRejected for a call that is not in the pool."""
+        """Return the recorded number of prompt tokens. Raises CallRejected for a call that is not in the pool."""
         return self.find(call)[0].prompt
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """Raises EngineUnavailable: plain requests are not recorded."""
-        raise EngineUnavailable("a pool answers no plain requests", engine=self.name)
+        """Raise EngineUnavailable: forwarded requests are not recorded."""
+        raise EngineUnavailable("a pool cannot serve forwarded requests", engine=self.name)
 
     def find(self, call: Call) -> list[Sample]:
-        """The recorded samples that the call asks for. Raises CallRejected, naming what is missing."""
+        """Return the recorded samples of the call. Raises CallRejected that describes what is missing."""
         key = self._key(call)
         return [self._found(call, key, i) for i in range(call.n)]
 
     def missing_calls(self, call: Call) -> list[Call]:
-        """The draws of the call that `find` does not find, each as a call of its own that the pool can file.
+        """Return the missing draws of the call, each as a call of its own that can be recorded.
 
-        Its index is the pool's own, its seed goes with it, and it has the confidences of all samples in the pool.
+        Their index and seed are those of the pool, and they request the pool's confidences.
         """
-        key, wanted = self._key(call), []
+        key, missing = self._key(call), []
         for i in range(call.n):
             try:
                 self._found(call, key, i)
             except CallRejected:
-                wanted.append(self._alone(call, key, i))
-        return wanted
+                missing.append(self._single_call(call, key, i))
+        return missing
 
     def _key(self, call: Call) -> str:
         return key_of(call, by_sampling=self.pool.header.sampling is not None)
 
     def _found(self, call: Call, key: str, i: int) -> Sample:
         index = 0 if is_read(call) else call.index + i
-        place, cap = self._places.of(key, index), call.sampling.max_tokens
+        place, cap = self._order.recorded_index(key, index), call.sampling.max_tokens
         sample = self.pool.find(key, place, cap, with_confidences=bool(call.logprobs))
         if sample is None:
             raise self._rejected(call, self._why_missing(call, len(self.pool.indices(key)), index))
         self._check_enough(call, sample)
         return sample
 
-    def _alone(self, call: Call, key: str, i: int) -> Call:
+    def _single_call(self, call: Call, key: str, i: int) -> Call:
         if is_read(call):
             return replace(call, n=1, index=0)
-        place, sampling = self._places.of(key, call.index + i), call.sampling
+        place, sampling = self._order.recorded_index(key, call.index + i), call.sampling
         if sampling.seed is not None:
             seed = {"seed": sampling.seed + place - call.index}
             sampling = sampling.model_copy(update=seed)
@@ -133,9 +132,9 @@ class ReplayEngine:
         )
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """The recorded deltas, at their times. Raises CallRejected for a call that is not in the pool."""
+        """Stream the recorded deltas at their times. Raises CallRejected for a call that is not in the pool."""
         samples = self.find(call)
-        began = anyio.current_time()
+        started = anyio.current_time()
         timed = sorted(
             (each for i, sample in enumerate(samples) for each in self._timed(call, i, sample)),
             key=lambda each: each[:2],
@@ -143,7 +142,7 @@ class ReplayEngine:
         usage = Usage(samples[0].prompt, samples[0].cached)
         written = 0
         for number, (at, _, delta) in enumerate(timed):
-            await anyio.sleep(max(0.0, began + at - anyio.current_time()))
+            await anyio.sleep(max(0.0, started + at - anyio.current_time()))
             written += delta.tokens
             if number in (0, len(timed) - 1):
                 delta = replace(delta, usage=usage + Usage(completion=written))  # noqa: PLW2901
@@ -166,7 +165,7 @@ class ReplayEngine:
         cap = call.sampling.max_tokens
         end = sample.tokens if cap is None else min(cap, sample.tokens)
         if not sample.tokens:
-            # An engine that counts no tokens: nothing is known of how the text came.
+            # The engine reported no tokens, so the timing of the text is unknown.
             reason, text = sample.finish_reason, sample.text
             yield (
                 sample.seconds,
@@ -174,7 +173,7 @@ class ReplayEngine:
                 Delta(index, text, sample.reasoning, finish_reason=reason),
             )
             return
-        width = 1 if call.resumable else self._width  # as an engine tells it, place by place
+        width = 1 if call.resumable else self._width  # as engines do: one delta per token boundary
         for first in range(0, end, width):
             last = min(first + width, end)
             yield _time_of(sample, last), index, self._delta(call, index, sample, first, last, end)
@@ -187,8 +186,8 @@ class ReplayEngine:
         has_confidences = bool(call.logprobs)
         return Delta(
             index=index,
-            text=_piece(sample.text, sample.chars, first, last, is_whole=whole and is_last),
-            reasoning=_piece(
+            text=_text_of(sample.text, sample.chars, first, last, is_whole=whole and is_last),
+            reasoning=_text_of(
                 sample.reasoning, sample.reasoning_chars, first, last, is_whole=whole and is_last
             ),
             tokens=last - first,
@@ -201,15 +200,15 @@ class ReplayEngine:
     def _check_enough(self, call: Call, sample: Sample) -> None:
         cap = call.sampling.max_tokens
         if not is_enough(sample, cap):
-            wanted = "as many as it takes" if cap is None else f"up to {cap}"
-            was = f"was cut at {sample.max_tokens} tokens, not {wanted}"
+            needed = "no limit" if cap is None else f"up to {cap} tokens"
+            problem = f"was truncated at {sample.max_tokens} tokens; the call allows {needed}"
             if not is_capped(sample):
-                was = f"has no record of its single tokens, so it cannot be cut at {cap}"
-            raise self._rejected(call, f"sample {sample.index} {was}")
+                problem = f"has no per-token counts, so it cannot be truncated at {cap}"
+            raise self._rejected(call, f"sample {sample.index} {problem}")
         if call.logprobs and call.logprobs != self.pool.header.logprobs:
             recorded = self.pool.header.logprobs
             raise self._rejected(
-                call, f"confidences are over {recorded} alternatives, not over {call.logprobs}"
+                call, f"confidences were recorded over {recorded} alternatives, not {call.logprobs}"
             )
         if call.logprobs and not has_confidences(sample):
             raise self._rejected(call, f"sample {sample.index} was recorded without confidences")
@@ -217,11 +216,11 @@ class ReplayEngine:
     def _why_missing(self, call: Call, recorded: int, index: int) -> str:
         what = f"{call.purpose!r} of the {call.role}"
         if recorded:
-            return f"{what}: there is no sample {index} of it, only {recorded} were recorded"
+            return f"{what}: no sample {index}, only {recorded} were recorded"
         others = {
             str(distribution(self.pool.header.sampling or call.sampling))
-            for asked in self.pool.questions.values()
-            if asked.messages == call.messages and call.prefix is None and not is_read(call)
+            for question in self.pool.questions.values()
+            if question.messages == call.messages and call.prefix is None and not is_read(call)
         }
         if others:
             sampling = distribution(call.sampling)
@@ -233,8 +232,8 @@ class ReplayEngine:
         return CallRejected(f"not in the pool: {why}", engine=self.name, role=call.role)
 
 
-def _piece(text: str, chars: tuple[int, ...], first: int, last: int, *, is_whole: bool) -> str:
-    """The text of tokens `first` to `last`; without counts all of it comes with the last one."""
+def _text_of(text: str, chars: tuple[int, ...], first: int, last: int, *, is_whole: bool) -> str:
+    """Return the text of tokens `first` to `last`; without counts the last delta has all of it."""
     if not chars:
         return text if is_whole else ""
     begin = sum(chars[:first])
@@ -242,7 +241,7 @@ def _piece(text: str, chars: tuple[int, ...], first: int, last: int, *, is_whole
 
 
 def _time_of(sample: Sample, written: int) -> float:
-    """When so many tokens were there: the first at its time, the others evenly up to the end."""
+    """Return the time of the `written`-th token: the first as recorded, the others evenly spaced."""
     if sample.tokens == 1:
         return sample.seconds
     share = (written - 1) / (sample.tokens - 1)

@@ -1,4 +1,4 @@
-"""Run a strategy over a pool: the same runs as ever, without a model, in the time that their computations take."""
+"""Run a strategy over a pool, without a model and in virtual time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")
 
 
 class TimelessEquivalence(Equivalence):
-    """Comparisons that take none of a virtual loop's time, since their processes live in another one."""
+    """Equivalence checker whose comparisons, made in other processes, take no virtual time."""
 
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
         with pause_clock():
@@ -41,7 +41,7 @@ class TimelessEquivalence(Equivalence):
 
 
 class LoopTrace(Trace):
-    """A trace whose times are the event loop's. To be made on it."""
+    """Trace with the times of the event loop it is created on."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
         super().__init__(*subscribers)
@@ -54,10 +54,10 @@ class LoopTrace(Trace):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A run over a pool: its outcome, or the error that ended it without an answer. `seconds` are the loop's.
+    """Result of a replayed run: its outcome, or the error that ended it. `seconds` are of the loop's clock.
 
-    `lacking` are the draws that the pool does not hold, as `ReplayEngine.lacking` gives them; with any, there is no
-    outcome, and `failure` names the first.
+    `missing` contains the draws that are not in the pool, see `ReplayEngine.missing_calls`. If there are any, `outcome` is
+    None and `failure` describes the first.
     """
 
     outcome: Outcome | None
@@ -68,56 +68,58 @@ class Replayed:
 
 
 class HaltingEngine(ReplayEngine):
-    """A replay that halts where the pool ends, so that nobody goes on from a refusal that no model gave.
+    """Replay engine that ends the run at a missing call instead of rejecting the call.
 
-    A call that the pool does not hold waits until the rest of the run has come as far as it can (on a `VirtualLoop`),
-    and then ends the run by cancelling `scope`. `lacking` are all such calls.
+    A rejection would let the strategy continue on a path that no model produced. A missing call waits until the rest of
+    the run is idle (on a `VirtualLoop`) and then cancels `scope`. `missing` collects all such calls.
     """
 
     def __init__(self, pool: Pool, *, shuffle: int | None) -> None:
         super().__init__(pool, shuffle=shuffle)
         self.scope = anyio.CancelScope()
         self.missing: list[Call] = []
-        self.refusal: CallRejected | None = None
+        self.rejection: CallRejected | None = None
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """The recorded deltas; never any for a call that is not in the pool."""
-        await self._halt_without(call)
+        """Stream the recorded deltas; a call that is not in the pool never returns."""
+        await self._require(call)
         async with aclosing(super().stream(call)) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def count_prompt(self, call: Call) -> int:
-        """Prompt tokens as they were recorded."""
-        await self._halt_without(call)
+        """Return the recorded number of prompt tokens."""
+        await self._require(call)
         return await super().count_prompt(call)
 
-    async def _halt_without(self, call: Call) -> None:
+    async def _require(self, call: Call) -> None:
         try:
             self.find(call)
         except CallRejected as error:
-            self.refusal = self.refusal or error
+            self.rejection = self.rejection or error
             self.missing += self.missing_calls(call)
             await wait_until_idle()
             self.scope.cancel()
             await anyio.lowlevel.checkpoint()
 
 
-def with_recording(upstream: Upstream, book: PoolFile) -> Upstream:
-    """`upstream` with an engine that files what it finishes in the pool, for the replays that lack it.
+def with_recording(upstream: Upstream, pool_file: PoolFile) -> Upstream:
+    """Return `upstream` with an engine that records finished calls in the pool.
 
-    Raises BadLine where it serves another model, and CapabilityMissing where a replay takes it to do more than it can.
+    Raises:
+        BadLine: The engine serves another model than the pool's.
+        CapabilityMissing: The engine lacks a capability of the pool.
     """
     engine = upstream.engine
-    recorder = RecordingEngine(engine, book)
-    if missing := ReplayEngine(book.pool).capabilities - engine.capabilities:
+    recorder = RecordingEngine(engine, pool_file)
+    if missing := ReplayEngine(pool_file.pool).capabilities - engine.capabilities:
         raise CapabilityMissing(engine.name, missing)
     return replace(upstream, engine=recorder)
 
 
 async def replay_run(
     pool: Pool,
-    asked: PoolQuestion,
+    question: PoolQuestion,
     strategy: str,
     params: Mapping[str, Any],
     equivalence: Equivalence,
@@ -127,24 +129,27 @@ async def replay_run(
     limits: Limits | None = None,
     calibration: Calibration | None = None,
 ) -> Replayed:
-    """Run a strategy on one question of the pool; on a `VirtualLoop` in no time.
+    """Run a strategy on one question of the pool; a `VirtualLoop` takes no real time for it.
 
-    `shuffle` as in ReplayEngine. With a `seed` the run is like one that has it: judges get the prompts of that run
-    again, which they were recorded with, and samples are given to the strategy by their index; without one, as they
-    are finished. Every call has the pool's own `max_tokens`, or what is left of `limits`. `calibration` is what was
-    measured of the pool's model as a judge. Nothing is learned from one run for the next one, so that their order does
-    not matter. A call that was not recorded ends the run, even where it would have been cancelled later: see
-    `Replayed`. Raises KeyError for a strategy that there is not, ValidationError for its params.
+    With a `seed` the run equals a live run with that seed: judges receive the recorded prompts, and samples are delivered
+    by index. Without one they are delivered as they finish. Every call has the pool's `max_tokens`, or what remains of
+    `limits`. Runs share no state, so their order does not matter. A missing call ends the run, even if the strategy
+    would have cancelled it later; see `Replayed`. `shuffle` permutes the samples as in `ReplayEngine`. `calibration` is
+    that of the pool's model as a judge.
+
+    Raises:
+        KeyError: The strategy does not exist.
+        ValidationError: `params` are invalid.
     """
     engine = HaltingEngine(pool, shuffle=shuffle)
     chosen = STRATEGIES[strategy]
     sampling = pool.header.sampling or Sampling()
     spec = RunSpec(
-        id=f"{asked.id}#{shuffle}",
+        id=f"{question.id}#{shuffle}",
         strategy=chosen,
         params=chosen.params.model_validate(params),
-        messages=client_messages(pool, asked),
-        task=asked.task.as_task(),
+        messages=client_messages(pool, question),
+        task=question.task.as_task(),
         upstreams=dict.fromkeys(_ROLES, Upstream(engine)),
         limits=limits or Limits(),
         sampling=sampling.model_copy(update={"seed": seed}),
@@ -161,8 +166,8 @@ async def replay_run(
             outcome = await execute(run)
         except SecondpassError as error:
             failure = error
-    if engine.refusal is not None:
-        outcome, failure = None, engine.refusal
+    if engine.rejection is not None:
+        outcome, failure = None, engine.rejection
     return Replayed(
         outcome=outcome,
         failure=failure,
@@ -172,8 +177,8 @@ async def replay_run(
     )
 
 
-def client_messages(pool: Pool, asked: PoolQuestion) -> tuple[Message, ...]:
-    """What the client said: the question itself where the answer format was added to it."""
+def client_messages(pool: Pool, question: PoolQuestion) -> tuple[Message, ...]:
+    """Return the client's messages, without the answer-format instruction that the run adds itself."""
     if pool.header.formatted:
-        return (Message(role="user", content=asked.question),)
-    return asked.messages
+        return (Message(role="user", content=question.question),)
+    return question.messages

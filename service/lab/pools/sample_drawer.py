@@ -1,4 +1,4 @@
-"""Draws what replays lack: each call once, however many runs wait for it."""
+"""Draw the calls that replays are missing; concurrent requests for one call share a draw."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ DrawKey = tuple[str, int, int | None]
 
 
 def draw_key(call: Call) -> DrawKey:
-    """Where in a pool the call's completion is, and its cap: one truncated by a smaller cap is another draw."""
+    """Return (key, index, limit) of the call; a completion truncated by a smaller limit is another draw."""
     return (*place_of(call, 0), call.sampling.max_tokens)
 
 
 @dataclass
 class _Pending:
-    """A draw that somebody waits for."""
+    """A draw in progress."""
 
     ended: anyio.Event = field(default_factory=anyio.Event)
     error: EngineError | None = None
 
 
 class SampleDrawer:
-    """Makes single calls of an engine that files what it finishes, `width` of them at once.
+    """Drawer of single calls from a recording engine, at most `width` concurrently.
 
-    `on_sample` sees each completion.
+    `on_sample` is called with each completion.
     """
 
     def __init__(self, upstream: Upstream, width: int, on_sample: Callable[[Sample], None]) -> None:
         self._upstream, self._on_sample = upstream, on_sample
-        self._places = anyio.Semaphore(width)
+        self._slots = anyio.Semaphore(width)
         self._pending: dict[DrawKey, _Pending] = {}
 
     async def draw(self, calls: Iterable[Call]) -> None:
-        """Draw all of them, and wait for those that are being drawn. Raises the first EngineError, once all have ended."""
+        """Draw all calls, or wait for draws in progress. Raises the first EngineError once all have ended."""
         errors: list[EngineError] = []
 
         async def one(call: Call) -> None:
@@ -58,20 +58,20 @@ class SampleDrawer:
             raise errors[0]
 
     async def _draw(self, call: Call) -> None:
-        place = draw_key(call)
-        if (pending := self._pending.get(place)) is not None:
+        key = draw_key(call)
+        if (pending := self._pending.get(key)) is not None:
             await pending.ended.wait()
             if pending.error is not None:
                 raise pending.error
             return
-        self._pending[place] = pending = _Pending()
+        self._pending[key] = pending = _Pending()
         try:
-            async with self._places:
+            async with self._slots:
                 for sample in await draw(self._upstream, call):
                     self._on_sample(sample)
         except EngineError as error:
             pending.error = error
             raise
         finally:
-            del self._pending[place]
+            del self._pending[key]
             pending.ended.set()

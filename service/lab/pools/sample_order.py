@@ -1,4 +1,4 @@
-"""Which sample of a pool is served as which: the shuffles of a replay, which stay what they are while the pool grows."""
+"""Order of a pool's samples under a shuffle, stable while calls of strategies are added."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from secondpass.service.lab.pools.pool import Pool
 
 
 class SampleOrder:
-    """The places of the samples of each key under a `shuffle`; without one, each has its own.
+    """Mapping from requested to recorded indices under a `shuffle`; the identity without one.
 
-    A shuffle permutes what the recorder drew. What strategies asked for stands behind that in the order of its
-    indices, so that asking for more of it moves nothing; only more samples from the recorder do.
+    A shuffle permutes the samples drawn by the recorder. Samples drawn for strategies follow in the order of their
+    indices, so adding them changes no position. Only new samples of the recorder change the order.
     """
 
     def __init__(self, pool: Pool, shuffle: int | None) -> None:
         self._pool, self._shuffle = pool, shuffle
         self._orders: dict[str, Sequence[int]] = {}
 
-    def of(self, key: str, index: int) -> int:
-        """The recorded index that is served as `index`, whether there is such a sample or not."""
+    def recorded_index(self, key: str, index: int) -> int:
+        """Return the recorded index served as `index`, whether or not that sample exists."""
         if self._shuffle is None:
             return index
         order = self._order(key)
@@ -31,8 +31,8 @@ class SampleOrder:
         return next(islice(others, index - len(order), None))
 
     def _order(self, key: str) -> Sequence[int]:
-        drawn = self._pool.drawn(key)
-        if len(self._orders.get(key, ())) != len(drawn):  # the pool may still grow
-            random.Random(f"{self._shuffle}:{key}").shuffle(drawn)  # noqa: S311 - a replay is repeatable
+        drawn = self._pool.recorder_indices(key)
+        if len(self._orders.get(key, ())) != len(drawn):  # samples may be added
+            random.Random(f"{self._shuffle}:{key}").shuffle(drawn)  # noqa: S311 - replays are reproducible
             self._orders[key] = tuple(drawn)
         return self._orders.get(key, ())

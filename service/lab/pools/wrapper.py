@@ -1,4 +1,4 @@
-"""The base of engines that wrap another engine: what a subclass does not change is the engine's own."""
+"""Base class of engines that wrap another engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from secondpass.strategies.api.values import Capability
 
 
 class EngineWrapper:
-    """An `Engine` that is `engine` in all that a subclass leaves alone."""
+    """An `Engine` that delegates everything to `engine`; subclasses override parts of it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -19,21 +19,21 @@ class EngineWrapper:
 
     @property
     def ready(self) -> bool:
-        """The engine's own."""
+        """See the wrapped engine."""
         return self.engine.ready
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """The engine's own."""
+        """See the wrapped engine."""
         return self.engine.capabilities
 
     @property
     def context_window(self) -> int | None:
-        """The engine's own."""
+        """See the wrapped engine."""
         return self.engine.context_window
 
     async def start(self) -> None:
-        """Start the engine; it may learn its model's name by that."""
+        """Start the engine and adopt its model name, which may be known only then."""
         await self.engine.start()
         self.model = self.engine.model
 
@@ -42,13 +42,13 @@ class EngineWrapper:
         await self.engine.aclose()
 
     def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """The engine's own deltas."""
+        """Stream the engine's deltas."""
         return self.engine.stream(call)
 
     async def count_prompt(self, call: Call) -> int:
-        """The engine's own count."""
+        """Return the engine's count of prompt tokens."""
         return await self.engine.count_prompt(call)
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """The engine's own reply."""
+        """Forward the request to the engine."""
         return self.engine.forward(request)

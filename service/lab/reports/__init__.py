@@ -1,1 +1,1 @@
-"""Reports: docs/results.md, the table of README.md and the plots, made from records."""
+"""Reports: docs/results.md and its pages, the table of README.md, and plots, from recorded data."""

@@ -1,4 +1,4 @@
-"""What asking for an answer format is worth by itself, before any strategy is credited with what follows."""
+"""Effect of the answer-format instruction on `single`: the same questions asked with and without it."""
 
 from __future__ import annotations
 
@@ -8,79 +8,79 @@ from secondpass.service.lab.evaluation.frontier import DECODE, Point, mean_accur
 from secondpass.service.lab.evaluation.intervals import paired_difference
 from secondpass.service.lab.evaluation.run_record import RunRecord
 from secondpass.service.lab.reports import markdown
-from secondpass.service.lab.reports.run_tables import Runs
+from secondpass.service.lab.reports.run_tables import RunGroup
 
 STRATEGY = "single"
 
-_WORDS = """\
-The same questions, model and sampling, asked with the task's instruction how to write the answer and without it. Accuracy in % with 95%
-Wilson intervals; the difference, question by question, in points with a 95% bootstrap interval over questions."""
+_EXPLANATION = """\
+The same questions, model and sampling, with and without the instruction that asks for an answer format. Accuracy is in % with 95% Wilson
+intervals. The difference is in percentage points, paired by question, with a 95% bootstrap interval. Decode tokens are means per question."""
 _HEADINGS = (
-    "questions, model", "strategy", "questions", "with", "without", "difference", "decode tokens with", "without"
+    "questions, model", "strategy", "questions", "with, %", "without, %", "difference", "decode tokens with", "decode tokens without"
 )  # fmt: skip
 
 
-def format_section(every: Sequence[Runs]) -> str | None:
-    """The table; None where nothing was run both ways."""
-    rows, other = [], []
-    for ours, theirs in _pairs(every):
-        if _sampling(ours) != _sampling(theirs):
-            other.append(f"{ours.data}, {ours.model}")
+def format_blocks(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the explanation and the table; an empty list if no question set was run both ways."""
+    rows, incomparable = [], []
+    for formatted, plain in _pairs(groups):
+        if _sampling(formatted) != _sampling(plain):
+            incomparable.append(f"{formatted.data}, {formatted.model}")
             continue
-        rows += [_row(ours, *points) for points in _shared(ours, theirs)]
-    if not rows and not other:
-        return None
-    blocks = ["### What the answer-format instruction is worth to single", _WORDS]
+        rows += [_row(formatted, *points) for points in _on_shared_questions(formatted, plain)]
+    if not rows and not incomparable:
+        return []
+    blocks = [_EXPLANATION]
     if rows:
         blocks.append(markdown.table(_HEADINGS, rows, names=2))
-    if other:
+    if incomparable:
         blocks.append(
-            f"Not compared, since their samples were drawn differently: {', '.join(other)}."
+            f"Not compared because the sampling parameters differ: {', '.join(incomparable)}."
         )
-    return "\n\n".join(blocks)
+    return blocks
 
 
-def _pairs(every: Iterable[Runs]) -> Iterator[tuple[Runs, Runs]]:
-    """Runs of one question set and model, with the format and without it."""
-    found = {(runs.data, runs.model, runs.formatted): runs for runs in every}
+def _pairs(groups: Iterable[RunGroup]) -> Iterator[tuple[RunGroup, RunGroup]]:
+    """Yield (with the format, without it) for each question set and model that has both."""
+    found = {(runs.data, runs.model, runs.formatted): runs for runs in groups}
     for (data, model, formatted), runs in found.items():
-        if formatted and (other := found.get((data, model, False))) is not None:
-            yield runs, other
+        if formatted and (plain := found.get((data, model, False))) is not None:
+            yield runs, plain
 
 
-def _shared(ours: Runs, theirs: Runs) -> Iterator[tuple[Point, Point]]:
-    """Each setting of `single` both ways, over the questions that were asked both ways."""
-    mine, others = _by_setting(ours), _by_setting(theirs)
-    for setting in sorted(mine.keys() & others.keys()):
-        common = {a.question for a in mine[setting]} & {a.question for a in others[setting]}
+def _on_shared_questions(formatted: RunGroup, plain: RunGroup) -> Iterator[tuple[Point, Point]]:
+    """Yield (with, without) for each setting of `single`, over the questions that both have."""
+    ours, theirs = _by_setting(formatted), _by_setting(plain)
+    for setting in sorted(ours.keys() & theirs.keys()):
+        common = {r.question for r in ours[setting]} & {r.question for r in theirs[setting]}
         if common:
             (one,), (two,) = (
-                points_of([a for a in tried if a.question in common])
-                for tried in (mine[setting], others[setting])
+                points_of([record for record in records if record.question in common])
+                for records in (ours[setting], theirs[setting])
             )
             yield one, two
 
 
-def _by_setting(runs: Runs) -> dict[str, list[RunRecord]]:
+def _by_setting(runs: RunGroup) -> dict[str, list[RunRecord]]:
     found: dict[str, list[RunRecord]] = {}
-    for attempt in runs.attempts:
-        if attempt.strategy == STRATEGY:
-            found.setdefault(attempt.setting, []).append(attempt)
+    for record in runs.records:
+        if record.strategy == STRATEGY:
+            found.setdefault(record.setting, []).append(record)
     return found
 
 
-def _row(runs: Runs, ours: Point, theirs: Point) -> tuple[str, ...]:
+def _row(runs: RunGroup, formatted: Point, plain: Point) -> tuple[str, ...]:
     return (
         f"{runs.data}, {runs.model}",
-        f"`{ours.name}`",
-        str(len(ours.accuracies)),
-        markdown.percent(mean_accuracy(ours.accuracies)),
-        markdown.percent(mean_accuracy(theirs.accuracies)),
-        markdown.points(paired_difference(ours.accuracies, theirs.accuracies)),
-        f"{ours.cost(DECODE):.0f}",
-        f"{theirs.cost(DECODE):.0f}",
+        f"`{formatted.name}`",
+        str(len(formatted.accuracies)),
+        markdown.percent(mean_accuracy(formatted.accuracies)),
+        markdown.percent(mean_accuracy(plain.accuracies)),
+        markdown.points(paired_difference(formatted.accuracies, plain.accuracies)),
+        f"{formatted.cost(DECODE):.0f}",
+        f"{plain.cost(DECODE):.0f}",
     )
 
 
-def _sampling(runs: Runs) -> set[str]:
+def _sampling(runs: RunGroup) -> set[str]:
     return {about.sampling for about in runs.abouts}

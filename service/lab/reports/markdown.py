@@ -1,7 +1,8 @@
-"""Figures as Markdown: one way to write an estimate, a share and a table."""
+"""Markdown formatting of estimates, shares and tables, and documents with a generated part."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,16 +13,21 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 class NoMarkers(SecondpassError):
-    """A file has no single pair of markers to write between."""
+    """A document does not contain exactly one pair of markers."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path}: one line {BEGIN!r} and after it one line {END!r} are wanted: the figures go between them"
+            f"{path}: must contain one line {BEGIN!r} and after it one line {END!r}; the tables go between them"
         )
 
 
+def slug(title: str) -> str:
+    """Return `title` as a file name: lower-case letters and digits, joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
-    """A table in Markdown whose first `names` columns are text, and the others figures."""
+    """Return a Markdown table; the first `names` columns are left-aligned, the others right-aligned."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rule = [("-" * w if at < names else "-" * (w - 1) + ":") for at, w in enumerate(widths)]
@@ -33,12 +39,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1
 
 
 def percent(estimate: Estimate) -> str:
-    """A share and its interval in percent: 70.3 [65.5..74.7]."""
+    """Format a share and its interval in percent: "70.3 [65.5..74.7]"."""
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}..{100 * estimate.high:.1f}]"
 
 
 def points(estimate: Estimate | None) -> str:
-    """A difference of shares and its interval in percentage points: -0.32 [-0.74..+0.11]; nothing for None."""
+    """Format a difference and its interval in percentage points: "-0.32 [-0.74..+0.11]"; "" for None."""
     if estimate is None:
         return ""
     value, low, high = (_signed(100 * x) for x in (estimate.value, estimate.low, estimate.high))
@@ -46,14 +52,14 @@ def points(estimate: Estimate | None) -> str:
 
 
 def share(value: float | None, digits: int = 3) -> str:
-    """A figure with `digits` decimals; nothing for None."""
+    """Format a number with `digits` decimals; "" for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def between_markers(path: Path, text: str, title: str = "# Results") -> str:
-    """What `path` holds, with `text` in place of what is between its markers. Raises NoMarkers.
+    """Return the content of `path` with `text` between its markers. Raises NoMarkers.
 
-    A file that is not there would hold `title` and the text.
+    If `path` does not exist, the content is `title` and the text between new markers.
     """
     if not path.exists():
         return f"{title}\n\n{BEGIN}\n{text}\n{END}\n"

@@ -1,4 +1,4 @@
-"""The frontier as a picture: one panel for each question set and unit of cost, as PNG and as SVG."""
+"""Plots of accuracy against cost, as PNG and SVG: one panel per question set and unit of cost."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _COLUMNS = 3
 
 
 class NoMatplotlib(Exception):
-    """Plots need matplotlib, which is an extra."""
+    """matplotlib is not installed."""
 
     def __init__(self) -> None:
-        super().__init__(f"plots need an extra: {EXTRA}")
+        super().__init__(f"plots require matplotlib: {EXTRA}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """What one pair of axes shows: points, their unit of cost, and the accuracy of an oracle where it is known."""
+    """Content of one pair of axes: points, their unit of cost, and an oracle's accuracy (0 to 1) if known."""
 
     title: str
     unit: str
@@ -38,18 +38,20 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], caption: str, stem: Path) -> tuple[Path, Path]:
-    """Draw `panels` side by side into STEM.png and STEM.svg; returns both.
+    """Draw `panels` side by side into STEM.png and STEM.svg and return both paths.
 
-    Raises NoMatplotlib, and ValueError without panels.
+    Raises:
+        ValueError: `panels` is empty.
+        NoMatplotlib: matplotlib is not installed.
     """
     if not panels:
-        raise ValueError("there is nothing to draw")
+        raise ValueError("panels must not be empty")
     if importlib.util.find_spec("matplotlib") is None:
         raise NoMatplotlib
-    import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow
+    import matplotlib as mpl  # noqa: PLC0415 - optional and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    # The same points give the same file, so that a new plot means new figures.
+    # A fixed hash salt makes the output reproducible: a changed file means changed data.
     with mpl.rc_context({"svg.hashsalt": "secondpass", "font.size": 9, "svg.fonttype": "none"}):
         columns = min(_COLUMNS, len(panels))
         rows = -(-len(panels) // columns)
@@ -71,13 +73,13 @@ def _fill(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
     line = reference_of(panel.points, panel.unit)
     _draw_line(axes, line, panel.unit)
     if panel.ceiling is not None:
-        axes.axhline(100 * panel.ceiling, color=_LINE, linewidth=0.8, linestyle=":", label="any right (oracle)")  # fmt: skip
+        axes.axhline(100 * panel.ceiling, color=_LINE, linewidth=0.8, linestyle=":", label="any sample correct (oracle)")  # fmt: skip
     for point in panel.points:
         if point not in line:
             _draw_point(axes, point, panel.unit, styles[point.strategy])
     _set_log_ticks(axes)
     axes.set_title(panel.title, fontsize=9)
-    axes.set_xlabel(f"{panel.unit} a question")
+    axes.set_xlabel(f"{panel.unit} per question")
     axes.set_ylabel("accuracy, %")
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -85,7 +87,7 @@ def _fill(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
 
 
 def _set_log_ticks(axes: Axes) -> None:
-    """A logarithmic axis with ticks at 1, 2, 5, 10, 20, ... written out."""
+    """Use a logarithmic x axis with plain labels at 1, 2, 5, 10, 20, ..."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
 
     axes.set_xscale("log")

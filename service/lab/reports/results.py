@@ -1,100 +1,104 @@
-"""docs/results.md and README's table, made from whatever recorded sets and records files there are."""
+"""Generate docs/results.md, its pages and plots, and the table of README.md from recorded data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
 from secondpass.service.lab.evaluation.records import SUFFIX, read_records
-from secondpass.service.lab.reports import (
-    answer_format,
-    markdown,
-    run_tables,
-    score_tables,
-    vote_tables,
-)
-from secondpass.service.lab.reports.run_tables import Runs, gather
+from secondpass.service.lab.reports import markdown, vote_tables
+from secondpass.service.lab.reports.pages import Page, build_pages
+from secondpass.service.lab.reports.run_tables import RunReport, group_records, run_report
+from secondpass.service.lab.reports.summary import summary
 from secondpass.strategies.api.errors import SecondpassError
-
-COMMAND = "make results DATA=DIR"
 
 _RUN_HEADINGS = ("questions, model", "strategy", "accuracy, %", "to plain voting at equal tokens, points", "decode tokens")  # fmt: skip
 _VOTE_HEADINGS = ("recorded set", "questions x samples", "one sample, %", "vote of all, %", "adaptive vote .95, %", "samples it drew")  # fmt: skip
 
 
-class NothingFound(SecondpassError):
-    """None of the folders has anything to show."""
+class NoInputs(SecondpassError):
+    """The folders contain neither recorded sets nor run records."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         where = ", ".join(map(str, folders))
-        super().__init__(f"{where}: neither rec_*.jsonl nor *{SUFFIX} in it")
+        super().__init__(f"{where}: no rec_*.jsonl and no *{SUFFIX} found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What the folders hold."""
+class Inputs:
+    """Recorded sample sets and run records of all folders."""
 
     votes: tuple[VoteSet, ...]
     revisions: tuple[RevisionSet, ...]
-    runs: tuple[Runs, ...]
+    runs: tuple[RunReport, ...]
 
 
-def find(folders: Sequence[Path]) -> Found:
-    """Read `rec_*.jsonl` and `*.records.jsonl` of the folders. Raises NothingFound, BadLine."""
+def read_inputs(folders: Sequence[Path]) -> Inputs:
+    """Read `rec_*.jsonl` and `*.records.jsonl` of the folders.
+
+    Raises:
+        NoInputs: The folders contain no such file.
+        BadLine: A line cannot be used, or a run appears in two files.
+        NoSharedQuestions: No question was run with all settings of a question set.
+    """
     sets = [read_recorded_set(path) for path in _files(folders, "rec_*.jsonl") if not path.name.endswith(SUFFIX)]  # fmt: skip
-    runs = gather((path, read_records(path)) for path in _files(folders, f"*{SUFFIX}"))
-    if not (sets or runs):
-        raise NothingFound(folders)
-    return Found(
+    groups = group_records((path, read_records(path)) for path in _files(folders, f"*{SUFFIX}"))
+    if not (sets or groups):
+        raise NoInputs(folders)
+    return Inputs(
         votes=tuple(each for each in sets if isinstance(each, VoteSet)),
         revisions=tuple(each for each in sets if isinstance(each, RevisionSet)),
-        runs=tuple(runs),
+        runs=tuple(map(run_report, groups)),
     )
 
 
 def write_results(folders: Sequence[Path], out: Path, readme: Path | None = None) -> list[Path]:
-    """Put the figures between the markers of `out` (and of `readme`) and draw plots beside it; gives what was written.
+    """Write the summary to `out` and one page per subject to the folder beside it; return the paths.
 
-    Plots go to a folder named as `out` without its suffix. Nothing is written before everything was read. Raises
-    NothingFound, NoSharedQuestions, BadLine, NoMarkers, NoMatplotlib.
+    The folder is named like `out` without its suffix and also receives the plots. Every document is written between
+    its markers; text outside of them is kept. No document is written before all inputs are read.
+
+    Raises:
+        NoInputs, BadLine, NoSharedQuestions: See `read_inputs`.
+        NoMarkers: An existing document has no pair of markers.
+        NoMatplotlib: Plots are needed and matplotlib is not installed.
     """
-    found = find(folders)
-    plots = out.with_suffix("")
-    table = readme and markdown.between_markers(readme, readme_table(found), "# secondpass")
-    text = markdown.between_markers(out, "\n\n".join(_sections(found, plots)))
-    out.write_text(text, encoding="utf-8")
-    if readme and table:
-        readme.write_text(table, encoding="utf-8")
-    return [out, *([readme] if readme else []), *sorted(plots.glob("frontier-*"))]
+    inputs = read_inputs(folders)
+    folder = out.with_suffix("")
+    pages = build_pages(inputs.runs, inputs.votes, inputs.revisions, folder, out.name)
+    texts = {out: markdown.between_markers(out, summary(inputs.runs, inputs.votes, pages, folder.name), "# Results")}  # fmt: skip
+    if readme:
+        texts[readme] = markdown.between_markers(readme, readme_table(inputs), "# secondpass")
+    texts |= {_path(folder, page): _document(folder, page) for page in pages}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return [*texts, *sorted(folder.glob("frontier-*"))]
 
 
-def readme_table(found: Found) -> str:
-    """The short table: strategies that ran, then what early stopping does to recorded votes."""
+def readme_table(inputs: Inputs) -> str:
+    """Return the table of README.md: strategies at their defaults, then early stopping of recorded votes."""
     blocks = []
-    if found.runs:
-        rows = [row for runs in found.runs for row in run_tables.readme_rows(runs)]
+    if inputs.runs:
+        rows = [
+            (report.runs.title, name, accuracy, difference, decode)
+            for report in inputs.runs
+            for name, accuracy, _, difference, _, _, decode, *_ in report.default_rows
+        ]
         blocks.append(markdown.table(_RUN_HEADINGS, rows, names=2))
-    if found.votes:
-        blocks.append(markdown.table(_VOTE_HEADINGS, vote_tables.readme_rows(found.votes)))
+    if inputs.votes:
+        blocks.append(markdown.table(_VOTE_HEADINGS, vote_tables.overview_rows(inputs.votes)))
     return "\n\n".join(blocks)
 
 
-def _sections(found: Found, plots: Path) -> Iterator[str]:
-    yield f"## Strategies\n\nMade by `{COMMAND}` on {datetime.now(UTC).date().isoformat()}."
-    if (worth := answer_format.format_section(found.runs)) is not None:
-        yield worth
-    for runs in found.runs:
-        yield run_tables.run_section(runs, plots)
-    if found.votes:
-        yield vote_tables.vote_section(found.votes)
-        yield vote_tables.vote_frontier(found.votes, plots)
-    if scored := [each for each in found.votes if each.scores]:
-        yield score_tables.score_section(scored)
-    if found.revisions:
-        yield score_tables.revision_section(found.revisions)
+def _path(folder: Path, page: Page) -> Path:
+    return folder / f"{page.name}.md"
+
+
+def _document(folder: Path, page: Page) -> str:
+    return markdown.between_markers(_path(folder, page), page.text, f"# {page.title}")
 
 
 def _files(folders: Sequence[Path], pattern: str) -> list[Path]:

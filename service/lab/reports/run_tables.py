@@ -1,9 +1,8 @@
-"""What strategies came to in runs: accuracy against cost, calibration and turns, from records files."""
+"""Tables of strategies from run records: accuracy against cost, revisions, and scores."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -14,9 +13,9 @@ from secondpass.service.lab.evaluation.frontier import (
     SECONDS,
     Point,
     compare,
+    on_shared_questions,
     points_of,
     reference_of,
-    shared,
 )
 from secondpass.service.lab.evaluation.intervals import conclude, mean, paired_difference
 from secondpass.service.lab.evaluation.records import Records
@@ -30,41 +29,69 @@ from secondpass.service.lab.reports.turn_tables import turn_blocks
 MARGIN = 0.02
 
 _FRONTIER = f"""\
-Accuracy in % with 95% Wilson intervals. Differences are in points, question by question, with 95% bootstrap intervals: to `single`, and
-to plain voting (`self_consistency` by n) at equal decode tokens, on the line through its points; `>` marks a strategy dearer than the whole line, which is compared with its end.
-Non-inferior: a loss of {100 * MARGIN:g} points lies outside of the interval. Gap: the share of (any right - majority) that is closed, both of the
-largest vote. Tokens and seconds are of one question; wasted decode tokens are part of the decode tokens. A run that failed is wrong, and cost what
-it had spent by then; where that is not known, costs are those of the other runs."""
+Accuracy is in % with 95% Wilson intervals. Differences are in percentage points, paired by question, with 95% bootstrap intervals.
+
+* **vs `single`**: difference from `single`.
+* **vs voting**: difference from plain voting (`self_consistency` with only `n` set) at the same number of decode tokens, on the line
+  through its points. `>` marks a strategy that costs more than the most expensive vote and is compared with it. The points of the line
+  have no entry.
+* **conclusion**: from the interval of "vs voting". Non-inferior means that the interval excludes a loss of {100 * MARGIN:g} points. "cheaper than voting"
+  means that the strategy costs less than the cheapest vote, so there is no comparison.
+* **gap closed**: share of the gap between the largest vote and an oracle over its candidates. Negative values are below the vote.
+* **Costs** are per question: means of tokens, percentiles of seconds. Wasted decode tokens are included in decode tokens.
+* **failed**: number of runs without an answer. A failed run counts as wrong and costs what it had used. If that is unknown, the costs are
+  those of the other runs."""
 _HEADINGS = (
-    "strategy", "accuracy", "to single", "to voting", "verdict", "gap", "decode tokens", "uncached prompt", "wasted", "p50 s", "p95 s", "failed"
+    "strategy", "accuracy, %", "vs `single`", "vs voting", "conclusion", "gap closed", "decode tokens", "uncached prompt tokens",
+    "wasted decode tokens", "p50, s", "p95, s", "failed"
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runs:
-    """All attempts on one question set with one model, and the files' own words about them.
+class RunGroup:
+    """All run records of one question set with one model, and the headers of their files.
 
-    Attempts without the answer format are an experiment of their own. `formatted` is None where a file does not tell;
-    those stand with the ones that have it.
+    Runs without the answer format form a group of their own. `formatted` is None if a file does not record it; such
+    runs are grouped with the formatted ones.
     """
 
     data: str
     model: str
     formatted: bool | None = None
     abouts: tuple[About, ...]
-    attempts: tuple[RunRecord, ...]
+    records: tuple[RunRecord, ...]
 
     @property
     def title(self) -> str:
-        """What was run, as headings and tables have it."""
+        """Question set, model and format, as in headings and tables."""
         plain = ", without the answer format" if self.formatted is False else ""
         return f"{self.data}, {self.model}{plain}"
 
 
-def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
-    """Records by question set, model and format. Raises BadLine for an attempt that is in two files.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A group restricted to the questions that all settings share, with its points and table rows.
 
-    A setting that was run with a calibration of its judge and without one, or with two, is two settings.
+    `questions` describes that selection; `rows` are those of `frontier_rows`.
+    """
+
+    runs: RunGroup
+    questions: str
+    points: tuple[Point, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def default_rows(self) -> list[tuple[str, ...]]:
+        """The rows of strategies at their defaults, with any `n`."""
+        return [row for row in self.rows
+                if all(param.startswith("n=") for param in row[0].strip("`").split()[1:])]  # fmt: skip
+
+
+def group_records(files: Iterable[tuple[Path, Records]]) -> list[RunGroup]:
+    """Group records by question set, model and format.
+
+    One setting that was run with different calibrations of its judge, or with and without one, becomes several
+    settings. Raises BadLine for a run in two files, or a setting with two kinds of sampling.
     """
     groups: dict[tuple[str, str, bool], list[tuple[Path, Records]]] = {}
     for path, records in files:
@@ -72,76 +99,59 @@ def gather(files: Iterable[tuple[Path, Records]]) -> list[Runs]:
         key = (about.data, about.model, about.formatted is False)
         groups.setdefault(key, []).append((path, records))
     for key, group in groups.items():
-        groups[key] = _told_apart(group)
+        groups[key] = _with_calibrations(group)
         _check_once(groups[key])
     return [
-        Runs(
+        RunGroup(
             data=data,
             model=model,
             formatted=_format({records.about.formatted for _, records in group}),
             abouts=tuple(records.about for _, records in group),
-            attempts=tuple(chain.from_iterable(records.attempts for _, records in group)),
+            records=tuple(chain.from_iterable(records.runs for _, records in group)),
         )
         for (data, model, _), group in sorted(groups.items())
-        if any(records.attempts for _, records in group)
+        if any(records.runs for _, records in group)
     ]
 
 
-def _told_apart(group: Sequence[tuple[Path, Records]]) -> list[tuple[Path, Records]]:
-    """The same attempts, whose settings name their calibration where there are several of one setting."""
-    known: dict[tuple[str, str], set[str]] = {}
-    for _, records in group:
-        for each in records.attempts:
-            known.setdefault((each.strategy, each.setting), set()).add(records.about.calibration)
-
-    def named(each: RunRecord, calibration: str) -> RunRecord:
-        if not calibration or len(known[each.strategy, each.setting]) == 1:
-            return each
-        return replace(each, setting=f"{each.setting} ({calibration})".strip())
-
-    return [
-        (path, replace(r, attempts=tuple(named(each, r.about.calibration) for each in r.attempts)))
-        for path, r in group
-    ]
+def run_report(runs: RunGroup) -> RunReport:
+    """Compute the points and rows of a group. Raises NoSharedQuestions."""
+    records = on_shared_questions(runs.records)
+    questions = _questions(runs.records, records)
+    runs = replace(runs, records=tuple(records))
+    points = points_of(records)
+    return RunReport(
+        runs=runs,
+        questions=questions,
+        points=tuple(points),
+        rows=tuple(frontier_rows(runs, points)),
+    )
 
 
-def _format(said: set[bool | None]) -> bool | None:
-    return None if None in said else said.pop()
-
-
-def run_section(runs: Runs, folder: Path) -> str:
-    """The tables of one question set and model, and its frontier, which is drawn into `folder`."""
-    questions = _questions(runs.attempts, attempts := shared(runs.attempts))
-    runs = replace(runs, attempts=tuple(attempts))
-    points = points_of(attempts)
-    stem = folder / ("frontier-" + re.sub(r"[^a-z0-9]+", "-", runs.title.lower()).strip("-"))  # fmt: skip
-    caption = f"{runs.title}: {questions}; 95% intervals; non-inferiority margin {100 * MARGIN:g} points"  # fmt: skip
+def run_blocks(report: RunReport, folder: Path, level: int = 2) -> Iterator[str]:
+    """Yield the Markdown of one group, with headings of `level`, and draw its plot into `folder`."""
+    runs, points = report.runs, report.points
+    heading = "#" * level
+    yield "\n".join(_origin(runs.abouts, report.questions))
+    yield f"{heading} Accuracy and cost"
+    yield _FRONTIER
+    yield markdown.table(_HEADINGS, report.rows)
     known = [unit for unit in (DECODE, SECONDS) if _is_known(points, unit)]
     if known:
+        stem = folder / f"frontier-{markdown.slug(runs.title)}"
         panels = [plots.Panel(title=runs.data, unit=unit, points=points) for unit in known]
+        caption = f"{runs.title}: {report.questions}; 95% intervals; non-inferiority margin {100 * MARGIN:g} points"  # fmt: skip
         plots.draw(panels, caption, stem)
-    blocks = [
-        f"### {runs.title}",
-        "\n".join(_origin(runs.abouts, questions)),
-        _FRONTIER,
-        markdown.table(_HEADINGS, frontier_rows(runs, points)),
-        *([f"![accuracy against cost]({folder.name}/{stem.name}.svg)"] if known else []),
-    ]
-    tried = [(point.name, _attempts(runs, point)) for point in points]
-    return "\n\n".join([*blocks, *turn_blocks(tried), *score_blocks(tried)])
+        yield f"![accuracy against cost]({stem.name}.svg)"
+    named = [(point.name, _records(runs, point)) for point in points]
+    for title, blocks in (("Revisions and critics", turn_blocks), ("Scores", score_blocks)):
+        if made := blocks(named):
+            yield f"{heading} {title}"
+            yield from made
 
 
-def readme_rows(runs: Runs) -> list[tuple[str, ...]]:
-    """For each strategy at its defaults, whatever its `n`: set and model, name, accuracy, difference at equal tokens, cost."""
-    attempts = tuple(shared(runs.attempts))
-    rows = frontier_rows(replace(runs, attempts=attempts), points_of(attempts))
-    return [(runs.title, name, accuracy, difference, decode)
-            for name, accuracy, _, difference, _, _, decode, *_ in rows
-            if all(param.startswith("n=") for param in name.strip("`").split()[1:])]  # fmt: skip
-
-
-def frontier_rows(runs: Runs, points: Sequence[Point]) -> list[tuple[str, ...]]:
-    """A row for each point, the cheapest first."""
+def frontier_rows(runs: RunGroup, points: Sequence[Point]) -> list[tuple[str, ...]]:
+    """Return one table row per point, the cheapest first."""
     line = reference_of(points, DECODE)
     gap, single = _gap(runs, line), single_of(points)
     if not _is_known(points, DECODE):
@@ -152,66 +162,66 @@ def frontier_rows(runs: Runs, points: Sequence[Point]) -> list[tuple[str, ...]]:
     ]
 
 
+def single_of(points: Iterable[Point]) -> Point | None:
+    """Return the point of `single`, preferably at its defaults; None if it was not run."""
+    found = [point for point in points if point.strategy == "single"]
+    return min(found, key=lambda point: bool(point.setting), default=None)
+
+
 def _frontier_row(
-    runs: Runs,
+    runs: RunGroup,
     point: Point,
     line: Sequence[Point],
     gap: tuple[float, float] | None,
     single: Point | None,
 ) -> tuple[str, ...]:
-    tried = _attempts(runs, point)
-    bill = cost(tried)
+    records = _records(runs, point)
+    spent = cost(records)
     gained = None
     if single is not None and point is not single:
         gained = paired_difference(point.accuracies, single.accuracies)
-    difference, verdict = "", ""
+    difference, conclusion = "", ""
     if line and point not in line:
-        made = compare(point, line, DECODE)
-        difference = ("> " if made.place == "dearer" else "") + markdown.points(made.difference)
-        verdict = "cheaper than the line" if made.difference is None else conclude(made.difference, MARGIN)  # fmt: skip
+        compared = compare(point, line, DECODE)
+        difference = ("> " if compared.place == "above" else "") + markdown.points(compared.difference)  # fmt: skip
+        conclusion = "cheaper than voting" if compared.difference is None else conclude(compared.difference, MARGIN)  # fmt: skip
     return (
         f"`{point.name}`",
         markdown.percent(point.accuracy),
         markdown.points(gained),
         difference,
-        verdict,
+        conclusion,
         markdown.share(gap_closed(point.accuracy.value, *gap), 2) if gap else "",
         *(
-            f"{tokens:.0f}" if bill.decode else ""
-            for tokens in (bill.decode, bill.uncached, bill.wasted)
+            f"{tokens:.0f}" if spent.decode else ""
+            for tokens in (spent.decode, spent.uncached, spent.wasted)
         ),
-        *(f"{seconds:.2f}" if bill.seconds else "" for seconds in (bill.p50, bill.p95)),
-        str(sum(attempt.error is not None for attempt in tried)),
+        *(f"{seconds:.2f}" if spent.seconds else "" for seconds in (spent.p50, spent.p95)),
+        str(sum(record.error is not None for record in records)),
     )
 
 
-def single_of(points: Iterable[Point]) -> Point | None:
-    """The point of one draft: as it comes, else the first setting of it; None where it was not run."""
-    found = [point for point in points if point.strategy == "single"]
-    return min(found, key=lambda point: bool(point.setting), default=None)
-
-
-def _gap(runs: Runs, line: Sequence[Point]) -> tuple[float, float] | None:
-    """Accuracy of the largest vote, and of an oracle over its candidates; None without a vote's candidates."""
+def _gap(runs: RunGroup, line: Sequence[Point]) -> tuple[float, float] | None:
+    """Return the accuracy of the largest vote and of an oracle over its candidates; None without candidates."""
     if not line:
         return None
     largest = max(line, key=lambda point: int(point.setting.partition("=")[2]))
-    tried = [attempt for attempt in _attempts(runs, largest) if attempt.candidates]
-    if not tried:
+    records = [record for record in _records(runs, largest) if record.candidates]
+    if not records:
         return None
-    oracle = mean([float(any(c.correct for c in attempt.candidates)) for attempt in tried])
+    oracle = mean([float(any(c.correct for c in record.candidates)) for record in records])
     return largest.accuracy.value, oracle
 
 
-def _attempts(runs: Runs, point: Point) -> list[RunRecord]:
-    wanted = (point.strategy, point.setting)
-    return [each for each in runs.attempts if (each.strategy, each.setting) == wanted]
+def _records(runs: RunGroup, point: Point) -> list[RunRecord]:
+    setting = (point.strategy, point.setting)
+    return [record for record in runs.records if (record.strategy, record.setting) == setting]
 
 
 def _questions(every: Sequence[RunRecord], used: Sequence[RunRecord]) -> str:
-    n = len({each.question for each in used})
-    left_out = len({each.question for each in every}) - n
-    rest = f" that every strategy tried; {left_out} more were not" if left_out else ""
+    n = len({record.question for record in used})
+    left_out = len({record.question for record in every}) - n
+    rest = f" run with every strategy; {left_out} others left out" if left_out else ""
     return f"{n} questions{rest}"
 
 
@@ -225,22 +235,46 @@ def _origin(abouts: Sequence[About], questions: str) -> list[str]:
 
 
 def _is_known(points: Iterable[Point], unit: str) -> bool:
-    """Was it recorded what all of them cost? A logarithmic axis shows no other."""
+    """Return whether all points have a cost above 0, which the logarithmic axis requires."""
     return all(point.cost(unit) > 0 for point in points)
 
 
+def _with_calibrations(group: Sequence[tuple[Path, Records]]) -> list[tuple[Path, Records]]:
+    """Append the calibration to settings that were run with more than one."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for _, records in group:
+        for run in records.runs:
+            known.setdefault((run.strategy, run.setting), set()).add(records.about.calibration)
+
+    def named(run: RunRecord, calibration: str) -> RunRecord:
+        if not calibration or len(known[run.strategy, run.setting]) == 1:
+            return run
+        return replace(run, setting=f"{run.setting} ({calibration})".strip())
+
+    return [
+        (path, replace(r, runs=tuple(named(run, r.about.calibration) for run in r.runs)))
+        for path, r in group
+    ]
+
+
+def _format(recorded: set[bool | None]) -> bool | None:
+    return None if None in recorded else recorded.pop()
+
+
 def _check_once(group: Sequence[tuple[Path, Records]]) -> None:
-    """Raise BadLine for an attempt in two files, and for a setting of which two files were drawn in different ways."""
+    """Raise BadLine for a run in two files, or for a setting whose files differ in sampling."""
     seen: dict[tuple[str, str, str, int], Path] = {}
     drawn: dict[str, tuple[str, Path]] = {}
     for path, records in group:
-        for each in records.attempts:
-            if each.key in seen:
-                raise BadLine(path, None, f"{each.label} is in {seen[each.key]} too")
-            seen[each.key] = path
-            if not (ours := records.about.sampling):
-                continue  # not known
-            theirs, other = drawn.setdefault(each.name, (ours, path))
-            if theirs != ours:
-                problem = f"{each.name} has {ours!r}, and {theirs!r} in {other}; one row has one"
+        for run in records.runs:
+            if run.key in seen:
+                raise BadLine(path, None, f"{run.label} is also in {seen[run.key]}")
+            seen[run.key] = path
+            if not (sampling := records.about.sampling):
+                continue  # not recorded
+            first, other = drawn.setdefault(run.name, (sampling, path))
+            if first != sampling:
+                problem = (
+                    f"{run.name} has {sampling!r} but {first!r} in {other}; they must be equal"
+                )
                 raise BadLine(path, None, f"sampling: {problem}")

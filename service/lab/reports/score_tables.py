@@ -1,4 +1,4 @@
-"""What recorded samples say of choosing by a score, and of asking for one revision."""
+"""Tables of recorded samples: best of n by a score, and one recorded revision."""
 
 from __future__ import annotations
 
@@ -18,47 +18,35 @@ from secondpass.service.lab.evaluation.votes import Poll, any_correct, majority
 from secondpass.service.lab.reports import markdown
 
 _SCORES = """\
-Best of n by score; a sample without an answer cannot be chosen. The difference is to the majority, in points; the gap is the share of
-(any right - majority) that is closed. AUROC (ties half), ECE (10 bins, confidences only) and AURC are over single samples with an answer."""
+Best of n chooses the sample with the highest score; a sample without an answer cannot be chosen. The difference is from the majority, in
+percentage points with a 95% bootstrap interval. "Gap closed" is the share of the gap between the majority and an oracle. AUROC (ties
+count half), ECE (10 bins, only for scores from 0 to 1) and AURC are over single samples with an answer."""
+_SCORE_HEADINGS = ("recorded set", "score", "best of n, %", "difference", "gap closed", "AUROC", "ECE", "AURC")  # fmt: skip
 _REVISION_HEADINGS = (
-    "set", "revision", "questions", "turn 1", "turn 2", "difference", "i→c", "c→i", "CL", "CS", "RSS", "critic", "resistance"
+    "recorded set", "revision", "questions", "turn 1, %", "turn 2, %", "difference", "i→c, %", "c→i, %", "CL", "CS", "RSS", "critic accuracy",
+    "resistance"
 )  # fmt: skip
 _REVISIONS = """\
-Shares of all questions in %, the difference in points. CL: a right answer stays right; CS: a wrong one is put right (arXiv 2412.19513).
-Critic: the share of right verdicts on the first answer. Resistance: the share of lasting errors with right feedback all along, our
+Percentages are shares of all questions. The difference is in percentage points with a 95% bootstrap interval. i→c and c→i are answers that
+changed from incorrect to correct, or from correct to incorrect. CL is the probability that a correct answer stays correct, CS that an
+incorrect one becomes correct (arXiv 2412.19513). RSS scales the accuracy of turn 2 from 0 (acc1²) to 1 (1 - (1 - acc1)²); acc1 is that of
+turn 1. Critic accuracy is the share of correct verdicts on the first answer. Resistance is the share of lasting errors for which all feedback was correct, our
 operational form of a category of arXiv 2506.11930."""
 _BY_TESTS = """\
-Feedback from unit tests is right by definition, so every lasting error is resistance; and where only failed answers are revised, nothing
-can break. These figures are what revising is worth with an oracle at hand, an upper bound for a model that judges itself."""
+Feedback from unit tests is correct by definition, so every lasting error counts as resistance. Only failed answers are revised, so no
+correct answer can break. The figures are therefore an upper bound for a model that judges itself."""
 
 
-def score_section(sets: Sequence[VoteSet]) -> str:
-    """What choosing by a score is worth, and whether the score tells right from wrong."""
+def score_blocks(sets: Sequence[VoteSet]) -> list[str]:
+    """Return accuracy of best of n by each recorded score, with discrimination and calibration of the score."""
     rows = [_score_row(each, name) for each in sets for name in each.scores]
-    return "\n\n".join(
-        (
-            "### Choosing by a score",
-            _SCORES,
-            markdown.table(
-                ("set", "score", "best of n", "difference", "gap closed", "AUROC", "ECE", "AURC"),
-                rows,
-                names=2,
-            ),
-        )
-    )
+    return [_SCORES, markdown.table(_SCORE_HEADINGS, rows, names=2)]
 
 
-def revision_section(sets: Sequence[RevisionSet]) -> str:
-    """The metrics of turns for recorded revisions."""
+def revision_blocks(sets: Sequence[RevisionSet]) -> list[str]:
+    """Return the metrics of revision for recorded two-turn chains."""
     rows = [_revision_row(each, way) for each in sets for way in each.chains]
-    return "\n\n".join(
-        (
-            "### One revision, recorded",
-            _REVISIONS,
-            markdown.table(_REVISION_HEADINGS, rows, names=2),
-            _BY_TESTS,
-        )
-    )
+    return [_REVISIONS, markdown.table(_REVISION_HEADINGS, rows, names=2), _BY_TESTS]
 
 
 def _score_row(each: VoteSet, name: str) -> tuple[str, ...]:
@@ -83,7 +71,7 @@ def _score_row(each: VoteSet, name: str) -> tuple[str, ...]:
 
 
 class _Scored:
-    """A poll's samples with an answer and their scores."""
+    """The scored samples of a poll that have an answer."""
 
     def __init__(self, poll: Poll, scores: Sequence[float]) -> None:
         triples = zip(poll.classes, scores, poll.correct, strict=True)
@@ -91,17 +79,17 @@ class _Scored:
 
     @property
     def best(self) -> float:
-        """The expected accuracy of the sample with the highest score; 0 without an answer."""
+        """Expected accuracy of the sample with the highest score; 0 without an answer."""
         top = max((score for score, _ in self.answered), default=0.0)
         tied = [ok for score, ok in self.answered if score == top]
         return sum(tied) / len(tied) if tied else 0.0
 
 
 def _pooled_auroc(items: Sequence[_Scored]) -> float:
-    """The AUROC over all samples; one half where one kind is missing, which tells nothing."""
+    """Return the AUROC over all samples; 0.5 if all are correct or all are wrong."""
     flat = [pair for item in items for pair in item.answered]
-    made = auroc([score for score, _ in flat], [ok for _, ok in flat])
-    return 0.5 if made is None else made
+    area = auroc([score for score, _ in flat], [ok for _, ok in flat])
+    return 0.5 if area is None else area
 
 
 def _plain(estimate: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""What revisions and verdicts came to in runs: who flips which way, and whether a critic knows right from wrong."""
+"""Tables of revisions and critic verdicts from run records."""
 
 from __future__ import annotations
 
@@ -17,49 +17,55 @@ from secondpass.service.lab.evaluation.turns import (
 )
 from secondpass.service.lab.reports import markdown
 
-_TURNS = """\
-Revisions: shares of all questions in %. CL, CS and RSS as in arXiv 2412.19513; critic: its verdicts' accuracy, precision and recall of
-rejecting; resistance: the share of lasting errors with right feedback all along (our operational form of a category of arXiv 2506.11930);
-refinement: the answer's accuracy less that of the majority of the drafts, in points (arXiv 2509.00084); balance: of the answers that the
-critic accepted (arXiv 2412.17256)."""
+_EXPLANATION = """\
+* **turn 1, last turn**: accuracy of the first and the last answer of the chain of revisions, in %.
+* **i→c, c→i**: share of all questions whose answer changed from incorrect to correct, or from correct to incorrect, in %.
+* **CL, CS, RSS**: decomposition of the last accuracy (arXiv 2412.19513). CL is the probability that a correct answer stays correct. CS
+  is the probability that an incorrect one becomes correct. RSS scales the last accuracy from 0 (acc1²) to 1 (1 - (1 - acc1)²), where acc1 is
+  the first accuracy.
+* **critic accuracy, precision, recall**: of the critic's verdicts. Precision and recall are of rejecting incorrect answers.
+* **resistance**: share of lasting errors for which all feedback was correct, our operational form of a category of arXiv 2506.11930.
+* **refinement gap**: accuracy of the answer minus that of the majority of the drafts, in points (arXiv 2509.00084).
+* **balance**: balance score of the answers that the critic accepted (arXiv 2412.17256)."""
 _HEADINGS = (
-    "strategy", "turn 1", "last turn", "i→c", "c→i", "CL", "CS", "RSS", "critic", "precision", "recall", "resistance", "refinement", "balance"
+    "strategy", "turn 1, %", "last turn, %", "i→c, %", "c→i, %", "CL", "CS", "RSS", "critic accuracy", "critic precision", "critic recall",
+    "resistance", "refinement gap", "balance"
 )  # fmt: skip
 
-Tried = tuple[str, Sequence[RunRecord]]
-"""(strategy and setting, its attempts)"""
+NamedRecords = tuple[str, Sequence[RunRecord]]
+"""(strategy and setting, its run records)"""
 
 
-def turn_blocks(tried: Iterable[Tried]) -> list[str]:
-    """The table with what it is, or nothing where no strategy revised and no critic judged.
+def turn_blocks(named: Iterable[NamedRecords]) -> list[str]:
+    """Return the explanation and the tables; an empty list without revisions and verdicts.
 
-    Below it stands the accuracy after each turn, of strategies with more than two.
+    A second table has the accuracy after each turn, for strategies with more than two turns.
     """
-    tried = list(tried)
-    rows = [row for name, attempts in tried if (row := _row(name, attempts)) is not None]
-    by_turn = [_by_turn(name, attempts) for name, attempts in tried]
+    named = list(named)
+    rows = [row for name, records in named if (row := _row(name, records)) is not None]
+    by_turn = [_by_turn(name, records) for name, records in named]
     long = [figures for figures in by_turn if len(figures) > 1 + 2]
-    blocks = [_TURNS, markdown.table(_HEADINGS, rows)] if rows else []
+    blocks = [_EXPLANATION, markdown.table(_HEADINGS, rows)] if rows else []
     if long:
         turns = max(map(len, long)) - 1
-        headings = ("accuracy after, %", *(f"turn {1 + at}" for at in range(turns)))
+        headings = ("accuracy, %", *(f"turn {1 + at}" for at in range(turns)))
         padded = [[*figures, *[""] * (1 + turns - len(figures))] for figures in long]
         blocks.append(markdown.table(headings, padded))
     return blocks
 
 
-def majority_of_drafts(attempt: RunRecord) -> float:
-    """The expected accuracy of the vote of the attempt's drafts, where tied answers share; 0 without an answer."""
-    drafts = [c for c in attempt.candidates if not c.is_revision and c.answer is not None]
+def majority_of_drafts(record: RunRecord) -> float:
+    """Return the expected accuracy (0 to 1) of the drafts' majority; tied answers share, no answer is 0."""
+    drafts = [c for c in record.candidates if not c.is_revision and c.answer is not None]
     counts = Counter(c.answer for c in drafts)
     most = max(counts.values(), default=0)
     leading = [c.correct for c in drafts if counts[c.answer] == most]
     return mean([float(each) for each in leading]) if leading else 0.0
 
 
-def _row(name: str, attempts: Sequence[RunRecord]) -> tuple[str, ...] | None:
-    chains = [attempt.turns for attempt in attempts if attempt.turns]
-    judged = _judged(attempts)
+def _row(name: str, records: Sequence[RunRecord]) -> tuple[str, ...] | None:
+    chains = [record.turns for record in records if record.turns]
+    judged = _judged(records)
     is_revised = any(len(turns) > 1 for turns in chains)
     if not is_revised and not judged:
         return None
@@ -69,46 +75,45 @@ def _row(name: str, attempts: Sequence[RunRecord]) -> tuple[str, ...] | None:
         *(_flips(chains) if is_revised else [""] * 7),
         *map(markdown.share, (critic.accuracy, critic.precision, critic.recall)),
         markdown.share(feedback_resistance(chains)),
-        _refinement(attempts),
-        markdown.share(_balance(attempts)),
+        _refinement(records),
+        markdown.share(_balance(records)),
     )
 
 
-def _by_turn(name: str, attempts: Iterable[RunRecord]) -> list[str]:
-    chains = [[turn.correct for turn in attempt.turns] for attempt in attempts if attempt.turns]
+def _by_turn(name: str, records: Iterable[RunRecord]) -> list[str]:
+    chains = [[turn.correct for turn in record.turns] for record in records if record.turns]
     figures = accuracy_by_turn(chains) if chains else []
     return [f"`{name}`", *(f"{100 * each:.1f}" for each in figures)]
 
 
 def _flips(chains: Sequence[Sequence[Turn]]) -> list[str]:
-    truth = [[turn.correct for turn in turns] for turns in chains]
-    made, parts = change(truth), decompose([[(turns[0], turns[-1])] for turns in truth])
-    shares = (made.before, made.after, made.fixed, made.broken)
+    correct = [[turn.correct for turn in turns] for turns in chains]
+    changed, parts = change(correct), decompose([[(turns[0], turns[-1])] for turns in correct])
+    shares = (changed.before, changed.after, changed.fixed, changed.broken)
     return [
         *(f"{100 * each:.1f}" for each in shares),
         *map(markdown.share, (parts.cl, parts.cs, parts.rss)),
     ]
 
 
-def _judged(attempts: Iterable[RunRecord]) -> list[Turn | GradedCandidate]:
-    """Whatever has a critic's verdict: candidates, or turns of attempts whose candidates have none."""
+def _judged(records: Iterable[RunRecord]) -> list[Turn | GradedCandidate]:
+    """Return everything with a verdict: candidates, or the turns of runs whose candidates have none."""
     found: list[Turn | GradedCandidate] = []
-    for attempt in attempts:
-        candidates = [c for c in attempt.candidates if c.accepted is not None]
-        found += candidates or [turn for turn in attempt.turns if turn.accepted is not None]
+    for record in records:
+        candidates = [c for c in record.candidates if c.accepted is not None]
+        found += candidates or [turn for turn in record.turns if turn.accepted is not None]
     return found
 
 
-def _refinement(attempts: Sequence[RunRecord]) -> str:
-    graded = [attempt for attempt in attempts if any(c.is_revision for c in attempt.candidates)]
-    if not graded:
+def _refinement(records: Sequence[RunRecord]) -> str:
+    if not any(c.is_revision for record in records for c in record.candidates):
         return ""
-    tried = [attempt for attempt in attempts if attempt.candidates]
-    accuracy = mean([float(attempt.correct) for attempt in tried])
-    return f"{100 * refinement_gap(accuracy, mean([majority_of_drafts(a) for a in tried])):+.2f}"
+    drawn = [record for record in records if record.candidates]
+    accuracy = mean([float(record.correct) for record in drawn])
+    return f"{100 * refinement_gap(accuracy, mean([majority_of_drafts(r) for r in drawn])):+.2f}"
 
 
-def _balance(attempts: Iterable[RunRecord]) -> float | None:
-    judged = [a for a in attempts if any(c.accepted is not None for c in a.candidates)]
-    chosen = [[c for c in attempt.candidates if c.accepted] for attempt in judged]
+def _balance(records: Iterable[RunRecord]) -> float | None:
+    judged = [r for r in records if any(c.accepted is not None for c in r.candidates)]
+    chosen = [[c for c in record.candidates if c.accepted] for record in judged]
     return balance_score([(sum(c.correct for c in each), len(each)) for each in chosen])

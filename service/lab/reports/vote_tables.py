@@ -1,4 +1,4 @@
-"""What recorded samples say of voting, and of stopping a vote early."""
+"""Tables of votes over recorded samples, and of rules that stop a vote early."""
 
 from __future__ import annotations
 
@@ -34,51 +34,48 @@ RULES: tuple[tuple[str, str, StoppingRule], ...] = (
     ("window", "5", WindowRule(5)),
     ("lead", "", SafeLead()),
 )
-"""Strategy name in plots, setting, and rule."""
+"""(name in plots, setting, rule)"""
 
 _OVERVIEW = """\
-Accuracy in % with 95% Wilson intervals; tied classes share. The gain of voting is over one sample, in points,
-with a 95% bootstrap interval. No model ran: recorded samples were voted on."""
+No model ran: recorded samples were voted on. Accuracy is in % with 95% Wilson intervals; tied answer classes share. The gain of voting is
+over one sample, in percentage points with a 95% bootstrap interval. "Any correct" is the accuracy of an oracle that picks a correct sample
+if there is one."""
+_OVERVIEW_HEADINGS = (
+    "recorded set", "model", "questions", "samples", "one sample, %", "majority, %", "gain of voting", "any correct, %"
+)  # fmt: skip
 _RULES = f"""\
-Stopping rules of `self_consistency`, {SHUFFLES} shuffles of each question. The difference is to the vote of all samples, in points,
-question by question, with a 95% bootstrap interval; non-inferior: a loss of {100 * MARGIN:g} point lies outside of it."""
+Stopping rules of `self_consistency`, with {SHUFFLES} shuffles of each question. The difference is from the vote of all samples, in
+percentage points, paired by question, with a 95% bootstrap interval. Non-inferior means that the interval excludes a loss of
+{100 * MARGIN:g} point."""
+_RULE_HEADINGS = (
+    "recorded set",
+    "rule",
+    "accuracy, %",
+    "difference",
+    "samples drawn",
+    "conclusion",
+)
 _AT_EQUAL_COST = """\
-Against the vote of as many samples as the rule drew on average, in points (above 0: above the line). Where the line is flat
-although the dotted oracle is far above it, right samples are there but never the majority: voting cannot help, and a rule can only save."""
+Difference from the vote of as many samples as the rule drew on average, in percentage points with a 95% bootstrap interval. A flat line
+far below the dotted oracle means that correct samples exist but are never the majority. Voting cannot help there, and a rule can only save
+samples."""
+_FRONTIER_HEADINGS = ("recorded set", "rule", "samples", "difference at equal cost")
 
 
-def vote_section(sets: Sequence[VoteSet]) -> str:
-    """Single, vote and oracle of each set, and each stopping rule against the vote of all samples."""
-    return "\n\n".join(
-        (
-            "### VoteSet over recorded samples",
-            _OVERVIEW,
-            markdown.table(
-                (
-                    "set",
-                    "model",
-                    "questions",
-                    "samples",
-                    "single",
-                    "majority",
-                    "gain of voting",
-                    "any right",
-                ),
-                [_overview(each) for each in sets],
-                names=2,
-            ),
-            _RULES,
-            markdown.table(
-                ("set", "rule", "accuracy", "difference", "samples drawn", "verdict"),
-                [row for each in sets for row in _rule_rows(each)],
-                names=2,
-            ),
-        )
-    )
+def vote_blocks(sets: Sequence[VoteSet]) -> list[str]:
+    """Return one sample, majority and oracle of each set, and each stopping rule against the full vote."""
+    return [
+        "## Majority vote",
+        _OVERVIEW,
+        markdown.table(_OVERVIEW_HEADINGS, [_overview(each) for each in sets], names=2),
+        "## Stopping rules",
+        _RULES,
+        markdown.table(_RULE_HEADINGS, [row for each in sets for row in _rule_rows(each)], names=2),
+    ]
 
 
-def readme_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
-    """For each set: name, questions x samples, one sample, all samples voting, adaptive voting, what that drew."""
+def overview_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
+    """Return per set: name, questions x samples, accuracy of one sample, full vote, adaptive vote, samples drawn."""
     rows: list[tuple[str, ...]] = []
     for each in sets:
         made = replay_votes(each.polls, BetaRule(0.95))
@@ -95,8 +92,8 @@ def readme_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
     return rows
 
 
-def vote_frontier(sets: Sequence[VoteSet], folder: Path) -> str:
-    """Draw accuracy by samples for each set, and give the Markdown that shows it and what is above the line."""
+def frontier_blocks(sets: Sequence[VoteSet], folder: Path) -> list[str]:
+    """Draw accuracy against samples into `folder`; return its Markdown and the rules at equal cost."""
     panels, rows = [], []
     for each in sets:
         points = [*vote_curve(each.polls, _sizes(each.polls)), *_rule_points(each)]
@@ -112,13 +109,12 @@ def vote_frontier(sets: Sequence[VoteSet], folder: Path) -> str:
         f"{100 * MARGIN:g} point"
     )
     plots.draw(panels, caption, folder / "frontier-votes")
-    return "\n\n".join(
-        (
-            f"![accuracy against samples]({folder.name}/frontier-votes.svg)",
-            _AT_EQUAL_COST,
-            markdown.table(("set", "rule", "samples", "difference at equal cost"), rows, names=2),
-        )
-    )
+    return [
+        "## Stopping rules at equal cost",
+        "![accuracy against samples](frontier-votes.svg)",
+        _AT_EQUAL_COST,
+        markdown.table(_FRONTIER_HEADINGS, rows, names=2),
+    ]
 
 
 def _overview(each: VoteSet) -> tuple[str, ...]:
@@ -161,6 +157,6 @@ def _point(name: str, setting: str, made: VoteReplay) -> Point:
 
 
 def _sizes(polls: Sequence[Poll]) -> list[int]:
-    """1, 2, 3, 5, 8, 10, ... up to all samples."""
+    """Return 1, 2, 3, 5, 8, 10, ... up to the number of samples."""
     most = len(polls[0].classes)
     return sorted({n for n in (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 64) if n < most} | {most})

@@ -27,7 +27,7 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
 
 @contextmanager
 def serving(folder: Path, *flags: str, first_token: float = 0.0) -> Iterator[str]:
-    """The URL of a server while the block lasts; `first_token` is its engine's latency in seconds."""
+    """Run a server and yield its URL; `first_token` is its engine's latency in seconds."""
     config = folder / "serve.toml"
     config.write_text(f'[engines.fake]\nkind = "scripted"\nfirst_token = {first_token}\n')
     environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
@@ -48,7 +48,7 @@ def serving(folder: Path, *flags: str, first_token: float = 0.0) -> Iterator[str
 
 
 def solves(url: str) -> dict[str, int]:
-    """How many runs the server counts, by why they ended."""
+    """Return the server's count of runs by stop reason."""
     text = httpx.get(f"{url}/metrics", trust_env=False).text
     counts: dict[str, int] = {}
     for reason, count in _SOLVES.findall(text):
@@ -57,7 +57,7 @@ def solves(url: str) -> dict[str, int]:
 
 
 def solves_in_flight(url: str) -> int:
-    """How many runs there are at the moment."""
+    """Return the number of runs in flight."""
     text = httpx.get(f"{url}/metrics", trust_env=False).text
     return next(
         int(float(line.split()[-1]))
@@ -67,7 +67,7 @@ def solves_in_flight(url: str) -> int:
 
 
 def evaluating(*arguments: str | Path) -> "subprocess.Popen[str]":
-    """Start an evaluation whose inspect keeps its own files in the log folder's parent, and can reach no network."""
+    """Start an evaluation without network access, with inspect_ai's own files beside the log folder."""
     home = Path(arguments[arguments.index("--log-dir") + 1]).parent
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
     return subprocess.Popen(
@@ -81,7 +81,7 @@ def evaluating(*arguments: str | Path) -> "subprocess.Popen[str]":
 
 
 def evaluated(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run an evaluation to its end."""
+    """Run an evaluation and wait for it."""
     with evaluating(*arguments) as popen:
         out, err = popen.communicate(timeout=120)
     return subprocess.CompletedProcess(sys.argv, popen.returncode, out, err)

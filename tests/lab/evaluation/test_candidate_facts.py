@@ -1,4 +1,4 @@
-"""Revisions and verdicts are found by texts: by hand, and in a run whose critic speaks."""
+"""Revisions and verdicts matched by text, in constructed events and in a real run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
 from secondpass.testing.support import make_run
 
-DRAFT, REVISED, DRAWN = "It is 41, I think.", "It is 42, I think.", "Surely 42."
+DRAFT, REVISED, RESAMPLED = "It is 41, I think.", "It is 42, I think.", "Surely 42."
 
 
 def call(
@@ -40,39 +40,39 @@ REFINED: list[Event] = [
     call("critic", "feedback", "...", f"Look at\n<<<\n{DRAFT}\n>>>\n"),
     VerdictSeen(role="critic", purpose="feedback", verdict="revise"),
     call("actor", "refine", f"Review: bad.\n\n{REVISED}", "Again."),
-    call("actor", SOLVE, DRAWN, "How much?"),
+    call("actor", SOLVE, RESAMPLED, "How much?"),
     call("critic", "feedback", "...", f"Look at\n<<<\n{REVISED}\n>>>\n"),
     VerdictSeen(role="critic", purpose="feedback", verdict="ok"),
 ]
 
 
-def test_a_revision_and_the_verdicts_on_it_and_its_draft_are_found() -> None:
-    told = candidate_facts(REFINED, candidates(DRAFT, REVISED, DRAWN))
-    assert told == [
+def test_revision_and_verdicts_of_a_refined_draft() -> None:
+    facts = candidate_facts(REFINED, candidates(DRAFT, REVISED, RESAMPLED))
+    assert facts == [
         CandidateFacts(False, False),
         CandidateFacts(True, True),
         CandidateFacts(False, None),
     ]
-    assert revision_chain(candidates(DRAFT, REVISED, DRAWN), told) == [0, 1]
+    assert revision_chain(candidates(DRAFT, REVISED, RESAMPLED), facts) == [0, 1]
 
 
-def test_where_two_drafts_came_before_a_revision_no_chain_is_claimed() -> None:
-    told = [CandidateFacts(), CandidateFacts(), CandidateFacts(is_revision=True)]
-    assert revision_chain(candidates("a", "b", "c"), told) is None
+def test_no_chain_after_two_drafts() -> None:
+    facts = [CandidateFacts(), CandidateFacts(), CandidateFacts(is_revision=True)]
+    assert revision_chain(candidates("a", "b", "c"), facts) is None
     assert revision_chain(candidates("a"), [CandidateFacts()]) is None
 
 
-def test_a_verdict_is_on_the_longest_text_that_was_shown() -> None:
+def test_a_verdict_belongs_to_the_longest_matching_text() -> None:
     events = [
         call("critic", "critique", "...", f"Is this right? {DRAFT} Surely."),
         VerdictSeen(role="critic", purpose="critique", verdict="wrong"),
     ]
-    told = candidate_facts(events, candidates("It is 41", DRAFT))
-    assert [each.accepted for each in told] == [None, False]
+    facts = candidate_facts(events, candidates("It is 41", DRAFT))
+    assert [each.accepted for each in facts] == [None, False]
 
 
 @pytest.mark.parametrize("role", ["judge", "critic"])
-def test_words_that_are_no_verdict_and_judges_who_are_no_critics_count_for_nothing(
+def test_other_words_and_other_roles_are_ignored(
     role: Role,
 ) -> None:
     word = "A" if role == "critic" else "wrong"
@@ -81,8 +81,10 @@ def test_words_that_are_no_verdict_and_judges_who_are_no_critics_count_for_nothi
 
 
 @pytest.mark.parametrize(("first", "second", "accepted"), [(0.9, 0.4, True), (0.6, 0.1, False)])
-def test_both_orders_of_p_true_are_one_verdict(first: float, second: float, accepted: bool) -> None:
-    """The probability of "right" is `first` where it is A, and `second` where it is B."""
+def test_both_orders_of_p_true_form_one_verdict(
+    first: float, second: float, accepted: bool
+) -> None:
+    """The probability of "right" is `first` as label A and `second` as label B."""
     events = [
         call("critic", "p_true", "", DRAFT, f"A) {a}\nB) {b}",
              labels=LabelRead(probabilities={"A": p, "B": 1 - p}, mass=1.0))
@@ -92,12 +94,12 @@ def test_both_orders_of_p_true_are_one_verdict(first: float, second: float, acce
 
 
 @pytest.mark.anyio
-async def test_a_run_with_a_critic_makes_turns_and_verdicts() -> None:
+async def test_record_of_a_run_with_a_critic() -> None:
     def script(call: Call, index: int) -> Reply:
         if call.role == "critic":
             is_wrong = "41" in call.messages[-1].text
-            said = {"issues": ["41 is wrong"], "verdict": "revise" if is_wrong else "ok"}
-            return Reply(json.dumps(said))
+            critique = {"issues": ["41 is wrong"], "verdict": "revise" if is_wrong else "ok"}
+            return Reply(json.dumps(critique))
         answer = 41 if call.purpose == SOLVE and index == 0 else 42
         return Reply(f"The answer is \\boxed{{{answer}}}.")
 

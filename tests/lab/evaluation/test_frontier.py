@@ -1,4 +1,4 @@
-"""The frontier: interpolation by hand, comparisons at equal cost, and pictures that are there."""
+"""Reference line, comparisons at equal cost, and plots."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ LINE = [
 ]
 
 
-def test_a_line_is_straight_between_its_points_and_ends_flat() -> None:
+def test_interpolation_is_linear_and_constant_beyond_the_ends() -> None:
     costs, values = [1.0, 3.0, 7.0], [0.1, 0.3, 0.2]
     at = [interpolate(x, costs, values) for x in (0, 1, 2, 3, 5, 7, 9)]
     assert at == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.25, 0.2, 0.2])
 
 
 @given(st.floats(0, 10), st.lists(st.floats(0, 1), min_size=2, max_size=5))
-def test_a_line_stays_within_its_points(at: float, values: list[float]) -> None:
+def test_interpolation_stays_within_the_values(at: float, values: list[float]) -> None:
     between = interpolate(at, [float(i) for i in range(len(values))], values)
     assert min(values) - 1e-9 <= between <= max(values) + 1e-9
 
 
-def test_a_strategy_is_compared_with_the_line_at_its_own_cost() -> None:
+def test_comparison_at_equal_cost() -> None:
     # At 250 tokens the line is halfway between 0.25 and 0.5.
     made = compare(point("self_refine", "", [1.0, 1, 1, 0], 250), LINE, DECODE)
     assert made.place == "within"
@@ -58,34 +58,34 @@ def test_a_strategy_is_compared_with_the_line_at_its_own_cost() -> None:
     assert made.difference.low <= made.difference.value <= made.difference.high
 
 
-def test_a_point_of_the_line_differs_from_it_by_nothing() -> None:
+def test_a_point_on_the_line_has_no_difference() -> None:
     for of_line in LINE:
         made = compare(of_line, LINE, DECODE)
         assert made.difference is not None
         assert (made.difference.low, made.difference.high) == pytest.approx((0, 0))
 
 
-def test_beyond_the_line_there_is_its_end_and_before_it_nothing() -> None:
-    dearer = compare(point("s", "", [1.0, 1, 1, 0], 9000), LINE, DECODE)
-    assert dearer.place == "dearer"
-    assert dearer.difference is not None
-    assert dearer.difference.value == pytest.approx(0.25)
-    cheaper = compare(point("s", "", [1.0, 1, 1, 0], 9), LINE, DECODE)
-    assert (cheaper.place, cheaper.difference) == ("cheaper", None)
+def test_comparison_above_and_below_the_costs_of_the_line() -> None:
+    above = compare(point("s", "", [1.0, 1, 1, 0], 9000), LINE, DECODE)
+    assert above.place == "above"
+    assert above.difference is not None
+    assert above.difference.value == pytest.approx(0.25)
+    below = compare(point("s", "", [1.0, 1, 1, 0], 9), LINE, DECODE)
+    assert (below.place, below.difference) == ("below", None)
 
 
-def test_there_must_be_a_line_over_the_same_questions() -> None:
+def test_the_line_must_cover_the_same_questions() -> None:
     for line in ([], [point("self_consistency", "n=1", [1.0], 1)]):
         with pytest.raises(ValueError, match="s: the reference line must have points"):
             compare(point("s", "", [1.0, 0], 1), line, DECODE)
 
 
-def test_the_line_is_voting_with_nothing_set_but_n() -> None:
+def test_the_reference_line_is_self_consistency_with_only_n_set() -> None:
     others = [point("self_consistency", "n=4 stop=lead", [1.0], 1), point("single", "", [1.0], 1)]
     assert reference_of([LINE[1], *others, LINE[0]], DECODE) == LINE
 
 
-def test_attempts_become_points_over_the_questions_that_all_tried() -> None:
+def test_points_cover_the_questions_of_all_settings() -> None:
     def attempt(
         question: str, strategy: str, *, shuffle: int = 0, correct: bool = True
     ) -> RunRecord:
@@ -103,12 +103,12 @@ def test_attempts_become_points_over_the_questions_that_all_tried() -> None:
     x, y = points_of(attempts)
     assert (x.accuracies, y.accuracies) == ((0, 1), (1, 0.5))
     assert y.costs == {DECODE: (10, 15), SECONDS: (2, 2)}
-    with pytest.raises(NoSharedQuestions, match="tried by all of: x, z"):
+    with pytest.raises(NoSharedQuestions, match="run with all of: x, z"):
         points_of([attempt("a", "x"), attempt("b", "z")])
 
 
-def test_what_failed_costs_what_it_had_spent_where_that_is_known() -> None:
-    """q0 cost 30, or 10 and nobody knows what; q1 failed after 50; of q2 nothing is known, so it is at their mean."""
+def test_cost_of_failed_runs() -> None:
+    """q0 cost 30, 10 and an unknown amount; q1 failed after 50; q2 is unknown and gets the mean."""
 
     def attempt(
         question: str, decode: int, shuffle: int = 0, error: str | None = None
@@ -128,7 +128,7 @@ def test_what_failed_costs_what_it_had_spent_where_that_is_known() -> None:
     assert cost(attempts[-1:]).decode == 0
 
 
-def test_the_curve_of_votes_ends_at_the_majority() -> None:
+def test_vote_curve_ends_at_the_majority() -> None:
     polls = [
         Poll(question="q", classes=(0, 0, 1), correct=(True, True, False)),
         Poll(question="r", classes=(0, 1, 2), correct=(False, True, False)),
@@ -138,16 +138,16 @@ def test_the_curve_of_votes_ends_at_the_majority() -> None:
     assert curve[-1].accuracies == pytest.approx([majority(each) for each in polls])
 
 
-def test_the_same_points_give_the_same_picture(tmp_path: Path) -> None:
+def test_plots_are_reproducible(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     points = [*LINE, point("self_refine", "max_rounds=2", [1.0, 1, 1, 0], 250)]
     panels = [plots.Panel(title="sums", unit=DECODE, points=points, ceiling=0.9)] * 2
     png, svg = plots.draw(panels, "non-inferiority margin 2 points", tmp_path / "a" / "frontier")
     assert png.read_bytes().startswith(b"\x89PNG")
     text = svg.read_text("utf-8")
-    for label in ("self_refine", "max_rounds=2", "n=4", "decode tokens a question", "margin 2 points"):  # fmt: skip
+    for label in ("self_refine", "max_rounds=2", "n=4", "decode tokens per question", "margin 2 points"):  # fmt: skip
         assert label in text
     _, again = plots.draw(panels, "non-inferiority margin 2 points", tmp_path / "b" / "frontier")
     assert again.read_bytes() == svg.read_bytes()
-    with pytest.raises(ValueError, match="nothing to draw"):
+    with pytest.raises(ValueError, match="panels must not be empty"):
         plots.draw([], "", tmp_path / "c")

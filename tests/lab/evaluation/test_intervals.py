@@ -1,4 +1,4 @@
-"""Intervals against published values, exact cases, and their coverage in repeated draws."""
+"""Intervals: published values, exact cases, and coverage in repeated draws."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_wilson_agrees_with_published_values() -> None:
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_its_share_and_mirrors(case: tuple[int, int]) -> None:
+def test_wilson_contains_the_share_and_is_symmetric(case: tuple[int, int]) -> None:
     hits, n = case
     made, mirrored = wilson(hits, n), wilson(n - hits, n)
     assert 0 <= made.low <= made.value <= made.high <= 1
@@ -38,21 +38,21 @@ def test_wilson_holds_its_share_and_mirrors(case: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("hits", "n"), [(1, 0), (3, 2), (-1, 2)])
-def test_wilson_wants_a_proportion(hits: int, n: int) -> None:
+def test_wilson_rejects_counts_out_of_range(hits: int, n: int) -> None:
     with pytest.raises(ValueError, match="from 0 to n"):
         wilson(hits, n)
 
 
 @settings(max_examples=25)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=20))
-def test_a_bootstrap_is_seeded_and_stays_within_the_data(values: list[float]) -> None:
+def test_bootstrap_is_reproducible_and_within_the_data(values: list[float]) -> None:
     made = bootstrap(values, mean, resamples=100)
     assert made == bootstrap(values, mean, resamples=100)
     assert min(values) - 1e-9 <= made.low <= made.high <= max(values) + 1e-9
     assert made.n == len(values)
 
 
-def test_a_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_bootstrap_coverage_is_near_its_level() -> None:
     chance = random.Random(1)
     covered = 0
     for trial in range(200):
@@ -62,12 +62,12 @@ def test_a_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= covered / 200 <= 0.99
 
 
-def test_pairing_takes_the_difficulty_out() -> None:
+def test_pairing_removes_the_variance_of_questions() -> None:
     theirs = [float(i % 2) for i in range(40)]
     made = paired_difference([value - 0.1 for value in theirs], theirs)
     assert (made.value, made.low, made.high) == pytest.approx((-0.1, -0.1, -0.1))
     assert paired_difference(theirs, theirs) == Estimate(0, 0, 0, 40)
-    with pytest.raises(ValueError, match="1 questions against 40"):
+    with pytest.raises(ValueError, match="1 and 40 questions"):
         paired_difference([1.0], theirs)
 
 
@@ -76,13 +76,13 @@ def test_pairing_takes_the_difficulty_out() -> None:
     [(0.01, 0.05, "superior"), (0.0, 0.05, "non-inferior"), (-0.009, 0.02, "non-inferior"), (-0.02, 0.02, "inconclusive"),
      (-0.01, 0.0, "inconclusive"), (-0.05, -0.02, "inferior"), (-0.009, -0.001, "non-inferior")],
 )  # fmt: skip
-def test_a_verdict_is_where_the_interval_lies(
+def test_conclusion_follows_from_the_interval(
     low: float, high: float, expected: Conclusion
 ) -> None:
     assert conclude(Estimate((low + high) / 2, low, high, 9), margin=0.01) == expected
 
 
-def test_a_margin_must_allow_something() -> None:
+def test_the_margin_must_be_positive() -> None:
     with pytest.raises(ValueError, match="margin must be above 0"):
         conclude(Estimate(0, 0, 0, 1), margin=0)
 
@@ -90,5 +90,5 @@ def test_a_margin_must_allow_something() -> None:
 def test_quantiles_are_interpolated() -> None:
     assert [quantile([1, 2, 4], share) for share in (0, 0.25, 0.5, 0.75, 1)] == [1, 1.5, 2, 3, 4]
     for bad in (quantile, lambda values, _: mean(values), lambda values, _: bootstrap(values, mean)):  # fmt: skip
-        with pytest.raises(ValueError, match=r"nothing|no quantile"):
+        with pytest.raises(ValueError, match=r"must not be empty|no quantile"):
             bad([], 0.5)

@@ -1,6 +1,6 @@
-"""RecordedAnswers generations of real models: known figures are reproduced, and stopping early costs what is claimed.
+"""Known figures of recorded samples from real models, and the cost of early stopping.
 
-SECONDPASS_RECORDED names the folder of rec_*.jsonl; without it there is nothing to measure.
+SECONDPASS_RECORDED is the folder of rec_*.jsonl; the tests are skipped without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from secondpass.strategies.voting.stopping import BetaRule, SafeLead
 FOLDER = os.environ.get("SECONDPASS_RECORDED", "")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not FOLDER, reason="SECONDPASS_RECORDED names no folder"),
+    pytest.mark.skipif(not FOLDER, reason="SECONDPASS_RECORDED is not set"),
 ]
 
 
@@ -39,7 +39,7 @@ def votes(name: str) -> VoteSet:
         ("gsm8k_qwen05_8", 0.172, 0.241, 0.400),
     ],
 )
-def test_the_known_figures_are_reproduced(
+def test_known_figures_are_reproduced(
     name: str, one: float, all_voting: float, oracle: float
 ) -> None:
     polls = votes(name).polls
@@ -49,9 +49,7 @@ def test_the_known_figures_are_reproduced(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["aqua_30", "date_10", "math_rm_8"])
-def test_stopping_early_saves_much_and_loses_little_where_voting_works(
-    name: str, seed: int
-) -> None:
+def test_early_stopping_saves_samples_with_a_small_loss(name: str, seed: int) -> None:
     polls = votes(name).polls
     everything = mean([majority(poll) for poll in polls])
     for confidence, loss, used in ((0.95, 0.002, 0.75), (0.85, 0.01, 0.5)):
@@ -60,14 +58,14 @@ def test_stopping_early_saves_much_and_loses_little_where_voting_works(
         assert made.share_used <= used
 
 
-def test_a_safe_lead_is_free_on_real_votes() -> None:
+def test_a_safe_lead_loses_nothing_on_real_votes() -> None:
     polls = votes("date_10").polls
     made = replay_votes(polls, SafeLead())
     assert made.accuracies == pytest.approx([majority(poll) for poll in polls])
     assert made.share_used < 0.75
 
 
-def test_voting_cannot_help_where_samples_hardly_differ() -> None:
+def test_voting_gains_little_on_similar_samples() -> None:
     polls = votes("crux_10").polls
     gain = mean([majority(p) for p in polls]) - mean([single(p) for p in polls])
     room = mean([any_correct(p) for p in polls]) - mean([single(p) for p in polls])
@@ -75,13 +73,13 @@ def test_voting_cannot_help_where_samples_hardly_differ() -> None:
     assert room > 0.1
 
 
-def test_the_turns_of_recorded_repairs() -> None:
+def test_turn_metrics_of_recorded_repairs() -> None:
     made = read_recorded_set(Path(FOLDER) / "rec_selfrepair_code.jsonl")
     assert isinstance(made, RevisionSet)
     after = {"repair_direct": 0.295, "repair_cot": 0.2783}
-    for way, chains in made.chains.items():
+    for kind, chains in made.chains.items():
         step = change([[turn.correct for turn in chain] for chain in chains])
-        assert (step.before, step.after) == pytest.approx((0.2583, after[way]), abs=0.0001)
+        assert (step.before, step.after) == pytest.approx((0.2583, after[kind]), abs=0.0001)
         assert step.broken == 0
         assert count_verdicts(chain[0] for chain in chains).accuracy == 1, (
             "unit tests are the critic"

@@ -1,4 +1,4 @@
-"""Records: written and read back, made from a real answer object, and refused by line and field."""
+"""Run records: files, construction from responses and outcomes, and invalid lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ABOUT = About(data="sums", model="tiny", date="2026-11-24")
 GOOD = RunRecord(question="q1", strategy="single", correct=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-ATTEMPTS = st.builds(
+RECORDS = st.builds(
     RunRecord,
     question=TEXT,
     strategy=TEXT,
@@ -52,7 +52,7 @@ ATTEMPTS = st.builds(
 
 
 def outcome() -> Outcome:
-    """Draft 0 was revised twice, the second revision was right; draft 1 is a sibling."""
+    """An outcome whose draft 0 was revised twice, the first revision being correct; draft 1 is a sibling."""
     texts = [(0, "a", "1"), (1, "b", None), (0, "c", "2"), (0, "d", "3")]
     candidates = [Candidate(text=t, answer=a, index=i, tokens=4) for i, t, a in texts]
     return Outcome(
@@ -82,18 +82,20 @@ def response(of: Outcome) -> dict[str, Any]:
     }
 
 
-def test_a_response_and_its_outcome_make_the_same_attempt() -> None:
-    asked: list[str] = []
+def test_a_response_and_its_outcome_have_the_same_record() -> None:
+    compared: list[str] = []
 
     def is_correct(answer: str, gold: str) -> bool:
-        asked.append(answer)
+        compared.append(answer)
         return answer == gold
 
     made = from_response(response(outcome()), "2", is_correct, question="q", setting="n=2")
     assert made == from_outcome(
         outcome(), "2", is_correct, question="q", strategy="self_refine", setting="n=2"
     )
-    assert sorted(asked) == ["1", "1", "2", "2", "3", "3"], "no answer is wrong without being asked"
+    assert sorted(compared) == ["1", "1", "2", "2", "3", "3"], (
+        "a missing answer is wrong without a comparison"
+    )
     assert made.correct
     assert [turn.correct for turn in made.turns] == [False, True, False]
     assert [each.correct for each in made.candidates] == [False, False, True, False]
@@ -103,18 +105,18 @@ def test_a_response_and_its_outcome_make_the_same_attempt() -> None:
     assert (made.confidence, made.confidence_kind) == (0.75, "judge_score")
 
 
-def test_a_response_without_candidates_is_refused() -> None:
+def test_a_response_without_candidates_is_rejected() -> None:
     document = response(outcome())
     del document["candidates"]
     with pytest.raises(ValueError, match=r'candidates: missing.*trace "summary"'):
         from_response(document, "2", str.__eq__, question="q")
 
 
-@given(st.lists(ATTEMPTS, unique_by=lambda each: (each.question, each.strategy)))
-def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[RunRecord]) -> None:
+@given(st.lists(RECORDS, unique_by=lambda each: (each.question, each.strategy)))
+def test_records_round_trip(tmp_path_factory: Any, records: list[RunRecord]) -> None:
     path = tmp_path_factory.mktemp("records") / "x.records.jsonl"
-    write_records(path, ABOUT, attempts)
-    assert read_records(path) == Records(about=ABOUT, attempts=tuple(attempts))
+    write_records(path, ABOUT, records)
+    assert read_records(path) == Records(about=ABOUT, runs=tuple(records))
 
 
 @pytest.mark.parametrize(
@@ -127,11 +129,13 @@ def test_what_is_written_is_read_back(tmp_path_factory: Any, attempts: list[RunR
         ('{"question":"q","strategy":"s","correct":true,"usage":{"cached":1}}', ":3: usage.*cached"),
         ('{"question":"q","strategy":"s","correct":true,"confidence":1.5}', ":3: confidence: "),
         ('{"question":"q","strategy":"s","correct":true,"seconds":NaN}', ":3: "),
-        ('{"question":"q","stra', ":3: no JSON"),
-        (record_line(GOOD), ":3: question 'q1', single, shuffle 0 is in line 2 already"),
+        ('{"question":"q","stra', ":3: invalid JSON"),
+        (record_line(GOOD), ":3: question 'q1', single, shuffle 0 is already in line 2"),
     ],
 )  # fmt: skip
-def test_a_bad_line_is_named_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
+def test_an_invalid_line_is_reported_with_its_field(
+    tmp_path: Path, line: str, complaint: str
+) -> None:
     path = tmp_path / "bad.records.jsonl"
     path.write_text(record_line(ABOUT) + record_line(GOOD) + line, "utf-8")
     with pytest.raises(BadLine, match=r"bad\.records\.jsonl" + complaint):
@@ -139,28 +143,28 @@ def test_a_bad_line_is_named_with_its_field(tmp_path: Path, line: str, complaint
 
 
 @pytest.mark.parametrize("first", ["", "{}", '{"question":"q"}', '{"about":{"data":"d"}}'])
-def test_a_file_says_first_where_it_comes_from(tmp_path: Path, first: str) -> None:
+def test_the_first_line_must_be_the_header(tmp_path: Path, first: str) -> None:
     path = tmp_path / "bad.records.jsonl"
     path.write_text(first, "utf-8")
     with pytest.raises(BadLine, match=r"records\.jsonl:1: (the first line must be|model: )"):
         read_records(path)
 
 
-def test_what_the_command_line_prints_makes_an_attempt(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["solve", "What is 6 times 7?", "--strategy", "self_consistency", "--n", "3", "--task", "math"]  # fmt: skip
+def test_record_of_a_document_printed_by_solve(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["solve", "What is 6 times 7?", "--strategy", "self_consistency", "--n", "3", "--task", "math"]  # fmt: skip
     embedded = ["--embedded", "--", "--engine", "scripted", "--model", "scripted"]
-    assert main([*asked, "--json", "--trace", *embedded]) == 0
+    assert main([*command, "--json", "--trace", *embedded]) == 0
     document = json.loads(capsys.readouterr().out)
     made = from_response(document, document["answer"], str.__eq__, question="q", setting="n=3")
     assert (made.name, made.correct) == ("self_consistency n=3", True)
-    assert made.usage.decode == sum(bill["completion"] for bill in document["usage"].values()) > 0
+    assert made.usage.decode == sum(usage["completion"] for usage in document["usage"].values()) > 0
     assert made.candidates
     assert [turn.correct for turn in made.turns] == [True]
     assert read_back(made) == made
 
 
-def read_back(attempt: RunRecord) -> RunRecord:
+def read_back(record: RunRecord) -> RunRecord:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.records.jsonl"
-        write_records(path, ABOUT, [attempt])
-        return read_records(path).attempts[0]
+        write_records(path, ABOUT, [record])
+        return read_records(path).runs[0]

@@ -1,4 +1,4 @@
-"""Is an answer right: each kind by its own means, each really used."""
+"""Scoring of answers by kind, with real comparisons and a real sandbox."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def question(
 
 
 @pytest.mark.parametrize(
-    ("gold", "said", "is_right"),
+    ("gold", "given", "is_right"),
     [
         ("42", "42", True),
         ("42", "$42.00", True),
@@ -42,18 +42,18 @@ def question(
         ("2", "9^{9^{9^{9^{9}}}}", False),
     ],
 )
-async def test_math_is_right_when_it_is_equivalent(
-    scorer: Scorer, gold: str, said: str, is_right: bool
+async def test_math_is_scored_by_equivalence(
+    scorer: Scorer, gold: str, given: str, is_right: bool
 ) -> None:
-    assert (await scorer.score(question(gold, kind="math"), said))[0] is is_right
+    assert (await scorer.score(question(gold, kind="math"), given))[0] is is_right
 
 
 @pytest.mark.parametrize(
-    ("said", "is_right"), [("B", True), ("b", True), ("A", False), ("C", False)]
+    ("given", "is_right"), [("B", True), ("b", True), ("A", False), ("C", False)]
 )
-async def test_a_choice_is_right_by_its_letter(scorer: Scorer, said: str, is_right: bool) -> None:
+async def test_a_choice_is_scored_by_its_letter(scorer: Scorer, given: str, is_right: bool) -> None:
     asked = question("B", kind="choice", options=("first", "second"))
-    assert (await scorer.score(asked, said))[0] is is_right
+    assert (await scorer.score(asked, given))[0] is is_right
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ async def test_a_choice_is_right_by_its_letter(scorer: Scorer, said: str, is_rig
         ("import os\nos._exit(0)", False),
     ],
 )
-async def test_code_is_right_when_its_tests_pass(scorer: Scorer, code: str, is_right: bool) -> None:
+async def test_code_is_scored_by_its_tests(scorer: Scorer, code: str, is_right: bool) -> None:
     asked = question("", {"entry_point": "f"}, STUB, kind="code", tests=TESTS)
     assert (await scorer.score(asked, code))[0] is is_right
 
 
-async def test_tests_that_cannot_run_are_named_and_score_nothing(scorer: Scorer) -> None:
+async def test_tests_that_cannot_run_raise(scorer: Scorer) -> None:
     asked = question("", {"entry_point": "f"}, STUB, kind="code", tests="def check(:")
     with pytest.raises(CannotScore, match=r"q\.jsonl:7: test: "):
         await scorer.score(asked, "def f(x):\n    return x + 1")
 
 
-def test_a_body_continues_its_stub_and_a_whole_function_stands_alone() -> None:
+def test_a_body_is_appended_to_its_stub() -> None:
     whole = "def f(x):\n    return 1"
     assert program(STUB, whole, "f") == whole
     assert program(STUB, "    return 1", "f ") == STUB + "\n    return 1"

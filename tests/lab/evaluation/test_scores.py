@@ -1,4 +1,4 @@
-"""Scores, selection and cost: by hand, by brute force, and what must hold for any input."""
+"""Scores, selection and cost: worked examples, brute force, and properties of any input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unzipped(items: list[tuple[float, bool]]) -> tuple[list[float], list[bool]]:
 
 
 @given(ITEMS)
-def test_auroc_is_the_share_of_pairs_that_are_ordered_right(
+def test_auroc_is_the_share_of_correctly_ordered_pairs(
     items: list[tuple[float, bool]],
 ) -> None:
     right = [score for score, ok in items if ok]
@@ -33,7 +33,7 @@ def test_auroc_is_the_share_of_pairs_that_are_ordered_right(
 
 
 @given(ITEMS, st.randoms(use_true_random=False))
-def test_no_figure_depends_on_the_order_or_leaves_its_range(
+def test_metrics_are_independent_of_order_and_within_range(
     items: list[tuple[float, bool]], chance: random.Random
 ) -> None:
     other = chance.sample(items, len(items))
@@ -47,7 +47,7 @@ def test_no_figure_depends_on_the_order_or_leaves_its_range(
 
 
 @given(ITEMS)
-def test_auroc_only_knows_ranks_and_turns_over_with_the_sign(
+def test_auroc_depends_on_ranks_and_is_mirrored_by_the_sign(
     items: list[tuple[float, bool]],
 ) -> None:
     scores, correct = unzipped(items)
@@ -57,7 +57,7 @@ def test_auroc_only_knows_ranks_and_turns_over_with_the_sign(
         assert auroc([-s for s in scores], correct) == pytest.approx(1 - value)
 
 
-def test_the_risk_of_ties_is_what_a_random_order_would_give() -> None:
+def test_the_risk_of_ties_is_that_of_a_random_order() -> None:
     correct = [True, False, False]
     orders = [[not ok for ok in order] for order in permutations(correct)]
     points = risk_coverage([0.5] * 3, correct)
@@ -66,7 +66,7 @@ def test_the_risk_of_ties_is_what_a_random_order_would_give() -> None:
         assert risk == pytest.approx(sum(sum(o[:taken]) / taken for o in orders) / len(orders))
 
 
-def test_a_perfect_and_a_perverse_score() -> None:
+def test_perfect_and_inverted_scores() -> None:
     correct = [True, True, False]
     assert auroc([3, 2, 1], correct) == 1
     assert auroc([1, 2, 3], correct) == 0
@@ -75,7 +75,7 @@ def test_a_perfect_and_a_perverse_score() -> None:
     assert aurc([1, 2, 3], correct) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
 
 
-def test_calibration_by_hand() -> None:
+def test_ece_of_a_worked_example() -> None:
     # (.9, 1]: two items of .95, one right: |1 - 1.9|; (.2, .3]: .25 and .3, both wrong: .55; 0 is in the first bin.
     confidences = [0.95, 0.95, 0.25, 0.3, 0.0]
     correct = [True, False, False, False, False]
@@ -102,7 +102,7 @@ def test_bad_scores_are_named() -> None:
     assert ece([], []) is auroc([], []) is aurc([], []) is None
 
 
-def test_the_gap_to_the_oracle() -> None:
+def test_gap_to_the_oracle() -> None:
     assert gap_closed(0.5, 0.4, 0.8) == pytest.approx(0.25)
     assert gap_closed(0.3, 0.4, 0.8) == pytest.approx(-0.25)
     assert gap_closed(0.8, 0.8, 0.8) is None
@@ -110,13 +110,13 @@ def test_the_gap_to_the_oracle() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_the_vote_closes_nothing_of_the_gap_and_the_oracle_all(a: float, b: float) -> None:
+def test_the_vote_closes_none_of_the_gap_and_the_oracle_all(a: float, b: float) -> None:
     vote, oracle = sorted((a, b))
     assert gap_closed(vote, vote, oracle) == (0 if vote < oracle else None)
     assert gap_closed(oracle, vote, oracle) == (1 if vote < oracle else None)
 
 
-def test_balance_wants_many_and_pure() -> None:
+def test_balance_score_of_worked_examples() -> None:
     assert balance_score([(8, 8)]) == 1
     assert balance_score([(16, 16), (4, 8), (0, 5), (0, 0)]) == (1 + 0.25) / 4
     assert balance_score([]) is None
@@ -125,18 +125,18 @@ def test_balance_wants_many_and_pure() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1))
-def test_balance_is_a_share(pairs: list[tuple[int, int]]) -> None:
+def test_balance_score_is_from_0_to_1(pairs: list[tuple[int, int]]) -> None:
     score = balance_score([(min(pair), max(pair)) for pair in pairs])
     assert score is not None
     assert 0 <= score <= 1
 
 
-def test_the_bill_of_two_attempts() -> None:
-    def attempt(seconds: float, **usage: int) -> RunRecord:
+def test_cost_of_two_runs() -> None:
+    def record(seconds: float, **usage: int) -> RunRecord:
         return RunRecord(question="q", strategy="s", correct=True, seconds=seconds, usage=Tokens(**usage))  # fmt: skip
 
-    made = cost([attempt(1, decode=10, prompt=8, cached=3), attempt(3, decode=20, wasted=4)])
+    made = cost([record(1, decode=10, prompt=8, cached=3), record(3, decode=20, wasted=4)])
     assert (made.decode, made.uncached, made.wasted) == (15, 2.5, 2)
     assert (made.p50, made.p95, made.seconds) == pytest.approx((2, 2.9, 2))
-    with pytest.raises(ValueError, match="no attempts"):
+    with pytest.raises(ValueError, match="records must not be empty"):
         cost([])

@@ -1,4 +1,4 @@
-"""Turn metrics against cases worked out by hand, and the identities that the papers state."""
+"""Turn metrics: worked examples and the identities stated in the papers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def turn(*, correct: bool, accepted: bool | None = None) -> Turn:
     return Turn(correct=correct, accepted=accepted)
 
 
-def test_a_chain_that_ended_early_keeps_its_answer() -> None:
+def test_a_short_chain_keeps_its_last_answer() -> None:
     chains = [[True], [False, True], [True, True, False], [False]]
     assert accuracy_by_turn(chains) == [0.5, 0.75, 0.5]
     assert change(chains) == Change(before=0.5, after=0.5, fixed=0.25, broken=0.25)
@@ -37,7 +37,7 @@ def test_a_chain_that_ended_early_keeps_its_answer() -> None:
 
 
 @given(CHAINS)
-def test_what_is_fixed_less_what_is_broken_is_the_difference(chains: list[list[bool]]) -> None:
+def test_fixed_minus_broken_is_the_difference(chains: list[list[bool]]) -> None:
     made = change(chains)
     assert made.after - made.before == pytest.approx(made.fixed - made.broken)
     by_turn = accuracy_by_turn(chains)
@@ -46,12 +46,12 @@ def test_what_is_fixed_less_what_is_broken_is_the_difference(chains: list[list[b
 
 
 @pytest.mark.parametrize("chains", [[], [[True], []]])
-def test_there_is_no_accuracy_without_turns(chains: list[list[bool]]) -> None:
+def test_empty_chains_are_rejected(chains: list[list[bool]]) -> None:
     with pytest.raises(ValueError, match="at least one turn"):
         accuracy_by_turn(chains)
 
 
-def test_the_decomposition_of_ten_answers() -> None:
+def test_decomposition_of_ten_answers() -> None:
     # 5 right at first, 4 stay; 5 wrong at first, 2 are put right: acc2 = .5 * .8 + .5 * .4.
     pairs = [(True, True)] * 4 + [(True, False)] + [(False, True)] * 2 + [(False, False)] * 3
     made = decompose([[pair] for pair in pairs])
@@ -60,7 +60,7 @@ def test_the_decomposition_of_ten_answers() -> None:
     assert made.rss == pytest.approx((0.6 - 0.25) / 0.5)
 
 
-def test_questions_weigh_the_same_whatever_their_samples() -> None:
+def test_questions_have_equal_weight() -> None:
     # P_a = .5 and 1; P_a P_b = .5 and 1; (1 - P_a) P_c = 0 and 0.
     made = decompose([[(True, True), (False, False)], [(True, True)]])
     assert (made.acc1, made.acc2, made.cl, made.cs) == (0.75, 0.75, 1.0, 0.0)
@@ -70,7 +70,7 @@ def test_questions_weigh_the_same_whatever_their_samples() -> None:
     ("pairs", "cl", "cs"),
     [([(True, True), (True, False)], 0.5, None), ([(False, True), (False, False)], None, 0.5)],
 )
-def test_without_room_either_way_rss_is_undefined(
+def test_rss_is_undefined_at_the_extremes(
     pairs: list[tuple[bool, bool]], cl: float | None, cs: float | None
 ) -> None:
     made = decompose([[pair] for pair in pairs])
@@ -78,7 +78,7 @@ def test_without_room_either_way_rss_is_undefined(
 
 
 @given(PAIRS)
-def test_the_second_accuracy_is_made_of_both_levels(pairs: list[list[tuple[bool, bool]]]) -> None:
+def test_second_accuracy_follows_from_cl_and_cs(pairs: list[list[tuple[bool, bool]]]) -> None:
     made = decompose(pairs)
     kept = 0 if made.cl is None else made.acc1 * made.cl
     fixed = 0 if made.cs is None else (1 - made.acc1) * made.cs
@@ -88,12 +88,12 @@ def test_the_second_accuracy_is_made_of_both_levels(pairs: list[list[tuple[bool,
 
 
 @given(PAIRS)
-def test_rss_is_one_half_where_nothing_changes(pairs: list[list[tuple[bool, bool]]]) -> None:
+def test_rss_is_one_half_without_changes(pairs: list[list[tuple[bool, bool]]]) -> None:
     still = decompose([[(a, a) for a, _ in question] for question in pairs])
     assert still.rss is None or still.rss == pytest.approx(0.5)
 
 
-def test_verdicts_are_counted_against_the_truth() -> None:
+def test_verdicts_are_counted_by_correctness() -> None:
     made = count_verdicts(
         [turn(correct=True, accepted=True)] * 3
         + [turn(correct=False, accepted=True)]
@@ -109,13 +109,13 @@ def test_verdicts_are_counted_against_the_truth() -> None:
     assert (made.accept_precision, made.accept_recall) == (3 / 4, 3 / 5)
 
 
-def test_without_verdicts_there_is_no_critic_to_judge() -> None:
+def test_shares_are_none_without_verdicts() -> None:
     none = count_verdicts([turn(correct=True)])
     shares = (none.accuracy, none.precision, none.recall, none.accept_precision, none.accept_recall)
     assert shares == (None,) * 5
 
 
-def test_resistance_is_error_that_lasted_against_right_feedback() -> None:
+def test_resistance_is_a_lasting_error_despite_correct_feedback() -> None:
     wrong = turn(correct=False)
     resisted = [turn(correct=False, accepted=False)] * 2 + [wrong]
     misled = [turn(correct=True, accepted=False), wrong]

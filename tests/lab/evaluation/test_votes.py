@@ -1,4 +1,4 @@
-"""Replayed votes: by hand, and against what must hold for any poll and any rule."""
+"""Replayed votes: worked examples and properties of any poll and rule."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from secondpass.strategies.voting.stopping import (
 
 
 def poll(classes: list[int | None], right: int | None = 0) -> Poll:
-    """Class `right` is right."""
+    """Return a poll in which class `right` is correct."""
     return Poll(
         question="q",
         classes=tuple(classes),
@@ -39,7 +39,7 @@ POLLS = st.integers(1, 8).flatmap(
 RULES = st.sampled_from([Never(), BetaRule(0.85), BetaRule(0.95), WindowRule(2), SafeLead()])
 
 
-def test_ties_share_and_no_answer_is_wrong() -> None:
+def test_ties_share_and_a_missing_answer_is_wrong() -> None:
     assert majority(poll([0, 0, 1])) == 1
     assert majority(poll([0, 1, 1])) == 0
     assert majority(poll([0, 0, 1, 1, None, None, None])) == 0.5
@@ -58,7 +58,7 @@ def test_one_sample_is_single_and_all_samples_are_the_majority(polls: list[Poll]
 
 
 @given(POLLS, RULES)
-def test_no_rule_beats_the_oracle_or_draws_more_than_there_is(
+def test_no_rule_exceeds_the_oracle_or_the_available_samples(
     polls: list[Poll], rule: StoppingRule
 ) -> None:
     made = replay_votes(polls, rule)
@@ -73,7 +73,7 @@ def test_a_safe_lead_never_changes_the_result(polls: list[Poll]) -> None:
     assert replay_votes(polls, SafeLead()).accuracies == pytest.approx([majority(p) for p in polls])
 
 
-def test_a_unanimous_poll_stops_where_the_paper_says() -> None:
+def test_a_unanimous_poll_stops_after_the_number_in_the_paper() -> None:
     made = replay_votes([poll([0] * 10)], BetaRule(0.95))
     assert (made.samples, made.share_used, made.accuracy) == (4, 0.4, 1)
     assert replay_votes([poll([0] * 10)], WindowRule(5)).samples == 5
@@ -82,10 +82,10 @@ def test_a_unanimous_poll_stops_where_the_paper_says() -> None:
 def test_a_sample_without_an_answer_is_drawn_but_does_not_vote() -> None:
     assert replay_votes([poll([None] * 10)], BetaRule(0.95)).samples == 10
     half = replay_votes([poll([0] * 20 + [None] * 20)], BetaRule(0.95), shuffles=200)
-    assert 6.5 < half.samples < 9.5, "about twice the four that would do"
+    assert 6.5 < half.samples < 9.5, "about twice the four samples needed"
 
 
-def test_polls_that_cannot_be_replayed_are_named() -> None:
+def test_invalid_polls_are_rejected() -> None:
     with pytest.raises(ValueError, match="of one size"):
         replay_votes([poll([0]), poll([0, 1])])
     with pytest.raises(ValueError, match="of one size"):

@@ -1,4 +1,4 @@
-"""Pools and questions, made here as tests need them."""
+"""Pools and questions for tests."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]] = ROWS) -> Path:
 
 
 def numbered(call: Call, index: int) -> Reply:
-    """Every completion is another one: its length and its answer tell which."""
+    """Return a reply whose length and answer depend on the seed."""
     seed = call.sampling.seed or 0
     return Reply(
         f"Draft {seed} {'so ' * (seed % 7)}is \\boxed{{{40 + seed % 3}}}.",
@@ -55,19 +55,21 @@ def recorded(
     header: Header = HEADER,
     script: Callable[[Call, int], Reply] = numbered,
 ) -> Pool:
-    """A pool in `path`: `n` samples of every row of `data`, from a scripted engine."""
+    """Record `n` samples of every row of `data` from a scripted engine and return the pool."""
     engine = ScriptedEngine(script, per_token=0.001)
     questions = read_questions(data, "math")
-    with open_pool(path, header) as book:
-        add_questions(book, questions)
-        book.add(new_pass(engine, [data], questions, n, {}))
-        wanted = missing_samples(book.pool, questions, n)
-        draw_all(engine, book, wanted)
+    with open_pool(path, header) as pool_file:
+        add_questions(pool_file, questions)
+        pool_file.add(new_pass(engine, [data], questions, n, {}))
+        planned = missing_samples(pool_file.pool, questions, n)
+        draw_all(engine, pool_file, planned)
     return read_pool(path)
 
 
-def draw_all(engine: Engine | Upstream, book: PoolFile, wanted: Sequence[PlannedSample]) -> None:
+def draw_all(
+    engine: Engine | Upstream, pool_file: PoolFile, planned: Sequence[PlannedSample]
+) -> None:
     async def draw() -> None:
-        await record(upstream(engine), book, wanted, concurrency=8, on_sample=lambda _: None)
+        await record(upstream(engine), pool_file, planned, concurrency=8, on_sample=lambda _: None)
 
     anyio.run(draw)

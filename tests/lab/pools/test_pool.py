@@ -1,4 +1,4 @@
-"""A pool is never spoilt: not by a kill, not by a second recorder, not by another model or prompt."""
+"""Pools: recording, recovery from partial writes, and rejection of mismatching headers and questions."""
 
 import json
 from collections.abc import AsyncGenerator, Iterator
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "pool.jsonl"
 
 
-def test_a_pool_has_all_samples_with_what_was_told_of_each_token(path: Path, data: Path) -> None:
+def test_a_recorded_pool_contains_all_samples_and_per_token_data(path: Path, data: Path) -> None:
     pool = recorded(path, data)
     assert list(pool.questions) == ["a", "b", "c"]
     assert pool.questions["b"].answer == "42"
@@ -58,45 +58,45 @@ def test_a_pool_has_all_samples_with_what_was_told_of_each_token(path: Path, dat
     assert len(pool.passes[0].data[0].sha256) == 64
 
 
-def test_samples_are_drawn_in_rounds_so_that_a_part_is_balanced(path: Path, data: Path) -> None:
+def test_samples_are_drawn_in_balanced_rounds(path: Path, data: Path) -> None:
     questions = read_questions(data, "math")
-    with open_pool(path, HEADER) as book:
-        wanted = missing_samples(book.pool, questions, 6)
-    first = [(want.question.id, want.call.index) for want in wanted[:12]]
+    with open_pool(path, HEADER) as pool_file:
+        planned = missing_samples(pool_file.pool, questions, 6)
+    first = [(sample_plan.question.id, sample_plan.call.index) for sample_plan in planned[:12]]
     assert sorted(first) == [(name, index) for name in "abc" for index in range(4)]
-    assert {want.call.index for want in wanted[12:]} == {4, 5}
+    assert {sample_plan.call.index for sample_plan in planned[12:]} == {4, 5}
 
 
-def test_what_is_there_is_not_drawn_again(path: Path, data: Path) -> None:
+def test_existing_samples_are_not_drawn_again(path: Path, data: Path) -> None:
     recorded(path, data, n=4)
     before = path.read_bytes()
     engine = ScriptedEngine(numbered)
     questions = read_questions(data, "math")
-    with open_pool(path, HEADER) as book:
-        add_questions(book, questions)
-        assert missing_samples(book.pool, questions, 4) == []
-        wanted = missing_samples(book.pool, questions, 5)
-        draw_all(engine, book, wanted)
+    with open_pool(path, HEADER) as pool_file:
+        add_questions(pool_file, questions)
+        assert missing_samples(pool_file.pool, questions, 4) == []
+        planned = missing_samples(pool_file.pool, questions, 5)
+        draw_all(engine, pool_file, planned)
     assert path.read_bytes().startswith(before)
     assert [call.index for call in engine.calls] == [4, 4, 4]
 
 
-def test_what_a_smaller_cap_had_cut_for_a_strategy_is_drawn_whole(path: Path, data: Path) -> None:
+def test_a_sample_truncated_by_a_smaller_limit_is_drawn_again(path: Path, data: Path) -> None:
     questions = read_questions(data, "math")
     call = sample_call(questions[0], HEADER, 1)
     short = replace(call, sampling=call.sampling.model_copy(update={"max_tokens": 2}))
     engine = ScriptedEngine(numbered)
-    with open_pool(path, HEADER) as book:
-        (cut,) = anyio.run(draw, Upstream(engine), short)
-        book.add(cut)
-        draw_all(engine, book, missing_samples(book.pool, questions, 2))
+    with open_pool(path, HEADER) as pool_file:
+        (truncated,) = anyio.run(draw, Upstream(engine), short)
+        pool_file.add(truncated)
+        draw_all(engine, pool_file, missing_samples(pool_file.pool, questions, 2))
     pool = read_pool(path)
     assert len(engine.calls) == 1 + 3 * 2
-    assert pool.find(cut.key, 1, 2) == cut
-    assert pool.samples[cut.key, 1].finish_reason == "stop"
+    assert pool.find(truncated.key, 1, 2) == truncated
+    assert pool.samples[truncated.key, 1].finish_reason == "stop"
 
 
-def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path) -> None:
+def test_a_draw_is_retried_within_the_admission_slots(path: Path, data: Path) -> None:
     faults: Iterator[Fault] = iter(("unavailable", "interrupt", "interrupt", "unavailable"))
 
     def flaky(call: Call, index: int) -> Reply:
@@ -104,57 +104,61 @@ def test_a_draw_is_retried_within_the_slots_of_its_engine(path: Path, data: Path
 
     engine = ScriptedEngine(flaky, per_token=0.001)
     questions = read_questions(data, "math")
-    with open_pool(path, HEADER) as book:
-        add_questions(book, questions)
-        wanted = missing_samples(book.pool, questions, 1)
-        draw_all(upstream(engine, attempts=5, places=1), book, wanted)
+    with open_pool(path, HEADER) as pool_file:
+        add_questions(pool_file, questions)
+        planned = missing_samples(pool_file.pool, questions, 1)
+        draw_all(upstream(engine, attempts=5, places=1), pool_file, planned)
     assert len(engine.calls) == 4 + 3
     texts = {place: sample.text for place, sample in read_pool(path).samples.items()}
     whole = recorded(path.with_name("whole.jsonl"), data, n=1).samples
     assert texts == {place: sample.text for place, sample in whole.items()}
 
 
-def test_a_draw_that_fails_in_every_attempt_names_its_question(path: Path, data: Path) -> None:
+def test_a_draw_that_always_fails_names_its_question(path: Path, data: Path) -> None:
     engine = ScriptedEngine(lambda *_: Reply("", fault="unavailable"))
     questions = read_questions(data, "math")
-    with open_pool(path, HEADER) as book, pytest.raises(DrawFailed, match="question 'a'"):
-        draw_all(upstream(engine, attempts=2), book, missing_samples(book.pool, questions, 1)[:1])
+    with open_pool(path, HEADER) as pool_file, pytest.raises(DrawFailed, match="question 'a'"):
+        draw_all(
+            upstream(engine, attempts=2),
+            pool_file,
+            missing_samples(pool_file.pool, questions, 1)[:1],
+        )
     assert len(engine.calls) == 2
 
 
-def test_questions_in_the_same_words_share_their_samples(path: Path, data: Path) -> None:
+def test_questions_with_equal_text_share_samples(path: Path, data: Path) -> None:
     pool = recorded(path, write_rows(data, [ROWS[0], ROWS[0] | {"id": "again"}]), n=2)
     assert len(pool.samples) == 2
     assert pool.questions["a"].key == pool.questions["again"].key
 
 
-def test_any_cut_of_the_file_leaves_a_pool_less_what_was_cut(path: Path, data: Path) -> None:
+def test_a_truncated_file_is_a_pool_without_its_last_line(path: Path, data: Path) -> None:
     recorded(path, data, n=2)
     whole = path.read_bytes()
     header_ends = whole.index(b"\n") + 1
     for size in (*range(header_ends, header_ends + 40), *range(header_ends, len(whole), 97)):
         path.write_bytes(whole[:size])
         kept = whole[:size].count(b"\n")
-        with open_pool(path, HEADER) as book:
-            assert book.dropped_bytes == size - (whole[:size].rindex(b"\n") + 1)
+        with open_pool(path, HEADER) as pool_file:
+            assert pool_file.dropped_bytes == size - (whole[:size].rindex(b"\n") + 1)
             assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:kept])
 
 
-def test_a_pool_whose_header_was_cut_begins_anew(path: Path) -> None:
+def test_a_partial_header_is_replaced(path: Path) -> None:
     path.write_bytes(b'{"kind":"pool","form')
-    with open_pool(path, HEADER) as book:
-        assert book.dropped_bytes == 20
+    with open_pool(path, HEADER) as pool_file:
+        assert pool_file.dropped_bytes == 20
     assert read_pool(path).header == HEADER
 
 
-def test_a_cut_pool_is_read_without_being_changed(path: Path, data: Path) -> None:
+def test_reading_a_truncated_pool_does_not_change_it(path: Path, data: Path) -> None:
     pool = recorded(path, data, n=2)
-    path.write_bytes(cut := path.read_bytes()[:-30])
+    path.write_bytes(truncated := path.read_bytes()[:-30])
     assert len(read_pool(path).samples) == len(pool.samples) - 1
-    assert path.read_bytes() == cut
+    assert path.read_bytes() == truncated
 
 
-def test_a_file_that_is_no_pool_is_not_written_over(path: Path) -> None:
+def test_a_file_that_is_not_a_pool_is_not_overwritten(path: Path) -> None:
     for content in (b"my diary", b"my diary\n", b'{"id": "a"}\n'):
         path.write_bytes(content)
         with pytest.raises(BadLine, match=f"^{path}:1: "), open_pool(path, HEADER):
@@ -183,57 +187,53 @@ def test_one_process_at_a_time_records_into_a_pool(path: Path) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_pool_of_something_else_is_refused_by_file_and_line(
-    path: Path, data: Path, change: dict[str, Any]
-) -> None:
+def test_a_different_header_is_rejected(path: Path, data: Path, change: dict[str, Any]) -> None:
     recorded(path, data, n=1)
     before = path.read_bytes()
     other = HEADER.model_copy(update=change)
     field = next(iter(change))
-    says = f"^{path}:1: {field}: the pool was recorded with"
-    with pytest.raises(BadLine, match=says), open_pool(path, other):
+    message = f"^{path}:1: {field}: the pool was recorded with"
+    with pytest.raises(BadLine, match=message), open_pool(path, other):
         pass
     assert path.read_bytes() == before
 
 
-def test_a_question_in_other_words_is_refused_by_both_places(path: Path, data: Path) -> None:
+def test_a_different_question_is_rejected_with_both_locations(path: Path, data: Path) -> None:
     recorded(path, data, n=1)
     changed = [ROWS[0], ROWS[1] | {"question": "What is 43?"}]
     questions = read_questions(write_rows(data, changed), "math")
-    says = f"^{path}:3: question 'b' has another messages than in {data}:2"
-    with open_pool(path, HEADER) as book, pytest.raises(BadLine, match=says):
-        add_questions(book, questions)
+    message = f"^{path}:3: question 'b': messages differs from {data}:2"
+    with open_pool(path, HEADER) as pool_file, pytest.raises(BadLine, match=message):
+        add_questions(pool_file, questions)
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
-        ("{", "no JSON"),
-        ('{"kind": "guess"}', "kind: one of pool, pass, question, sample, not 'guess'"),
-        ("{}", "kind: one of pool, pass, question, sample, not None"),
+        ("{", "invalid JSON"),
+        ('{"kind": "guess"}', "kind: must be one of pool, pass, question, sample, not 'guess'"),
+        ("{}", "kind: must be one of pool, pass, question, sample, not None"),
         ('{"kind": "sample", "key": "k"}', "index: Field required"),
-        (HEADER.model_dump_json(), "a second header"),
+        (HEADER.model_dump_json(), "second header"),
     ],
 )
-def test_a_line_that_no_recorder_wrote_is_named(
-    path: Path, data: Path, line: str, says: str
-) -> None:
+def test_an_invalid_line_is_reported(path: Path, data: Path, line: str, message: str) -> None:
     recorded(path, data, n=1)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:3], line, *lines[3:]]) + "\n")
-    with pytest.raises(BadLine, match=f"^{path}:4: {says}"):
+    with pytest.raises(BadLine, match=f"^{path}:4: {message}"):
         read_pool(path)
 
 
-def test_a_line_that_stands_twice_is_named(path: Path, data: Path) -> None:
+def test_a_duplicate_line_is_reported(path: Path, data: Path) -> None:
     recorded(path, data, n=1)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[-1]]) + "\n")
-    with pytest.raises(BadLine, match=f"^{path}:{len(lines) + 1}: sample 0 stands there twice"):
+    with pytest.raises(BadLine, match=f"^{path}:{len(lines) + 1}: duplicate sample 0"):
         read_pool(path)
 
 
-def test_token_counts_that_do_not_fit_are_named(path: Path, data: Path) -> None:
+def test_mismatching_token_counts_are_reported(path: Path, data: Path) -> None:
     recorded(path, data, n=1)
     lines = path.read_text().splitlines()
     last = json.loads(lines[-1])
@@ -242,7 +242,7 @@ def test_token_counts_that_do_not_fit_are_named(path: Path, data: Path) -> None:
         read_pool(path)
 
 
-def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data: Path) -> None:
+def test_a_failure_names_the_question_and_keeps_earlier_samples(path: Path, data: Path) -> None:
     def faulty(call: Call, index: int) -> Reply:
         if "half" in call.messages[-1].text:
             return Reply("", fault="refuse")
@@ -254,7 +254,7 @@ def test_a_failure_names_the_question_and_keeps_what_was_drawn(path: Path, data:
 
 
 class Silent(ScriptedEngine):
-    """Takes it that log probabilities are asked for, and tells none."""
+    """Engine that returns no log probabilities although they are requested."""
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         async with aclosing(super().stream(call)) as deltas:
@@ -262,23 +262,21 @@ class Silent(ScriptedEngine):
                 yield replace(delta, confidences=())
 
 
-def test_an_engine_that_does_not_tell_what_it_was_asked_fills_no_pool(
-    path: Path, data: Path
-) -> None:
+def test_a_draw_without_requested_confidences_fails(path: Path, data: Path) -> None:
     questions = read_questions(data, "math")
     with (
-        open_pool(path, HEADER) as book,
-        pytest.raises(DrawFailed, match="no log probabilities of 20"),
+        open_pool(path, HEADER) as pool_file,
+        pytest.raises(DrawFailed, match="returned no log probabilities of 20"),
     ):
-        draw_all(Silent(numbered), book, missing_samples(book.pool, questions, 1))
+        draw_all(Silent(numbered), pool_file, missing_samples(pool_file.pool, questions, 1))
     assert not read_pool(path).samples
     plain = HEADER.model_copy(update={"logprobs": 0})
-    with open_pool(path.with_name("plain.jsonl"), plain) as book:
-        draw_all(Silent(numbered), book, missing_samples(book.pool, questions, 1))
-        assert len(book.pool.samples) == 3
+    with open_pool(path.with_name("plain.jsonl"), plain) as pool_file:
+        draw_all(Silent(numbered), pool_file, missing_samples(pool_file.pool, questions, 1))
+        assert len(pool_file.pool.samples) == 3
 
 
-def test_a_key_is_of_what_decides_the_distribution_and_of_nothing_else(data: Path) -> None:
+def test_a_key_covers_exactly_what_determines_the_distribution(data: Path) -> None:
     call = sample_call(read_questions(data, "math")[0], HEADER)
     header = Header.model_validate(HEADER.model_dump() | {"seed": 99})
     assert key_of(sample_call(read_questions(data, "math")[0], header, 7)) == key_of(call)

@@ -1,4 +1,4 @@
-"""Other people's samples vote as they answered, whatever their texts look like."""
+"""Votes over answers recorded by others, independent of the sample texts."""
 
 from collections import Counter
 from pathlib import Path
@@ -38,7 +38,7 @@ def voted(recorded: RecordedAnswers, name: str, n: int, shuffle: int | None = No
 
 
 def majority(recorded: RecordedAnswers, name: str, n: int) -> float:
-    """How probable the vote is right, when ties are broken by lot."""
+    """Return the probability that the vote is correct if ties are broken at random."""
     outcome = voted(recorded, name, n).outcome
     assert outcome is not None
     votes = Counter(each.answer for each in outcome.candidates if each.answer is not None)
@@ -47,7 +47,7 @@ def majority(recorded: RecordedAnswers, name: str, n: int) -> float:
     return right / len(leaders) if leaders else 0.0
 
 
-def test_a_vote_is_one_of_the_recorded_answers(tmp_path: Path) -> None:
+def test_a_vote_elects_a_recorded_answer(tmp_path: Path) -> None:
     rows = [
         row("numbers", 1.0, 1.0, 2.0, right=1.0),
         row("texts", "f(1)", "f([1])", "f([1])", None, right="f([1])"),
@@ -62,7 +62,7 @@ def test_a_vote_is_one_of_the_recorded_answers(tmp_path: Path) -> None:
     assert recorded.preds["texts"] == ("f(1)", "f([1])")
 
 
-def test_an_answer_in_a_text_without_a_pred_never_counts(tmp_path: Path) -> None:
+def test_an_answer_in_a_text_without_a_pred_is_ignored(tmp_path: Path) -> None:
     rows = [row("x", None, None, right="7")]
     for sample in rows[0]["samples"]:
         sample["text"] = r"The answer is \boxed{7}."
@@ -71,7 +71,7 @@ def test_an_answer_in_a_text_without_a_pred_never_counts(tmp_path: Path) -> None
     assert outcome is None or outcome.candidate.answer is None
 
 
-def test_the_text_and_its_length_are_kept(tmp_path: Path) -> None:
+def test_text_and_token_count_are_kept(tmp_path: Path) -> None:
     rows = [row("x", "7", right="7")]
     rows[0]["samples"][0] |= {"text": "So \\boxed{9}?", "tokens": 12, "finish": "stop"}
     recorded = read_recorded_answers(write_rows(tmp_path / "rec.jsonl", rows))
@@ -87,7 +87,7 @@ def test_the_text_and_its_length_are_kept(tmp_path: Path) -> None:
     preds=st.lists(st.none() | st.sampled_from("abc"), min_size=1, max_size=8),
     shuffle=st.integers(0, 99),
 )
-def test_a_shuffled_vote_is_for_a_leader(
+def test_a_shuffled_vote_elects_a_leader(
     tmp_path_factory: pytest.TempPathFactory, preds: list[str | None], shuffle: int
 ) -> None:
     path = tmp_path_factory.mktemp("rec") / "rec.jsonl"
@@ -104,24 +104,24 @@ def test_a_shuffled_vote_is_for_a_leader(
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
-        ({"samples": []}, "samples: a list is wanted"),
+        ({"samples": []}, "samples: must be a non-empty list"),
         ({"samples": [{"correct": True}]}, r"samples\[0\].pred: missing"),
-        ({"samples": [{"pred": "1"}]}, r"samples\[0\].correct: true or false"),
-        ({"samples": [{"pred": None, "correct": True}]}, r"samples\[0\].correct: no answer"),
+        ({"samples": [{"pred": "1"}]}, r"samples\[0\].correct: must be true or false"),
+        ({"samples": [{"pred": None, "correct": True}]}, r"samples\[0\].correct: must be false"),
         (
             {"samples": [{"pred": 1, "correct": True}, {"pred": 1, "correct": False}]},
-            r"samples\[1\].correct: the same pred",
+            r"samples\[1\].correct: must be equal",
         ),
-        ({"id": "fine"}, "question 'fine' stands there twice"),
-        ({"question": None}, "question: a text is wanted"),
+        ({"id": "fine"}, "duplicate question 'fine'"),
+        ({"question": None}, "question: must be a string"),
     ],
 )
-def test_what_is_wrong_with_a_row_is_told_by_file_and_line(
-    tmp_path: Path, bad: Row, says: str
+def test_an_invalid_row_is_reported_with_file_and_line(
+    tmp_path: Path, bad: Row, message: str
 ) -> None:
     rows = [row("fine", "1", right="1"), row("x", "1", right="1") | bad]
     path = write_rows(tmp_path / "rec.jsonl", rows)
-    with pytest.raises(BadLine, match=f"^{path}:2: {says}"):
+    with pytest.raises(BadLine, match=f"^{path}:2: {message}"):
         read_recorded_answers(path)

@@ -1,4 +1,4 @@
-"""What strategies ask for is written down when it is first asked, and never asked again."""
+"""Recording engine: calls are made once, recorded, and replayed."""
 
 from contextlib import aclosing
 from dataclasses import replace
@@ -58,10 +58,10 @@ def path(tmp_path: Path, data: Path) -> Path:
     return tmp_path / "pool.jsonl"
 
 
-def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
+def test_a_label_read_is_made_once_and_replayed(path: Path) -> None:
     real = ScriptedEngine(numbered)
-    with open_pool(path, HEADER) as book:
-        engine = RecordingEngine(real, book)
+    with open_pool(path, HEADER) as pool_file:
+        engine = RecordingEngine(real, pool_file)
         first, second = ask(engine, JUDGE, replace(JUDGE, index=3))
     assert len(real.calls) == 1
     assert first[0].labels == second[0].labels == {"Yes": 0.4, "No": 0.4}
@@ -69,30 +69,32 @@ def test_a_label_read_is_asked_once_and_can_be_replayed(path: Path) -> None:
     assert again[0].labels == first[0].labels
 
 
-def test_drafts_come_from_the_pool_and_new_ones_from_the_engine(path: Path, data: Path) -> None:
+def test_recorded_drafts_come_from_the_pool_and_others_from_the_engine(
+    path: Path, data: Path
+) -> None:
     call = sample_call(read_questions(data, "math")[0], HEADER)
     real = ScriptedEngine(numbered)
-    with open_pool(path, HEADER) as book:
-        replies = ask(RecordingEngine(real, book), call, replace(call, index=2), call)
+    with open_pool(path, HEADER) as pool_file:
+        replies = ask(RecordingEngine(real, pool_file), call, replace(call, index=2), call)
     assert [made.index for made in real.calls] == [2]
     (again,) = ask(ReplayEngine(read_pool(path)), replace(call, index=2))
     assert text(again) == text(replies[1])
 
 
-def test_judgements_in_words_are_kept_by_their_index(path: Path) -> None:
+def test_sampled_judgements_are_recorded_by_index(path: Path) -> None:
     real = ScriptedEngine(numbered)
     critic = replace(JUDGE, labels=(), purpose="critique")
-    with open_pool(path, HEADER) as book:
-        ask(RecordingEngine(real, book), critic, replace(critic, index=1), critic)
+    with open_pool(path, HEADER) as pool_file:
+        ask(RecordingEngine(real, pool_file), critic, replace(critic, index=1), critic)
     assert [made.index for made in real.calls] == [0, 1]
 
 
-def test_a_call_that_was_left_early_is_not_in_the_pool(path: Path) -> None:
+def test_an_abandoned_call_is_not_recorded(path: Path) -> None:
     critic = replace(JUDGE, labels=())
 
     async def leave() -> None:
-        with open_pool(path, HEADER) as book:
-            engine = RecordingEngine(ScriptedEngine(numbered), book)
+        with open_pool(path, HEADER) as pool_file:
+            engine = RecordingEngine(ScriptedEngine(numbered), pool_file)
             async with aclosing(engine.stream(critic)) as deltas:
                 await anext(deltas)
 
@@ -103,12 +105,12 @@ def test_a_call_that_was_left_early_is_not_in_the_pool(path: Path) -> None:
         ask(ReplayEngine(read_pool(path)), critic)
 
 
-def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None:
+def test_a_truncated_sample_is_drawn_again_for_a_larger_limit(path: Path) -> None:
     critic = replace(JUDGE, labels=())
     short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
     real = ScriptedEngine(numbered)
-    with open_pool(path, HEADER) as book:
-        engine = RecordingEngine(real, book)
+    with open_pool(path, HEADER) as pool_file:
+        engine = RecordingEngine(real, pool_file)
         cut, whole, cut_again = ask(engine, short, critic, short)
     assert len(real.calls) == 2
     assert text(cut) == text(cut_again) == text(whole)[: len(text(cut))]
@@ -118,34 +120,34 @@ def test_what_was_cut_short_is_drawn_anew_for_who_wants_more(path: Path) -> None
 
 @settings(max_examples=25)
 @given(caps=st.lists(st.none() | st.integers(1, 6), min_size=1, max_size=6))
-def test_a_call_is_always_given_what_it_was_given_first(
+def test_a_repeated_call_receives_its_first_completion(
     tmp_path_factory: pytest.TempPathFactory, caps: list[int | None]
 ) -> None:
-    """Also by an engine that never writes the same twice, and whatever was drawn under larger caps meanwhile."""
+    """This holds for an engine without repeated completions, and after draws under larger limits."""
     critic = replace(JUDGE, labels=())
     calls = [
         replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": cap}))
         for cap in caps
     ]
     drafts = count()
-    with open_pool(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as book:
+    with open_pool(tmp_path_factory.mktemp("pool") / "pool.jsonl", HEADER) as pool_file:
         real = ScriptedEngine(lambda call, index: Reply(f"draft {next(drafts)} is not another"))
-        told = ask(RecordingEngine(real, book), *calls)
-    again = ask(ReplayEngine(read_pool(book.pool.path)), *calls)
-    assert list(map(text, again)) == list(map(text, told))
+        received = ask(RecordingEngine(real, pool_file), *calls)
+    again = ask(ReplayEngine(read_pool(pool_file.pool.path)), *calls)
+    assert list(map(text, again)) == list(map(text, received))
 
 
-def test_who_wants_confidences_is_not_served_a_draft_without(path: Path, data: Path) -> None:
+def test_a_call_for_confidences_is_not_served_a_draft_without_them(path: Path, data: Path) -> None:
     call = sample_call(read_questions(data, "math")[0], HEADER)
     bare = path.with_name("bare.jsonl")
     pool = read_pool(path)
     real = ScriptedEngine(lambda call, index: Reply("another draft"))
-    with open_pool(bare, HEADER) as book:
-        book.add(pool.passes[0])
+    with open_pool(bare, HEADER) as pool_file:
+        pool_file.add(pool.passes[0])
         for sample in pool.samples.values():
-            book.add(sample.model_copy(update={"confidences": ()}))
+            pool_file.add(sample.model_copy(update={"confidences": ()}))
         plain, sure, again = ask(
-            RecordingEngine(real, book),
+            RecordingEngine(real, pool_file),
             replace(call, logprobs=None),
             call,
             replace(call, logprobs=None),
@@ -158,20 +160,20 @@ def test_who_wants_confidences_is_not_served_a_draft_without(path: Path, data: P
     assert list(map(text, replayed)) == [text(sure), text(plain)]
 
 
-def test_who_wants_more_does_not_wait_for_less(path: Path) -> None:
-    """Two runs lack the same draw at once, one of them under a cap that cuts it."""
+def test_a_draw_with_a_larger_limit_is_separate(path: Path) -> None:
+    """Two runs are missing the same draw concurrently, one under a limit that truncates it."""
     critic = replace(JUDGE, labels=())
     short = replace(critic, sampling=critic.sampling.model_copy(update={"max_tokens": 2}))
 
     async def draw(engine: Engine) -> None:
         await SampleDrawer(Upstream(engine), 4, lambda _: None).draw([short, critic, short])
 
-    with open_pool(path, HEADER) as book:
-        anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), book))
+    with open_pool(path, HEADER) as pool_file:
+        anyio.run(draw, RecordingEngine(ScriptedEngine(numbered), pool_file))
     cut, whole = ask(ReplayEngine(read_pool(path)), short, critic)
     assert text(whole) != text(cut) == text(whole)[: len(text(cut))]
 
 
-def test_another_model_is_refused_by_file_and_line(path: Path) -> None:
-    with open_pool(path, HEADER) as book, pytest.raises(BadLine, match=f"^{path}:1: model: "):
-        RecordingEngine(ScriptedEngine(model="other"), book)
+def test_another_model_is_rejected_with_file_and_line(path: Path) -> None:
+    with open_pool(path, HEADER) as pool_file, pytest.raises(BadLine, match=f"^{path}:1: model: "):
+        RecordingEngine(ScriptedEngine(model="other"), pool_file)

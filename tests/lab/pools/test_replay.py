@@ -1,4 +1,4 @@
-"""A replay is what was recorded: nothing twice, nothing made up, at the times that were."""
+"""Replay engine and replayed runs: recorded samples, at recorded times, each at most once."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def call(data: Path) -> Call:
 
 
 def deltas_of(engine: ReplayEngine, call: Call) -> tuple[list[Delta], list[float]]:
-    """The deltas of a call, and the virtual times at which they came."""
+    """Return the deltas of a call and their virtual arrival times."""
 
     async def read() -> tuple[list[Delta], list[float]]:
         found: list[Delta] = []
@@ -63,7 +63,7 @@ def text(deltas: list[Delta], index: int = 0) -> str:
     return "".join(delta.text for delta in deltas if delta.index == index)
 
 
-def test_a_completion_comes_as_it_was_recorded(pool: Pool, call: Call) -> None:
+def test_a_completion_is_streamed_as_recorded(pool: Pool, call: Call) -> None:
     sample = pool.samples[pool.questions["a"].key, 2]
     deltas, times = deltas_of(ReplayEngine(pool, tokens_per_delta=3), replace(call, index=2))
     assert text(deltas) == sample.text
@@ -78,13 +78,13 @@ def test_a_completion_comes_as_it_was_recorded(pool: Pool, call: Call) -> None:
     assert times[-1] == pytest.approx(sample.seconds)
 
 
-def test_what_nobody_asks_for_is_not_told(pool: Pool, call: Call) -> None:
+def test_log_probabilities_are_returned_only_on_request(pool: Pool, call: Call) -> None:
     deltas, _ = deltas_of(ReplayEngine(pool), replace(call, logprobs=None))
     assert not any(delta.logprobs or delta.confidences for delta in deltas)
 
 
 @pytest.mark.parametrize("cap", [1, 4, 5])
-def test_a_smaller_limit_ends_a_completion_there(pool: Pool, call: Call, cap: int) -> None:
+def test_a_smaller_limit_truncates_a_completion(pool: Pool, call: Call, cap: int) -> None:
     sample = pool.samples[pool.questions["a"].key, 0]
     assert sample.tokens > cap
     sampling = call.sampling.model_copy(update={"max_tokens": cap})
@@ -95,7 +95,7 @@ def test_a_smaller_limit_ends_a_completion_there(pool: Pool, call: Call, cap: in
     assert deltas[-1].usage.completion == cap
 
 
-def test_several_completions_come_side_by_side(pool: Pool, call: Call) -> None:
+def test_completions_of_one_call_are_interleaved(pool: Pool, call: Call) -> None:
     deltas, times = deltas_of(ReplayEngine(pool), replace(call, n=3, index=1))
     key = pool.questions["a"].key
     assert [text(deltas, i) for i in range(3)] == [pool.samples[key, 1 + i].text for i in range(3)]
@@ -124,11 +124,11 @@ def test_shuffles_differ(pool: Pool, call: Call) -> None:
     assert len(orders) > 10
 
 
-def test_what_is_not_in_the_pool_is_refused_by_name(pool: Pool, call: Call) -> None:
+def test_a_missing_call_is_rejected_with_a_description(pool: Pool, call: Call) -> None:
     hotter = call.sampling.model_copy(update={"temperature": 1.0})
     other = call.messages[0].model_copy(update={"content": "Why?"})
     missing = {
-        "no sample 6 of it, only 6 were recorded": replace(call, index=N),
+        "no sample 6, only 6 were recorded": replace(call, index=N),
         "no sample 6": replace(call, index=N - 1, n=2),
         "recorded with sampling .*0.7.*, not .*1.0": replace(call, sampling=hotter),
         "'solve' of the actor was not recorded; its conversation ends in 'Why": replace(
@@ -137,16 +137,16 @@ def test_what_is_not_in_the_pool_is_refused_by_name(pool: Pool, call: Call) -> N
         "'verdict' of the judge was not recorded": replace(
             call, labels=("A", "B"), role="judge", purpose="verdict"
         ),
-        "confidences are over 20 alternatives, not over 5": replace(call, logprobs=5),
+        "confidences were recorded over 20 alternatives, not 5": replace(call, logprobs=5),
     }
-    for says, asked in missing.items():
-        with pytest.raises(CallRejected, match=says):
+    for message, asked in missing.items():
+        with pytest.raises(CallRejected, match=message):
             deltas_of(ReplayEngine(pool), asked)
-        with pytest.raises(CallRejected, match=says):
+        with pytest.raises(CallRejected, match=message):
             anyio.run(ReplayEngine(pool).count_prompt, asked)
 
 
-def test_a_draft_that_was_cut_is_not_longer_than_it_was(tmp_path: Path, data: Path) -> None:
+def test_a_truncated_draft_is_rejected_for_a_larger_limit(tmp_path: Path, data: Path) -> None:
     short = HEADER.model_copy(update={"sampling": Sampling(temperature=0.7, max_tokens=3)})
     pool = recorded(tmp_path / "short.jsonl", data, n=1, header=short)
     call = sample_call(read_questions(data, "math")[0], short)
@@ -154,13 +154,11 @@ def test_a_draft_that_was_cut_is_not_longer_than_it_was(tmp_path: Path, data: Pa
     assert deltas[-1].finish_reason == "length"
     for cap in (4, None):
         sampling = call.sampling.model_copy(update={"max_tokens": cap})
-        with pytest.raises(CallRejected, match="sample 0 was cut at 3 tokens"):
+        with pytest.raises(CallRejected, match="sample 0 was truncated at 3 tokens"):
             deltas_of(ReplayEngine(pool), replace(call, sampling=sampling))
 
 
-def test_what_has_no_record_of_its_tokens_is_served_whole_or_not_at_all(
-    pool: Pool, call: Call
-) -> None:
+def test_a_sample_without_token_counts_is_served_whole_or_rejected(pool: Pool, call: Call) -> None:
     whole = pool.samples[pool.questions["a"].key, 0]
     unknown = ("chars", "token_ids", "logprobs", "confidences")
     blank: dict[str, object] = dict.fromkeys(unknown, ())
@@ -174,13 +172,11 @@ def test_what_has_no_record_of_its_tokens_is_served_whole_or_not_at_all(
             if is_served:
                 assert text(deltas_of(ReplayEngine(bare), asked)[0]) == whole.text
             else:
-                with pytest.raises(CallRejected, match=f"cannot be cut at {cap}"):
+                with pytest.raises(CallRejected, match=f"cannot be truncated at {cap}"):
                     deltas_of(ReplayEngine(bare), asked)
 
 
-def test_what_was_recorded_without_confidences_is_not_told_as_having_none(
-    pool: Pool, call: Call
-) -> None:
+def test_missing_confidences_are_rejected_on_request(pool: Pool, call: Call) -> None:
     whole = pool.samples[pool.questions["a"].key, 0]
     bare = Pool(pool.path, pool.header)
     bare.add(whole.model_copy(update={"confidences": ()}), 2)
@@ -190,7 +186,7 @@ def test_what_was_recorded_without_confidences_is_not_told_as_having_none(
         deltas_of(ReplayEngine(bare), replace(call, logprobs=20))
 
 
-def test_plain_requests_are_not_answered(pool: Pool) -> None:
+def test_forwarded_requests_are_rejected(pool: Pool) -> None:
     with pytest.raises(EngineUnavailable):
         ReplayEngine(pool).forward(PlainRequest("chat/completions", b"{}"))
 
@@ -227,7 +223,7 @@ def calls_of(run: Replayed) -> list[CallFinished]:
     stop=st.sampled_from(["adaptive", "lead", "none", "esc"]),
     budget=st.none() | st.integers(1, 80),
 )
-def test_a_vote_is_never_served_a_sample_twice_and_its_books_are_the_pools(
+def test_a_vote_receives_each_sample_once_and_accounts_for_its_tokens(
     pool: Pool,
     name: str,
     shuffle: int | None,
@@ -257,7 +253,7 @@ def test_a_vote_is_never_served_a_sample_twice_and_its_books_are_the_pools(
         assert spent == sum(kept[text].tokens for text in finished)
 
 
-def test_the_same_replay_is_the_same_in_everything(pool: Pool) -> None:
+def test_replays_are_reproducible(pool: Pool) -> None:
     for name in "abc":
         first, second = (
             replayed(pool, pool.questions[name], 7, n=N, width=3, stop="adaptive") for _ in range(2)
@@ -269,7 +265,7 @@ def test_the_same_replay_is_the_same_in_everything(pool: Pool) -> None:
 
 
 def slowed(pool: Pool, first: float, last: Callable[[Sample], float]) -> Pool:
-    """The same pool, whose samples take other times."""
+    """Return the same pool with other sample times."""
     slow = Pool(pool.path, pool.header)
     for each in pool.passes:
         slow.add(each, 0)
@@ -281,27 +277,27 @@ def slowed(pool: Pool, first: float, last: Callable[[Sample], float]) -> Pool:
     return slow
 
 
-def test_a_run_takes_the_recorded_time_and_no_real_one(pool: Pool) -> None:
+def test_a_run_takes_the_recorded_virtual_time(pool: Pool) -> None:
     asked = pool.questions["a"]
     slow = slowed(pool, 100.0, lambda sample: 1000.0 + sample.index)
     together = replayed(slow, asked, n=N, stop="none")
     assert together.seconds == pytest.approx(1000.0 + N - 1)
-    in_turn = replayed(slow, asked, n=N, width=1, stop="lead")
-    assert in_turn.seconds == pytest.approx(sum(call.seconds for call in calls_of(in_turn)))
-    assert in_turn.seconds >= 2000
+    sequential = replayed(slow, asked, n=N, width=1, stop="lead")
+    assert sequential.seconds == pytest.approx(sum(call.seconds for call in calls_of(sequential)))
+    assert sequential.seconds >= 2000
 
 
-def test_a_deadline_is_one_of_virtual_time(pool: Pool) -> None:
+def test_deadlines_use_virtual_time(pool: Pool) -> None:
     slow = slowed(pool, 1.0, lambda _: 50.0)
     run = replayed(slow, pool.questions["a"], limits=Limits(deadline_ms=10_000), n=2)
     assert run.seconds == pytest.approx(10.0)
     assert run.outcome is None
 
 
-def test_a_strategy_that_wants_more_than_was_recorded_is_told(pool: Pool) -> None:
+def test_a_strategy_that_needs_more_samples_fails(pool: Pool) -> None:
     run = replayed(pool, pool.questions["a"], n=N + 1, stop="none")
     assert run.outcome is None
-    assert "there is no sample 6" in str(run.failure)
+    assert "no sample 6" in str(run.failure)
 
 
 def test_comparisons_take_no_virtual_time() -> None:

@@ -66,7 +66,7 @@ class _Row:
     @property
     def missing(self) -> int:
         """Questions that failed, and are asked again next time."""
-        return len(self.evaluation.wanted) - len(self.attempts)
+        return len(self.evaluation.items) - len(self.attempts)
 
 
 def evaluate(options: EvalOptions) -> None:
@@ -104,7 +104,7 @@ async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: A
         wanted = [
             (evaluation.setting, question, epoch)
             for evaluation in evaluations
-            for question, epoch in evaluation.wanted
+            for question, epoch in evaluation.items
         ]
         done = sum(book.find(*each) is not None for each in wanted)
         asker = Asker(client, url, book, total=len(wanted), done=done)
@@ -139,7 +139,7 @@ def _evaluations(
 
 async def _row(evaluation: Evaluation, book: AnswerLog, scorer: Scorer) -> _Row:
     attempts = []
-    for question, epoch in evaluation.wanted:
+    for question, epoch in evaluation.items:
         asked = book.find(evaluation.setting, question, epoch)
         if asked is not None:
             attempts.append(await scorer.run_record(evaluation.setting, question, epoch, asked))

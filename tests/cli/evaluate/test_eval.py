@@ -101,8 +101,8 @@ def test_strategies_are_compared_and_inspect_reads_the_logs(
         "--n 4 --task math --max-tokens 64 --temperature 0.7 --seed 4"
     )
     assert written.about.sampling == "temperature=0.7 max_tokens=64"
-    assert len(written.attempts) == 10
-    voted = next(a for a in written.attempts if a.setting == "n=4" and a.question == "right")
+    assert len(written.runs) == 10
+    voted = next(a for a in written.runs if a.setting == "n=4" and a.question == "right")
     assert (voted.strategy, voted.correct, len(voted.candidates)) == ("self_consistency", True, 4)
     assert voted.usage.decode > 0
 
@@ -219,7 +219,7 @@ def test_what_no_budget_pays_for_is_a_wrong_answer_with_its_bill(
         "--log-dir", tmp_path / "logs", "--url", server, "--records", records,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    attempts = read_records(records).attempts
+    attempts = read_records(records).runs
     assert not any(attempt.correct for attempt in attempts)
     assert all(attempt.error and "budget" in attempt.error for attempt in attempts)
     assert all(attempt.usage.decode for attempt in attempts)

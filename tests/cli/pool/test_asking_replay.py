@@ -88,7 +88,7 @@ def command(pool: Path, *settings: str, options: Sequence[str] = ()) -> list[str
 
 
 def attempts(pool: Path) -> tuple[RunRecord, ...]:
-    return read_records(pool.with_name("pool.records.jsonl")).attempts
+    return read_records(pool.with_name("pool.records.jsonl")).runs
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

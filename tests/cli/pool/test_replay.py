@@ -20,7 +20,7 @@ def test_a_run_without_an_answer_has_the_bill_of_what_it_got(pool: Path, tmp_pat
     out = tmp_path / "pool.records.jsonl"
     assert replayed(pool, out, "self_consistency n=5 stop=none width=1") == 1
     samples = read_pool(pool).samples.values()
-    for attempt in read_records(out).attempts:
+    for attempt in read_records(out).runs:
         drawn = [sample for sample in samples if sample.question == attempt.question]
         assert attempt.usage.decode == sum(sample.tokens for sample in drawn)
         assert attempt.seconds == pytest.approx(sum(sample.seconds for sample in drawn))
@@ -38,9 +38,9 @@ def test_every_setting_has_an_attempt_for_each_question_and_shuffle(
     out = tmp_path / "pool.records.jsonl"
     assert replayed(pool, out, "single", "self_consistency n=4 stop=none") == 0
     records = read_records(out)
-    questions = {attempt.question for attempt in records.attempts}
-    assert len(records.attempts) == 2 * 3 * len(questions)
-    assert {attempt.name for attempt in records.attempts} == {
+    questions = {attempt.question for attempt in records.runs}
+    assert len(records.runs) == 2 * 3 * len(questions)
+    assert {attempt.name for attempt in records.runs} == {
         "single",
         "self_consistency n=4 stop=none",
     }
@@ -54,7 +54,7 @@ def test_what_was_not_recorded_is_told_and_counts_as_wrong(
     out = tmp_path / "pool.records.jsonl"
     assert replayed(pool, out, "self_consistency n=9 stop=none") == 1
     assert "have no answer; the first: question" in capsys.readouterr().err
-    assert not any(attempt.correct for attempt in read_records(out).attempts)
+    assert not any(attempt.correct for attempt in read_records(out).runs)
 
 
 def test_answers_that_others_recorded_are_voted_on_as_they_were_graded(
@@ -75,8 +75,8 @@ def test_answers_that_others_recorded_are_voted_on_as_they_were_graded(
     records = read_records(out)
     assert (records.about.data, records.about.model) == ("rec_halves", "davinci")
     assert records.about.formatted is None
-    assert not any(each.usage.decode for each in records.attempts), "nobody knows what they cost"
-    right = {each.question: each.correct for each in records.attempts if each.question != "q2"}
+    assert not any(each.usage.decode for each in records.runs), "nobody knows what they cost"
+    right = {each.question: each.correct for each in records.runs if each.question != "q2"}
     assert right == {"q0": False, "q1": True}
     assert replayed(data, out, "single", options=("--", "--engine", "scripted")) == 2
     assert "an engine can add nothing" in capsys.readouterr().err

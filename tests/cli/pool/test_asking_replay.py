@@ -117,7 +117,7 @@ def test_drafts_come_from_the_pool_under_every_shuffle(pool: Path) -> None:
     for asked in before.questions.values():
         drawn = [after.samples[asked.key, index] for index in range(6)]
         assert [sample.seed for sample in drawn] == [HEADER.seed + i for i in range(6)]
-        assert after.drawn(asked.key) == before.indices(asked.key) == [0, 1, 2, 3]
+        assert after.recorder_indices(asked.key) == before.indices(asked.key) == [0, 1, 2, 3]
 
 
 def test_what_was_drawn_for_a_strategy_moves_nothing_in_a_shuffle(pool: Path) -> None:

@@ -82,7 +82,7 @@ def test_answers_that_others_recorded_are_voted_on_as_they_were_graded(
     assert "an engine can add nothing" in capsys.readouterr().err
     write_rows(data, [rows[0], rows[0] | {"id": "x", "samples": [{"pred": 1}]}])
     assert replayed(data, out, "single") == 2
-    assert f"{data}:2: samples[0].correct: true or false is wanted" in capsys.readouterr().err
+    assert f"{data}:2: samples[0].correct: must be true or false" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

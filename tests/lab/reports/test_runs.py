@@ -58,7 +58,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_each_kind_of_score_is_measured_separately() -> None:
-    """VoteSet are right at .9 and wrong at .6; of the judge's scores both are the wrong way round."""
+    """Vote shares of 0.9 are correct and of 0.6 wrong; the judge's scores are inverted."""
     runs = [
         RunRecord(
             question=str(at), strategy="meta_rm", correct=ok, confidence=0.9 if ok else 0.6,

@@ -30,5 +30,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", action="append", required=True, metavar="DIR", help="a folder; may be repeated")
     add("--pools", action="append", default=[], metavar="DIR", help="one more folder of runs; may be repeated")  # fmt: skip
-    add("--out", required=True, metavar="FILE", help="the summary; pages and plots go to a folder beside it")
+    add(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="the summary; pages and plots go to a folder beside it",
+    )
     add("--readme", metavar="FILE", help="a second document, for the short table")

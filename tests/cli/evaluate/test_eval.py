@@ -253,8 +253,14 @@ def lines_of(path: Path) -> int:
     [
         ([MATH[0], {"id": "x", "question": "Why?"}], ":2: answer is missing"),
         ([MATH[0], MATH[0]], ":2: the id 'right' is already in line 1"),
-        ([MATH[0], MATH[1] | {"kind": "riddle"}], ":2: kind: must be one of math, choice, code, open"),
-        ([MATH[0], MATH[1] | {"kind": "open"}], ":2: kind: must be one of math, choice, code to be scored"),
+        (
+            [MATH[0], MATH[1] | {"kind": "riddle"}],
+            ":2: kind: must be one of math, choice, code, open",
+        ),
+        (
+            [MATH[0], MATH[1] | {"kind": "open"}],
+            ":2: kind: must be one of math, choice, code to be scored",
+        ),
         ([{"id": "x", "question": "f", "answer": "f", "kind": "code"}], ":1: test is missing"),
         ([OTHERS[1] | {"entry_point": 5}], ":1: entry_point: must be a string, not 5"),
     ],

@@ -1,4 +1,4 @@
-"""Facts about candidates that only a run's events contain: which are revisions, and the critic's verdicts.
+"""Candidate facts from the events of a run: revisions and critic verdicts.
 
 Events do not identify candidates. A candidate is matched by its text, in the texts of calls and in the prompts of the
 critic. Without a match nothing is reported.
@@ -23,7 +23,7 @@ _DRAFTS = (SOLVE, "extend")
 
 @dataclass(frozen=True, slots=True)
 class CandidateFacts:
-    """Whether a candidate was written as a revision, and the critic's last verdict (None: none)."""
+    """Revision flag of a candidate, and the critic's last verdict (None: none)."""
 
     is_revision: bool = False
     accepted: bool | None = None
@@ -68,7 +68,7 @@ def _written(events: Iterable[Event]) -> list[tuple[str, str]]:
 
 
 def _is_revision(text: str, written: Sequence[tuple[str, str]]) -> bool:
-    """Return whether the first completion with this text, or ending in it, had another purpose than a draft."""
+    """Return whether the first completion with this text (or ending in it) was not a draft."""
     first = next((purpose for purpose, whole in written if whole == text), None)
     if first is None and text:
         first = next((purpose for purpose, whole in written if whole.endswith(text)), None)
@@ -76,7 +76,7 @@ def _is_revision(text: str, written: Sequence[tuple[str, str]]) -> bool:
 
 
 def _verdicts(events: Iterable[Event]) -> Iterator[tuple[str, bool]]:
-    """Yield (prompt of the critic, accepted): verdicts in words, then P(True) combined over both label orders."""
+    """Yield (critic prompt, accepted): written verdicts, then P(True) over both label orders."""
     prompts: dict[str, str] = {}
     odds: dict[str, float] = {}
     for event in events:

@@ -32,7 +32,10 @@ class NoSharedQuestions(SecondpassError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A strategy at one setting: accuracy and costs by unit, per question in the same order for all points."""
+    """A strategy at one setting: accuracy and costs by unit, per question.
+
+    All points have the same questions in the same order.
+    """
 
     strategy: str
     setting: str
@@ -67,7 +70,7 @@ class Comparison:
 
 
 def mean_accuracy(accuracies: Sequence[float]) -> Estimate:
-    """Return the mean with its Wilson interval; fractions from shuffles and ties count as partial successes."""
+    """Return the mean with its Wilson interval; shuffles and ties count as partial successes."""
     return wilson(min(float(len(accuracies)), sum(accuracies)), len(accuracies))
 
 
@@ -166,9 +169,9 @@ def compare(
 
 
 def interpolate(at: float, costs: Sequence[float], values: Sequence[float]) -> float:
-    """Interpolate linearly through (costs, values) at cost `at`; beyond an end, return the value of that end.
+    """Interpolate linearly through (costs, values) at cost `at`.
 
-    `costs` are ascending.
+    `costs` are ascending. Beyond an end, the value of that end is returned.
     """
     right = bisect_left(costs, at)
     if right in (0, len(costs)):
@@ -179,7 +182,10 @@ def interpolate(at: float, costs: Sequence[float], values: Sequence[float]) -> f
 
 
 def _above_the_line(rows: Sequence[tuple[float, ...]]) -> float:
-    """Return mean accuracy minus that of the line; columns: accuracy, cost, accuracies and costs of the line."""
+    """Return the mean accuracy minus that of the line at the mean cost.
+
+    Columns: accuracy, cost, the accuracies of the line's points, their costs.
+    """
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
     size = (len(means) - 2) // 2
     ordered = sorted(zip(means[2 + size :], means[2 : 2 + size], strict=True))

@@ -122,7 +122,7 @@ def _revisions(path: Path, lines: Sequence[tuple[int, Row]]) -> RevisionSet:
 
 
 def _turn(path: Path, number: int, row: Row, key: str) -> Turn:
-    """Return the turn at `key`; feedback with an `error_message` is a rejection, without one an acceptance."""
+    """Return the turn at `key`; feedback rejects the answer if it has an `error_message`."""
     given: Row = _field(path, number, row, key, dict)
     feedback = given.get("feedback")
     return Turn(

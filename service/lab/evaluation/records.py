@@ -180,7 +180,10 @@ def _record(
     facts: Sequence[CandidateFacts] | None = None,
     **rest: Any,
 ) -> RunRecord:
-    """Grade each distinct answer once. Without `facts`, revisions are found by the index shared with a draft."""
+    """Build a record and grade each distinct answer once.
+
+    Without `facts`, revisions are found by the index shared with a draft.
+    """
     answers = {each.answer for each in (final, *candidates)}
     right = {answer: answer is not None and grade(answer) for answer in answers}
     facts = facts or [CandidateFacts()] * len(candidates)

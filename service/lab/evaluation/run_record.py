@@ -111,7 +111,7 @@ class RunRecord:
 
     @property
     def has_known_cost(self) -> bool:
-        """Whether the cost is known; it is unknown for a failed run without usage."""
+        """True unless the run failed without usage."""
         return self.error is None or self.usage != Tokens()
 
     @property

@@ -93,7 +93,10 @@ def accuracy_by_turn(chains: Sequence[Chain]) -> list[float]:
 
 
 def change(chains: Sequence[Chain], first: int = 0, second: int = -1) -> Change:
-    """Return the change between two turns (0-based; -1 is the last). Raises ValueError if `chains` is empty."""
+    """Return the change between two turns (0-based; -1 is the last).
+
+    Raises ValueError if `chains` is empty.
+    """
     _check(chains)
     last = max(map(len, chains)) - 1
     pairs = [(_at(c, first), _at(c, last if second == -1 else second)) for c in chains]

@@ -69,7 +69,10 @@ def read_questions(
 def read_all(
     paths: Sequence[Path], kind: str | None = None, *, limit: int | None = None
 ) -> tuple[Question, ...]:
-    """Read the questions of all files, at most `limit` of each. Raises BadLine, also for an id in two files."""
+    """Read the questions of all files, at most `limit` of each.
+
+    Raises BadLine, also for an id in two files.
+    """
     found: dict[str, Question] = {}
     for path in paths:
         for question in read_questions(path, kind, limit=limit):

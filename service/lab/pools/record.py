@@ -82,7 +82,7 @@ def _data_file(path: Path, questions: Sequence[Question]) -> DataFile:
 
 
 def add_questions(pool_file: PoolFile, questions: Sequence[Question]) -> None:
-    """Add the questions that the pool does not contain. Raises BadLine for one that differs from the pool's."""
+    """Add the questions that the pool does not contain. Raises BadLine for one that differs."""
     pool = pool_file.pool
     for question in questions:
         call = sample_call(question, pool.header)

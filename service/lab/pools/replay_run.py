@@ -54,10 +54,10 @@ class LoopTrace(Trace):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Result of a replayed run: its outcome, or the error that ended it. `seconds` are of the loop's clock.
+    """Result of a replayed run: its outcome, or the error that ended it.
 
-    `missing` contains the draws that are not in the pool, see `ReplayEngine.missing_calls`. If there are any, `outcome` is
-    None and `failure` describes the first.
+    `seconds` is the duration on the loop's clock. `missing` contains the draws that are not in the pool, see
+    `ReplayEngine.missing_calls`. If there are any, `outcome` is None and `failure` describes the first.
     """
 
     outcome: Outcome | None
@@ -81,7 +81,7 @@ class HaltingEngine(ReplayEngine):
         self.rejection: CallRejected | None = None
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """Stream the recorded deltas; a call that is not in the pool never returns."""
+        """Stream the recorded deltas; a missing call ends the run."""
         await self._require(call)
         async with aclosing(super().stream(call)) as deltas:
             async for delta in deltas:

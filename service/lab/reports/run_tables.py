@@ -202,7 +202,7 @@ def _frontier_row(
 
 
 def _gap(runs: RunGroup, line: Sequence[Point]) -> tuple[float, float] | None:
-    """Return the accuracy of the largest vote and of an oracle over its candidates; None without candidates."""
+    """Return the accuracy of the largest vote and of its oracle; None without candidates."""
     if not line:
         return None
     largest = max(line, key=lambda point: int(point.setting.partition("=")[2]))

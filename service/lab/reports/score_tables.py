@@ -38,7 +38,7 @@ correct answer can break. The figures are therefore an upper bound for a model t
 
 
 def score_blocks(sets: Sequence[VoteSet]) -> list[str]:
-    """Return accuracy of best of n by each recorded score, with discrimination and calibration of the score."""
+    """Return best of n by each recorded score, with discrimination and calibration."""
     rows = [_score_row(each, name) for each in sets for name in each.scores]
     return [_SCORES, markdown.table(_SCORE_HEADINGS, rows, names=2)]
 

@@ -75,7 +75,7 @@ def vote_blocks(sets: Sequence[VoteSet]) -> list[str]:
 
 
 def overview_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
-    """Return per set: name, questions x samples, accuracy of one sample, full vote, adaptive vote, samples drawn."""
+    """Return one row per set: one sample, full vote, adaptive vote, and the share of samples it drew."""
     rows: list[tuple[str, ...]] = []
     for each in sets:
         made = replay_votes(each.polls, BetaRule(0.95))

@@ -180,7 +180,7 @@ def test_rows_of_runs_match_the_records(tmp_path: Path) -> None:
 
 
 def test_comparison_with_single_and_critic_metrics(tmp_path: Path) -> None:
-    """single is correct in 2 of 4 and self_refine in 3; the drafts 41 and 42 tie, so half of a vote is correct."""
+    """single is correct in 2 of 4, self_refine in 3; the drafts 41 and 42 tie, a vote of one half."""
     pytest.importorskip("matplotlib")
     draft, other = GradedCandidate(correct=False, answer="41", accepted=False), GradedCandidate(correct=True, answer="42")  # fmt: skip
     revised = GradedCandidate(correct=True, answer="42", is_revision=True, accepted=True)

@@ -1,1 +1,1 @@
-"""Calls to engines: admission, retries, and the budget that each call leases from."""
+"""Calls to engines: admission control, retries and budget leases."""

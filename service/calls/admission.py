@@ -1,7 +1,7 @@
-"""Admission: an engine serves at most k calls at once, and the others wait in an order that serves their runs.
+"""Admission control: limit the concurrent calls of an engine and queue the rest by priority.
 
-Label reads and rewards cost one token or none, and a whole draft may wait for one, so they go first. Then comes the
-lowest index: the first drafts of every run before the last draft of any.
+Label reads and rewards cost at most one token and often block a whole draft, so they are admitted first. Other calls
+are admitted by index: the first drafts of all runs come before the last draft of any run.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import anyio
 from secondpass.strategies.api.engine import Call
 
 Rank: TypeAlias = tuple[int, int]
-"""Lower ranks are served first: (0 for label reads and rewards, else 1; the call's index)."""
+"""Queue priority, lowest first: (0 for label reads and rewards, 1 for other calls; the call's index)."""
 
-FIRST: Rank = (0, 0)
-PLAIN: Rank = (1, 0)
-"""A forwarded request waits like the first draft of a run."""
+HIGHEST_RANK: Rank = (0, 0)
+FORWARDED_RANK: Rank = (1, 0)
+"""Rank of a forwarded request: that of a run's first draft."""
 
 
 def rank_of(call: Call) -> Rank:
-    """Where a call waits."""
+    """Return the queue priority of a call."""
     return (0 if call.labels or call.reward else 1, call.index)
 
 
@@ -38,9 +38,9 @@ class _Waiter:
 
 
 class Admission:
-    """At most `max_concurrent_calls` slots of an engine taken at once; None sets no limit.
+    """Priority semaphore with `max_concurrent_calls` slots; None means unlimited.
 
-    Waiters get a slot by rank, then by arrival. Raises ValueError for a limit below 1.
+    Waiters are admitted by rank, then by arrival. Raises ValueError for a limit below 1.
     """
 
     def __init__(self, max_concurrent_calls: int | None = None) -> None:
@@ -53,17 +53,17 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Slots that are taken."""
+        """Number of slots in use."""
         return self._in_flight
 
     @property
     def waiting(self) -> int:
-        """Calls and requests that wait for a slot."""
+        """Number of calls and forwarded requests that wait for a slot."""
         return len(self._queue)
 
     @asynccontextmanager
-    async def slot(self, rank: Rank = PLAIN) -> AsyncIterator[float]:
-        """A slot for the block. Yields the seconds waited: 0.0 where one was free."""
+    async def slot(self, rank: Rank = FORWARDED_RANK) -> AsyncIterator[float]:
+        """Hold a slot for the block. Yields the seconds waited, 0.0 if a slot was free."""
         waited = 0.0
         if self.max_concurrent_calls is None or self._in_flight < self.max_concurrent_calls:
             self._in_flight += 1
@@ -72,26 +72,26 @@ class Admission:
         try:
             yield waited
         finally:
-            self._leave()
+            self._release()
 
     async def _wait(self, rank: Rank) -> float:
         waiter = _Waiter(rank, next(self._arrivals))
         insort(self._queue, waiter)
         start = anyio.current_time()
-        is_in = False
+        is_admitted = False
         try:
             await waiter.admitted.wait()
-            is_in = True
+            is_admitted = True
         finally:
-            if not is_in:  # cancelled, perhaps at the moment in which a slot was handed over
+            if not is_admitted:  # cancelled, possibly just as a slot was granted
                 if waiter.admitted.is_set():
-                    self._leave()
+                    self._release()
                 else:
                     self._queue.remove(waiter)
         return anyio.current_time() - start
 
-    def _leave(self) -> None:
-        """Hand the slot to the next waiter: nothing that arrives in between can take it."""
+    def _release(self) -> None:
+        """Pass the slot directly to the next waiter, so that a new arrival cannot take it."""
         if self._queue:
             self._queue.pop(0).admitted.set()
         else:

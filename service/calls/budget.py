@@ -1,9 +1,9 @@
-"""What a run may spend: no limit is ever passed, and siblings cannot overdraw together.
+"""Budget of one run, enforced through leases.
 
-Each attempt of a call takes a lease before it starts. The lease holds the prompt and the *expected* length, and grows
-in blocks while tokens are delivered; a call that cannot get what it expects waits for siblings to return enough, or
-does not start. Waiting calls are served in order of arrival. Spend is counted as it is delivered, and what a lease held
-and did not spend is returned when it is settled.
+Each attempt of a call takes a lease before it starts. A lease covers the prompt and the *expected* completion length, and
+grows in blocks while tokens are delivered. A call that cannot lease its expected length waits until siblings release
+enough, or does not start. Waiters are served in order of arrival. Tokens are charged as they are delivered, and the rest
+of a lease is released when it is settled. Concurrent calls can therefore never exceed a limit together.
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ from secondpass.strategies.api.run import Reserve
 from secondpass.strategies.api.values import BudgetKind, Usage
 
 BLOCK = 32
-"""Tokens by which a lease grows past what was expected."""
+"""Tokens by which a lease grows beyond its expected length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What a call would like to lease.
+class LeaseRequest:
+    """Budget that one attempt of a call asks for.
 
-    `cap` is the most completion tokens of each of its `n` completions, and `expected` their usual number, asked
-    again whenever the lease waits. `is_whole` holds all `n * cap` at once: for engines that count only at the end.
-    A call that writes nothing has an `n` and a `cap` of 0: it needs room for its prompt alone. One that `takes_rest` may
-    start with fewer tokens than expected, as the first call of a run does. One that `continues` the completions of an
-    earlier attempt does so too, and they are no further samples.
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        cap: Maximum completion tokens of each of the `n` completions; 0 for a call that generates nothing.
+        expected: Returns the expected tokens of one completion. Evaluated again while the request waits.
+        n: Number of completions; 0 for a call that generates nothing.
+        price: Price of the tokens.
+        is_upfront: Lease all `n * cap` tokens at once, for engines that report token counts only at the end.
+        takes_remainder: Accept fewer tokens than expected, as the first call of a run does.
+        is_continuation: The attempt continues completions of an earlier one. It accepts fewer tokens than expected and
+            is not charged for further samples.
     """
 
     prompt_tokens: int
@@ -39,33 +44,33 @@ class Need:
     expected: Callable[[], int]
     n: int = 1
     price: Price = FREE
-    is_whole: bool = False
-    takes_rest: bool = False
-    continues: bool = False
+    is_upfront: bool = False
+    takes_remainder: bool = False
+    is_continuation: bool = False
 
     @property
     def samples(self) -> int:
-        """Completions that are not counted yet."""
-        return 0 if self.continues else self.n
+        """Samples to charge."""
+        return 0 if self.is_continuation else self.n
 
     @property
-    def usual(self) -> int:
-        """Completion tokens that all completions of the call are expected to take."""
+    def expected_tokens(self) -> int:
+        """Expected completion tokens over all completions."""
         return max(1, min(self.expected(), self.cap)) * self.n
 
 
 @dataclass(slots=True)
 class _Waiter:
-    """A call that waits: `result` is its lease, or the limit that leaves no room for one; final once it is served."""
+    """A queued lease request. `result` is its lease or the exhausted limit, and final once `is_served` is set."""
 
-    need: Need
+    request: LeaseRequest
     reserved: Reserve | None
     result: Lease | BudgetKind
     is_served: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Budget:
-    """The books of one run. What is spent and what is held never pass a limit together."""
+    """Token accounting of one run. Spent and committed amounts together never exceed a limit."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -78,216 +83,234 @@ class Budget:
         self.holdings: set[Lease | Reserved] = set()
         self._waiters: list[_Waiter] = []
 
-    def held(self, kind: BudgetKind) -> Amount:
-        """What running calls and reserves hold."""
-        return sum([each.holds(kind) for each in self.holdings])
+    def committed(self, kind: BudgetKind) -> Amount:
+        """Return the amount committed to leases and reserves but not spent."""
+        return sum([each.committed(kind) for each in self.holdings])
 
     def left(self, kind: BudgetKind) -> Amount | float:
-        """What is neither spent nor held; infinite without a limit."""
+        """Return the amount that is neither spent nor committed; infinite without a limit."""
         if kind not in self.limit:
             return math.inf
-        return self.limit[kind] - self.spent[kind] - self.held(kind)
+        return self.limit[kind] - self.spent[kind] - self.committed(kind)
 
-    async def lease(self, need: Need, reserved: Reserve | None = None) -> Lease:
-        """Hold what the call needs, waiting for siblings if they may yet return it.
+    async def lease(self, request: LeaseRequest, reserved: Reserve | None = None) -> Lease:
+        """Lease the requested budget, waiting while siblings can still release enough.
 
-        `reserved` was set aside for this very call, which gets no more than that. Raises BudgetExhausted for the
-        limit that leaves no room; nothing more is held then.
+        With `reserved`, lease from that reserve and get no more than it contains. Raises BudgetExhausted with the
+        exhausted limit; nothing is committed then.
         """
-        result = self._granted(need, reserved)
-        if not self._is_final(result, need):
-            result = await self._wait(_Waiter(need, reserved, result))
+        result = self._try_lease(request, reserved)
+        if not self._is_final(result, request):
+            result = await self._wait(_Waiter(request, reserved, result))
         if isinstance(result, Lease):
             return result
         raise BudgetExhausted(result)
 
     async def _wait(self, waiter: _Waiter) -> Lease | BudgetKind:
         self._waiters.append(waiter)
-        is_over = False
+        is_served = False
         try:
             await waiter.is_served.wait()
-            is_over = True
+            is_served = True
         finally:
-            if not is_over:  # cancelled, perhaps at the moment in which the lease was granted
+            if not is_served:  # cancelled, possibly just as the lease was granted
                 if isinstance(waiter.result, Lease):
-                    waiter.result.withdraw()
+                    waiter.result.cancel()
                 elif waiter in self._waiters:
                     self._waiters.remove(waiter)
         return waiter.result
 
-    def _granted(self, need: Need, reserved: Reserve | None) -> Lease | BudgetKind:
-        """A lease, out of what was reserved for the call where that is still held, or the limit that has no room."""
-        held = next((each for each in self.holdings if each is reserved), None)
-        return held.spend(need) if isinstance(held, Reserved) else self.grant(need)
+    def _try_lease(self, request: LeaseRequest, reserved: Reserve | None) -> Lease | BudgetKind:
+        """Return a lease or the exhausted limit. The call's reserve is used if it is still set aside."""
+        reserve = next((each for each in self.holdings if each is reserved), None)
+        return reserve.lease(request) if isinstance(reserve, Reserved) else self.grant(request)
 
-    def _is_final(self, result: Lease | BudgetKind, need: Need) -> bool:
-        """False where running calls may yet return enough for a lease."""
-        return isinstance(result, Lease) or not self._may_come_back(result, need)
+    def _is_final(self, result: Lease | BudgetKind, request: LeaseRequest) -> bool:
+        """Return False while running calls could still release enough for a lease."""
+        return isinstance(result, Lease) or not self._can_be_released(result, request)
 
     def take_sample(self) -> bool:
-        """Spend a sample outside of a lease. False, and nothing is spent, when none is left."""
+        """Charge one sample outside a lease. Return False, charging nothing, if none is left."""
         if self.left("samples") < 1:
             return False
         self.spent["samples"] += 1
         return True
 
     def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
-        """Set aside one call with so many tokens. Raises BudgetExhausted when they are not there, ValueError for less than 1 token."""
+        """Set aside one call, one sample and `tokens` completion tokens.
+
+        Raises BudgetExhausted if that exceeds what is left, and ValueError for fewer than 1 token.
+        """
         if tokens < 1:
             raise ValueError(f"tokens: at least 1, not {tokens}")
         if prompt_tokens < 0:
             raise ValueError(f"prompt_tokens: at least 0, not {prompt_tokens}")
-        held = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
-        for kind, amount in held.items():
+        amounts = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
+        for kind, amount in amounts.items():
             if self.left(kind) < amount:
                 raise BudgetExhausted(kind)
-        return Reserved(self, tokens, held)
+        return Reserved(self, tokens, amounts)
 
-    def grant(self, need: Need) -> Lease | BudgetKind:
-        """A lease for `need`, or the limit that has no room for it now."""
+    def grant(self, request: LeaseRequest) -> Lease | BudgetKind:
+        """Return a lease for `request`, or the limit that does not allow it now."""
         if self.left("calls") < 1:
             return "calls"
-        if self.left("samples") < need.samples:
+        if self.left("samples") < request.samples:
             return "samples"
-        if self.left("prompt_tokens") < need.prompt_tokens:
+        if self.left("prompt_tokens") < request.prompt_tokens:
             return "prompt_tokens"
-        if self.left("cost") < need.price.of(need.prompt_tokens, 0):
+        if self.left("cost") < request.price.of(request.prompt_tokens, 0):
             return "cost"
-        room, scarce = self.room(need.price, need.prompt_tokens)
-        wanted = need.usual
-        takes_rest = need.takes_rest or need.continues or not self.spent["calls"]
-        if wanted > room and takes_rest:
-            wanted = int(room)
-        if not need.n <= wanted <= room:
-            return scarce
-        if need.is_whole:
-            wanted = need.n * int(min(need.cap, room // need.n))
+        room, limit = self.room(request.price, request.prompt_tokens)
+        tokens = request.expected_tokens
+        takes_remainder = (
+            request.takes_remainder or request.is_continuation or not self.spent["calls"]
+        )
+        if tokens > room and takes_remainder:
+            tokens = int(room)
+        if not request.n <= tokens <= room:
+            return limit
+        if request.is_upfront:
+            tokens = request.n * int(min(request.cap, room // request.n))
         self.spent["calls"] += 1
-        self.spent["samples"] += need.samples
-        return Lease(self, need, wanted, takes_rest=takes_rest)
+        self.spent["samples"] += request.samples
+        return Lease(self, request, tokens, takes_remainder=takes_remainder)
 
     def room(self, price: Price, prompt_tokens: int) -> tuple[Amount | float, BudgetKind]:
-        """Completion tokens that could be held now beside such a prompt, and which limit says so."""
+        """Return the completion tokens that could be leased with such a prompt, and the binding limit."""
         tokens, money = self.left("tokens"), self.left("cost")
         if not isinstance(money, float):
-            bought = price.affords(money - price.of(prompt_tokens, 0))
-            if bought < tokens:
-                return bought, "cost"
+            affordable = price.affords(money - price.of(prompt_tokens, 0))
+            if affordable < tokens:
+                return affordable, "cost"
         return tokens, "tokens"
 
-    def _may_come_back(self, kind: BudgetKind, need: Need) -> bool:
-        """Could the running calls return enough of `kind`?"""
-        wanted = _amounts(need.price, need.prompt_tokens, need.n)  # `usual` is asked again by then
-        leased = sum([each.holds(kind) for each in self.holdings if isinstance(each, Lease)])
-        return leased > 0 and self.left(kind) + leased >= wanted.get(kind, math.inf)
+    def _can_be_released(self, kind: BudgetKind, request: LeaseRequest) -> bool:
+        """Return whether the running calls could release enough of `kind` for the smallest lease."""
+        minimum = _amounts(request.price, request.prompt_tokens, request.n)
+        leased = sum([each.committed(kind) for each in self.holdings if isinstance(each, Lease)])
+        return leased > 0 and self.left(kind) + leased >= minimum.get(kind, math.inf)
 
-    def returned(self, holding: Lease | Reserved) -> None:
-        """A holding ended: serve the calls that wait, in order of arrival."""
+    def release(self, holding: Lease | Reserved) -> None:
+        """Remove a lease or reserve, then serve the waiters in order of arrival."""
         self.holdings.discard(holding)
         for waiter in list(self._waiters):
-            waiter.result = self._granted(waiter.need, waiter.reserved)
-            if self._is_final(waiter.result, waiter.need):
+            waiter.result = self._try_lease(waiter.request, waiter.reserved)
+            if self._is_final(waiter.result, waiter.request):
                 self._waiters.remove(waiter)
                 waiter.is_served.set()
 
 
 class Reserved:
-    """A part of the budget set aside for one later call (`tokens` completion tokens)."""
+    """Budget set aside for one later call with `tokens` completion tokens."""
 
-    def __init__(self, budget: Budget, tokens: int, held: Amounts) -> None:
+    def __init__(self, budget: Budget, tokens: int, amounts: Amounts) -> None:
         self.tokens = tokens
-        self._held = held
+        self._amounts = amounts
         self._budget = budget
         self._is_released = False
         budget.holdings.add(self)
 
-    def holds(self, kind: BudgetKind) -> Amount:
-        """How much of a limit is set aside."""
-        return self._held.get(kind, 0)
+    def committed(self, kind: BudgetKind) -> Amount:
+        """Return the amount of a limit that is set aside."""
+        return self._amounts.get(kind, 0)
 
     def release(self) -> None:
-        """Return it, for good; doing so twice is harmless."""
+        """Release the reserve permanently. Idempotent."""
         self._is_released = True
         if self in self._budget.holdings:
-            self._budget.returned(self)
+            self._budget.release(self)
 
-    def spend(self, need: Need) -> Lease | BudgetKind:
-        """A lease out of what was set aside, or the limit that has no room even so; it stays set aside then."""
+    def lease(self, request: LeaseRequest) -> Lease | BudgetKind:
+        """Return a lease from the reserve, or the exhausted limit, in which case the reserve stays set aside."""
         self._budget.holdings.discard(self)
-        granted = self._budget.grant(replace(need, cap=min(need.cap, self.tokens // need.n)))
-        if isinstance(granted, Lease):
-            granted.reserved = self
+        cap = min(request.cap, self.tokens // request.n)
+        result = self._budget.grant(replace(request, cap=cap))
+        if isinstance(result, Lease):
+            result.reserved = self
         else:
             self._budget.holdings.add(self)
-        return granted
+        return result
 
     def restore(self) -> None:
-        """Set aside again what is left of it, for another attempt of the call, unless it was released meanwhile."""
+        """Set aside what is left of the reserve for another attempt of the call, unless it was released."""
         if self._is_released:
             return
-        held = {kind: _at_most(self._budget.left(kind), each) for kind, each in self._held.items()}
-        if held["tokens"] > 0:
-            self._held = held
+        amounts = {
+            kind: _at_most(self._budget.left(kind), amount)
+            for kind, amount in self._amounts.items()
+        }
+        if amounts["tokens"] > 0:
+            self._amounts = amounts
             self._budget.holdings.add(self)
 
 
 class Lease:
-    """What one attempt of a call holds. `cap` is the most tokens that each of its completions may be asked for.
+    """Budget held for one attempt of a call.
 
-    `takes_rest` says that it was granted whatever was left; see `Need`.
+    Attributes:
+        cap: Maximum tokens to request for each completion.
+        takes_remainder: The lease may be smaller than expected; see `LeaseRequest`.
+        reserved: The reserve that the lease was taken from.
     """
 
-    def __init__(self, budget: Budget, need: Need, tokens: int, *, takes_rest: bool) -> None:
+    def __init__(
+        self, budget: Budget, request: LeaseRequest, tokens: int, *, takes_remainder: bool
+    ) -> None:
         self._budget = budget
-        self._need = need
-        self._prompt = need.prompt_tokens
+        self._request = request
+        self._prompt = request.prompt_tokens
         self._tokens = tokens
-        self._read = self._written = 0
-        self.takes_rest = takes_rest
+        self._spent_prompt = self._spent_completion = 0
+        self.takes_remainder = takes_remainder
         self.reserved: Reserved | None = None
-        self.cap = tokens // need.n if need.is_whole else int(min(need.cap, self._ceiling()))
+        if request.is_upfront:
+            self.cap = tokens // request.n
+        else:
+            self.cap = int(min(request.cap, self._ceiling()))
         budget.holdings.add(self)
 
-    def holds(self, kind: BudgetKind) -> Amount:
-        """How much of a limit is held and not spent yet."""
+    def committed(self, kind: BudgetKind) -> Amount:
+        """Return the amount of a limit that is leased but not spent."""
         if kind == "tokens":
             return self._tokens
         if kind == "prompt_tokens":
             return self._prompt
-        return self._need.price.of(self._prompt, self._tokens) if kind == "cost" else 0
+        return self._request.price.of(self._prompt, self._tokens) if kind == "cost" else 0
 
     @property
     def is_counted(self) -> bool:
-        """Does the engine count tokens as they come?"""
-        return not self._need.is_whole
+        """True if the engine reports token counts while it streams."""
+        return not self._request.is_upfront
 
     @property
-    def is_shrunk(self) -> bool:
-        """Did the budget leave fewer tokens than the call asked for?"""
-        return self.cap < self._need.cap
+    def is_reduced(self) -> bool:
+        """True if the budget allows fewer tokens than the call asked for."""
+        return self.cap < self._request.cap
 
     @property
     def spent(self) -> Usage:
-        """What the attempt has spent so far."""
-        return Usage(prompt=self._read, completion=self._written)
+        """Usage charged so far."""
+        return Usage(prompt=self._spent_prompt, completion=self._spent_completion)
 
     @property
     def estimate(self) -> Usage:
-        """What the attempt has used if the engine never says it.
+        """Usage to charge if the engine never reports it.
 
-        Its prompt, with the tokens that were delivered where these are counted, else with all that is held.
+        The prompt, plus the delivered tokens where the engine counts them while it streams. Otherwise the prompt plus
+        the whole lease.
         """
-        uncounted = self._tokens if self._need.is_whole else 0
-        return Usage(prompt=self._prompt, completion=self._written + uncounted)
+        uncounted = self._tokens if self._request.is_upfront else 0
+        return Usage(prompt=self._prompt, completion=self._spent_completion + uncounted)
 
     @property
-    def scarce(self) -> BudgetKind:
-        """The limit that keeps the lease from growing."""
-        room, kind = self._budget.room(self._need.price, 0)
+    def binding_limit(self) -> BudgetKind:
+        """The limit that prevents the lease from growing."""
+        room, kind = self._budget.room(self._request.price, 0)
         return kind if room < math.inf else "tokens"
 
     def take(self, tokens: int) -> bool:
-        """Spend delivered completion tokens. False, and nothing is spent, when they do not fit."""
+        """Charge delivered completion tokens. Return False, charging nothing, if they exceed the budget."""
         if tokens > self._tokens and not self._grow(tokens - self._tokens):
             return False
         self._tokens -= tokens
@@ -295,38 +318,40 @@ class Lease:
         return True
 
     def settle(self, usage: Usage, *, void: int = 0, is_retried: bool = False) -> None:
-        """Spend what the attempt used and return the rest, the samples of its `void` completions included.
+        """Charge the attempt's usage and release the rest of the lease.
 
-        If it is to be retried, what was reserved for the call is set aside again, as far as it is left. Completion tokens
-        that were used and do not fit into the limit any more are not spent: no one received them.
+        Args:
+            usage: Tokens that the attempt used. Completion tokens beyond the limit were not delivered and are not charged.
+            void: Number of completions whose samples are returned.
+            is_retried: Set aside the rest of the call's reserve again, for the next attempt.
         """
-        self.take(max(0, usage.completion - self._written))
+        self.take(max(0, usage.completion - self._spent_completion))
         self._spend(prompt=usage.prompt)
-        self._end(samples=min(void, self._need.samples), is_restored=is_retried)
+        self._end(samples=min(void, self._request.samples), is_restored=is_retried)
 
-    def withdraw(self) -> None:
-        """Return everything: the attempt never reached the engine, so it was neither a request nor a sample."""
+    def cancel(self) -> None:
+        """Release everything, including the call and its samples: the attempt never reached the engine."""
         self._budget.spent["calls"] -= 1
-        self._end(samples=self._need.samples, is_restored=True)
+        self._end(samples=self._request.samples, is_restored=True)
 
     def _end(self, *, samples: int, is_restored: bool) -> None:
         self._prompt = self._tokens = 0
         self._budget.spent["samples"] -= samples
         if is_restored and self.reserved is not None:
             self.reserved.restore()
-        self._budget.returned(self)
+        self._budget.release(self)
 
     def _spend(self, prompt: int = 0, completion: int = 0) -> None:
-        self._read += prompt
-        self._written += completion
+        self._spent_prompt += prompt
+        self._spent_completion += completion
         spent = self._budget.spent
         spent["prompt_tokens"] += prompt
         spent["tokens"] += completion
-        spent["cost"] += self._need.price.of(prompt, completion)
+        spent["cost"] += self._request.price.of(prompt, completion)
 
     def _ceiling(self) -> Amount | float:
-        """Completion tokens that would be left if every sibling returned all it holds."""
-        budget, price = self._budget, self._need.price
+        """Return the completion tokens available if every sibling released its whole lease."""
+        budget, price = self._budget, self._request.price
         tokens = math.inf
         if "tokens" in budget.limit:
             tokens = int(budget.limit["tokens"] - budget.spent["tokens"])
@@ -336,7 +361,7 @@ class Lease:
         return min(tokens, price.affords(money))
 
     def _grow(self, missing: int, block: int = BLOCK) -> bool:
-        room, _ = self._budget.room(self._need.price, 0)
+        room, _ = self._budget.room(self._request.price, 0)
         if room < missing:
             return False
         self._tokens += int(min(max(missing, block), room))
@@ -348,5 +373,5 @@ def _amounts(price: Price, prompt: int, tokens: int) -> dict[BudgetKind, Amount]
 
 
 def _at_most(left: Amount | float, amount: Amount) -> Amount:
-    """The amount, or what is left where that is less; a float is infinite."""
+    """Return the smaller of `left` and `amount`; a float `left` is infinite."""
     return amount if isinstance(left, float) or amount <= left else max(0, left)

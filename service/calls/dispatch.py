@@ -1,7 +1,7 @@
-"""Making the calls of a run: `for attempt: lease, admission slot, in-flight record, engine.stream`.
+"""Dispatch of a run's engine calls: `for attempt: lease, admission slot, in-flight record, engine.stream`.
 
-One attempt is one lease, one record and one line of the bill. Neither a slot nor a lease is held between two of them.
-Every verb comes through here.
+Each attempt has its own lease and its own usage record. Neither a slot nor a lease is held between attempts. All verbs of
+the Run protocol dispatch through this module.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import get_args
 
 from anyio.abc import TaskStatus
 
-from secondpass.service.calls.admission import FIRST, rank_of
-from secondpass.service.calls.budget import Budget, Lease, Need
-from secondpass.service.calls.in_flight import BROKEN, InFlight
+from secondpass.service.calls.admission import HIGHEST_RANK, rank_of
+from secondpass.service.calls.budget import Budget, Lease, LeaseRequest
+from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
 from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
@@ -35,15 +35,19 @@ from secondpass.strategies.api.run import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelRead, Role
 
 PER_MESSAGE = 16
-"""Tokens that a chat template is allowed for each message, where nothing can count them."""
+"""Chat template tokens assumed for each message where the engine cannot count them."""
 
 
 class Calls:
-    """The calls of one run, and what they share.
+    """Engine calls of one run, with their shared budget, trace and statistics.
 
-    `is_usable` says whether a truncated completion may serve as an answer, and `salvage` receives those that a cancelled
-    call leaves behind, and says whether it needs them. `count_failure` receives what a call finally failed with, once,
-    whichever verb made it: an EngineError or UnusableCompletion. `waste` says which of the delivered tokens are used.
+    Args:
+        is_usable: Returns whether a truncated completion is usable as an answer.
+        salvage: Receives usable completions of cancelled calls; returns whether it keeps them.
+        count_failure: Receives the final error of each failed call, once: an EngineError or UnusableCompletion.
+
+    Attributes:
+        waste: Accounting of which delivered tokens are used.
     """
 
     def __init__(
@@ -67,9 +71,9 @@ class Calls:
         self._lengths, self._pace = lengths, pace
         self._strategy = strategy
         self._is_usable, self._salvage = is_usable, salvage
-        self._made = 0
-        self._silent = Receiver(
-            on_completion=self._learn,
+        self._started = 0
+        self._discarding = Receiver(
+            on_completion=self._record_length,
             on_delta=None,
             is_usable=lambda _: False,
             salvage=lambda _: False,
@@ -86,18 +90,25 @@ class Calls:
         is_part: bool = False,
         may_be_empty: bool = False,
     ) -> None:
-        """Make the call; give each completion to `on_completion` as soon as it is finished.
+        """Make the call and pass each completion to `on_completion` as soon as it is finished.
 
-        `on_delta` receives each delta with the completion that it belongs to. `whole` joins a continuation with its
-        beginning, to judge whether a truncated one is usable. The length of a completion that `is_part`
-        of a longer one is not learnt from. One that continues a text that may be the whole of it `may_be_empty`.
-        Raises BudgetExhausted, CapabilityMissing, RoleMissing, EngineError, and UnusableCompletion when every completion
-        is empty.
+        Args:
+            call: The call to make.
+            on_completion: Receives each finished completion, and usable truncated ones when the budget is exhausted.
+            on_delta: Receives each delta together with its partial completion.
+            reserved: Reserve to lease from.
+            whole: Joins a continuation with its prefix, to check whether a truncated one is usable.
+            is_part: The completions are parts of longer ones; their lengths are not recorded.
+            may_be_empty: Accept empty completions, as for a continuation of a text that may already be complete.
+
+        Raises:
+            BudgetExhausted, CapabilityMissing, RoleMissing, EngineError.
+            UnusableCompletion: Every completion is empty.
         """
 
         def finish(completion: Completion) -> None:
             if not is_part:
-                self._learn(completion)
+                self._record_length(completion)
             on_completion(completion)
 
         receiver = Receiver(
@@ -110,26 +121,26 @@ class Calls:
         await self._perform(call, receiver, reserved)
 
     async def read(self, call: Call) -> LabelRead:
-        """Make a call that reads label probabilities. Raises as `perform`, and VerdictUnreadable.
+        """Make a call that reads label probabilities. Raises as `perform` does.
 
-        The verdict is unreadable where no label is a likely reply.
+        Also raises VerdictUnreadable if no label is a likely reply.
         """
-        labels = (await self._perform(call, self._silent)).labels
+        labels = (await self._perform(call, self._discarding)).labels
         if labels is None:
-            raise self._missing(call, "label probabilities")
+            raise self._missing_result(call, "label probabilities")
         if not labels.mass:
             message = f"none of the labels {call.labels} is a likely reply"
             raise VerdictUnreadable(message, role=call.role)
         return labels
 
     async def reward(self, call: Call) -> float:
-        """Make a call that asks for a reward. Raises as `perform`."""
-        reward = (await self._perform(call, self._silent)).reward
+        """Make a call that asks for a reward. Raises as `perform` does."""
+        reward = (await self._perform(call, self._discarding)).reward
         if reward is None:
-            raise self._missing(call, "reward")
+            raise self._missing_result(call, "reward")
         return reward
 
-    def _missing(self, call: Call, what: str) -> UnusableCompletion:
+    def _missing_result(self, call: Call, what: str) -> UnusableCompletion:
         name = self.engine(call.role).name
         error = UnusableCompletion(f"engine {name!r} returned no {what}", role=call.role)
         self._count_failure(error)
@@ -140,7 +151,7 @@ class Calls:
     async def _perform(
         self, call: Call, receiver: Receiver, reserved: Reserve | None = None
     ) -> Progress:
-        """All attempts of a call. Raises as `perform`."""
+        """Run all attempts of a call. Raises as `perform` does."""
         self.require(call.role, call.needs)
         upstream = self._upstreams[call.role]
         take_sample = self._budget.take_sample
@@ -160,17 +171,17 @@ class Calls:
         progress: Progress,
         upstream: Upstream,
         reserved: Reserve | None,
-        leased: Callable[[], None],
+        on_lease: Callable[[], None],
         first: int = 1,
     ) -> None:
-        """Attempt number `first` and those that follow it; `leased` is called once the first one has its lease or none."""
+        """Run the attempts from number `first`. `on_lease` is called once the first one obtained its lease or failed to."""
 
-        def may_follow(failure: BaseException, number: int) -> bool:
+        def can_retry(failure: BaseException, number: int) -> bool:
             return upstream.retries.may_retry(failure, number) and progress.can_continue()
 
         async def attempt(number: int) -> None:
             if number > first and (parts := progress.split()):
-                await self._separately(progress, parts, upstream, number)
+                await self._run_parts(progress, parts, upstream, number)
                 return
             request = progress.request()
             try:
@@ -178,7 +189,7 @@ class Calls:
                     lease = await self._lease(request, progress, upstream, reserved)
             finally:
                 if number == first:
-                    leased()
+                    on_lease()
             record = InFlight(
                 self._next_number(),
                 number,
@@ -188,15 +199,15 @@ class Calls:
                 price=self.price(request.role),
                 trace=self._trace,
                 waste=self.waste,
-                may_follow=lambda failure: may_follow(failure, number),
+                can_retry=lambda failure: can_retry(failure, number),
             )
             await self._stream(record, upstream)
 
         with progress:
-            await upstream.retries.run(attempt, first=first, may_follow=may_follow)
+            await upstream.retries.run(attempt, first=first, can_retry=can_retry)
 
     async def _stream(self, record: InFlight, upstream: Upstream) -> None:
-        """One attempt, once it has its lease: the wait for a slot, and the engine's deltas."""
+        """Run one leased attempt: wait for a slot, then consume the engine's deltas."""
         with record:
             try:
                 async with (
@@ -207,15 +218,15 @@ class Calls:
                     async for delta in deltas:
                         record.take(delta)
                         self._pace.add(delta.tokens)
-            except BROKEN:
+            except STREAM_ERRORS:
                 if not record.is_complete():
                     raise
             record.check()
 
-    async def _separately(
+    async def _run_parts(
         self, progress: Progress, parts: Sequence[Progress], upstream: Upstream, number: int
     ) -> None:
-        """Attempt `number` of the parts of a batch, each a request of its own; raises what the first one of them raised."""
+        """Run the parts of a batch as separate requests, from attempt `number`. Raises the error of the lowest index."""
         failures: dict[int, SecondpassError] = {}
 
         async def complete(part: Progress, *, task_status: TaskStatus[None]) -> None:
@@ -239,46 +250,47 @@ class Calls:
         cap = 0 if call.reward else request.sampling.max_tokens or 1
         key = (self._strategy, call.role, call.purpose, engine.model)
         delivered = progress.delivered
-        need = Need(
+        wanted = LeaseRequest(
             prompt_tokens=progress.prompt_tokens + delivered,
             cap=cap,
             expected=lambda: self._lengths.expected(key, cap + delivered) - delivered,
             n=0 if call.reward else request.n,
             price=self.price(call.role),
-            is_whole=not call.reward and "token_counts" not in engine.capabilities,
-            takes_rest=progress.takes_rest,
-            continues=progress.is_resumed,
+            is_upfront=not call.reward and "token_counts" not in engine.capabilities,
+            takes_remainder=progress.takes_remainder,
+            is_continuation=progress.is_resumed,
         )
-        lease = await self._budget.lease(need, reserved)
-        progress.takes_rest = lease.takes_rest or reserved is not None
+        lease = await self._budget.lease(wanted, reserved)
+        progress.takes_remainder = lease.takes_remainder or reserved is not None
         return lease
 
     async def _prompt_tokens(self, call: Call, upstream: Upstream) -> int:
-        """Tokens of the prompt: a bound where no limit is near, counted otherwise."""
+        """Return the tokens of the prompt: an upper bound, or the exact count if a limit is near."""
         bound = prompt_bound(call)
         is_near = "cost" in self._budget.limit or self._budget.left("prompt_tokens") < bound
         if not is_near or "tokenize" not in upstream.engine.capabilities:
             return bound
 
         async def count(_: int) -> int:
-            async with upstream.admission.slot(FIRST):
+            async with upstream.admission.slot(HIGHEST_RANK):
                 return await upstream.engine.count_prompt(call)
 
         return await upstream.retries.run(count)
 
-    # -- what is known of the engines ---------------------------------------------------------------
+    # -- engines ------------------------------------------------------------------------------------
 
     def require(self, role: Role, capabilities: frozenset[Capability]) -> None:
-        """Raise RoleMissing or CapabilityMissing unless the role's engine can do this.
+        """Raise RoleMissing or CapabilityMissing unless the role's engine has the capabilities.
 
-        One that has never answered lacks nothing yet: a call to it fails as unavailable, which is what it is.
+        The capabilities of an engine that has not responded yet are unknown and not checked: its calls fail as
+        unavailable.
         """
         engine = self.engine(role)
         if missing := _missing(engine, capabilities):
             raise CapabilityMissing(engine.name, missing)
 
     def engine(self, role: Role) -> Engine:
-        """The engine that plays this role. Raises RoleMissing, and ValueError for an unknown role."""
+        """Return the engine of a role. Raises RoleMissing, and ValueError for an unknown role."""
         if role not in self._upstreams:
             check_role(role)
             raise RoleMissing(role)
@@ -289,20 +301,20 @@ class Calls:
         return role in self._upstreams and not _missing(self.engine(role), capabilities)
 
     def price(self, role: Role) -> Price:
-        """What tokens of this role cost."""
+        """Return the token price of a role."""
         return self._prices.get(role, FREE)
 
     def median_length(self, role: Role) -> int | None:
-        """Median completion tokens of the answers of the role's model; None until enough were seen, or without one."""
+        """Return the median completion tokens of answers by the role's model; None if unknown."""
         if role not in self._upstreams:
             return None
         return self._lengths.median(role, SOLVE, self.engine(role).model)
 
     def _next_number(self) -> int:
-        self._made += 1
-        return self._made - 1
+        self._started += 1
+        return self._started - 1
 
-    def _learn(self, completion: Completion) -> None:
+    def _record_length(self, completion: Completion) -> None:
         if completion.usage.completion and not completion.is_truncated:
             model = self.engine(completion.role).model
             key = (self._strategy, completion.role, completion.purpose, model)
@@ -321,9 +333,9 @@ def check_role(role: str) -> None:
 
 
 def prompt_bound(call: Call) -> int:
-    """No tokenizer makes more tokens of a text than it has bytes in UTF-8."""
+    """Return an upper bound of the prompt's tokens: a text has at most one token for each UTF-8 byte."""
     texts = sum(len(m.model_dump_json(exclude_none=True).encode()) for m in call.messages)
-    held = call.prefix or ""
-    pieces = held if isinstance(held, tuple) else (held,)
-    prefix = sum(1 if isinstance(piece, int) else len(piece.encode()) for piece in pieces)
-    return texts + PER_MESSAGE * len(call.messages) + prefix
+    prefix = call.prefix or ""
+    parts = prefix if isinstance(prefix, tuple) else (prefix,)
+    bound = sum(1 if isinstance(part, int) else len(part.encode()) for part in parts)
+    return texts + PER_MESSAGE * len(call.messages) + bound

@@ -1,4 +1,4 @@
-"""One attempt of a call while the engine has it: its books, and its bill, however it ends."""
+"""An attempt of a call in flight: token accounting and the final usage record, on every exit path."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import LabelRead, Usage
 
-BROKEN = (EngineUnavailable, StreamInterrupted)
-"""What ends a stream before its time."""
+STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
+"""Errors that interrupt a stream."""
 
 
 class InFlight:
-    """A context manager around the wait for a slot and the deltas of one attempt, which writes the bill when it is left.
+    """Context manager around one attempt: its wait for a slot and its deltas.
 
-    `request` is what this attempt asks for, with the lease's cap; `may_follow` says whether another one follows a failure.
+    Emits the usage record on exit. `request` is the engine request of this attempt, with the lease's cap; `can_retry`
+    returns whether another attempt follows an error.
     """
 
     def __init__(
@@ -46,25 +47,25 @@ class InFlight:
         price: Price,
         trace: Trace,
         waste: Waste,
-        may_follow: Callable[[BaseException], bool],
+        can_retry: Callable[[BaseException], bool],
     ) -> None:
         self._number, self._attempt = number, attempt
         if not request.reward:
             sampling = request.sampling.model_copy(update={"max_tokens": lease.cap})
             request = replace(request, sampling=sampling)
         self.request = request
-        progress.begin()
+        progress.start_attempt()
         self._progress, self._lease, self._price = progress, lease, price
-        self._trace, self._waste, self._may_follow = trace, waste, may_follow
+        self._trace, self._waste, self._can_retry = trace, waste, can_retry
         self._partials = progress.partials
-        self._begun = [partial.tokens for partial in self._partials]
+        self._earlier_tokens = [partial.tokens for partial in self._partials]
         self._on_delta = progress.receiver.on_delta
         self._usage: Usage | None = None
-        self._lost = 0
+        self._undelivered = 0
         self._queued: float | None = None
-        self._was_heard = self._is_stated = False
+        self._has_response = self._has_final_usage = False
         self._is_estimated = False
-        self._began = anyio.current_time()
+        self._started_at = anyio.current_time()
 
     def __enter__(self) -> Self:
         self._trace.emit(
@@ -80,25 +81,25 @@ class InFlight:
         return self
 
     def admit(self, waited: float) -> None:
-        """The attempt has its slot, after so many seconds."""
+        """Note that a slot was granted after `waited` seconds."""
         self._queued = waited
 
     def take(self, delta: Delta) -> None:
-        """Book a delta and pass it on. Raises BudgetExhausted when its tokens do not fit, EngineError for a wrong index."""
-        self._was_heard = True
-        self._is_stated = delta.usage is not None and not (delta.text or delta.reasoning)
+        """Charge a delta and pass it on. Raises BudgetExhausted, and EngineError for an invalid index."""
+        self._has_response = True
+        self._has_final_usage = delta.usage is not None and not (delta.text or delta.reasoning)
         if delta.usage is not None:
             self._usage = delta.usage
         if delta.tokens and not self._lease.take(delta.tokens):
-            raise BudgetExhausted(self._lease.scarce)
+            raise BudgetExhausted(self._lease.binding_limit)
         if not 0 <= delta.index < len(self._partials):
             raise EngineError(
-                f"a delta of completion {delta.index}, of {len(self._partials)} asked for",
+                f"engine returned a delta for completion {delta.index} of {len(self._partials)} requested",
                 role=self.request.role,
             )
         partial = self._partials[delta.index]
         if partial.finish_reason is not None:
-            return  # the usage at the end of a stream, or text after a completion's end
+            return  # final usage of the stream, or text after the finish reason
         partial.add(delta)
         if delta.labels is not None:
             self._progress.labels = _normalised(delta)
@@ -117,24 +118,29 @@ class InFlight:
                 )
             )
         if delta.finish_reason is not None:
-            exhausted = self._lease.scarce if self._is_truncated_by_budget(delta.index) else None
+            exhausted = (
+                self._lease.binding_limit if self._is_truncated_by_budget(delta.index) else None
+            )
             self._progress.finish(partial, exhausted=exhausted)
 
     def is_complete(self) -> bool:
-        """Whether nothing is missing of a stream that broke but its end.
+        """Return whether an interrupted stream had delivered everything except its end.
 
-        All completions are finished, or the one that cannot be taken back has as many tokens as were asked for.
+        True if all completions are finished, or if the visible one has as many tokens as were requested.
         """
         if self._progress.missing and self._progress.is_resumed and self._progress.can_continue():
             cap = self.request.sampling.max_tokens
-            if cap is not None and cap <= self._partials[0].tokens - self._begun[0]:
+            if cap is not None and cap <= self._partials[0].tokens - self._earlier_tokens[0]:
                 self.take(Delta(finish_reason="length"))
         return not self._progress.missing
 
     def check(self) -> None:
-        """The stream is over. Raises StreamInterrupted if it is not complete, UnusableCompletion if all of the call is empty.
+        """Validate the attempt at the end of its stream.
 
-        Raises BudgetExhausted if the budget, and not the client or the model, ended a completion.
+        Raises:
+            StreamInterrupted: The stream is incomplete.
+            BudgetExhausted: The budget truncated a completion.
+            UnusableCompletion: All completions of the call are empty.
         """
         progress, role = self._progress, self.request.role
         if not self.is_complete():
@@ -142,9 +148,7 @@ class InFlight:
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
-            raise UnusableCompletion(
-                f"{role} wrote nothing but reasoning or white space", role=role
-            )
+            raise UnusableCompletion(f"{role} returned only reasoning or whitespace", role=role)
 
     def __exit__(
         self,
@@ -155,24 +159,24 @@ class InFlight:
         end = end_of(error)
         try:
             if end in ("truncated", "cancelled"):
-                self._progress.keep_what_serves(end)
+                self._progress.hand_over_usable(end)
         finally:
-            self._bill(end, error, is_retried=error is not None and self._may_follow(error))
+            self._emit_record(end, error, is_retried=error is not None and self._can_retry(error))
 
-    def _bill(self, end: CallEnd, error: BaseException | None, *, is_retried: bool) -> None:
-        elapsed = anyio.current_time() - self._began
+    def _emit_record(self, end: CallEnd, error: BaseException | None, *, is_retried: bool) -> None:
+        elapsed = anyio.current_time() - self._started_at
         if self._queued is None:
             used = Usage()
-            self._lease.withdraw()
+            self._lease.cancel()
         else:
-            used = self._used(end)
+            used = self._final_usage(end)
             is_void = is_retried and not self._progress.is_resumed
             void = len(self._progress.missing) if is_void else 0
             self._lease.settle(used, void=void, is_retried=is_retried)
         spent = self._lease.spent
         if is_retried and self._progress.is_resumed:
             self._waste.use(self._partials[0].sources)
-        wasted = self._delivered(spent.completion, is_finished=end == "finished")
+        wasted = self._count_waste(spent.completion, is_finished=end == "finished")
         labels = self._progress.labels
         queued = elapsed if self._queued is None else self._queued
         self._trace.emit(
@@ -192,7 +196,7 @@ class InFlight:
                 cost=float(self._price.of(spent.prompt, spent.completion)),
                 queued=queued,
                 seconds=elapsed - queued,
-                texts=tuple(self._texts(partial) for partial in self._partials),
+                texts=tuple(self._text_of(partial) for partial in self._partials),
                 finish_reasons=tuple(partial.finish_reason for partial in self._partials),
                 labels=labels if labels is not None and labels.mass else None,
                 reward=self._progress.reward,
@@ -201,42 +205,44 @@ class InFlight:
             )
         )
 
-    def _used(self, end: CallEnd) -> Usage:
-        """What the attempt has used; an estimate where the engine has not said it, after all that it wrote."""
-        if end == "failed" and not self._was_heard:
+    def _final_usage(self, end: CallEnd) -> Usage:
+        """Return the usage that the engine reported, or an estimate if it reported none after its last token."""
+        if end == "failed" and not self._has_response:
             return Usage()
-        is_whole = self._lease.is_counted or self._is_stated or end == "finished"
-        if self._usage is not None and is_whole:
+        is_complete = self._lease.is_counted or self._has_final_usage or end == "finished"
+        if self._usage is not None and is_complete:
             return self._usage
         self._is_estimated = True
         return self._lease.estimate
 
-    def _delivered(self, spent: int, *, is_finished: bool) -> int:
-        """Say which stream delivered which of the spent tokens; returns how many are wasted by now.
+    def _count_waste(self, spent: int, *, is_finished: bool) -> int:
+        """Attribute the spent tokens to the streams that delivered them; return the number wasted so far.
 
-        Those that the engine did not count as they came are shared by the characters of the completions.
+        Tokens that the engine did not count while it streamed are attributed in proportion to characters.
         """
-        pairs = list(zip(self._partials, self._begun, strict=True))
+        pairs = list(zip(self._partials, self._earlier_tokens, strict=True))
         sources = [partial.sources[-1] for partial in self._partials]
-        counts = [partial.tokens - begun for partial, begun in pairs]
+        counts = [partial.tokens - earlier for partial, earlier in pairs]
         characters = [
             sum([len(each.text) for each in partial.completion.segments if each.source == source])
             for partial, source in zip(self._partials, sources, strict=True)
         ]
         uncounted = max(0, spent - sum(counts))
         if self._lease.is_counted and not is_finished:
-            self._lost += uncounted
+            self._undelivered += uncounted
         else:
-            counts = [a + b for a, b in zip(counts, shares(uncounted, characters), strict=True)]
+            counts = [
+                a + b for a, b in zip(counts, split_by_weight(uncounted, characters), strict=True)
+            ]
         for source, tokens, size in zip(sources, counts, characters, strict=True):
             self._waste.deliver(source, tokens, size)
-        if self._lost:
+        if self._undelivered:
             sources.append(self._waste.open(self.request.role))
-            self._waste.deliver(sources[-1], self._lost)
+            self._waste.deliver(sources[-1], self._undelivered)
         return self._waste.of(sources)
 
-    def _texts(self, partial: PartialCompletion) -> str:
-        """What this attempt wrote of the completion, outside of the reasoning."""
+    def _text_of(self, partial: PartialCompletion) -> str:
+        """Return the completion's text from this attempt, without reasoning."""
         source = partial.sources[-1]
         return "".join(
             [e.text for e in partial.segments if e.source == source and not e.is_reasoning]
@@ -244,27 +250,27 @@ class InFlight:
 
     def _is_truncated_by_budget(self, position: int) -> bool:
         lease, partial = self._lease, self._partials[position]
-        written = partial.tokens - self._begun[position]
-        is_at_cap = not lease.is_counted or written >= lease.cap
-        return lease.is_shrunk and is_at_cap and partial.finish_reason == "length"
+        generated = partial.tokens - self._earlier_tokens[position]
+        is_at_cap = not lease.is_counted or generated >= lease.cap
+        return lease.is_reduced and is_at_cap and partial.finish_reason == "length"
 
 
-def shares(total: int, weights: list[int]) -> list[int]:
-    """The total in whole parts by weight, in order; without any weight all of it is the first part's."""
-    whole = sum(weights)
-    if not whole:
+def split_by_weight(total: int, weights: list[int]) -> list[int]:
+    """Split `total` into integers proportional to `weights`; all of it is in the first part if every weight is 0."""
+    weight_sum = sum(weights)
+    if not weight_sum:
         return [total, *[0] * (len(weights) - 1)]
-    found, before, given = [], 0, 0
+    parts, cumulative, allocated = [], 0, 0
     for weight in weights:
-        before += weight
-        part = total * before // whole - given
-        given += part
-        found.append(part)
-    return found
+        cumulative += weight
+        part = total * cumulative // weight_sum - allocated
+        allocated += part
+        parts.append(part)
+    return parts
 
 
 def _normalised(delta: Delta) -> LabelRead:
-    """The labels' probabilities relative to their mass; a mass of 0 where none is a likely reply."""
+    """Return label probabilities normalised to sum to 1, with their total mass; 0 if no label is a likely reply."""
     labels = delta.labels or {}
     mass = sum(labels.values())
     if mass <= 0:

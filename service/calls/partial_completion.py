@@ -1,4 +1,4 @@
-"""A completion while its deltas arrive."""
+"""Partial completions, assembled from deltas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from secondpass.strategies.api.values import (
 
 @dataclass(slots=True)
 class _Tail:
-    """The last segment while it grows. `ids` is None once it holds text whose tokens are unknown."""
+    """The last segment while it grows. `ids` is None once it contains text with unknown tokens."""
 
     is_reasoning: bool
     source: int | None
@@ -25,8 +25,8 @@ class _Tail:
     logprobs: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
 
-    def grow(self, text: str, delta: Delta, ids: tuple[int, ...]) -> None:
-        """Append a text of the delta, with its tokens: none are unknown ones, unless there is no text either."""
+    def append(self, text: str, delta: Delta, ids: tuple[int, ...]) -> None:
+        """Append text of the delta with its token ids. Text without ids has unknown tokens."""
         if text:
             self.texts.append(text)
         if ids:
@@ -51,13 +51,19 @@ class _Tail:
 
 
 class PartialCompletion:
-    """A completion while its deltas arrive, over all attempts that continue one another.
+    """A completion whose deltas are still arriving, across all attempts that continue it.
 
-    `index` is its position among its siblings, `tokens` what the engine has counted so far. `sources` are the streams
-    that deliver it, the running one last. A resumable completion has a segment for each delta; another one's segments
-    grow as long as the text is of one kind and from one stream. The tokens of the last delta are unknown unless a limit
-    ended the completion: they may hold an end token, or what follows a stop string. So are all tokens of a call with
-    stop strings whose text engines hold back.
+    A resumable completion has one segment per delta. Other completions merge consecutive deltas of the same kind (text or
+    reasoning) from the same stream. The tokens of the last delta are unknown unless a token limit ended the completion:
+    they may contain an end token or text after a stop string. For a call with stop strings that is not resumable, all
+    tokens are unknown because engines delay the text.
+
+    Attributes:
+        index: Position among the completions of the call.
+        tokens: Completion tokens that the engine has counted so far.
+        sources: Streams that delivered the completion, the current one last.
+        finish_reason: None until the completion is finished.
+        is_handed_over: The completion was passed to the receiver of the call.
     """
 
     __slots__ = (
@@ -89,17 +95,17 @@ class PartialCompletion:
 
     @property
     def source(self) -> int | None:
-        """The running stream."""
+        """The current stream."""
         return self.sources[-1] if self.sources else None
 
     def open(self, source: int) -> None:
-        """Another stream delivers what follows."""
+        """Switch to another stream."""
         self._close()
         self.sources.append(source)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """All that has arrived, a stop string that the completion excludes included."""
+        """All segments so far, including an excluded stop string."""
         if self._finished is not None:
             return self._finished[0]
         if self._tail is None:
@@ -108,13 +114,13 @@ class PartialCompletion:
 
     @property
     def completion(self) -> Completion:
-        """What has arrived so far; its finish reason is "length" unless the model came to an end."""
+        """The completion so far. Its finish reason is "length" until the completion is finished."""
         if self._finished is not None:
             return self._finished[1]
-        segments = whole = self.segments
+        segments = received = self.segments
         if self.finish_reason == "stop" and self.call.excluded_stop:
             segments = _without_stop(segments, self.call.excluded_stop)
-        found = Completion(
+        completion = Completion(
             messages=self.call.messages,
             segments=segments,
             tool_calls=self.tool_calls,
@@ -124,12 +130,12 @@ class PartialCompletion:
             finish_reason=self.finish_reason or "length",
             usage=Usage(completion=self.tokens),
         )
-        if self.finish_reason is not None:  # nothing is added any more
-            self._finished = whole, found
-        return found
+        if self.finish_reason is not None:  # no further deltas
+            self._finished = received, completion
+        return completion
 
     def add(self, delta: Delta) -> None:
-        """Append what the delta holds."""
+        """Append a delta."""
         self.tokens += delta.tokens
         tail = self._tail
         reason = delta.finish_reason
@@ -137,8 +143,8 @@ class PartialCompletion:
             text, other = delta.text, delta.reasoning
             if tail.is_reasoning:
                 text, other = other, text
-            if not other:  # by far the most common case
-                tail.grow(text, delta, delta.token_ids if self._has_ids else ())
+            if not other:  # fast path
+                tail.append(text, delta, delta.token_ids if self._has_ids else ())
                 return
         if delta.tool_calls:
             self.tool_calls += delta.tool_calls
@@ -152,7 +158,7 @@ class PartialCompletion:
             self._add_merged(delta, ids, is_last=is_last)
 
     def _add_segment(self, delta: Delta, ids: tuple[int, ...] | None, *, is_last: bool) -> None:
-        """A segment for the delta, two where it has both kinds of text."""
+        """Add a segment for the delta, or two if it has both reasoning and text."""
         segments, source = self._segments, self.source
         logprobs, confidences = delta.logprobs, delta.confidences
         if delta.reasoning:
@@ -166,7 +172,7 @@ class PartialCompletion:
             segments.append(Segment(delta.text, ids, is_reasoning, logprobs, confidences, source))
 
     def _add_merged(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
-        """Append the delta to the tail; begin a new tail where the kind of text changes or the tokens are unknown."""
+        """Append the delta to the tail. Start a new tail if the kind of text changes or the tokens become unknown."""
         tail, source = self._tail, self.source
         is_reasoning = bool(delta.reasoning)
         if not is_reasoning and not delta.text:
@@ -177,37 +183,37 @@ class PartialCompletion:
         if tail is None or has_unknown or tail.is_reasoning != is_reasoning:
             self._close()
             tail = self._tail = _Tail(is_reasoning, source, [])
-        tail.grow(delta.reasoning or delta.text, delta, ids)
+        tail.append(delta.reasoning or delta.text, delta, ids)
         if is_last:
             tail.ids = None
         if delta.reasoning and delta.text:
             self._close()
-            if ids:  # tokens that follow must not join a text that the tokens before hold
+            if ids:  # later tokens must not join text whose tokens are in the previous segment
                 self._segments.append(Segment(delta.text, (), source=source))
             else:
                 self._tail = _Tail(False, source, None, [delta.text])
 
     def _close(self) -> None:
-        """Turn the tail into a segment."""
+        """Convert the tail to a segment."""
         if self._tail is not None:
             self._segments.append(self._tail.segment)
             self._tail = None
 
 
 def _without_stop(segments: tuple[Segment, ...], stops: tuple[str, ...]) -> tuple[Segment, ...]:
-    """The segments without the longest of the stop strings that their text ends with."""
+    """Return the segments without the longest stop string at the end of their text."""
     text = "".join([each.text for each in segments if not each.is_reasoning])
     excess = max((len(stop) for stop in stops if text.endswith(stop)), default=0)
     kept = list(segments)
-    for place in reversed(range(len(kept))):
-        each = kept[place]
+    for position in reversed(range(len(kept))):
+        each = kept[position]
         if not excess:
             break
         if each.is_reasoning:
             continue
         if len(each.text) > excess:
-            kept[place] = Segment(each.text[:-excess], source=each.source)
+            kept[position] = Segment(each.text[:-excess], source=each.source)
             break
         excess -= len(each.text)
-        del kept[place]
+        del kept[position]
     return tuple(kept)

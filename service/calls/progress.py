@@ -1,4 +1,4 @@
-"""One call over its attempts: what was handed over, and what the next attempt asks for."""
+"""Progress of one call across its attempts: completions handed over, and the next attempt's request."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ OnCompletion = Callable[[Completion], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
-    """Where a call's completions go.
+    """Callbacks that receive the completions of a call.
 
-    `on_completion` receives each one once it is finished, and at the end of the budget also what is truncated but
-    `is_usable`; `salvage` receives the usable ones of a call that is cancelled, and says whether it needs them. A
-    completion without text is of no use unless it `may_be_empty`.
+    Attributes:
+        on_completion: Receives each finished completion, and usable truncated ones when the budget is exhausted.
+        on_delta: Receives each delta with its partial completion.
+        is_usable: Returns whether a truncated completion is usable.
+        salvage: Receives the usable completions of a cancelled call; returns whether it keeps them.
+        may_be_empty: Accept completions without text.
     """
 
     on_completion: OnCompletion
@@ -37,13 +40,17 @@ class Receiver:
 
 
 class Progress:
-    """The completions of one call, as a context manager around all its attempts.
+    """Context manager around all attempts of one call.
 
-    `partials` are those that the running attempt writes, by their positions in its request. Text that somebody acted on
-    (`Call.visible`) cannot be taken back: another attempt continues from its tokens, or there is none. All else that is
-    unfinished is void when an attempt fails. `handed_over` counts the completions that were; `exhausted` is the limit that
-    truncated one. `prompt_tokens` are the call's, and `takes_rest` is the last lease's. `take_sample` spends a sample, if
-    one is left.
+    Delivered text of a `Call.visible` call cannot be revoked: the next attempt continues from its tokens, or the call
+    fails. Other unfinished completions are discarded when an attempt fails.
+
+    Attributes:
+        partials: Completions of the current attempt, by position in its request.
+        handed_over: Number of completions handed over.
+        exhausted: The limit that truncated a completion, if any.
+        prompt_tokens: Tokens of the call's prompt.
+        takes_remainder: Whether the last lease accepted fewer tokens than expected.
     """
 
     def __init__(
@@ -61,41 +68,41 @@ class Progress:
         self.labels: LabelRead | None = None
         self.reward: float | None = None
         self.prompt_tokens = 0
-        self.takes_rest = False
+        self.takes_remainder = False
         self._engine, self._waste = engine, waste
         self._is_split = False
         self._may_be_empty = receiver.may_be_empty or bool(call.labels) or call.reward
         self.partials: list[PartialCompletion] = []
-        self._is_begun = False
+        self._has_started = False
 
     @property
     def missing(self) -> list[PartialCompletion]:
-        """What is not finished."""
+        """Completions that are not finished."""
         return [partial for partial in self.partials if partial.finish_reason is None]
 
     @property
     def _pending(self) -> list[int]:
-        """The indices of what is not finished."""
-        if not self._is_begun:
+        """Indices of the completions that are not finished."""
+        if not self._has_started:
             return list(range(self.call.index, self.call.index + self.call.n))
         return [partial.index for partial in self.missing]
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the next attempt continues from delivered tokens."""
+        """True if the next attempt continues from delivered tokens."""
         return self.call.visible and any(part.text for p in self.partials for part in p.segments)
 
     @property
     def delivered(self) -> int:
-        """Tokens that the next attempt continues from."""
+        """Number of tokens that the next attempt continues from."""
         return self.partials[0].tokens if self.is_resumed else 0
 
     def can_continue(self) -> bool:
-        """Whether another attempt could do without taking anything back.
+        """Return whether another attempt is possible without revoking delivered text.
 
-        To continue from delivered tokens, each of them must be known. Stop strings are looked for in text that engines
-        hold back while the tokens already count, reasoning is separated from the tokens by a parser that continuations
-        do not have, and a grammar would start from its beginning.
+        Continuing requires the ids of all delivered tokens. It is not possible with stop strings, because engines delay
+        text while the tokens already count; with reasoning, because a continuation has no reasoning parser; or with a
+        schema, because the grammar would restart.
         """
         if self._is_split or not self.is_resumed:
             return not self._is_split
@@ -112,43 +119,43 @@ class Progress:
         )
 
     def request(self) -> Call:
-        """What the next attempt asks for: the whole call, the rest of its text, or its missing completions."""
+        """Return the next request: the whole call, a continuation, or only its missing completions."""
         call = self.call
         if self.is_resumed:
-            held = call.prefix if isinstance(call.prefix, tuple) else ()
+            prefix = call.prefix if isinstance(call.prefix, tuple) else ()
             ids = self.partials[0].completion.token_ids
             sampling = call.sampling
             if sampling.max_tokens is not None:
-                rest = max(1, sampling.max_tokens - self.delivered)
-                sampling = sampling.model_copy(update={"max_tokens": rest})
-            return replace(call, prefix=(*held, *ids), sampling=sampling)
+                remaining = max(1, sampling.max_tokens - self.delivered)
+                sampling = sampling.model_copy(update={"max_tokens": remaining})
+            return replace(call, prefix=(*prefix, *ids), sampling=sampling)
         pending = self._pending
         if len(pending) == call.n:
             return call
         return replace(call, n=len(pending), index=pending[0])
 
     def split(self) -> list[Progress]:
-        """Each missing completion as a call of its own, where a part of a seeded batch is missing: none elsewhere.
+        """Split a partly finished seeded batch into one call per missing completion; empty for any other call.
 
-        The i-th completion of a batch is drawn with the i-th seed from the call's own, so that it is the same one alone.
+        The i-th completion of a batch uses the call's seed plus i, so a separate request returns the same completion.
         """
         call, missing, seed = self.call, self.missing, self.call.sampling.seed
         if seed is None or not 0 < len(missing) < call.n:
             return []
         self._is_split = True
-        found = []
+        parts = []
         self.partials = []
         for index in [partial.index for partial in missing]:
             sampling = call.sampling.model_copy(update={"seed": seed + index - call.index})
-            alone = replace(call, n=1, index=index, sampling=sampling)
-            progress = Progress(alone, self._engine, self._waste, self.receiver, self._take_sample)
-            progress.handed_over, progress.takes_rest = self.handed_over, self.takes_rest
+            single = replace(call, n=1, index=index, sampling=sampling)
+            progress = Progress(single, self._engine, self._waste, self.receiver, self._take_sample)
+            progress.handed_over, progress.takes_remainder = self.handed_over, self.takes_remainder
             progress.prompt_tokens = self.prompt_tokens
-            found.append(progress)
-        return found
+            parts.append(progress)
+        return parts
 
-    def begin(self) -> None:
-        """An attempt was granted: open what it writes."""
+    def start_attempt(self) -> None:
+        """Open the partial completions of an attempt that has its lease."""
         role = self.call.role
         self.labels = self.reward = None
         if self.is_resumed:
@@ -157,10 +164,10 @@ class Progress:
         self.partials = [
             PartialCompletion(self.call, index, self._waste.open(role)) for index in self._pending
         ]
-        self._is_begun = True
+        self._has_started = True
 
     def finish(self, partial: PartialCompletion, *, exhausted: BudgetKind | None) -> None:
-        """Hand the completion over. One that the limit `exhausted` truncated must be usable as it is."""
+        """Hand a finished completion over. If the limit `exhausted` truncated it, it must be usable."""
         completion = partial.completion
         self.exhausted = exhausted or self.exhausted
         if exhausted is not None and not self.receiver.is_usable(completion):
@@ -171,17 +178,17 @@ class Progress:
             self._hand_over(partial)
             self.receiver.on_completion(completion)
 
-    def keep_what_serves(self, end: CallEnd, *, was_returned: bool = False) -> None:
-        """Hand over what is unfinished but usable, when the budget or a cancellation ends the call.
+    def hand_over_usable(self, end: CallEnd, *, needs_sample: bool = False) -> None:
+        """Hand over unfinished but usable completions when the budget or a cancellation ends the call.
 
-        `was_returned`: the samples of the last attempt were, so that each completion needs one again.
+        With `needs_sample`, charge a sample for each: those of the last attempt were returned.
         """
         for partial in self.missing:
             completion = partial.completion
             if partial.is_handed_over or not self.receiver.is_usable(completion):
                 continue
             if end == "truncated":
-                if was_returned and not self._take_sample():
+                if needs_sample and not self._take_sample():
                     return
                 self._hand_over(partial)
                 self.receiver.on_completion(completion)
@@ -204,14 +211,14 @@ class Progress:
     ) -> None:
         end = end_of(error)
         if end in ("truncated", "cancelled"):
-            self.keep_what_serves(end, was_returned=not self.is_resumed)
+            self.hand_over_usable(end, needs_sample=not self.is_resumed)
         for partial in self.partials:
             if not partial.is_handed_over:
                 self._waste.use(partial.sources, is_used=False)
 
 
 def end_of(error: BaseException | None) -> CallEnd:
-    """How a call ended that left its block with this error."""
+    """Return the `CallEnd` of a call that ended with `error`."""
     if error is None:
         return "finished"
     if isinstance(error, BudgetExhausted):

@@ -1,4 +1,4 @@
-"""When a failed request to an engine is attempted again, and after which pause."""
+"""Retry policy for engine calls, with exponential backoff."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts` attempts of a call whose engine is unavailable or whose stream is cut.
+    """At most `attempts` attempts of a call when the engine is unavailable or the stream is interrupted.
 
-    The pause before the next one is random, up to `first_pause` seconds and twice as much each time; an engine that
-    says when to come back is believed, up to `longest_pause` seconds. Raises ValueError for `attempts` below 1.
+    The pause before a retry is random, between 0 and `first_pause` seconds; the bound doubles with each retry. An
+    engine's Retry-After is honoured up to `longest_pause` seconds. Raises ValueError for `attempts` below 1.
     """
 
     attempts: int = 3
@@ -41,15 +41,16 @@ class RetryPolicy:
         attempt: Callable[[int], Awaitable[T]],
         *,
         first: int = 1,
-        may_follow: Callable[[SecondpassError, int], bool] | None = None,
+        can_retry: Callable[[SecondpassError, int], bool] | None = None,
     ) -> T:
-        """The result of `attempt`, which gets its number, counted from `first`; raises what the last one raised.
+        """Await `attempt(number)`, numbered from `first`, until one succeeds; return its result.
 
-        `may_follow` (default: `may_retry`) says whether another attempt follows the one that failed.
+        Raises the error of the last attempt. `can_retry(error, number)` returns whether another attempt follows; the
+        default is `may_retry`.
         """
-        may_follow = may_follow or self.may_retry
+        can_retry = can_retry or self.may_retry
 
-        # tenacity's objects form a reference cycle: given the call or its errors, they would keep both until a collection.
+        # tenacity's objects form a reference cycle, which would keep the call and its errors alive until a collection.
         async for each in AsyncRetrying(
             sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=retry_always
         ):
@@ -57,14 +58,16 @@ class RetryPolicy:
             try:
                 return await attempt(number)
             except SecondpassError as failure:
-                if not may_follow(failure, number):
+                if not can_retry(failure, number):
                     raise
-                asked = failure.retry_after if isinstance(failure, EngineUnavailable) else None
-            each.retry_state.set_result(asked or 0.0)
-        raise AssertionError("another attempt follows, unless one returns or raises")
+                retry_after = (
+                    failure.retry_after if isinstance(failure, EngineUnavailable) else None
+                )
+            each.retry_state.set_result(retry_after or 0.0)
+        raise AssertionError("the retry loop ended without a result")
 
     def may_retry(self, failure: BaseException, number: int) -> bool:
-        """Whether attempt `number` may be followed by another one that does not continue it."""
+        """Return whether attempt `number` can be retried after `failure`."""
         if number >= self.attempts:
             return False
         if isinstance(failure, StreamInterrupted):
@@ -74,6 +77,6 @@ class RetryPolicy:
         return (failure.retry_after or 0.0) <= self.longest_pause
 
     def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt: at least what the engine asked for, which is the last attempt's result."""
+        """Return the pause in seconds, at least the engine's Retry-After, which is the result of the last attempt."""
         backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
         return max(backoff(state), state.outcome.result() if state.outcome else 0.0)

@@ -1,4 +1,4 @@
-"""An engine as calls use it: with its admission and its retry policy."""
+"""An engine with its admission control and retry policy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from secondpass.strategies.api.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An engine, how many calls it serves at once, and how failed calls are retried.
+    """An engine, its admission control and its retry policy.
 
-    The roles that one engine plays share one `admission`.
+    Roles that share an engine share one `admission`.
     """
 
     engine: Engine

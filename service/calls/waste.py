@@ -1,4 +1,4 @@
-"""Which of the completion tokens that a run was delivered are used."""
+"""Waste accounting: which delivered completion tokens of a run are used."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from secondpass.strategies.api.values import Completion, Role
 
 @dataclass(slots=True)
 class _Source:
-    """One completion of one attempt. `kept` counts its characters, its ids, and the characters without ids."""
+    """One completion of one attempt. `kept` contains the characters, token ids, and characters without ids in use."""
 
     role: Role
     tokens: int = 0
     characters: int = 0
-    is_whole: bool = False
+    is_used: bool = False
     kept: tuple[int, int, int] | None = None
 
     @property
     def wasted(self) -> int:
-        if self.is_whole:
+        if self.is_used:
             return 0
         if self.kept is None:
             return self.tokens
@@ -33,34 +33,34 @@ class _Source:
 
 
 class Waste:
-    """The completion tokens of a run, by the stream that delivered them, and which of them are used.
+    """Completion tokens of a run by the stream that delivered them, and the number in use.
 
-    A completion that is finished is used as a whole, one that is not, not at all, until `keep` or `drop` changes it.
+    By default all tokens of a finished completion are used and none of an unfinished one. `keep` and `drop` change that.
     """
 
     def __init__(self) -> None:
         self._sources: list[_Source] = []
 
     def open(self, role: Role) -> int:
-        """A source: one completion of one attempt of a call of `role`."""
+        """Open a source, one completion of one attempt of a call, and return its number."""
         self._sources.append(_Source(role))
         return len(self._sources) - 1
 
     def deliver(self, source: int, tokens: int, characters: int = 0) -> None:
-        """Count completion tokens, and the characters of reasoning and text in them, that a source delivered."""
+        """Add delivered completion tokens to a source, and their characters of reasoning and text."""
         self._sources[source].tokens += tokens
         self._sources[source].characters += characters
 
     def use(self, sources: Iterable[int], *, is_used: bool = True) -> None:
-        """All that these sources deliver is used, or else only what is kept of it."""
+        """Mark all tokens of the sources as used, or with `is_used=False` only the kept ones."""
         for source in sources:
-            self._sources[source].is_whole = is_used
+            self._sources[source].is_used = is_used
 
     def keep(self, completion: Completion) -> None:
-        """The tokens of its segments are used: a later call continues from them, or a candidate is made of them."""
+        """Mark the tokens of the completion's segments as used: a call continues from them or a candidate contains them."""
         source: int | None = None
         characters = ids = unknown = 0
-        for each in completion.segments:  # those of one source are next to each other
+        for each in completion.segments:  # segments of one source are adjacent
             if each.source is None:
                 continue
             if each.source != source:
@@ -75,25 +75,25 @@ class Waste:
         self._keep(source, (characters, ids, unknown))
 
     def _keep(self, number: int | None, kept: tuple[int, int, int]) -> None:
-        """Note the largest part of a source that is kept."""
+        """Record the largest kept part of a source."""
         if number is not None:
             source = self._sources[number]
             if source.kept is None or kept[:2] > source.kept[:2]:
                 source.kept = kept
 
     def drop(self, completion: Completion) -> None:
-        """The completion was handed over but not read as a whole: only what is kept of it is used."""
+        """Mark only the kept tokens of a completion as used: it was handed over but not consumed whole."""
         self.use(
             {each.source for each in completion.segments if each.source is not None}, is_used=False
         )
 
     def of(self, sources: Iterable[int]) -> int:
-        """Completion tokens of these sources that are not used."""
+        """Return the number of unused completion tokens of the sources."""
         return sum([self._sources[source].wasted for source in sources])
 
     def wasted(self) -> dict[Role, int]:
-        """Completion tokens that were delivered and are not used, by role."""
-        found: Counter[Role] = Counter()
+        """Return the number of unused completion tokens by role."""
+        wasted: Counter[Role] = Counter()
         for source in self._sources:
-            found[source.role] += source.wasted
-        return dict(found)
+            wasted[source.role] += source.wasted
+        return dict(wasted)

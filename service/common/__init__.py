@@ -1,1 +1,1 @@
-"""What every layer of the service uses: events, errors, limits, concurrency, server-sent events."""
+"""Shared service code: events, errors, limits, concurrency and server-sent events."""

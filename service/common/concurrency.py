@@ -1,4 +1,4 @@
-"""Structured concurrency for runs: many pieces of work, their results as they come, the others cancelled on leaving."""
+"""Structured concurrency for runs: lanes that stream results and are cancelled when the block is left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OnFailure = Callable[[SecondpassError], None]
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """A task group that raises the first error itself, not a group with one error in it."""
+    """Open a task group that raises its first error instead of an exception group."""
     try:
         async with anyio.create_task_group() as group:
             yield group
@@ -38,8 +38,8 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         raise _first_of(errors) from errors
 
 
-async def first_error_of(work: Awaitable[T]) -> T:
-    """Await the work; of an exception group, as its own task groups raise, the first error is raised instead."""
+async def ungrouped(work: Awaitable[T]) -> T:
+    """Await `work`, raising the first error of an exception group instead of the group."""
     try:
         return await work
     except BaseExceptionGroup as errors:
@@ -53,25 +53,25 @@ def _first_of(error: BaseException) -> BaseException:
 
 
 class _Turn:
-    """The start of one lane, which delays the start of the next one."""
+    """The start of one lane. The next lane starts when it ends."""
 
     def __init__(self) -> None:
-        self._over = anyio.Event()
-        self.is_over = False
+        self._ended = anyio.Event()
+        self.is_ended = False
         self.holds = 0
 
     def end(self) -> None:
         """Let the next lane start."""
-        if not self.is_over:
-            self.is_over = True
-            self._over.set()
+        if not self.is_ended:
+            self.is_ended = True
+            self._ended.set()
 
     async def wait(self) -> None:
-        """Wait for its end. Can be cancelled even if the lane never waits, unlike `TaskGroup.start` under trio."""
-        await self._over.wait()
+        """Wait for the end. Cancellable even if the lane never waits, unlike `TaskGroup.start` under trio."""
+        await self._ended.wait()
 
     def suspend(self) -> None:
-        """Note that the lane waits: for its first lease, or else the next lane need not wait for this one."""
+        """End the turn because the lane waits, unless it is held by `hold_turn`."""
         if not self.holds:
             self.end()
 
@@ -79,33 +79,33 @@ class _Turn:
 _turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
-class hold_turn:  # noqa: N801 - a context manager, as a class for its speed
-    """Keep the next lane from starting while this one waits within the block, for its first lease or on the way to it."""
+class hold_turn:  # noqa: N801 - a context manager, written as a class for speed
+    """Delay the next lane while this lane waits within the block, until it has its first lease."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_turn",)
 
     def __enter__(self) -> None:
-        self._held = _turn.get()
-        if self._held is not None:
-            self._held.holds += 1
+        self._turn = _turn.get()
+        if self._turn is not None:
+            self._turn.holds += 1
 
     def __exit__(self, *_: object) -> None:
-        if self._held is not None:
-            self._held.holds -= 1
+        if self._turn is not None:
+            self._turn.holds -= 1
 
 
 def pass_turn() -> None:
-    """Let the next lane start, for this one has its first lease.
+    """Let the next lane start because this lane has its first lease.
 
-    Lanes lease in the order of their items by that, so that a tight budget is spent alike under every event loop.
+    Lanes therefore lease in the order of their items, so that a tight budget does not depend on the event loop.
     """
     if (turn := _turn.get()) is not None:
         turn.end()
 
 
 @coroutine
-def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any, None]:
-    """Await `work`, and note in its `turn` whenever it waits."""
+def _ending_turn(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any, None]:
+    """Await `work`, suspending its `turn` whenever it waits."""
     resume: Callable[[Any], Any] = work.send
     value: Any = None
     while True:
@@ -114,33 +114,33 @@ def _watched(work: Coroutine[Any, Any, None], turn: _Turn) -> Generator[Any, Any
         except StopIteration:
             return
         finally:
-            value = None  # an error would refer to this frame by its traceback
+            value = None  # the traceback of an error would otherwise refer to it
         turn.suspend()
         try:
             value = yield waiting
         except GeneratorExit:
             work.close()
             raise
-        except BaseException as error:  # noqa: BLE001 - it is thrown into the work
+        except BaseException as error:  # noqa: BLE001 - thrown into the work
             resume, value = work.throw, error
         else:
             resume = work.send
 
 
-async def _in_turn(work: Coroutine[Any, Any, None], turn: _Turn) -> None:
-    """Run one lane; end its `turn`, so that the next lane starts, at the latest when the lane ends."""
+async def _run_lane(work: Coroutine[Any, Any, None], turn: _Turn) -> None:
+    """Run one lane. Its `turn` ends with the lane at the latest."""
     _turn.set(turn)
     try:
-        await _watched(work, turn)
+        await _ending_turn(work, turn)
     finally:
         turn.end()
 
 
-async def all_at_once(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run all works at once, which start as the lanes of `gather` do; the first error cancels the others."""
+async def run_all(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run all `works` concurrently, started in order like the lanes of `gather`. The first error cancels the others."""
 
     async def lane(work: Callable[[], Coroutine[Any, Any, None]], turn: _Turn) -> None:
-        await _in_turn(work(), turn)
+        await _run_lane(work(), turn)
 
     with hold_turn():
         async with task_group() as group:
@@ -152,20 +152,23 @@ async def all_at_once(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class Results(Generic[R]):
-    """Results as they come, or (`in_order`) in the order of the items that gave them.
+    """Results as they are emitted, or with `in_order` in the order of their items.
 
-    `unread` are those that nobody has read. Iteration ends when all work has ended. It raises then where there were fewer than
-    `min_results` and something failed: BudgetExhausted if the budget kept work from being done, else the last failure.
+    Iteration ends when all work has ended. If fewer than `min_results` were read and work failed, it then raises
+    BudgetExhausted if the budget stopped any work, and the last failure otherwise.
+
+    Attributes:
+        unread: Results that were not read, filled by `abandon`.
     """
 
     def __init__(self, *, in_order: bool, min_results: int) -> None:
         self._in_order = in_order
         self._min_results = min_results
         self._send, self._receive = anyio.create_memory_object_stream[R](math.inf)
-        self._held: dict[int, list[R]] = {}
+        self._buffered: dict[int, list[R]] = {}
         self._ended: set[int] = set()
         self._head = 0
-        self._given = 0
+        self._read = 0
         self._emitted = 0
         self._exhausted: BudgetExhausted | None = None
         self._failure: SecondpassError | None = None
@@ -177,11 +180,11 @@ class Results(Generic[R]):
         if not self._in_order:
             self._send.send_nowait(result)
             return
-        self._held.setdefault(position, []).append(result)
+        self._buffered.setdefault(position, []).append(result)
         self._release()
 
     def end(self, position: int, error: SecondpassError | None = None) -> None:
-        """Note that the item at `position` gives no more."""
+        """Record that the item at `position` emits no more results."""
         if isinstance(error, BudgetExhausted):
             self._exhausted = error
         elif error is not None:
@@ -191,28 +194,28 @@ class Results(Generic[R]):
             self._release()
 
     def close(self) -> None:
-        """Note that all work has ended."""
+        """Record that all work has ended."""
         self._send.close()
 
     @property
     def emitted(self) -> int:
-        """How many results there are, read or not."""
+        """Number of results emitted, read or not."""
         return self._emitted
 
     @property
     def is_exhausted(self) -> bool:
-        """True once the budget kept a piece of work from being done."""
+        """True once the budget stopped any work."""
         return self._exhausted is not None
 
     def _release(self) -> None:
-        """Send the results of all items up to the first one that has not ended."""
-        self._give(self._head)
+        """Send the results of all items up to and including the first unended one."""
+        self._send_buffered(self._head)
         while self._head in self._ended:
             self._head += 1
-            self._give(self._head)
+            self._send_buffered(self._head)
 
-    def _give(self, position: int) -> None:
-        for result in self._held.pop(position, ()):
+    def _send_buffered(self, position: int) -> None:
+        for result in self._buffered.pop(position, ()):
             self._send.send_nowait(result)
 
     def __aiter__(self) -> Results[R]:
@@ -223,23 +226,23 @@ class Results(Generic[R]):
             result = await self._receive.receive()
         except anyio.EndOfStream:
             failure = self._exhausted or self._failure
-            if failure is not None and self._given < self._min_results:
+            if failure is not None and self._read < self._min_results:
                 raise failure from None
             raise StopAsyncIteration from None
-        self._given += 1
+        self._read += 1
         return result
 
     def abandon(self) -> None:
-        """Stop: nobody reads any further."""
+        """Stop reading and collect the `unread` results."""
         self._send.close()
         while self._receive.statistics().current_buffer_used:
             self.unread.append(self._receive.receive_nowait())
-        for results in self._held.values():
+        for results in self._buffered.values():
             self.unread += results
         self._receive.close()
 
 
-def _places(width: int | None) -> anyio.Semaphore | None:
+def _limiter(width: int | None) -> anyio.Semaphore | None:
     if width is None:
         return None
     if width < 1:
@@ -257,14 +260,24 @@ async def gather(
     min_results: int = 1,
     on_failure: OnFailure = lambda _: None,
 ) -> AsyncIterator[Results[R]]:
-    """Run `work` over `items`, at most `width` at once, and give what it emits; leaving cancels what still runs.
+    """Run `work` over `items` in concurrent lanes and stream the results; leaving the block cancels running lanes.
 
-    Lanes start in the order of the items, each once the one before it has its first lease or waits for something else; and
-    those of a block within a lane all before the lane after that one. After work that does not fit into the budget no
-    later item starts. `on_failure` gets every failure; errors that are neither ITEM_ERRORS nor of the budget end the block.
-    Raises ValueError for a `width` below 1.
+    A lane starts once the previous lane has its first lease or waits for something else. Lanes of a nested block all
+    start before the lane that follows. Once the budget stops an item, no later item starts. BudgetExhausted and
+    ITEM_ERRORS end only their lane; any other error ends the block.
+
+    Args:
+        work: Called with an item and a function that emits a result.
+        items: One lane each.
+        width: Maximum concurrent lanes; None for no limit.
+        in_order: Yield results in the order of the items.
+        min_results: Results required for the iteration not to raise a failure.
+        on_failure: Receives the error of each failed lane.
+
+    Raises:
+        ValueError: `width` is below 1.
     """
-    places = _places(width)
+    limiter = _limiter(width)
     results: Results[R] = Results(in_order=in_order, min_results=min_results)
 
     async def lane(position: int, item: T, turn: _Turn) -> None:
@@ -274,22 +287,22 @@ async def gather(
             await work(item, lambda result: results.emit(position, result))
 
         try:
-            await _in_turn(perform(), turn)
+            await _run_lane(perform(), turn)
         except (BudgetExhausted, *ITEM_ERRORS) as error:
             failure = error
             on_failure(error)
         finally:
             results.end(position, failure)
-            if places is not None:
-                places.release()
+            if limiter is not None:
+                limiter.release()
 
     async def feed() -> None:
         async with anyio.create_task_group() as lanes:
             for position, item in enumerate(items):
-                if places is not None:
-                    if not places.value:
+                if limiter is not None:
+                    if not limiter.value:
                         pass_turn()
-                    await places.acquire()
+                    await limiter.acquire()
                 if results.is_exhausted:
                     break
                 turn = _Turn()

@@ -1,22 +1,22 @@
-"""How a run can fail, and the one place that knows what each failure is in HTTP.
+"""Run and request errors, with the HTTP status and error code of each.
 
-The tree below that of `strategies.api.errors`::
+The hierarchy extends that of `strategies.api.errors`::
 
     SecondpassError
-    ├── InvalidRequest        the request cannot be served as it is; `field` names the culprit   422
-    │   ├── Malformed         not JSON, or not UTF-8                                             400
-    │   ├── NotFound          no such strategy or model                                          404
-    │   └── TooLarge          the body is over the limit                                         413
-    ├── Unauthorized          no key, or an unknown one                                          401
+    ├── InvalidRequest        the request is invalid; `field` names the field                    422
+    │   ├── Malformed         the body is not UTF-8 JSON                                         400
+    │   ├── NotFound          unknown strategy, model or path                                    404
+    │   └── TooLarge          the body exceeds the size limit                                    413
+    ├── Unauthorized          missing or unknown API key                                         401
     ├── NotAdmitted           overloaded or draining                                             503
-    └── NoAnswer              the run ended with nothing to show; carries the bill
+    └── NoAnswer              the run ended without an answer; contains its usage
         ├── NoAnswerWithinBudget                                                                  422
         ├── DeadlinePassed                                                                       504
-        ├── AllCallsFailed    the engine failed, `role` says whose                               502
-        ├── Drained           the service is going down                                          503
-        └── Abandoned         the client left: logged, never sent                                499
+        ├── AllCallsFailed    engine failure; `role` names its role                              502
+        ├── Drained           the server is shutting down                                        503
+        └── Abandoned         the client disconnected: logged, never sent                        499
 
-A few kinds that only the routes know (Unsupported, Incapable, WrongMethod, Internal) stand in `http.problems`.
+Errors that only routes raise (Unsupported, Incapable, WrongMethod, Internal) are in `http.problems`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import BudgetKind, Role
 
 ECHO_LIMIT = 200
-"""At most so many characters of input are repeated in an error."""
+"""Maximum characters of input that an error message repeats."""
 
 
 def excerpt(text: str) -> str:
-    """`text`, shortened to what an error may repeat."""
+    """Return `text` truncated to ECHO_LIMIT characters."""
     return text if len(text) <= ECHO_LIMIT else text[: ECHO_LIMIT - 1] + "…"
 
 
 class BadSettings(Exception):
-    """Settings that cannot be served; one line for each problem."""
+    """Invalid settings; the message has one line per problem."""
 
 
 class HttpError(SecondpassError):
@@ -47,7 +47,7 @@ class HttpError(SecondpassError):
     status: ClassVar[int]
     code: ClassVar[str]
     should_retry: ClassVar[bool | None] = None
-    """What `x-should-retry` tells an OpenAI client; None leaves it to the client."""
+    """Value of the `x-should-retry` header; None omits it."""
     retry_after: float | None = None
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
@@ -62,14 +62,14 @@ class HttpError(SecondpassError):
 
 
 class InvalidRequest(HttpError):
-    """The request names something that cannot be: `field` is where."""
+    """The request is invalid; `field` names the field."""
 
     status = 422
     code = "invalid_request"
 
 
 class Malformed(InvalidRequest):
-    """The body is not JSON in UTF-8."""
+    """The body is not UTF-8 JSON."""
 
     status = 400
     code = "malformed"
@@ -83,21 +83,21 @@ class NotFound(InvalidRequest):
 
 
 class TooLarge(InvalidRequest):
-    """The body is over the operator's limit."""
+    """The body exceeds the configured size limit."""
 
     status = 413
     code = "too_large"
 
 
 class Unauthorized(HttpError):
-    """No API key, or one that nobody was given."""
+    """The API key is missing or unknown."""
 
     status = 401
     code = "unauthorized"
 
 
 class NotAdmitted(HttpError):
-    """The service takes no new work at the moment."""
+    """The server accepts no new requests at the moment."""
 
     status = 503
     code = "unavailable"
@@ -105,7 +105,7 @@ class NotAdmitted(HttpError):
 
 
 class NoAnswer(HttpError):
-    """The run ended with nothing to show. `bill` is what it used all the same."""
+    """The run ended without an answer. `bill` contains its usage."""
 
     def __init__(self, detail: str, *, bill: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)
@@ -117,20 +117,22 @@ class NoAnswer(HttpError):
 
 
 class NoAnswerWithinBudget(NoAnswer):
-    """One limit of the budget was spent before anything could be proposed."""
+    """A budget limit was reached before the run had a candidate."""
 
     status = 422
     code = "budget_exhausted"
     should_retry = False
 
     def __init__(self, kind: BudgetKind, *, bill: Mapping[str, Any] | None = None) -> None:
-        super().__init__(f"no answer within budget.max_{kind}", bill=bill)
+        super().__init__(
+            f"budget.max_{kind} was reached before an answer was found; raise the limit", bill=bill
+        )
         self.kind: BudgetKind = kind
         self.field = f"budget.max_{kind}"
 
 
 class DeadlinePassed(NoAnswer):
-    """The deadline came before anything could be proposed."""
+    """The deadline passed before the run had a candidate."""
 
     status = 504
     code = "deadline"
@@ -138,7 +140,7 @@ class DeadlinePassed(NoAnswer):
 
 
 class AllCallsFailed(NoAnswer):
-    """The engine failed; `role` says which one's."""
+    """All calls failed; `role` is the role of the failed engine."""
 
     status = 502
     code = "engine_failed"
@@ -155,7 +157,7 @@ class AllCallsFailed(NoAnswer):
 
 
 class Drained(NoAnswer):
-    """The service is shutting down and the run had nothing to show."""
+    """The server is shutting down and the run had no candidate."""
 
     status = 503
     code = "draining"
@@ -163,7 +165,7 @@ class Drained(NoAnswer):
 
 
 class Abandoned(NoAnswer):
-    """The client left; nobody is there to read this."""
+    """The client disconnected before the run ended."""
 
     status = 499
     code = "cancelled"
@@ -173,7 +175,7 @@ class Abandoned(NoAnswer):
 def boundary(
     error: type[SecondpassError], what: str, *foreign: type[Exception], **details: Any
 ) -> Iterator[None]:
-    """Turn `foreign` exceptions into `error`, whose text is `what` and the cause."""
+    """Convert `foreign` exceptions to `error`, with the message `what: cause`."""
     try:
         yield
     except foreign as cause:

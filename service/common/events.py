@@ -1,6 +1,6 @@
-"""What happened in a run, as an append-only list of typed events that everyone reads.
+"""Event trace of a run: an append-only list of typed events.
 
-Streams, metrics, traces and tests all subscribe to the one list; nothing else reports what a run does.
+Streams, metrics, traces and tests all subscribe to this list; nothing else reports the progress of a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CallEnd = Literal["finished", "truncated", "cancelled", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """The root of all events; `type` is the name on the wire, `at` is seconds since the run began."""
+    """Base class of all events. `type` is the wire name, `at` the seconds since the start of the run."""
 
     type: ClassVar[str]
     at: float = 0.0
@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """The run as it was resolved: what will be done, and with which models."""
+    """The run started, with its resolved strategy, parameters and models."""
 
     type: ClassVar[str] = "run.started"
     id: str
@@ -45,7 +45,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStarted(Event):
-    """An engine request is about to be sent (and has its lease)."""
+    """An attempt of a call has its lease and is about to be sent."""
 
     type: ClassVar[str] = "call.started"
     call: int
@@ -57,7 +57,7 @@ class CallStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDelta(Event):
-    """Tokens of a call; only recorded where the trace is full and somebody listens."""
+    """Text of a call as it is delivered. Emitted only if `Trace.keeps_deltas` is set."""
 
     type: ClassVar[str] = "call.delta"
     call: int
@@ -68,13 +68,20 @@ class CallDelta(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFinished(Event):
-    """An engine request ended, however it ended, and this is its bill.
+    """Usage record of one attempt, emitted on every exit path.
 
-    `wasted` are completion tokens that nothing uses by then; a later call may. `is_estimated` says that the engine never
-    reported what the call used, so what it may have used at most was charged. `queued` and `seconds` are its wait for
-    admission and its time in the engine. `texts` are what it wrote, one for each completion, in reply to `messages`. `attempts` are engine
-    requests: 0 for a call that ended while it was queued. `attempt` is the number of this attempt within its call, from 1,
-    and `retried` says that another one follows.
+    Attributes:
+        call: Number of the attempt within the run, from 0.
+        usage: Tokens charged.
+        attempts: Engine requests sent: 1, or 0 if the attempt ended while it was queued.
+        attempt: Number of the attempt within its call, from 1.
+        retried: Another attempt follows.
+        wasted: Completion tokens that are unused so far; a later call may still use them.
+        is_estimated: The engine reported no usage, so an upper bound was charged.
+        queued: Seconds of waiting for admission.
+        seconds: Seconds in the engine.
+        texts: Generated text of each completion, without reasoning.
+        messages: The conversation that the call replied to.
     """
 
     type: ClassVar[str] = "call.finished"
@@ -102,7 +109,7 @@ class CallFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateSeen(Event):
-    """A candidate there is, or one that leads from now on (`is_best`)."""
+    """A new candidate, or the new leader (`is_best`)."""
 
     type: ClassVar[str] = "candidate"
     candidate: Candidate
@@ -111,11 +118,16 @@ class CandidateSeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictSeen(Event):
-    """What a judge, a critic or the task's tests said of a candidate or of a draft, in as far as they said it.
+    """Judgement of a candidate or draft by a judge, a critic, a reward model or the task's tests.
 
-    The label that was chosen, and `how` that was read; the probabilities of the labels; its whole `reply`, field by
-    field; a reward; or the `error` why nothing could be read. The tests' verdict is how they ended, and `seconds` how
-    long they took.
+    Attributes:
+        verdict: The chosen label, or the status of the tests.
+        how: Method by which the verdict was obtained.
+        labels: Label probabilities.
+        reply: Parsed fields of a structured reply.
+        reward: Score of a reward model.
+        error: Reason why the reply was unreadable.
+        seconds: Duration of the tests.
     """
 
     type: ClassVar[str] = "verdict"
@@ -132,7 +144,7 @@ class VerdictSeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteMade(Event):
-    """Something to know of how the answer came about; the last word on a thing stands."""
+    """A note on how the answer was produced. A later note replaces an earlier one with the same `about`."""
 
     type: ClassVar[str] = "note"
     about: str
@@ -141,7 +153,7 @@ class NoteMade(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerDelta(Event):
-    """Text of the answer: nothing later overrules it."""
+    """Final text of the answer; later events do not revise it."""
 
     type: ClassVar[str] = "answer.delta"
     text: str
@@ -149,7 +161,7 @@ class AnswerDelta(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
-    """The run has an outcome. `wasted` are completion tokens by role that nothing used."""
+    """The run finished with an outcome. `wasted` contains the unused completion tokens by role."""
 
     type: ClassVar[str] = "run.finished"
     stop_reason: StopReason
@@ -160,7 +172,7 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """The run has no answer; `reason` is the error's type, `wasted` as in `RunFinished`."""
+    """The run failed without an answer. `reason` is the error type; `wasted` is as in `RunFinished`."""
 
     type: ClassVar[str] = "error"
     reason: str
@@ -173,30 +185,30 @@ Subscriber = Callable[[Event], None]
 
 
 class Trace:
-    """The list itself, and its subscribers, who are told of each event as it is appended.
+    """Event list of a run, which notifies subscribers of each appended event.
 
-    `keeps_deltas` says whether CallDelta events are wanted: at a GPU's rate they would flood the loop.
+    CallDelta events are emitted only with `keeps_deltas`: at a GPU's token rate they would overload the event loop.
     """
 
     def __init__(self, *subscribers: Subscriber, keeps_deltas: bool = False) -> None:
         self.events: list[Event] = []
         self.keeps_deltas = keeps_deltas
         self._subscribers = list(subscribers)
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._began
+        """Seconds since the start of the run."""
+        return time.monotonic() - self._started_at
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell `subscriber` of every event so far, then of every later one."""
+        """Pass all past events to `subscriber`, then each new one."""
         for event in self.events:
             subscriber(event)
         self._subscribers.append(subscriber)
 
     def emit(self, event: Event) -> None:
-        """Append the event and tell every subscriber."""
+        """Append the event and notify all subscribers."""
         self.events.append(event)
         for subscriber in self._subscribers:
             subscriber(event)

@@ -1,4 +1,4 @@
-"""Budget limits of a run, and prices of tokens."""
+"""Budget limits of a run, and token prices."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from secondpass.strategies.api.values import BudgetKind
 KINDS: tuple[BudgetKind, ...] = get_args(BudgetKind)
 
 Amount: TypeAlias = int | Fraction
-"""Tokens and counts are whole numbers, and only money needs fractions: those cost a hundred times as much to add."""
+"""Integers for tokens and counts, fractions for money; adding fractions is a hundred times slower."""
 
 Amounts = Mapping[BudgetKind, Amount]
 
 
 class Limits(BaseModel):
-    """The budget of one run.
+    """Budget limits of one run; None means unlimited.
 
-    `max_tokens` are completion tokens of all calls, `max_calls` engine requests, `max_samples` completions;
-    `max_cost` is in the currency of the prices. None sets no limit.
+    Attributes:
+        max_tokens: Completion tokens of all calls.
+        max_prompt_tokens: Prompt tokens of all calls.
+        max_calls: Engine requests.
+        max_samples: Completions.
+        max_cost: Cost in the currency of the prices.
+        deadline_ms: Wall-clock time in milliseconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,19 +45,19 @@ class Limits(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens cost, in any one currency."""
+    """Price per million tokens, in any single currency."""
 
     prompt: float = 0.0
     completion: float = 0.0
 
     def of(self, prompt: int, completion: int) -> Amount:
-        """The cost of so many tokens, exactly: money is never rounded on the way."""
+        """Return the exact cost of a number of tokens, without rounding."""
         if not (self.prompt or self.completion):
             return 0
         return (prompt * exact(self.prompt) + completion * exact(self.completion)) / 1_000_000
 
     def affords(self, money: Amount) -> float:
-        """The most completion tokens that `money` buys."""
+        """Return the maximum number of completion tokens that `money` buys."""
         if money < 0:
             return 0
         return money * 1_000_000 // exact(self.completion) if self.completion else math.inf
@@ -63,5 +68,5 @@ FREE = Price()
 
 @lru_cache(maxsize=1024)
 def exact(value: float) -> Fraction:
-    """The number as it was written: 0.1 is a tenth."""
+    """Return the shortest decimal of a float as a fraction: 0.1 is 1/10."""
     return Fraction(repr(value))

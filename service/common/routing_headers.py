@@ -1,6 +1,6 @@
-"""Headers by which routers and schedulers place a request: which a client may send, and what a header may hold.
+"""Routing headers of inference routers and schedulers: names, allowed values and session detection.
 
-Sources: llm-d-router, vLLM and vllm-router, AIBrix, SMG, NVIDIA Dynamo, LiteLLM, and the agents that send a session of their own.
+Sources: llm-d-router, vLLM and vllm-router, AIBrix, SMG, NVIDIA Dynamo, LiteLLM, and agents that send a session header.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 
 SESSION_SOURCES = ("x-session-id", "x-session-affinity", "session-id", "x-claude-code-session-id")
-"""Headers that name a client's session, in the order in which they are looked for."""
+"""Headers that contain a client's session, in order of precedence."""
 
 SESSION_FIELDS = ("prompt_cache_key", "user")
-"""Fields of an OpenAI body that name a session where no header does, in their order."""
+"""Fields of an OpenAI body that contain a session, used without a session header, in order of precedence."""
 
 AFFINITY = frozenset(
     (
@@ -27,7 +27,7 @@ AFFINITY = frozenset(
         "x-litellm-session-id",
     )
 )
-"""Headers that ask for the replica that holds a prefix."""
+"""Headers that request affinity to the replica with a cached prefix."""
 
 OBJECTIVE_HEADER = "x-llm-d-inference-objective"
 PRIORITY_HEADER = "x-vllm-priority"
@@ -47,13 +47,13 @@ PRIORITY = frozenset(
         "x-tenant-id",
     )
 )
-"""Headers that decide who is served first and whose share is charged: for trusted tenants only."""
+"""Headers that set priority and fair-share accounting: for trusted tenants only."""
 
 FORWARDED = frozenset(("accept", "content-type"))
-"""Headers of a plain request that are forwarded whatever the settings."""
+"""Headers of a forwarded request that are always passed on."""
 
 DESTINATION = "x-gateway-destination-"
-"""Names of headers between a gateway and its endpoint picker begin so: a client neither sends nor sees them."""
+"""Prefix of headers between a gateway and its endpoint picker; clients neither send nor receive them."""
 
 RESERVED = frozenset(
     (
@@ -63,35 +63,38 @@ RESERVED = frozenset(
         *("transfer-encoding", "upgrade", "user-agent", "x-request-id"),
     )
 )
-"""Headers that requests to an engine carry already, or that steer the connection."""
+"""Headers that engine requests already have, and headers that control the connection."""
 
 MAX_VALUE = 256
-"""Characters of a value; AIBrix takes no more."""
+"""Maximum characters of a value, the limit of AIBrix."""
 
 MAX_SESSION = 240
-"""Characters of a client's session, to which the number of a group of drafts may be added."""
+"""Maximum characters of a client's session; a draft group number may be appended."""
 
 _OPENING_TURNS, _OPENING_CHARACTERS = 16, 4096
-"""How much of a conversation's opening is read: turns, and characters of each."""
+"""Turns of a conversation's opening, and characters of each, that are hashed."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 def is_token(name: str) -> bool:
-    """Whether `name` can be the name of a header (RFC 9110, 5.1)."""
+    """Return whether `name` is a valid header name (RFC 9110, 5.1)."""
     return _TOKEN.fullmatch(name) is not None
 
 
 def is_value(text: str) -> bool:
-    """Whether every router takes `text` as the value of a header: 1 to 256 printable ASCII characters, not blank at an end."""
+    """Return whether all routers accept `text` as a header value.
+
+    A valid value has 1 to 256 printable ASCII characters and neither starts nor ends with a space.
+    """
     return len(text) <= MAX_VALUE and _VALUE.fullmatch(text) is not None
 
 
 def session_of(headers: Mapping[str, str], body: Mapping[str, object]) -> str | None:
-    """The session that a client names in its headers (names in lower case), else in its body; None without one.
+    """Return the client's session from its headers (lower-case names) or else its body; None without one.
 
-    A name that no header can hold is replaced by its SHA-256, so that equal names remain equal.
+    A session that is not a valid header value is replaced by its SHA-256 digest.
     """
     named = [*map(headers.get, SESSION_SOURCES), *map(body.get, SESSION_FIELDS)]
     given = next((text for text in named if isinstance(text, str) and text.strip()), None)
@@ -101,14 +104,15 @@ def session_of(headers: Mapping[str, str], body: Mapping[str, object]) -> str | 
 
 
 def opening_of(body: Mapping[str, object]) -> str | None:
-    """A session made of the messages up to the first of the user, which later turns repeat; None without messages.
+    """Return a session derived from the messages up to the first user message; None without messages.
 
-    Only the beginnings of texts are read, so that a large body takes no longer than a small one.
+    Later turns of a conversation repeat these messages. Only the start of each text is hashed, so that the cost does
+    not depend on the body size.
     """
     messages = body.get("messages")
     if not isinstance(messages, list):
         return None
-    digest = hashlib.sha256(_beginning(body.get("model")))
+    digest = hashlib.sha256(_start_of(body.get("model")))
     for turn in messages[:_OPENING_TURNS]:
         if not isinstance(turn, Mapping):
             continue
@@ -116,13 +120,13 @@ def opening_of(body: Mapping[str, object]) -> str | None:
         parts = content[:_OPENING_TURNS] if isinstance(content, list) else [content]
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
         for text in (turn.get("role"), *texts):
-            digest.update(b"\0" + _beginning(text))
+            digest.update(b"\0" + _start_of(text))
         if turn.get("role") == "user":
             break
     return digest.hexdigest()
 
 
-def _beginning(text: object) -> bytes:
+def _start_of(text: object) -> bytes:
     if not isinstance(text, str):
         return b""
     return text[:_OPENING_CHARACTERS].encode(errors="surrogatepass")

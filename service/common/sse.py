@@ -1,33 +1,35 @@
-"""Server-sent events, read as they arrive: bytes may be split anywhere, in the middle of a character too.
+"""Incremental parser for server-sent events. Chunks may be split anywhere, even within a character.
 
-Comments, ids and retry times are left out, and so are events without data.
+Comments, ids, retry times and events without data are ignored.
 """
 
 MAX_EVENT_BYTES = 16 * 2**20
 
 
 class EventTooLong(ValueError):
-    """An event passed MAX_EVENT_BYTES without an end: this is no event stream."""
+    """An unfinished event exceeds MAX_EVENT_BYTES."""
 
 
 class EventParser:
-    """An incremental parser for one stream: feed it bytes, get the data of the events they completed.
+    """Incremental parser of one event stream.
 
-    Lines end with LF, CRLF or CR. Lines of data that belong to one event are joined with LF. `names` are the names of the
-    events that were returned last, empty for one without a name.
+    Lines end with LF, CRLF or CR. Data lines of one event are joined with LF.
+
+    Attributes:
+        names: Names of the events that the last `feed` or `close` returned; empty for an event without a name.
     """
 
     def __init__(self) -> None:
-        self._tail = bytearray()  # a line without its end
+        self._tail = bytearray()  # unfinished line
         self.names: list[bytes] = []
-        self._data: list[bytes] = []  # an event without its end
+        self._data: list[bytes] = []  # data lines of the unfinished event
         self._name = b""
-        self._held = 0  # bytes in both
-        self._is_fresh = True
+        self._buffered = 0  # bytes of both
+        self._is_at_start = True
         self._ended_with_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of every event that `chunk` completed, in order. Raises EventTooLong."""
+        """Return the data of each event that `chunk` completes, in order. Raises EventTooLong."""
         self.names = []
         if not chunk:
             return []
@@ -37,18 +39,18 @@ class EventParser:
         if self._tail:
             self._tail += chunk
             if b"\n" not in chunk and b"\r" not in chunk:
-                self._hold(len(chunk))
+                self._count(len(chunk))
                 return []
             chunk = bytes(self._tail)
             self._tail.clear()
         lines = chunk.splitlines()
         if lines and not chunk.endswith((b"\n", b"\r")):
             self._tail += lines.pop()
-            self._hold(len(self._tail))
+            self._count(len(self._tail))
         return self._read(lines)
 
     def close(self) -> list[bytes]:
-        """The data of the event that the end of the stream completes: not all servers end the last."""
+        """Return the data of the last event: some servers end the stream without a blank line."""
         self.names = []
         lines = [bytes(self._tail), b""]
         self._tail.clear()
@@ -57,9 +59,9 @@ class EventParser:
     def _read(self, lines: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
         data = self._data
-        if self._is_fresh and lines:
+        if self._is_at_start and lines:
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-            self._is_fresh = False
+            self._is_at_start = False
         for line in lines:
             if not line:
                 if event := data[0] if len(data) == 1 else b"\n".join(data):
@@ -67,15 +69,15 @@ class EventParser:
                     self.names.append(self._name)
                 data.clear()
                 self._name = b""
-                self._held = len(self._tail)
+                self._buffered = len(self._tail)
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
-                self._hold(len(line))
+                self._count(len(line))
             elif line.startswith(b"event:"):
                 self._name = line[7:] if line[6:7] == b" " else line[6:]
         return events
 
-    def _hold(self, size: int) -> None:
-        self._held += size
-        if self._held > MAX_EVENT_BYTES:
-            raise EventTooLong(f"an event of more than {MAX_EVENT_BYTES} bytes")
+    def _count(self, size: int) -> None:
+        self._buffered += size
+        if self._buffered > MAX_EVENT_BYTES:
+            raise EventTooLong(f"event exceeds {MAX_EVENT_BYTES} bytes")

@@ -1,1 +1,1 @@
-"""Equivalence of answers, decided in worker processes that can be killed."""
+"""Answer equivalence, decided in killable worker processes."""

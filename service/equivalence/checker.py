@@ -1,8 +1,8 @@
-"""Decides whether two mathematical answers are equivalent, in worker processes that can be killed.
+"""Equivalence checker for mathematical answers, backed by killable worker processes.
 
-What a model writes is hostile input to a computer algebra system: a tower of powers keeps sympy busy for ever,
-inside one C call that no Python timeout can end. So the server never parses an answer; `worker` does, and
-the kernel ends it after its share of CPU time. What could not be decided counts as different.
+Model output is hostile input to a computer algebra system: a tower of powers keeps sympy busy indefinitely inside one C
+call, which no Python timeout can interrupt. The server therefore never parses an answer. `worker` does, and the kernel
+kills it when its CPU time is used up. Undecided pairs count as different.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from secondpass.service.equivalence.fair_queue import Allowance, Turns
+from secondpass.service.equivalence.fair_queue import Allowance, FairQueue
 from secondpass.service.equivalence.worker_process import Equality, Worker, WorkerFailed
 from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
 
 __all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]
 
 MAX_LENGTH = 2000
-"""Longer answers (characters) are compared as text only."""
+"""Maximum characters of a parsed answer; longer answers are compared as text only."""
 
 _TRIVIAL = "0"
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+|/0*[1-9]\d*)?", re.ASCII)
@@ -32,21 +32,21 @@ V = TypeVar("V")
 
 
 class _Recent(OrderedDict[K, V], Generic[K, V]):
-    """A mapping that forgets what was used least recently."""
+    """LRU cache with at most `size` entries."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
 
     def recall(self, key: K) -> V | None:
-        """The value of `key`, which counts as a use; None where there is none."""
+        """Return the value of `key` and mark it as used; None if it is missing."""
         if key not in self:
             return None
         self.move_to_end(key)
         return self[key]
 
-    def keep(self, key: K, value: V) -> None:
-        """Set the value of `key` and forget the oldest one if there are too many."""
+    def store(self, key: K, value: V) -> None:
+        """Set the value of `key` and evict the least recently used entry above `size`."""
         self[key] = value
         self.move_to_end(key)
         if len(self) > self._size:
@@ -54,11 +54,13 @@ class _Recent(OrderedDict[K, V], Generic[K, V]):
 
 
 class Equivalence:
-    """Compares answers by math-verify, each comparison within its own CPU time and memory.
+    """Answer equivalence by math-verify, with a CPU time and memory limit on each comparison.
 
-    An async context manager; `same` may be called by any number of tasks at once, which wait for one of `workers`
-    processes, the runs among them by turns. `undecided` counts the comparisons that no worker survived or finished
-    in time, or that their run had no allowance for.
+    An async context manager. Any number of tasks may call `same` concurrently; they share `workers` processes,
+    round-robin over runs.
+
+    Attributes:
+        undecided: Number of comparisons that killed their worker, timed out, or exceeded their run's allowance.
     """
 
     def __init__(
@@ -70,11 +72,19 @@ class Equivalence:
         memory_bytes: int = 2**30,
         remembered: int = 10_000,
     ) -> None:
-        """`cpu_seconds` and `wall_seconds` are per comparison; `remembered` is how many decided pairs are kept."""
+        """Create a checker without workers; they start on demand.
+
+        Args:
+            workers: Maximum number of worker processes.
+            cpu_seconds: CPU time limit of one comparison.
+            wall_seconds: Wall-clock limit of one comparison.
+            memory_bytes: Address space limit of one worker.
+            remembered: Number of decided pairs to cache.
+        """
         self._cpu_seconds = cpu_seconds
         self._wall_seconds = wall_seconds
         self._memory_bytes = memory_bytes
-        self._turns = Turns(workers)
+        self._queue = FairQueue(workers)
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
         self._decided: _Recent[tuple[str, str], Equality] = _Recent(remembered)
@@ -94,38 +104,38 @@ class Equivalence:
             await self._discard(worker)
 
     async def warm(self) -> None:
-        """Start a worker ahead of time, and wait until it can work. Raises WorkerFailed if it cannot."""
-        async with self._turns.turn(object()), self._worker():
+        """Start a worker and wait until it is ready. Raises WorkerFailed."""
+        async with self._queue.slot(object()), self._worker():
             pass
 
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
-        """Whether two answers are mathematically equivalent; False when that could not be decided.
+        """Return whether two answers are mathematically equivalent; False if undecided.
 
-        Symmetric. Equal texts and plain numbers need no worker, and very long or very deep texts get none.
-        `allowance` is the asking run's (None: the call is a run of its own): what exhausts a worker is taken from
-        it, and once it is spent a pair that is not known yet is False at once.
+        Symmetric. Equal texts and plain numbers need no worker; very long or deeply nested texts are not sent to one.
+        `allowance` belongs to the calling run (None: a fresh one) and is charged for each comparison that exhausts a
+        worker. Once it is spent, pairs that are not cached return False immediately.
         """
         if a == b:
             return True
-        numbers = _exactly(a), _exactly(b)
+        numbers = _number(a), _number(b)
         if None not in numbers and (numbers[0] == numbers[1] or "/" not in a + b):
             return numbers[0] == numbers[1]
-        if not (_is_readable(a) and _is_readable(b)):
+        if not (_is_parsable(a) and _is_parsable(b)):
             return False
-        mine = allowance or Allowance()
+        spendable = allowance or Allowance()
         verdict = self._decided.recall(_ordered(a, b))
-        if verdict is None and not mine.is_spent:
-            async with self._turns.turn(mine):
-                verdict = await self._verdict(a, b, mine)
+        if verdict is None and not spendable.is_spent:
+            async with self._queue.slot(spendable):
+                verdict = await self._verdict(a, b, spendable)
         if verdict in (None, Equality.EXHAUSTED, Equality.LOST):
             self.undecided += 1
         return verdict is Equality.SAME
 
     async def _verdict(self, a: str, b: str, allowance: Allowance) -> Equality | None:
-        """What is known or can be found out about a pair.
+        """Return the cached or computed verdict on a pair; None if the allowance is spent.
 
-        A text that once exhausted a worker, in whatever pair, is first tried by itself. So an answer made to burn
-        time does it twice, and not once for each answer that it is compared with. None: it may not be found out.
+        A text that was in a pair that exhausted a worker is first compared alone. A hostile answer therefore costs CPU
+        time at most twice, rather than once per comparison.
         """
         pair = _ordered(a, b)
         if known := self._decided.recall(pair):
@@ -133,18 +143,18 @@ class Equivalence:
         if allowance.is_spent:
             return None
         for text in pair:
-            if text in self._suspects and pair != (alone := _ordered(text, _TRIVIAL)):
-                if await self._verdict(*alone, allowance) is Equality.EXHAUSTED:
+            if text in self._suspects and pair != (trivial := _ordered(text, _TRIVIAL)):
+                if await self._verdict(*trivial, allowance) is Equality.EXHAUSTED:
                     return Equality.EXHAUSTED
                 self._suspects.pop(text, None)
         verdict = await self._ask(*pair)
         if verdict in (Equality.EXHAUSTED, Equality.LOST):
             allowance.left -= 1
         if verdict is not Equality.LOST:
-            self._decided.keep(pair, verdict)
+            self._decided.store(pair, verdict)
         if verdict is Equality.EXHAUSTED:
             for text in pair:
-                self._suspects.keep(text, None)
+                self._suspects.store(text, None)
         return verdict
 
     async def _ask(self, a: str, b: str) -> Equality:
@@ -156,7 +166,7 @@ class Equivalence:
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Worker]:
-        """A worker that is ready; it goes back to the idle ones if it can be used again."""
+        """Yield a ready worker; return it to the idle pool if it is still usable."""
         worker = await self._take()
         try:
             await worker.ready()
@@ -186,10 +196,10 @@ def _ordered(a: str, b: str) -> tuple[str, str]:
     return (a, b) if a <= b else (b, a)
 
 
-def _is_readable(text: str) -> bool:
+def _is_parsable(text: str) -> bool:
     return len(text) <= MAX_LENGTH and brace_depth(text) <= MAX_BRACE_DEPTH
 
 
-def _exactly(text: str) -> Fraction | None:
-    """The value of a plain decimal or fraction; None for anything else."""
+def _number(text: str) -> Fraction | None:
+    """Return the value of a plain decimal or fraction; None for any other text."""
     return Fraction(text) if len(text) <= MAX_LENGTH and _NUMBER.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""Who is served next where few places are wanted by many: each run in its turn, so that none can starve another."""
+"""Fair scheduling of a few worker slots: round-robin over runs, FIFO within a run."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ import anyio
 
 
 class Allowance:
-    """What one run may burn: `left` comparisons that no worker survives or finishes in time."""
+    """Remaining number of comparisons of one run that may kill their worker or time out."""
 
     def __init__(self, left: int = 3) -> None:
         self.left = left
 
     @property
     def is_spent(self) -> bool:
-        """Is nothing left of it?"""
+        """True if none are left."""
         return self.left <= 0
 
 
-class Turns:
-    """`places` that are held for a while and then passed on: by turns to those who wait, to each in its own order."""
+class FairQueue:
+    """Semaphore with `slots` slots, granted round-robin over keys and FIFO within a key."""
 
-    def __init__(self, places: int) -> None:
-        self._free = places
+    def __init__(self, slots: int) -> None:
+        self._free = slots
         self._waiting: OrderedDict[object, deque[anyio.Event]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, who: object) -> AsyncIterator[None]:
-        """Hold a place while the block lasts. `who` is told from others by its identity or equality."""
-        await self._take(who)
+    async def slot(self, key: object) -> AsyncIterator[None]:
+        """Hold a slot for the block. `key` identifies the run and must be hashable."""
+        await self._acquire(key)
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
-    async def _take(self, who: object) -> None:
+    async def _acquire(self, key: object) -> None:
         if self._free:
             self._free -= 1
             return
-        mine = anyio.Event()
-        self._waiting.setdefault(who, deque()).append(mine)
+        granted = anyio.Event()
+        self._waiting.setdefault(key, deque()).append(granted)
         try:
-            await mine.wait()
+            await granted.wait()
         except BaseException:
-            if mine.is_set():
-                self._pass_on()
+            if granted.is_set():
+                self._release()
             else:
-                self._leave(who, mine)
+                self._remove(key, granted)
             raise
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         if not self._waiting:
             self._free += 1
             return
-        who, queue = self._waiting.popitem(last=False)
+        key, queue = self._waiting.popitem(last=False)
         queue.popleft().set()
         if queue:
-            self._waiting[who] = queue  # behind all others
+            self._waiting[key] = queue  # at the end of the rotation
 
-    def _leave(self, who: object, event: anyio.Event) -> None:
-        queue = self._waiting[who]
+    def _remove(self, key: object, event: anyio.Event) -> None:
+        queue = self._waiting[key]
         queue.remove(event)
         if not queue:
-            del self._waiting[who]
+            del self._waiting[key]

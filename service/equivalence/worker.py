@@ -1,15 +1,15 @@
-r"""A process that decides whether two mathematical answers are equivalent, and may be killed at any time.
+r"""Worker process that decides answer equivalence and may be killed at any time.
 
-Run as a script by `service.equivalence`, so that neither sympy nor what hostile LaTeX makes of it ever enters the
-server. It imports nothing of secondpass. The protocol is JSON lines: it writes {"ready": true} when it can
-work; then each pair [a, b] on stdin is answered by {"same": bool, "retire": bool}, where `retire` says that this
-was its last one. It ends when stdin does.
+`service.equivalence` runs it as a script, which keeps sympy and hostile LaTeX out of the server process. It imports
+nothing from secondpass. The protocol is JSON lines. The worker writes {"ready": true} once it is ready, then answers
+each pair [a, b] on stdin with {"same": bool, "retire": bool}. With `retire` true, the worker exits after this reply. It
+also exits when stdin closes.
 
-The limits are the kernel's. ITIMER_PROF counts the CPU time of this process alone, so that a loaded machine
-kills no innocent comparison, and its signal ends the process even inside one long C call, where Python's own
-handlers (and math-verify's, which are switched off) would wait.
+The kernel enforces the limits. ITIMER_PROF counts only the CPU time of this process, so a loaded machine does not kill a
+harmless comparison. Its signal ends the process even inside a long C call, where Python's handlers (and those of
+math-verify, which are disabled) would have to wait.
 
-Arguments: seconds of CPU for one comparison, bytes of address space.
+Arguments: CPU seconds for one comparison, bytes of address space.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm)\{([^{}]*)\}")
 
 
 def equivalent(a: str, b: str) -> bool:
-    """Whether math-verify takes either answer for the other; without a time limit of its own."""
+    """Return whether math-verify accepts either answer as the other, without a time limit."""
     words = [_words(text) for text in (a, b)]
     if all(words):
-        # As formulas they would be products of their letters, and "listen" equal to "silent".
+        # Parsed as formulas, words are products of their letters, and "listen" would equal "silent".
         return words[0] == words[1]
     config = [LatexExtractionConfig()]
     first, second = (
@@ -47,30 +47,32 @@ def equivalent(a: str, b: str) -> bool:
 
 
 def _words(text: str) -> str | None:
-    """The text in lower case if it is words and no formula."""
+    """Return the text in lower case if it consists of words; None for a formula."""
     plain = _WRAPPED_WORDS.sub(r"\1", text).strip()
     return plain.casefold() if _WORDS.fullmatch(plain) else None
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds. Not getrusage's ru_maxrss: a child inherits the peak of its parent."""
+    """Return the resident memory of this process. A child inherits its parent's peak, so ru_maxrss is no use here."""
     pages = Path("/proc/self/statm").read_text("ascii").split()[1]
     return int(pages) * resource.getpagesize()
 
 
 def main(cpu_seconds: float, memory_bytes: int) -> None:
-    """Answer pairs until stdin ends, or until so much memory was used that a fresh process is safer."""
+    """Answer pairs until stdin closes or resident memory exceeds half of the limit."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no reply
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep library output out of the replies
 
     def reply(message: dict[str, bool]) -> None:
         replies.write(json.dumps(message) + "\n")
         replies.flush()
 
-    equivalent(r"\frac{1}{2}x+1", "1+x/2")  # builds the parser's tables, at nobody's expense
+    equivalent(
+        r"\frac{1}{2}x+1", "1+x/2"
+    )  # warm up the parser tables before the first timed comparison
     reply({"ready": True})
     for line in sys.stdin.buffer:
         pair = json.loads(line)

@@ -1,4 +1,4 @@
-"""The server's end of one `worker` process: start it, ask it, tell how it died, and bury it."""
+"""Server side of one `worker` process: start, compare, classify exits, and clean up."""
 
 from __future__ import annotations
 
@@ -25,58 +25,58 @@ _FORWARDED_VARIABLES = ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH")
 
 
 class WorkerFailed(SecondpassError):
-    """A worker process did not get as far as its first question."""
+    """A worker process failed to start."""
 
 
 class Equality(Enum):
-    """What came of one comparison."""
+    """Result of one comparison."""
 
     SAME = "same"
     DIFFERENT = "different"
-    EXHAUSTED = "exhausted"  # its CPU time ran out: it would again
-    LOST = "lost"  # the worker went for another reason: next time it may be decided
+    EXHAUSTED = "exhausted"  # out of CPU time; deterministic, so it is cached
+    LOST = "lost"  # the worker timed out or died; a later comparison may succeed
 
 
 class Worker:
-    """One process. It has at most one question at a time, and whoever leaves early has to close it."""
+    """A worker process. Handles one comparison at a time; a caller that abandons one must close the worker."""
 
     def __init__(self, process: Process) -> None:
         if process.stdin is None or process.stdout is None:
-            raise WorkerFailed("a worker needs pipes at its stdin and stdout")
+            raise WorkerFailed("equivalence worker: stdin and stdout must be pipes")
         self._process = process
-        self._questions = process.stdin
+        self._requests = process.stdin
         self._replies = BufferedByteReceiveStream(process.stdout)
         self._is_ready = False
         self.is_usable = True
 
     @classmethod
     async def start(cls, cpu_seconds: float, memory_bytes: int) -> Self:
-        """Start a process, without waiting until it is ready. Cannot be cancelled half-way."""
+        """Start a process without waiting until it is ready. Shielded from cancellation."""
         script = Path(__file__).with_name("worker.py")
         environment = {
             name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ
         }
-        # -P keeps the script's folder, whose modules have common names, off the path.
+        # -P keeps the script's folder off sys.path: its module names could shadow others.
         command = [sys.executable, "-P", str(script), str(cpu_seconds), str(memory_bytes)]
         with (
-            boundary(WorkerFailed, "no worker for comparing answers", OSError),
+            boundary(WorkerFailed, "equivalence worker could not be started", OSError),
             anyio.CancelScope(shield=True),
         ):
             process = await anyio.open_process(
                 command,
                 stderr=DEVNULL,
                 env=environment | {"PYTHONHASHSEED": "0"},
-                start_new_session=True,  # Ctrl-C is for the server to act on
+                start_new_session=True,  # only the server handles Ctrl-C
             )
         return cls(process)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked, as far as one can know without asking."""
+        """True if the worker is usable and has not exited, as far as is known."""
         return self.is_usable and self._process.returncode is None
 
     async def ready(self) -> None:
-        """Wait until the worker can work. May be cancelled and called again; raises WorkerFailed."""
+        """Wait until the worker is ready. Can be cancelled and repeated. Raises WorkerFailed."""
         if self._is_ready:
             return
         try:
@@ -84,15 +84,17 @@ class Worker:
                 await self._replies.receive_until(b"\n", _REPLY_BYTES)
         except (anyio.IncompleteRead, TimeoutError) as error:
             self.is_usable = False
-            raise WorkerFailed("a worker for comparing answers did not start") from error
+            raise WorkerFailed(
+                "equivalence worker exited or timed out before it was ready"
+            ) from error
         self._is_ready = True
 
     async def compare(self, a: str, b: str, *, wall_seconds: float) -> Equality:
-        """The verdict on a pair. Left with an exception, the worker is not usable any more."""
+        """Compare a pair of answers. The worker is unusable after an exception."""
         self.is_usable = False
         try:
             with anyio.fail_after(wall_seconds):
-                await self._questions.send(json.dumps([a, b]).encode() + b"\n")
+                await self._requests.send(json.dumps([a, b]).encode() + b"\n")
                 line = await self._replies.receive_until(b"\n", _REPLY_BYTES)
         except TimeoutError:
             return Equality.LOST
@@ -105,7 +107,7 @@ class Worker:
         return Equality.SAME if reply["same"] else Equality.DIFFERENT
 
     async def aclose(self) -> None:
-        """Kill the process and wait until the kernel has let go of it."""
+        """Kill the process and wait for it to exit."""
         with anyio.CancelScope(shield=True):
             with suppress(ProcessLookupError):
                 self._process.kill()

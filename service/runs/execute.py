@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from secondpass.service.common import errors
-from secondpass.service.common.concurrency import first_error_of
+from secondpass.service.common.concurrency import ungrouped
 from secondpass.service.common.events import AnswerDelta, RunFailed, RunFinished, RunStarted
 from secondpass.service.runs import outcome
 from secondpass.service.runs.outcome import Outcome
@@ -70,7 +70,7 @@ async def _run_strategy(run: LiveRun) -> StopReason:
         run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
         try:
-            answer: object = await first_error_of(run.spec.strategy.body(run, run.spec.params))
+            answer: object = await ungrouped(run.spec.strategy.body(run, run.spec.params))
             if not isinstance(answer, Candidate):
                 kind = type(answer).__name__
                 raise TypeError(

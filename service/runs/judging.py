@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from secondpass.service.common.concurrency import all_at_once
+from secondpass.service.common.concurrency import run_all
 from secondpass.service.common.events import VerdictSeen
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
@@ -176,7 +176,7 @@ class JudgingVerbs(Verbs):
                 candidate_b=conclude(second.text),
             )
 
-        await all_at_once(partial(judge, 0, a, b), partial(judge, 1, b, a))
+        await run_all(partial(judge, 0, a, b), partial(judge, 1, b, a))
         return preference_of(judgements[0], judgements[1])
 
     # -- internals ----------------------------------------------------------------------------------

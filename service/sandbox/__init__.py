@@ -1,1 +1,1 @@
-"""The sandbox in which code that a model wrote runs against its tests."""
+"""Sandbox that runs model-written code against its tests."""

@@ -1,4 +1,4 @@
-"""How bubblewrap is told to make one sandbox, as root and as anybody else."""
+"""Bubblewrap command line of a sandbox, for root and unprivileged users."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ PROCESSES = 16
 FILES = 64
 
 _USERS = itertools.cycle(range(61_184, 65_184))
-"""Nobody's: each sandbox counts its processes by its own. All fit into the 65,536 users of a container."""
+"""Unused user ids, one per sandbox so that process limits are separate. All are within a container's 65,536 ids."""
 
 
 class SandboxUnavailable(SecondpassError):
-    """No sandbox could be set up, so nothing was run; the text says what to change."""
+    """The sandbox could not be set up, and nothing was run. The message contains the cause."""
 
 
 def bubblewrap() -> list[str]:
-    """The sandbox as a command. Raises SandboxUnavailable where bubblewrap is not installed."""
+    """Return the sandbox command. Raises SandboxUnavailable if bubblewrap is not installed."""
     program = shutil.which("bwrap")
     if program is None:
-        raise SandboxUnavailable("bwrap is not installed: `apt-get install bubblewrap` has it")
+        raise SandboxUnavailable("bwrap is not installed; run `apt-get install bubblewrap`")
     spaces = ["--unshare-all", "--uid", "65534", "--gid", "65534"]
     if os.geteuid() == 0:
-        # A user space of root's has root in it, whom the kernel lets start any number of processes. So root changes
-        # its user for good instead, inside, and keeps what that takes until then.
+        # RLIMIT_NPROC does not apply to root, also within a user namespace. So the process inside switches to another
+        # user permanently, and keeps the capabilities for that until then.
         spaces = [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup-try")]
         spaces += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     devices = ["--perms", "0755", "--dir", "/dev"]
     for device in ("/dev/null", "/dev/urandom"):
         devices += ["--dev-bind", device, device]
-    scratch = ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - its own
+    scratch = ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - private tmpfs
     return [
         program,
         *spaces,
@@ -51,7 +51,7 @@ def bubblewrap() -> list[str]:
 
 
 def _system() -> list[str]:
-    """Read-only: the system's programs and libraries, and the Python that runs this."""
+    """Return read-only mounts of system programs, libraries and the running Python."""
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("/bin", "/lib", "/lib32", "/lib64"):
         path = Path(name)
@@ -62,19 +62,21 @@ def _system() -> list[str]:
     prefix = Path(sys.base_prefix)
     if prefix.is_relative_to("/usr"):
         return options
-    for folder in reversed(prefix.parents[:-1]):  # else only root might pass through them
+    for folder in reversed(
+        prefix.parents[:-1]
+    ):  # created 0755, so that other users can traverse them
         options += ["--perms", "0755", "--dir", str(folder)]
     return [*options, "--ro-bind", str(prefix), str(prefix)]
 
 
 def python() -> str:
-    """The interpreter inside: the one that this environment was made from, without what was installed into it."""
+    """Return the base interpreter, without the packages of this environment."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return str(Path(sys.base_prefix, "bin", version))
 
 
 def limits_of(cpu_seconds: float, memory_bytes: int) -> str:
-    """What each process inside gives up, as JSON: resources, and the user whom root becomes."""
+    """Return the limits of each sandboxed process as JSON: resource limits, and the user id that root switches to."""
     resources = {
         "RLIMIT_CPU": math.ceil(cpu_seconds),
         "RLIMIT_AS": memory_bytes,

@@ -1,7 +1,7 @@
-"""Runs Python that a model wrote against unit tests, in bubblewrap: no network, a read-only system, hard limits.
+"""Run model-written Python against unit tests in bubblewrap: no network, read-only system, hard limits.
 
-Two sandboxes for each run: the code in one, its tests in the other, joined by a socket (`inside` says why).
-Neither has an environment, a home, /etc, /proc or a user of this machine; both end with the run, whatever they started.
+Each test run uses two sandboxes, one for the code and one for its tests, connected by a socket (see `inside`). Neither has
+the host's environment, home, /etc, /proc or users. All processes of both end with the test run.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ __all__ = ["SandboxResult", "SandboxUnavailable", "Status", "run_python"]
 Status = Literal["passed", "failed", "timeout", "error"]
 
 OUTPUT_BYTES = 2**20
-"""Code that prints more is stopped."""
+"""Maximum bytes of output; code that prints more is killed."""
 
-TAIL = 2000
-"""Characters of output that are kept."""
+MAX_OUTPUT_CHARACTERS = 2000
+"""Characters kept from the end of the output."""
 
 _INSIDE = Path(__file__).with_name("inside.py")
 _STARTED = b'{"started"'
-LAST_SECONDS = 1.0
-"""What the code's process gets to end after its tests."""
+EXIT_SECONDS = 1.0
+"""Seconds for the candidate process to exit after the tests."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxResult:
-    """How the tests ended, and the last lines: why they failed, then what the code printed.
+    """Result of a test run.
 
-    `failed`: the code is wrong, or broke a rule. `timeout`: CPU or wall time ran out. `error`: the tests themselves could
-    not be run, which says nothing about the code.
+    Attributes:
+        status: "passed"; "failed" if the code is wrong or broke a rule; "timeout" if CPU or wall time ran out; "error" if
+            the tests could not be run, whatever the code.
+        output: The reason, followed by the end of the code's output.
     """
 
     status: Status
@@ -52,12 +54,12 @@ class SandboxResult:
 
 @dataclass
 class _Run:
-    """The two processes of a run, and what they said."""
+    """The two processes of a test run, with their output."""
 
     candidate: Process
     tester: Process
     printed: bytes = b""
-    said: bytes = b""
+    report: bytes = b""
     is_flooded: bool = False
 
 
@@ -70,12 +72,22 @@ async def run_python(
     wall_seconds: float = 30.0,
     memory_bytes: int = 2**29,
 ) -> SandboxResult:
-    """Run `tests` (source text) against `code`.
+    """Run `tests` against `code`, both as source text.
 
-    The tests see the names that the code defines; what they assert at the top, `check(entry_point)` if they define
-    `check` and `entry_point` is given, and functions named test_... all have to end well. Arguments and results are plain
-    data (numbers, texts, containers of them) or objects of the code that tests only call and look into. `cpu_seconds` and
-    `memory_bytes` are for each process. Raises SandboxUnavailable.
+    The tests see the names that the code defines. Module-level assertions, `check(entry_point)` if the tests define
+    `check` and `entry_point` is given, and functions named test_... must all succeed. Arguments and results are plain data
+    (numbers, texts, containers of them), or objects of the code that tests can only call and inspect.
+
+    Args:
+        code: Source of the candidate.
+        tests: Source of its tests.
+        entry_point: Name of the tested function, for tests that define `check`.
+        cpu_seconds: CPU time limit of each process.
+        wall_seconds: Wall-clock limit of the test run.
+        memory_bytes: Address space limit of each process.
+
+    Raises:
+        SandboxUnavailable: bubblewrap is missing or could not set up a sandbox.
     """
     limits = limits_of(cpu_seconds, memory_bytes)
     job = {"code": code, "tests": tests, "entry_point": entry_point and entry_point.strip()}
@@ -85,19 +97,17 @@ async def run_python(
                 group.start_soon(_feed, run.candidate, {"code": code})
                 group.start_soon(_feed, run.tester, job)
                 group.start_soon(_watch, run)
-                run.said = await _read(run.tester.stdout, OUTPUT_BYTES)
+                run.report = await _read(run.tester.stdout, OUTPUT_BYTES)
                 await run.tester.wait()
-                with anyio.move_on_after(
-                    LAST_SECONDS
-                ):  # it ends by itself, and its exit code may say why
+                with anyio.move_on_after(EXIT_SECONDS):  # its exit code may contain the cause
                     await run.candidate.wait()
-                _kill(run.candidate)  # then what it prints ends, and the block with it
-        await _bury(run)
+                _kill(run.candidate)  # closes its output, which ends the block
+        await _end_all(run)
     return _result(run, is_late=scope.cancelled_caught)
 
 
 def _result(run: _Run, *, is_late: bool) -> SandboxResult:
-    printed = run.printed.decode(errors="replace")[-TAIL:]
+    printed = run.printed.decode(errors="replace")[-MAX_OUTPUT_CHARACTERS:]
 
     def result(status: Status, why: str) -> SandboxResult:
         return SandboxResult(status, f"{why}\n{printed}".strip())
@@ -106,48 +116,45 @@ def _result(run: _Run, *, is_late: bool) -> SandboxResult:
         return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
     if is_late:
         return result("timeout", "the wall time ran out")
-    if not run.said.startswith(_STARTED):
-        said = run.said.decode(errors="replace").strip()
-        last = (said or printed or "it says nothing").splitlines()[-1]
-        raise SandboxUnavailable(f"bubblewrap sets up no sandbox here: {last}")
-    status, why = _reported(run.said)
+    if not run.report.startswith(_STARTED):
+        report = run.report.decode(errors="replace").strip()
+        last = (report or printed or "no output").splitlines()[-1]
+        raise SandboxUnavailable(f"bubblewrap could not set up a sandbox: {last}")
+    status, why = _parsed_report(run.report)
     ran_out = 128 + signal.SIGXCPU in (run.candidate.returncode, run.tester.returncode)
     if ran_out and status != "passed":
         return result("timeout", "the CPU time ran out")
     return result(status, why)
 
 
-def _reported(said: bytes) -> tuple[Status, str]:
-    """Status and reason in the last line from the tests' process, whatever the tests themselves wrote there.
+def _parsed_report(report: bytes) -> tuple[Status, str]:
+    """Return status and reason from the last line of the test process.
 
-    Both are text that can be encoded: an escaped surrogate is replaced.
+    Tests may have written arbitrary bytes there. Escaped surrogates are replaced, so that the texts can be encoded.
     """
-    last = said.rstrip().rpartition(b"\n")[2]
+    last = report.rstrip().rpartition(b"\n")[2]
     try:
-        report = json.loads(last)
+        document = json.loads(last)
     except (ValueError, RecursionError):
-        report = None
-    match report:
+        document = None
+    match document:
         case {"started": True}:
             return "failed", "the tests' process ended before its tests"
         case {"status": "passed" | "failed" | "error" as status, "why": str(why)}:
             return status, why.encode(errors="replace").decode()
         case _:
-            return "error", "the tests wrote to the stream that reports how they ended"
+            return "error", "the tests wrote to the stream that reports their result"
 
 
 @asynccontextmanager
 async def _started(limits: str) -> AsyncIterator[_Run]:
-    """Both processes, joined by a socket; killed and waited for when the block is left."""
-    ours, theirs = socket.socketpair()
-    with (
-        anyio.CancelScope(shield=True),
-        ours,
-        theirs,
-    ):  # starting takes a moment, and must not be left half-way
-        candidate = await _start("candidate", theirs, limits)
+    """Start both processes, connected by a socket; kill and reap them when the block is left."""
+    tester_end, candidate_end = socket.socketpair()
+    # Shielded: a cancellation during the start would leak a process.
+    with anyio.CancelScope(shield=True), tester_end, candidate_end:
+        candidate = await _start("candidate", candidate_end, limits)
         try:
-            tester = await _start("tester", ours, limits)
+            tester = await _start("tester", tester_end, limits)
         except BaseException:
             await _end(candidate)
             raise
@@ -155,7 +162,7 @@ async def _started(limits: str) -> AsyncIterator[_Run]:
     try:
         yield run
     finally:
-        await _bury(run)
+        await _end_all(run)
 
 
 async def _start(role: str, link: socket.socket, limits: str) -> Process:
@@ -171,18 +178,20 @@ async def _start(role: str, link: socket.socket, limits: str) -> Process:
             start_new_session=True,
         )
     except OSError as error:
-        raise SandboxUnavailable(f"bubblewrap cannot be started: {error}") from error
+        raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from error
 
 
 async def _feed(process: Process, job: dict[str, Any]) -> None:
     if process.stdin is not None:
-        with suppress(OSError, anyio.BrokenResourceError):  # it ended, which others will notice
+        with suppress(
+            OSError, anyio.BrokenResourceError
+        ):  # the process has ended; its exit is handled elsewhere
             await process.stdin.send(json.dumps(job).encode())
             await process.stdin.aclose()
 
 
 async def _watch(run: _Run) -> None:
-    """Keep what the candidate prints; end it, and with it the run, when that is too much."""
+    """Collect the candidate's output; kill both processes if it exceeds OUTPUT_BYTES."""
     run.printed = await _read(run.candidate.stdout, OUTPUT_BYTES)
     if len(run.printed) > OUTPUT_BYTES:
         run.is_flooded = True
@@ -190,23 +199,23 @@ async def _watch(run: _Run) -> None:
         _kill(run.tester)
 
 
-async def _read(stream: ByteReceiveStream | None, most: int) -> bytes:
-    """What comes until the end, or until it is more than `most` bytes."""
+async def _read(stream: ByteReceiveStream | None, limit: int) -> bytes:
+    """Read until the end of the stream or until more than `limit` bytes arrived."""
     read = bytearray()
     if stream is not None:
         with suppress(anyio.EndOfStream):
-            while len(read) <= most:
+            while len(read) <= limit:
                 read += await stream.receive()
     return bytes(read)
 
 
 def _kill(process: Process) -> None:
-    """Kill bubblewrap: its processes die with it, and so do theirs."""
+    """Kill bubblewrap and, with it, all processes in the sandbox."""
     with suppress(ProcessLookupError):
         process.kill()
 
 
-async def _bury(run: _Run) -> None:
+async def _end_all(run: _Run) -> None:
     for process in (run.candidate, run.tester):
         await _end(process)
 

@@ -1,4 +1,4 @@
-"""Calls over an engine whose every request follows a plan, as the tests of attempts need them."""
+"""Test harness for engine calls: an engine with planned replies and a recorder of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from secondpass.service.calls.admission import Admission
-from secondpass.service.calls.budget import Budget, Need
+from secondpass.service.calls.budget import Budget, LeaseRequest
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.calls.length_stats import Lengths, Pace
 from secondpass.service.calls.partial_completion import PartialCompletion
@@ -36,15 +36,15 @@ VISIBLE = replace(CALL, visible=True)
 WORDS = ("one", " two", " three", " four")
 
 Plan = Callable[[Call, int], Iterable[Delta | Exception]]
-"""(request, its number) -> what the engine yields, and where it fails."""
+"""(request, its number) -> deltas that the engine yields, or errors that it raises."""
 
 
 @dataclass
 class PlannedEngine(ScriptedEngine):
-    """Follows `plan`; `written` counts the tokens that left it, `closed` the streams that ended."""
+    """Replies according to `plan`. `generated` counts the tokens sent, `closed` the streams that ended."""
 
     plan: Plan = lambda _call, _number: ()
-    written: int = field(default=0, init=False)
+    generated: int = field(default=0, init=False)
     closed: int = field(default=0, init=False)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
@@ -55,25 +55,28 @@ class PlannedEngine(ScriptedEngine):
                 await anyio.lowlevel.checkpoint()
                 if isinstance(each, Exception):
                     raise each
-                self.written += each.tokens
+                self.generated += each.tokens
                 yield each
         finally:
             self.closed += 1
 
 
 def counting(
-    cuts: Sequence[int | None] = (),
+    failing_after: Sequence[int | None] = (),
     failure: Callable[[], SecondpassError] = lambda: StreamInterrupted("interrupted"),
     change: Callable[[Delta], Delta] = lambda delta: delta,
 ) -> Plan:
-    """WORDS token by token, with the ids 0 to 3, after a prefix of ids; request i fails after `cuts[i]` of its deltas."""
+    """Return a plan that continues any prefix of WORDS, one token per delta, with ids 0 to 3.
+
+    Request i fails after `failing_after[i]` deltas.
+    """
 
     def plan(call: Call, number: int) -> Iterable[Delta | Exception]:
-        cut = cuts[number] if number < len(cuts) else None
-        held = len(call.prefix) if isinstance(call.prefix, tuple) else 0
-        ids = list(range(held, len(WORDS)))[: call.sampling.max_tokens]
+        last = failing_after[number] if number < len(failing_after) else None
+        start = len(call.prefix) if isinstance(call.prefix, tuple) else 0
+        ids = list(range(start, len(WORDS)))[: call.sampling.max_tokens]
         for position, token in enumerate(ids):
-            if position == cut:
+            if position == last:
                 yield failure()
             reason: Any = None
             if position + 1 == len(ids):
@@ -84,32 +87,32 @@ def counting(
                     tokens=1,
                     token_ids=(token,),
                     finish_reason=reason,
-                    usage=Usage(prompt=10 + held, completion=position + 1),
+                    usage=Usage(prompt=10 + start, completion=position + 1),
                 )
             )
-        if cut is not None:
+        if last is not None:
             yield failure()
 
     return plan
 
 
 @dataclass
-class Books:
-    """One run's calls over `engine`, and everything that they report."""
+class CallHarness:
+    """`Calls` over one engine, with everything that they report."""
 
     engine: ScriptedEngine
     limits: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 3
-    places: int | None = None
-    usable: Callable[[Completion], bool] = lambda _: False
-    done: list[Completion] = field(default_factory=list)
-    seen: list[tuple[Delta, PartialCompletion]] = field(default_factory=list)
+    slots: int | None = None
+    is_usable: Callable[[Completion], bool] = lambda _: False
+    completions: list[Completion] = field(default_factory=list)
+    deltas: list[tuple[Delta, PartialCompletion]] = field(default_factory=list)
     salvaged: list[Completion] = field(default_factory=list)
     failures: list[SecondpassError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         policy = RetryPolicy(attempts=self.attempts, first_pause=0.001)
-        self.upstream = Upstream(self.engine, Admission(self.places), policy)
+        self.upstream = Upstream(self.engine, Admission(self.slots), policy)
         self.budget = Budget(Limits(**self.limits))
         self.trace = Trace()
         self.lengths = Lengths()
@@ -122,7 +125,7 @@ class Books:
             self.lengths,
             Pace(),
             strategy="test",
-            is_usable=lambda _, completion: self.usable(completion),
+            is_usable=lambda _, completion: self.is_usable(completion),
             salvage=self._salvage,
             count_failure=self.failures.append,
         )
@@ -131,43 +134,50 @@ class Books:
         self.salvaged.append(completion)
         return True
 
-    async def perform(self, call: Call = CALL, **how: Any) -> None:
-        """Make the call; its completions are in `done`, its deltas in `seen`."""
+    async def perform(self, call: Call = CALL, **options: Any) -> None:
+        """Make the call and record its `completions` and `deltas`."""
         await self.calls.perform(
-            call, self.done.append, on_delta=lambda *each: self.seen.append(each), **how
+            call,
+            self.completions.append,
+            on_delta=lambda *each: self.deltas.append(each),
+            **options,
         )
 
     @property
-    def bills(self) -> list[CallFinished]:
-        """One for each attempt."""
+    def records(self) -> list[CallFinished]:
+        """Usage records, one per attempt."""
         return [event for event in self.trace.events if isinstance(event, CallFinished)]
 
     @property
     def texts(self) -> list[str]:
-        """Of the completions that were handed over."""
-        return [completion.text for completion in self.done]
+        """Texts of the completions that were handed over."""
+        return [completion.text for completion in self.completions]
 
     @property
     def wasted(self) -> int:
-        """Tokens of all roles."""
+        """Wasted tokens of all roles."""
         return sum(self.calls.waste.wasted().values())
 
-    def assert_closed(self) -> None:
-        """Assert that nothing is held, and that the bills agree with the budget and with the engine."""
+    def assert_consistent(self) -> None:
+        """Assert that nothing is leased and that usage records, budget and engine agree."""
         assert not self.budget.holdings
         assert (self.upstream.admission.in_flight, self.upstream.admission.waiting) == (0, 0)
         spent = self.budget.spent
-        assert spent["tokens"] == sum(bill.usage.completion for bill in self.bills)
-        assert spent["prompt_tokens"] == sum(bill.usage.prompt for bill in self.bills)
-        assert spent["calls"] == sum(bill.attempts for bill in self.bills) == len(self.engine.calls)
+        assert spent["tokens"] == sum(record.usage.completion for record in self.records)
+        assert spent["prompt_tokens"] == sum(record.usage.prompt for record in self.records)
+        assert (
+            spent["calls"]
+            == sum(record.attempts for record in self.records)
+            == len(self.engine.calls)
+        )
         assert 0 <= self.wasted <= spent["tokens"]
 
 
-def need(expected: int, cap: int = 1000, n: int = 1, **more: object) -> Need:
-    return Need(prompt_tokens=0, cap=cap, expected=lambda: expected, n=n, **more)  # type: ignore[arg-type]
+def lease_request(expected: int, cap: int = 1000, n: int = 1, **more: object) -> LeaseRequest:
+    return LeaseRequest(prompt_tokens=0, cap=cap, expected=lambda: expected, n=n, **more)  # type: ignore[arg-type]
 
 
 async def settle(run: LiveRun) -> None:
-    """Execute the run to whatever end."""
+    """Execute the run to its end, with or without an answer."""
     with suppress(NoAnswer):
         await execute(run)

@@ -1,4 +1,4 @@
-"""The budget's promises, as properties: over limits, sizes, lengths and faults, on both async backends."""
+"""Budget invariants as properties over limits, sizes, lengths and faults, on both async backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.budget import BLOCK, Budget, Lease, Need
+from secondpass.service.calls.budget import BLOCK, Budget, Lease, LeaseRequest
 from secondpass.service.calls.dispatch import PER_MESSAGE, prompt_bound
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
@@ -29,7 +29,7 @@ from secondpass.testing.support import (
     says,
     upstream,
 )
-from tests.calls.calls_support import need, settle
+from tests.calls.calls_support import lease_request, settle
 
 FAULTS: list[Fault] = ["interrupt", "unavailable", "refuse"]
 LIMITS = st.fixed_dictionaries(
@@ -46,7 +46,7 @@ LIMITS = st.fixed_dictionaries(
 
 @dataclass
 class World:
-    """An engine of random lengths and faults, and what is asked of it."""
+    """A run over an engine with random lengths and faults."""
 
     seed: int
     limits: dict[str, Any]
@@ -71,21 +71,21 @@ class World:
         )
 
     def script(self, _: Call, index: int) -> Reply:
-        """Up to 60 words and an answer, or nothing at all, or a fault."""
-        chance = random.Random(f"{self.seed}-{index}-{len(self.engine.calls)}")
-        words = " ".join(["word"] * chance.randint(0, 60))
-        text = f"{words} \\boxed{{{chance.randint(1, 3)}}}" if chance.random() > 0.1 else ""
-        is_faulty = chance.random() < self.faults
-        return Reply(text, fault=chance.choice(FAULTS) if is_faulty else None)
+        """Return up to 60 words with an answer, an empty text, or a fault."""
+        rng = random.Random(f"{self.seed}-{index}-{len(self.engine.calls)}")
+        words = " ".join(["word"] * rng.randint(0, 60))
+        text = f"{words} \\boxed{{{rng.randint(1, 3)}}}" if rng.random() > 0.1 else ""
+        is_faulty = rng.random() < self.faults
+        return Reply(text, fault=rng.choice(FAULTS) if is_faulty else None)
 
-    def play(self, backend: str) -> None:
-        """Run it to any ending, and look at the books."""
+    def check(self, backend: str) -> None:
+        """Execute the run and assert its invariants."""
         run = anyio.run(self._execute, backend=backend)
         assert_books_are_closed(run, self.engine)
         assert run.budget.spent["calls"] == len(self.engine.calls)
         if (most := self.limits.get("max_tokens")) is not None:
-            unbooked = self.n * self.per_delta  # a delta that does not fit was written all the same
-            assert self.engine.delivered <= most + unbooked
+            uncharged = self.n * self.per_delta  # the delta that exceeds the budget was delivered
+            assert self.engine.delivered <= most + uncharged
         if (most := self.limits.get("max_samples")) is not None:
             assert run.budget.spent["samples"] <= most
 
@@ -130,25 +130,25 @@ PROPERTY = settings(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_no_limit_is_ever_passed_and_nothing_is_held_or_running_after_any_ending(
+def test_no_run_exceeds_a_limit_or_leaves_leases_and_streams_open(
     backend: str,
 ) -> None:
     @PROPERTY
     @given(WORLDS)
     def check(world: World) -> None:
-        world.play(backend)
+        world.check(backend)
 
     check()
 
 
-def test_the_property_fails_without_the_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Budget, "held", lambda *_: 0)
+def test_the_invariants_fail_without_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "committed", lambda *_: 0)
 
-    # Any failure will do: the smallest takes seconds, and several would come as a group.
+    # Any failure is enough: shrinking takes seconds, and several failures would raise a group.
     @settings(PROPERTY, phases=[Phase.generate], report_multiple_bugs=False)
     @given(WORLDS)
     def check(world: World) -> None:
-        world.play("asyncio")
+        world.check("asyncio")
 
     with pytest.raises(AssertionError):
         check()
@@ -156,32 +156,32 @@ def test_the_property_fails_without_the_reservation(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_the_first_call_takes_what_there_is() -> None:
-    lease = await Budget(Limits(max_tokens=50)).lease(need(expected=300))
+async def test_the_first_call_takes_whatever_budget_is_left() -> None:
+    lease = await Budget(Limits(max_tokens=50)).lease(lease_request(expected=300))
     assert lease.cap == 50
 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_lane_that_cannot_get_its_expected_length_does_not_start() -> None:
+async def test_a_call_without_its_expected_length_does_not_start() -> None:
     budget = Budget(Limits(max_tokens=100))
-    first = await budget.lease(need(expected=60))
+    first = await budget.lease(lease_request(expected=60))
     first.settle(Usage(completion=60))
     with pytest.raises(BudgetExhausted) as error:
-        await budget.lease(need(expected=60))
+        await budget.lease(lease_request(expected=60))
     assert error.value.kind == "tokens"
     assert budget.spent["calls"] == 1
 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_lane_waits_for_its_siblings_to_return_enough() -> None:
+async def test_a_call_waits_until_siblings_release_enough() -> None:
     budget = Budget(Limits(max_tokens=100))
-    first = await budget.lease(need(expected=80))
+    first = await budget.lease(lease_request(expected=80))
     second: list[Lease] = []
 
     async def wait() -> None:
-        second.append(await budget.lease(need(expected=60)))
+        second.append(await budget.lease(lease_request(expected=60)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
@@ -193,11 +193,11 @@ async def test_a_lane_waits_for_its_siblings_to_return_enough() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_lease_grows_in_blocks_and_stops_at_the_limit() -> None:
+async def test_a_lease_grows_in_blocks_up_to_the_limit() -> None:
     budget = Budget(Limits(max_tokens=10 + BLOCK))
-    lease = await budget.lease(need(expected=10))
+    lease = await budget.lease(lease_request(expected=10))
     assert lease.take(11)
-    assert budget.held("tokens") == BLOCK - 1
+    assert budget.committed("tokens") == BLOCK - 1
     assert lease.take(BLOCK - 1)
     assert not lease.take(1)
     lease.settle(Usage(completion=10 + BLOCK))
@@ -206,25 +206,25 @@ async def test_a_lease_grows_in_blocks_and_stops_at_the_limit() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_call_whose_usage_never_came_is_charged_its_whole_lease() -> None:
+async def test_a_call_without_reported_usage_is_charged_its_whole_lease() -> None:
     budget = Budget(Limits(max_tokens=100))
-    lease = await budget.lease(need(expected=10, cap=40, is_whole=True))
+    lease = await budget.lease(lease_request(expected=10, cap=40, is_upfront=True))
     lease.settle(lease.estimate)
     assert budget.spent["tokens"] == 40
 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_what_is_reserved_cannot_be_spent_by_earlier_calls() -> None:
+async def test_a_reserve_is_not_available_to_other_calls() -> None:
     budget = Budget(Limits(max_tokens=100, max_calls=2))
     reserved = budget.reserve(40)
-    lease = await budget.lease(need(expected=200))
+    lease = await budget.lease(lease_request(expected=200))
     assert not lease.take(61)
     assert lease.take(60)
     lease.settle(Usage(completion=60))
     with pytest.raises(BudgetExhausted):
-        await budget.lease(need(expected=1))
-    last = await budget.lease(need(expected=40), reserved)
+        await budget.lease(lease_request(expected=1))
+    last = await budget.lease(lease_request(expected=40), reserved)
     assert last.take(40)
     last.settle(Usage(completion=40))
     assert not budget.holdings
@@ -232,10 +232,12 @@ async def test_what_is_reserved_cannot_be_spent_by_earlier_calls() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_money_is_counted_exactly() -> None:
+async def test_costs_are_exact() -> None:
     price = Price(prompt=0.1, completion=0.3)
     budget = Budget(Limits(max_cost=0.0000031))
-    lease = await budget.lease(Need(prompt_tokens=1, cap=100, expected=lambda: 100, price=price))
+    lease = await budget.lease(
+        LeaseRequest(prompt_tokens=1, cap=100, expected=lambda: 100, price=price)
+    )
     assert lease.cap == 10
     assert lease.take(10)
     assert not lease.take(1)
@@ -246,7 +248,7 @@ async def test_money_is_counted_exactly() -> None:
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
 @pytest.mark.parametrize("stop", ["none", "lead"])
-async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop: str) -> None:
+async def test_an_engine_without_streamed_counts_never_exceeds_the_limit(stop: str) -> None:
     engine = ScriptedEngine(says("word " * 60), lacking=frozenset({"token_counts"}))
     run = make_run(
         engine,
@@ -263,9 +265,9 @@ async def test_an_engine_that_counts_at_the_end_never_writes_past_the_limit(stop
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-@pytest.mark.parametrize("is_streamed", [False, True], ids=["anew", "resumed"])
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["restarted", "continued"])
 @pytest.mark.parametrize("limit", [{"max_prompt_tokens": 100}, {"max_cost": 0.00013}])
-async def test_a_second_attempt_must_fit_like_the_first(
+async def test_a_retry_needs_budget_like_a_first_attempt(
     limit: dict[str, Any], *, is_streamed: bool
 ) -> None:
     first = iter(["interrupt"])
@@ -284,7 +286,7 @@ async def test_a_second_attempt_must_fit_like_the_first(
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_end() -> None:
+async def test_an_interrupted_attempt_without_streamed_counts_is_charged_an_estimate() -> None:
     faults = iter(["interrupt", "interrupt"])
     engine = ScriptedEngine(
         lambda *_: Reply("word " * 20, fault=next(faults, None)),  # type: ignore[arg-type]
@@ -301,7 +303,7 @@ async def test_an_attempt_that_broke_is_billed_by_an_engine_that_counts_at_the_e
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
+async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
     engine = ScriptedEngine(
         lambda *_: Reply("word word", fault="interrupt"), lacking=frozenset({"token_counts"})
     )
@@ -314,27 +316,27 @@ async def test_a_second_attempt_that_does_not_fit_is_not_charged() -> None:
 
 
 @pytest.mark.parametrize("prefix", [(), (7, 8, 9), (7, "ab", 9), "abc"])
-def test_the_bound_of_a_prompt_counts_a_prefix_by_ids_and_bytes(prefix: Any) -> None:
+def test_the_prompt_bound_counts_prefix_ids_and_bytes(prefix: Any) -> None:
     call = Call(role="actor", purpose="solve", messages=())
     size = {(): 0, (7, 8, 9): 3, (7, "ab", 9): 4, "abc": 3}[prefix]
     assert prompt_bound(replace(call, prefix=prefix)) - prompt_bound(call) == size
 
 
 @pytest.mark.anyio
-async def test_a_reserve_of_which_nothing_is_left_is_not_set_aside_again() -> None:
+async def test_an_exhausted_reserve_is_not_restored() -> None:
     budget = Budget(Limits(max_tokens=5))
     reserved = budget.reserve(5)
-    lease = await budget.lease(need(expected=5, cap=5), reserved)
+    lease = await budget.lease(lease_request(expected=5, cap=5), reserved)
     lease.settle(Usage(prompt=0, completion=5), void=1, is_retried=True)
     assert not budget.holdings
     assert budget.left("tokens") == 0
 
 
 @pytest.mark.anyio
-async def test_a_reserve_that_is_released_while_its_call_runs_is_not_set_aside_again() -> None:
+async def test_a_reserve_released_while_its_call_runs_is_not_restored() -> None:
     budget = Budget(Limits(max_tokens=30))
     reserved = budget.reserve(20)
-    lease = await budget.lease(need(expected=5, cap=5), reserved)
+    lease = await budget.lease(lease_request(expected=5, cap=5), reserved)
     reserved.release()
     lease.settle(Usage(), is_retried=True)
     assert not budget.holdings
@@ -343,22 +345,24 @@ async def test_a_reserve_that_is_released_while_its_call_runs_is_not_set_aside_a
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("amounts", "why"),
+    ("amounts", "message"),
     [
         ((0, 0), "tokens: at least 1, not 0"),
         ((-5, 0), "tokens: at least 1, not -5"),
         ((5, -1), "prompt_tokens: at least 0, not -1"),
     ],
 )
-async def test_less_than_a_token_cannot_be_reserved(amounts: tuple[int, int], why: str) -> None:
+async def test_a_reserve_rejects_invalid_token_counts(
+    amounts: tuple[int, int], message: str
+) -> None:
     budget = Budget(Limits(max_tokens=30))
-    with pytest.raises(ValueError, match=f"^{why}$"):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         budget.reserve(*amounts)
     assert not budget.holdings
 
 
 @pytest.mark.anyio
-async def test_a_reserve_costs_its_prompt_and_its_completion_at_their_own_prices() -> None:
+async def test_a_reserve_is_priced_by_prompt_and_completion_tokens() -> None:
     budget = Budget(Limits(max_cost=80.0))
     price = Price(prompt=1_000_000, completion=10_000_000)
     reserved = budget.reserve(5, 3, price)
@@ -371,7 +375,7 @@ async def test_a_reserve_costs_its_prompt_and_its_completion_at_their_own_prices
 
 
 @pytest.mark.anyio
-async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
+async def test_a_released_reserve_is_available_to_other_calls() -> None:
     budget = Budget(Limits(max_tokens=50, max_calls=2, max_samples=2))
     reserved = budget.reserve(20)
     assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (30, 1, 1)
@@ -381,7 +385,7 @@ async def test_a_reserve_that_is_released_unspent_is_there_for_others() -> None:
     assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (50, 2, 2)
 
 
-def test_the_bound_of_a_prompt_is_its_bytes_and_a_little_for_each_message() -> None:
+def test_the_prompt_bound_is_its_bytes_plus_a_constant_per_message() -> None:
     message = Message(role="user", content="Gr\u00fc\u00dfe")
     size = len('{"role":"user","content":"Gr\u00fc\u00dfe"}'.encode())
     for count in (1, 3):

@@ -1,4 +1,4 @@
-"""Attempts of a call: which follow a failure, what they ask for, and what they leave behind."""
+"""Retries of calls: conditions, requests of later attempts, and resources released."""
 
 import gc
 import weakref
@@ -26,144 +26,148 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import Sampling, Usage
 from secondpass.testing.support import ON_BOTH_BACKENDS
-from tests.calls.calls_support import CALL, VISIBLE, Books, PlannedEngine, counting
+from tests.calls.calls_support import CALL, VISIBLE, CallHarness, PlannedEngine, counting
 
 pytestmark = pytest.mark.anyio
 
 
-def faulty(*cuts: int | None, **how: Any) -> Books:
-    return Books(PlannedEngine(plan=counting(cuts, **how)))
+def faulty(*failing_after: int | None, **options: Any) -> CallHarness:
+    return CallHarness(PlannedEngine(plan=counting(failing_after, **options)))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 3])
+@pytest.mark.parametrize("after", [0, 1, 3])
 @ON_BOTH_BACKENDS
-async def test_each_attempt_of_an_unseen_call_asks_for_all_of_it_and_has_its_own_bill(
-    cut: int,
+async def test_each_attempt_of_an_invisible_call_restarts_and_has_its_own_record(
+    after: int,
 ) -> None:
-    books = faulty(cut, cut)
-    await books.perform()
+    harness = faulty(after, after)
+    await harness.perform()
 
-    assert books.texts == ["one two three four"]
-    assert books.engine.calls == [CALL] * 3
-    assert [(bill.call, bill.attempt, bill.retried) for bill in books.bills] == [
+    assert harness.texts == ["one two three four"]
+    assert harness.engine.calls == [CALL] * 3
+    assert [(record.call, record.attempt, record.retried) for record in harness.records] == [
         (0, 1, True),
         (1, 2, True),
         (2, 3, False),
     ]
-    assert [bill.end for bill in books.bills] == ["failed", "failed", "finished"]
-    assert [bill.usage.completion for bill in books.bills] == [cut, cut, 4]
-    assert books.wasted == 2 * cut == sum(bill.wasted for bill in books.bills)
-    assert books.budget.spent["samples"] == 1
-    assert books.failures == []
-    books.assert_closed()
+    assert [record.end for record in harness.records] == ["failed", "failed", "finished"]
+    assert [record.usage.completion for record in harness.records] == [after, after, 4]
+    assert harness.wasted == 2 * after == sum(record.wasted for record in harness.records)
+    assert harness.budget.spent["samples"] == 1
+    assert harness.failures == []
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_no_token_of_a_void_attempt_remains() -> None:
+async def test_tokens_of_a_discarded_attempt_are_dropped() -> None:
     def plan(_: Call, number: int) -> Any:
-        yield Delta(tokens=1, token_ids=(7,))  # the first byte of a character, say
+        yield Delta(tokens=1, token_ids=(7,))  # e.g. the first byte of a character
         if not number:
             yield StreamInterrupted("interrupted")
         yield Delta(text="ä", tokens=1, token_ids=(8,))
         yield Delta(finish_reason="stop")
 
-    books = Books(PlannedEngine(plan=plan))
-    await books.perform(replace(VISIBLE, resumable=True))
+    harness = CallHarness(PlannedEngine(plan=plan))
+    await harness.perform(replace(VISIBLE, resumable=True))
 
-    (completion,) = books.done
+    (completion,) = harness.completions
     assert completion.token_ids == (7, 8)
     assert completion.usage.completion == 2
-    assert [partial.tokens for _, partial in books.seen] == [1, 2, 2, 2]
-    assert books.wasted == 1
-    books.assert_closed()
+    assert [partial.tokens for _, partial in harness.deltas] == [1, 2, 2, 2]
+    assert harness.wasted == 1
+    harness.assert_consistent()
 
 
-@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("after", [1, 3])
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_is_continued_from_what_was_delivered(cut: int) -> None:
-    books = faulty(cut)
-    await books.perform(replace(VISIBLE, sampling=Sampling(max_tokens=4)))
+async def test_a_visible_call_continues_from_its_delivered_tokens(after: int) -> None:
+    harness = faulty(after)
+    await harness.perform(replace(VISIBLE, sampling=Sampling(max_tokens=4)))
 
-    assert books.texts == ["one two three four"]
-    assert books.engine.calls[1].prefix == tuple(range(cut))
-    assert books.engine.calls[1].sampling.max_tokens == 4 - cut
-    assert books.done[0].finish_reason == "stop"
-    assert books.done[0].usage.completion == 4
-    assert len({id(partial) for _, partial in books.seen}) == 1
-    assert [bill.usage for bill in books.bills] == [
-        Usage(prompt=10, completion=cut),
-        Usage(prompt=10 + cut, completion=4 - cut),
+    assert harness.texts == ["one two three four"]
+    assert harness.engine.calls[1].prefix == tuple(range(after))
+    assert harness.engine.calls[1].sampling.max_tokens == 4 - after
+    assert harness.completions[0].finish_reason == "stop"
+    assert harness.completions[0].usage.completion == 4
+    assert len({id(partial) for _, partial in harness.deltas}) == 1
+    assert [record.usage for record in harness.records] == [
+        Usage(prompt=10, completion=after),
+        Usage(prompt=10 + after, completion=4 - after),
     ]
-    assert [bill.wasted for bill in books.bills] == [0, 0]
-    assert "".join("".join(bill.texts) for bill in books.bills) == books.texts[0]
-    assert books.budget.spent["samples"] == 1
-    assert books.wasted == 0
-    books.assert_closed()
+    assert [record.wasted for record in harness.records] == [0, 0]
+    assert "".join("".join(record.texts) for record in harness.records) == harness.texts[0]
+    assert harness.budget.spent["samples"] == 1
+    assert harness.wasted == 0
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_continued_call_that_breaks_again_is_continued_again() -> None:
-    books = faulty(1, 1)
-    await books.perform(replace(VISIBLE, prefix=()))
+async def test_a_continued_call_can_be_continued_again() -> None:
+    harness = faulty(1, 1)
+    await harness.perform(replace(VISIBLE, prefix=()))
 
-    assert books.texts == ["one two three four"]
-    assert [call.prefix for call in books.engine.calls] == [(), (0,), (0, 1)]
-    assert books.budget.spent["prompt_tokens"] == 10 + 11 + 12
-    assert books.done[0].token_ids == (0, 1, 2)
-    books.assert_closed()
+    assert harness.texts == ["one two three four"]
+    assert [call.prefix for call in harness.engine.calls] == [(), (0,), (0, 1)]
+    assert harness.budget.spent["prompt_tokens"] == 10 + 11 + 12
+    assert harness.completions[0].token_ids == (0, 1, 2)
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_what_was_delivered_is_waste_once_nothing_continues_it() -> None:
-    books = faulty(1, 1, 1)
+async def test_delivered_tokens_of_a_failed_call_are_wasted() -> None:
+    harness = faulty(1, 1, 1)
     with pytest.raises(StreamInterrupted):
-        await books.perform(VISIBLE)
-    assert books.wasted == 3
-    assert books.done == []
-    assert len(books.failures) == 1
-    books.assert_closed()
-
-
-@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "ended without a reason"])
-@ON_BOTH_BACKENDS
-async def test_a_visible_call_that_lacks_only_its_end_is_ended(*, is_cut: bool) -> None:
-    books = faulty(2 if is_cut else None, change=lambda delta: replace(delta, finish_reason=None))
-    await books.perform(replace(VISIBLE, sampling=Sampling(max_tokens=2)))
-
-    assert books.texts == ["one two"]
-    assert books.done[0].finish_reason == "length"
-    assert books.seen[-1][0].finish_reason == "length"
-    assert [(bill.end, bill.usage) for bill in books.bills] == [
-        ("finished", Usage(prompt=10, completion=2))
-    ]
-    books.assert_closed()
-
-
-@ON_BOTH_BACKENDS
-async def test_a_stream_that_breaks_after_everything_was_finished_has_not_failed() -> None:
-    def plan(_call: Call, _number: int) -> Any:
-        for index in range(2):
-            yield Delta(index=index, text="yes", tokens=1, finish_reason="stop")
-        yield StreamInterrupted("no usage came")
-
-    books = Books(PlannedEngine(plan=plan))
-    await books.perform(replace(CALL, n=2))
-    assert books.texts == ["yes", "yes"]
-    assert [bill.end for bill in books.bills] == ["finished"]
-    assert books.bills[0].is_estimated
-    books.assert_closed()
-
-
-@ON_BOTH_BACKENDS
-async def test_a_visible_call_without_any_text_yet_starts_from_its_beginning() -> None:
-    books = faulty(0)
-    await books.perform(VISIBLE)
-    assert books.engine.calls == [VISIBLE] * 2
-    assert books.texts == ["one two three four"]
+        await harness.perform(VISIBLE)
+    assert harness.wasted == 3
+    assert harness.completions == []
+    assert len(harness.failures) == 1
+    harness.assert_consistent()
 
 
 @pytest.mark.parametrize(
-    ("call", "flaws"),
+    "is_interrupted", [True, False], ids=["interrupted", "without a finish reason"]
+)
+@ON_BOTH_BACKENDS
+async def test_a_visible_call_with_all_its_tokens_is_finished(*, is_interrupted: bool) -> None:
+    harness = faulty(
+        2 if is_interrupted else None, change=lambda delta: replace(delta, finish_reason=None)
+    )
+    await harness.perform(replace(VISIBLE, sampling=Sampling(max_tokens=2)))
+
+    assert harness.texts == ["one two"]
+    assert harness.completions[0].finish_reason == "length"
+    assert harness.deltas[-1][0].finish_reason == "length"
+    assert [(record.end, record.usage) for record in harness.records] == [
+        ("finished", Usage(prompt=10, completion=2))
+    ]
+    harness.assert_consistent()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_stream_interrupted_after_its_last_completion_is_finished() -> None:
+    def plan(_call: Call, _number: int) -> Any:
+        for index in range(2):
+            yield Delta(index=index, text="yes", tokens=1, finish_reason="stop")
+        yield StreamInterrupted("no usage")
+
+    harness = CallHarness(PlannedEngine(plan=plan))
+    await harness.perform(replace(CALL, n=2))
+    assert harness.texts == ["yes", "yes"]
+    assert [record.end for record in harness.records] == ["finished"]
+    assert harness.records[0].is_estimated
+    harness.assert_consistent()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_visible_call_without_text_restarts() -> None:
+    harness = faulty(0)
+    await harness.perform(VISIBLE)
+    assert harness.engine.calls == [VISIBLE] * 2
+    assert harness.texts == ["one two three four"]
+
+
+@pytest.mark.parametrize(
+    ("call", "options"),
     [
         (replace(VISIBLE, n=2), {}),
         (replace(VISIBLE, prefix="so far: "), {}),
@@ -177,16 +181,18 @@ async def test_a_visible_call_without_any_text_yet_starts_from_its_beginning() -
     ids=["n", "text prefix", "schema", "stop", "no prefix", "no tokenizer", "no ids", "reasoning"],
 )
 @ON_BOTH_BACKENDS
-async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, Any]) -> None:
-    plan = counting([1], change=flaws.get("change", lambda delta: delta))
-    lacking = flaws.get("lacking", frozenset())
-    books = Books(PlannedEngine(plan=plan, lacking=lacking))
+async def test_a_visible_call_that_cannot_continue_is_not_retried(
+    call: Call, options: dict[str, Any]
+) -> None:
+    plan = counting([1], change=options.get("change", lambda delta: delta))
+    lacking = options.get("lacking", frozenset())
+    harness = CallHarness(PlannedEngine(plan=plan, lacking=lacking))
     with pytest.raises(StreamInterrupted):
-        await books.perform(call)
-    assert [delta.text for delta, _ in books.seen] == ["one"]
-    assert [(bill.end, bill.retried) for bill in books.bills] == [("failed", False)]
-    assert len(books.failures) == 1
-    books.assert_closed()
+        await harness.perform(call)
+    assert [delta.text for delta, _ in harness.deltas] == ["one"]
+    assert [(record.end, record.retried) for record in harness.records] == [("failed", False)]
+    assert len(harness.failures) == 1
+    harness.assert_consistent()
 
 
 @pytest.mark.parametrize(
@@ -199,121 +205,123 @@ async def test_visible_text_is_never_written_twice(call: Call, flaws: dict[str, 
     ],
 )
 @ON_BOTH_BACKENDS
-async def test_what_would_fail_again_is_attempted_once(
+async def test_permanent_errors_are_not_retried(
     failure: Callable[[], SecondpassError],
 ) -> None:
-    books = faulty(0, failure=failure)
+    harness = faulty(0, failure=failure)
     with pytest.raises(type(failure())):
-        await books.perform()
-    assert len(books.engine.calls) == 1
-    books.assert_closed()
+        await harness.perform()
+    assert len(harness.engine.calls) == 1
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_the_last_attempts_error_is_raised_and_counted_once_with_its_role() -> None:
-    books = faulty(0, 0, 0, failure=lambda: EngineUnavailable("down"))
+async def test_the_error_of_the_last_attempt_is_raised_with_its_role_and_counted_once() -> None:
+    harness = faulty(0, 0, 0, failure=lambda: EngineUnavailable("down"))
     with pytest.raises(EngineUnavailable, match="down") as error:
-        await books.perform()
-    assert [bill.retried for bill in books.bills] == [True, True, False]
-    assert books.failures == [error.value]
+        await harness.perform()
+    assert [record.retried for record in harness.records] == [True, True, False]
+    assert harness.failures == [error.value]
     assert error.value.role == "actor"
-    books.assert_closed()
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_call_whose_completions_are_all_empty_fails_without_another_attempt() -> None:
-    books = Books(PlannedEngine(plan=lambda *_: [Delta(text=" ", tokens=1, finish_reason="stop")]))
+async def test_a_call_with_only_empty_completions_fails_without_a_retry() -> None:
+    harness = CallHarness(
+        PlannedEngine(plan=lambda *_: [Delta(text=" ", tokens=1, finish_reason="stop")])
+    )
     with pytest.raises(UnusableCompletion) as error:
-        await books.perform()
-    assert books.failures == [error.value]
-    assert [bill.end for bill in books.bills] == ["failed"]
-    assert books.wasted == 1
-    books.assert_closed()
+        await harness.perform()
+    assert harness.failures == [error.value]
+    assert [record.end for record in harness.records] == ["failed"]
+    assert harness.wasted == 1
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_a_spent_budget_is_not_counted_as_a_failure() -> None:
-    books = Books(PlannedEngine(plan=counting()), {"max_tokens": 2})
+async def test_an_exhausted_budget_is_not_counted_as_a_failure() -> None:
+    harness = CallHarness(PlannedEngine(plan=counting()), {"max_tokens": 2})
     with pytest.raises(BudgetExhausted):
-        await books.perform()
-    assert books.failures == []
-    books.assert_closed()
+        await harness.perform()
+    assert harness.failures == []
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_an_engine_that_names_a_time_is_left_alone_until_then() -> None:
-    books = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=0.2))
+async def test_a_retry_waits_for_retry_after() -> None:
+    harness = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=0.2))
     start = anyio.current_time()
-    await books.perform()
+    await harness.perform()
     assert 0.2 <= anyio.current_time() - start < 2
 
 
 @ON_BOTH_BACKENDS
-async def test_a_time_beyond_the_longest_pause_is_not_waited_for() -> None:
-    books = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=3600))
+async def test_a_retry_after_beyond_the_longest_pause_is_not_retried() -> None:
+    harness = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=3600))
     with anyio.fail_after(1), pytest.raises(EngineUnavailable):
-        await books.perform()
-    assert len(books.engine.calls) == 1
+        await harness.perform()
+    assert len(harness.engine.calls) == 1
 
 
 @ON_BOTH_BACKENDS
-async def test_neither_a_slot_nor_a_lease_is_held_during_a_pause() -> None:
-    books = Books(
+async def test_no_slot_or_lease_is_held_while_backing_off() -> None:
+    harness = CallHarness(
         PlannedEngine(
             plan=counting([1], failure=lambda: EngineUnavailable("busy", retry_after=0.2))
         ),
-        places=1,
+        slots=1,
     )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(books.perform)
+        tasks.start_soon(harness.perform)
         await anyio.sleep(0.1)
-        assert books.upstream.admission.in_flight == 0
-        assert not books.budget.holdings
-        assert books.budget.spent["samples"] == 0
-        assert len(books.bills) == 1
-    assert len(books.engine.calls) == 2
-    assert all(bill.seconds < 0.15 for bill in books.bills)
-    books.assert_closed()
+        assert harness.upstream.admission.in_flight == 0
+        assert not harness.budget.holdings
+        assert harness.budget.spent["samples"] == 0
+        assert len(harness.records) == 1
+    assert len(harness.engine.calls) == 2
+    assert all(record.seconds < 0.15 for record in harness.records)
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS
-async def test_cancelling_a_call_ends_its_pauses_and_salvages_what_is_usable() -> None:
-    books = Books(
+async def test_cancelling_a_call_ends_its_pause_and_salvages_usable_text() -> None:
+    harness = CallHarness(
         PlannedEngine(
             plan=counting([2], failure=lambda: EngineUnavailable("busy", retry_after=20))
         ),
-        usable=lambda completion: bool(completion.text),
+        is_usable=lambda completion: bool(completion.text),
     )
     with anyio.move_on_after(0.05) as scope:
-        await books.perform()
+        await harness.perform()
     assert scope.cancelled_caught
-    assert [completion.text for completion in books.salvaged] == ["one two"]
-    assert books.wasted == 0
-    assert len(books.engine.calls) == 1
-    books.assert_closed()
+    assert [completion.text for completion in harness.salvaged] == ["one two"]
+    assert harness.wasted == 0
+    assert len(harness.engine.calls) == 1
+    harness.assert_consistent()
 
 
-@pytest.mark.parametrize("cuts", [(), (2,)])
+@pytest.mark.parametrize("failing_after", [(), (2,)])
 @ON_BOTH_BACKENDS
-async def test_an_abandoned_call_closes_its_stream_at_once_and_its_tokens_are_waste(
-    cuts: tuple[int, ...],
+async def test_a_cancelled_call_closes_its_stream_and_wastes_its_tokens(
+    failing_after: tuple[int, ...],
 ) -> None:
-    books = faulty(*cuts)
+    harness = faulty(*failing_after)
     with anyio.CancelScope() as scope:
-        await books.calls.perform(
+        await harness.calls.perform(
             CALL,
-            books.done.append,
+            harness.completions.append,
             on_delta=lambda delta, _: scope.cancel() if delta.text == " two" else None,
         )
     assert scope.cancelled_caught
-    assert books.engine.closed == len(books.engine.calls) == 1  # type: ignore[attr-defined]
-    assert [(bill.end, bill.wasted) for bill in books.bills] == [("cancelled", 2)]
-    assert books.wasted == 2
-    books.assert_closed()
+    assert harness.engine.closed == len(harness.engine.calls) == 1  # type: ignore[attr-defined]
+    assert [(record.end, record.wasted) for record in harness.records] == [("cancelled", 2)]
+    assert harness.wasted == 2
+    harness.assert_consistent()
 
 
-def test_what_is_known_of_a_role_that_no_engine_plays() -> None:
-    calls = Books(ScriptedEngine(lacking=frozenset({"schema"}))).calls
+def test_roles_without_an_engine_have_no_capabilities() -> None:
+    calls = CallHarness(ScriptedEngine(lacking=frozenset({"schema"}))).calls
     assert calls.can("actor", frozenset({"prefix"}))
     assert not calls.can("actor", frozenset({"prefix", "schema"}))
     assert not calls.can("critic", frozenset())
@@ -326,20 +334,20 @@ def test_what_is_known_of_a_role_that_no_engine_plays() -> None:
         calls.require("actor", frozenset({"schema"}))
 
 
-def test_no_policy_without_an_attempt() -> None:
+def test_a_policy_needs_at_least_one_attempt() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         RetryPolicy(attempts=0)
 
 
-def test_a_call_is_attempted_three_times_unless_the_policy_says_otherwise() -> None:
+def test_the_default_policy_makes_three_attempts() -> None:
     policy = RetryPolicy()
     assert (policy.attempts, policy.first_pause, policy.longest_pause) == (3, 0.2, 30.0)
     failure = StreamInterrupted("interrupted")
     assert [policy.may_retry(failure, number) for number in (1, 2, 3)] == [True, True, False]
 
 
-class Text:
-    """What an attempt holds while it runs."""
+class Resource:
+    """An object that an attempt references while it runs."""
 
 
 @pytest.mark.parametrize(
@@ -352,19 +360,19 @@ class Text:
         [ValueError("no")],
         [StreamInterrupted("interrupted"), 60.0],
     ],
-    ids=["done", "retried", "cut", "refused", "broken", "cancelled"],
+    ids=["finished", "retried", "interrupted", "rejected", "bug", "cancelled"],
 )
 @ON_BOTH_BACKENDS
-async def test_what_an_attempt_holds_is_freed_at_its_end_without_a_collection(
+async def test_an_attempt_leaves_no_reference_cycles(
     plan: list[Exception | float | None],
 ) -> None:
-    held: list[weakref.ref[Text]] = []
-    left = list(plan)
+    references: list[weakref.ref[Resource]] = []
+    remaining = list(plan)
 
     async def attempt(_: int) -> None:
-        text = Text()
-        held.append(weakref.ref(text))
-        match left.pop(0):
+        resource = Resource()
+        references.append(weakref.ref(resource))
+        match remaining.pop(0):
             case float(seconds):
                 await anyio.sleep(seconds)
             case Exception() as error:
@@ -383,10 +391,12 @@ async def test_what_an_attempt_holds_is_freed_at_its_end_without_a_collection(
     gc.disable()
     try:
         await attempts()
-        await anyio.lowlevel.checkpoint()  # the event loop holds a cancellation until its next step
+        await (
+            anyio.lowlevel.checkpoint()
+        )  # the event loop references a cancellation until its next step
         for error in plan:
             if isinstance(error, Exception):
-                error.__traceback__ = None  # the test itself holds the errors
-        assert [each() for each in held] == [None] * len(plan)
+                error.__traceback__ = None  # the test itself references the errors
+        assert [each() for each in references] == [None] * len(plan)
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""Which tokens count as used: what is handed over, continued or made a candidate of."""
+"""Waste accounting: tokens handed over, continued or kept in a candidate are used."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from secondpass.service.calls.in_flight import shares
+from secondpass.service.calls.in_flight import split_by_weight
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
@@ -14,144 +14,151 @@ from secondpass.strategies.api.errors import BudgetExhausted, StreamInterrupted
 from secondpass.strategies.api.values import Completion, Segment, Usage
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS
-from tests.calls.calls_support import CALL, WORDS, Books, PlannedEngine, counting, need
+from tests.calls.calls_support import (
+    CALL,
+    WORDS,
+    CallHarness,
+    PlannedEngine,
+    counting,
+    lease_request,
+)
 
 pytestmark = pytest.mark.anyio
 RESUMABLE = replace(CALL, resumable=True, visible=True)
 
 
-def books_of(**how: Any) -> Books:
-    return Books(PlannedEngine(plan=counting(**how)))
+def harness_of(**options: Any) -> CallHarness:
+    return CallHarness(PlannedEngine(plan=counting(**options)))
 
 
-async def abandon(books: Books, after: int) -> Completion:
-    """Leave a resumable call after so many deltas; returns what had arrived."""
+async def cancel(harness: CallHarness, after: int) -> Completion:
+    """Cancel a resumable call after `after` deltas; return the partial completion."""
 
-    def look(delta: Delta, partial: PartialCompletion) -> None:
-        books.seen.append((delta, partial))
-        if len(books.seen) == after:
+    def record(delta: Delta, partial: PartialCompletion) -> None:
+        harness.deltas.append((delta, partial))
+        if len(harness.deltas) == after:
             scope.cancel()
 
     with anyio.CancelScope() as scope:
-        await books.calls.perform(RESUMABLE, books.done.append, on_delta=look)
-    return books.seen[-1][1].completion
+        await harness.calls.perform(RESUMABLE, harness.completions.append, on_delta=record)
+    return harness.deltas[-1][1].completion
 
 
 @ON_BOTH_BACKENDS
-async def test_what_is_abandoned_is_waste() -> None:
-    books = books_of()
-    await abandon(books, 3)
-    assert books.wasted == 3 == books.bills[0].wasted
+async def test_tokens_of_a_cancelled_call_are_wasted() -> None:
+    harness = harness_of()
+    await cancel(harness, 3)
+    assert harness.wasted == 3 == harness.records[0].wasted
 
 
 @ON_BOTH_BACKENDS
-async def test_what_is_truncated_and_continued_is_used() -> None:
-    books = books_of()
-    completion = await abandon(books, 3)
+async def test_kept_tokens_of_a_truncated_completion_are_used() -> None:
+    harness = harness_of()
+    completion = await cancel(harness, 3)
     for kept in ("one", "one two", "one"):
         part = truncated(completion, len(kept))
         assert part is not None
-        books.calls.waste.keep(part)
-    assert books.wasted == 1
+        harness.calls.waste.keep(part)
+    assert harness.wasted == 1
 
 
 @ON_BOTH_BACKENDS
-async def test_tokens_that_are_kept_before_their_call_ends_are_never_billed_as_waste() -> None:
-    books = books_of()
+async def test_tokens_kept_before_their_call_ends_are_not_recorded_as_wasted() -> None:
+    harness = harness_of()
 
     def keep(_: Delta, partial: Any) -> None:
-        books.calls.waste.keep(partial.completion)
+        harness.calls.waste.keep(partial.completion)
         if partial.tokens == 3:
             scope.cancel()
 
     with anyio.CancelScope() as scope:
-        await books.calls.perform(RESUMABLE, books.done.append, on_delta=keep)
-    assert books.bills[0].wasted == books.wasted == 0
+        await harness.calls.perform(RESUMABLE, harness.completions.append, on_delta=keep)
+    assert harness.records[0].wasted == harness.wasted == 0
 
 
 @ON_BOTH_BACKENDS
-async def test_a_finished_completion_is_used_unless_it_is_dropped() -> None:
-    books = books_of()
-    await books.perform()
-    assert books.wasted == 0
-    books.calls.waste.drop(books.done[0])
-    assert books.wasted == 4
-    books.calls.waste.keep(books.done[0])
-    assert books.wasted == 0
+async def test_a_finished_completion_is_used_unless_dropped() -> None:
+    harness = harness_of()
+    await harness.perform()
+    assert harness.wasted == 0
+    harness.calls.waste.drop(harness.completions[0])
+    assert harness.wasted == 4
+    harness.calls.waste.keep(harness.completions[0])
+    assert harness.wasted == 0
 
 
 @ON_BOTH_BACKENDS
-async def test_of_a_dropped_completion_what_was_kept_of_it_is_used() -> None:
-    books = books_of()
-    await books.perform(RESUMABLE)
-    books.calls.waste.drop(books.done[0])
-    part = truncated(books.done[0], len("one two"))
+async def test_kept_tokens_of_a_dropped_completion_are_used() -> None:
+    harness = harness_of()
+    await harness.perform(RESUMABLE)
+    harness.calls.waste.drop(harness.completions[0])
+    part = truncated(harness.completions[0], len("one two"))
     assert part is not None
-    books.calls.waste.keep(part)
-    assert books.wasted == 2
+    harness.calls.waste.keep(part)
+    assert harness.wasted == 2
 
 
 @ON_BOTH_BACKENDS
-async def test_a_completion_over_two_attempts_is_used_or_dropped_as_one() -> None:
-    books = books_of(cuts=[2])
-    await books.perform(RESUMABLE)
-    assert len(books.bills) == 2
-    assert books.wasted == 0
-    books.calls.waste.drop(books.done[0])
-    assert books.wasted == 4
-    part = truncated(books.done[0], len("one two three"))
+async def test_a_completion_of_two_attempts_is_used_or_dropped_as_one() -> None:
+    harness = harness_of(failing_after=[2])
+    await harness.perform(RESUMABLE)
+    assert len(harness.records) == 2
+    assert harness.wasted == 0
+    harness.calls.waste.drop(harness.completions[0])
+    assert harness.wasted == 4
+    part = truncated(harness.completions[0], len("one two three"))
     assert part is not None
-    books.calls.waste.keep(part)
-    assert books.wasted == 1
+    harness.calls.waste.keep(part)
+    assert harness.wasted == 1
 
 
 @ON_BOTH_BACKENDS
-async def test_without_ids_a_kept_part_counts_by_its_characters() -> None:
-    books = books_of(change=lambda delta: replace(delta, token_ids=()))
-    await books.perform(RESUMABLE)
-    books.calls.waste.drop(books.done[0])
-    (part,) = [replace(books.done[0], segments=books.done[0].segments[:2])]
-    books.calls.waste.keep(part)
+async def test_kept_text_without_token_ids_is_counted_by_characters() -> None:
+    harness = harness_of(change=lambda delta: replace(delta, token_ids=()))
+    await harness.perform(RESUMABLE)
+    harness.calls.waste.drop(harness.completions[0])
+    (part,) = [replace(harness.completions[0], segments=harness.completions[0].segments[:2])]
+    harness.calls.waste.keep(part)
     assert len("one two") / len("".join(WORDS)) * 4 == pytest.approx(1.56, abs=0.01)
-    assert books.wasted == 2
+    assert harness.wasted == 2
 
 
 @ON_BOTH_BACKENDS
-async def test_tokens_counted_at_the_end_are_shared_by_characters() -> None:
+async def test_tokens_counted_at_the_end_are_split_by_characters() -> None:
     def plan(_: Call, __: int) -> Any:
         yield Delta(0, "a" * 30, finish_reason="stop")
         yield Delta(1, " " * 10, finish_reason="stop")
         yield Delta(usage=Usage(prompt=1, completion=8))
 
-    books = Books(PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})))
-    await books.perform(replace(CALL, n=2))
-    assert books.bills[0].wasted == books.wasted == 2  # the second one is empty
+    harness = CallHarness(PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})))
+    await harness.perform(replace(CALL, n=2))
+    assert harness.records[0].wasted == harness.wasted == 2  # the second one is empty
 
 
 @ON_BOTH_BACKENDS
-async def test_what_does_not_fit_into_the_budget_is_neither_spent_nor_wasted() -> None:
-    books = Books(PlannedEngine(plan=counting()), {"max_tokens": 2}, usable=lambda _: True)
+async def test_a_delta_beyond_the_budget_is_neither_spent_nor_wasted() -> None:
+    harness = CallHarness(
+        PlannedEngine(plan=counting()), {"max_tokens": 2}, is_usable=lambda _: True
+    )
 
     def plan(_: Call, __: int) -> Any:
         yield Delta(text="one two", tokens=2)
         yield Delta(text=" three", tokens=1)
 
-    books.engine.plan = plan  # type: ignore[attr-defined]
+    harness.engine.plan = plan  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="spent"):
-        await books.perform()
-    assert books.texts == ["one two"]
-    assert books.bills[0].wasted == books.wasted == 0
+        await harness.perform()
+    assert harness.texts == ["one two"]
+    assert harness.records[0].wasted == harness.wasted == 0
 
 
 @ON_BOTH_BACKENDS
-@pytest.mark.parametrize(("held", "spent"), [(0, 2), (4, 7)])
-async def test_no_more_is_waste_than_was_spent_where_the_engine_counts_what_does_not_fit(
-    held: int, spent: int
-) -> None:
-    """Also where they do fit by the end of the stream, since a sibling returned the tokens that it `held`."""
-    books = Books(PlannedEngine(), {"max_tokens": 4 + held})
-    books.lengths.add(("test", "actor", "solve", books.engine.model), 2)
-    sibling = await books.budget.lease(need(held)) if held else None
+@pytest.mark.parametrize(("released", "spent"), [(0, 2), (4, 7)])
+async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -> None:
+    """Waste is capped where the engine reports tokens beyond the budget, also if a sibling `released` some meanwhile."""
+    harness = CallHarness(PlannedEngine(), {"max_tokens": 4 + released})
+    harness.lengths.add(("test", "actor", "solve", harness.engine.model), 2)
+    sibling = await harness.budget.lease(lease_request(released)) if released else None
 
     def plan(*_: Any) -> Any:
         try:
@@ -161,14 +168,14 @@ async def test_no_more_is_waste_than_was_spent_where_the_engine_counts_what_does
             if sibling is not None:
                 sibling.settle(Usage())
 
-    books.engine.plan = plan  # type: ignore[attr-defined]
+    harness.engine.plan = plan  # type: ignore[attr-defined]
     with pytest.raises(BudgetExhausted):
-        await books.perform()
-    assert books.budget.spent["tokens"] == spent
-    assert books.wasted == spent == books.bills[0].wasted
+        await harness.perform()
+    assert harness.budget.spent["tokens"] == spent
+    assert harness.wasted == spent == harness.records[0].wasted
 
 
-def test_text_that_a_strategy_inserted_is_of_no_source() -> None:
+def test_inserted_text_has_no_source() -> None:
     waste = Waste()
     source = waste.open("actor")
     waste.deliver(source, 2, 6)
@@ -178,7 +185,7 @@ def test_text_that_a_strategy_inserted_is_of_no_source() -> None:
     assert waste.wasted() == {"actor": 1}
 
 
-def test_roles_are_counted_apart() -> None:
+def test_waste_is_counted_by_role() -> None:
     waste = Waste()
     for role in ("actor", "judge"):
         waste.deliver(waste.open(role), 3)
@@ -190,11 +197,11 @@ def test_roles_are_counted_apart() -> None:
     ("total", "weights", "expected"),
     [(7, [1, 1, 1], [2, 2, 3]), (5, [0, 0], [5, 0]), (5, [0, 2], [0, 5]), (0, [3], [0])],
 )
-def test_shares_add_up_to_the_total(total: int, weights: list[int], expected: list[int]) -> None:
-    assert shares(total, weights) == expected
+def test_split_parts_sum_to_the_total(total: int, weights: list[int], expected: list[int]) -> None:
+    assert split_by_weight(total, weights) == expected
 
 
-def test_a_part_of_each_of_two_sources_is_kept() -> None:
+def test_parts_of_two_sources_are_kept_separately() -> None:
     waste = Waste()
     first, second = waste.open("actor"), waste.open("actor")
     waste.deliver(first, 4, 4)
@@ -210,10 +217,10 @@ def test_a_part_of_each_of_two_sources_is_kept() -> None:
     assert waste.wasted() == {"actor": 6}
 
 
-def test_a_kept_text_is_kept_with_the_tokens_that_hold_none_of_it() -> None:
+def test_tokens_without_text_are_used_with_the_whole_text() -> None:
     waste = Waste()
     source = waste.open("actor")
-    waste.deliver(source, 3, 2)  # the third one ended the text
+    waste.deliver(source, 3, 2)  # the third token is an end token
     kept = (Segment("a", (1,), source=source), Segment("b", (2,), source=source))
     waste.keep(Completion(messages=(), segments=kept[:1]))
     assert waste.of([source]) == 2
@@ -223,7 +230,7 @@ def test_a_kept_text_is_kept_with_the_tokens_that_hold_none_of_it() -> None:
 
 @ON_BOTH_BACKENDS
 @pytest.mark.parametrize("is_finished", [True, False])
-async def test_tokens_that_only_the_last_usage_reports_are_waste_of_what_did_not_finish(
+async def test_uncounted_tokens_of_an_unfinished_stream_are_wasted(
     is_finished: bool,
 ) -> None:
     def plan(*_: Any) -> Any:
@@ -231,13 +238,13 @@ async def test_tokens_that_only_the_last_usage_reports_are_waste_of_what_did_not
         yield Delta(finish_reason="stop" if is_finished else None)
         yield Delta(usage=Usage(prompt=10, completion=5))
 
-    books = Books(PlannedEngine(plan=plan), attempts=1)
+    harness = CallHarness(PlannedEngine(plan=plan), attempts=1)
     if is_finished:
-        await books.perform()
+        await harness.perform()
     else:
         with pytest.raises(StreamInterrupted):
-            await books.perform()
-    assert books.budget.spent["tokens"] == 5
-    assert books.wasted == (0 if is_finished else 5)
-    books.calls.waste.keep(books.seen[0][1].completion)
-    assert books.wasted == (0 if is_finished else 3)
+            await harness.perform()
+    assert harness.budget.spent["tokens"] == 5
+    assert harness.wasted == (0 if is_finished else 5)
+    harness.calls.waste.keep(harness.deltas[0][1].completion)
+    assert harness.wasted == (0 if is_finished else 3)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from secondpass.service.calls.length_stats import LEAST
+from secondpass.service.calls.length_stats import MIN_COMPLETIONS
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.pools.wrapper import EngineWrapper
@@ -156,7 +156,7 @@ def seen(model: str, *lengths: int) -> Shared:
 @pytest.mark.anyio
 async def test_half_of_the_median_length_is_the_first_budget() -> None:
     engine = Reasoner(("42",)).engine("first")
-    run = make_run(engine, NAME, shared=seen("Qwen3-8B", *[40] * LEAST, 1000, 1000))
+    run = make_run(engine, NAME, shared=seen("Qwen3-8B", *[40] * MIN_COMPLETIONS, 1000, 1000))
     await execute(run)
     opened = [call for call in engine.scripted.calls if call.purpose == SOLVE]
     assert {call.sampling.max_tokens for call in opened} == {20}
@@ -167,7 +167,7 @@ async def test_half_of_the_median_length_is_the_first_budget() -> None:
 @pytest.mark.parametrize("sampling", [Sampling(seed=1), Sampling()])
 async def test_no_length_is_learned_under_a_seed_nor_from_parts(sampling: Sampling) -> None:
     engine = Reasoner(("42",)).engine("first")
-    shared = seen("Qwen3-8B", *[1000] * (LEAST if sampling.seed else LEAST - 1))
+    shared = seen("Qwen3-8B", *[1000] * (MIN_COMPLETIONS if sampling.seed else MIN_COMPLETIONS - 1))
     run = make_run(
         engine, NAME, {"b0": 16} if not sampling.seed else {}, shared=shared, sampling=sampling
     )

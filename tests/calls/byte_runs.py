@@ -1,4 +1,4 @@
-"""Runs over the byte server, and what holds of each of them, whatever the server sent."""
+"""Runs over the byte server, and the invariants that hold for each of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ORIGIN = re.compile(r"⟨(\d+)\.(\d+)\.\d+⟩")
 
 @dataclass(frozen=True)
 class Request:
-    """One run: `params` are of self_consistency, None of them asks for `single`."""
+    """Request of one run, with `params` of self_consistency; None uses the strategy `single`."""
 
     params: Mapping[str, Any] | None = field(default_factory=lambda: {"n": 5, "stop": "none"})
     dialect: Dialect = "final"
@@ -54,14 +54,14 @@ class Request:
 
 
 class Bench:
-    """A server, its four engines, and the loop in which all of them live."""
+    """Byte server with one engine per dialect, on one event loop."""
 
     def __init__(self) -> None:
         self.server = ByteServer()
         self.upstreams: dict[Dialect, Upstream] = {}
         self._runner = asyncio.Runner()
         self._serving = self.server.serving()
-        self._questions = count()  # no prompt is tokenized already
+        self._questions = count()  # unique prompts, so that none is cached
 
     def __enter__(self) -> Self:
         self._runner.run(self._start())
@@ -91,7 +91,7 @@ class Bench:
         await self._serving.__aexit__(None, None, None)
 
     def serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
-        """The run that the server's scripts make of a request."""
+        """Execute a request against the scripts and return the finished run."""
         return self._runner.run(self._serve(request, scripts, shared))
 
     async def _serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
@@ -113,7 +113,7 @@ class Bench:
             except (NoAnswer, CallRejected):
                 outcome = None
         await self.server.settle()
-        votes = [made.args[0] for made in candidate.call_args_list]
+        votes = [call.args[0] for call in candidate.call_args_list]
         assert (upstream.admission.in_flight, upstream.admission.waiting) == (0, 0)
         failed = self.server.tokenize_failed
         return Served(request, run, votes, outcome, [*self.server.attempts], failed)
@@ -121,7 +121,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Served:
-    """A run after its end, what it read, and what the server sent."""
+    """A finished run, its votes, and the replies that the server sent."""
 
     request: Request
     run: LiveRun
@@ -131,13 +131,13 @@ class Served:
     tokenize_failed: int
 
     @property
-    def bills(self) -> list[CallFinished]:
+    def records(self) -> list[CallFinished]:
         return bills(self.run)
 
     @property
-    def is_read_to_the_end(self) -> bool:
-        """Whether no call was cancelled or truncated: all that was sent was read."""
-        return all(bill.end in ("finished", "failed") for bill in self.bills)
+    def is_fully_read(self) -> bool:
+        """True if no call was cancelled or truncated, so that all sent bytes were read."""
+        return all(record.end in ("finished", "failed") for record in self.records)
 
     @property
     def has_counts(self) -> bool:
@@ -148,21 +148,21 @@ class Served:
         return "max_tokens" in self.request.limits
 
     def origins(self, text: str) -> set[tuple[int, int]]:
-        """The attempts and their completions that hold parts of a text."""
+        """Return the (attempt, completion) pairs that generated parts of a text."""
         return {(int(attempt), int(index)) for attempt, index in ORIGIN.findall(text)}
 
     def choice(self, attempt: int, index: int) -> Choice:
         return self.attempts[attempt].choices[index]
 
     def matched(self) -> Iterator[tuple[CallFinished, Attempt]]:
-        """Bills with the attempt that they are for, where their texts tell."""
-        for bill in self.bills:
-            found = {attempt for attempt, _ in self.origins("".join(bill.texts))}
-            if len(found) == 1:
-                yield bill, self.attempts[found.pop()]
+        """Yield usage records with their attempts, where their texts identify one."""
+        for record in self.records:
+            origins = {attempt for attempt, _ in self.origins("".join(record.texts))}
+            if len(origins) == 1:
+                yield record, self.attempts[origins.pop()]
 
     def check(self) -> None:
-        """Assert everything that holds of any run."""
+        """Assert all invariants."""
         self.check_votes()
         self.check_completeness()
         self.check_stream()
@@ -172,7 +172,7 @@ class Served:
         self.check_tokens()
 
     def check_votes(self) -> None:
-        """No more than n, none twice, and each is the text of one completion of one attempt."""
+        """There are at most n votes, each from a different completion of one attempt."""
         n, votes = self.request.n, self.votes
         indices = [vote.index for vote in votes]
         assert len(votes) <= n
@@ -194,7 +194,7 @@ class Served:
                 assert body["seed"] + index == SEED + vote.index
 
     def check_completeness(self) -> None:
-        """Where nothing ends a run early, every completion that was finished is a vote, whatever came after it."""
+        """In a run without early stopping every finished completion is a vote, even in an interrupted reply."""
         params = self.request.params
         if params is None or params["stop"] != "none" or self.has_limited_tokens:
             return
@@ -207,7 +207,7 @@ class Served:
         assert finished == set().union(*(self.origins(vote.text) for vote in self.votes))
 
     def check_stream(self) -> None:
-        """What a client reads as it comes is the answer, each part from one attempt that continues the one before."""
+        """The streamed text is the answer, and each attempt continues the text of the previous one."""
         if not self.request.is_visible:
             return
         text, delivered = "", 0
@@ -224,7 +224,7 @@ class Served:
         assert text == streamed or self.has_limited_tokens
 
     def check_limits(self) -> None:
-        """No limit is passed, and nothing stays held."""
+        """No limit is exceeded and no lease is left."""
         budget = self.run.budget
         for kind, limit in budget.limit.items():
             assert budget.spent[kind] <= limit, kind
@@ -232,55 +232,55 @@ class Served:
         assert len(self.votes) <= budget.spent["samples"] <= self.request.n
 
     def check_sums(self) -> None:
-        """The lines of the bill sum to what was spent."""
+        """Usage records sum to the spent budget."""
         spent = self.run.budget.spent
-        usages = [bill.usage for bill in self.bills]
+        usages = [record.usage for record in self.records]
         assert spent["tokens"] == sum(usage.completion for usage in usages)
         assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
-        assert spent["calls"] == sum(bill.attempts for bill in self.bills)
-        for bill in self.bills:
-            assert bill.wasted >= 0
-            assert bill.wasted <= bill.usage.completion
-            assert bill.usage.prompt >= 0
-            assert 1 <= bill.attempt <= ATTEMPTS
-        if self.is_read_to_the_end and not self.request.limits:
+        assert spent["calls"] == sum(record.attempts for record in self.records)
+        for record in self.records:
+            assert record.wasted >= 0
+            assert record.wasted <= record.usage.completion
+            assert record.usage.prompt >= 0
+            assert 1 <= record.attempt <= ATTEMPTS
+        if self.is_fully_read and not self.request.limits:
             for attempt in range(1, ATTEMPTS + 1):
-                retried = sum(b.retried for b in self.bills if b.attempt == attempt)
-                assert retried <= sum(b.attempt == attempt + 1 for b in self.bills)
+                retried = sum(b.retried for b in self.records if b.attempt == attempt)
+                assert retried <= sum(b.attempt == attempt + 1 for b in self.records)
         if self.outcome is not None:
             for role in self.outcome.usage.values():
                 assert role.wasted >= 0
                 assert role.wasted <= role.completion
 
     def check_requests(self) -> None:
-        """Each request that the server saw is one call of the budget; some calls never become a request."""
+        """Each request is one call of the budget; some calls are cancelled before they are sent."""
         calls, requests = self.run.budget.spent["calls"], len(self.attempts)
-        cancelled = sum(bill.end == "cancelled" for bill in self.bills)
-        heard = sum(not attempt.is_silent for attempt in self.attempts)
-        assert sum(b.usage.prompt > 0 for b in self.bills if b.end == "failed") <= heard
+        cancelled = sum(record.end == "cancelled" for record in self.records)
+        nonempty = sum(not attempt.is_empty for attempt in self.attempts)
+        assert sum(b.usage.prompt > 0 for b in self.records if b.end == "failed") <= nonempty
         assert requests <= calls <= requests + cancelled + self.tokenize_failed
 
     def check_tokens(self) -> None:
-        """What was spent is what the server reported, or sent with counts."""
-        for bill, attempt in self.matched():
-            if not self.request.is_visible and bill.end in ("finished", "failed"):
-                self.check_bill(bill, attempt)
+        """Spent tokens equal those that the server reported, or sent with counts."""
+        for record, attempt in self.matched():
+            if not self.request.is_visible and record.end in ("finished", "failed"):
+                self.check_record(record, attempt)
         spent = self.run.budget.spent["tokens"]
-        due = sum(max(each.counted, each.reported or 0) for each in self.attempts)
-        if self.has_counts or not any(bill.is_estimated for bill in self.bills):
-            assert spent <= due
-            assert spent == due or self.has_limited_tokens or not self.is_read_to_the_end
+        delivered = sum(max(each.counted, each.reported or 0) for each in self.attempts)
+        if self.has_counts or not any(record.is_estimated for record in self.records):
+            assert spent <= delivered
+            assert spent == delivered or self.has_limited_tokens or not self.is_fully_read
 
-    def check_bill(self, bill: CallFinished, attempt: Attempt) -> None:
-        """The bill of an attempt that was read to its end."""
+    def check_record(self, record: CallFinished, attempt: Attempt) -> None:
+        """The usage record of a fully read attempt matches the reply."""
         if self.has_counts:
-            assert bill.is_estimated == (attempt.reported is None)
-            assert bill.usage.completion <= max(attempt.counted, attempt.reported or 0)
-            assert bill.usage.completion >= attempt.counted
-        if attempt.broke in RETRIED and bill.end == "failed":
-            assert bill.retried or bill.attempt == ATTEMPTS
+            assert record.is_estimated == (attempt.reported is None)
+            assert record.usage.completion <= max(attempt.counted, attempt.reported or 0)
+            assert record.usage.completion >= attempt.counted
+        if attempt.trouble in RETRIED and record.end == "failed":
+            assert record.retried or record.attempt == ATTEMPTS
         if attempt.reported is not None:
-            assert not bill.is_estimated
-            assert bill.usage.prompt == attempt.prompt
+            assert not record.is_estimated
+            assert record.usage.prompt == attempt.prompt
             if not self.has_limited_tokens:
-                assert bill.usage.completion == max(attempt.counted, attempt.reported)
+                assert record.usage.completion == max(attempt.counted, attempt.reported)

@@ -1,7 +1,7 @@
-"""What a scripted server does with one request, and what it sent: the events of a reply in four dialects.
+"""Scripted replies of the byte server, in four dialects, with a record of the bytes sent.
 
-"silent" never reports a usage, "final" does so at the end of a reply, "counting" with every delta, and "vllm" returns
-token ids besides.
+The dialect "silent" never reports usage, "final" reports it at the end of a reply, "counting" with every delta, and "vllm"
+also returns token ids.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Trouble = Literal[
 
 DIALECTS: tuple[Dialect, ...] = ("silent", "final", "counting", "vllm")
 RENDERED = (1, 2, 3, 4, 5)
-"""The token ids of any conversation."""
+"""Token ids of every rendered conversation."""
 FIRST_ID = 1000
-"""Ids from here on are those of tokens that the server generated."""
+"""First id of the tokens that the server generates."""
 
 
 @dataclass(frozen=True)
-class Say:
-    """A delta of an open completion (their number modulo `choice`); an answer is appended to its text."""
+class Text:
+    """A delta of an unfinished completion (`choice` modulo their number), with an optional answer at its end."""
 
     choice: int = 0
     tokens: int = 1
@@ -47,7 +47,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of an open completion, with or without a last delta."""
+    """The end of an unfinished completion, with or without text."""
 
     choice: int = 0
     reason: str = "stop"
@@ -56,40 +56,47 @@ class Finish:
 
 @dataclass(frozen=True)
 class Noise:
-    """An event that means nothing."""
+    """An event without content."""
 
     kind: Literal["comment", "role", "no choices", "null usage"]
 
 
 @dataclass(frozen=True)
 class Break:
-    """What no client can read past."""
+    """An event or end that makes the rest of the reply unreadable."""
 
     trouble: Trouble
 
 
 @dataclass(frozen=True)
-class Hold:
-    """Silence until the client goes, or no other request is being replied to."""
+class Stall:
+    """A stall until the client disconnects or no other reply is in progress."""
 
 
-Step: TypeAlias = Say | Finish | Noise | Break | Hold
+Step: TypeAlias = Text | Finish | Noise | Break | Stall
 
 
 @dataclass(frozen=True)
 class Script:
-    """How one request is replied to. After the steps all open completions are finished, if it `completes`.
+    """Reply to one request.
 
-    `late` is what happens then, before the final usage.
-    `pieces` are the sizes in bytes of what is written at once (none: event by event; `at_once`: everything), and
-    `is_chunked` the framing of HTTP/1.1: without it only the closing of the connection ends the reply. A server that
-    `obeys` ends a completion at the limit of the request. `running` and `final` say whether the usage is reported where
-    the dialect does so, `done` whether the stream ends in [DONE].
+    Attributes:
+        steps: Events to send.
+        opening: Start of the reply: a stream, an error status, or a connection failure.
+        write_sizes: Sizes in bytes of the writes, repeated in a cycle; empty to write event by event.
+        at_once: Buffer the whole reply before writing.
+        is_chunked: Use chunked transfer encoding; otherwise closing the connection ends the reply.
+        obeys: End completions at the request's token limit.
+        running: Report usage with each delta, in dialects that do.
+        final: Report usage at the end, in dialects that do.
+        done: End the stream with [DONE].
+        completes: Finish all open completions after the steps.
+        late: Trouble after that, before the final usage.
     """
 
     steps: tuple[Step, ...] = ()
     opening: Opening = "stream"
-    pieces: tuple[int, ...] = ()
+    write_sizes: tuple[int, ...] = ()
     at_once: bool = False
     is_chunked: bool = True
     obeys: bool = True
@@ -100,12 +107,12 @@ class Script:
     late: Trouble | None = None
 
 
-PLAIN = Script()
+DEFAULT_SCRIPT = Script()
 
 
 @dataclass
 class Choice:
-    """What was sent of one completion."""
+    """The part of one completion that was sent."""
 
     text: str = ""
     tokens: int = 0
@@ -114,10 +121,13 @@ class Choice:
 
 @dataclass
 class Attempt:
-    """What was sent in reply to one request: all of it that a client could read.
+    """The readable part of the reply to one request.
 
-    `reported` are the completion tokens of the last usage, `counted` those that the client could count from deltas.
-    `prefix` is the text that the completion continues, None where it begins. `broke` is what ended the reply early.
+    Attributes:
+        prefix: Text that the completion continues; None for a new completion.
+        reported: Completion tokens of the last usage; None if none was sent.
+        counted: Completion tokens that the client could count from deltas.
+        trouble: Reason why the reply ended early, if any.
     """
 
     number: int
@@ -129,30 +139,30 @@ class Attempt:
     choices: list[Choice] = field(default_factory=list)
     reported: int | None = None
     counted: int = 0
-    broke: Trouble | None = None
+    trouble: Trouble | None = None
 
     def __post_init__(self) -> None:
         self.choices = [Choice() for _ in range(self.body.get("n", 1))]
 
     @property
     def sent(self) -> int:
-        """Completion tokens that were sent."""
+        """Number of completion tokens sent."""
         return sum(each.tokens for each in self.choices)
 
     @property
-    def is_silent(self) -> bool:
-        """Whether nothing was sent that a client would count."""
-        is_begun = any(each.tokens or each.reason for each in self.choices)
-        return not is_begun and self.reported is None
+    def is_empty(self) -> bool:
+        """True if nothing was sent that a client would charge."""
+        has_content = any(each.tokens or each.reason for each in self.choices)
+        return not has_content and self.reported is None
 
     @property
     def cap(self) -> int:
-        """The most tokens that each completion may have."""
+        """Maximum tokens of each completion."""
         return int(self.body["max_tokens"])
 
 
 class Chunks:
-    """The events of a reply, noted in its attempt as they are made. `texts` gets the text of each token id."""
+    """Events of a reply, recorded in its attempt as they are generated. `texts` maps token ids to text."""
 
     def __init__(self, attempt: Attempt, texts: dict[int, str]) -> None:
         self._attempt, self._texts = attempt, texts
@@ -160,29 +170,31 @@ class Chunks:
         self._is_first = True
         self._deltas = 0
 
-    def of(self, step: Say | Finish | Noise) -> Iterator[bytes]:
-        """The event of a step; none where no completion is open."""
+    def of(self, step: Text | Finish | Noise) -> Iterator[bytes]:
+        """Yield the event of a step; nothing if no completion is open."""
         if isinstance(step, Noise):
             yield self._noise(step)
-        elif isinstance(step, Say):
+        elif isinstance(step, Text):
             if (index := self._pick(step.choice, is_open=True)) is not None:
-                yield self._say(index, step)
+                yield self._text_event(index, step)
         elif (index := self._pick(step.choice, is_open=True)) is not None:
             room = self._room(index)
             reason = step.reason if room is None or step.tokens <= room else "length"
-            yield self._delta(index, self._text(index), self._fitting(index, step.tokens), reason)
+            yield self._delta(
+                index, self._unique_text(index), self._clipped(index, step.tokens), reason
+            )
 
     def completing(self) -> Iterator[bytes]:
-        """What finishes the completions that are open."""
+        """Yield events that finish the open completions."""
         attempt = self._attempt
         while attempt.script.completes and (index := self._pick(0, is_open=True)) is not None:
             if not attempt.choices[index].text:
-                yield self._say(index, Say(answer=42))
+                yield self._text_event(index, Text(answer=42))
             if attempt.choices[index].reason is None:
                 yield self._delta(index, "", 0, "stop")
 
     def closing(self) -> Iterator[bytes]:
-        """The final usage and the end of the stream."""
+        """Yield the final usage and the end of the stream."""
         attempt = self._attempt
         if attempt.script.final and attempt.dialect != "silent":
             attempt.reported = attempt.sent
@@ -191,7 +203,7 @@ class Chunks:
             yield b"data: [DONE]\n\n"
 
     def broken(self, trouble: Trouble) -> bytes | None:
-        """An event that no client can read; None where there is no completion for it. None of it counts."""
+        """Return an unreadable event, which is not recorded; None if there is no completion for it."""
         if trouble in ("garbage reason", "failed reason", "delta after its end"):
             index = self._pick(0, is_open=trouble != "delta after its end")
             reason = {"garbage reason": "banana", "failed reason": "error"}.get(trouble)
@@ -207,19 +219,19 @@ class Chunks:
         status = int(trouble.removeprefix("error "))
         return _event({"error": {"message": "no more", "code": status}})
 
-    def _say(self, index: int, step: Say) -> bytes:
-        text = self._text(index)
+    def _text_event(self, index: int, step: Text) -> bytes:
+        text = self._unique_text(index)
         if step.answer is not None:
             text += f"\\boxed{{{step.answer}}} "
         room = self._room(index)
         reason = "length" if room is not None and step.tokens >= room else None
-        tokens = self._fitting(index, step.tokens)
+        tokens = self._clipped(index, step.tokens)
         if step.is_reasoning and self._is_chat:
             return self._delta(index, "", tokens, reason, reasoning=text)
         return self._delta(index, text, tokens, reason)
 
-    def _text(self, index: int) -> str:
-        """A text that no other delta of any attempt has."""
+    def _unique_text(self, index: int) -> str:
+        """Return a text that no other delta of any attempt contains."""
         self._deltas += 1
         return f"⟨{self._attempt.number}.{index}.{self._deltas}⟩ é🦊 "
 
@@ -274,20 +286,20 @@ class Chunks:
         return {"prompt_tokens": self._attempt.prompt, "completion_tokens": completion}
 
     def _pick(self, choice: int, *, is_open: bool) -> int | None:
-        found = [
+        candidates = [
             index
             for index, each in enumerate(self._attempt.choices)
             if (each.reason is None) is is_open
         ]
-        return found[choice % len(found)] if found else None
+        return candidates[choice % len(candidates)] if candidates else None
 
     def _room(self, index: int) -> int | None:
-        """Tokens up to the limit of the request; None where it does not count."""
+        """Return the tokens left of the request's limit; None if the script ignores it."""
         if not self._attempt.script.obeys:
             return None
         return self._attempt.cap - self._attempt.choices[index].tokens
 
-    def _fitting(self, index: int, tokens: int) -> int:
+    def _clipped(self, index: int, tokens: int) -> int:
         room = self._room(index)
         return tokens if room is None else min(tokens, room)
 

@@ -1,6 +1,6 @@
-"""A server on a real socket that replies to OpenAI requests byte for byte as a test scripts it, and counts what it sent.
+"""OpenAI-compatible test server on a real socket, with replies scripted byte by byte.
 
-Each dialect is served below a path of its own; the server of "vllm" tokenizes, and continues a completion from token ids.
+Each dialect has its own path. The "vllm" dialect also tokenizes, and continues completions from token ids.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from tests.calls.byte_script import (
+    DEFAULT_SCRIPT,
     DIALECTS,
-    PLAIN,
     RENDERED,
     Attempt,
     Body,
     Break,
     Chunks,
     Dialect,
-    Hold,
     Script,
+    Stall,
     Trouble,
 )
 
 TICK = 0.001
-"""Seconds in which a client has read what was sent: both share one event loop."""
+"""Seconds after which the client has read all sent bytes; both share one event loop."""
 
 
 class _Unreadable(Exception):
-    """The rest of a reply cannot be read."""
+    """The rest of the reply is unreadable."""
 
 
-class _ClientLeft(Exception):
+class _ClientDisconnected(Exception):
     """The client closed the connection."""
 
 
 @dataclass
 class ByteServer:
-    """The server: `scripts` are of the next requests, in the order in which they arrive; then all are PLAIN."""
+    """Test server. `scripts` are used for the next requests in order of arrival, then DEFAULT_SCRIPT."""
 
     scripts: deque[Script] = field(default_factory=deque)
     attempts: list[Attempt] = field(default_factory=list)
     tokenize_failures: int = 0
     tokenize_failed: int = 0
-    is_run_over: bool = False
+    has_run_ended: bool = False
     port: int = 0
     _replying: int = 0
     _moving: int = 0
@@ -56,23 +56,23 @@ class ByteServer:
 
     @property
     def replying(self) -> int:
-        """Requests that are being replied to."""
+        """Number of replies in progress."""
         return self._replying
 
     def url(self, dialect: Dialect) -> str:
-        """Where an engine finds the dialect."""
+        """Return the base URL of a dialect."""
         return f"http://127.0.0.1:{self.port}/{dialect}/v1"
 
     def reset(self, scripts: Sequence[Script], *, tokenize_failures: int = 0) -> None:
-        """Forget all requests and reply to the next ones by `scripts`."""
+        """Clear the recorded requests and set the scripts of the next ones."""
         self.scripts = deque(scripts)
         self.attempts.clear()
         self.tokenize_failures, self.tokenize_failed = tokenize_failures, 0
-        self.is_run_over = False
+        self.has_run_ended = False
 
     async def settle(self) -> None:
-        """Wait until no request is being replied to. Raises TimeoutError when a client keeps one open for 2 s."""
-        self.is_run_over = True
+        """Wait until no reply is in progress. Raises TimeoutError after 2 s."""
+        self.has_run_ended = True
         async with asyncio.timeout(2):
             while self._replying:
                 await asyncio.sleep(0)
@@ -94,7 +94,7 @@ class ByteServer:
         if (task := asyncio.current_task()) is not None:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-        with suppress(_ClientLeft, ConnectionError, asyncio.IncompleteReadError):
+        with suppress(_ClientDisconnected, ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 size = head.partition("content-length:")[2].split("\r\n")[0].strip()
@@ -116,7 +116,7 @@ class ByteServer:
             await writer.wait_closed()
 
     async def _reply(self, path: str, body: Body, to: _Connection) -> bool:
-        """Reply to one request; returns whether the connection may be used again."""
+        """Reply to one request; return whether the connection can be reused."""
         dialect: Dialect = next(each for each in DIALECTS if path.startswith(f"/{each}/"))
         route = path.removeprefix(f"/{dialect}/")
         if route == "v1/models":
@@ -131,7 +131,7 @@ class ByteServer:
         if route == "detokenize":
             return await to.send_json({"prompt": self._text_of(body["tokens"])})
         assert route in ("v1/chat/completions", "v1/completions"), route
-        script = self.scripts.popleft() if self.scripts else PLAIN
+        script = self.scripts.popleft() if self.scripts else DEFAULT_SCRIPT
         attempt = Attempt(len(self.attempts), dialect, body, script)
         if ids := body.get("prompt"):
             attempt.prompt = len(ids)
@@ -160,9 +160,9 @@ class ByteServer:
         await stream.begin()
         try:
             for step in script.steps:
-                if isinstance(step, Hold):
+                if isinstance(step, Stall):
                     await stream.flush()
-                    await self._hold(to)
+                    await self._stall(to)
                 elif isinstance(step, Break):
                     await self._break(step.trouble, chunks, stream)
                 else:
@@ -172,7 +172,7 @@ class ByteServer:
                 await self._break(script.late, chunks, stream)
             await stream.send(*chunks.closing())
         except _Unreadable as trouble:
-            attempt.broke = trouble.args[0]
+            attempt.trouble = trouble.args[0]
             await stream.flush()
             await asyncio.sleep(TICK)
             return False
@@ -184,80 +184,80 @@ class ByteServer:
             await stream.send(event)
             raise _Unreadable(trouble)
 
-    async def _hold(self, connection: _Connection) -> None:
+    async def _stall(self, connection: _Connection) -> None:
         self._moving -= 1
         try:
-            await connection.until_closed(lambda: not self.is_run_over and self._moving <= 0)
+            await connection.until_closed(lambda: not self.has_run_ended and self._moving <= 0)
         finally:
             self._moving += 1
 
 
 class _Connection:
-    """One connection, as a reply needs it."""
+    """Connection of one client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def send(self, data: bytes) -> None:
-        """Write, and let others go on. Raises _ClientLeft."""
+        """Write and yield to the event loop. Raises _ClientDisconnected."""
         if self._writer.is_closing() or self._reader.at_eof():
-            raise _ClientLeft
+            raise _ClientDisconnected
         self._writer.write(data)
         await self._writer.drain()
         await asyncio.sleep(0)
 
     async def send_json(self, reply: object, status: int = 200) -> bool:
-        """Write a whole reply; returns that the connection may be used again."""
+        """Write a complete JSON reply; return True, as the connection can be reused."""
         raw = json.dumps(reply).encode()
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nretry-after: 0\r\n"
         await self.send(f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw)
         return True
 
-    async def until_closed(self, is_enough: Callable[[], bool]) -> None:
-        """Wait. Raises _ClientLeft once the client has closed the connection."""
+    async def until_closed(self, is_done: Callable[[], bool]) -> None:
+        """Wait until `is_done` returns True. Raises _ClientDisconnected."""
         reading = asyncio.ensure_future(self._reader.read(1))
         try:
             while not (await asyncio.wait([reading], timeout=TICK))[0]:
-                if is_enough():
+                if is_done():
                     return
         finally:
             reading.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):
                 await reading
-        raise _ClientLeft
+        raise _ClientDisconnected
 
 
 class _Stream:
-    """The body of a reply, written in the pieces of its script."""
+    """Body of a reply, written in the sizes of its script."""
 
     def __init__(self, connection: _Connection, script: Script) -> None:
         self._connection, self._script = connection, script
-        self._sizes = cycle(script.pieces or (0,))
-        self._held = b""
+        self._sizes = cycle(script.write_sizes or (0,))
+        self._buffer = b""
 
     async def begin(self) -> None:
-        """Write the head."""
+        """Write the response head."""
         framing = "transfer-encoding: chunked" if self._script.is_chunked else "connection: close"
         head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing}\r\n\r\n"
         await self._connection.send(head.encode())
 
     async def send(self, *events: bytes) -> None:
-        """Write events, or keep them where everything is written at once."""
+        """Write events, or buffer them if the script writes everything at once."""
         for event in events:
-            self._held += event
+            self._buffer += event
             if not self._script.at_once:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what was kept."""
-        while self._held:
-            size = next(self._sizes) or len(self._held)
-            piece, self._held = self._held[:size], self._held[size:]
-            framed = b"%x\r\n%b\r\n" % (len(piece), piece)
-            await self._connection.send(framed if self._script.is_chunked else piece)
+        """Write the buffered bytes."""
+        while self._buffer:
+            size = next(self._sizes) or len(self._buffer)
+            part, self._buffer = self._buffer[:size], self._buffer[size:]
+            framed = b"%x\r\n%b\r\n" % (len(part), part)
+            await self._connection.send(framed if self._script.is_chunked else part)
 
     async def end(self) -> bool:
-        """Write what was kept, and the end; returns whether the connection may be used again."""
+        """Write the buffered bytes and the end; return whether the connection can be reused."""
         await self.flush()
         if self._script.is_chunked:
             await self._connection.send(b"0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Runs against a server that sends, breaks and repeats whatever comes to mind: what holds in all of them."""
+"""Stateful property test: invariants of runs against a server with arbitrary, possibly broken replies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.calls.byte_script import (
     DIALECTS,
     Break,
     Finish,
-    Hold,
     Noise,
-    Say,
     Script,
+    Stall,
     Step,
+    Text,
     Trouble,
 )
 
@@ -46,7 +46,7 @@ SCRIPTS = st.builds(
     Script,
     steps=st.just(()),
     opening=st.sampled_from(OPENINGS),
-    pieces=st.lists(st.integers(1, 400), max_size=3).map(tuple),
+    write_sizes=st.lists(st.integers(1, 400), max_size=3).map(tuple),
     at_once=st.booleans(),
     is_chunked=MOSTLY,
     obeys=MOSTLY,
@@ -79,7 +79,7 @@ LIMITS: st.SearchStrategy[dict[str, int]] = st.one_of(
 
 
 def requests(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[Request]:
-    """Requests whose seed, caps and limits vary, and what `more` says."""
+    """Requests with varying seeds, caps and limits, plus the fields in `more`."""
     return st.builds(
         Request,
         seed=st.none() | st.just(SEED),
@@ -99,7 +99,7 @@ SINGLE = requests(
 
 
 class Machine(RuleBasedStateMachine):
-    """Writes the scripts of the server's next replies event by event, and makes requests in between."""
+    """Builds the scripts of the next replies event by event and makes requests in between."""
 
     bench: Bench
 
@@ -109,7 +109,7 @@ class Machine(RuleBasedStateMachine):
         self.shared = Shared(Equivalence())
 
     @rule(script=SCRIPTS)
-    def begin(self, script: Script) -> None:
+    def new_script(self, script: Script) -> None:
         self.scripts.append(script)
 
     @rule(
@@ -118,12 +118,12 @@ class Machine(RuleBasedStateMachine):
         answer=st.none() | st.integers(1, 2),
         is_reasoning=st.sampled_from([False, False, False, True]),
     )
-    def say(self, choice: int, tokens: int, answer: int | None, *, is_reasoning: bool) -> None:
-        self.add(Say(choice, tokens, answer, is_reasoning))
+    def text(self, choice: int, tokens: int, answer: int | None, *, is_reasoning: bool) -> None:
+        self.add(Text(choice, tokens, answer, is_reasoning))
 
     @rule(choice=st.integers(0, 5), answer=st.integers(1, 2), reason=st.sampled_from(REASONS))
     def answer(self, choice: int, answer: int, reason: str) -> None:
-        self.add(Say(choice, 3, answer), Finish(choice, reason))
+        self.add(Text(choice, 3, answer), Finish(choice, reason))
 
     @rule(choice=st.integers(0, 5), reason=st.sampled_from(REASONS), tokens=st.integers(0, 3))
     def finish(self, choice: int, reason: str, tokens: int) -> None:
@@ -132,24 +132,24 @@ class Machine(RuleBasedStateMachine):
     @rule(
         trouble=st.sampled_from(TROUBLES),
         choice=st.integers(0, 5),
-        says=st.integers(0, 2),
-        reasons=st.sampled_from([False, False, True]),
+        deltas=st.integers(0, 2),
+        has_reasoning=st.sampled_from([False, False, True]),
     )
-    def break_off(self, trouble: Trouble, choice: int, says: int, *, reasons: bool) -> None:
-        if reasons:
-            self.add(Say(choice, 2, is_reasoning=True))
-        self.add(*[Say(choice, 2)] * says, Break(trouble))
+    def interrupt(self, trouble: Trouble, choice: int, deltas: int, *, has_reasoning: bool) -> None:
+        if has_reasoning:
+            self.add(Text(choice, 2, is_reasoning=True))
+        self.add(*[Text(choice, 2)] * deltas, Break(trouble))
 
     @rule(noise=st.builds(Noise, st.sampled_from(["comment", "role", "no choices", "null usage"])))
-    def disturb(self, noise: Noise) -> None:
+    def send_noise(self, noise: Noise) -> None:
         self.add(noise)
 
     @rule()
-    def hold(self) -> None:
-        self.add(Hold())
+    def stall(self) -> None:
+        self.add(Stall())
 
     @rule(request=VOTING | SINGLE)
-    def make(self, request: Request) -> None:
+    def request(self, request: Request) -> None:
         scripts, self.scripts = self.scripts, []
         self.bench.serve(request, scripts, self.shared).check()
 
@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.scripts:
-            self.make(Request())
+            self.request(Request())
 
 
 @pytest.fixture(scope="module")
@@ -170,22 +170,22 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("examples", [50, pytest.param(500, marks=pytest.mark.compat)])
-def test_whatever_a_server_sends_votes_and_books_are_right(bench: Bench, examples: int) -> None:
-    class Here(Machine):
+def test_votes_and_usage_are_right_for_arbitrary_replies(bench: Bench, examples: int) -> None:
+    class BenchMachine(Machine):
         pass
 
-    Here.bench = bench
-    run_state_machine_as_test(Here, settings=settings(max_examples=examples))
+    BenchMachine.bench = bench
+    run_state_machine_as_test(BenchMachine, settings=settings(max_examples=examples))
 
 
-def test_a_usage_at_the_end_is_the_bill_of_a_reply_that_lacks_completions(bench: Bench) -> None:
-    steps = (Say(0, 3, 1), Finish(0), Say(0, 4))
+def test_final_usage_is_charged_for_a_reply_with_missing_completions(bench: Bench) -> None:
+    steps = (Text(0, 3, 1), Finish(0), Text(0, 4))
     served = bench.serve(
         Request({"n": 3, "stop": "none"}, "final"),
         [Script(steps, completes=False)],
         Shared(Equivalence()),
     )
-    broken, rest = served.bills
+    broken, rest = served.records
     assert (broken.end, broken.is_estimated, broken.usage.completion) == ("failed", False, 7)
     assert (rest.end, rest.is_estimated, rest.usage.completion) == ("finished", False, 2)
     served.check()

@@ -30,20 +30,20 @@ def parsed(*chunks: bytes) -> list[bytes]:
         (b"", []),
     ],
 )
-def test_events_are_read_as_the_standard_says(stream: bytes, events: list[bytes]) -> None:
+def test_events_are_parsed_as_in_the_standard(stream: bytes, events: list[bytes]) -> None:
     assert parsed(stream) == events
 
 
-def test_events_have_the_names_that_the_stream_gives_them() -> None:
+def test_events_have_their_names() -> None:
     stream = b"event: a\ndata: 1\n\ndata: 2\n\nevent:b\n\ndata: 3\n\nevent: c\r\nid: 7\r\ndata: 4\r\n\r\n"
     named = [(b"a", b"1"), (b"", b"2"), (b"", b"3"), (b"c", b"4")]
     for size in (1, 7, len(stream)):
         parser = EventParser()
-        found: list[tuple[bytes, bytes]] = []
-        for at in range(0, len(stream), size):
-            events = parser.feed(stream[at : at + size])
-            found += zip(parser.names, events, strict=True)
-        assert found == named
+        parsed_events: list[tuple[bytes, bytes]] = []
+        for start in range(0, len(stream), size):
+            events = parser.feed(stream[start : start + size])
+            parsed_events += zip(parser.names, events, strict=True)
+        assert parsed_events == named
 
 
 lines = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=20)
@@ -54,26 +54,28 @@ lines = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_siz
     st.sampled_from(["\n", "\r\n", "\r"]),
     st.lists(st.integers(0, 400), max_size=20),
 )
-def test_no_split_of_the_bytes_ever_changes_the_events(
-    texts: list[str], end: str, cuts: list[int]
+def test_events_do_not_depend_on_chunk_boundaries(
+    texts: list[str], newline: str, offsets: list[int]
 ) -> None:
-    stream = "".join(f": note{end}data: {text}{end}{end}" for text in texts).encode()
-    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in pairwise(edges)]
+    stream = "".join(f": note{newline}data: {text}{newline}{newline}" for text in texts).encode()
+    edges = [0, *sorted(min(offset, len(stream)) for offset in offsets), len(stream)]
+    chunks = [stream[a:b] for a, b in pairwise(edges)]
 
     events = [text.encode() for text in texts if text]
-    assert parsed(*pieces) == events
+    assert parsed(*chunks) == events
     assert parsed(*(bytes([byte]) for byte in stream)) == events
 
 
-@pytest.mark.parametrize("piece", [b"x" * 50, b"data: " + b"x" * 50 + b"\n"])
-def test_an_event_without_an_end_is_refused(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chunk", [b"x" * 50, b"data: " + b"x" * 50 + b"\n"])
+def test_an_unfinished_event_beyond_the_size_limit_raises(
+    chunk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 1000)
     parser = EventParser()
 
-    def feed_for_ever() -> None:
+    def feed_repeatedly() -> None:
         for _ in range(100):
-            parser.feed(piece)
+            parser.feed(chunk)
 
     with pytest.raises(EventTooLong):
-        feed_for_ever()
+        feed_repeatedly()

@@ -74,7 +74,9 @@ async def test_different_answers_are_different(equivalence: Equivalence) -> None
 
 
 @pytest.mark.anyio
-async def test_what_text_or_arithmetic_decides_starts_no_worker(equivalence: Equivalence) -> None:
+async def test_equal_texts_and_numbers_are_decided_without_a_worker(
+    equivalence: Equivalence,
+) -> None:
     assert await equivalence.same(TOWER, TOWER)
     assert await equivalence.same("x" * 5000, "x" * 5000)
     assert await equivalence.same("1/2", "0.50")
@@ -87,40 +89,40 @@ async def test_what_text_or_arithmetic_decides_starts_no_worker(equivalence: Equ
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("bomb", [TOWER, "(((9!)!)!)!"])
-async def test_a_bomb_is_undecided_within_seconds_and_the_next_comparison_works(
-    equivalence: Equivalence, bomb: str
+@pytest.mark.parametrize("hostile", [TOWER, "(((9!)!)!)!"])
+async def test_a_hostile_answer_times_out_and_the_next_comparison_works(
+    equivalence: Equivalence, hostile: str
 ) -> None:
     await equivalence.warm()
-    began = time.monotonic()
-    assert not await equivalence.same(bomb, "2x+1")
-    assert time.monotonic() - began < 15
+    start = time.monotonic()
+    assert not await equivalence.same(hostile, "2x+1")
+    assert time.monotonic() - start < 15
     assert equivalence.undecided == 1
     assert await equivalence.same("2x+1", "1+2x")
     assert equivalence.undecided == 1
 
 
 @pytest.mark.anyio
-async def test_a_bomb_burns_time_twice_and_not_once_for_every_other_answer(
+async def test_a_hostile_answer_costs_cpu_time_twice_in_total(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
+    compared: list[tuple[str, str]] = []
     ask = equivalence._ask
 
     async def counted(a: str, b: str) -> Equality:
-        asked.append((a, b))
+        compared.append((a, b))
         return await ask(a, b)
 
     monkeypatch.setattr(equivalence, "_ask", counted)
     for number in range(20):
         assert not await equivalence.same(TOWER, f"{number}x")
-    assert len(asked) == 2
+    assert len(compared) == 2
     assert equivalence.undecided == 20
     assert await equivalence.same("0x", "x-x")
 
 
-class Asked:
-    """Stands for the workers: a pair with a B in it exhausts them, any other is different; all are counted."""
+class FakeWorkers:
+    """Replaces the workers: pairs that contain a B exhaust them, all others are different. Records all pairs."""
 
     def __init__(self, equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pairs: list[tuple[str, str]] = []
@@ -128,7 +130,7 @@ class Asked:
 
     @property
     def turns(self) -> list[tuple[str, str]]:
-        """The pairs without those that ask, within a turn, which of two answers exhausted a worker."""
+        """Pairs without the comparisons that find out which answer exhausted a worker."""
         return [pair for pair in self.pairs if "0" not in pair]
 
     async def ask(self, a: str, b: str) -> Equality:
@@ -138,54 +140,54 @@ class Asked:
 
 
 @pytest.mark.anyio
-async def test_a_run_burns_its_allowance_and_no_more(
+async def test_a_run_cannot_exceed_its_allowance(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, allowance = Asked(equivalence, monkeypatch), Allowance()
+    workers, allowance = FakeWorkers(equivalence, monkeypatch), Allowance()
     assert not await equivalence.same("x", "y", allowance)
     for number in range(20):
         assert not await equivalence.same(f"B{number}", f"{number}x", allowance)
-    assert len(asked.pairs) == 4
+    assert len(workers.pairs) == 4
     assert allowance.is_spent
     assert equivalence.undecided == 20
-    # What is known costs nothing, and nobody else pays for it.
+    # Cached pairs are free, and other runs are not charged.
     assert not await equivalence.same("x", "y", allowance)
     assert equivalence.undecided == 20
     assert not await equivalence.same("z", "y", Allowance())
     assert not await equivalence.same("z", "w")
-    assert len(asked.pairs) == 6
+    assert len(workers.pairs) == 6
 
 
 @pytest.mark.anyio
-async def test_an_allowance_holds_for_comparisons_that_wait_together(
+async def test_an_allowance_covers_concurrent_comparisons(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, allowance = Asked(equivalence, monkeypatch), Allowance()
+    workers, allowance = FakeWorkers(equivalence, monkeypatch), Allowance()
     async with anyio.create_task_group() as group:
         for number in range(20):
             group.start_soon(equivalence.same, f"B{number}", f"{number}x", allowance)
-    assert len(asked.pairs) == 3
+    assert len(workers.pairs) == 3
 
 
 @pytest.mark.anyio
-async def test_an_innocent_comparison_waits_one_turn_of_each_hostile_run(
+async def test_a_harmless_comparison_waits_one_turn_of_each_hostile_run(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = Asked(equivalence, monkeypatch)
+    workers = FakeWorkers(equivalence, monkeypatch)
     async with anyio.create_task_group() as group:
         for run in range(6):
             allowance = Allowance(left=100)
             for number in range(20):
                 group.start_soon(equivalence.same, f"B{run}-{number}", f"{number}x", allowance)
         await anyio.wait_all_tasks_blocked()
-        before = len(asked.turns)
+        before = len(workers.turns)
         await equivalence.same("x", "y")
-        assert asked.turns.index(("x", "y")) - before <= 7
+        assert workers.turns.index(("x", "y")) - before <= 7
         group.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
-async def test_a_waiting_worker_is_not_killed_for_time_that_others_use() -> None:
+async def test_waiting_does_not_count_as_cpu_time() -> None:
     async with Equivalence(cpu_seconds=2.0) as equivalence:
         await equivalence.warm()
         (pid,) = pids(equivalence)
@@ -199,9 +201,7 @@ async def test_a_waiting_worker_is_not_killed_for_time_that_others_use() -> None
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_hangs_without_using_time_is_given_up_and_not_held_against_the_pair() -> (
-    None
-):
+async def test_a_hung_worker_is_replaced_and_its_pair_compared_again() -> None:
     async with Equivalence(wall_seconds=0.5) as equivalence:
         await equivalence.warm()
         os.kill(pids(equivalence)[0], signal.SIGSTOP)
@@ -217,7 +217,7 @@ async def test_a_worker_that_hangs_without_using_time_is_given_up_and_not_held_a
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_died_while_idle_costs_no_answer(equivalence: Equivalence) -> None:
+async def test_an_idle_worker_that_died_is_replaced(equivalence: Equivalence) -> None:
     await equivalence.warm()
     (pid,) = pids(equivalence)
     os.kill(pid, signal.SIGKILL)
@@ -228,8 +228,8 @@ async def test_a_worker_that_died_while_idle_costs_no_answer(equivalence: Equiva
 
 
 @pytest.mark.anyio
-async def test_a_worker_of_a_large_process_is_not_taken_for_swollen() -> None:
-    ballast = b"x" * (600 * 2**20)  # more than the half of its memory at which a worker retires
+async def test_the_memory_of_the_parent_does_not_retire_a_worker() -> None:
+    ballast = b"x" * (600 * 2**20)  # above the retirement threshold of half the memory limit
     async with Equivalence() as equivalence:
         await equivalence.warm()
         started = pids(equivalence)
@@ -239,7 +239,7 @@ async def test_a_worker_of_a_large_process_is_not_taken_for_swollen() -> None:
 
 
 @pytest.mark.anyio
-async def test_memory_is_limited_and_a_swollen_worker_retires() -> None:
+async def test_a_worker_above_half_of_its_memory_limit_retires() -> None:
     async with Equivalence(memory_bytes=100 * 2**20) as equivalence:
         assert await equivalence.same("2x+1", "1+2x")
         assert pids(equivalence) == []
@@ -249,7 +249,7 @@ async def test_memory_is_limited_and_a_swollen_worker_retires() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("executable", ["/bin/false", "/nowhere/python"])
-async def test_a_worker_that_cannot_start_is_an_error_when_warming_and_undecided_later(
+async def test_a_worker_that_cannot_start_fails_warm_up_and_leaves_pairs_undecided(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch, executable: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
@@ -261,7 +261,7 @@ async def test_a_worker_that_cannot_start_is_an_error_when_warming_and_undecided
 
 
 @pytest.mark.anyio
-async def test_decided_pairs_are_remembered_in_either_order(
+async def test_decided_pairs_are_cached_in_either_order(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await equivalence.same("2x+1", "1+2x")
@@ -270,7 +270,7 @@ async def test_decided_pairs_are_remembered_in_either_order(
 
 
 @pytest.mark.anyio
-async def test_what_is_remembered_is_bounded() -> None:
+async def test_the_cache_is_bounded() -> None:
     async with Equivalence(remembered=3) as equivalence:
         for number in range(6):
             assert not await equivalence.same("y", f"{number}x")
@@ -279,7 +279,7 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_no_reply_reaches_the_wrong_caller_however_many_callers_leave() -> None:
+async def test_replies_reach_the_right_caller_despite_cancellations() -> None:
     wrong: list[str] = []
     finished = 0
 
@@ -287,8 +287,8 @@ async def test_no_reply_reaches_the_wrong_caller_however_many_callers_leave() ->
         nonlocal finished
         left, same = f"{index}x+1", index % 3 > 0
         right = f"1+{index}x" if same else f"2+{index}x"
-        patience = 0.003 * (index % 7) if index % 2 else 60.0
-        with anyio.move_on_after(patience) as scope:
+        timeout = 0.003 * (index % 7) if index % 2 else 60.0
+        with anyio.move_on_after(timeout) as scope:
             if await equivalence.same(left, right) != same:
                 wrong.append(f"{left} {right}")
         finished += not scope.cancelled_caught
@@ -306,7 +306,7 @@ async def test_no_reply_reaches_the_wrong_caller_however_many_callers_leave() ->
 
 
 @pytest.mark.anyio
-async def test_nothing_is_left_of_the_workers_afterwards() -> None:
+async def test_all_workers_are_killed_on_exit() -> None:
     with anyio.CancelScope() as scope:
         async with Equivalence(workers=2) as equivalence:
             await equivalence.warm()
@@ -353,7 +353,7 @@ def test_the_server_process_never_imports_a_computer_algebra_system() -> None:
 
 
 @given(st.lists(st.text("{}\\^!$x1+ ab", max_size=60), min_size=2, max_size=2))
-def test_garbage_never_breaks_the_decision_itself(pair: list[str]) -> None:
+def test_arbitrary_texts_do_not_raise(pair: list[str]) -> None:
     from secondpass.service.equivalence.worker import equivalent  # noqa: PLC0415
 
     a, b = (text.replace("^", "").replace("!", "") for text in pair)

@@ -1,11 +1,11 @@
-"""The sandboxes that a test has started."""
+"""Running sandboxes of the test process."""
 
 import os
 import subprocess
 
 
 def sandboxes() -> list[str]:
-    """Sandboxes of this process that are still running. A killed one takes a moment to end, and stays as a zombie."""
+    """Return the running sandboxes of this process. Zombies of killed sandboxes are excluded."""
     command = ["ps", "-o", "stat=,args=", "--ppid", str(os.getpid())]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line for line in found.stdout.splitlines() if "bwrap" in line and line[0] != "Z"]
+    processes = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line for line in processes.stdout.splitlines() if "bwrap" in line and line[0] != "Z"]

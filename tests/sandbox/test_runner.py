@@ -1,4 +1,4 @@
-"""Code that a model wrote: right, wrong, and written to look right or to do harm. In the real sandbox."""
+"""Sandboxed test runs of right, wrong, forged and harmful code, in the real sandbox."""
 
 import json
 import math
@@ -37,7 +37,7 @@ async def run(
     return await run_python(code, tests, entry_point=entry, **limits)
 
 
-async def test_right_code_passes_and_wrong_code_fails_with_its_line() -> None:
+async def test_right_code_passes_and_wrong_code_fails_with_the_failing_line() -> None:
     assert await run(ADD) == SandboxResult("passed", "")
     wrong = await run(ADD.replace("+", "-"))
     assert wrong.status == "failed"
@@ -45,7 +45,7 @@ async def test_right_code_passes_and_wrong_code_fails_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "reason"),
     [
         ("def add(a, b) return", "SyntaxError"),
         ("def sub(a, b):\n    return 0", "does not define add"),
@@ -59,18 +59,18 @@ async def test_right_code_passes_and_wrong_code_fails_with_its_line() -> None:
         ("\0", "null"),
     ],
 )
-async def test_code_that_is_no_answer_fails_with_a_reason(code: str, says: str) -> None:
+async def test_invalid_code_fails_with_a_reason(code: str, reason: str) -> None:
     verdict = await run(code)
     assert verdict.status == "failed"
-    assert says in verdict.output
+    assert reason in verdict.output
 
 
 FORGERIES = {
-    "leaves before the tests": "import sys\nsys.exit(0)",
-    "ends its process before the tests": "import os\nos._exit(0)",
-    "ends its process in a test": "import os\ndef add(a, b):\n    os._exit(0)",
-    "leaves in a test": "import sys\ndef add(a, b):\n    sys.exit(0)",
-    "interrupts": "def add(a, b):\n    raise KeyboardInterrupt",
+    "exits before the tests": "import sys\nsys.exit(0)",
+    "kills its process before the tests": "import os\nos._exit(0)",
+    "kills its process in a test": "import os\ndef add(a, b):\n    os._exit(0)",
+    "exits in a test": "import sys\ndef add(a, b):\n    sys.exit(0)",
+    "raises KeyboardInterrupt": "def add(a, b):\n    raise KeyboardInterrupt",
     "equals everything": (
         "class Yes:\n    def __eq__(self, other):\n        return True\n"
         "    def __ne__(self, other):\n        return False\n    __hash__ = None\n"
@@ -80,7 +80,7 @@ FORGERIES = {
         "class Yes(int):\n    def __eq__(self, other):\n        return True\n    __hash__ = None\n"
         "def add(a, b):\n    return Yes(7)"
     ),
-    "takes assertions away": (
+    "replaces AssertionError": (
         "import builtins\nclass Quiet(Exception):\n    pass\nbuiltins.AssertionError = Quiet\n"
         "def check(candidate):\n    pass\ndef add(a, b):\n    return 0"
     ),
@@ -89,33 +89,33 @@ FORGERIES = {
         'print(\'{"started": true}\\n{"status": "passed", "why": ""}\', flush=True)\n'
         "print('1 passed')\ndef add(a, b):\n    return 0"
     ),
-    "answers the tests by itself": (
+    "writes the result itself": (
         "import os\nfor descriptor in range(3, 20):\n    try:\n"
         '        os.write(descriptor, b\'{"status": "passed", "why": ""}\\n\' * 9)\n'
         "    except OSError:\n        pass\ndef add(a, b):\n    return 0"
     ),
-    "patches the frames above": (
+    "patches the calling frames": (
         "import sys\nframe = sys._getframe()\nwhile frame:\n"
         "    frame.f_globals['run_tests'] = lambda *_: ('passed', '')\n    frame = frame.f_back\n"
         "def add(a, b):\n    return 0"
     ),
-    "says garbage": "import os\nfor d in range(3, 9):\n    try:\n        os.write(d, b'[' * 10**6 + b'\\n')\n    except OSError:\n        pass",
+    "writes garbage": "import os\nfor d in range(3, 9):\n    try:\n        os.write(d, b'[' * 10**6 + b'\\n')\n    except OSError:\n        pass",
 }
 
 
 @pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES.keys())
-async def test_a_forgery_never_passes(code: str) -> None:
+async def test_forged_results_fail(code: str) -> None:
     assert (await run(code)).status == "failed"
 
 
-async def test_patching_what_the_tests_use_changes_nothing() -> None:
+async def test_patched_modules_do_not_affect_the_tests() -> None:
     code = "import math\nmath.isclose = lambda *a, **k: True\ndef root(x):\n    return 0.0"
     verdict = await run(code, "assert math.isclose(root(4), 2)", "root")
     assert verdict.status == "failed"
     assert (await run(code.replace("0.0", "math.sqrt(x)"), "assert math.isclose(root(4), 2)", "root")).status == "passed"  # fmt: skip
 
 
-async def test_tests_may_use_objects_exceptions_iterators_and_change_arguments() -> None:
+async def test_tests_can_use_objects_exceptions_iterators_and_mutated_arguments() -> None:
     code = (
         "class Stack:\n    def __init__(self):\n        self.items = []\n"
         "    def push(self, x):\n        self.items.append(x)\n        return self\n"
@@ -137,20 +137,20 @@ async def test_tests_may_use_objects_exceptions_iterators_and_change_arguments()
     assert await run(code, tests, None) == SandboxResult("passed", "")
 
 
-async def test_tests_that_cannot_run_are_an_error_of_the_tests() -> None:
+async def test_tests_that_cannot_run_are_an_error() -> None:
     assert (await run(ADD, "def check(:")).status == "error"
-    handed = await run(ADD, "add(lambda: 1, 2)")
-    assert handed.status == "error"
-    assert "plain data" in handed.output
+    unsendable = await run(ADD, "add(lambda: 1, 2)")
+    assert unsendable.status == "error"
+    assert "plain data" in unsendable.output
 
 
-async def test_tests_nested_too_deeply_for_python_are_an_error_of_the_tests() -> None:
+async def test_tests_nested_too_deeply_are_an_error() -> None:
     assert (await run(ADD, f"assert {'(' * 100_000}")).status == "error"
     assert (await run(ADD, f"assert {'-' * 100_000}1")).status == "error"
 
 
 def writing(line: bytes) -> str:
-    """Tests that write a line to the pipe on which their process reports how they ended."""
+    """Return tests that write a line to the pipe of their result."""
     return (
         "import os, stat\nfor descriptor in range(3, 20):\n    try:\n"
         "        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):\n"
@@ -162,11 +162,11 @@ def writing(line: bytes) -> str:
     ("line", "status"),
     [
         (b"no JSON", "error"),
-        (b"no JSON\n", "passed"),  # and then the line of the tests' own process
+        (b"no JSON\n", "passed"),  # followed by the line of the test process
         (b"[" * 10_000, "error"),
     ],
 )
-async def test_what_tests_write_among_their_results_ends_no_run(line: bytes, status: str) -> None:
+async def test_garbage_in_the_result_pipe_does_not_fail_the_run(line: bytes, status: str) -> None:
     assert (await run(ADD, writing(line) + CHECK)).status == status
 
 
@@ -174,18 +174,18 @@ async def test_what_tests_write_among_their_results_ends_no_run(line: bytes, sta
     "line",
     [b".\n", b"[]", b'"status"', b"3", b'{"status": "passed"}', b'{"status": []}', b"\xff", b"1" * 5000],
 )  # fmt: skip
-async def test_the_last_word_of_tests_that_end_their_process_is_no_verdict(line: bytes) -> None:
+async def test_an_invalid_last_line_of_the_result_is_an_error(line: bytes) -> None:
     assert (await run(ADD, f"{writing(line)}os._exit(0)\n")).status == "error"
 
 
-async def test_a_reason_that_cannot_be_encoded_is_replaced() -> None:
+async def test_surrogates_in_a_reason_are_replaced() -> None:
     result = await run("def add(a, b):\n    raise ValueError('odd \\ud800')")
     assert result.status == "failed"
     assert "odd ?" in result.output
     result.output.encode()
 
 
-SAID = st.one_of(
+REPORT_LINES = st.one_of(
     st.binary(),
     st.text().map(str.encode),
     st.recursive(
@@ -204,9 +204,9 @@ SAID = st.one_of(
 
 
 @settings(deadline=None)
-@given(st.lists(SAID))
-def test_whatever_the_tests_process_says_is_a_result(said: list[bytes]) -> None:
-    lines = b"\n".join([b'{"started": true}', *said])
+@given(st.lists(REPORT_LINES))
+def test_arbitrary_reports_are_parsed(report: list[bytes]) -> None:
+    lines = b"\n".join([b'{"started": true}', *report])
     ended = SimpleNamespace(returncode=0)
     run = runner._Run(ended, ended, b"\xff printed", lines)  # type: ignore[arg-type]
     result = runner._result(run, is_late=False)
@@ -214,27 +214,27 @@ def test_whatever_the_tests_process_says_is_a_result(said: list[bytes]) -> None:
     result.output.encode()
 
 
-async def test_tests_that_nobody_calls_are_no_tests() -> None:
-    idle = await run(ADD, CHECK, None)
-    assert idle.status == "error"
-    assert "end them with check(NAME)" in idle.output
+async def test_tests_with_an_uncalled_check_are_an_error() -> None:
+    uncalled = await run(ADD, CHECK, None)
+    assert uncalled.status == "error"
+    assert "end them with check(NAME)" in uncalled.output
     assert await run(ADD, f"{CHECK}check(add)\n", None) == SandboxResult("passed", "")
 
 
-async def test_an_endless_loop_runs_out_of_cpu_time() -> None:
-    began = time.monotonic()
+async def test_an_endless_loop_exceeds_its_cpu_time() -> None:
+    start = time.monotonic()
     verdict = await run("while True:\n    pass", cpu_seconds=1)
     assert verdict.status == "timeout"
     assert "CPU" in verdict.output
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
 
 
-async def test_a_sleeper_runs_out_of_wall_time() -> None:
+async def test_sleeping_code_exceeds_the_wall_time() -> None:
     verdict = await run("import time\ntime.sleep(60)", wall_seconds=1.0)
     assert verdict == SandboxResult("timeout", "the wall time ran out")
 
 
-async def test_endless_tests_run_out_of_time_too() -> None:
+async def test_endless_tests_exceed_their_cpu_time() -> None:
     assert (await run(ADD, "while True:\n    pass", cpu_seconds=1)).status == "timeout"
 
 
@@ -244,14 +244,14 @@ async def test_memory_is_limited() -> None:
     assert "MemoryError" in verdict.output
 
 
-async def test_a_fork_bomb_goes_off_in_a_box() -> None:
+async def test_a_fork_bomb_is_contained() -> None:
     code = "import os\ndef add(a, b):\n    while True:\n        os.fork()\n"
     verdict = await run(code, wall_seconds=5.0)
     assert verdict.status in ("failed", "timeout")
     wait_until(lambda: not sandboxes())
 
 
-async def test_what_is_left_running_ends_with_the_run() -> None:
+async def test_background_processes_end_with_the_run() -> None:
     code = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(300)\n    os._exit(0)\n"
         + ADD
@@ -260,11 +260,11 @@ async def test_what_is_left_running_ends_with_the_run() -> None:
     wait_until(lambda: not sandboxes())
 
 
-async def test_a_flood_of_output_is_stopped_and_its_end_kept() -> None:
+async def test_excessive_output_is_stopped_and_truncated() -> None:
     verdict = await run("while True:\n    print('flood' * 1000)")
     assert verdict.status == "failed"
     assert "printed more" in verdict.output
-    assert len(verdict.output) < 2 * runner.TAIL
+    assert len(verdict.output) < 2 * runner.MAX_OUTPUT_CHARACTERS
 
 
 @pytest.fixture
@@ -282,10 +282,10 @@ async def test_there_is_no_network(listener: socket.socket) -> None:
         listener.accept()
 
 
-LOOKS = {
-    "nothing of the environment": "import os\nassert not {*os.environ} - {'PWD', 'LC_CTYPE'}, os.environ",
+ISOLATION = {
+    "no environment": "import os\nassert not {*os.environ} - {'PWD', 'LC_CTYPE'}, os.environ",
     "no users": "import os\nassert not os.path.exists('/etc')",
-    "no home, no other process": (
+    "no home, no other processes": (
         "import os\nassert not os.path.exists('/home') and not os.path.exists('/proc') and os.getpid() < 5"
     ),
     "no root": "import os\nassert os.getuid() != 0 and os.geteuid() != 0",
@@ -296,20 +296,20 @@ LOOKS = {
         "import resource\ntry:\n    resource.setrlimit(resource.RLIMIT_CPU, (999, 999))\n"
         "except (ValueError, OSError):\n    pass\nelse:\n    raise AssertionError"
     ),
-    "no place to write but its own": (
+    "no writable folder except its own": (
         "import sys, os\nfor place in ('/', '/usr', '/usr/lib', '/dev', sys.prefix):\n    try:\n"
         "        open(os.path.join(place, 'x'), 'w')\n    except OSError:\n        pass\n    else:\n        raise AssertionError(place)\n"
         "open('/tmp/x', 'w').write('mine')"
     ),
-    "little room even there": (
+    "limited space in its own": (
         "try:\n    for i in range(64):\n        open(f'/tmp/{i}', 'wb').write(bytes(2**20))\n"
         "except OSError:\n    pass\nelse:\n    raise AssertionError"
     ),
 }
 
 
-@pytest.mark.parametrize("code", LOOKS.values(), ids=LOOKS.keys())
-async def test_the_sandbox_holds(
+@pytest.mark.parametrize("code", ISOLATION.values(), ids=ISOLATION.keys())
+async def test_the_sandbox_is_isolated(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "hush")
@@ -320,7 +320,7 @@ async def test_the_sandbox_holds(
 
 
 @ON_BOTH_BACKENDS
-async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
+async def test_a_cancelled_run_leaves_no_processes() -> None:
     with anyio.move_on_after(0.7) as scope:
         await run("import time\ntime.sleep(60)")
     assert scope.cancelled_caught
@@ -328,30 +328,32 @@ async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_many_run_at_once() -> None:
+async def test_runs_can_be_concurrent() -> None:
     verdicts: list[SandboxResult] = []
 
-    async def one() -> None:
+    async def run_once() -> None:
         verdicts.append(await run(ADD))
 
     async with anyio.create_task_group() as group:
         for _ in range(6):
-            group.start_soon(one)
+            group.start_soon(run_once)
     assert verdicts == [SandboxResult("passed", "")] * 6
 
 
-async def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_bubblewrap_is_reported_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
         await run(ADD)
 
 
-async def test_where_no_sandbox_can_be_set_up_nothing_is_run(
+async def test_a_failed_sandbox_setup_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusing = tmp_path / "bwrap"
-    refusing.write_text("#!/bin/sh\necho 'bwrap: no permission to make a namespace' >&2\nexit 1\n")
-    refusing.chmod(0o755)
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text("#!/bin/sh\necho 'bwrap: no permission to make a namespace' >&2\nexit 1\n")
+    bwrap.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SandboxUnavailable, match="no permission"):
         await run(ADD)
@@ -368,12 +370,12 @@ DATA = st.recursive(
 
 @settings(deadline=None)
 @given(DATA)
-def test_plain_data_always_arrives_as_it_left(value: object) -> None:
+def test_plain_data_round_trips(value: object) -> None:
     def never(_: object) -> object:
         raise AssertionError
 
-    arrived = inside.decoded(inside.encoded(value, never), never)
-    assert arrived == value
-    assert type(arrived) is type(value)
-    if isinstance(value, float) and isinstance(arrived, float):
-        assert math.copysign(1, arrived) == math.copysign(1, value)
+    decoded = inside.decoded(inside.encoded(value, never), never)
+    assert decoded == value
+    assert type(decoded) is type(value)
+    if isinstance(value, float) and isinstance(decoded, float):
+        assert math.copysign(1, decoded) == math.copysign(1, value)

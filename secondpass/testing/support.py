@@ -91,7 +91,7 @@ def upstream(
     """The engine with `places` calls at once (None: any number), and `attempts` attempts of each with hardly a pause."""
     if isinstance(engine, Upstream):
         return engine
-    return Upstream(engine, Admission(places), RetryPolicy(attempts, first_pause=0.001))
+    return Upstream(engine, Admission(places), RetryPolicy(attempts, initial_backoff=0.001))
 
 
 def bills(run: LiveRun) -> list[CallFinished]:

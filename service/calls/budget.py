@@ -61,7 +61,10 @@ class LeaseRequest:
 
 @dataclass(slots=True)
 class _Waiter:
-    """A queued lease request. `result` is its lease or the exhausted limit, and final once `is_served` is set."""
+    """A queued lease request.
+
+    `result` is its lease or the exhausted limit, and final once `is_served` is set.
+    """
 
     request: LeaseRequest
     reserved: Reserve | None
@@ -233,7 +236,7 @@ class Reserved:
         return result
 
     def restore(self) -> None:
-        """Set aside what is left of the reserve for another attempt of the call, unless it was released."""
+        """Set the rest of the reserve aside again for the next attempt, unless it was released."""
         if self._is_released:
             return
         amounts = {

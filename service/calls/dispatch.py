@@ -1,6 +1,6 @@
-"""Dispatch of a run's engine calls: `for attempt: lease, admission slot, in-flight record, engine.stream`.
+"""Dispatch of a run's engine calls.
 
-Each attempt has its own lease and its own usage record. Neither a slot nor a lease is held between attempts. All verbs of
+A call is a loop: `for attempt: lease, admission slot, in-flight record, engine.stream`. Each attempt has its own lease and its own usage record. Neither a slot nor a lease is held between attempts. All verbs of
 the Run protocol dispatch through this module.
 """
 
@@ -140,9 +140,9 @@ class Calls:
             raise self._missing_result(call, "reward")
         return reward
 
-    def _missing_result(self, call: Call, what: str) -> UnusableCompletion:
+    def _missing_result(self, call: Call, result: str) -> UnusableCompletion:
         name = self.engine(call.role).name
-        error = UnusableCompletion(f"engine {name!r} returned no {what}", role=call.role)
+        error = UnusableCompletion(f"engine {name!r} returned no {result}", role=call.role)
         self._count_failure(error)
         return error
 
@@ -174,7 +174,10 @@ class Calls:
         on_lease: Callable[[], None],
         first: int = 1,
     ) -> None:
-        """Run the attempts from number `first`. `on_lease` is called once the first one obtained its lease or failed to."""
+        """Run the attempts from number `first`.
+
+        `on_lease` is called once the first attempt has its lease or failed to get one.
+        """
 
         def can_retry(failure: BaseException, number: int) -> bool:
             return upstream.retries.may_retry(failure, number) and progress.can_continue()
@@ -226,7 +229,10 @@ class Calls:
     async def _run_parts(
         self, progress: Progress, parts: Sequence[Progress], upstream: Upstream, number: int
     ) -> None:
-        """Run the parts of a batch as separate requests, from attempt `number`. Raises the error of the lowest index."""
+        """Run the parts of a batch as separate requests, from attempt `number`.
+
+        Raises the error of the lowest index.
+        """
         failures: dict[int, SecondpassError] = {}
 
         async def complete(part: Progress, *, task_status: TaskStatus[None]) -> None:

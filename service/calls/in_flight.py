@@ -256,7 +256,10 @@ class InFlight:
 
 
 def split_by_weight(total: int, weights: list[int]) -> list[int]:
-    """Split `total` into integers proportional to `weights`; all of it is in the first part if every weight is 0."""
+    """Split `total` into integers proportional to `weights`.
+
+    The first part gets all of it if every weight is 0.
+    """
     weight_sum = sum(weights)
     if not weight_sum:
         return [total, *[0] * (len(weights) - 1)]
@@ -270,7 +273,10 @@ def split_by_weight(total: int, weights: list[int]) -> list[int]:
 
 
 def _normalised(delta: Delta) -> LabelRead:
-    """Return label probabilities normalised to sum to 1, with their total mass; 0 if no label is a likely reply."""
+    """Return label probabilities that sum to 1, with their total mass.
+
+    The mass is 0 if no label is a likely reply.
+    """
     labels = delta.labels or {}
     mass = sum(labels.values())
     if mass <= 0:

@@ -35,7 +35,7 @@ class Lengths:
         return min(cap, sorted(lengths)[math.ceil(0.9 * len(lengths)) - 1])
 
     def median(self, role: str, purpose: str, model: str) -> int | None:
-        """Return the median completion tokens over all strategies; None with fewer than MIN_COMPLETIONS records."""
+        """Return the median completion tokens over all strategies; None below MIN_COMPLETIONS."""
         kind = (role, purpose, model)
         lengths = sorted(n for key, each in self._lengths.items() if key[1:] == kind for n in each)
         return lengths[(len(lengths) - 1) // 2] if len(lengths) >= MIN_COMPLETIONS else None

@@ -172,7 +172,10 @@ class PartialCompletion:
             segments.append(Segment(delta.text, ids, is_reasoning, logprobs, confidences, source))
 
     def _add_merged(self, delta: Delta, ids: tuple[int, ...], *, is_last: bool) -> None:
-        """Append the delta to the tail. Start a new tail if the kind of text changes or the tokens become unknown."""
+        """Append the delta to the tail.
+
+        Start a new tail if the kind of text changes or the tokens become unknown.
+        """
         tail, source = self._tail, self.source
         is_reasoning = bool(delta.reasoning)
         if not is_reasoning and not delta.text:
@@ -188,7 +191,7 @@ class PartialCompletion:
             tail.ids = None
         if delta.reasoning and delta.text:
             self._close()
-            if ids:  # later tokens must not join text whose tokens are in the previous segment
+            if ids:  # later tokens must not join text of the previous segment's tokens
                 self._segments.append(Segment(delta.text, (), source=source))
             else:
                 self._tail = _Tail(False, source, None, [delta.text])

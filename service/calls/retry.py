@@ -24,13 +24,13 @@ T = TypeVar("T")
 class RetryPolicy:
     """At most `attempts` attempts of a call when the engine is unavailable or the stream is interrupted.
 
-    The pause before a retry is random, between 0 and `first_pause` seconds; the bound doubles with each retry. An
-    engine's Retry-After is honoured up to `longest_pause` seconds. Raises ValueError for `attempts` below 1.
+    The backoff before a retry is random, between 0 and `initial_backoff` seconds; the bound doubles with each retry. An
+    engine's Retry-After is honoured up to `max_backoff` seconds. Raises ValueError for `attempts` below 1.
     """
 
     attempts: int = 3
-    first_pause: float = 0.2
-    longest_pause: float = 30.0
+    initial_backoff: float = 0.2
+    max_backoff: float = 30.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -50,7 +50,7 @@ class RetryPolicy:
         """
         can_retry = can_retry or self.may_retry
 
-        # tenacity's objects form a reference cycle, which would keep the call and its errors alive until a collection.
+        # tenacity's objects form a reference cycle, so they must not reference the call or its errors.
         async for each in AsyncRetrying(
             sleep=anyio.sleep, stop=stop_never, wait=self._pause, retry=retry_always
         ):
@@ -74,9 +74,9 @@ class RetryPolicy:
             return True
         if not isinstance(failure, EngineUnavailable) or not failure.may_retry:
             return False
-        return (failure.retry_after or 0.0) <= self.longest_pause
+        return (failure.retry_after or 0.0) <= self.max_backoff
 
     def _pause(self, state: RetryCallState) -> float:
-        """Return the pause in seconds, at least the engine's Retry-After, which is the result of the last attempt."""
-        backoff = wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause)
+        """Return the seconds to wait, at least the Retry-After that the last attempt returned."""
+        backoff = wait_random_exponential(multiplier=self.initial_backoff, max=self.max_backoff)
         return max(backoff(state), state.outcome.result() if state.outcome else 0.0)

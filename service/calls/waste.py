@@ -12,7 +12,10 @@ from secondpass.strategies.api.values import Completion, Role
 
 @dataclass(slots=True)
 class _Source:
-    """One completion of one attempt. `kept` contains the characters, token ids, and characters without ids in use."""
+    """One completion of one attempt.
+
+    `kept` contains the numbers of used characters, of used token ids, and of used characters without ids.
+    """
 
     role: Role
     tokens: int = 0
@@ -57,7 +60,10 @@ class Waste:
             self._sources[source].is_used = is_used
 
     def keep(self, completion: Completion) -> None:
-        """Mark the tokens of the completion's segments as used: a call continues from them or a candidate contains them."""
+        """Mark the tokens of the completion's segments as used.
+
+        A later call continues from them, or a candidate contains them.
+        """
         source: int | None = None
         characters = ids = unknown = 0
         for each in completion.segments:  # segments of one source are adjacent

@@ -58,7 +58,7 @@ class _Turn:
     def __init__(self) -> None:
         self._ended = anyio.Event()
         self.is_ended = False
-        self.holds = 0
+        self.hold_count = 0
 
     def end(self) -> None:
         """Let the next lane start."""
@@ -71,8 +71,8 @@ class _Turn:
         await self._ended.wait()
 
     def suspend(self) -> None:
-        """End the turn because the lane waits, unless it is held by `hold_turn`."""
-        if not self.holds:
+        """End the turn because the lane waits, unless `hold_turn` prevents it."""
+        if not self.hold_count:
             self.end()
 
 
@@ -87,11 +87,11 @@ class hold_turn:  # noqa: N801 - a context manager, written as a class for speed
     def __enter__(self) -> None:
         self._turn = _turn.get()
         if self._turn is not None:
-            self._turn.holds += 1
+            self._turn.hold_count += 1
 
     def __exit__(self, *_: object) -> None:
         if self._turn is not None:
-            self._turn.holds -= 1
+            self._turn.hold_count -= 1
 
 
 def pass_turn() -> None:
@@ -137,7 +137,10 @@ async def _run_lane(work: Coroutine[Any, Any, None], turn: _Turn) -> None:
 
 
 async def run_all(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run all `works` concurrently, started in order like the lanes of `gather`. The first error cancels the others."""
+    """Run all `works` concurrently; the first error cancels the others.
+
+    They start in order, like the lanes of `gather`.
+    """
 
     async def lane(work: Callable[[], Coroutine[Any, Any, None]], turn: _Turn) -> None:
         await _run_lane(work(), turn)
@@ -260,7 +263,9 @@ async def gather(
     min_results: int = 1,
     on_failure: OnFailure = lambda _: None,
 ) -> AsyncIterator[Results[R]]:
-    """Run `work` over `items` in concurrent lanes and stream the results; leaving the block cancels running lanes.
+    """Run `work` over `items` in concurrent lanes and stream the results.
+
+    Leaving the block cancels running lanes.
 
     A lane starts once the previous lane has its first lease or waits for something else. Lanes of a nested block all
     start before the lane that follows. Once the budget stops an item, no later item starts. BudgetExhausted and

@@ -173,10 +173,12 @@ class Abandoned(NoAnswer):
 
 @contextmanager
 def boundary(
-    error: type[SecondpassError], what: str, *foreign: type[Exception], **details: Any
+    error: type[SecondpassError], message: str, *foreign: type[Exception], **details: Any
 ) -> Iterator[None]:
-    """Convert `foreign` exceptions to `error`, with the message `what: cause`."""
+    """Convert `foreign` exceptions to `error`, with the text `message: cause`."""
     try:
         yield
     except foreign as cause:
-        raise error(f"{what}: {excerpt(str(cause) or type(cause).__name__)}", **details) from cause
+        raise error(
+            f"{message}: {excerpt(str(cause) or type(cause).__name__)}", **details
+        ) from cause

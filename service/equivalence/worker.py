@@ -53,7 +53,10 @@ def _words(text: str) -> str | None:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process. A child inherits its parent's peak, so ru_maxrss is no use here."""
+    """Return the resident memory of this process.
+
+    ru_maxrss is not usable: a child process inherits its parent's peak.
+    """
     pages = Path("/proc/self/statm").read_text("ascii").split()[1]
     return int(pages) * resource.getpagesize()
 

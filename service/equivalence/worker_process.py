@@ -38,7 +38,10 @@ class Equality(Enum):
 
 
 class Worker:
-    """A worker process. Handles one comparison at a time; a caller that abandons one must close the worker."""
+    """A worker process that handles one comparison at a time.
+
+    A caller that abandons a comparison must close the worker.
+    """
 
     def __init__(self, process: Process) -> None:
         if process.stdin is None or process.stdout is None:

@@ -76,7 +76,10 @@ def python() -> str:
 
 
 def limits_of(cpu_seconds: float, memory_bytes: int) -> str:
-    """Return the limits of each sandboxed process as JSON: resource limits, and the user id that root switches to."""
+    """Return the limits of each sandboxed process as JSON.
+
+    They are the resource limits and the user id that root switches to.
+    """
     resources = {
         "RLIMIT_CPU": math.ceil(cpu_seconds),
         "RLIMIT_AS": memory_bytes,

@@ -50,7 +50,7 @@ class Unsendable(Exception):
 
 
 def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: PLR0911 - one per kind
-    """Encode `value` as JSON. `other` encodes objects that are not plain data; subclasses are sent as their base."""
+    """Encode `value` as JSON; subclasses as their base, `other` for anything but plain data."""
     match value:
         case None | bool() | str():
             return value if value is None or isinstance(value, bool) else str.__str__(value)

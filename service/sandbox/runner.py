@@ -1,6 +1,6 @@
-"""Run model-written Python against unit tests in bubblewrap: no network, read-only system, hard limits.
+"""Run model-written Python against unit tests in bubblewrap.
 
-Each test run uses two sandboxes, one for the code and one for its tests, connected by a socket (see `inside`). Neither has
+There is no network, the system is read-only, and the kernel enforces hard limits. Each test run uses two sandboxes, one for the code and one for its tests, connected by a socket (see `inside`). Neither has
 the host's environment, home, /etc, /proc or users. All processes of both end with the test run.
 """
 

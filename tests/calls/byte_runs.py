@@ -77,7 +77,7 @@ class Bench:
             engine = HttpEngine(dialect, self.server.url(dialect), idle_timeout=10)
             await engine.start()
             assert engine.ready, engine.why_not_ready
-            policy = RetryPolicy(ATTEMPTS, first_pause=0.0)
+            policy = RetryPolicy(ATTEMPTS, initial_backoff=0.0)
             self.upstreams[dialect] = Upstream(engine, Admission(2), policy)
         assert {"prefix", "tokenize"} <= self.upstreams["vllm"].engine.capabilities
         has_counts = [

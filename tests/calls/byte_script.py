@@ -37,7 +37,7 @@ FIRST_ID = 1000
 
 @dataclass(frozen=True)
 class Text:
-    """A delta of an unfinished completion (`choice` modulo their number), with an optional answer at its end."""
+    """A delta of an unfinished completion, selected by `choice`, with an optional answer."""
 
     choice: int = 0
     tokens: int = 1

@@ -111,7 +111,7 @@ class CallHarness:
     failures: list[SecondpassError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        policy = RetryPolicy(attempts=self.attempts, first_pause=0.001)
+        policy = RetryPolicy(attempts=self.attempts, initial_backoff=0.001)
         self.upstream = Upstream(self.engine, Admission(self.slots), policy)
         self.budget = Budget(Limits(**self.limits))
         self.trace = Trace()

@@ -1,4 +1,4 @@
-"""Interrupted requests for several completions: finished ones are kept, missing ones are requested again."""
+"""Interrupted batches: finished completions are kept, missing ones are requested again."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +22,10 @@ SEEDED = replace(BATCH, sampling=Sampling(max_tokens=20, seed=100))
 def drawn(
     call: Call, number: int, *, finished: Iterable[int], is_interrupted: bool
 ) -> Iterable[Any]:
-    """Two tokens of each completion, with its seed or request as text; if interrupted, only `finished` ones end."""
+    """Yield two tokens per completion, with its seed or request as text.
+
+    If interrupted, only the `finished` positions have a finish reason.
+    """
     for position in range(call.n):
         seed = call.sampling.seed
         text = f"{number}-{position}" if seed is None else str(seed + position)

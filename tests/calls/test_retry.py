@@ -257,7 +257,7 @@ async def test_a_retry_waits_for_retry_after() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_retry_after_beyond_the_longest_pause_is_not_retried() -> None:
+async def test_a_retry_after_beyond_the_maximum_backoff_is_not_retried() -> None:
     harness = faulty(0, failure=lambda: EngineUnavailable("busy", retry_after=3600))
     with anyio.fail_after(1), pytest.raises(EngineUnavailable):
         await harness.perform()
@@ -285,7 +285,7 @@ async def test_no_slot_or_lease_is_held_while_backing_off() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_cancelling_a_call_ends_its_pause_and_salvages_usable_text() -> None:
+async def test_cancelling_a_call_ends_its_backoff_and_salvages_usable_text() -> None:
     harness = CallHarness(
         PlannedEngine(
             plan=counting([2], failure=lambda: EngineUnavailable("busy", retry_after=20))
@@ -341,7 +341,7 @@ def test_a_policy_needs_at_least_one_attempt() -> None:
 
 def test_the_default_policy_makes_three_attempts() -> None:
     policy = RetryPolicy()
-    assert (policy.attempts, policy.first_pause, policy.longest_pause) == (3, 0.2, 30.0)
+    assert (policy.attempts, policy.initial_backoff, policy.max_backoff) == (3, 0.2, 30.0)
     failure = StreamInterrupted("interrupted")
     assert [policy.may_retry(failure, number) for number in (1, 2, 3)] == [True, True, False]
 
@@ -384,7 +384,7 @@ async def test_an_attempt_leaves_no_reference_cycles(
     async def attempts() -> None:
         try:
             with anyio.move_on_after(0.05):
-                await RetryPolicy(2, first_pause=0.001).run(attempt)
+                await RetryPolicy(2, initial_backoff=0.001).run(attempt)
         except (SecondpassError, ValueError):
             pass
 

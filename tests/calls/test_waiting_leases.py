@@ -19,7 +19,10 @@ from tests.calls.calls_support import CALL, CallHarness, PlannedEngine, counting
 
 @dataclass
 class Queue:
-    """Calls that request leases in order. `served` contains the names of served calls, with the limit if exhausted."""
+    """Calls that request leases in order.
+
+    `served` contains the names of the served calls, with the limit that was exhausted, if any.
+    """
 
     budget: Budget
     served: list[str] = field(default_factory=list)

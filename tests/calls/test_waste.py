@@ -155,7 +155,7 @@ async def test_a_delta_beyond_the_budget_is_neither_spent_nor_wasted() -> None:
 @ON_BOTH_BACKENDS
 @pytest.mark.parametrize(("released", "spent"), [(0, 2), (4, 7)])
 async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -> None:
-    """Waste is capped where the engine reports tokens beyond the budget, also if a sibling `released` some meanwhile."""
+    """The engine reports tokens beyond the budget; a sibling may have `released` tokens by then."""
     harness = CallHarness(PlannedEngine(), {"max_tokens": 4 + released})
     harness.lengths.add(("test", "actor", "solve", harness.engine.model), 2)
     sibling = await harness.budget.lease(lease_request(released)) if released else None

@@ -122,7 +122,7 @@ async def test_a_hostile_answer_costs_cpu_time_twice_in_total(
 
 
 class FakeWorkers:
-    """Replaces the workers: pairs that contain a B exhaust them, all others are different. Records all pairs."""
+    """Fake workers that record all pairs: those with a B exhaust a worker, others are different."""
 
     def __init__(self, equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pairs: list[tuple[str, str]] = []

@@ -50,7 +50,7 @@ class Progress:
         handed_over: Number of completions handed over.
         exhausted: The limit that truncated a completion, if any.
         prompt_tokens: Tokens of the call's prompt.
-        takes_remainder: Whether the last lease accepted fewer tokens than expected.
+        takes_remainder: The next lease may be smaller than expected.
     """
 
     def __init__(

@@ -124,22 +124,17 @@ async def test_delivered_tokens_of_a_failed_call_are_wasted() -> None:
     harness.assert_consistent()
 
 
-@pytest.mark.parametrize(
-    "is_interrupted", [True, False], ids=["interrupted", "without a finish reason"]
-)
+@pytest.mark.parametrize("after", [2, None], ids=["interrupted", "no finish reason"])
 @ON_BOTH_BACKENDS
-async def test_a_visible_call_with_all_its_tokens_is_finished(*, is_interrupted: bool) -> None:
-    harness = faulty(
-        2 if is_interrupted else None, change=lambda delta: replace(delta, finish_reason=None)
-    )
+async def test_a_visible_call_with_all_its_tokens_is_finished(after: int | None) -> None:
+    harness = faulty(after, change=lambda delta: replace(delta, finish_reason=None))
     await harness.perform(replace(VISIBLE, sampling=Sampling(max_tokens=2)))
 
     assert harness.texts == ["one two"]
     assert harness.completions[0].finish_reason == "length"
     assert harness.deltas[-1][0].finish_reason == "length"
-    assert [(record.end, record.usage) for record in harness.records] == [
-        ("finished", Usage(prompt=10, completion=2))
-    ]
+    (record,) = harness.records
+    assert (record.end, record.usage) == ("finished", Usage(prompt=10, completion=2))
     harness.assert_consistent()
 
 

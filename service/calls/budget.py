@@ -249,7 +249,7 @@ class Reserved:
 
 
 class Lease:
-    """Budget held for one attempt of a call.
+    """Budget leased to one attempt of a call.
 
     Attributes:
         cap: Maximum tokens to request for each completion.

@@ -1,7 +1,8 @@
 """Dispatch of a run's engine calls.
 
-A call is a loop: `for attempt: lease, admission slot, in-flight record, engine.stream`. Each attempt has its own lease and its own usage record. Neither a slot nor a lease is held between attempts. All verbs of
-the Run protocol dispatch through this module.
+A call is a loop: `for attempt: lease, admission slot, in-flight record, engine.stream`. Each attempt has its own lease and
+its own usage record. Slots and leases are released between attempts. All verbs of the Run protocol dispatch through this
+module.
 """
 
 from __future__ import annotations

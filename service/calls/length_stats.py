@@ -10,7 +10,7 @@ import time
 from collections import deque
 
 LengthKey = tuple[str, str, str, str]
-"""(strategy, role, purpose, model)"""
+"""(strategy, role, purpose, model)."""
 
 MIN_COMPLETIONS = 8
 """Completions required for a median."""

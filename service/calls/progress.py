@@ -100,9 +100,9 @@ class Progress:
     def can_continue(self) -> bool:
         """Return whether another attempt is possible without revoking delivered text.
 
-        Continuing requires the ids of all delivered tokens. It is not possible with stop strings, because engines delay
-        text while the tokens already count; with reasoning, because a continuation has no reasoning parser; or with a
-        schema, because the grammar would restart.
+        Continuing requires the ids of all delivered tokens. It is not possible in three cases. With stop strings,
+        engines delay text while the tokens already count. With reasoning, a continuation has no reasoning parser. With a
+        schema, the grammar would restart.
         """
         if self._is_split or not self.is_resumed:
             return not self._is_split

@@ -1,20 +1,19 @@
 """Run and request errors, with the HTTP status and error code of each.
 
-The hierarchy extends that of `strategies.api.errors`::
+All are subclasses of SecondpassError, below those of `strategies.api.errors`:
 
-    SecondpassError
-    ├── InvalidRequest        the request is invalid; `field` names the field                    422
-    │   ├── Malformed         the body is not UTF-8 JSON                                         400
-    │   ├── NotFound          unknown strategy, model or path                                    404
-    │   └── TooLarge          the body exceeds the size limit                                    413
-    ├── Unauthorized          missing or unknown API key                                         401
-    ├── NotAdmitted           overloaded or draining                                             503
-    └── NoAnswer              the run ended without an answer; contains its usage
-        ├── NoAnswerWithinBudget                                                                  422
-        ├── DeadlinePassed                                                                       504
-        ├── AllCallsFailed    engine failure; `role` names its role                              502
-        ├── Drained           the server is shutting down                                        503
-        └── Abandoned         the client disconnected: logged, never sent                        499
+* InvalidRequest (422): the request is invalid; `field` names the field.
+    * Malformed (400): the body is not UTF-8 JSON.
+    * NotFound (404): unknown strategy, model or path.
+    * TooLarge (413): the body exceeds the size limit.
+* Unauthorized (401): missing or unknown API key.
+* NotAdmitted (503): overloaded or draining.
+* NoAnswer: the run ended without an answer; the error contains its usage.
+    * NoAnswerWithinBudget (422): a budget limit was reached.
+    * DeadlinePassed (504): the deadline passed.
+    * AllCallsFailed (502): engine failure; `role` names its role.
+    * Drained (503): the server is shutting down.
+    * Abandoned (499): the client disconnected; logged, never sent.
 
 Errors that only routes raise (Unsupported, Incapable, WrongMethod, Internal) are in `http.problems`.
 """

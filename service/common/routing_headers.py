@@ -13,7 +13,7 @@ SESSION_SOURCES = ("x-session-id", "x-session-affinity", "session-id", "x-claude
 """Headers that contain a client's session, in order of precedence."""
 
 SESSION_FIELDS = ("prompt_cache_key", "user")
-"""Fields of an OpenAI body that contain a session, used without a session header, in order of precedence."""
+"""OpenAI body fields that contain a session if no header does, in order of precedence."""
 
 AFFINITY = frozenset(
     (

@@ -17,7 +17,7 @@ PROCESSES = 16
 FILES = 64
 
 _USERS = itertools.cycle(range(61_184, 65_184))
-"""Unused user ids, one per sandbox so that process limits are separate. All are within a container's 65,536 ids."""
+"""Unused user ids within a container's 65,536; one per sandbox, to separate process limits."""
 
 
 class SandboxUnavailable(SecondpassError):

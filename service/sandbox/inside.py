@@ -36,7 +36,7 @@ CONTAINER_METHODS = (
     "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__str__", "__repr__",
     "__enter__", "__exit__",
 )  # fmt: skip
-"""Methods that tests may call on a remote object. Comparisons are excluded, as the candidate could forge them."""
+"""Methods that tests may call on remote objects; no comparisons, which the code could forge."""
 
 Json = Any
 

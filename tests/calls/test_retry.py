@@ -260,7 +260,7 @@ async def test_a_retry_after_beyond_the_maximum_backoff_is_not_retried() -> None
 
 
 @ON_BOTH_BACKENDS
-async def test_no_slot_or_lease_is_held_while_backing_off() -> None:
+async def test_backing_off_occupies_no_slot_and_no_lease() -> None:
     harness = CallHarness(
         PlannedEngine(
             plan=counting([1], failure=lambda: EngineUnavailable("busy", retry_after=0.2))

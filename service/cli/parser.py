@@ -12,6 +12,7 @@ from secondpass.service.cli import check_config, completion, listings
 from secondpass.service.cli.calibrate import command as calibrate
 from secondpass.service.cli.common.command import Command, Options, add_parser
 from secondpass.service.cli.evaluate import command as evaluate
+from secondpass.service.cli.new_strategy import command as new_strategy
 from secondpass.service.cli.pool import command as pool
 from secondpass.service.cli.results import command as results
 from secondpass.service.cli.solve import command as solve
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, Command[Any]] = {
         calibrate.COMMAND,
         evaluate.COMMAND,
         results.COMMAND,
+        new_strategy.COMMAND,
         check_config.COMMAND,
         completion.COMMAND,
     )

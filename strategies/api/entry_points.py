@@ -1,4 +1,4 @@
-"""Strategies of other distributions, found by their entry points in the group `secondpass.strategies`.
+"""Strategies of other distributions, loaded from entry points of the group `secondpass.strategies`.
 
 A distribution declares `NAME = "package.module"` or `NAME = "package.module:function"`; importing the module registers
 the strategy NAME.
@@ -12,23 +12,23 @@ from importlib.metadata import EntryPoint, entry_points
 GROUP = "secondpass.strategies"
 
 _LONGEST = 300
-"""Characters of a module's own error that are repeated."""
+"""Maximum length of a module's own error message in a report, in characters."""
 
 
 class StrategyNotLoaded(Exception):
-    """Entry points that cannot be imported or do not register their strategy; a line for each names its distribution."""
+    """Entry points failed to load; the message has a line for each, with its distribution."""
 
 
 def is_ours(module: str) -> bool:
-    """True for a module of secondpass itself."""
+    """Return True for a module of secondpass itself."""
     return module.startswith("secondpass.")
 
 
 def import_entry_points(owner_of: Callable[[str], str | None]) -> None:
-    """Import the module of every entry point, in an order that does not depend on the installation.
+    """Import the module of every entry point, ordered by name.
 
-    `owner_of` returns the module that registered a strategy of secondpass or of another distribution, or None. Raises
-    StrategyNotLoaded, after all have been tried.
+    `owner_of` returns the module that registered a strategy, or None. Raises StrategyNotLoaded after all imports if one of
+    them failed, did not register its strategy, or uses the name of a strategy of secondpass.
     """
     found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
     if problems := [*_problems(found, owner_of)]:
@@ -56,7 +56,7 @@ def _problems(found: list[EntryPoint], owner_of: Callable[[str], str | None]) ->
 def _import(entry: EntryPoint) -> str | None:
     """Import the module; return an error message, or None.
 
-    Only KeyboardInterrupt propagates: a module must not end the process.
+    Only KeyboardInterrupt propagates. Any other exception is reported, SystemExit included.
     """
     if entry.pattern.match(entry.value) is None:
         return "its value must be package.module or package.module:function"
@@ -64,16 +64,16 @@ def _import(entry: EntryPoint) -> str | None:
         entry.load()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - sys.exit() in a module, say
+    except BaseException as error:  # noqa: BLE001 - a module may call sys.exit()
         return f"{type(error).__name__}: {_text(error)}"
     return None
 
 
 def _text(error: BaseException) -> str:
-    """An error's message, truncated, with control characters replaced."""
+    """Return an error's message, truncated, with control characters replaced."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - it is the module's own code
+    except Exception:  # noqa: BLE001 - __str__ is the module's own code
         return "(its message cannot be read)"
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

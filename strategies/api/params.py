@@ -1,4 +1,4 @@
-"""What a strategy's parameters are: pydantic models, in which a field without effect is an error."""
+"""Base classes of strategy parameters: pydantic models that reject a field without effect."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from pydantic_core import (
 V = TypeVar("V", bound="Variants")
 
 Use: TypeAlias = tuple[str, Mapping[str, Collection[object]]]
-"""A field, and what gives it an effect: any of these other fields with any of these values."""
+"""A field, and the values of other fields that give it an effect; one of them is enough."""
 
 
 class Params(BaseModel):
-    """The base of every strategy's parameters: frozen; an unknown field is an error, and so is one without effect.
+    """Base of every strategy's parameters. Frozen; unknown fields and fields without effect are errors.
 
-    `uses` lists the fields that have an effect only beside others; of several entries for one field each must hold.
-    None leaves a choice to the strategy, so that anything may come of it. A field at its default is never an error. Where
-    one field decides which others have an effect, see `Variants`.
+    `uses` lists the fields that have an effect only with certain values of other fields. If a field has several entries, each
+    must hold. A field whose value is None leaves the choice to the strategy, so it may give any other field an effect. A field
+    at its default is never an error. If one field decides which other fields exist, use `Variants`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,12 +46,12 @@ class Params(BaseModel):
 
     @classmethod
     def all_fields(cls) -> Mapping[str, FieldInfo]:
-        """Every field that a request may name, those of all variants included."""
+        """Every field that a request may set, including those of all variants."""
         return cls.model_fields
 
     @property
     def chains(self) -> int:
-        """Drafts that are begun at most: `n`, unless the strategy has a default of n that depends on others."""
+        """Maximum number of drafts: `n`, or 1 if there is no such field. Override it if other fields decide the number."""
         n: int = getattr(self, "n", 1)
         return n
 
@@ -73,7 +73,7 @@ def _without_effect(
     given: Mapping[str, object],
     others: Mapping[str, Collection[object]],
 ) -> ValidationError:
-    """The error of a field whose value has no effect beside what is `given`, located at the field."""
+    """Build the error of a field that has no effect with the values `given`, located at the field."""
     beside = " and ".join(f"{other} {each!r}" for other, each in given.items())
     chosen = " or ".join(f"{other} {_listed(values)}" for other, values in others.items())
     message = f"{name}: has no effect with {beside}; leave it {default!r}, or choose {chosen}"
@@ -89,11 +89,11 @@ def _listed(values: Collection[object]) -> str:
 
 
 class Variants(Params):
-    """Parameters of which one field, the discriminator, decides which of the others there are.
+    """Parameters in which one field, the discriminator, decides which other fields exist.
 
-    A class that names its `discriminator` holds the fields that all variants share, and each of its direct subclasses is
-    a variant: the discriminator as a `Literal` of one or several texts, which is required in all variants but the
-    default one, and the fields that have an effect with it::
+    A class that sets `discriminator` has the fields that all variants share. Each of its direct subclasses is a variant. A
+    variant has the discriminator, a `Literal` of one or several strings, and the fields that have an effect with it. The
+    discriminator has a default in exactly one variant and is required in the others::
 
         class Vote(Variants):
             discriminator = "stop"
@@ -107,41 +107,41 @@ class Variants(Params):
             stop: Literal["esc"]
             window: int = 5
 
-    `Vote` is what is registered. It has no instances: `Vote.model_validate({"stop": "esc"})` returns a `Window`, without
-    `stop` an `Adaptive`, and `Vote.model_json_schema()` is a `oneOf` with a `discriminator`. A field of another variant is
-    dropped at its default, and an error at any other value.
+    Register `Vote`. It has no instances: `Vote.model_validate({"stop": "esc"})` returns a `Window`, and without `stop` an
+    `Adaptive`. `Vote.model_json_schema()` is a `oneOf` with a `discriminator`. A field of another variant is dropped if it has
+    its default value; any other value is an error.
     """
 
-    # The variants are known once their module is imported: the validator is built on first use.
+    # Subclasses are defined after this class, so the validator is built on first use.
     model_config = ConfigDict(defer_build=True)
     discriminator: ClassVar[str]
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        """Raise TypeError for a class that stands for its variants."""
+        """Create an instance of a variant. Raises TypeError for the union of variants."""
         if cls.is_union():
-            raise TypeError(f"{cls.__name__} stands for its variants: use model_validate")
+            raise TypeError(f"{cls.__name__} is a union of variants: use model_validate")
         return super().__new__(cls)
 
     @classmethod
     def is_union(cls) -> bool:
-        """Does the class stand for its variants?"""
+        """Return True for the union of variants, False for a variant."""
         return "discriminator" in vars(cls)
 
     @classmethod
     def variants(cls) -> Mapping[str, type[Self]]:
-        """The variants by the value of the discriminator, in the order of their definition."""
+        """Return the variants by discriminator value, in order of definition."""
         return _variants(cls, len(cls.__subclasses__()))
 
     @classmethod
     def all_fields(cls) -> Mapping[str, FieldInfo]:
-        """Every field that a request may name; of one that several variants have, the first."""
+        """Every field that a request may set; for a field of several variants, that of the first."""
         if not cls.is_union():
             return cls.model_fields
         return _all_fields(cls, len(cls.__subclasses__()))
 
     @classmethod
     def _narrowed(cls, values: Any) -> Any:
-        """The values with the discriminator, and without the defaults of other variants' fields."""
+        """Return the values with the discriminator and without defaulted fields of other variants."""
         if not isinstance(values, Mapping):
             return values
         by, variants = cls.discriminator, cls.variants()
@@ -178,7 +178,7 @@ class Variants(Params):
             discriminator=cls.discriminator,
         )
         wrap = core_schema.no_info_wrap_validator_function
-        # Strict validation takes a list for a tuple, say, in JSON only, and what a function passes on is Python's.
+        # In strict mode pydantic accepts a list for a tuple from JSON only, so JSON input must stay JSON.
         return core_schema.json_or_python_schema(
             wrap(cls._read_json, core_schema.json_schema(union)),
             wrap(cls._read, union),
@@ -189,14 +189,14 @@ class Variants(Params):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The JSON schema; a union's has a title and a description too."""
+        """Return the JSON schema; that of a union has a title and a description."""
         if schema["type"] != "json-or-python":
             return handler(schema)
         described = {"title": cls.__name__, "description": inspect.getdoc(cls)}
         return described | handler(schema["python_schema"])
 
 
-# Asked for by every request; the number of subclasses tells whether a variant was added since.
+# Every request reads the variants. `count` invalidates the cache when a subclass is added.
 @cache
 def _variants(union: type[V], count: int) -> Mapping[str, type[V]]:
     return {
@@ -216,7 +216,7 @@ def _all_fields(union: type[Variants], count: int) -> Mapping[str, FieldInfo]:
 
 
 def _without_tags(values: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """What a tagged union reads; its errors are located in the values, without the union's tag."""
+    """Validate the values of a tagged union; remove the union's tag from the location of errors."""
     try:
         return read(values)
     except ValidationError as error:
@@ -232,7 +232,7 @@ def _without_tags(values: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 def problem_of(params: object) -> str | None:
-    """Why a class could not be served as a strategy's params, or None."""
+    """Return the reason why a class cannot be the params of a strategy, or None."""
     if not (isinstance(params, type) and issubclass(params, Params)):
         return "params must be a subclass of Params"
     problem = None
@@ -255,10 +255,10 @@ def _problem_of_variants(params: type[Variants]) -> str | None:
     texts = [tag for each in tags for tag in each if isinstance(tag, str)]
     if len(fields) < len(variants) or not all(tags) or len(set(texts)) < len(sum(tags, ())):
         return (
-            f"{by} must be a Literal of texts in each variant, of others than in the other variants"
+            f"{by} must be a Literal of strings in each variant, and no two variants may share one"
         )
     if sum(not field.is_required() for field in fields) != 1:
-        return f"{by} must have a default in one variant, and in no other"
+        return f"{by} must have a default in exactly one variant"
     return None
 
 
@@ -267,8 +267,8 @@ def _problem_of_defaults(params: type[Params]) -> str | None:
     by = params.discriminator if issubclass(params, Variants) else None
     for name, field in fields.items():
         if field.is_required() and name != by:
-            return f"{name} must have a default, since a request may name none"
+            return f"{name} must have a default, because a request may omit it"
     n = fields.get("n")
     if n is not None and not isinstance(n.get_default(call_default_factory=True), int | None):
-        return "n must be a whole number or None"
+        return "n must have an integer or None as its default"
     return None

@@ -1,4 +1,4 @@
-"""Where strategies meet the service: a decorator puts each into one typed table."""
+"""Registry of strategies: the `strategy` decorator and the table that it fills."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ Needs: TypeAlias = Mapping[Role, Collection[Capability]]
 class Strategy(Generic[P]):
     """A registered strategy.
 
-    `paper` is an arXiv id, or None. `signal` is what it learns from, `update` what it does with that. `needs` are
-    the capabilities without which a run is refused before its first call: a mapping, or a function of the parameters and
-    the task where it depends on them. `module` registered it.
+    `paper` is an arXiv id or None. `signal` is what it learns from, `update` what it does with the signal. `needs` are the
+    capabilities without which a run is refused before its first call: a mapping, or a function of the parameters and the
+    task that returns one. `streams` is described at `strategy`. `module` is the module that registered it.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Strategy(Generic[P]):
     module: str
 
     def needs_for(self, params: P, task: Task) -> Needs:
-        """The capabilities that a run with these parameters needs."""
+        """Return the capabilities that a run with these parameters needs."""
         return self.needs(params, task) if callable(self.needs) else self.needs
 
     @property
     def defaults(self) -> P:
-        """The parameters of a request that names none."""
+        """The parameters of a request that sets none."""
         return self.params.model_validate({})
 
     @property
@@ -81,7 +81,7 @@ _PAPER = re.compile(r"\d{4}\.\d{4,5}")
 
 
 def _problem_of(spec: Strategy[Any]) -> str | None:
-    """Why a strategy could not be served, or None."""
+    """The reason why a strategy cannot be served, or None."""
     if _NAME.fullmatch(spec.name) is None:
         return f"a name must match {_NAME.pattern}"
     if not inspect.iscoroutinefunction(spec.body):
@@ -98,7 +98,7 @@ def _problem_of(spec: Strategy[Any]) -> str | None:
     for field, (given, allowed) in choices.items():
         if wrong := set(given) - set(get_args(allowed)):
             named = ", ".join(sorted(map(repr, wrong)))
-            return f"{field}: {named} is not among {', '.join(get_args(allowed))}"
+            return f"{field}: {named} is not one of {', '.join(get_args(allowed))}"
     return problem_of(spec.params)
 
 
@@ -124,11 +124,21 @@ def strategy(
     needs: Needs | Callable[[P, Task], Needs] | None = None,
     streams: bool = False,
 ) -> Callable[[Body[P]], Body[P]]:
-    """Register the decorated function under `name`, which matches `[a-z][a-z0-9_]{0,63}`.
+    """Register the decorated coroutine function as a strategy.
 
-    `streams` says that the answer's tokens can reach the client as they are written, since nothing later overrules
-    them. Raises ValueError for a name that is taken, and for anything that could not be served: params without a default
-    or without a JSON schema, variants that cannot be told apart, a body that is no coroutine function or has no docstring.
+    Args:
+        name: Name on the wire; matches `[a-z][a-z0-9_]{0,63}`.
+        params: Class of its parameters.
+        paper: arXiv id, such as "2203.11171", or None.
+        signal: What the strategy learns from.
+        update: What it does with the signal.
+        needs: Capabilities by role that a run cannot do without; see `Strategy`.
+        streams: True if the answer's tokens may be streamed as they are generated, because no later step can replace them.
+
+    Raises:
+        ValueError: The name is taken, or the strategy cannot be served: an argument has another value than those allowed, a
+            parameter has no default or no JSON schema, two variants share a discriminator value, or the function is not
+            async or has no docstring.
     """
     module = _calling_module()
 
@@ -147,7 +157,7 @@ def strategy(
 
 
 def _calling_module() -> str:
-    """The module that calls `strategy`; the body may come from another one."""
+    """Return the name of the module that calls `strategy`; the body may be defined in another one."""
     frame = inspect.currentframe()
     for _ in range(2):
         frame = frame and frame.f_back

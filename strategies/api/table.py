@@ -1,4 +1,4 @@
-"""The table of strategies: ours, then those of other distributions."""
+"""Table of strategies: those of secondpass, then those of other distributions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from secondpass.strategies.api.entry_points import StrategyNotLoaded, import_ent
 
 
 class Registered(Protocol):
-    """What the table reads of a strategy."""
+    """The attributes of a strategy that the table reads."""
 
     @property
     def module(self) -> str: ...
@@ -23,11 +23,14 @@ S = TypeVar("S", bound=Registered)
 
 
 class StrategyTable(Mapping[str, S]):
-    """A view of `registered`: ours in the order in which they were registered, then the others by name.
+    """Read-only view of `registered`: strategies of secondpass in order of registration, then the others by name.
 
-    The first read imports the entry points, so that importing this package imports no other distribution, and a module
-    that registers a strategy may be imported before or after it. Threads may read at once: all wait for the first read. Every
-    read raises StrategyNotLoaded where an entry point failed, and RuntimeError in a module that is imported by the first read.
+    The first read imports the entry points. Importing this package therefore imports no other distribution, and a module that
+    registers a strategy may be imported before or after it. Reads are thread-safe and wait for the first one to finish.
+
+    Raises:
+        StrategyNotLoaded: On every read, if an entry point failed.
+        RuntimeError: If a module reads the table while the first read imports it.
     """
 
     def __init__(self, registered: Mapping[str, S]) -> None:
@@ -51,7 +54,7 @@ class StrategyTable(Mapping[str, S]):
         return len(self._registered)
 
     def load(self) -> None:
-        """Import the entry points if that has not been done. Raises as every read does."""
+        """Import the entry points on the first call. Raises the errors of a read."""
         if not self._is_loaded:
             with self._lock:
                 self._import()
@@ -63,7 +66,9 @@ class StrategyTable(Mapping[str, S]):
         if self._is_loaded:
             return
         if self._is_loading:
-            raise RuntimeError("STRATEGIES is read while strategies are imported; read it later")
+            raise RuntimeError(
+                "STRATEGIES cannot be read while entry points are imported; read it later"
+            )
         self._is_loading = True
         try:
             import_entry_points(self._owner_of)

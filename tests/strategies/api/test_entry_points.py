@@ -1,4 +1,4 @@
-"""Strategies of other distributions: registered by their entry points, or refused in words."""
+"""Strategies of other distributions are registered by their entry points; a failing one is reported."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ READ = "from secondpass.strategies import STRATEGIES; list(STRATEGIES)"
 
 
 def registering(name: str) -> str:
-    """The source of a module that registers a strategy."""
+    """Return the source of a module that registers a strategy."""
     return f'''
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
@@ -30,7 +30,7 @@ async def solve(run: Run, params: Params) -> Candidate:
 
 
 def install(site: Path, name: str, entries: Mapping[str, str], **modules: str) -> None:
-    """Lay out a distribution as an installer does."""
+    """Write the files of an installed distribution."""
     info = site / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -52,7 +52,7 @@ def python(code: str, site: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("code", [LIST, f"import b_mod; {LIST}", f"import a_mod, b_mod; {LIST}"])
-def test_installed_strategies_are_listed_after_ours_whatever_is_imported_first(
+def test_installed_strategies_are_listed_after_those_of_secondpass(
     code: str, tmp_path: Path
 ) -> None:
     install(tmp_path, "second", {"b": "b_mod:solve"}, b_mod=registering("b"))
@@ -89,7 +89,7 @@ def test_one_module_registers_several_strategies(tmp_path: Path) -> None:
         (
             "a = mod",
             READ + registering("a"),
-            "RuntimeError: STRATEGIES is read while strategies are imported; read it later",
+            "RuntimeError: STRATEGIES cannot be read while entry points are imported; read it later",
         ),
         ("a = mod", "", "registers no strategy named 'a'"),
         ("a = mod", registering("b"), "registers no strategy named 'a'"),
@@ -168,7 +168,7 @@ def test_a_signal_while_a_strategy_is_imported_ends_the_service(
 
 
 def test_a_function_of_another_package_may_be_registered(tmp_path: Path) -> None:
-    """Also one of ours, with other params: who registers it owns the name."""
+    """It may be a function of secondpass with other params; the registering module owns the name."""
     ours = "from secondpass.strategies.single import single as ours\n"
     again = (
         registering("other")
@@ -208,7 +208,7 @@ def test_a_module_that_runs_an_event_loop_is_imported_before_ours(
     assert b"ZeroDivisionError" in ended.stderr
 
 
-def test_a_service_with_a_broken_strategy_does_not_start_and_says_why(tmp_path: Path) -> None:
+def test_a_service_with_a_broken_strategy_does_not_start(tmp_path: Path) -> None:
     install(tmp_path, "outside", {"a": "mod"}, mod="raise OSError('no licence')")
     flags = ["--engine", "scripted", "--model", "scripted", "--port", "0"]
     problem = "cannot be imported: OSError: no licence"

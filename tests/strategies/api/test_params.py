@@ -1,4 +1,4 @@
-"""A param without an effect is an error, and variants of params are one union, in JSON Schema too."""
+"""Validation of parameters without effect, and unions of variants, in pydantic and in JSON Schema."""
 
 import importlib
 import json
@@ -36,7 +36,9 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "params", "says"), WITHOUT_EFFECT)
-def test_a_param_without_effect_is_named(name: str, params: dict[str, Any], says: str) -> None:
+def test_a_param_without_effect_is_an_error_at_its_field(
+    name: str, params: dict[str, Any], says: str
+) -> None:
     with pytest.raises(ValidationError, match=says) as caught:
         STRATEGIES[name].params.model_validate(params)
     (problem,) = caught.value.errors()
@@ -44,14 +46,14 @@ def test_a_param_without_effect_is_named(name: str, params: dict[str, Any], says
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_what_is_said_of_effects_is_said_of_params_that_there_are(name: str) -> None:
+def test_uses_names_existing_fields(name: str) -> None:
     fields = STRATEGIES[name].params.all_fields()
     for param, others in STRATEGIES[name].params.uses:
         assert {param, *others} <= fields.keys()
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_defaults_that_are_spelt_out_are_no_error(name: str) -> None:
+def test_explicit_defaults_are_valid(name: str) -> None:
     spec = STRATEGIES[name]
     assert spec.params.model_validate(spec.defaults.model_dump()) == spec.defaults
     known = {name: field.default for name, field in spec.params.all_fields().items()}
@@ -59,7 +61,7 @@ def test_defaults_that_are_spelt_out_are_no_error(name: str) -> None:
 
 
 class Search(Variants):
-    """How wide, and how far."""
+    """Parameters of a search."""
 
     discriminator = "how"
     width: int = 4
@@ -131,8 +133,8 @@ def test_strict_json_is_read_as_json_whatever_was_dropped() -> None:
             Search.model_validate_json(text)
 
 
-def test_a_class_that_stands_for_its_variants_has_no_instances() -> None:
-    with pytest.raises(TypeError, match="Search stands for its variants: use model_validate"):
+def test_a_union_of_variants_has_no_instances() -> None:
+    with pytest.raises(TypeError, match="Search is a union of variants: use model_validate"):
         Search()
 
 
@@ -145,7 +147,7 @@ def is_valid(name: str, values: dict[str, Any]) -> bool:
 
 
 def matching(name: str, values: dict[str, Any]) -> list[str]:
-    """The variants in whose schema the values are."""
+    """Return the variants whose schema accepts the values."""
     schema = STRATEGIES[name].params.model_json_schema()
     branches = [branch["$ref"].rpartition("/")[2] for branch in schema["oneOf"]]
     validators = {
@@ -156,7 +158,7 @@ def matching(name: str, values: dict[str, Any]) -> list[str]:
 
 
 def test_both_votes_with_variants_are_unions() -> None:
-    assert set(UNIONS) == {"self_consistency", "self_prm"}
+    assert set(UNIONS) >= {"self_consistency", "self_prm"}
 
 
 @pytest.mark.parametrize("name", UNIONS)
@@ -177,7 +179,7 @@ def test_the_schema_of_variants_is_a_union_with_a_discriminator(name: str) -> No
 
 
 @pytest.mark.parametrize("name", UNIONS)
-def test_what_the_schema_of_variants_admits_is_one_variant_and_is_read_as_it(name: str) -> None:
+def test_values_that_the_schema_accepts_are_valid_for_exactly_one_variant(name: str) -> None:
     params = STRATEGIES[name].params
     assert issubclass(params, Variants)
     assert matching(name, {}) == [type(STRATEGIES[name].defaults).__name__]
@@ -194,9 +196,7 @@ def test_what_the_schema_of_variants_admits_is_one_variant_and_is_read_as_it(nam
 
 @given(st.data())
 @pytest.mark.parametrize("name", UNIONS)
-def test_what_variants_refuse_as_ineffective_is_never_in_the_schema(
-    name: str, data: st.DataObject
-) -> None:
+def test_the_schema_rejects_values_without_effect(name: str, data: st.DataObject) -> None:
     values = data.draw(
         st.fixed_dictionaries(
             {},

@@ -1,4 +1,4 @@
-"""What could not be served is not registered."""
+"""A strategy that cannot be served is not registered."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def params(**fields: Any) -> type[Params]:
 
 
 def variants(*tags: Any) -> type[Variants]:
-    """A class whose variants all require their discriminator."""
+    """Create a union whose variants all require their discriminator."""
     made: type[Variants] = type(
         "Made", (Variants,), {"discriminator": "how", "__module__": __name__}
     )
@@ -42,7 +42,7 @@ def variants(*tags: Any) -> type[Variants]:
 
 
 kept: list[type[Variants]] = []
-"""Variants that would be forgotten, since a class does not keep its subclasses."""
+"""References to the variants: a class holds its subclasses weakly."""
 
 GOOD: dict[str, Any] = {
     "name": "good", "params": Params, "paper": None, "signal": "none", "update": "none", "body": body
@@ -58,28 +58,33 @@ NAMES = ["", "a@b", "with space", "new\nline", "Upper", "1st", "\u202e", "a" * 6
         ({"body": undocumented}, "must have a docstring"),
         ({"body": not_async}, "must be async"),
         ({"paper": "A paper"}, "paper must be an arXiv id or None, not 'A paper'"),
-        ({"signal": "bogus"}, "signal: 'bogus' is not among none, agreement"),
-        ({"update": "bogus"}, "update: 'bogus' is not among none, select"),
-        ({"needs": {"actor": {"nonsense"}}}, "needs: 'nonsense' is not among prefix, labels"),
-        ({"needs": {"boss": {"labels"}}}, "needs: a role: 'boss' is not among actor, critic"),
+        ({"signal": "bogus"}, "signal: 'bogus' is not one of none, agreement"),
+        ({"update": "bogus"}, "update: 'bogus' is not one of none, select"),
+        ({"needs": {"actor": {"nonsense"}}}, "needs: 'nonsense' is not one of prefix, labels"),
+        ({"needs": {"boss": {"labels"}}}, "needs: a role: 'boss' is not one of actor, critic"),
         ({"params": dict}, "params must be a subclass of Params"),
         ({"params": BaseModel}, "params must be a subclass of Params"),
         ({"params": params(depth=(int, ...))}, "params: depth must have a default"),
-        ({"params": params(n=(str, "3"))}, "params: n must be a whole number or None"),
-        ({"params": variants(str, str)}, "params: how must be a Literal of texts in each variant"),
+        ({"params": params(n=(str, "3"))}, "params: n must have an integer or None as its default"),
+        (
+            {"params": variants(str, str)},
+            "params: how must be a Literal of strings in each variant",
+        ),
         (
             {"params": variants(Literal["a"], Literal["a"])},
-            "params: how must be a Literal of texts",
+            "params: how must be a Literal of strings",
         ),
         (
             {"params": variants(Literal["a"], Literal["b"])},
-            "params: how must have a default in one",
+            "params: how must have a default in exactly one",
         ),
-        ({"params": variants()}, "params: how must have a default in one variant"),
+        ({"params": variants()}, "params: how must have a default in exactly one variant"),
         ({"params": params(f=(Callable[[], int], int))}, "params have no JSON schema"),
     ],
 )
-def test_what_could_not_be_served_is_not_registered(bad: dict[str, Any], problem: str) -> None:
+def test_a_strategy_that_cannot_be_served_is_not_registered(
+    bad: dict[str, Any], problem: str
+) -> None:
     given = GOOD | bad
     decorated = given.pop("body")
     before = list(STRATEGIES)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from secondpass.strategies.api.registry import Signal
 from secondpass.strategies.api.values import SOLVE
 
 _LINE_LENGTH = 100
@@ -29,13 +31,7 @@ class CLASS(Params):
     temperature: float = Field(default=0.7, ge=0, le=2, description="of every draft")
 
 
-@strategy(
-    "NAME",
-    CLASS,
-    paper=None,
-    signal="agreement",
-    update="select",
-)
+DECORATOR
 SIGNATURE
     """The first answer that enough drafts share, else the most frequent one."""
     vote = Vote(n=params.n)
@@ -112,13 +108,7 @@ class CLASS(Params):
     n: int = Field(default=3, ge=1, description="drafts, each graded by the judge")
 
 
-@strategy(
-    "NAME",
-    CLASS,
-    paper=None,
-    signal="self-score",
-    update="select",
-)
+DECORATOR
 SIGNATURE
     """The draft with the highest probability of being right, as read from the judge's labels."""
     found: list[Candidate] = []
@@ -198,22 +188,30 @@ No paper.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skeleton:
-    """A strategy to start from: its files, in which NAME, CLASS and SIGNATURE are replaced, and its cells of the table."""
+    """Files of a strategy to start from.
+
+    DECORATOR, SIGNATURE, CLASS and NAME are placeholders in `source`, NAME in `documentation`.
+    """
 
     source: str
     documentation: str
+    signal: Signal
     learns_from: str
     prompt: str | None = None
 
     def module(self, name: str) -> str:
         """The source of the module."""
         kind = _class_name(name)
-        head, params, tail = f"async def {name}(", f"run: Run, params: {kind}", ") -> Candidate:"
-        signature = f"{head}{params}{tail}"
-        if len(signature) > _LINE_LENGTH:
-            signature = f"{head}\n    {params}\n{tail}"
-        source = self.source.replace("SIGNATURE", signature)
-        return source.replace("NAME", name).replace("CLASS", kind)
+        options = [f'"{name}"', kind, "paper=None", f'signal="{self.signal}"', 'update="select"']
+        lines = {
+            "DECORATOR": _wrapped("@strategy(", options, ")"),
+            "SIGNATURE": _wrapped(
+                f"async def {name}(", ["run: Run", f"params: {kind}"], ") -> Candidate:"
+            ),
+            "CLASS": kind,
+            "NAME": name,
+        }
+        return re.sub("|".join(lines), lambda found: lines[found[0]], self.source)
 
     def page(self, name: str) -> str:
         """The page of the documentation, in Markdown."""
@@ -243,10 +241,16 @@ class Skeleton:
 
 
 SKELETONS: Mapping[str, Skeleton] = {
-    "vote": Skeleton(source=_VOTE, documentation=_VOTE_PAGE, learns_from="agreement"),
+    "vote": Skeleton(
+        source=_VOTE,
+        documentation=_VOTE_PAGE,
+        signal="agreement",
+        learns_from="agreement",
+    ),
     "judge": Skeleton(
         source=_JUDGE,
         documentation=_JUDGE_PAGE,
+        signal="self-score",
         learns_from="its own grades",
         prompt=_JUDGE_PROMPT,
     ),
@@ -256,3 +260,13 @@ SKELETONS: Mapping[str, Skeleton] = {
 def _class_name(name: str) -> str:
     """The name in CamelCase."""
     return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _wrapped(head: str, arguments: list[str], tail: str) -> str:
+    """Format a call or a signature as ruff does."""
+    joined = ", ".join(arguments)
+    if len(head + joined + tail) <= _LINE_LENGTH:
+        return f"{head}{joined}{tail}"
+    if len(joined) + 4 <= _LINE_LENGTH:
+        return f"{head}\n    {joined}\n{tail}"
+    return "\n".join([head, *(f"    {each}," for each in arguments), tail])

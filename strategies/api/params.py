@@ -51,7 +51,10 @@ class Params(BaseModel):
 
     @property
     def chains(self) -> int:
-        """Maximum number of drafts: `n`, or 1 if there is no such field. Override it if other fields decide the number."""
+        """Maximum number of drafts: `n`, or 1 without a field `n`.
+
+        Override it if other fields decide the number.
+        """
         n: int = getattr(self, "n", 1)
         return n
 

@@ -136,9 +136,8 @@ def strategy(
         streams: True if the answer's tokens may be streamed as they are generated, because no later step can replace them.
 
     Raises:
-        ValueError: The name is taken, or the strategy cannot be served: an argument has another value than those allowed, a
-            parameter has no default or no JSON schema, two variants share a discriminator value, or the function is not
-            async or has no docstring.
+        ValueError: The name is taken; an argument does not have one of the values allowed; a parameter has no default or no
+            JSON schema. Variants share a discriminator value; the function is not async or has no docstring.
     """
     module = _calling_module()
 

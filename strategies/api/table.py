@@ -23,7 +23,9 @@ S = TypeVar("S", bound=Registered)
 
 
 class StrategyTable(Mapping[str, S]):
-    """Read-only view of `registered`: strategies of secondpass in order of registration, then the others by name.
+    """Read-only view of `registered`.
+
+    It lists the strategies of secondpass in order of registration, then the others by name.
 
     The first read imports the entry points. Importing this package therefore imports no other distribution, and a module that
     registers a strategy may be imported before or after it. Reads are thread-safe and wait for the first one to finish.

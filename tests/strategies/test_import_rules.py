@@ -1,4 +1,4 @@
-"""The import rules of pyproject.toml: parts and strategies import no strategy, and a new strategy needs no line there."""
+"""Import rules of pyproject.toml: no part and no strategy imports a strategy."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A checkout of the project: the files that a new strategy adds, and the two files that list strategies."""
+"""Edits of a checkout: the files of a new strategy, and the two files that list strategies."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Checkout:
 
 
 def with_import(source: str, name: str) -> str | None:
-    """The source with an import of strategy `name`, where isort puts it; None if it has that import.
+    """Return the source with an import of strategy `name` in isort's order; None if it has one.
 
     Raises Failure if the source imports no strategy.
     """
@@ -93,7 +93,7 @@ def _isort_key(module: str) -> list[tuple[bool, int, str]]:
 
 
 def with_row(page: str, name: str, cells: Mapping[str, str]) -> str | None:
-    """The page with a row at the end of its table of strategies; None if a row links to the strategy's page.
+    """Return the page with a row at the end of its table of strategies; None if it has one.
 
     Raises Failure if the page has no such table.
     """

@@ -58,7 +58,10 @@ def strategy_name(text: str) -> str:
 
 
 def new_strategy(options: NewStrategyOptions) -> None:
-    """Write the files and print their paths and the next commands. Raises Failure and writes nothing if one is refused."""
+    """Write the files, and print their paths and the next commands.
+
+    Raises Failure if the name or the folder cannot be used; nothing is written then.
+    """
     name, skeleton = options.name, SKELETONS[options.kind]
     if problem := skeleton.problem_of(name):
         raise Failure(f"NAME: {problem}", REFUSED)

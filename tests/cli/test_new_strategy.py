@@ -21,9 +21,9 @@ TABLE_PAGE = """\
 |---|---|
 | `n` | drafts |
 
-| name | learns from | does with it | paper | streams live |
+| strategy | learns from | does | papers (arXiv) | streams tokens |
 |---|---|---|---|---|
-| [`alpha`](alpha.md) | nothing | nothing | | yes |
+| [`alpha`](alpha.md) | nothing | returns one completion | | yes |
 
 More.
 """
@@ -67,7 +67,7 @@ def test_a_judge_is_written_with_its_prompt_and_page(
     assert files.keys() == {*created, IMPORTS, TABLE}
     assert "alpha\nimport secondpass.strategies.beta\nimport" in files[IMPORTS]
     row = (
-        "| [`beta`](beta.md) | its own grades | selects | | no: the chosen text is sent at once |\n"
+        "| [`beta`](beta.md) | grades of a judge | selects by score | | no |\n"
     )
     assert files[TABLE] == TABLE_PAGE.replace("\n\nMore", f"\n{row}\nMore")
     assert "{candidate}" in files["strategies/prompts/beta.txt"]
@@ -216,7 +216,7 @@ def test_an_import_is_put_where_isort_puts_it() -> None:
 
 
 def test_a_row_is_added_to_a_table_at_the_end_of_the_page() -> None:
-    page = "| strategy | what it learns from |\n|---|---|\n| `a` | nothing |"
+    page = "| name | what it learns from |\n|---|---|\n| `a` | nothing |"
     cells = SKELETONS["vote"].cells("beta")
     assert with_row(page, "beta", cells) == f"{page}\n| [`beta`](beta.md) | agreement |\n"
 
@@ -254,14 +254,17 @@ LINT = "import sys; from importlinter.cli import lint_imports_command as run; sy
 def test_the_results_pass_every_check_at_once(checkout: Path) -> None:
     names = {"in_between": "judge", "zz_vote": "vote", LONGEST: "vote", f"z{LONGEST[1:]}": "judge"}
     names |= {f"a{'b' * length}": "judge" for length in (18, 27, 28)}  # around the line length
+    written: set[str] = set()
     for name, kind in names.items():
         printed = run(checkout, *COMMAND[1:], "new-strategy", name, "--kind", kind)
-        written = re.findall(r"(?m)^(?:created|changed) (.*)$", printed)
-        assert len(written) == (5 if kind == "judge" else 4)
+        paths = re.findall(r"(?m)^(?:created|changed) (.*)$", printed)
+        assert len(paths) == (5 if kind == "judge" else 4)
+        written |= {*paths}
     run(checkout, "-m", "ruff", "format", "--check", "--no-cache", "strategies")
     run(checkout, "-m", "ruff", "check", "--no-cache", "strategies")
     run(checkout, "-m", "mypy", "--cache-dir", f"{checkout}/.mypy", "-p", "secondpass.strategies")
     run(checkout, "-c", LINT)
+    run(checkout, "-m", "tools.prose", *sorted(written - {IMPORTS, TABLE}))
     pytest_quiet = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0")
     for name in ("in_between", "zz_vote"):
         run(checkout, *pytest_quiet, "tests/strategies/test_contract.py", "--strategy", name)

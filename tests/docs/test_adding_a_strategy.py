@@ -1,4 +1,4 @@
-"""The strategies in docs/adding-a-strategy.md are whole ones: they are served as they stand there and keep the contract."""
+"""The examples of docs/adding-a-strategy.md run as printed, and the page names every verb."""
 
 import re
 import subprocess
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from secondpass.strategies.api.entry_points import GROUP
+from secondpass.strategies.api.quoting import is_quoted
+from secondpass.strategies.api.run import Run
+from secondpass.strategies.prompts import PROMPTS, placeholders
 from tests.cli.running import ROOT, surroundings
 
 PAGE = ROOT / "docs" / "adding-a-strategy.md"
@@ -22,7 +25,7 @@ add_prompts(importlib.resources.files(__package__) / "prompts")
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder for PYTHONPATH that holds `my_package`, with the strategies, the prompt and the entry point of the page."""
+    """Create a folder for PYTHONPATH with the package and the test that the page describes."""
     page = PAGE.read_text()
     examples = re.findall(r"```python\n(.*?@strategy.*?)```", page, re.DOTALL)
     (prompt,) = re.findall(r"`(\w+\.txt)`:\n\n```text\n(.*?)```", page, re.DOTALL)
@@ -37,6 +40,8 @@ def package(tmp_path: Path) -> Path:
         (folder / f"{name}.py").write_text(example)
     assert declared == 'best_judged = "my_package.best_judged"'
     entries = "".join(f"{name} = my_package.{name}\n" for name in names)
+    (example,) = re.findall(r"```python\n(import pytest\n.*?)```", page, re.DOTALL)
+    (tmp_path / "test_of_the_page.py").write_text(example)
     info = tmp_path / "my_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
@@ -44,32 +49,77 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run_pytest(package: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    env = surroundings(PYTHONPATH=f"{package}:{ROOT}")
+    run = subprocess.run(command, cwd=package, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
+    assert " passed in " in run.stdout
+
+
 @pytest.mark.compat
 @pytest.mark.parametrize("name", ["first_agreement", "best_judged"])
 def test_the_examples_keep_the_contract_every_time(package: Path, name: str) -> None:
-    options = ["-p", "secondpass.testing", "--strategy", name, "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", *options]
-    env = surroundings(PYTHONPATH=f"{package}:{ROOT}")
+    plugin = ("-p", "secondpass.testing", "--strategy", name)
     for _ in range(3):
-        run = subprocess.run(
-            [*command, "--pyargs", "secondpass.testing.suite"],
-            cwd=package,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout[-3000:] + run.stderr
-        assert " passed in " in run.stdout
+        run_pytest(package, *plugin, "--pyargs", "secondpass.testing.suite")
+
+
+def test_the_test_of_the_page_passes(package: Path) -> None:
+    run_pytest(package, "test_of_the_page.py")
 
 
 def test_the_examples_are_formatted_and_linted_as_the_strategies_are(package: Path) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     config = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
-    files = sorted(str(path) for path in package.glob("my_package/*_*.py") if "__" not in path.name)
-    assert len(files) == 2
-    for command in (["format", "--check", "--diff"], ["check", "--ignore", "INP001"]):
+    strategies = [str(path) for path in package.glob("my_package/*_*.py") if "__" not in path.name]
+    assert len(strategies) == 2
+    test = str(package / "test_of_the_page.py")
+    for command in (
+        ["format", "--check", "--diff", *strategies, test],
+        ["check", "--ignore", "INP001", *strategies],
+        ["check", "--ignore", "INP001,D100,D103,S101", test],
+    ):
         run = subprocess.run(
-            [*ruff, *command, *config, *files], capture_output=True, text=True, check=False
+            [*ruff, *command, *config], capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, run.stdout + run.stderr
+
+
+VERBS = {
+    "ask",
+    "sample",
+    "steps",
+    "extend",
+    "extend_steps",
+    "classify",
+    "critique",
+    "compare",
+    "score",
+    "verify",
+    "map",
+    "as_completed",
+    "class_of",
+    "candidate",
+    "propose",
+    "elect",
+    "note",
+    "reserve",
+    "model",
+}
+
+
+def test_the_run_protocol_has_nineteen_verbs_and_the_page_on_strategies_names_them() -> None:
+    page = PAGE.read_text()
+    properties = {"question", "messages", "task", "best", "stop_reason"}
+    public = {name for name in dir(Run) if not name.startswith("_")} | {"stop_reason"}
+    assert public == VERBS | properties
+    assert len(VERBS) == 19
+    assert {name for name in public if f"`{name}`" not in page and f"`{name}(" not in page} == set()
+
+
+def test_the_page_on_strategies_names_every_quoted_placeholder() -> None:
+    page = PAGE.read_text()
+    quoted = {each for name in PROMPTS for each in placeholders(name) if is_quoted(each)}
+    words = {each.split("_")[0].removesuffix("s") for each in quoted}
+    assert {word for word in words if f"`{word}`" not in page} == set()

@@ -19,8 +19,8 @@ _LINE_LENGTH = 100
 class Skeleton:
     """Files of a strategy to start from.
 
-    DECORATOR, SIGNATURE, CLASS and NAME are placeholders in `source`, NAME in `documentation`. `learns_from` is a cell of the
-    table of strategies.
+    DECORATOR, SIGNATURE, CLASS and NAME are placeholders in `source`, NAME in `documentation`. `learns_from` and `does` are
+    cells of the table of strategies.
     """
 
     source: str
@@ -28,6 +28,7 @@ class Skeleton:
     prompt: str | None
     signal: Signal
     learns_from: str
+    does: str
 
     def module(self, name: str) -> str:
         """Return the source of the module."""
@@ -53,9 +54,9 @@ class Skeleton:
             "name": link,
             "strategy": link,
             "learns": self.learns_from,
-            "does": "selects",
+            "does": self.does,
             "paper": "",
-            "streams": "no: the chosen text is sent at once",
+            "streams": "no",
         }
 
     def problem_of(self, name: str) -> str | None:
@@ -81,13 +82,15 @@ SKELETONS: Mapping[str, Skeleton] = {
         prompt=None,
         signal="agreement",
         learns_from="agreement",
+        does="selects by vote",
     ),
     "judge": Skeleton(
         source=_read("judge.py"),
         documentation=_read("judge.md"),
         prompt=_read("judge.prompt"),
         signal="self-score",
-        learns_from="its own grades",
+        learns_from="grades of a judge",
+        does="selects by score",
     ),
 }
 """The skeletons by the value of `--kind`."""

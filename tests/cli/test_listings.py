@@ -15,7 +15,7 @@ from secondpass.strategies import STRATEGIES
 from tests.cli.running import COMMAND, ROOT, surroundings
 from tests.http.serving import Served
 
-COMMANDS = ("serve", "solve", "strategies", "models", "completion")
+COMMANDS = ("serve", "solve", "strategies", "models", "new-strategy", "completion")
 
 
 def test_strategies_are_listed_with_all_there_is_to_say(
@@ -62,7 +62,9 @@ def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str], comman
     assert f"\n    {command} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["strategies", "models", "solve", "eval", "completion"])
+@pytest.mark.parametrize(
+    "command", ["strategies", "models", "solve", "eval", "new-strategy", "completion"]
+)
 def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
     assert f"examples:\n  {'source <(' * (command == 'completion')}secondpass {command}" in (

@@ -66,9 +66,7 @@ def test_a_judge_is_written_with_its_prompt_and_page(
     files = files_of(small)
     assert files.keys() == {*created, IMPORTS, TABLE}
     assert "alpha\nimport secondpass.strategies.beta\nimport" in files[IMPORTS]
-    row = (
-        "| [`beta`](beta.md) | grades of a judge | selects by score | | no |\n"
-    )
+    row = "| [`beta`](beta.md) | grades of a judge | selects by score | | no |\n"
     assert files[TABLE] == TABLE_PAGE.replace("\n\nMore", f"\n{row}\nMore")
     assert "{candidate}" in files["strategies/prompts/beta.txt"]
 

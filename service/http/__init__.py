@@ -1,1 +1,1 @@
-"""The service as HTTP sees it: requests are read and resolved here, and answers written; runs know nothing of it."""
+"""HTTP routes: parse and resolve requests, execute runs and render responses."""

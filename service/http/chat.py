@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: plain requests go to the engine untouched, the others to a strategy."""
+"""POST /v1/chat/completions: forward plain requests to an engine, run a strategy for the others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from starlette.responses import Response
 from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
 from secondpass.service.common.events import Trace
 from secondpass.service.config.api_keys import Tenant
-from secondpass.service.http.chat_render import Chunks, completion
-from secondpass.service.http.chat_schema import ChatRequest, read_chat, strategy_of
+from secondpass.service.http.chat_render import Chunks, chat_completion
+from secondpass.service.http.chat_schema import ChatRequest, select_strategy, validate_chat
 from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
 from secondpass.service.http.encoding import dumps
-from secondpass.service.http.forward import Forwarded
+from secondpass.service.http.forward import ForwardedResponse
 from secondpass.service.http.problems import openai_error
 from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
-    Terms,
+    RunOptions,
     check_conversation,
     check_sampling,
     default_strategy,
@@ -29,9 +29,9 @@ from secondpass.service.http.resolve import (
     find_strategy,
     resolve,
 )
-from secondpass.service.http.routing import forwarded, routed
-from secondpass.service.http.run_request import new_id, perform
-from secondpass.service.http.schema import choose
+from secondpass.service.http.routing import to_plain_request, with_routing
+from secondpass.service.http.run_request import execute_run, new_id
+from secondpass.service.http.schema import unknown_name
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies import STRATEGIES
@@ -39,7 +39,7 @@ from secondpass.strategies import STRATEGIES
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model as the client wrote it: the engine's own name, and the strategy behind an @."""
+    """The `model` field of a request: the engine's model name and the suffix after the @."""
 
     name: str
     suffix: str | None
@@ -47,56 +47,67 @@ class _Model:
 
 
 async def chat(request: Request) -> Response:
-    """OpenAI's chat completions. `MODEL@STRATEGY`, or a field `secondpass`, has a strategy answer."""
+    """OpenAI's chat completions. `MODEL@STRATEGY` or the `secondpass` field selects a strategy."""
     service = service_of(request)
     raw = await read_body(request, service.settings.max_body_bytes)
     body = decode(raw)
     model = _find_model(service, body)
     if model.suffix is None and body.get("secondpass") is None:
         node = service.knows_other_models if model.is_unknown else None
-        node = node or service.writer_of_model(model.name, field="model")
-        return Forwarded(service, node, forwarded(request, "chat/completions", raw, body))
+        node = node or service.find_generating_node(model.name, field="model")
+        return ForwardedResponse(
+            service, node, to_plain_request(request, "chat/completions", raw, body)
+        )
     if "idempotency-key" in request.headers:
-        raise InvalidRequest("is not supported yet with a strategy", field="Idempotency-Key")
-    wanted = read_chat(body)
+        raise InvalidRequest(
+            "is not supported yet with a strategy; remove this header", field="Idempotency-Key"
+        )
+    chat_request = validate_chat(body)
     spec = replace(
-        routed(_spec(service, tenant_of(request), wanted, model), request, body),
-        is_streamed=wanted.stream,
+        with_routing(_run_spec(service, tenant_of(request), chat_request, model), request, body),
+        is_streamed=chat_request.stream,
     )
-    if wanted.stream:
+    if chat_request.stream:
         keep_alive = service.settings.keep_alive_seconds
-        return EventStream(partial(_produce, request, spec, wanted), keep_alive)
+        return EventStream(partial(_stream, request, spec, chat_request), keep_alive)
     trace, created = Trace(), int(time.time())
-    outcome = await cancel_on_disconnect(request.receive, partial(perform, request, spec, trace))
+    outcome = await cancel_on_disconnect(
+        request.receive, partial(execute_run, request, spec, trace)
+    )
     return Response(
-        dumps(completion(spec, outcome, trace, wanted, created)),
+        dumps(chat_completion(spec, outcome, trace, chat_request, created)),
         media_type="application/json",
         headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
     )
 
 
-async def _produce(request: Request, spec: RunSpec, wanted: ChatRequest, outbox: Outbox) -> None:
-    """Chunks as they come. An error is a response of its own until the first of them has been sent."""
+async def _stream(
+    request: Request, spec: RunSpec, chat_request: ChatRequest, outbox: Outbox
+) -> None:
+    """Stream the chunks of the run. Errors before the first chunk are raised."""
     trace = Trace()
-    chunks = Chunks(spec, wanted, int(time.time()))
+    chunks = Chunks(spec, chat_request, int(time.time()))
 
-    def tell(event: Any) -> None:
-        for chunk in chunks.of(event):
+    def send_chunks(event: Any) -> None:
+        for chunk in chunks.of_event(event):
             outbox.put(chunk)
 
     try:
-        outcome = await perform(request, spec, trace, tell)
+        outcome = await execute_run(request, spec, trace, send_chunks)
     except HttpError as error:
-        if not outbox.has_begun:
+        if not outbox.has_started:
             raise
         outbox.put(b"data: %b\n\n" % dumps(openai_error(error)))
     else:
-        for chunk in chunks.last(outcome, trace):
+        for chunk in chunks.final(outcome, trace):
             outbox.put(chunk)
 
 
 def _find_model(service: Service, body: dict[str, Any]) -> _Model:
-    """An exact name wins; else what follows the last @ is a strategy. Raises NotFound."""
+    """Resolve the `model` field. Raises InvalidRequest or NotFound.
+
+    An exact model name wins. Otherwise the part after the last @ is the name of a strategy.
+    """
     model = body.get("model")
     if model is None and service.knows_other_models:
         return _Model("", None, is_unknown=True)
@@ -109,31 +120,33 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
         return _Model(name, suffix)
     if service.knows_other_models and suffix not in STRATEGIES:
         return _Model(model, None, is_unknown=True)
-    raise NotFound(choose(model, service.models, "model"), field="model")
+    raise NotFound(unknown_name(model, service.models, "model"), field="model")
 
 
-def _spec(service: Service, tenant: Tenant, wanted: ChatRequest, model: _Model) -> RunSpec:
-    check_conversation(wanted.messages)
-    extension, sampling = wanted.secondpass, wanted.sampling
-    name, values = strategy_of(
-        wanted,
+def _run_spec(
+    service: Service, tenant: Tenant, chat_request: ChatRequest, model: _Model
+) -> RunSpec:
+    check_conversation(chat_request.messages)
+    extension, sampling = chat_request.secondpass, chat_request.sampling
+    name, params = select_strategy(
+        chat_request,
         model.suffix,
-        lambda: default_strategy(service, wanted.messages, extension.task, sampling),
+        lambda: default_strategy(service, chat_request.messages, extension.task, sampling),
     )
     strategy = find_strategy(name, field="secondpass.strategy")
-    check_sampling(service, sampling, field=wanted.cap_field)
-    service.writer_of_model(model.name, field="model")
+    check_sampling(service, sampling, field=chat_request.max_tokens_field)
+    service.find_generating_node(model.name, field="model")
     if extension.models.get("actor", model.name) != model.name:
-        raise InvalidRequest("differs from model", field="secondpass.models.actor")
+        raise InvalidRequest("must equal model, or be omitted", field="secondpass.models.actor")
     return resolve(
         service,
         tenant,
         id=new_id("chatcmpl-"),
         strategy=strategy,
-        params=find_params(strategy, values, sampling, service, at="secondpass.params"),
-        messages=wanted.messages,
+        params=find_params(strategy, params, sampling, service, at="secondpass.params"),
+        messages=chat_request.messages,
         sampling=sampling,
-        terms=Terms(
+        options=RunOptions(
             task=extension.task,
             models={**extension.models, "actor": model.name},
             budget=extension.budget,

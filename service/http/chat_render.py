@@ -1,4 +1,4 @@
-"""A run in OpenAI's words: one completion, or its chunks."""
+"""OpenAI's representation of a run: one chat completion, or its chunks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from secondpass.service.common.events import (
 )
 from secondpass.service.http.chat_schema import ChatRequest
 from secondpass.service.http.encoding import dumps
-from secondpass.service.http.render import report
+from secondpass.service.http.render import report_document
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.values import SOLVE, Usage
 
 DONE = b"data: [DONE]\n\n"
-_SHOWN = 80
+_MAX_PROGRESS_CHARACTERS = 80
 
 
-def completion(
-    spec: RunSpec, outcome: Outcome, trace: Trace, wanted: ChatRequest, created: int
+def chat_completion(
+    spec: RunSpec, outcome: Outcome, trace: Trace, chat_request: ChatRequest, created: int
 ) -> dict[str, Any]:
-    """The answer as a chat completion."""
+    """Build the chat completion of a run."""
     candidate = outcome.candidate
     choice = {
         "index": 0,
@@ -40,47 +40,47 @@ def completion(
         "id": spec.id,
         "object": "chat.completion",
         "created": created,
-        "model": wanted.model,
+        "model": chat_request.model,
         "choices": [choice],
         "usage": usage(outcome, trace),
-        "secondpass": report(spec, outcome, trace, wanted.secondpass.trace),
+        "secondpass": report_document(spec, outcome, trace, chat_request.secondpass.trace),
     }
 
 
 class Chunks:
-    """The chunks of one stream: the role first, then text as it comes, then how it ended."""
+    """Chunks of one stream: the role, then text as it is generated, then the finish reason."""
 
-    def __init__(self, spec: RunSpec, wanted: ChatRequest, created: int) -> None:
-        self._spec, self._wanted = spec, wanted
+    def __init__(self, spec: RunSpec, chat_request: ChatRequest, created: int) -> None:
+        self._spec, self._request = spec, chat_request
         self._envelope = {
             "id": spec.id,
             "object": "chat.completion.chunk",
             "created": created,
-            "model": wanted.model,
+            "model": chat_request.model,
         }
-        self._has_begun = False
+        self._has_started = False
 
-    def of(self, event: Event) -> Iterator[bytes]:
-        """What the client sees of an event: the answer's text, and progress if it asked for that."""
+    def of_event(self, event: Event) -> Iterator[bytes]:
+        """Yield the chunks of an event: answer text, and progress if the client requested it."""
         if isinstance(event, AnswerDelta):
             yield from self._delta({"content": event.text})
-        elif self._wanted.secondpass.progress and (line := progress(event)):
+        elif self._request.secondpass.progress and (line := progress(event)):
             yield from self._delta({"reasoning_content": line + "\n"})
 
-    def last(self, outcome: Outcome, trace: Trace) -> Iterator[bytes]:
-        """How it ended, with the full bill."""
-        level = self._wanted.secondpass.trace
+    def final(self, outcome: Outcome, trace: Trace) -> Iterator[bytes]:
+        """Yield the final chunks: the finish reason with the report, then the usage."""
+        level = self._request.secondpass.trace
         yield self._chunk(
             [{"index": 0, "delta": {}, "finish_reason": outcome.candidate.finish_reason}],
-            secondpass=report(self._spec, outcome, trace, level),
+            secondpass=report_document(self._spec, outcome, trace, level),
         )
-        if self._wanted.stream_options.include_usage:
+        if self._request.stream_options.include_usage:
             yield self._chunk([], usage=usage(outcome, trace))
         yield DONE
 
     def _delta(self, delta: dict[str, str]) -> Iterator[bytes]:
-        if not self._has_begun:
-            self._has_begun = True
+        if not self._has_started:
+            self._has_started = True
             yield self._choice({"role": "assistant", "content": ""})
         yield self._choice(delta)
 
@@ -88,35 +88,37 @@ class Chunks:
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        usage = {"usage": None} if self._wanted.stream_options.include_usage else {}
+        usage = {"usage": None} if self._request.stream_options.include_usage else {}
         return b"data: %b\n\n" % dumps(self._envelope | {"choices": choices} | usage | more)
 
 
 def usage(outcome: Outcome, trace: Trace) -> dict[str, Any]:
-    """The prompt once, the answer as completion, and all that was written besides as reasoning."""
+    """Build OpenAI's usage: the prompt once, the answer, and all other tokens as reasoning."""
     calls = [event for event in trace.events if isinstance(event, CallFinished)]
-    answer = outcome.candidate.tokens or _share(outcome.candidate.text, calls)
-    written = sum(bill.completion for bill in outcome.usage.values())
-    prompt = _prompt(calls)
+    answer = outcome.candidate.tokens or _estimated_tokens(outcome.candidate.text, calls)
+    completion = sum(role_usage.completion for role_usage in outcome.usage.values())
+    prompt = _prompt_usage(calls)
     return {
         "prompt_tokens": prompt.prompt,
         "completion_tokens": answer,
         "total_tokens": prompt.prompt + answer,
         "prompt_tokens_details": {"cached_tokens": min(prompt.cached, prompt.prompt)},
-        "completion_tokens_details": {"reasoning_tokens": max(0, written - answer)},
+        "completion_tokens_details": {"reasoning_tokens": max(0, completion - answer)},
     }
 
 
 def progress(event: Event) -> str | None:
-    """A line for a person who waits."""
+    """Return a progress line for a person to read, or None for an event without one."""
     match event:
         case CandidateSeen(candidate=candidate):
-            said = [" ".join((candidate.answer or candidate.text).split())[:_SHOWN]]
+            parts = [
+                " ".join((candidate.answer or candidate.text).split())[:_MAX_PROGRESS_CHARACTERS]
+            ]
             if candidate.score is not None:
-                said.append(f"{candidate.score_kind} {candidate.score:.2f}")
+                parts.append(f"{candidate.score_kind} {candidate.score:.2f}")
             if candidate.why is not None:
-                said.append(candidate.why)
-            return f"{'best' if event.is_best else 'candidate'}: {'; '.join(said)}"
+                parts.append(candidate.why)
+            return f"{'best' if event.is_best else 'candidate'}: {'; '.join(parts)}"
         case VerdictSeen():
             return f"{event.role}, {event.purpose}: {_verdict(event)}"
         case NoteMade():
@@ -127,24 +129,27 @@ def progress(event: Event) -> str | None:
 
 
 def _verdict(event: VerdictSeen) -> str:
-    said = [] if event.verdict is None else [event.verdict]
+    parts = [] if event.verdict is None else [event.verdict]
     if event.labels is not None:
-        said += [f"{label} {p:.2f}" for label, p in event.labels.probabilities.items()]
+        parts += [f"{label} {p:.2f}" for label, p in event.labels.probabilities.items()]
     if event.reward is not None:
-        said.append(f"reward {event.reward:.3g}")
+        parts.append(f"reward {event.reward:.3g}")
     if event.error is not None:
-        said.append(event.error[:_SHOWN])
-    return ", ".join(said)
+        parts.append(event.error[:_MAX_PROGRESS_CHARACTERS])
+    return ", ".join(parts)
 
 
-def _prompt(calls: list[CallFinished]) -> Usage:
-    """The usage of a call whose prompt was the client's own."""
+def _prompt_usage(calls: list[CallFinished]) -> Usage:
+    """Return the usage of the call with the shortest prompt, preferably one of the actor's drafts."""
     own = [c for c in calls if c.role == "actor" and c.purpose == SOLVE and c.usage.prompt]
     return min((c.usage for c in own or calls), key=lambda u: u.prompt, default=Usage())
 
 
-def _share(text: str, calls: list[CallFinished]) -> int:
-    """The tokens of `text` where the engine counts only whole calls: by its share of the call's characters."""
+def _estimated_tokens(text: str, calls: list[CallFinished]) -> int:
+    """Estimate the tokens of `text` by its share of the characters of a call.
+
+    Used where the engine reports only the tokens of whole calls.
+    """
     for call in calls:
         if text in call.texts:
             return round(call.usage.completion * len(text) / max(1, sum(map(len, call.texts))))

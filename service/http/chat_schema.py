@@ -1,4 +1,4 @@
-"""What POST /v1/chat/completions takes where a strategy answers; a plain request is not looked into."""
+"""The request of POST /v1/chat/completions with a strategy. Plain requests are not validated."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from secondpass.service.http.schema import (
     Strategy,
     StrategyChoice,
     TraceLevel,
-    choose,
-    excerpt_of,
-    read,
+    shorten_name,
+    unknown_name,
+    validate,
 )
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Message, Role, Sampling
 
-_NEUTRAL: Mapping[str, Any] = {
+_NEUTRAL_VALUES: Mapping[str, Any] = {
     "n": 1,
     "tools": [],
     "tool_choice": "none",
@@ -34,7 +34,7 @@ _NEUTRAL: Mapping[str, Any] = {
     "modalities": ["text"],
     "logit_bias": {},
 }
-"""Fields that a strategy cannot honour, with the value that asks for nothing."""
+"""Fields that no strategy supports, with the value that has no effect."""
 
 
 class _Request(BaseModel):
@@ -42,14 +42,17 @@ class _Request(BaseModel):
 
 
 class StreamOptions(_Request):
-    """`include_usage` adds a last chunk with the usage; obfuscation is OpenAI's own and means nothing here."""
+    """OpenAI's stream options. `include_usage` adds a final chunk with the usage.
+
+    `include_obfuscation` is accepted and has no effect.
+    """
 
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
 class Extension(_Request):
-    """The field `secondpass`: what POST /solve has and OpenAI's protocol has no place for."""
+    """The `secondpass` field: the options of POST /solve that OpenAI's protocol does not have."""
 
     strategy: Strategy | None = None
     params: dict[str, Any] | None = None
@@ -61,7 +64,7 @@ class Extension(_Request):
 
 
 class ChatRequest(Sampling):
-    """A chat request that a strategy can honour."""
+    """A chat request that a strategy answers."""
 
     model: str
     messages: tuple[Message, ...] = Field(min_length=1)
@@ -73,73 +76,85 @@ class ChatRequest(Sampling):
     secondpass: Extension = Extension()
 
     @property
-    def cap_field(self) -> str:
-        """Which of the two names for it the cap of completion tokens has here."""
+    def max_tokens_field(self) -> str:
+        """Name of the field that caps the completion tokens of a call."""
         return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
     @property
     def sampling(self) -> Sampling:
-        """The part that says how tokens are drawn. Raises InvalidRequest when it contradicts itself."""
+        """The sampling parameters. Raises InvalidRequest if the two token caps differ."""
         values = {name: getattr(self, name) for name in Sampling.model_fields}
         if self.max_completion_tokens is not None:
             if self.max_tokens not in (None, self.max_completion_tokens):
-                raise InvalidRequest("differs from max_completion_tokens", field="max_tokens")
+                raise InvalidRequest(
+                    "must equal max_completion_tokens, or be omitted", field="max_tokens"
+                )
             values["max_tokens"] = self.max_completion_tokens
         return Sampling(**values)
 
 
-def read_chat(body: Mapping[str, Any]) -> ChatRequest:
-    """The request in `body`. Raises InvalidRequest, which names what a strategy cannot honour."""
-    asked: dict[str, Any] = {}
+def validate_chat(body: Mapping[str, Any]) -> ChatRequest:
+    """Validate `body` as a chat request with a strategy.
+
+    Raises Unsupported for a field that no strategy supports, and InvalidRequest for an invalid value.
+    """
+    values: dict[str, Any] = {}
     for name, value in body.items():
         if value is None:
             continue
-        if name in _NEUTRAL:
-            neutral = _NEUTRAL[name]
+        if name in _NEUTRAL_VALUES:
+            neutral = _NEUTRAL_VALUES[name]
             if type(value) is not type(neutral) or value != neutral:
                 raise Unsupported(
-                    f"only {json.dumps(neutral)} can be honoured with a strategy", field=name
+                    f"must be {json.dumps(neutral)} with a strategy, or be omitted", field=name
                 )
         elif name not in ChatRequest.model_fields:
-            raise Unsupported("cannot be honoured with a strategy", field=excerpt_of(name))
+            raise Unsupported("is not supported with a strategy", field=shorten_name(name))
         else:
-            asked[name] = value
-    if "stream_options" in asked and asked.get("stream") is not True:
-        raise Unsupported("has no effect without stream", field="stream_options")
-    if isinstance(asked.get("stop"), str):
-        asked["stop"] = [asked["stop"]]
-    if isinstance(asked.get("messages"), list):
-        asked["messages"] = [_without_blanks(message) for message in asked["messages"]]
-    wanted = read(ChatRequest, asked)
-    if wanted.secondpass.progress and not wanted.stream:
-        raise Unsupported("has no effect without stream", field="secondpass.progress")
-    return wanted
+            values[name] = value
+    if "stream_options" in values and values.get("stream") is not True:
+        raise Unsupported("requires stream to be true", field="stream_options")
+    if isinstance(values.get("stop"), str):
+        values["stop"] = [values["stop"]]
+    if isinstance(values.get("messages"), list):
+        values["messages"] = [_drop_empty(message) for message in values["messages"]]
+    chat_request = validate(ChatRequest, values)
+    if chat_request.secondpass.progress and not chat_request.stream:
+        raise Unsupported("requires stream to be true", field="secondpass.progress")
+    return chat_request
 
 
-def strategy_of(
-    wanted: ChatRequest, suffix: str | None, default: Callable[[], str]
+def select_strategy(
+    chat_request: ChatRequest, suffix: str | None, default: Callable[[], str]
 ) -> tuple[str, dict[str, Any]]:
-    """The strategy's name and its params, from the model's suffix or the body. Raises InvalidRequest."""
-    choice, beside = wanted.secondpass.strategy, wanted.secondpass.params
-    named, inside = choice, dict[str, Any]()
+    """Return the strategy's name and params, from the model's suffix or the body.
+
+    Raises InvalidRequest if the two disagree, and NotFound for an unknown strategy.
+    """
+    choice, params = chat_request.secondpass.strategy, chat_request.secondpass.params
+    body_name, nested_params = choice, dict[str, Any]()
     if isinstance(choice, StrategyChoice):
-        named, inside = choice.name, choice.params
-    if beside is not None and inside:
-        raise InvalidRequest("stands here and in strategy", field="secondpass.params")
-    if suffix is not None and named is not None and named != suffix:
+        body_name, nested_params = choice.name, choice.params
+    if params is not None and nested_params:
         raise InvalidRequest(
-            f"differs from the model's @{excerpt_of(suffix)}", field="secondpass.strategy"
+            "cannot be combined with secondpass.strategy.params: give one of the two",
+            field="secondpass.params",
         )
-    said = [name for name in (suffix, named) if isinstance(name, str)]
-    name = said[0] if said else default()
+    if suffix is not None and body_name is not None and body_name != suffix:
+        raise InvalidRequest(
+            f"must equal the strategy in model ({shorten_name(suffix)}), or be omitted",
+            field="secondpass.strategy",
+        )
+    names = [name for name in (suffix, body_name) if isinstance(name, str)]
+    name = names[0] if names else default()
     if name not in STRATEGIES:
-        where = "secondpass.strategy" if suffix is None else "model"
-        raise NotFound(choose(name, STRATEGIES, "strategy"), field=where)
-    return name, beside or inside
+        field = "secondpass.strategy" if suffix is None else "model"
+        raise NotFound(unknown_name(name, STRATEGIES, "strategy"), field=field)
+    return name, params or nested_params
 
 
-def _without_blanks(message: Any) -> Any:
-    """What SDKs put into a turn that they send back: nulls and empty lists say nothing."""
+def _drop_empty(message: Any) -> Any:
+    """Drop nulls and empty lists, which SDKs add to the messages that they send back."""
     if not isinstance(message, dict):
         return message
     return {key: value for key, value in message.items() if value is not None and value != []}

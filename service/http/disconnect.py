@@ -1,7 +1,7 @@
-"""Work whose client may leave at any time: the socket's watcher and the work share one task group.
+"""Cancellation of a request's work when its client disconnects.
 
-Neither uvicorn nor Starlette cancels a handler when its client goes; only `receive()` tells. Leaving the group
-cancels the work, and with it every call that it has in an engine.
+Neither uvicorn nor Starlette cancels a handler on disconnect: only `receive()` reports it. The work and a watcher of the
+socket therefore share a task group. Cancelling the group cancels the work with all of its engine calls.
 """
 
 from __future__ import annotations
@@ -24,52 +24,55 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 async def cancel_on_disconnect(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` returns or raises. Raises Abandoned, after `work` was cancelled, if the client leaves first."""
+    """Run `work` and return its result. Its exceptions propagate unchanged.
+
+    If the client disconnects first, `work` is cancelled and Abandoned is raised.
+    """
     finished: list[T] = []
     async with task_group() as group:
-        group.start_soon(_cancel_when_left, receive, group.cancel_scope)
+        group.start_soon(_watch, receive, group.cancel_scope)
         finished.append(await work())
         group.cancel_scope.cancel()
     if not finished:
-        raise Abandoned("the client left")
+        raise Abandoned("the client disconnected")
     return finished[0]
 
 
 class Outbox:
-    """Bytes on their way to a client. Putting never waits: a slow reader must not hold up what it reads about."""
+    """Unbounded queue of bytes for a client. `put` never waits: a slow client must not delay its run."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._changed = anyio.Event()
-        self.has_begun = False
-        """Did the response begin? From then on its status cannot change."""
+        self.has_started = False
+        """True once the response has started, after which its status cannot change."""
         self.is_closed = False
 
     def put(self, chunk: bytes) -> None:
-        """Send `chunk` as soon as the client takes it."""
+        """Queue `chunk`, which is sent as soon as the client reads."""
         self._chunks.append(chunk)
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Mark the end of the stream."""
         self.is_closed = True
         self._changed.set()
 
-    async def take(self, patience: float) -> bytes:
-        """Everything that waits; nothing once it is closed, or when nothing came for `patience` seconds."""
+    async def take(self, max_wait: float) -> bytes:
+        """Wait up to `max_wait` seconds for bytes, unless closed, and return all that are queued."""
         if not self._chunks and not self.is_closed:
             self._changed = anyio.Event()
-            with anyio.move_on_after(patience):
+            with anyio.move_on_after(max_wait):
                 await self._changed.wait()
-        taken, self._chunks = b"".join(self._chunks), []
-        return taken
+        data, self._chunks = b"".join(self._chunks), []
+        return data
 
 
 class EventStream(Response):
-    """Server-sent events from `produce`, which is cancelled when the client leaves.
+    """Server-sent events from `produce`, which is cancelled when the client disconnects.
 
-    The response begins with the first bytes, or after `keep_alive` seconds: an error that `produce` raises before
-    becomes a response with a status of its own.
+    The response starts with the first bytes, or after `keep_alive` seconds. An error that `produce` raises earlier
+    propagates, so that it gets its own response and status.
     """
 
     def __init__(self, produce: Callable[[Outbox], Awaitable[None]], keep_alive: float) -> None:
@@ -79,23 +82,23 @@ class EventStream(Response):
         self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write until `produce` has ended and the client has everything. Raises Abandoned if it leaves before."""
+        """Send until `produce` has finished and the client has everything. Raises Abandoned on disconnect."""
         outbox = Outbox()
         await cancel_on_disconnect(receive, partial(self._serve, outbox, send))
-        # Only now: after its last bytes the client counts as gone, and what is left to do would be cancelled.
+        # Sent last: after it, `receive` reports a disconnect, which would cancel unfinished work.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _serve(self, outbox: Outbox, send: Send) -> None:
-        async with task_group() as writing:
-            writing.start_soon(self._write, outbox, send)
+        async with task_group() as group:
+            group.start_soon(self._write, outbox, send)
             await self._produce(outbox)
             outbox.close()
 
     async def _write(self, outbox: Outbox, send: Send) -> None:
         while True:
             chunk = await outbox.take(self._keep_alive)
-            if not outbox.has_begun:
-                outbox.has_begun = True
+            if not outbox.has_started:
+                outbox.has_started = True
                 await send(
                     {
                         "type": "http.response.start",
@@ -110,7 +113,7 @@ class EventStream(Response):
             )
 
 
-async def _cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:
+async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

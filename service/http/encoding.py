@@ -1,4 +1,4 @@
-"""How values become bytes: JSON, server-sent events, and bills by the names that the request has for them."""
+"""Encoding of responses: JSON, server-sent events, and documents of usage and budget."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from secondpass.strategies.api.values import BudgetKind, Role
 
 
 def dumps(value: Any) -> bytes:
-    """JSON in UTF-8; half a surrogate pair, which a cut stream may leave behind, becomes a question mark."""
+    """Encode as JSON in UTF-8. A lone surrogate, left by an interrupted stream, becomes a question mark."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON has it: dataclasses and models become objects."""
+def jsonable(value: Any) -> Any:
+    """Convert dataclasses and models to JSON objects."""
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_none=True)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [jsonable(item) for item in value]
     return value
 
 
-def frame(kind: str, number: int, document: Mapping[str, Any]) -> bytes:
-    """One server-sent event."""
+def sse_event(kind: str, number: int, document: Mapping[str, Any]) -> bytes:
+    """Encode one server-sent event."""
     return b"event: %b\nid: %d\ndata: %b\n\n" % (kind.encode(), number, dumps(document))
 
 
-def bill(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What a failed run used, as an error carries it."""
+def error_members(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the extra members of an error to JSON: the usage and budget of a failed run."""
     document = dict(extra)
     if "usage" in document:
-        document["usage"] = usage(document["usage"])
+        document["usage"] = usage_document(document["usage"])
     if "budget" in document:
-        document["budget"] = budget(document["budget"])
+        document["budget"] = budget_document(document["budget"])
     return document
 
 
-def usage(bills: Mapping[Role, RoleUsage]) -> dict[str, Any]:
-    """The bill of each role."""
+def usage_document(roles: Mapping[Role, RoleUsage]) -> dict[str, Any]:
+    """Convert the usage of each role to JSON."""
     return {
         role: {
-            "calls": role_bill.calls,
-            "prompt": role_bill.prompt,
-            "cached": role_bill.cached,
-            "completion": role_bill.completion,
-            "wasted": role_bill.wasted,
-            "cost": role_bill.cost,
-            "estimated": role_bill.is_estimated,
+            "calls": role_usage.calls,
+            "prompt": role_usage.prompt,
+            "cached": role_usage.cached,
+            "completion": role_usage.completion,
+            "wasted": role_usage.wasted,
+            "cost": role_usage.cost,
+            "estimated": role_usage.is_estimated,
         }
-        for role, role_bill in bills.items()
+        for role, role_usage in roles.items()
     }
 
 
-def budget(
-    books: Mapping[BudgetKind, Spend], deadline_ms: int | None = None, took_ms: float | None = None
+def budget_document(
+    kinds: Mapping[BudgetKind, Spend], deadline_ms: int | None = None, took_ms: float | None = None
 ) -> dict[str, Any]:
-    """Limit and spent of each kind, by the names that the request has for them."""
+    """Convert the limit and spent amount of each kind, under the field names of the request."""
     document: dict[str, Any] = {
         f"max_{kind}": {
             "limit": spend.limit if kind == "cost" else _whole(spend.limit),
             "spent": spend.spent if kind == "cost" else _whole(spend.spent),
         }
-        for kind, spend in books.items()
+        for kind, spend in kinds.items()
     }
     if took_ms is not None:
         document["deadline_ms"] = {"limit": deadline_ms, "spent": round(took_ms, 3)}

@@ -1,4 +1,4 @@
-"""Plain OpenAI requests: handed to an engine byte for byte, and aborted there when the client leaves."""
+"""Plain OpenAI requests: forwarded to an engine byte for byte, aborted on disconnect."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from secondpass.strategies.api.errors import EngineError
 logger = logging.getLogger(__name__)
 
 
-class Forwarded(Response):
-    """The engine's own reply, from its status to its last byte."""
+class ForwardedResponse(Response):
+    """An engine's own response, forwarded from its status to its last byte."""
 
     def __init__(self, service: Service, node: Node, plain: PlainRequest) -> None:
         super().__init__()
         self._service, self._upstream, self._plain = service, node.upstream, plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward; an engine that fails after its first byte ends the connection, which says that it failed."""
+        """Forward the response. A failure after the first byte closes the connection mid-response."""
         with self._service.traffic.plain():
-            is_whole = await cancel_on_disconnect(receive, partial(self._forward, send))
-        if is_whole:
+            is_complete = await cancel_on_disconnect(receive, partial(self._forward, send))
+        if is_complete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _forward(self, send: Send) -> bool:
-        """Send all but the end; False when the reply broke off."""
-        ended = self._service.metrics.plain_began()
+        """Send everything but the final message. Return False if the response was interrupted."""
+        record_end = self._service.metrics.plain_began()
         status: int | None = None
         engine = self._upstream.engine
         try:
             async with (
                 self._upstream.admission.slot(),
-                engine.forward(self._plain) as reply,
+                engine.forward(self._plain) as response,
             ):
-                await send(_start(reply.status, reply.headers))
-                status = reply.status
-                async for chunk in reply.chunks:
+                await send(_start_message(response.status, response.headers))
+                status = response.status
+                async for chunk in response.chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except EngineError as error:
             if status is None:
                 raise as_http_error(error) from error
-            logger.warning("engine %s broke off a forwarded reply: %s", engine.name, error)
+            logger.warning("engine %s interrupted a forwarded response: %s", engine.name, error)
             return False
         finally:
-            ended(status)
+            record_end(status)
         return True
 
 
 class Counted:
-    """An application beside ours, whose requests are taken and drained as forwarded ones are."""
+    """A fallback application whose requests are admitted and drained like forwarded ones."""
 
     def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
         self._app, self._traffic = app, traffic
@@ -71,13 +71,13 @@ class Counted:
             await self._app(scope, receive, send)
 
 
-def _start(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:
-    raw = [(name.lower().encode("latin-1"), _bytes(value)) for name, value in headers]
+def _start_message(status: int, headers: Sequence[tuple[str, str]]) -> dict[str, object]:
+    raw = [(name.lower().encode("latin-1"), _encode_value(value)) for name, value in headers]
     return {"type": "http.response.start", "status": status, "headers": raw}
 
 
-def _bytes(value: str) -> bytes:
-    """The bytes of a header's value, which was read as Latin-1 where it is no UTF-8."""
+def _encode_value(value: str) -> bytes:
+    """Encode a header value as Latin-1, or as UTF-8 if it contains other characters."""
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:

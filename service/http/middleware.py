@@ -1,6 +1,6 @@
-"""What happens to every request, whatever its route: its id, its tenant, and a reply to any error.
+"""Middleware for every request: its id, its tenant, and a response to any exception.
 
-Pure ASGI: a middleware that wraps `receive` in a task of its own hides that the client has left.
+Pure ASGI, because a middleware that wraps `receive` in its own task hides disconnects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from secondpass.service.config.api_keys import Tenants
 from secondpass.service.http.problems import Internal, as_http_error, respond
 
 OPEN_PATHS = frozenset(("/livez", "/readyz", "/metrics"))
-"""What a probe or a scraper reads without a key."""
+"""Paths that probes and scrapers read without an API key."""
 
 _POLICY_VIOLATION = 1008
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 
 
 class Edge:
-    """Names each request, finds its tenant, and turns what nobody handled into an error of ours.
+    """Assign an id and a tenant to each request, and convert unhandled exceptions to error responses.
 
-    A client that takes nothing of its reply for `stalled_client_seconds` counts as one that left.
+    A client that reads nothing of its response for `stalled_client_seconds` counts as disconnected.
     """
 
     def __init__(self, app: ASGIApp, tenants: Tenants, stalled_client_seconds: float) -> None:
@@ -41,39 +41,42 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            is_connecting = scope["type"] == "websocket"
-            await (self._connect if is_connecting else self.app)(scope, receive, send)
+            is_websocket = scope["type"] == "websocket"
+            await (self._websocket if is_websocket else self.app)(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _id_of(headers)
+        request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        has_begun = False
+        has_started = False
 
-        async def send_named(message: Message) -> None:
-            nonlocal has_begun
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_started
             if message["type"] == "http.response.start":
-                has_begun = True
+                has_started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await self._send(send, message)
 
         try:
             if scope["path"] not in OPEN_PATHS:
                 scope["state"]["tenant"] = self._tenants.identify(headers.get("authorization"))
-            await self.app(scope, receive, send_named)
+            await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            logger.info("request %s: 499, the client left", request_id)
+            logger.info("request %s: 499, the client disconnected", request_id)
         except Abandoned as error:
             logger.info("request %s: 499, %s", request_id, error.detail)
-        except Exception as error:  # the boundary: nothing behind it handles anything any more
+        except Exception as error:  # outermost handler: every request needs a response
             failure = as_http_error(error)
             if isinstance(failure, Internal) and failure is not error:
-                logger.exception("request %s failed by a defect", request_id)
-            if has_begun:
+                logger.exception("request %s: internal error", request_id)
+            if has_started:
                 raise
-            await respond(failure, scope["path"])(scope, receive, send_named)
+            await respond(failure, scope["path"])(scope, receive, send_with_id)
 
-    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket, of which we have none ourselves: to who is known, and closed before it opens to others."""
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a websocket of a known tenant; close any other before it opens.
+
+        The service has no websocket routes, but the application behind it may.
+        """
         try:
             self._tenants.identify(Headers(scope=scope).get("authorization"))
         except Unauthorized:
@@ -82,12 +85,12 @@ class Edge:
         await self.app(scope, receive, send)
 
     async def _send(self, send: Send, message: Message) -> None:
-        with anyio.move_on_after(self._stalled_client_seconds) as patience:
+        with anyio.move_on_after(self._stalled_client_seconds) as timeout:
             await send(message)
-        if patience.cancelled_caught:
-            raise Abandoned("the client takes nothing of its reply")
+        if timeout.cancelled_caught:
+            raise Abandoned("the client stopped reading its response")
 
 
-def _id_of(headers: Headers) -> str:
+def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"

@@ -1,4 +1,7 @@
-"""The OpenAPI document: bodies are read by our own strict reader and replies written by hand, so it is told of both here."""
+"""The OpenAPI document of the service.
+
+The routes validate bodies and render responses without FastAPI, so the schemas of both are added here.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/solve": SolveRequest,
     "/v1/chat/completions": ChatRequest,
 }
-_REPLIES: Mapping[str, type[BaseModel]] = {
+_RESPONSES: Mapping[str, type[BaseModel]] = {
     "/solve": response_models.Answer,
     "/v1/chat/completions": response_models.ChatCompletion,
     "/v1/models": response_models.ModelList,
@@ -35,14 +38,15 @@ _REPLIES: Mapping[str, type[BaseModel]] = {
     "/readyz": response_models.Readiness,
 }
 _STREAMS = {
-    "/solve": "Events named run.started, call.started, call.delta (with a full trace), call.finished, candidate, verdict, "
-    "note, answer.delta, and at the end run.finished (an Answer) or error (a Problem); comments hold the connection open",
+    "/solve": "Events run.started, call.started, call.delta (only with a full trace), call.finished, candidate, verdict, "
+    "note and answer.delta. The last event is run.finished (an Answer) or error (a Problem). "
+    "Comments keep the connection alive.",
     "/v1/chat/completions": "OpenAI's chunks, then [DONE]",
 }
 
 
 def describe(app: FastAPI, service: Service) -> Json:
-    """The document, made once."""
+    """Build the OpenAPI document on the first call and cache it in `app`."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
@@ -64,50 +68,53 @@ def describe(app: FastAPI, service: Service) -> Json:
     return app.openapi_schema
 
 
-def merged(theirs: Json, ours: Json) -> Json:
-    """One document of two applications behind one address, of which ours answers first; our schemas get names of their own."""
+def merged(other: Json, own: Json) -> Json:
+    """Merge the documents of two applications that share an address.
+
+    The routes of `own` take precedence, and its schemas get the prefix `Secondpass`.
+    """
     renamed = json.loads(
-        json.dumps(ours).replace(_REF.format(model=""), _REF.format(model="Secondpass"))
+        json.dumps(own).replace(_REF.format(model=""), _REF.format(model="Secondpass"))
     )
-    components = dict(theirs.get("components", {}))
+    components = dict(other.get("components", {}))
     components["schemas"] = components.get("schemas", {}) | {
         f"Secondpass{name}": schema for name, schema in renamed["components"]["schemas"].items()
     }
-    return theirs | {"paths": theirs["paths"] | renamed["paths"], "components": components}
+    return other | {"paths": other["paths"] | renamed["paths"], "components": components}
 
 
 def _responses(path: str) -> dict[str, Any]:
-    """What the route at `path` answers, and how it words an error."""
+    """Responses of the route at `path`, including its errors."""
     content: Json = {"text/plain": {"schema": {"type": "string"}}}
-    if path in _REPLIES:
-        content = {"application/json": {"schema": _ref(_REPLIES[path])}}
+    if path in _RESPONSES:
+        content = {"application/json": {"schema": _ref(_RESPONSES[path])}}
     if path in _STREAMS:
         content["text/event-stream"] = {"schema": {"type": "string", "description": _STREAMS[path]}}
-    responses: Json = {"200": {"description": "The reply", "content": content}}
+    responses: Json = {"200": {"description": "Successful response", "content": content}}
     if path == "/readyz":
-        responses["503"] = {"description": "It takes no work", "content": content}
+        responses["503"] = {"description": "The service does not accept work", "content": content}
     if path in OPEN_PATHS:
         return responses
     is_openai = path.startswith(OPENAI_PATHS)
     error = response_models.OpenAIError if is_openai else response_models.Problem
     kind = "application/json" if is_openai else "application/problem+json"
-    errors = {"4XX": "Nothing was started, or the budget held no answer"}
+    errors = {"4XX": "The request was rejected, or the run found no answer within its budget"}
     if path in _BODIES:
-        errors["5XX"] = "The engine failed, the deadline passed, or no work is taken now"
+        errors["5XX"] = "An engine failed, the deadline passed, or the service does not accept work"
     return responses | {
-        status: {"description": says, "content": {kind: {"schema": _ref(error)}}}
-        for status, says in errors.items()
+        status: {"description": description, "content": {kind: {"schema": _ref(error)}}}
+        for status, description in errors.items()
     }
 
 
 def _body(path: str, model: str) -> Json:
-    examples = _chats(model) if path.startswith(OPENAI_PATHS) else _solves()
+    examples = _chat_examples(model) if path.startswith(OPENAI_PATHS) else _solve_examples()
     named = {name: {"value": value} for name, value in examples.items()}
     content = {"schema": _ref(_BODIES[path]), "examples": named}
     return {"required": True, "content": {"application/json": content}}
 
 
-def _solves() -> dict[str, Json]:
+def _solve_examples() -> dict[str, Json]:
     question = "What is 6 times 7?"
     strategy = {"name": "self_consistency", "params": {"n": 5}}
     budget = {"max_tokens": 4000, "deadline_ms": 60_000}
@@ -120,7 +127,7 @@ def _solves() -> dict[str, Json]:
     }
 
 
-def _chats(model: str) -> dict[str, Json]:
+def _chat_examples(model: str) -> dict[str, Json]:
     messages = [{"role": "user", "content": "What is 6 times 7?"}]
     strategy = {"strategy": "self_consistency", "params": {"n": 5}}
     return {
@@ -133,7 +140,7 @@ def _chats(model: str) -> dict[str, Json]:
 def _schemas() -> Json:
     models: list[type[BaseModel]] = [
         *_BODIES.values(),
-        *_REPLIES.values(),
+        *_RESPONSES.values(),
         response_models.Problem,
         response_models.OpenAIError,
     ]
@@ -143,10 +150,10 @@ def _schemas() -> Json:
     params = {}
     for name, strategy in STRATEGIES.items():
         if strategy.is_ours:
-            # Two strategies may give their params the same class name; pydantic then makes longer names.
+            # Pydantic makes longer names for params classes of the same name.
             params[name] = refs[strategy.params, "validation"]
         else:
-            # Other distributions choose the names of their classes, so these are named apart from ours.
+            # Other distributions choose their class names freely, so the strategy's name is prefixed.
             template = _REF.format(model=f"{name}.{{model}}")
             own, found = models_json_schema(
                 [(strategy.params, "validation")], ref_template=template
@@ -155,13 +162,16 @@ def _schemas() -> Json:
             params[name] = own[strategy.params, "validation"]
     schemas[StrategyChoice.__name__] = _choices(params)
     chat = schemas[ChatRequest.__name__]
-    chat["additionalProperties"] = True  # they go through untouched where no strategy is named
+    chat["additionalProperties"] = True  # plain requests are forwarded with any fields
     chat["properties"]["stop"]["anyOf"].append({"type": "string"})
     return schemas
 
 
 def _choices(params: Mapping[str, Json]) -> Json:
-    """A strategy with its own parameters: for the reader that is one schema, as the name is only known at run time."""
+    """Schema of a strategy with its own params.
+
+    The validator accepts any params here, because strategies are registered at run time.
+    """
     return {
         "description": StrategyChoice.__doc__,
         "oneOf": [

@@ -1,4 +1,4 @@
-"""The routes of operators: what can be asked for, and how the service is."""
+"""Routes for operators: strategies, models, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from secondpass.strategies.api.values import Capability
 
 
 async def strategies(request: Request) -> dict[str, Any]:
-    """Every strategy, with its paper and the JSON schema of its params."""
+    """List the strategies, each with its paper and the JSON schema of its params."""
     settings = service_of(request).settings
     return {
         "default": settings.default_strategy,
         "default_open": settings.default_open_strategy,
-        "strategies": [_described(strategy) for strategy in STRATEGIES.values()],
+        "strategies": [_strategy_card(strategy) for strategy in STRATEGIES.values()],
     }
 
 
 async def models(request: Request) -> dict[str, Any]:
-    """Every model, plain and with each strategy, in OpenAI's shape; reward models, which write nothing, plain only."""
+    """List the models in OpenAI's format, plain and with each strategy.
+
+    Reward models generate no text, so they are listed without strategies.
+    """
     service = service_of(request)
     data: list[dict[str, Any]] = []
     for model in service.models:
-        node = service.node_of_model(model)
+        node = service.find_node(model)
         window = node.engine.context_window
         suffixes = [f"@{strategy}" for strategy in STRATEGIES] if node.writes else []
         for name in (model, *(f"{model}{suffix}" for suffix in suffixes)):
@@ -46,12 +49,12 @@ async def models(request: Request) -> dict[str, Any]:
 
 
 async def livez() -> Response:
-    """Is the process there? Never asks an engine."""
+    """Report that the process is alive, without calling an engine."""
     return PlainTextResponse("ok\n")
 
 
 async def readyz(request: Request) -> Response:
-    """Can it take work? A 503 names the reasons why not."""
+    """Report whether the service accepts work. A 503 lists the reasons why it does not."""
     reasons = service_of(request).not_ready()
     return JSONResponse(
         {"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200
@@ -59,24 +62,24 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics."""
+    """Return the metrics in Prometheus's text format."""
     return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _needs_by_default(strategy: Strategy[Any]) -> set[Capability]:
-    """What engines must be able to do for a run with default parameters whose answers can be compared."""
+def _default_needs(strategy: Strategy[Any]) -> set[Capability]:
+    """Capabilities that a run with default params needs for a task with comparable answers."""
     needs = strategy.needs_for(strategy.defaults, Task(kind="math"))
     return {capability for each in needs.values() for capability in each}
 
 
-def _described(strategy: Strategy[Any]) -> dict[str, Any]:
+def _strategy_card(strategy: Strategy[Any]) -> dict[str, Any]:
     return {
         "name": strategy.name,
         "summary": strategy.summary,
         "paper": strategy.paper,
         "signal": strategy.signal,
         "update": strategy.update,
-        "needs": sorted(_needs_by_default(strategy)),
+        "needs": sorted(_default_needs(strategy)),
         "streams": strategy.streams,
         "params": strategy.params.model_json_schema(),
     }

@@ -1,4 +1,4 @@
-"""How an error looks on the wire: RFC 9457 problem details, and OpenAI's error objects below /v1."""
+"""Error responses: RFC 9457 problem details, and OpenAI's error objects below /v1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from secondpass.service.common.errors import (
     NotFound,
     excerpt,
 )
-from secondpass.service.http.encoding import bill, dumps
+from secondpass.service.http.encoding import dumps, error_members
 from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
@@ -31,58 +31,58 @@ OPENAI_PATHS = "/v1"
 
 
 class Internal(HttpError):
-    """A defect of ours: what happened is in the log, not in the reply."""
+    """A defect of the service. The cause is logged and not returned."""
 
     status = 500
     code = "internal"
 
 
 class Unsupported(InvalidRequest):
-    """Something that the protocol knows and a strategy cannot honour."""
+    """A field or value of OpenAI's protocol that no strategy supports."""
 
     code = "unsupported"
 
 
 class Incapable(InvalidRequest):
-    """The strategy needs what an engine cannot do, or a role that no engine plays."""
+    """The strategy needs a capability that an engine lacks, or a role without an engine."""
 
     code = "capability_missing"
 
 
 class WrongMethod(HttpError):
-    """The path exists, for another method."""
+    """The path exists for other methods only."""
 
     status = 405
     code = "method_not_allowed"
 
 
 def as_http_error(error: Exception) -> HttpError:
-    """What an error of any kind is in HTTP."""
+    """Convert any exception to an HttpError."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, CallRejected):
-        return InvalidRequest(f"engine {error.engine!r} refused the call: {excerpt(str(error))}")
+        return InvalidRequest(f"engine {error.engine!r} rejected the call: {excerpt(str(error))}")
     if isinstance(error, CapabilityMissing | RoleMissing):
         return Incapable(str(error), field="strategy")
     if isinstance(error, EngineError):
         return AllCallsFailed(excerpt(str(error)), role=error.role)
     if isinstance(error, HTTPException):
-        return _refusal(error)
-    return Internal("the service failed; the log has the reason under this request's id")
+        return _from_starlette(error)
+    return Internal("internal error; the cause is in the service's log under this request id")
 
 
-def _refusal(error: HTTPException) -> HttpError:
-    """What Starlette itself refuses."""
+def _from_starlette(error: HTTPException) -> HttpError:
+    """Convert an error that Starlette raises itself."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return WrongMethod(
-            f"this path takes {(error.headers or {}).get('Allow', 'another method')}"
+            f"method not allowed; use {(error.headers or {}).get('Allow', 'another method')}"
         )
-    is_lost = error.status_code == HTTPStatus.NOT_FOUND
-    return NotFound("there is no such path") if is_lost else Malformed(error.detail)
+    is_not_found = error.status_code == HTTPStatus.NOT_FOUND
+    return NotFound("path not found") if is_not_found else Malformed(error.detail)
 
 
 def problem(error: HttpError) -> dict[str, Any]:
-    """The RFC 9457 document of an error."""
+    """Build the RFC 9457 document of an error."""
     document: dict[str, Any] = {
         "type": f"urn:secondpass:problem:{error.code}",
         "title": _title(error.status),
@@ -92,15 +92,15 @@ def problem(error: HttpError) -> dict[str, Any]:
     }
     if error.field is not None:
         document["field"] = error.field
-    return document | bill(error.extra)
+    return document | error_members(error.extra)
 
 
 def openai_error(error: HttpError) -> dict[str, Any]:
-    """OpenAI's error object of an error."""
+    """Build OpenAI's error object of an error."""
     status = openai_status(error)
     field = error.field
     if isinstance(error, NoAnswerWithinBudget | Incapable):
-        field = f"secondpass.{field}"  # raised where nobody knows how the request was worded
+        field = f"secondpass.{field}"  # raised without knowledge of the route
     message = error.detail if field is None else f"{field}: {error.detail}"
     kind = {401: "authentication_error", 404: "not_found_error"}.get(
         status, "invalid_request_error"
@@ -114,19 +114,19 @@ def openai_error(error: HttpError) -> dict[str, Any]:
         else error.code,
     }
     if isinstance(error, NoAnswer) and error.extra:
-        body["secondpass"] = bill(error.extra)
+        body["secondpass"] = error_members(error.extra)
     return {"error": body}
 
 
 def openai_status(error: HttpError) -> int:
-    """The status of an error below /v1, where every wrong value is a 400."""
+    """Return the status of an error below /v1, where every invalid value is a 400."""
     if isinstance(error, InvalidRequest) and error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return HTTPStatus.BAD_REQUEST
     return error.status
 
 
 def respond(error: HttpError, path: str) -> Response:
-    """The whole response to a request for `path`."""
+    """Build the error response to a request for `path`."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))

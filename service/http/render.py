@@ -1,4 +1,4 @@
-"""What a run looks like to its client: its answer, and its events."""
+"""JSON documents of a run: the answer object, the report and the events."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from dataclasses import fields
 from typing import Any
 
 from secondpass.service.common.events import CallFinished, Event, Trace, VerdictSeen
-from secondpass.service.http.encoding import budget, plain, usage
+from secondpass.service.http.encoding import budget_document, jsonable, usage_document
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run_spec import RunSpec
 
 
-def answer(
+def answer_document(
     spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel, created: int
 ) -> dict[str, Any]:
-    """The answer object of POST /solve."""
-    return {"id": spec.id, "created": created, "text": outcome.candidate.text} | report(
+    """Build the answer object of POST /solve."""
+    return {"id": spec.id, "created": created, "text": outcome.candidate.text} | report_document(
         spec, outcome, trace, level
     )
 
 
-def report(spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel) -> dict[str, Any]:
-    """Everything about a run but its text."""
+def report_document(
+    spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel
+) -> dict[str, Any]:
+    """Build the report of a run: everything except its text."""
     document: dict[str, Any] = {
         "strategy": spec.strategy.name,
         "params": spec.params.model_dump(),
@@ -35,14 +37,14 @@ def report(spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel) -> 
         "finish_reason": outcome.candidate.finish_reason,
         "stop_reason": outcome.stop_reason,
         "degraded": outcome.degraded,
-        "saved": plain(outcome.saved),
+        "saved": jsonable(outcome.saved),
         "notes": dict(outcome.notes),
-        "usage": usage(outcome.usage),
-        "budget": budget(outcome.budget, spec.limits.deadline_ms, outcome.timing.total),
-        "timing": {name: round(ms, 3) for name, ms in plain(outcome.timing).items()},
+        "usage": usage_document(outcome.usage),
+        "budget": budget_document(outcome.budget, spec.limits.deadline_ms, outcome.timing.total),
+        "timing": {name: round(ms, 3) for name, ms in jsonable(outcome.timing).items()},
     }
     if level != "none":
-        document["candidates"] = plain(outcome.candidates)
+        document["candidates"] = jsonable(outcome.candidates)
         document["trace"] = [
             event_document(event, level)
             for event in trace.events
@@ -52,11 +54,13 @@ def report(spec: RunSpec, outcome: Outcome, trace: Trace, level: TraceLevel) -> 
 
 
 def event_document(event: Event, level: TraceLevel) -> dict[str, Any]:
-    """An event as JSON has it. Only a full trace has prompts, and texts that are not the answer."""
+    """Convert an event to JSON. Only a full trace contains the prompts and texts of calls."""
     document: dict[str, Any] = {"type": event.type}
     for field in fields(event):
         value = getattr(event, field.name)
-        document[field.name] = float(f"{value:.9g}") if isinstance(value, float) else plain(value)
+        document[field.name] = (
+            float(f"{value:.9g}") if isinstance(value, float) else jsonable(value)
+        )
     if isinstance(event, CallFinished):
         document["estimated"] = document.pop("is_estimated")
         if level != "full":

@@ -1,4 +1,4 @@
-"""Reading a request's body: whole, within its limit, and as strictly as JSON is written."""
+"""Request bodies: size limit, content type and strict JSON."""
 
 from __future__ import annotations
 
@@ -13,45 +13,55 @@ from starlette.requests import Request
 from secondpass.service.common.errors import Malformed, TooLarge
 
 LINGER_SECONDS = 5.0
+"""Maximum time to discard the rest of an oversized body before the 413 is sent."""
+
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The raw body. Raises TooLarge over `limit` bytes and Malformed for another type.
+    """Read the raw body.
 
-    Of too large a body the rest is thrown away as it comes, for a while: most clients read no reply before they have sent
-    everything, and would see their connection reset.
+    The rest of an oversized body is read and discarded for up to `LINGER_SECONDS`. Most clients send everything before
+    they read a response, and would otherwise see a connection reset.
+
+    Raises:
+        TooLarge: The body exceeds `limit` bytes.
+        Malformed: The content type is not JSON, or the body is compressed.
     """
-    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Malformed("the body must be application/json", field="content-type")
+    content_type = (
+        request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    )
+    if content_type != "application/json":
+        raise Malformed("must be application/json", field="content-type")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Malformed("is not supported: send the body as it is", field="content-encoding")
+        raise Malformed("is not supported: send the body uncompressed", field="content-encoding")
     declared = request.headers.get("content-length", "")
-    is_over = declared.isdigit() and int(declared) > limit
-    if is_over and "expect" in request.headers:
-        raise _too_large(limit)  # the client waits to be told
+    is_too_large = declared.isdigit() and int(declared) > limit
+    if is_too_large and "expect" in request.headers:
+        raise _too_large(limit)  # the client waits for this response before sending
     body = bytearray()
-    with anyio.move_on_after(LINGER_SECONDS if is_over else math.inf) as linger:
+    with anyio.move_on_after(LINGER_SECONDS if is_too_large else math.inf) as linger:
         async for chunk in request.stream():
-            if not is_over and len(body) + len(chunk) > limit:
-                is_over, linger.deadline = True, anyio.current_time() + LINGER_SECONDS
+            if not is_too_large and len(body) + len(chunk) > limit:
+                is_too_large, linger.deadline = True, anyio.current_time() + LINGER_SECONDS
                 body.clear()
-            if not is_over:
+            if not is_too_large:
                 body += chunk
-    if is_over:
+    if is_too_large:
         raise _too_large(limit)
     return bytes(body)
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises Malformed.
+    """Parse the JSON object in `body`. Raises Malformed.
 
-    Duplicate keys, NaN and infinities are no JSON, and text that UTF-8 cannot carry cannot go anywhere.
+    Duplicate keys, NaN, infinities and text that UTF-8 cannot encode are rejected.
     """
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        value = json.loads(
+            text, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant
+        )
         if _ESCAPED_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
@@ -62,22 +72,22 @@ def decode(body: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise Malformed("the body's JSON is nested too deeply", field="body") from error
     except ValueError as error:
-        raise Malformed("the body has a number with too many digits", field="body") from error
+        raise Malformed("the body contains a number with too many digits", field="body") from error
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object", field="body")
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise Malformed("the body has the same key twice in one object", field="body")
+        raise Malformed("the body contains a duplicate key in an object", field="body")
     return value
 
 
-def _no_number(name: str) -> NoReturn:
-    raise Malformed(f"{name} is not a number in JSON", field="body")
+def _reject_constant(name: str) -> NoReturn:
+    raise Malformed(f"the body contains {name}, which is not a JSON number", field="body")
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body may have at most {limit} bytes", field="body")
+    return TooLarge(f"the body must be at most {limit} bytes", field="body")

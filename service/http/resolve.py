@@ -1,4 +1,7 @@
-"""From a request to a run's specification: every name is looked up and every limit checked before anything is started."""
+"""Resolution of a request to a run specification.
+
+Every name is looked up and every limit is checked before anything is started.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFou
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
-from secondpass.service.http.schema import choose, read
+from secondpass.service.http.schema import unknown_name, validate
 from secondpass.service.http.state import Node, Service
 from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import STRATEGIES
@@ -28,16 +31,18 @@ from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling, TextPart
 
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
-"""Unicode's categories; unassigned characters may be those of a newer Unicode, and so visible."""
+"""Unicode categories of invisible characters.
 
+Unassigned characters are not among them, because a newer Unicode may define them as visible.
+"""
 
-EQUAL_SAMPLES = "0 makes all samples the same: above 0, or n = 1"
+EQUAL_SAMPLES = "must be above 0 when n is above 1: at 0 all samples are the same"
 
 
 def find_strategy(name: str, *, field: str) -> Strategy[Any]:
-    """The strategy of that name. Raises NotFound, which lists those that there are."""
+    """Return the strategy called `name`. Raises NotFound, which lists the allowed names."""
     if name not in STRATEGIES:
-        raise NotFound(choose(name, STRATEGIES, "strategy"), field=field)
+        raise NotFound(unknown_name(name, STRATEGIES, "strategy"), field=field)
     return STRATEGIES[name]
 
 
@@ -47,19 +52,20 @@ def default_strategy(
     task: TaskRequest | None,
     sampling: Sampling,
 ) -> str:
-    """The name of the strategy of a request that names none.
+    """Return the name of the default strategy for a request that does not choose one.
 
-    Open questions have a default of their own, as their answers cannot vote. It holds where a question stands alone (a
-    review reads neither a conversation nor an image), is not drawn at temperature 0, and where `max_n` leaves room for it.
+    Open questions have their own default, because a vote cannot compare their answers. It applies only if the question
+    is the only message and has no image, since its reviews read neither a conversation nor an image. The temperature
+    must not be 0, and `max_n` must allow its number of chains.
     """
     settings = service.settings
-    wanted = STRATEGIES[settings.default_open_strategy]
-    has_room = wanted.defaults.chains <= settings.max_n
+    open_default = STRATEGIES[settings.default_open_strategy]
+    has_room = open_default.defaults.chains <= settings.max_n
     is_alone = len(messages) == 1 and not _has_image(messages[0])
     if not is_alone or not has_room or sampling.temperature == 0:
         return settings.default_strategy
     kind = guess(messages[0].text).kind if task is None else task.kind
-    return wanted.name if kind == "open" else settings.default_strategy
+    return open_default.name if kind == "open" else settings.default_strategy
 
 
 def find_params(
@@ -70,28 +76,34 @@ def find_params(
     *,
     at: str,
 ) -> Params:
-    """The strategy's parameters, within the operator's limits; `at` is where they stand in the request."""
+    """Validate the strategy's params, including the operator's limits. Raises InvalidRequest.
+
+    `at` is the path of the params in the request.
+    """
     _reject_equal_samples(strategy, values, at)
-    params: Params = read(strategy.params, values, at=at)
-    most = service.settings.max_n
-    if params.chains > most:
-        raise InvalidRequest(f"is at most {most} here", field=f"{at}.n")
+    params: Params = validate(strategy.params, values, at=at)
+    limit = service.settings.max_n
+    if params.chains > limit:
+        raise InvalidRequest(_limit_message(limit), field=f"{at}.n")
     if params.chains > 1 and sampling.temperature == 0:
-        where = "sampling.temperature" if at.startswith("strategy") else "temperature"
-        raise InvalidRequest(EQUAL_SAMPLES, field=where)
+        field = "sampling.temperature" if at.startswith("strategy") else "temperature"
+        raise InvalidRequest(EQUAL_SAMPLES, field=field)
     return params
 
 
 def check_sampling(service: Service, sampling: Sampling, *, field: str) -> None:
-    """Raise InvalidRequest if the cap of completion tokens, which stands at `field`, is over the operator's maximum."""
-    most = service.settings.max_sampling_tokens
-    if (sampling.max_tokens or 0) > most:
-        raise InvalidRequest(f"is at most {most} here", field=field)
+    """Raise InvalidRequest if the token cap at `field` exceeds the operator's maximum."""
+    limit = service.settings.max_sampling_tokens
+    if (sampling.max_tokens or 0) > limit:
+        raise InvalidRequest(_limit_message(limit), field=field)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What stands at the top of a /solve request and in the field `secondpass` of a chat; `at` is that place."""
+class RunOptions:
+    """Options at the top level of a /solve request, or under `secondpass` in a chat request.
+
+    `at` is the prefix of their paths in the request.
+    """
 
     task: TaskRequest | None
     models: Mapping[Role, str]
@@ -108,17 +120,21 @@ def resolve(
     params: Params,
     messages: tuple[Message, ...],
     sampling: Sampling,
-    terms: Terms,
+    options: RunOptions,
 ) -> RunSpec:
-    """What a request asks to be run. Raises InvalidRequest and its kinds, and NotAdmitted.
+    """Build the run specification of a request.
 
-    What the strategy needs of its engines is checked when the run begins.
+    The capabilities that the strategy needs are checked when the run starts.
+
+    Raises:
+        InvalidRequest: A name is unknown, a limit exceeds the operator's maximum, or a price or sandbox is missing.
+        NotAdmitted: The actor's engine is not ready.
     """
-    nodes = _find_models(service, terms)
-    limits = _within_maxima(service, terms)
-    if terms.budget.max_cost is not None:
-        _require_prices(nodes, terms)
-    task = _find_task(service, messages, terms)
+    nodes = _resolve_nodes(service, options)
+    limits = _resolve_limits(service, options)
+    if options.budget.max_cost is not None:
+        _require_prices(nodes, options)
+    task = _resolve_task(service, messages, options)
     _require_ready(nodes["actor"])
     return RunSpec(
         id=id,
@@ -126,7 +142,7 @@ def resolve(
         params=params,
         messages=messages,
         task=task,
-        task_is_explicit=terms.task is not None,
+        task_is_explicit=options.task is not None,
         upstreams={role: node.upstream for role, node in nodes.items()},
         prices={role: node.price for role, node in nodes.items() if node.price is not None},
         limits=limits,
@@ -145,12 +161,12 @@ def _defaults(service: Service, role: Role) -> RoleDefaults:
 
 
 def profiles_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Profile]:
-    """What is particular to the model of each role."""
+    """Return the model profile of each role."""
     return {role: service.settings.profile_of(node.engine.model) for role, node in nodes.items()}
 
 
 def calibrations_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Calibration]:
-    """What was measured of the model of each role, where anything was."""
+    """Return the calibration of each role whose model has one."""
     known = service.calibrations
     return {
         role: known[node.engine.model] for role, node in nodes.items() if node.engine.model in known
@@ -158,25 +174,30 @@ def calibrations_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, 
 
 
 def check_conversation(messages: Sequence[Message], *, field: str = "messages") -> None:
-    """Raise InvalidRequest unless there is a user's turn that says something, and nothing that hangs a parser."""
+    """Raise InvalidRequest if a conversation cannot be answered.
+
+    The last user message must contain visible text or an image, and no text may nest braces too deeply.
+    """
     for position, message in enumerate(messages):
         check_braces(message.text, field=f"{field}.{position}.content")
     for position, message in reversed(list(enumerate(messages))):
         if message.role == "user":
             if is_blank(message.text) and not _has_image(message):
-                raise InvalidRequest("is blank", field=f"{field}.{position}.content")
+                raise InvalidRequest("must not be blank", field=f"{field}.{position}.content")
             return
-    raise InvalidRequest("needs a turn of the user", field=field)
+    raise InvalidRequest("must contain a message with the role 'user'", field=field)
 
 
 def check_braces(text: str, *, field: str) -> None:
-    """Raise InvalidRequest for braces nested as only an attack on a parser nests them."""
+    """Raise InvalidRequest if braces are nested deeply enough to hang a parser."""
     if brace_depth(text) > MAX_BRACE_DEPTH:
-        raise InvalidRequest(f"nests braces deeper than {MAX_BRACE_DEPTH}", field=field)
+        raise InvalidRequest(
+            f"must not nest braces deeper than {MAX_BRACE_DEPTH} levels", field=field
+        )
 
 
 def is_blank(text: str) -> bool:
-    """Has the text no visible character? Spaces, controls and what only formats others are none."""
+    """Return whether `text` has only spaces, control characters and format characters."""
     return all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
@@ -186,7 +207,7 @@ def _has_image(message: Message) -> bool:
 
 
 def _reject_equal_samples(strategy: Strategy[Any], values: Mapping[str, Any], at: str) -> None:
-    """At temperature 0 all samples are one: asking for several is a mistake, whoever sets it."""
+    """Raise InvalidRequest for several samples at temperature 0, which would all be the same."""
     field = strategy.params.all_fields().get("n")
     n = values.get("n", field.default if field else 1)
     temperature = values.get("temperature")
@@ -195,54 +216,58 @@ def _reject_equal_samples(strategy: Strategy[Any], values: Mapping[str, Any], at
         raise InvalidRequest(EQUAL_SAMPLES, field=f"{at}.temperature")
 
 
-def _find_models(service: Service, terms: Terms) -> dict[Role, Node]:
+def _resolve_nodes(service: Service, options: RunOptions) -> dict[Role, Node]:
     nodes = dict(service.roles)
-    for role, model in terms.models.items():
+    for role, model in options.models.items():
         if role in nodes and nodes[role].engine.model == model:
             continue
         if model not in service.models:
-            known = choose(model, service.models, "model")
-            raise NotFound(known, field=f"{terms.at}models.{role}")
+            known = unknown_name(model, service.models, "model")
+            raise NotFound(known, field=f"{options.at}models.{role}")
         nodes[role] = (
-            service.node_of_model(model)
+            service.find_node(model)
             if role == "reward"
-            else service.writer_of_model(model, field=f"{terms.at}models.{role}")
+            else service.find_generating_node(model, field=f"{options.at}models.{role}")
         )
     return nodes
 
 
-def _within_maxima(service: Service, terms: Terms) -> Limits:
-    """The budget with the operator's defaults in it. Raises InvalidRequest for a limit over a maximum."""
-    asked = terms.budget.model_dump(exclude_none=True)
-    for name, most in service.settings.operator_maxima:
-        if most is not None and asked.get(name, 0) > most:
-            raise InvalidRequest(f"is at most {most} here", field=f"{terms.at}budget.{name}")
-    return Limits(**(service.settings.default_limits.model_dump() | asked))
+def _resolve_limits(service: Service, options: RunOptions) -> Limits:
+    """Complete the budget with the operator's defaults. Raises InvalidRequest above a maximum."""
+    requested = options.budget.model_dump(exclude_none=True)
+    for name, limit in service.settings.operator_maxima:
+        if limit is not None and requested.get(name, 0) > limit:
+            raise InvalidRequest(_limit_message(limit), field=f"{options.at}budget.{name}")
+    return Limits(**(service.settings.default_limits.model_dump() | requested))
 
 
-def _require_prices(nodes: Mapping[Role, Node], terms: Terms) -> None:
+def _limit_message(limit: float) -> str:
+    return f"must be at most {limit}, the operator's limit"
+
+
+def _require_prices(nodes: Mapping[Role, Node], options: RunOptions) -> None:
     for role, node in nodes.items():
         if node.price is None:
             raise InvalidRequest(
-                f"needs prices, and none are configured for the {role}'s engine {node.engine.name!r}",
-                field=f"{terms.at}budget.max_cost",
+                f"requires prices, but the {role}'s engine {node.engine.name!r} has none configured",
+                field=f"{options.at}budget.max_cost",
             )
 
 
-def _find_task(service: Service, messages: Sequence[Message], terms: Terms) -> Task:
-    if terms.task is None:
+def _resolve_task(service: Service, messages: Sequence[Message], options: RunOptions) -> Task:
+    if options.task is None:
         question = next(m.text for m in reversed(messages) if m.role == "user")
         return guess(question)
-    if terms.task.tests is not None and service.shared.sandboxes is None:
-        field = f"{terms.at}task.kind"
+    if options.task.tests is not None and service.shared.sandboxes is None:
+        field = f"{options.at}task.kind"
         raise InvalidRequest(
-            "'code' with tests needs a sandbox, which the operator did not allow (setting sandbox)",
+            "'code' with tests requires a sandbox, which the operator has not enabled (setting: sandbox)",
             field=field,
         )
-    return terms.task.as_task()
+    return options.task.as_task()
 
 
 def _require_ready(actor: Node) -> None:
     if not actor.engine.ready:
-        why = excerpt(actor.why_not_ready or "not asked yet")
-        raise NotAdmitted(f"the actor's engine {actor.engine.name!r} is not ready: {why}")
+        reason = excerpt(actor.why_not_ready or "no reason was reported")
+        raise NotAdmitted(f"the actor's engine {actor.engine.name!r} is not ready: {reason}")

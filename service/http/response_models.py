@@ -1,6 +1,7 @@
-"""What the routes answer, as types: for the OpenAPI document, and for the tests, which hold every reply against them.
+"""Response models of the routes, for the OpenAPI document and for tests.
 
-The replies themselves are written from events and outcomes (`render`): building models first would cost each of them time.
+Responses are rendered from events and outcomes (`render`) without building these models, which would take time.
+The tests validate each kind of response against its model.
 """
 
 from __future__ import annotations
@@ -30,43 +31,46 @@ Limit = Literal[
 ]
 
 
-class _Reply(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Bill(_Reply):
-    """What the calls of one role used, in tokens; `estimated` where an engine did not say it of a cancelled call."""
+class RoleUsage(_Response):
+    """Usage of one role, in tokens.
+
+    `estimated` is true if an engine did not report the usage of a cancelled call.
+    """
 
     calls: int
     prompt: int
-    cached: int = Field(description="the part of prompt that was found in the prefix cache")
+    cached: int = Field(description="prompt tokens found in the prefix cache")
     completion: int
-    wasted: int = Field(description="the part of completion that nothing used")
+    wasted: int = Field(description="completion tokens that were delivered and not used")
     cost: float
     estimated: bool
 
 
-class Books(_Reply):
-    """One kind of budget; a limit of null is none."""
+class BudgetUsage(_Response):
+    """Limit and spent amount of one kind of budget. A null limit means unlimited."""
 
     limit: float | None
     spent: float
 
 
-class ResolvedTask(_Reply):
-    """How answers were extracted and compared."""
+class ResolvedTask(_Response):
+    """The task that defines how answers are extracted and compared."""
 
     kind: Kind
     options: list[str] = []
     tests: str | None = None
-    guessed: bool = Field(description="the request did not say it")
+    guessed: bool = Field(description="true if the request did not specify the task")
 
 
-class CallEntry(_Reply):
-    """A call that ended; `texts` and `messages` are there with a full trace."""
+class CallEntry(_Response):
+    """A terminated attempt of a call. `texts` and `messages` require a full trace."""
 
     type: Literal["call.finished"]
-    at: float = Field(description="seconds since the run began")
+    at: float = Field(description="seconds since the run started")
     call: int
     role: Role
     purpose: str
@@ -75,7 +79,7 @@ class CallEntry(_Reply):
     usage: Usage
     attempts: int
     attempt: int = Field(description="number of the attempt within its call, from 1")
-    retried: bool = Field(description="another attempt followed")
+    retried: bool = Field(description="true if another attempt followed")
     wasted: int
     cost: float
     queued: float
@@ -89,8 +93,8 @@ class CallEntry(_Reply):
     estimated: bool
 
 
-class VerdictEntry(_Reply):
-    """What a judge, a critic or the task's tests said."""
+class VerdictEntry(_Response):
+    """Result of a judge, a critic, a reward model or the task's tests."""
 
     type: Literal["verdict"]
     at: float
@@ -105,32 +109,36 @@ class VerdictEntry(_Reply):
     seconds: float | None
 
 
-class Report(_Reply):
-    """Everything about a run but its text."""
+class RunReport(_Response):
+    """Report of a run: everything except its text."""
 
     strategy: str
     params: dict[str, Any]
     models: dict[Role, str]
     task: ResolvedTask
-    answer: str | None = Field(description="what was extracted from the text")
-    confidence: float | None = Field(description="0 to 1; never made up")
-    confidence_kind: str | None = Field(description="vote_share, judge_score, p_true, ...")
+    answer: str | None = Field(description="answer extracted from the text")
+    confidence: float | None = Field(
+        description="score of the answer if it is in 0 to 1, otherwise null"
+    )
+    confidence_kind: str | None = Field(
+        description="kind of the confidence: vote_share, judge_score, p_true, ..."
+    )
     finish_reason: FinishReason
     stop_reason: StopReason
     degraded: dict[Role, int] | None = Field(
-        description="failed calls and unreadable replies that the run survived, by role"
+        description="failed calls and unreadable replies that did not end the run, by role"
     )
-    saved: Saved | None = Field(description="what a vote that was decided early did not draw")
+    saved: Saved | None = Field(description="samples and tokens that an early consensus saved")
     notes: dict[str, str]
-    usage: dict[Role, Bill]
-    budget: dict[Limit, Books]
+    usage: dict[Role, RoleUsage]
+    budget: dict[Limit, BudgetUsage]
     timing: Timing = Field(description="milliseconds")
-    candidates: list[Candidate] = Field(default=[], description="with a trace")
-    trace: list[CallEntry | VerdictEntry] = Field(default=[], description="with a trace")
+    candidates: list[Candidate] = Field(default=[], description="only with a trace")
+    trace: list[CallEntry | VerdictEntry] = Field(default=[], description="only with a trace")
 
 
-class Answer(Report):
-    """The answer to a question, and how it came about."""
+class Answer(RunReport):
+    """The answer to a question: its text and the report of the run."""
 
     id: str
     created: int
@@ -138,9 +146,10 @@ class Answer(Report):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details; `field` names the culprit where there is one.
+    """RFC 9457 problem details.
 
-    `usage` and `budget` tell what a run without an answer spent, and `role` whose engine failed.
+    `field` names the invalid field, and `role` is the role whose engine failed. `usage` and `budget` report what a run
+    without an answer spent.
     """
 
     type: str
@@ -148,30 +157,32 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
-    field: str = Field(default="", description="absent where no field is to blame")
+    field: str = Field(default="", description="invalid field; absent for other errors")
     role: Role | None = None
-    usage: dict[Role, Bill] = {}
-    budget: dict[Limit, Books] = {}
+    usage: dict[Role, RoleUsage] = {}
+    budget: dict[Limit, BudgetUsage] = {}
 
 
-class OpenAIProblem(BaseModel):
-    """What is wrong; `param` names the culprit where there is one."""
+class OpenAIErrorDetails(BaseModel):
+    """Details of an error. `param` names the invalid field."""
 
     message: str
     type: str
     param: str | None
     code: str
-    secondpass: dict[str, Any] = Field(default={}, description="the bill of a run without answer")
+    secondpass: dict[str, Any] = Field(
+        default={}, description="usage and budget of a run without an answer"
+    )
 
 
-class OpenAIError(_Reply):
+class OpenAIError(_Response):
     """OpenAI's error object."""
 
-    error: OpenAIProblem
+    error: OpenAIErrorDetails
 
 
 class ChatCompletion(BaseModel):
-    """OpenAI's chat completion; `secondpass` is there where a strategy answered."""
+    """OpenAI's chat completion, with the report in `secondpass` if a strategy answered."""
 
     id: str
     object: Literal["chat.completion"]
@@ -179,28 +190,30 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[dict[str, Any]]
     usage: dict[str, Any]
-    secondpass: Report | None = None
+    secondpass: RunReport | None = None
 
 
-class ModelCard(_Reply):
-    """A model, or a model with a strategy behind an @."""
+class ModelCard(_Response):
+    """A model, or a model with a strategy after the @."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
-    max_model_len: int = Field(default=0, description="absent where the engine does not tell it")
+    max_model_len: int = Field(
+        default=0, description="context window in tokens; absent if the engine does not report it"
+    )
 
 
-class ModelList(_Reply):
-    """Every name that POST /v1/chat/completions takes as a model."""
+class ModelList(_Response):
+    """Every model, plain and with each strategy."""
 
     object: Literal["list"]
     data: list[ModelCard]
 
 
-class StrategyCard(_Reply):
-    """A strategy; `params` is the JSON schema of its parameters."""
+class StrategyCard(_Response):
+    """A strategy. `params` is the JSON schema of its parameters."""
 
     name: str
     summary: str
@@ -212,16 +225,16 @@ class StrategyCard(_Reply):
     params: dict[str, Any]
 
 
-class StrategyList(_Reply):
-    """Every strategy, and which are taken where a request names none."""
+class StrategyList(_Response):
+    """Every strategy, and the defaults of requests that do not choose one."""
 
     default: str
     default_open: str
     strategies: list[StrategyCard]
 
 
-class Readiness(_Reply):
-    """Whether the service takes work, and why not."""
+class Readiness(_Response):
+    """Readiness of the service, with the reasons if it is not ready."""
 
     ready: bool
     reasons: list[str]

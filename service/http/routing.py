@@ -1,4 +1,4 @@
-"""What a client's headers and ours tell the routers before an engine: session, tenant, priority and trace context."""
+"""Headers for the routers in front of an engine: session, tenant, priority and trace context."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.engine import PlainRequest, Routing
 
 EVERYBODY = "*"
-"""In `trusted_tenants`: every tenant, and the one without keys."""
+"""Entry of `trusted_tenants` for all tenants, including the one of a service without API keys."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _OWN_ID = re.compile(r"req_([0-9a-f]{32})")
 
 
-def routed(spec: RunSpec, request: Request, body: Mapping[str, Any]) -> RunSpec:
-    """The specification, whose calls carry the session, the tenant and the trace context of its request.
+def with_routing(spec: RunSpec, request: Request, body: Mapping[str, Any]) -> RunSpec:
+    """Return the specification with the session, tenant and trace context of its request.
 
-    A run with more drafts than `session_max_n` is a large vote. One session would send all its drafts to one replica.
+    A run with more than `session_max_n` drafts is a large vote. One session would send all of its drafts to one replica,
+    so `session_of_large_votes` either splits the session or removes it.
     """
     service = service_of(request)
     settings = service.settings
@@ -43,25 +44,28 @@ def routed(spec: RunSpec, request: Request, body: Mapping[str, Any]) -> RunSpec:
     if spec.params.chains > settings.session_max_n:
         is_split = settings.session_of_large_votes == "split"
         session, group = (session, settings.session_max_n) if is_split else (None, None)
-    headers = _named(request, PRIORITY) if _is_trusted(service, request) else ()
+    headers = _client_headers(request, PRIORITY) if _is_trusted(service, request) else ()
     routing = Routing(session=session, tenant=tenant_of(request).name, headers=headers)
     return replace(
         spec, routing=routing, session_group=group, traceparent=_trace_context(request)[0][1]
     )
 
 
-def forwarded(request: Request, path: str, raw: bytes, body: Mapping[str, Any]) -> PlainRequest:
-    """A plain request as an engine gets it: the client's headers that may pass, and where to place it.
+def to_plain_request(
+    request: Request, path: str, raw: bytes, body: Mapping[str, Any]
+) -> PlainRequest:
+    """Build the plain request for an engine, with the permitted client headers and the routing.
 
-    Our request id is left out: routers would take it for a session of one request. It travels in the trace context.
+    A request id that the service generated is not sent as a header, because routers would treat it as a session of one
+    request. It is sent in the trace context.
     """
     service = service_of(request)
     headers = [(name, value) for name, value in request.headers.items() if name in FORWARDED]
     headers += _trace_context(request)
-    affinity = () if service.settings.ignore_client_sessions else _affinity(request)
+    affinity = () if service.settings.ignore_client_sessions else _affinity_headers(request)
     headers += affinity
     if _is_trusted(service, request):
-        headers += _trusted_priority(request, body)
+        headers += _priority_headers(request, body)
     session = _client_session(service, request, body)
     is_placed = session is not None or bool(affinity)
     if not is_placed and service.settings.session_of_forwards == "opening":
@@ -81,23 +85,26 @@ def _is_trusted(service: Service, request: Request) -> bool:
     return EVERYBODY in trusted or tenant_of(request).name in trusted
 
 
-def _named(request: Request, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """The client's headers of these names, each once; one that no router takes is left out."""
+def _client_headers(request: Request, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the client's headers with these names. Values that a router may reject are dropped."""
     given = [(name, request.headers[name]) for name in sorted(names) if name in request.headers]
     return tuple((name, value) for name, value in given if is_value(value))
 
 
-def _affinity(request: Request) -> tuple[tuple[str, str], ...]:
-    """The client's affinity headers. Its request id is one too, since some routers hash it."""
-    headers = _named(request, AFFINITY)
+def _affinity_headers(request: Request) -> tuple[tuple[str, str], ...]:
+    """Return the client's affinity headers, including its request id, which some routers hash."""
+    headers = _client_headers(request, AFFINITY)
     name = request.state.request_id
-    is_clients = request.headers.get("x-request-id") == name
-    return (*headers, ("x-request-id", name)) if is_clients else headers
+    is_from_client = request.headers.get("x-request-id") == name
+    return (*headers, ("x-request-id", name)) if is_from_client else headers
 
 
-def _trusted_priority(request: Request, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The priority headers of a trusted client; a priority in its body is one too, or ours would override it."""
-    headers = _named(request, PRIORITY)
+def _priority_headers(request: Request, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the priority headers of a trusted client.
+
+    A priority in its body is sent as a header too. Otherwise a header of the engine's table would override it.
+    """
+    headers = _client_headers(request, PRIORITY)
     priority = body.get("priority")
     if PRIORITY_HEADER in dict(headers) or type(priority) is not int:
         return headers
@@ -105,7 +112,7 @@ def _trusted_priority(request: Request, body: Mapping[str, Any]) -> tuple[tuple[
 
 
 def _trace_context(request: Request) -> list[tuple[str, str]]:
-    """The W3C trace context of a request. One without it gets a trace id made of its request id."""
+    """Return the W3C trace context of a request, or a new one derived from its request id."""
     given = request.headers.get("traceparent", "")
     if _TRACEPARENT.fullmatch(given):
         state = request.headers.get("tracestate")

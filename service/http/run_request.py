@@ -1,4 +1,4 @@
-"""A run as the routes execute it: counted, measured, and ended when its client leaves or the service drains."""
+"""Execution of a run for a route: admission, metrics, and errors as HttpError."""
 
 from __future__ import annotations
 
@@ -22,34 +22,32 @@ logger = logging.getLogger(__name__)
 
 
 def new_id(prefix: str) -> str:
-    """A fresh name for a run."""
+    """Return a new id for a run, with a prefix."""
     return f"{prefix}{uuid.uuid4().hex}"
 
 
-async def perform(
+async def execute_run(
     request: Request, spec: RunSpec, trace: Trace, subscriber: Subscriber | None = None
 ) -> Outcome:
-    """Execute the run. Raises HttpError and its kinds, NotAdmitted among them, and nothing else."""
+    """Execute the run. Raises only HttpError, for example NotAdmitted."""
     service = service_of(request)
     trace.subscribe(service.metrics.subscriber(spec.strategy.name))
     if subscriber is not None:
         trace.subscribe(subscriber)
     run = LiveRun(spec, service.shared, trace)
-    with service.traffic.run(run), failing_in_http(request.state.request_id, spec.id):
+    with service.traffic.run(run), as_http_errors(request.state.request_id, spec.id):
         return await execute(run)
 
 
 @contextmanager
-def failing_in_http(request: str, run: str) -> Iterator[None]:
-    """Turn every error of the block into its HttpError; a defect of ours is logged under these ids."""
+def as_http_errors(request_id: str, run_id: str) -> Iterator[None]:
+    """Convert every exception of the block to an HttpError. Internal errors are logged with both ids."""
     try:
         yield
     except HttpError:
         raise
-    except (
-        Exception
-    ) as error:  # the boundary: a client must learn that its run failed, whatever the reason
+    except Exception as error:  # the client must be informed of any failure
         failure = as_http_error(error)
         if isinstance(failure, Internal):
-            logger.exception("request %s, run %s: failed by a defect", request, run)
+            logger.exception("request %s, run %s: internal error", request_id, run_id)
         raise failure from error

@@ -1,4 +1,4 @@
-"""What POST /solve takes, and how any wrong value is turned into an error that names its field."""
+"""The request of POST /solve, and validation errors that name the invalid field."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from secondpass.strategies.api.values import Message, Role, Sampling
 
 TraceLevel = Literal["none", "summary", "full"]
 
-_FIELD_LIMIT = 60  # OpenAI's error objects may name a field three times
-_NEAREST = 12
-_LISTED = 40
-_AT_ABSENT = ("missing", "value_error")
-"""Problems that may lie at a field which the request does not have."""
+_NAME_LIMIT = 60  # an OpenAI error object may contain the name of a field three times
+_MAX_NEAREST = 12
+_MAX_LISTED = 40
+_ABSENT_FIELD_ERRORS = ("missing", "value_error")
+"""Types of pydantic errors whose location may be a field that is absent from the request."""
 
-_SIZES = {
-    "too_short": "must have at least {min_length}, not {actual_length}",
-    "too_long": "may have at most {max_length}, not {actual_length}",
+_LENGTH_MESSAGES = {
+    "too_short": "must have at least {min_length} items, got {actual_length}",
+    "too_long": "must have at most {max_length} items, got {actual_length}",
 }
-"""pydantic would speak of Python's tuples."""
+"""Replacements for pydantic's messages, which name Python's tuples."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,18 +47,18 @@ class _Request(BaseModel):
 
 
 class StrategyChoice(_Request):
-    """A strategy and its parameters; GET /strategies has the schema of each."""
+    """A strategy and its params. GET /strategies returns the schema of each strategy's params."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-def _shape(value: Any) -> str:
+def _strategy_tag(value: Any) -> str:
     return "name" if isinstance(value, str) else "object"
 
 
 class _StrategyName:
-    """Lists the registered strategies in the schema, when the schema is made."""
+    """Adds the names of the registered strategies to the JSON schema when it is generated."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -69,97 +69,117 @@ class _StrategyName:
 
 Strategy = Annotated[
     Annotated[str, Tag("name"), _StrategyName] | Annotated[StrategyChoice, Tag("object")],
-    Discriminator(_shape),
+    Discriminator(_strategy_tag),
 ]
 
 
 class SolveRequest(_Request):
-    """One question, and how it shall be answered. Exactly one of `question` and `messages` is given."""
+    """A question and the options of its run. Exactly one of `question` and `messages` is required."""
 
-    question: str | None = Field(default=None, description="the question as text")
+    question: str | None = Field(default=None, description="question as plain text")
     messages: tuple[Message, ...] | None = Field(
-        default=None, description="the question as a conversation in OpenAI's shape"
+        default=None, description="question as a conversation in OpenAI's message format"
     )
     strategy: Strategy | None = Field(
-        default=None, description="a name, or a name and params; see GET /strategies"
+        default=None,
+        description="name of a strategy, or an object with name and params; see GET /strategies",
     )
     task: TaskRequest | None = Field(
-        default=None, description="how answers are extracted and compared; guessed by default"
+        default=None,
+        description="how answers are extracted and compared; guessed from the question if absent",
     )
     models: dict[Role, str] = Field(
-        default_factory=dict, description="models by role; see GET /v1/models"
+        default_factory=dict, description="model of each role; see GET /v1/models"
     )
-    sampling: Sampling = Field(default=Sampling(), description="of the actor's calls")
-    budget: Limits = Field(default=Limits(), description="what the run may spend at most")
-    stream: bool = Field(default=False, description="server-sent events instead of one JSON")
-    trace: TraceLevel = Field(default="none", description="how much of the run comes back")
-    background: bool = Field(default=False, description="not supported yet")
+    sampling: Sampling = Field(
+        default=Sampling(), description="sampling parameters of the actor's calls"
+    )
+    budget: Limits = Field(
+        default=Limits(), description="limits of the run; absent ones take the operator's defaults"
+    )
+    stream: bool = Field(
+        default=False, description="return server-sent events instead of one JSON document"
+    )
+    trace: TraceLevel = Field(
+        default="none",
+        description="'summary' adds candidates, calls and verdicts; 'full' also prompts and texts",
+    )
+    background: bool = Field(default=False, description="not supported yet; must be false")
 
 
-def read(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
-    """`value`, decoded from JSON, as a `model`: strictly typed. Raises InvalidRequest; its field begins with `at`."""
+def validate(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
+    """Validate `value`, decoded from JSON, against `model`, with strict types.
+
+    `at` is the path of `value` in the request and prefixes the field that an error names.
+
+    Raises:
+        InvalidRequest: A field is invalid.
+        Malformed: The JSON is nested too deeply.
+    """
     try:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
             raise Malformed("the body's JSON is nested too deeply", field="body") from error
-        raise _worst(error, model, value, at) from error
+        raise _deepest_error(error, model, value, at) from error
 
 
-def choose(value: str, allowed: Iterable[str], what: str) -> str:
-    """How to say that `value` is none of `allowed`."""
+def unknown_name(value: str, allowed: Iterable[str], kind: str) -> str:
+    """Return the message for an unknown name, with the allowed names or the nearest of many."""
     allowed = sorted(allowed)
-    near = get_close_matches(value[:_FIELD_LIMIT], allowed, n=_NEAREST, cutoff=0.5)
-    listed = ", ".join(allowed if len(allowed) <= _LISTED else near or [*allowed[:_LISTED], "…"])
-    return f"there is no {what} {excerpt_of(value)!r}; allowed: {listed}"
+    nearest = get_close_matches(value[:_NAME_LIMIT], allowed, n=_MAX_NEAREST, cutoff=0.5)
+    listed = ", ".join(
+        allowed if len(allowed) <= _MAX_LISTED else nearest or [*allowed[:_MAX_LISTED], "…"]
+    )
+    return f"unknown {kind} {shorten_name(value)!r}; allowed: {listed}"
 
 
-def excerpt_of(text: str) -> str:
-    """As much of a name from a request as an error repeats."""
-    return text if len(text) <= _FIELD_LIMIT else text[: _FIELD_LIMIT - 1] + "…"
+def shorten_name(text: str) -> str:
+    """Shorten a name from a request to the length that an error may repeat."""
+    return text if len(text) <= _NAME_LIMIT else text[: _NAME_LIMIT - 1] + "…"
 
 
-def _worst(
+def _deepest_error(
     error: ValidationError, model: type[BaseModel], value: Mapping[str, Any], at: str
 ) -> InvalidRequest:
-    """The problem that lies deepest: of a union's branches it is the one that was meant."""
-    problems = error.errors(include_url=False, include_input=False)
-    paths = [_path(problem, value) for problem in problems]
-    deepest = max(range(len(problems)), key=lambda i: len(paths[i]))
-    path, problem = paths[deepest], problems[deepest]
+    """Convert the error with the deepest path, which for a union is in the branch that was meant."""
+    errors = error.errors(include_url=False, include_input=False)
+    paths = [_path(details, value) for details in errors]
+    deepest = max(range(len(errors)), key=lambda i: len(paths[i]))
+    path, details = paths[deepest], errors[deepest]
     field = ".".join(part for part in (at, *path) if part)
-    return InvalidRequest(_detail(problem, path, model), field=excerpt_of(field) or "body")
+    return InvalidRequest(_message(details, path, model), field=shorten_name(field) or "body")
 
 
-def _path(problem: ErrorDetails, value: Any) -> list[str]:
-    """Where the problem is in `value`: pydantic's location without the names of union branches."""
+def _path(details: ErrorDetails, value: Any) -> list[str]:
+    """Return the path of the error in `value`: pydantic's location without union branches."""
     path: list[str] = []
-    location = problem["loc"]
+    location = details["loc"]
     for position, part in enumerate(location):
-        is_there = (
+        is_present = (
             part in value
             if isinstance(value, Mapping)
             else isinstance(value, list) and isinstance(part, int) and part < len(value)
         )
-        if is_there:
+        if is_present:
             value = value[part]
             path.append(str(part))
-        elif problem["type"] in _AT_ABSENT and position == len(location) - 1:
+        elif details["type"] in _ABSENT_FIELD_ERRORS and position == len(location) - 1:
             path.append(str(part))
     return path
 
 
-def _detail(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]) -> str:
-    if problem["type"] == "extra_forbidden":
+def _message(details: ErrorDetails, path: Sequence[str], model: type[BaseModel]) -> str:
+    if details["type"] == "extra_forbidden":
         if len(path) > 1:
-            return "there is no such field here"
+            return "unknown field"
         known = model.all_fields() if issubclass(model, Params) else model.model_fields
-        return choose(path[-1], known, "field")
-    if problem["type"] == "missing":
+        return unknown_name(path[-1], known, "field")
+    if details["type"] == "missing":
         return "is missing"
-    if problem["type"] == "union_tag_invalid":
-        context = problem.get("ctx", {})
+    if details["type"] == "union_tag_invalid":
+        context = details.get("ctx", {})
         return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
-    if problem["type"] in _SIZES:
-        return _SIZES[problem["type"]].format(**problem["ctx"])
-    return excerpt(problem["msg"].removeprefix("Value error, "))
+    if details["type"] in _LENGTH_MESSAGES:
+        return _LENGTH_MESSAGES[details["type"]].format(**details["ctx"])
+    return excerpt(details["msg"].removeprefix("Value error, "))

@@ -1,4 +1,4 @@
-"""POST /solve: one question, answered as one JSON document or as the events of its run."""
+"""POST /solve: answer a question, as one JSON document or as a stream of the run's events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
-from secondpass.service.http.encoding import dumps, frame
+from secondpass.service.http.encoding import dumps, sse_event
 from secondpass.service.http.problems import problem
-from secondpass.service.http.render import answer, event_document
+from secondpass.service.http.render import answer_document, event_document
 from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
-    Terms,
+    RunOptions,
     check_braces,
     check_conversation,
     check_sampling,
@@ -28,65 +28,70 @@ from secondpass.service.http.resolve import (
     is_blank,
     resolve,
 )
-from secondpass.service.http.routing import routed
-from secondpass.service.http.run_request import new_id, perform
-from secondpass.service.http.schema import SolveRequest, TraceLevel, read
+from secondpass.service.http.routing import with_routing
+from secondpass.service.http.run_request import execute_run, new_id
+from secondpass.service.http.schema import SolveRequest, TraceLevel, validate
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.values import Message
 
 
 async def solve(request: Request) -> Response:
-    """Solve a question by a strategy, within a budget."""
+    """Answer a question with a strategy, within a budget."""
     service = service_of(request)
     if "idempotency-key" in request.headers:
-        raise InvalidRequest("is not supported yet", field="Idempotency-Key")
+        raise InvalidRequest("is not supported yet; remove this header", field="Idempotency-Key")
     body = decode(await read_body(request, service.settings.max_body_bytes))
-    wanted = read(SolveRequest, body)
+    solve_request = validate(SolveRequest, body)
     spec = replace(
-        routed(_spec(service, tenant_of(request), wanted), request, body),
-        is_streamed=wanted.stream,
+        with_routing(_run_spec(service, tenant_of(request), solve_request), request, body),
+        is_streamed=solve_request.stream,
     )
-    if wanted.stream:
+    if solve_request.stream:
         return EventStream(
-            partial(_produce, request, spec, wanted.trace), service.settings.keep_alive_seconds
+            partial(_stream, request, spec, solve_request.trace),
+            service.settings.keep_alive_seconds,
         )
     trace, created = Trace(), int(time.time())
-    outcome = await cancel_on_disconnect(request.receive, partial(perform, request, spec, trace))
+    outcome = await cancel_on_disconnect(
+        request.receive, partial(execute_run, request, spec, trace)
+    )
     return Response(
-        dumps(answer(spec, outcome, trace, wanted.trace, created)),
+        dumps(answer_document(spec, outcome, trace, solve_request.trace, created)),
         media_type="application/json",
         headers={"x-secondpass-overhead-ms": f"{outcome.timing.orchestration:.3f}"},
     )
 
 
-async def _produce(request: Request, spec: RunSpec, level: TraceLevel, outbox: Outbox) -> None:
-    """Every event of the run as it comes, then the answer object or the problem."""
-    trace, created = Trace(keeps_deltas=level == "full"), int(time.time())
+async def _stream(request: Request, spec: RunSpec, trace_level: TraceLevel, outbox: Outbox) -> None:
+    """Stream the events of the run, then the answer object or the problem document."""
+    trace, created = Trace(keeps_deltas=trace_level == "full"), int(time.time())
 
-    def tell(event: Event) -> None:
+    def send_event(event: Event) -> None:
         if not isinstance(event, RunFinished | RunFailed):
-            outbox.put(frame(event.type, len(trace.events) - 1, event_document(event, level)))
+            outbox.put(
+                sse_event(event.type, len(trace.events) - 1, event_document(event, trace_level))
+            )
 
     try:
-        outcome = await perform(request, spec, trace, tell)
+        outcome = await execute_run(request, spec, trace, send_event)
     except HttpError as error:
         if not trace.events:
             raise
-        outbox.put(frame(RunFailed.type, len(trace.events) - 1, problem(error)))
+        outbox.put(sse_event(RunFailed.type, len(trace.events) - 1, problem(error)))
     else:
-        document = answer(spec, outcome, trace, level, created)
-        outbox.put(frame(RunFinished.type, len(trace.events) - 1, document))
+        document = answer_document(spec, outcome, trace, trace_level, created)
+        outbox.put(sse_event(RunFinished.type, len(trace.events) - 1, document))
 
 
-def _spec(service: Service, tenant: Tenant, wanted: SolveRequest) -> RunSpec:
-    if wanted.background:
-        raise InvalidRequest("is not supported yet", field="background")
-    check_sampling(service, wanted.sampling, field="sampling.max_tokens")
-    messages = _messages(wanted)
-    choice = wanted.strategy
+def _run_spec(service: Service, tenant: Tenant, solve_request: SolveRequest) -> RunSpec:
+    if solve_request.background:
+        raise InvalidRequest("is not supported yet; must be false", field="background")
+    check_sampling(service, solve_request.sampling, field="sampling.max_tokens")
+    messages = _messages(solve_request)
+    choice = solve_request.strategy
     if choice is None:
-        choice = default_strategy(service, messages, wanted.task, wanted.sampling)
+        choice = default_strategy(service, messages, solve_request.task, solve_request.sampling)
     if isinstance(choice, str):
         strategy, params = find_strategy(choice, field="strategy"), {}
     else:
@@ -96,25 +101,25 @@ def _spec(service: Service, tenant: Tenant, wanted: SolveRequest) -> RunSpec:
         tenant,
         id=new_id("run_"),
         strategy=strategy,
-        params=find_params(strategy, params, wanted.sampling, service, at="strategy.params"),
+        params=find_params(strategy, params, solve_request.sampling, service, at="strategy.params"),
         messages=messages,
-        sampling=wanted.sampling,
-        terms=Terms(wanted.task, wanted.models, wanted.budget),
+        sampling=solve_request.sampling,
+        options=RunOptions(solve_request.task, solve_request.models, solve_request.budget),
     )
 
 
-def _messages(wanted: SolveRequest) -> tuple[Message, ...]:
-    if (wanted.question is None) == (wanted.messages is None):
-        both = (
-            "and messages exclude each other"
-            if wanted.messages is not None
-            else "is missing, and so is messages"
+def _messages(solve_request: SolveRequest) -> tuple[Message, ...]:
+    if (solve_request.question is None) == (solve_request.messages is None):
+        detail = (
+            "is missing: give either question or messages"
+            if solve_request.question is None
+            else "cannot be combined with messages: give one of the two"
         )
-        raise InvalidRequest(both, field="question")
-    if wanted.question is None:
-        check_conversation(wanted.messages or ())
-        return wanted.messages or ()
-    if is_blank(wanted.question):
-        raise InvalidRequest("is blank", field="question")
-    check_braces(wanted.question, field="question")
-    return (Message(role="user", content=wanted.question),)
+        raise InvalidRequest(detail, field="question")
+    if solve_request.question is None:
+        check_conversation(solve_request.messages or ())
+        return solve_request.messages or ()
+    if is_blank(solve_request.question):
+        raise InvalidRequest("must not be blank", field="question")
+    check_braces(solve_request.question, field="question")
+    return (Message(role="user", content=solve_request.question),)

@@ -1,4 +1,4 @@
-"""What the routes share: the engines by role, who may call, and what is in flight."""
+"""State shared by the routes: engines by role, tenants, and requests in progress."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Role
 
-END_SECONDS = 2.0
-"""Interrupted runs get so long to say what they have."""
+INTERRUPT_SECONDS = 2.0
+"""Time for interrupted runs to return their best answer so far."""
 
 
-class _Explains(Protocol):
+class _Health(Protocol):
     @property
     def why_not_ready(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One engine with its admission and retries, its price (None: not configured), and what explains its state.
+    """An engine with its admission, its price (None: not configured) and its health.
 
-    `writes` is false for a reward model, which only scores.
+    `writes` is false for a reward model, which scores text and generates none.
     """
 
     upstream: Upstream
     price: Price | None
-    health: _Explains
+    health: _Health
     writes: bool = True
 
     @property
     def engine(self) -> Engine:
-        """The engine itself."""
+        """The engine, without admission and retries."""
         return self.upstream.engine
 
     @property
     def why_not_ready(self) -> str | None:
-        """In words for an operator; None when it is ready."""
+        """Reason for an operator, or None if the engine is ready."""
         return self.health.why_not_ready
 
     @property
     def is_ready(self) -> bool:
-        """Did the engine answer when it was last asked?"""
+        """True if the engine answered its last health check."""
         return self.engine.ready
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their admission."""
+        """Number of calls that wait for an admission slot."""
         return self.upstream.admission.waiting
 
 
 class Traffic:
-    """The requests that are being worked on, and whether any more are taken."""
+    """Requests in progress, up to `max_runs`. New ones are refused while draining."""
 
     def __init__(self, max_runs: int) -> None:
         self._max_runs = max_runs
@@ -79,33 +79,36 @@ class Traffic:
 
     @contextmanager
     def run(self, run: LiveRun) -> Iterator[None]:
-        """Count a run while the block lasts. Raises NotAdmitted."""
+        """Count a run for the duration of the block. Raises NotAdmitted."""
         self._admit()
         self._runs.add(run)
         try:
             yield
         finally:
             self._runs.discard(run)
-            self._left()
+            self._signal_if_idle()
 
     @contextmanager
     def plain(self) -> Iterator[None]:
-        """Count a forwarded request while the block lasts. Raises NotAdmitted."""
+        """Count a forwarded request for the duration of the block. Raises NotAdmitted."""
         self._admit()
         self._plain += 1
         try:
             yield
         finally:
             self._plain -= 1
-            self._left()
+            self._signal_if_idle()
 
     async def drain(self, grace: float = 0.0) -> None:
-        """Take nothing new; give what is in flight `grace` seconds, then end runs with their best so far."""
+        """Refuse new requests, wait up to `grace` seconds, then interrupt the remaining runs.
+
+        An interrupted run has `INTERRUPT_SECONDS` to return its best answer so far.
+        """
         self.is_draining = True
         await self._wait(grace)
         for run in list(self._runs):
             run.interrupt()
-        await self._wait(END_SECONDS if self._runs else 0.0)
+        await self._wait(INTERRUPT_SECONDS if self._runs else 0.0)
 
     async def _wait(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
@@ -117,16 +120,18 @@ class Traffic:
         if self.is_draining:
             raise NotAdmitted("the service is shutting down")
         if len(self) >= self._max_runs:
-            raise NotAdmitted(f"the service is busy with {len(self)} requests")
+            raise NotAdmitted(
+                f"the service already serves {len(self)} requests, its limit; retry later"
+            )
 
-    def _left(self) -> None:
+    def _signal_if_idle(self) -> None:
         if not self:
             self._idle.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Everything that a route may need."""
+    """Configuration and shared objects of the routes."""
 
     settings: Settings
     nodes: Mapping[str, Node]
@@ -137,29 +142,34 @@ class Service:
     metrics: Metrics
     traffic: Traffic
     knows_other_models: Node | None = None
-    """vLLM in this process: it serves a model by several names, and adapters of it, which plain requests may name."""
+    """vLLM in this process. Plain requests may name aliases and adapters that `models` does not list."""
 
     @property
     def models(self) -> list[str]:
-        """The names of all models, each once."""
+        """Names of all models, without duplicates."""
         return list(dict.fromkeys(node.engine.model for node in self.nodes.values()))
 
-    def node_of_model(self, model: str) -> Node:
-        """The engine that serves `model`; of several, the one that plays a role. Raises NotFound."""
+    def find_node(self, model: str) -> Node:
+        """Return the engine that serves `model`, preferably one with a role. Raises NotFound."""
         for node in (*self.roles.values(), *self.nodes.values()):
             if node.engine.model == model:
                 return node
         raise NotFound(f"no engine serves {excerpt(model)!r}", field="model")
 
-    def writer_of_model(self, model: str, *, field: str) -> Node:
-        """The same, for an engine that is to write. Raises InvalidRequest for a reward model's, which cannot."""
-        node = self.node_of_model(model)
+    def find_generating_node(self, model: str, *, field: str) -> Node:
+        """Return the engine that generates with `model`.
+
+        Raises NotFound for an unknown model, and InvalidRequest for a reward model.
+        """
+        node = self.find_node(model)
         if not node.writes:
-            raise InvalidRequest("is a reward model: it scores, and writes no text", field=field)
+            raise InvalidRequest(
+                "is a reward model, which scores text and cannot generate it", field=field
+            )
         return node
 
     def not_ready(self) -> list[str]:
-        """Why the service cannot take work; empty when it can."""
+        """Return the reasons why the service does not accept work; empty if it does."""
         reasons = ["draining"] if self.traffic.is_draining else []
         for role, node in self.roles.items():
             if not node.engine.ready:
@@ -168,17 +178,17 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+    """Return the service that handles a request."""
     service: Service = request.app.state.service
     return service
 
 
 def tenant_of(request: Request) -> Tenant:
-    """Who sent the request, as the middleware found."""
+    """Return the tenant of a request, which the middleware identified."""
     tenant: Tenant = request.state.tenant
     return tenant
 
 
 def models_of(spec: RunSpec) -> dict[Role, str]:
-    """The model of each role of a run."""
+    """Return the model of each role of a run."""
     return {role: upstream.engine.model for role, upstream in spec.upstreams.items()}

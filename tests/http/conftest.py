@@ -1,4 +1,4 @@
-"""One service for all tests of a module that leave nothing behind."""
+"""One service for all tests of a module that leave no state behind."""
 
 from collections.abc import Iterator
 

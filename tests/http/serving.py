@@ -1,4 +1,4 @@
-"""The service on a real socket, over a scripted engine that tests can look into."""
+"""The service on a real socket, over a scripted engine that tests can inspect."""
 
 import json
 import os
@@ -28,7 +28,7 @@ QUESTION: Json = {"question": "What is 6 times 7?"}
 
 @dataclass(frozen=True)
 class Served:
-    """A running service, its engine, and how to reach it."""
+    """A running service with its engine and port."""
 
     service: Service
     engine: ScriptedEngine
@@ -40,7 +40,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **more: Any) -> httpx.Client:
-        # Without verify=False httpx would load every certificate of the machine, for each client.
+        # verify=False: httpx would otherwise load all certificates for each client.
         return httpx.Client(base_url=self.url, timeout=20, trust_env=False, verify=False, **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
@@ -55,7 +55,7 @@ class Served:
         return self.post("/solve", QUESTION | fields)
 
     def open(self, path: str, body: Json) -> socket.socket:
-        """Send a request and leave the socket open, unread."""
+        """Send a request and return the open, unread socket."""
         raw = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         client = socket.create_connection(("127.0.0.1", self.port))
@@ -64,22 +64,22 @@ class Served:
 
 
 @contextmanager
-def serving(over: ScriptedEngine | None = None, /, **settings: Any) -> Iterator[Served]:
-    """Run the service in a thread until the block is left."""
-    engine = over or ScriptedEngine()
+def serving(scripted: ScriptedEngine | None = None, /, **settings: Any) -> Iterator[Served]:
+    """Run the service in a thread for the duration of the block."""
+    engine = scripted or ScriptedEngine()
     chosen = settings_of(
         **{"engine": "scripted", "port": 0, "shutdown_grace_seconds": 0} | settings
     )
     table = chosen.engine_tables.get("default")
-    is_fake = table is not None and table.kind == "scripted"
-    app = create_app(chosen, InProcess({"default": engine}) if is_fake else None)
+    is_scripted = table is not None and table.kind == "scripted"
+    app = create_app(chosen, InProcess({"default": engine}) if is_scripted else None)
     service = service_in(app)
     config = uvicorn.Config(
         app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2
     )
     server = Server(config, service.traffic, chosen.shutdown_grace_seconds)
     thread = threading.Thread(target=server.run)
-    with patch.object(Equivalence, "warm", _stay_cold):
+    with patch.object(Equivalence, "warm", _skip_warm_up):
         thread.start()
         wait_until(lambda: server.started)
     try:
@@ -91,19 +91,19 @@ def serving(over: ScriptedEngine | None = None, /, **settings: Any) -> Iterator[
     assert not engine.running
 
 
-async def _stay_cold(_: Equivalence) -> None:
-    """Most tests compare no answers that need a worker."""
+async def _skip_warm_up(_: Equivalence) -> None:
+    """Skip the warm-up: most tests compare no answers that need a worker process."""
 
 
 def settings_of(**values: Any) -> Settings:
-    """Settings in which the surroundings have no part."""
-    surroundings = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-    with patch.dict(os.environ, surroundings, clear=True):
+    """Build settings that ignore the environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    with patch.dict(os.environ, environment, clear=True):
         return Settings(**values)
 
 
 def events_of(text: str) -> list[tuple[str, int, Json]]:
-    """Name, id and data of every server-sent event; comments are left out."""
+    """Return the name, id and data of each server-sent event, without comments."""
     events = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line[0] != ":")

@@ -1,4 +1,4 @@
-"""What cannot be served is a 4xx that names the field, and nothing is started for it."""
+"""Invalid requests get a 4xx that names the field, and no call starts."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from secondpass.strategies import STRATEGIES
 from tests.http.serving import QUESTION, Json, Served, serving
 
 USER = {"role": "user", "content": "What is 6 times 7?"}
-BOMB = "{" * 101 + "}" * 101
+NESTED_BRACES = "{" * 101 + "}" * 101
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "self_consistency",
     ),
     ("a strategy without letters", {"strategy": ""}, 404, "strategy", "self_consistency"),
-    ("a strategy that is no name", {"strategy": 7}, 422, "strategy", ""),
+    ("a strategy of another type", {"strategy": 7}, 422, "strategy", ""),
     ("a strategy without a name", {"strategy": {}}, 422, "strategy.name", "missing"),
     ("an unknown field", {"quesion": "?"}, 422, "quesion", "question"),
     (
@@ -43,14 +43,14 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         {"strategy": {"name": "single", "parms": {}}},
         422,
         "strategy.parms",
-        "no such field",
+        "unknown field",
     ),
     ("an unknown param", vote(widnow=3), 422, "strategy.params.widnow", "window"),
     ("a param of another type", vote(n="3"), 422, "strategy.params.n", "integer"),
     ("no samples", vote(n=0), 422, "strategy.params.n", "greater than or equal to 1"),
     ("a million samples", vote(n=1_000_000), 422, "strategy.params.n", "64"),
     ("a width of 0", vote(width=0), 422, "strategy.params.width", "1"),
-    ("a param that is none of its values", vote(stop="never"), 422, "strategy.params.stop", "esc"),
+    ("a param with an unknown value", vote(stop="never"), 422, "strategy.params.stop", "esc"),
     ("equal samples", vote(n=3, temperature=0), 422, "strategy.params.temperature", "same"),
     (
         "equal samples by the client's temperature",
@@ -68,24 +68,24 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ),
     ("an unknown model", {"models": {"actor": "gpt"}}, 404, "models.actor", "scripted"),
     ("an unknown role", {"models": {"boss": "scripted"}}, 422, "models.boss", "critic"),
-    ("a task of no kind", {"task": {"kind": "riddle"}}, 422, "task.kind", "choice"),
+    ("a task of an unknown kind", {"task": {"kind": "riddle"}}, 422, "task.kind", "choice"),
     ("a task without its kind", {"task": {}}, 422, "task.kind", "missing"),
     (
-        "samples of what is not written",
+        "samples where they have no effect",
         {"strategy": {"name": "self_prm", "params": {"samples": 2}}},
         422,
         "strategy.params.samples",
         "samples: has no effect with grade 'solution'",
     ),
     (
-        "a window of no windows",
+        "a window where it has no effect",
         vote(window=6),
         422,
         "strategy.params.window",
         "window: has no effect with stop 'adaptive'; leave it 5, or choose stop 'esc'",
     ),
     (
-        "a warm-up of nothing",
+        "a warm-up where it has no effect",
         vote(stop="esc", warm_up=3),
         422,
         "strategy.params.warm_up",
@@ -99,7 +99,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "integer",
     ),
     (
-        "an unknown param like no other",
+        "an unknown param without a near match",
         vote(samples=5),
         422,
         "strategy.params.samples",
@@ -113,22 +113,22 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "window",
     ),
     (
-        "more samples to vote than there are",
+        "a first stage larger than n",
         vote(n=3, first=4),
         422,
         "strategy.params",
         "first: 4 is more than n = 3",
     ),
-    ("a stop that is no text", vote(stop=["esc"]), 422, "strategy.params.stop", "esc"),
+    ("a stop of another type", vote(stop=["esc"]), 422, "strategy.params.stop", "esc"),
     (
-        "params that are no object",
+        "params that are not an object",
         {"strategy": {"name": "single", "params": []}},
         422,
         "strategy.params",
         "object",
     ),
     (
-        "a fallback from nothing",
+        "a fallback where it has no effect",
         {"strategy": {"name": "meta_rm", "params": {"meta": "none", "fallback": "error"}}},
         422,
         "strategy.params",
@@ -142,40 +142,46 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "task.kind",
         "sandbox",
     ),
-    ("tests of nothing", {"task": {"kind": "code", "tests": " \n"}}, 422, "task.tests", "blank"),
+    ("blank tests", {"task": {"kind": "code", "tests": " \n"}}, 422, "task.tests", "blank"),
     ("a blank question", {"question": " \n"}, 422, "question", "blank"),
     ("an empty question", {"question": ""}, 422, "question", "blank"),
     ("no question", {"question": None}, 422, "question", "missing"),
-    ("a question twice", {"messages": [USER]}, 422, "question", "exclude"),
-    ("a question and no messages", {"messages": []}, 422, "question", "exclude"),
+    ("a question and messages", {"messages": [USER]}, 422, "question", "cannot be combined"),
     (
-        "a question that nobody sees",
+        "a question and an empty conversation",
+        {"messages": []},
+        422,
+        "question",
+        "cannot be combined",
+    ),
+    (
+        "an invisible question",
         {"question": "\u200b\u00a0\u2060\x00"},
         422,
         "question",
         "blank",
     ),
-    ("braces that hang parsers", {"question": BOMB}, 422, "question", "100"),
+    ("deeply nested braces", {"question": NESTED_BRACES}, 422, "question", "100"),
     (
-        "braces in an option",
-        {"task": {"kind": "choice", "options": ["a", BOMB]}},
+        "deeply nested braces in an option",
+        {"task": {"kind": "choice", "options": ["a", NESTED_BRACES]}},
         422,
         "task.options.1",
         "100",
     ),
     ("an unknown trace", {"trace": "loud"}, 422, "trace", "summary"),
-    ("a stream that is no flag", {"stream": "yes"}, 422, "stream", "boolean"),
+    ("a stream of another type", {"stream": "yes"}, 422, "stream", "boolean"),
     ("a background run", {"background": True}, 422, "background", "not supported"),
     ("a temperature of 3", {"sampling": {"temperature": 3}}, 422, "sampling.temperature", "2"),
     (
-        "a top_k beyond any vocabulary",
+        "too large a top_k",
         {"sampling": {"top_k": 2**31}},
         422,
         "sampling.top_k",
         "less",
     ),
     ("too many stops", {"sampling": {"stop": ["a"] * 17}}, 422, "sampling.stop", "at most 16"),
-    ("unknown sampling", {"sampling": {"heat": 1}}, 422, "sampling.heat", "no such field"),
+    ("unknown sampling", {"sampling": {"heat": 1}}, 422, "sampling.heat", "unknown field"),
     (
         "an empty stop string",
         {"sampling": {"stop": ["a", ""]}},
@@ -184,13 +190,19 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "at least 1",
     ),
     (
-        "too long a completion",
+        "too large a max_tokens",
         {"sampling": {"max_tokens": 131_073}},
         422,
         "sampling.max_tokens",
         "131072",
     ),
-    ("money without prices", {"budget": {"max_cost": 1.5}}, 422, "budget.max_cost", "prices"),
+    (
+        "a cost limit without prices",
+        {"budget": {"max_cost": 1.5}},
+        422,
+        "budget.max_cost",
+        "prices",
+    ),
     ("too large a budget", {"budget": {"max_tokens": 1001}}, 422, "budget.max_tokens", "1000"),
     *(
         (f"a budget of 0: {name}", {"budget": {name: 0}}, 422, f"budget.{name}", "greater than")
@@ -206,14 +218,19 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
 ]
 
 BAD_CONVERSATIONS: list[tuple[str, Any, str, str]] = [
-    ("none at all", [], "messages", "user"),
-    ("nobody asks", [{"role": "system", "content": "Be brief."}], "messages", "user"),
+    ("no messages", [], "messages", "user"),
+    ("no user message", [{"role": "system", "content": "Be brief."}], "messages", "user"),
     ("an unknown role", [{"role": "boss", "content": "?"}], "messages.0.role", "assistant"),
     ("no role", [{"content": "?"}], "messages.0.role", "missing"),
-    ("an unknown field", [USER | {"mood": "bad"}], "messages.0.mood", "no such field"),
-    ("a blank turn", [USER, {"role": "user", "content": " "}], "messages.1.content", "blank"),
-    ("an unseen turn", [{"role": "user", "content": "\u200b"}], "messages.0.content", "blank"),
-    ("a number", [{"role": "user", "content": 5}], "messages.0.content", "string"),
+    ("an unknown field", [USER | {"mood": "bad"}], "messages.0.mood", "unknown field"),
+    ("a blank message", [USER, {"role": "user", "content": " "}], "messages.1.content", "blank"),
+    (
+        "an invisible message",
+        [{"role": "user", "content": "\u200b"}],
+        "messages.0.content",
+        "blank",
+    ),
+    ("a number as content", [{"role": "user", "content": 5}], "messages.0.content", "string"),
     (
         "an unknown part",
         [{"role": "user", "content": [{"type": "audio"}]}],
@@ -226,40 +243,45 @@ BAD_CONVERSATIONS: list[tuple[str, Any, str, str]] = [
         "messages.0.content.0.text",
         "missing",
     ),
-    ("a bomb", [{"role": "user", "content": BOMB}], "messages.0.content", "100"),
+    (
+        "deeply nested braces in a message",
+        [{"role": "user", "content": NESTED_BRACES}],
+        "messages.0.content",
+        "100",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("fields", "status", "field", "says"),
+    ("fields", "status", "field", "expected"),
     [case[1:] for case in BAD_SOLVES],
     ids=[case[0] for case in BAD_SOLVES],
 )
-def test_a_bad_solve_names_its_field(
-    served: Served, fields: Json, status: int, field: str, says: str
+def test_an_invalid_solve_request_names_the_field(
+    served: Served, fields: Json, status: int, field: str, expected: str
 ) -> None:
     reply = served.solve(**fields)
     problem = reply.json()
     assert reply.status_code == problem["status"] == status
     assert reply.headers["content-type"] == "application/problem+json"
     assert problem["field"] == field
-    assert says in problem["detail"]
+    assert expected in problem["detail"]
     assert served.engine.calls == []
 
 
 @pytest.mark.parametrize(
-    ("messages", "field", "says"),
+    ("messages", "field", "expected"),
     [case[1:] for case in BAD_CONVERSATIONS],
     ids=[case[0] for case in BAD_CONVERSATIONS],
 )
-def test_a_bad_conversation_names_its_turn(
-    served: Served, messages: Any, field: str, says: str
+def test_an_invalid_conversation_names_the_message(
+    served: Served, messages: Any, field: str, expected: str
 ) -> None:
     reply = served.post("/solve", {"messages": messages})
     problem = reply.json()
     assert reply.status_code == 422
     assert problem["field"] == field
-    assert says in problem["detail"]
+    assert expected in problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +303,7 @@ def test_no_error_repeats_more_than_200_characters(served: Served, fields: Json)
     assert reply.text.count("x") <= 210
 
 
-def test_an_idempotency_key_is_not_supported_yet(served: Served) -> None:
+def test_the_idempotency_key_header_is_rejected(served: Served) -> None:
     key = {"idempotency-key": "1"}
     reply = served.post("/solve", QUESTION, headers=key)
     assert reply.status_code == 422
@@ -293,11 +315,11 @@ def test_an_idempotency_key_is_not_supported_yet(served: Served) -> None:
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_missing_capability_names_engine_and_capability_and_starts_nothing(
+def test_a_missing_capability_names_engine_and_capability_and_starts_no_call(
     monkeypatch: pytest.MonkeyPatch, is_stream: bool
 ) -> None:
-    needy = replace(STRATEGIES["single"], needs={"actor": {"labels"}})
-    monkeypatch.setattr("secondpass.service.http.resolve.STRATEGIES", {"single": needy})
+    strategy = replace(STRATEGIES["single"], needs={"actor": {"labels"}})
+    monkeypatch.setattr("secondpass.service.http.resolve.STRATEGIES", {"single": strategy})
     chat = {"model": "scripted@single", "messages": [USER], "stream": is_stream}
     with serving(ScriptedEngine(lacking=frozenset({"labels"}))) as served:
         reply = served.solve(strategy="single", stream=is_stream)
@@ -337,7 +359,7 @@ def capped() -> Iterator[Served]:
         ("deadline_ms", 60_000, 60_001),
     ],
 )
-def test_what_the_operator_allows_at_most_is_allowed_and_no_more(
+def test_operator_maxima_are_inclusive_and_the_default(
     capped: Served, name: str, most: float, over: float
 ) -> None:
     refused = capped.solve(budget={name: over})
@@ -348,7 +370,9 @@ def test_what_the_operator_allows_at_most_is_allowed_and_no_more(
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/solve", 405)])
-def test_wrong_paths_and_methods_are_problems_too(served: Served, path: str, status: int) -> None:
+def test_unknown_paths_and_methods_are_problem_documents(
+    served: Served, path: str, status: int
+) -> None:
     reply = served.get(path)
     assert reply.status_code == status
     assert ("POST" in reply.json()["detail"]) is (status == 405)

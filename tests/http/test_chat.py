@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions, as OpenAI's own client sees it."""
+"""POST /v1/chat/completions, through OpenAI's client and as raw requests."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ async def client(served: Served) -> AsyncIterator[AsyncOpenAI]:
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_a_strategy_answers_behind_the_model_name(client: AsyncOpenAI) -> None:
+async def test_the_model_suffix_selects_the_strategy(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted@self_consistency", messages=[{"role": "user", "content": "6 times 7?"}]
     )
@@ -44,7 +44,7 @@ async def test_a_strategy_answers_behind_the_model_name(client: AsyncOpenAI) -> 
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_a_strategy_answers_when_the_body_names_it(client: AsyncOpenAI) -> None:
+async def test_the_body_selects_the_strategy(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted",
         messages=[{"role": "user", "content": "6 times 7?"}],
@@ -62,16 +62,16 @@ async def test_a_strategy_answers_when_the_body_names_it(client: AsyncOpenAI) ->
         },
     )
     assert reply.model_extra
-    bill = reply.model_extra["secondpass"]
-    assert bill["params"]["n"] == 3
-    assert bill["task"] == {"kind": "math", "guessed": False}
-    assert bill["budget"]["max_calls"]["limit"] == 5
-    assert len(bill["candidates"]) == 3
+    report = reply.model_extra["secondpass"]
+    assert report["params"]["n"] == 3
+    assert report["task"] == {"kind": "math", "guessed": False}
+    assert report["budget"]["max_calls"]["limit"] == 5
+    assert len(report["candidates"]) == 3
 
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_a_stream_is_role_text_end_and_usage(client: AsyncOpenAI) -> None:
+async def test_a_stream_contains_role_text_finish_reason_and_usage(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="scripted@single",
         messages=[{"role": "user", "content": "6 times 7?"}],
@@ -84,7 +84,7 @@ async def test_a_stream_is_role_text_end_and_usage(client: AsyncOpenAI) -> None:
     assert len({chunk.id for chunk in chunks}) == 1
     assert choices[0].delta.role == "assistant"
     assert text.endswith("\\boxed{42}.")
-    assert len(choices) > 4  # `single` streams as it is written
+    assert len(choices) > 4  # `single` streams while it generates
     assert choices[-1].finish_reason == "stop"
     assert chunks[-1].choices == []
     assert chunks[-1].usage
@@ -93,7 +93,7 @@ async def test_a_stream_is_role_text_end_and_usage(client: AsyncOpenAI) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_progress_comes_as_reasoning_when_asked_for(client: AsyncOpenAI) -> None:
+async def test_requested_progress_is_streamed_as_reasoning(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="scripted@self_consistency",
         messages=[{"role": "user", "content": "What is 6 times 7?"}],
@@ -108,7 +108,7 @@ async def test_progress_comes_as_reasoning_when_asked_for(client: AsyncOpenAI) -
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_a_plain_request_is_the_engines_own(client: AsyncOpenAI) -> None:
+async def test_a_plain_request_is_answered_by_the_engine(client: AsyncOpenAI) -> None:
     reply = await client.chat.completions.create(
         model="scripted", messages=[{"role": "user", "content": "hi"}], n=2
     )
@@ -123,7 +123,7 @@ async def test_a_plain_request_is_the_engines_own(client: AsyncOpenAI) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.compat
-async def test_errors_are_what_the_sdk_expects(client: AsyncOpenAI) -> None:
+async def test_errors_are_raised_as_the_sdks_types(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         await client.chat.completions.create(model="gpt-0", messages=[])
     with pytest.raises(openai.BadRequestError) as several:
@@ -174,7 +174,7 @@ async def test_the_models_are_listed_plain_and_with_each_strategy(client: AsyncO
     assert names == ["scripted", *(f"scripted@{strategy}" for strategy in STRATEGIES)]
 
 
-def test_a_plain_request_is_passed_byte_for_byte(served: Served) -> None:
+def test_a_plain_request_is_forwarded_byte_for_byte(served: Served) -> None:
     raw = b'{ "model":"scripted" , "messages":[{"role":"user","content":"hi"}], "made_up": 1}'
     with served.client() as client:
         reply = client.post(PATH, content=raw, headers={"content-type": "application/json"})
@@ -218,7 +218,7 @@ def test_a_plain_request_is_passed_byte_for_byte(served: Served) -> None:
         ({"max_completion_tokens": 131_073}, "max_completion_tokens"),
     ],
 )
-def test_what_a_strategy_cannot_honour_is_a_400_that_names_it(
+def test_an_invalid_or_unsupported_field_is_a_400_that_names_it(
     served: Served, fields: Json, param: str
 ) -> None:
     before = len(served.engine.calls)
@@ -262,12 +262,12 @@ def test_unknown_names_are_404s(served: Served, fields: Json, param: str) -> Non
         {"temperature": 0, "secondpass": {"params": {"n": 1}}},
     ],
 )
-def test_what_asks_for_nothing_more_is_welcome(served: Served, fields: Json) -> None:
+def test_neutral_values_and_strategy_options_are_accepted(served: Served, fields: Json) -> None:
     assert served.post(PATH, ASK | fields).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"n": -1}, "n: "),
         ({"n": 0}, "n: "),
@@ -277,12 +277,10 @@ def test_what_asks_for_nothing_more_is_welcome(served: Served, fields: Json) -> 
         ({"messages": "none"}, "messages: "),
     ],
 )
-def test_a_plain_request_that_the_script_cannot_follow_is_a_400(
-    served: Served, fields: Json, says: str
-) -> None:
+def test_an_invalid_plain_request_is_a_400(served: Served, fields: Json, message: str) -> None:
     reply = served.post(PATH, ASK | {"model": "scripted"} | fields)
     assert reply.status_code == 400
-    assert reply.json()["error"]["message"].startswith(says)
+    assert reply.json()["error"]["message"].startswith(message)
 
 
 @pytest.fixture
@@ -291,14 +289,14 @@ def at_sign() -> Iterator[Served]:
         yield running
 
 
-def test_an_exact_model_name_wins_over_its_suffix(at_sign: Served) -> None:
+def test_an_exact_model_name_takes_precedence_over_a_suffix(at_sign: Served) -> None:
     plain = at_sign.post(PATH, {"model": "a@single", "messages": [USER]}).json()
     solved = at_sign.post(PATH, {"model": "a@single@single", "messages": [USER]}).json()
     assert "secondpass" not in plain
     assert solved["secondpass"]["strategy"] == "single"
 
 
-def test_a_bad_body_is_an_openai_error(served: Served) -> None:
+def test_a_malformed_body_is_an_openai_error(served: Served) -> None:
     with served.client() as client:
         reply = client.post(PATH, content=b"{", headers={"content-type": "application/json"})
     assert reply.status_code == 400

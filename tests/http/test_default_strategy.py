@@ -1,4 +1,4 @@
-"""The strategy of a request that names none: open questions have one of their own, where it can do its work."""
+"""The default strategy of a request that does not choose one. Open questions have their own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def solved(served: Served, **fields: Any) -> Json:
     return document
 
 
-def test_an_open_question_is_reviewed_and_the_response_names_the_strategy(poet: Served) -> None:
+def test_an_open_question_gets_the_open_default_and_the_response_names_it(poet: Served) -> None:
     answer = solved(poet)
     assert answer["strategy"] == "meta_rm"
     assert answer["params"]["n"] == 4
@@ -57,7 +57,7 @@ def test_an_open_question_is_reviewed_and_the_response_names_the_strategy(poet: 
         {"strategy": "single"},
     ],
 )
-def test_other_questions_and_greedy_ones_have_the_general_default(
+def test_other_questions_and_temperature_0_get_the_general_default(
     poet: Served, fields: Json
 ) -> None:
     assert solved(poet, **fields)["strategy"] == "single"
@@ -71,7 +71,7 @@ def test_other_questions_and_greedy_ones_have_the_general_default(
         [turn([{"type": "text", "text": POEM}, PICTURE])],
     ],
 )
-def test_what_a_review_would_not_see_has_the_general_default(
+def test_conversations_and_images_get_the_general_default(
     poet: Served, messages: list[Json]
 ) -> None:
     reply = poet.post("/solve", {"messages": messages}).json()
@@ -88,20 +88,20 @@ def test_what_a_review_would_not_see_has_the_general_default(
         ({"secondpass": {"strategy": "self_refine"}}, "self_refine"),
     ],
 )
-def test_a_chat_request_has_the_same_default(poet: Served, body: Json, strategy: str) -> None:
+def test_a_chat_request_gets_the_same_default(poet: Served, body: Json, strategy: str) -> None:
     whole = {"model": "scripted", "messages": [turn(POEM)]} | body
     reply = poet.post("/v1/chat/completions", whole)
     assert reply.json()["secondpass"]["strategy"] == strategy
 
 
-def test_a_plain_chat_request_goes_through_untouched(poet: Served) -> None:
+def test_a_plain_chat_request_gets_no_strategy(poet: Served) -> None:
     reply = poet.post("/v1/chat/completions", {"model": "scripted", "messages": [turn(POEM)]})
     assert reply.status_code == 200
     assert "secondpass" not in reply.json()
 
 
 @pytest.mark.parametrize("settings", [{"default_open_strategy": "single"}, {"max_n": 3}])
-def test_the_operator_can_have_it_otherwise(settings: Json) -> None:
+def test_the_operator_may_change_the_open_default(settings: Json) -> None:
     with serving(ScriptedEngine(_poet), **settings) as served:
         assert solved(served)["strategy"] == "single"
 

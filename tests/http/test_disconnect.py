@@ -1,4 +1,4 @@
-"""A client that leaves takes its work along: nothing of it stays in an engine."""
+"""A client disconnect cancels the work of its request, and no call stays in an engine."""
 
 import socket
 import struct
@@ -15,7 +15,7 @@ from tests.http.serving import QUESTION, Json, Served, serving
 from tests.polling import wait_at_most, wait_until
 
 SOON = 0.25
-"""Seconds within which an engine is free again."""
+"""Seconds after a disconnect within which the engine must be idle."""
 
 VOTE: Json = {"strategy": {"name": "self_consistency", "params": {"n": 16, "stop": "none"}}}
 LANES: Json = {"strategy": {"name": "self_consistency", "params": {"n": 16, "width": 8}}}
@@ -40,15 +40,15 @@ REQUESTS: dict[str, tuple[str, Json]] = {
 }
 
 
-def in_time(attempt: Callable[[], None], tries: int = 4) -> None:
-    """One of some attempts succeeds: a machine that is busy for a moment fails one, a broken promise all of them."""
+def with_retries(attempt: Callable[[], None], tries: int = 4) -> None:
+    """Run `attempt` up to `tries` times. A busy machine may fail one, a defect fails all of them."""
     for _ in range(tries - 1):
         with suppress(AssertionError):
             return attempt()
     return attempt()
 
 
-def hang_up(client: socket.socket) -> None:
+def close(client: socket.socket) -> None:
     client.close()
 
 
@@ -67,29 +67,27 @@ def served() -> Iterator[Served]:
         yield running
 
 
-@pytest.mark.parametrize("leave", [hang_up, reset, half_close])
+@pytest.mark.parametrize("disconnect", [close, reset, half_close])
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_the_engine_is_free_soon_after_the_client_left(
-    served: Served, request_: tuple[str, Json], leave: Callable[[socket.socket], None]
+def test_the_engine_is_idle_soon_after_a_disconnect(
+    served: Served, request_: tuple[str, Json], disconnect: Callable[[socket.socket], None]
 ) -> None:
     def attempt() -> None:
         with served.open(*request_) as client:
             wait_until(lambda: bool(served.engine.running))
             before = len(served.engine.calls)
-            leave(client)
+            disconnect(client)
             took = wait_until(lambda: not (served.engine.running or len(served.service.traffic)))
-        # Lanes that were on their way, and no further call.
+        # Only lanes that had already started.
         assert len(served.engine.calls) - before <= 8
         assert took < SOON
 
-    in_time(attempt)
+    with_retries(attempt)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_an_httpx_client_that_gives_up_frees_the_engine(
-    served: Served, is_stream: bool
-) -> None:
+async def test_a_cancelled_httpx_request_frees_the_engine(served: Served, is_stream: bool) -> None:
     body = QUESTION | {"stream": is_stream}
     async with httpx.AsyncClient(base_url=served.url, verify=False, trust_env=False) as client:
         with anyio.move_on_after(0.3):
@@ -97,7 +95,9 @@ async def test_an_httpx_client_that_gives_up_frees_the_engine(
     wait_at_most(SOON, lambda: not served.engine.running)
 
 
-def test_who_closes_the_sending_half_counts_as_gone_and_gets_no_reply(served: Served) -> None:
+def test_a_half_closed_connection_counts_as_a_disconnect_and_gets_no_response(
+    served: Served,
+) -> None:
     with served.open("/solve", QUESTION) as client:
         wait_until(lambda: bool(served.engine.running))
         half_close(client)
@@ -105,7 +105,7 @@ def test_who_closes_the_sending_half_counts_as_gone_and_gets_no_reply(served: Se
         assert client.recv(1) == b""
 
 
-def test_a_client_that_leaves_while_it_asks_starts_nothing(served: Served) -> None:
+def test_a_disconnect_during_the_body_starts_no_call(served: Served) -> None:
     before = len(served.engine.calls)
     with socket.create_connection(("127.0.0.1", served.port)) as client:
         client.sendall(b"POST /solve HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
@@ -113,7 +113,7 @@ def test_a_client_that_leaves_while_it_asks_starts_nothing(served: Served) -> No
     assert len(served.engine.calls) == before
 
 
-def test_those_who_left_are_counted_as_cancelled(served: Served) -> None:
+def test_a_disconnect_is_counted_as_cancelled(served: Served) -> None:
     with served.open("/solve", QUESTION):
         wait_until(lambda: bool(served.engine.running))
     wait_at_most(SOON, lambda: not served.engine.running)

@@ -1,4 +1,4 @@
-"""Work and its client: either may end first, and neither holds up the other."""
+"""Work and its client: either may end first, and neither delays the other."""
 
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -18,15 +18,15 @@ Sent = MutableMapping[str, Any]
 
 
 class Client:
-    """The other end of an ASGI response: what it got, and when it leaves."""
+    """The client of an ASGI response: the messages it received, and when it disconnects."""
 
     def __init__(self, *, reads: bool = True) -> None:
         self.sent: list[Sent] = []
-        self.left = anyio.Event()
+        self.disconnected = anyio.Event()
         self._reads = reads
 
     async def receive(self) -> Sent:
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Sent) -> None:
@@ -40,20 +40,20 @@ class Client:
 
 
 @asynccontextmanager
-async def leaving(client: Client, after: float) -> AsyncIterator[None]:
+async def disconnecting(client: Client, after: float) -> AsyncIterator[None]:
     async with anyio.create_task_group() as group:
 
-        async def leave() -> None:
+        async def disconnect() -> None:
             await anyio.sleep(after)
-            client.left.set()
+            client.disconnected.set()
 
-        group.start_soon(leave)
+        group.start_soon(disconnect)
         yield
 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_work_that_is_done_first_gives_its_result() -> None:
+async def test_work_that_finishes_first_returns_its_result() -> None:
     async def work() -> int:
         await anyio.sleep(0.01)
         return 42
@@ -63,7 +63,7 @@ async def test_work_that_is_done_first_gives_its_result() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
+async def test_an_exception_of_the_work_propagates_unchanged() -> None:
     async def work() -> None:
         raise Drained("going down")
 
@@ -73,7 +73,7 @@ async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> None:
+async def test_a_disconnect_cancels_the_work_and_waits_for_its_cleanup() -> None:
     client, cleaned = Client(), False
 
     async def work() -> None:
@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> 
                 await anyio.sleep(0.01)
                 cleaned = True
 
-    async with leaving(client, 0.01):
+    async with disconnecting(client, 0.01):
         with pytest.raises(Abandoned):
             await cancel_on_disconnect(client.receive, work)
     assert cleaned
@@ -93,7 +93,7 @@ async def test_a_client_that_leaves_cancels_the_work_and_waits_for_its_end() -> 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_stream_sends_everything_and_then_its_end() -> None:
+async def test_a_stream_sends_everything_before_its_final_message() -> None:
     client = Client()
 
     async def produce(outbox: Outbox) -> None:
@@ -109,11 +109,11 @@ async def test_a_stream_sends_everything_and_then_its_end() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_an_error_before_the_first_bytes_leaves_the_status_open() -> None:
+async def test_an_error_before_the_first_bytes_starts_no_response() -> None:
     client = Client()
 
     async def produce(outbox: Outbox) -> None:
-        assert not outbox.has_begun
+        assert not outbox.has_started
         raise Drained("going down")
 
     with pytest.raises(Drained):
@@ -123,12 +123,12 @@ async def test_an_error_before_the_first_bytes_leaves_the_status_open() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_silence_begins_the_response_with_a_comment() -> None:
+async def test_an_idle_stream_starts_with_a_keep_alive_comment() -> None:
     client = Client()
 
     async def produce(outbox: Outbox) -> None:
         await anyio.sleep(0.05)
-        assert outbox.has_begun
+        assert outbox.has_started
         outbox.put(b"end")
 
     await EventStream(produce, 0.01)({}, client.receive, client.send)
@@ -138,7 +138,7 @@ async def test_silence_begins_the_response_with_a_comment() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_client_that_does_not_read_holds_up_nothing() -> None:
+async def test_a_client_that_does_not_read_delays_nothing() -> None:
     client, put = Client(reads=False), 0
 
     async def produce(outbox: Outbox) -> None:
@@ -148,7 +148,7 @@ async def test_a_client_that_does_not_read_holds_up_nothing() -> None:
             put += 1
             await anyio.lowlevel.checkpoint()
 
-        client.left.set()
+        client.disconnected.set()
 
     with anyio.fail_after(60), pytest.raises(Abandoned):
         await EventStream(produce, 10)({}, client.receive, client.send)

@@ -1,4 +1,4 @@
-"""No error repeats more than 200 characters of what was sent, wherever in the request it stood."""
+"""No error repeats more than 200 characters of any value or name in the request."""
 
 import copy
 import re
@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from tests.http.serving import Json, Served
 
-LETTER = "ж"  # stands in no message of ours
+LETTER = "ж"  # occurs in no message of the service
 TURN: Json = {"role": "user", "content": [{"type": "text", "text": "6 times 7?"}]}
-TERMS: Json = {
+OPTIONS: Json = {
     "strategy": {"name": "self_consistency", "params": {"n": 2, "stop": "none", "temperature": 1}},
     "task": {"kind": "choice", "options": ["41", "42"]},
     "models": {"actor": "scripted"},
     "budget": {"max_calls": 5},
     "trace": "summary",
 }
-SOLVE: Json = TERMS | {"messages": [TURN], "sampling": {"stop": ["never"], "temperature": 1}}
+SOLVE: Json = OPTIONS | {"messages": [TURN], "sampling": {"stop": ["never"], "temperature": 1}}
 CHAT: Json = {
     "model": "scripted@self_consistency",
     "messages": [TURN],
@@ -29,13 +29,13 @@ CHAT: Json = {
     "temperature": 1,
     "stream": True,
     "stream_options": {"include_usage": True},
-    "secondpass": TERMS,
+    "secondpass": OPTIONS,
 }
 REQUESTS = {"/solve": SOLVE, "/v1/chat/completions": CHAT}
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) in a JSON value."""
+    """Return every (container, key) of a JSON value."""
     keys = (
         value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     )
@@ -43,8 +43,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return here + [place for key in keys for place in places(value[key])]
 
 
-def longest(prefix: str, size: int) -> list[Any]:
-    """Values that no field takes as they are, and that hold something long."""
+def long_values(prefix: str, size: int) -> list[Any]:
+    """Values that no field accepts and that contain something long."""
     long, number = prefix + LETTER * size, int("7" * size)
     return [long, number, -number, [long], [[long]], {long: long}, {"type": long}, {"kind": long}]
 
@@ -64,11 +64,11 @@ def client(served: Served) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", REQUESTS)
-def test_a_long_value_or_name_at_any_one_place_is_not_repeated(
+def test_a_long_value_or_name_in_any_one_place_is_not_repeated(
     client: httpx.Client, path: str
 ) -> None:
     for number in range(len(places(REQUESTS[path]))):
-        for value in longest("", 3000):
+        for value in long_values("", 3000):
             for is_added in (False, True):
                 body = copy.deepcopy(REQUESTS[path])
                 container, key = places(body)[number]
@@ -95,7 +95,7 @@ VOTE: Json = {"name": "self_consistency", "params": {"n": 10**4000, "temperature
         ("/v1/chat/completions", CHAT | {"model": f"{LONG}@single"}),
     ],
 )
-def test_two_things_that_contradict_each_other_are_not_repeated(
+def test_long_conflicting_values_are_not_repeated(
     client: httpx.Client, path: str, body: Json
 ) -> None:
     reply = client.post(path, json=body)
@@ -106,13 +106,13 @@ def test_two_things_that_contradict_each_other_are_not_repeated(
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, Json]:
-    """A request with some very long things in it."""
+    """A request with several very long values."""
     path = draw(st.sampled_from(sorted(REQUESTS)))
     body = copy.deepcopy(REQUESTS[path])
     for _ in range(draw(st.integers(2, 3))):
         container, key = draw(st.sampled_from(places(body)))
         prefix = draw(st.sampled_from(["", "scripted@", "data:", "self_", "{" * 101]))
-        values = longest(prefix, draw(st.integers(201, 3000)))
+        values = long_values(prefix, draw(st.integers(201, 3000)))
         container[key] = draw(st.sampled_from([*values, 0]))
     return path, body
 

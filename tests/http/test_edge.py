@@ -1,4 +1,4 @@
-"""What every request meets first: a client that stalls is let go, and a defect is logged once."""
+"""Middleware: a stalled client is disconnected, and an internal error is logged once."""
 
 import logging
 import socket
@@ -31,7 +31,7 @@ async def receive() -> Message:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_send_that_nobody_takes_ends_the_request_and_cleans_up() -> None:
+async def test_a_blocked_send_ends_the_request_and_cleans_up() -> None:
     cleaned = False
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
@@ -53,7 +53,7 @@ async def test_a_send_that_nobody_takes_ends_the_request_and_cleans_up() -> None
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_client_that_reads_slowly_gets_everything() -> None:
+async def test_a_slow_client_receives_everything() -> None:
     taken: list[bytes] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ async def test_a_client_that_reads_slowly_gets_everything() -> None:
 
 @pytest.fixture(scope="module")
 def chatty() -> Iterator[Served]:
-    """An engine whose text no socket's buffers hold."""
+    """An engine whose text exceeds the buffers of a socket."""
     engine = ScriptedEngine(says("word " * 300_000), window=None, tokens_per_delta=10)
     with serving(engine, stalled_client_seconds=0.5) as served:
         yield served
@@ -85,7 +85,9 @@ def chatty() -> Iterator[Served]:
         ("/solve", QUESTION | {"stream": True, "trace": "full"}),
     ],
 )
-def test_a_client_that_takes_nothing_keeps_no_place(chatty: Served, path: str, body: Json) -> None:
+def test_a_client_that_reads_nothing_occupies_no_slot(
+    chatty: Served, path: str, body: Json
+) -> None:
     if body.get("model") != "scripted":
         caps = {"budget": {"max_tokens": 1_000_000}}
         body = body | (
@@ -103,13 +105,13 @@ def test_a_client_that_takes_nothing_keeps_no_place(chatty: Served, path: str, b
 
 
 async def broken(run: Run, params: Params) -> Candidate:
-    """Asks, and then fails by a defect."""
+    """Make one call, then raise an unexpected exception."""
     await run.ask(SOLVE)
     raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_defect_of_a_run_is_logged_once_with_both_ids(
+def test_an_internal_error_in_a_run_is_logged_once_with_both_ids(
     served: Served,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -129,7 +131,7 @@ def test_a_defect_of_a_run_is_logged_once_with_both_ids(
     assert 'secondpass_solves_total{stop_reason="internal",strategy="single"}' in metrics
 
 
-def test_a_defect_outside_of_a_run_is_logged_once_too(
+def test_an_internal_error_outside_a_run_is_logged_once(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("secondpass.service.http.resolve.guess", None)

@@ -1,4 +1,4 @@
-"""A service in front of a server: another instance of the service, which is one more OpenAI-compatible server."""
+"""A service in front of an OpenAI-compatible upstream, which here is another instance of the service."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ def front(upstream: Served) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_plain_reply_is_the_servers_byte_for_byte(
+def test_a_plain_response_is_forwarded_byte_for_byte(
     front: Served, upstream: Served, is_stream: bool
 ) -> None:
     body = PLAIN | {"stream": is_stream}
@@ -41,27 +41,27 @@ def test_a_plain_reply_is_the_servers_byte_for_byte(
     assert through.headers["content-type"] == direct.headers["content-type"]
 
 
-def test_the_servers_refusals_pass_through(front: Served, upstream: Served) -> None:
+def test_upstream_errors_are_forwarded(front: Served, upstream: Served) -> None:
     body = PLAIN | {"messages": "none"}
     direct, through = upstream.post(PATH, body), front.post(PATH, body)
     assert through.status_code == direct.status_code == 400
     assert through.content == direct.content
 
 
-def test_a_strategy_runs_over_the_server(front: Served) -> None:
+def test_a_strategy_runs_on_the_upstream(front: Served) -> None:
     strategy = {"name": "self_consistency", "params": {"n": 3}}
     document = front.solve(strategy=strategy).json()
     assert document["answer"] == "42"
     assert document["usage"]["actor"]["calls"] == 3
 
 
-def test_the_request_id_reaches_the_server(front: Served) -> None:
+def test_a_forwarded_response_contains_the_request_id_once(front: Served) -> None:
     reply = front.post(PATH, PLAIN, headers={"x-request-id": "mine"})
     assert reply.headers.get_list("x-request-id") == ["mine"]
 
 
 @pytest.mark.parametrize("name", ["accept", "traceparent", "tracestate", "content-type", "x-odd"])
-def test_a_header_that_is_not_ascii_breaks_nothing(front: Served, name: str) -> None:
+def test_a_header_that_is_not_ascii_is_accepted(front: Served, name: str) -> None:
     value = b"application/json; \xe9\xff"
     with front.client() as client:
         plain = client.post(PATH, json=PLAIN, headers={name.encode(): value})
@@ -78,7 +78,7 @@ def test_a_header_that_is_not_ascii_breaks_nothing(front: Served, name: str) -> 
         ("/solve", QUESTION),
     ],
 )
-def test_who_leaves_in_front_frees_the_engine_behind(path: str, body: Json) -> None:
+def test_a_disconnect_frees_the_engine_behind_the_upstream(path: str, body: Json) -> None:
     with (
         serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as behind,
         serving(engine="http", engine_url=f"{behind.url}/v1", model="scripted") as front,
@@ -93,14 +93,16 @@ WAITING = 'secondpass_engine_calls_waiting{engine="default"} 1.0'
 
 
 @pytest.mark.parametrize(("path", "body"), [(PATH, PLAIN), ("/solve", QUESTION)])
-def test_a_forwarded_reply_holds_a_slot_of_its_engine_until_it_ends(path: str, body: Json) -> None:
+def test_a_forwarded_request_occupies_an_admission_slot_until_it_ends(
+    path: str, body: Json
+) -> None:
     engine = ScriptedEngine(says("word " * 2000), per_token=0.01)
     with serving(engine, max_concurrent_calls=1) as served:
         with served.open(PATH, PLAIN | {"stream": True}):
             wait_until(lambda: len(engine.running) == 1)
             with served.open(path, body):
                 wait_until(lambda: WAITING in served.get("/metrics").text)
-            wait_until(lambda: WAITING not in served.get("/metrics").text)  # it left the queue
+            wait_until(lambda: WAITING not in served.get("/metrics").text)  # it disconnected
             second = served.open(path, body)
             wait_until(lambda: WAITING in served.get("/metrics").text)
             assert len(engine.calls) == 1
@@ -109,13 +111,13 @@ def test_a_forwarded_reply_holds_a_slot_of_its_engine_until_it_ends(path: str, b
             assert len(engine.running) <= 1
 
 
-def test_a_server_that_is_not_there_is_said_to_be_missing() -> None:
-    with serving(engine="http", engine_url="http://127.0.0.1:9/v1", model="m") as alone:
-        wait_until(lambda: "not asked yet" not in alone.get("/readyz").text)
-        ready = alone.get("/readyz")
-        solve = alone.solve()
-        plain = alone.post(PATH, PLAIN | {"model": "m"})
-        metrics = alone.get("/metrics").text
+def test_an_unreachable_upstream_is_reported() -> None:
+    with serving(engine="http", engine_url="http://127.0.0.1:9/v1", model="m") as front:
+        wait_until(lambda: "not asked yet" not in front.get("/readyz").text)
+        ready = front.get("/readyz")
+        solve = front.solve()
+        plain = front.post(PATH, PLAIN | {"model": "m"})
+        metrics = front.get("/metrics").text
     assert ready.status_code == solve.status_code == 503
     assert "is not ready" in solve.json()["detail"]
     assert plain.status_code == 502
@@ -123,7 +125,7 @@ def test_a_server_that_is_not_there_is_said_to_be_missing() -> None:
     assert 'secondpass_engine_ready{engine="default"} 0.0' in metrics
 
 
-def test_a_server_that_goes_is_noticed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stopped_upstream_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "secondpass.service.server.lifespan")
     with ExitStack() as front:
         with serving() as behind:
@@ -145,8 +147,8 @@ def test_a_server_that_goes_is_noticed_and_logged_once(caplog: pytest.LogCapture
     assert len(logged) == len(set(logged))
 
 
-def test_a_reply_has_the_servers_headers_but_those_of_its_gateway() -> None:
-    async def refuse(_: web.Request, __: Body) -> web.StreamResponse:
+def test_upstream_headers_are_forwarded_except_gateway_headers() -> None:
+    async def reject(_: web.Request, __: Body) -> web.StreamResponse:
         reason = {"x-llm-d-request-dropped-reason": "\N{EURO SIGN}", "x-more": "m"}
         place = {"x-gateway-destination-endpoint-served": "10.0.0.9:8000"}
         return web.json_response({}, status=429, headers=reason | place)
@@ -156,7 +158,7 @@ def test_a_reply_has_the_servers_headers_but_those_of_its_gateway() -> None:
         serving(engine="http", engine_url=upstream.url, model="model") as front,
     ):
         wait_until(lambda: front.get("/readyz").status_code == 200)
-        upstream.chat = refuse
+        upstream.chat = reject
         reply = front.post(PATH, PLAIN | {"model": "model"})
     assert reply.status_code == 429
     assert reply.headers["x-more"] == "m"

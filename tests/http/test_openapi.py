@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: bodies that it shows are taken, and replies are of the types that it names."""
+"""The OpenAPI document is accurate: its examples are accepted, and responses match its schemas."""
 
 import json
 import keyword
@@ -34,18 +34,18 @@ def operations(document: Json) -> Iterator[tuple[str, Json]]:
 
 
 def check(model: type[BaseModel], reply: Any) -> None:
-    """Nothing in the reply is of another type, and nothing is unknown to its type."""
+    """Assert that `reply` has exactly the fields and types of `model`."""
     seen = model.model_validate(reply).model_dump(mode="json", exclude_unset=True)
     assert seen == reply
 
 
 @pytest.mark.parametrize("trace", ["none", "summary", "full"])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_an_answer_is_of_the_type_that_is_documented(served: Served, name: str, trace: str) -> None:
+def test_an_answer_matches_its_schema(served: Served, name: str, trace: str) -> None:
     check(response_models.Answer, served.solve(strategy=name, trace=trace).json())
 
 
-def test_every_other_reply_is_too(served: Served) -> None:
+def test_every_other_response_matches_its_schema(served: Served) -> None:
     chat = "/v1/chat/completions"
     traced = {"secondpass": {"trace": "full"}}
     spent = {"budget": {"max_prompt_tokens": 1}}
@@ -67,7 +67,7 @@ def test_every_other_reply_is_too(served: Served) -> None:
         check(model, reply.json())
 
 
-def test_each_example_is_answered(served: Served, document: Json) -> None:
+def test_every_example_is_accepted(served: Served, document: Json) -> None:
     answered = 0
     for path, operation in operations(document):
         content = operation.get("requestBody", {}).get("content", {})
@@ -87,43 +87,43 @@ def test_a_client_can_be_generated(document: Json) -> None:
     assert dangling(document) == set()
 
 
-def test_the_document_says_who_needs_a_key(document: Json) -> None:
+def test_the_document_declares_which_paths_need_a_key(document: Json) -> None:
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
     assert document["security"] == [{}]
     assert document["paths"]["/livez"]["get"]["security"] == []
 
 
-def test_a_plain_chat_may_have_fields_that_are_not_ours(document: Json) -> None:
+def test_a_plain_chat_may_have_unknown_fields(document: Json) -> None:
     chat = document["components"]["schemas"]["ChatRequest"]
     assert chat["additionalProperties"] is True
     assert {"type": "string"} in chat["properties"]["stop"]["anyOf"]
     assert document["components"]["schemas"]["SolveRequest"]["additionalProperties"] is False
 
 
-def test_beside_another_application_its_routes_stay_and_no_name_is_taken(
+def test_merging_keeps_the_routes_and_schema_names_of_the_other_application(
     served: Served, document: Json
 ) -> None:
     path = "/v1/chat/completions"
-    theirs: Json = {
+    other: Json = {
         "openapi": "3.1.0",
         "paths": {path: {"post": {}}, "/tokenize": {"post": {"schema": ref("Message")}}},
-        "components": {"schemas": {"Message": {"title": "theirs"}}},
+        "components": {"schemas": {"Message": {"title": "other"}}},
     }
-    both = merged(theirs, document)
-    assert both["paths"]["/tokenize"] == theirs["paths"]["/tokenize"]
+    both = merged(other, document)
+    assert both["paths"]["/tokenize"] == other["paths"]["/tokenize"]
     assert both["paths"][path]["post"]["operationId"] == "chat"
-    assert both["components"]["schemas"]["Message"] == {"title": "theirs"}
+    assert both["components"]["schemas"]["Message"] == {"title": "other"}
     assert dangling(both) == set()
-    assert theirs["components"] == {"schemas": {"Message": {"title": "theirs"}}}
+    assert other["components"] == {"schemas": {"Message": {"title": "other"}}}
     assert served.get("/openapi.json").json() == document
 
 
 async def elsewhere(run: Run, params: registry.Params) -> Candidate:
-    """A strategy that is not one of ours, for its module is not."""
+    """A strategy whose module belongs to another distribution."""
     return run.best
 
 
-def test_params_of_other_distributions_may_be_named_like_ours_or_a_body(
+def test_params_of_other_distributions_may_reuse_class_names(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = {"first": "Single", "second": "ChatRequest", "third": "Single"}
@@ -150,6 +150,6 @@ def ref(model: str) -> Json:
 
 
 def dangling(document: Json) -> set[str]:
-    """Schemas that are referred to and are not there."""
+    """Schemas that are referenced but not defined."""
     named = re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document))
     return set(named) - set(document["components"]["schemas"])

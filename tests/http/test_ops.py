@@ -1,4 +1,4 @@
-"""The routes of operators, and API keys."""
+"""Routes for operators, and API keys."""
 
 import hashlib
 from collections.abc import Iterator
@@ -40,13 +40,13 @@ def test_every_strategy_is_described(served: Served) -> None:
     assert graded["params"]["discriminator"]["propertyName"] == "grade"
 
 
-def test_live_and_ready(served: Served) -> None:
+def test_the_service_is_live_and_ready(served: Served) -> None:
     assert served.get("/livez").status_code == 200
     assert served.get("/readyz").json() == {"ready": True, "reasons": []}
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/strategies", "/v1/models"])
-def test_what_can_be_got_can_be_probed_for_its_headers(served: Served, path: str) -> None:
+def test_every_get_route_answers_head(served: Served, path: str) -> None:
     with served.client() as client:
         head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -77,7 +77,7 @@ def test_metrics_count_solves_calls_and_tokens() -> None:
     assert "vllm" not in text
 
 
-def test_a_retried_call_counts_once_and_each_of_its_attempts() -> None:
+def test_metrics_count_a_retried_call_once_and_each_of_its_attempts() -> None:
     faults: Iterator[Fault | None] = iter(("interrupt", None))
 
     def flaky(call: Call, index: int) -> Reply:
@@ -97,7 +97,7 @@ def test_a_retried_call_counts_once_and_each_of_its_attempts() -> None:
     assert ended == [("failed", 1, True), ("finished", 2, False)]
 
 
-def test_the_document_describes_both_bodies(served: Served) -> None:
+def test_the_openapi_document_describes_both_bodies(served: Served) -> None:
     document = served.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"/solve", "/v1/chat/completions", "/strategies"} <= set(document["paths"])
@@ -112,7 +112,7 @@ def refs_of(schema: dict[str, Any]) -> list[str]:
     return [branch["$ref"] for branch in schema.get("oneOf", ())]
 
 
-def test_the_document_describes_every_strategys_params(served: Served) -> None:
+def test_the_openapi_document_describes_the_params_of_every_strategy(served: Served) -> None:
     schemas = served.get("/openapi.json").json()["components"]["schemas"]
     choices = {each["title"]: each for each in schemas["StrategyChoice"]["oneOf"]}
     assert set(choices) == set(STRATEGIES)
@@ -141,7 +141,7 @@ def test_the_document_describes_every_strategys_params(served: Served) -> None:
         ("/v1/chat/completions", {}, "application/json", "OpenAIError"),
     ],
 )
-def test_the_document_says_how_an_error_really_looks(
+def test_the_openapi_document_describes_the_actual_errors(
     served: Served, path: str, body: dict[str, str], kind: str, model: str
 ) -> None:
     document = served.get("/openapi.json").json()
@@ -162,7 +162,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("header", [None, "Bearer sk-three", "Basic c2stb25l", "Bearer", KEY])
-def test_without_a_known_key_nothing_is_started(guarded: Served, header: str | None) -> None:
+def test_a_request_without_a_known_key_starts_no_call(guarded: Served, header: str | None) -> None:
     before = len(guarded.engine.calls)
     headers = {"authorization": header} if header else {}
     solve = guarded.post("/solve", QUESTION, headers=headers)
@@ -174,7 +174,7 @@ def test_without_a_known_key_nothing_is_started(guarded: Served, header: str | N
     assert len(guarded.engine.calls) == before
 
 
-def test_each_tenant_has_its_own_part_of_the_prefix_cache(guarded: Served) -> None:
+def test_each_tenant_has_its_own_cache_salt(guarded: Served) -> None:
     salts = []
     for key in (KEY, "sk-two", KEY):
         headers = {"authorization": f"Bearer {key}"}
@@ -190,12 +190,12 @@ def test_probes_and_scrapers_need_no_key(guarded: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/strategies", "/v1/models", "/openapi.json", "/nowhere"])
-def test_everything_else_needs_one(guarded: Served, path: str) -> None:
+def test_all_other_paths_need_a_key(guarded: Served, path: str) -> None:
     assert guarded.get(path).status_code == 401
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "expected"),
     [
         ("alice", "SHA-256"),
         ("alice:sk-one", "not by the key"),
@@ -206,16 +206,16 @@ def test_everything_else_needs_one(guarded: Served, path: str) -> None:
         ("# nobody", "no key"),
     ],
 )
-def test_a_bad_file_of_keys_says_which_line(tmp_path: Path, line: str, says: str) -> None:
+def test_an_invalid_key_file_names_the_line(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# first\n{line}\n")
-    with pytest.raises(BadSettings, match=says) as bad:
+    with pytest.raises(BadSettings, match=expected) as bad:
         Tenants.load(path)
-    assert "no key" in says or "line" in str(bad.value)
+    assert "no key" in expected or "line" in str(bad.value)
     assert "sk-one" not in str(bad.value)
 
 
-def test_a_missing_file_of_keys_is_a_bad_setting(tmp_path: Path) -> None:
+def test_a_missing_key_file_is_a_settings_error(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="nowhere"):
         Tenants.load(tmp_path / "nowhere")
 
@@ -228,12 +228,12 @@ def test_a_tenant_may_have_several_keys() -> None:
 
 
 @pytest.mark.parametrize("position", range(32))
-def test_a_key_that_differs_in_any_one_byte_of_its_hash_is_another(position: int) -> None:
+def test_a_key_whose_hash_differs_in_one_byte_is_rejected(position: int) -> None:
     hashed = bytearray.fromhex(digest(KEY))
     hashed[position] ^= 1
     with pytest.raises(Unauthorized):
         Tenants({hashed.hex(): "alice"}).identify(f"Bearer {KEY}")
 
 
-def test_without_keys_everybody_is_welcome() -> None:
+def test_without_keys_every_request_is_accepted() -> None:
     assert Tenants().identify(None) is ANYBODY

@@ -1,4 +1,4 @@
-"""Request bodies that are malformed, encoded or too large get a 4xx, and nothing is started for them."""
+"""Malformed, compressed and oversized bodies get a 4xx, and no call starts."""
 
 import http.client
 import json
@@ -12,18 +12,18 @@ from tests.http.serving import QUESTION, Served
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_is_started(served: Served) -> Iterator[None]:
+def _no_call_starts(served: Served) -> Iterator[None]:
     yield
     assert served.engine.calls == []
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "expected"),
     [
         (b'{"question": "\xff"}', "UTF-8"),
         (b'{"question": "\\ud83d"}', "UTF-8"),
         (b'{"question": ', "not JSON"),
-        (b'{"question": "a", "question": "b"}', "twice"),
+        (b'{"question": "a", "question": "b"}', "duplicate key"),
         (b'{"question": "a", "budget": {"max_cost": NaN}}', "NaN"),
         (b'{"question": "a", "budget": {"max_cost": 1' + b"0" * 5000 + b"}}", "digits"),
         (b"[" * 100_000, "nested"),
@@ -35,28 +35,28 @@ def _nothing_is_started(served: Served) -> Iterator[None]:
         (b"", "not JSON"),
     ],
 )
-def test_a_body_that_is_no_json_is_malformed(served: Served, body: bytes, says: str) -> None:
+def test_a_body_that_is_not_json_is_malformed(served: Served, body: bytes, expected: str) -> None:
     with served.client() as client:
         reply = client.post("/solve", content=body)
     problem = reply.json()
     assert reply.status_code == 400
     assert problem["field"] == "body"
-    assert says in problem["detail"]
+    assert expected in problem["detail"]
 
 
-def test_text_beyond_the_basic_plane_is_welcome(served: Served) -> None:
+def test_text_beyond_the_basic_multilingual_plane_is_accepted(served: Served) -> None:
     with served.client() as client:
         reply = client.post("/solve", content=b'{"question": "\\ud83d\\ude00", "strategy": 7}')
     assert reply.json()["field"] == "strategy"
 
 
-def test_a_packed_body_is_not_read(served: Served) -> None:
+def test_a_compressed_body_is_rejected(served: Served) -> None:
     reply = served.post("/solve", QUESTION, headers={"content-encoding": "gzip"})
     assert reply.status_code == 400
     assert reply.json()["field"] == "content-encoding"
 
 
-def test_a_form_is_not_json(served: Served) -> None:
+def test_a_form_is_rejected(served: Served) -> None:
     with served.client() as client:
         reply = client.post("/solve", data={"question": "?"})
     assert reply.status_code == 400
@@ -65,13 +65,13 @@ def test_a_form_is_not_json(served: Served) -> None:
 
 @pytest.mark.parametrize("path", ["/solve", "/v1/chat/completions"])
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_ten_megabytes_are_too_much(served: Served, path: str, is_chunked: bool) -> None:
+def test_an_oversized_body_is_a_413(served: Served, path: str, is_chunked: bool) -> None:
     body = json.dumps(QUESTION | {"question": "x" * 10 * 2**20}).encode()
-    pieces = (body[at : at + 65536] for at in range(0, len(body), 65536))
+    chunks = (body[at : at + 65536] for at in range(0, len(body), 65536))
     with served.client() as client:
         reply = client.post(
             path,
-            content=pieces if is_chunked else body,
+            content=chunks if is_chunked else body,
             headers={"content-type": "application/json"},
         )
     error = reply.json().get("error", {})
@@ -81,15 +81,15 @@ def test_ten_megabytes_are_too_much(served: Served, path: str, is_chunked: bool)
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_who_reads_no_reply_before_all_is_sent_learns_it_too(
+def test_a_client_that_sends_everything_before_it_reads_gets_the_413(
     served: Served, is_chunked: bool
 ) -> None:
-    pieces = [b"x" * 2**20] * 40
+    chunks = [b"x" * 2**20] * 40
     client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     client.request(
         "POST",
         "/solve",
-        body=iter(pieces) if is_chunked else b"".join(pieces),
+        body=iter(chunks) if is_chunked else b"".join(chunks),
         headers={"content-type": "application/json", "connection": "close"},
         encode_chunked=is_chunked,
     )
@@ -97,14 +97,14 @@ def test_who_reads_no_reply_before_all_is_sent_learns_it_too(
     client.close()
 
 
-def test_who_asks_before_it_sends_is_told_at_once(served: Served) -> None:
+def test_a_client_that_expects_100_continue_gets_the_413_at_once(served: Served) -> None:
     head = "POST /solve HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
         client.sendall(f"{head}content-type: application/json\r\n\r\n".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_who_goes_on_sending_is_told_all_the_same(
+def test_a_client_that_stops_sending_gets_the_413(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_body, "LINGER_SECONDS", 0.2)

@@ -1,4 +1,4 @@
-"""Reward models behind the service: which requests may name one, and what a client is told when it is down."""
+"""Reward models: the requests that may name one, and the errors when it is down."""
 
 import asyncio
 import re
@@ -20,11 +20,11 @@ from tests.engines.upstream import Body, Upstream
 from tests.http.serving import Json, Served, events_of, serving
 from tests.polling import wait_until
 
-NOBODY = "http://127.0.0.1:9/v1"
+UNREACHABLE = "http://127.0.0.1:9/v1"
 
 
 async def scored(run: Run, _: Params) -> Candidate:
-    """A draft with its reward."""
+    """Return one draft with its reward as the score."""
     draft = await run.ask(SOLVE)
     return run.candidate(draft, score=await run.score(draft), score_kind="reward")
 
@@ -54,7 +54,7 @@ async def _classify(_: web.Request, body: Body) -> web.StreamResponse:
 
 @contextmanager
 def reward_server() -> Iterator[Upstream]:
-    """A server with /classify on a real socket, in a thread of its own."""
+    """A server with /classify on a real socket, in its own thread."""
     upstream = Upstream(models=[{"id": "rm"}], routes={"/classify": _classify})
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
@@ -74,22 +74,24 @@ def reward_server() -> Iterator[Upstream]:
 
 
 @contextmanager
-def service_with(url: str, over: ScriptedEngine | None = None, **settings: Any) -> Iterator[Served]:
+def service_with(
+    url: str, scripted: ScriptedEngine | None = None, **settings: Any
+) -> Iterator[Served]:
     table = {"kind": "pooling", "url": url, "model": "rm"}
     roles = {"reward": "rm"} | settings.pop("roles", {})
-    with serving(over, engines={"rm": table}, roles=roles, **settings) as served:
+    with serving(scripted, engines={"rm": table}, roles=roles, **settings) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def alive() -> Iterator[Served]:
+def ready() -> Iterator[Served]:
     with reward_server() as upstream, service_with(upstream.url) as served:
         wait_until(lambda: served.get("/readyz").status_code == 200)
         yield served
 
 
-def test_a_reward_is_in_the_answer_the_bill_and_the_trace(alive: Served) -> None:
-    reply = alive.solve(strategy="scored", trace="summary").json()
+def test_a_reward_is_in_the_usage_the_candidates_and_the_trace(ready: Served) -> None:
+    reply = ready.solve(strategy="scored", trace="summary").json()
     assert reply["usage"]["reward"] | {"cost": 0} == {
         "calls": 1,
         "prompt": 50,
@@ -106,42 +108,44 @@ def test_a_reward_is_in_the_answer_the_bill_and_the_trace(alive: Served) -> None
     assert (verdict["role"], verdict["reward"]) == ("reward", 2.5)
 
 
-def test_a_reward_is_an_event_of_the_stream(alive: Served) -> None:
-    reply = alive.solve(strategy="scored", stream=True)
+def test_a_reward_is_an_event_of_the_stream(ready: Served) -> None:
+    reply = ready.solve(strategy="scored", stream=True)
     (verdict,) = (data for name, _, data in events_of(reply.text) if name == "verdict")
     assert (verdict["role"], verdict["purpose"], verdict["reward"]) == ("reward", "reward", 2.5)
 
 
-def test_a_reward_is_told_as_progress(alive: Served) -> None:
+def test_a_reward_is_reported_as_progress(ready: Served) -> None:
     body = chat("scripted@scored") | {"stream": True, "secondpass": {"progress": True}}
-    assert "reward, reward: reward 2.5" in alive.post("/v1/chat/completions", body).text
+    assert "reward, reward: reward 2.5" in ready.post("/v1/chat/completions", body).text
 
 
-def test_a_reward_model_is_listed_without_strategies(alive: Served) -> None:
-    names = [model["id"] for model in alive.get("/v1/models").json()["data"]]
+def test_a_reward_model_is_listed_without_strategies(ready: Served) -> None:
+    names = [model["id"] for model in ready.get("/v1/models").json()["data"]]
     assert "rm" in names
     assert "scripted@scored" in names
     assert not [name for name in names if name.startswith("rm@")]
 
 
 @pytest.mark.parametrize("model", ["rm", "rm@single"])
-def test_a_reward_model_is_no_model_to_chat_with(alive: Served, model: str) -> None:
-    reply = alive.post("/v1/chat/completions", chat(model))
+def test_a_chat_request_for_a_reward_model_is_rejected(ready: Served, model: str) -> None:
+    reply = ready.post("/v1/chat/completions", chat(model))
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "model"
-    assert "writes no text" in reply.json()["error"]["message"]
+    assert "cannot generate" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("role", ["actor", "critic", "judge"])
-def test_a_request_may_not_have_a_reward_model_write(alive: Served, role: str) -> None:
-    reply = alive.solve(models={role: "rm"})
+def test_a_request_cannot_assign_a_reward_model_to_a_generating_role(
+    ready: Served, role: str
+) -> None:
+    reply = ready.solve(models={role: "rm"})
     assert reply.status_code == 422
     assert reply.json()["field"] == f"models.{role}"
-    assert alive.solve(models={"reward": "rm"}).status_code == 200
+    assert ready.solve(models={"reward": "rm"}).status_code == 200
 
 
-def test_a_reward_model_that_never_came_is_a_502_that_names_the_role() -> None:
-    with service_with(NOBODY) as served:
+def test_a_reward_model_that_was_never_ready_is_a_502_that_names_the_role() -> None:
+    with service_with(UNREACHABLE) as served:
         reply = served.solve(strategy="scored")
         assert reply.status_code == 502
         problem = reply.json()
@@ -152,10 +156,10 @@ def test_a_reward_model_that_never_came_is_a_502_that_names_the_role() -> None:
         assert served.solve().status_code == 200
 
 
-def test_a_reward_model_that_went_away_is_a_502_that_names_the_role() -> None:
+def test_a_reward_model_that_fails_is_a_502_that_names_the_role() -> None:
     with reward_server() as upstream, service_with(upstream.url) as served:
         wait_until(lambda: served.get("/readyz").status_code == 200)
-        upstream.routes["/classify"] = _refuse
+        upstream.routes["/classify"] = _fail
         reply = served.solve(strategy="scored")
     assert reply.status_code == 502
     assert reply.json()["role"] == "reward"
@@ -164,7 +168,7 @@ def test_a_reward_model_that_went_away_is_a_502_that_names_the_role() -> None:
 
 @contextmanager
 def reviewing(url: str) -> Iterator[Served]:
-    """A service whose reviews never agree, so that the reward model is asked which of them count."""
+    """A service whose reviews never agree, so that the reward model decides which of them count."""
 
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "meta_rm":
@@ -175,7 +179,7 @@ def reviewing(url: str) -> Iterator[Served]:
             return Reply("Scores: \\boxed{%s}" % ("9, 2" if is_first else "2, 9"))
         return Reply(("Red", "Blue")[index % 2])
 
-    with service_with(url, over=ScriptedEngine(script)) as served:
+    with service_with(url, scripted=ScriptedEngine(script)) as served:
         yield served
 
 
@@ -184,22 +188,22 @@ FALLING_BACK = {"name": "meta_rm", "params": {"meta": "reward_model", "fallback"
 
 
 @contextmanager
-def gone() -> Iterator[Served]:
-    """A reward model that was ready, and then fails every call."""
+def failing() -> Iterator[Served]:
+    """A reward model that was ready and now fails every call."""
     with reward_server() as upstream, reviewing(upstream.url) as served:
         wait_until(lambda: served.get("/readyz").status_code == 200)
-        upstream.routes["/classify"] = _refuse
+        upstream.routes["/classify"] = _fail
         yield served
 
 
 @contextmanager
-def never_came() -> Iterator[Served]:
-    with reviewing(NOBODY) as served:
+def never_ready() -> Iterator[Served]:
+    with reviewing(UNREACHABLE) as served:
         yield served
 
 
-@pytest.mark.parametrize("down", [gone, never_came])
-def test_meta_rm_that_insists_on_a_reward_model_says_502_naming_role_and_engine(
+@pytest.mark.parametrize("down", [failing, never_ready])
+def test_meta_rm_without_its_required_reward_model_is_a_502_that_names_role_and_engine(
     down: Callable[[], AbstractContextManager[Served]],
 ) -> None:
     with down() as served:
@@ -214,9 +218,9 @@ def test_meta_rm_that_insists_on_a_reward_model_says_502_naming_role_and_engine(
         assert (error["status"], error["role"]) == (502, "reward")
 
 
-@pytest.mark.parametrize("down", [gone, never_came])
+@pytest.mark.parametrize("down", [failing, never_ready])
 @pytest.mark.parametrize("strategy", ["meta_rm", FALLING_BACK])
-def test_meta_rm_does_without_a_reward_model_where_that_is_declared_and_says_so(
+def test_meta_rm_with_a_fallback_uses_agreement_and_notes_it(
     down: Callable[[], AbstractContextManager[Served]], strategy: Any
 ) -> None:
     with down() as served:
@@ -226,7 +230,7 @@ def test_meta_rm_does_without_a_reward_model_where_that_is_declared_and_says_so(
     assert reply["degraded"]["reward"] >= 1
 
 
-def test_meta_rm_asks_a_reward_model_that_is_there() -> None:
+def test_meta_rm_calls_a_ready_reward_model() -> None:
     with reward_server() as upstream, reviewing(upstream.url) as served:
         wait_until(lambda: served.get("/readyz").status_code == 200)
         reply = served.solve(strategy=META, task={"kind": "open"}).json()
@@ -235,23 +239,23 @@ def test_meta_rm_asks_a_reward_model_that_is_there() -> None:
     assert reply["degraded"] is None
 
 
-def test_an_engine_that_cannot_score_is_named_with_what_it_lacks(alive: Served) -> None:
-    alive.engine.lacking = frozenset({"reward"})
+def test_an_engine_without_the_reward_capability_is_named(ready: Served) -> None:
+    ready.engine.lacking = frozenset({"reward"})
     try:
-        reply = alive.solve(strategy="scored", models={"reward": "scripted"})
+        reply = ready.solve(strategy="scored", models={"reward": "scripted"})
     finally:
-        alive.engine.lacking = frozenset()
+        ready.engine.lacking = frozenset()
     assert reply.status_code == 422
     assert reply.json()["detail"] == "engine 'scripted' lacks the capability reward"
 
 
-def test_no_engine_for_the_role_is_said_so(served: Served) -> None:
+def test_a_role_without_an_engine_is_named(served: Served) -> None:
     reply = served.solve(strategy="scored")
     assert reply.status_code == 422
     assert "no engine plays the role 'reward'" in reply.json()["detail"]
 
 
-async def _refuse(_: web.Request, __: Body) -> web.StreamResponse:
+async def _fail(_: web.Request, __: Body) -> web.StreamResponse:
     return web.json_response({"error": {"message": "out of memory"}}, status=500)
 
 

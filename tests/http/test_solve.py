@@ -1,4 +1,4 @@
-"""POST /solve where all goes well, or at least as it should."""
+"""POST /solve: answers, traces, streams, budgets and engine failures."""
 
 import re
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def vote(**params: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_answers_at_its_defaults(served: Served, name: str) -> None:
+def test_every_strategy_answers_with_default_params(served: Served, name: str) -> None:
     reply = served.solve(strategy=name)
     assert reply.status_code == 200, reply.text
     assert (reply.json()["strategy"], reply.json()["answer"]) == (name, "42")
@@ -51,7 +51,7 @@ def test_every_strategy_answers_at_its_defaults(served: Served, name: str) -> No
     assert served.post("/v1/chat/completions", chat).status_code == 200
 
 
-def test_a_temperature_that_has_no_effect_is_told(served: Served) -> None:
+def test_a_temperature_without_effect_is_noted(served: Served) -> None:
     def notes(strategy: str, temperature: float) -> Any:
         return served.solve(strategy=strategy, sampling={"temperature": temperature}).json()[
             "notes"
@@ -59,8 +59,8 @@ def test_a_temperature_that_has_no_effect_is_told(served: Served) -> None:
 
     for name, strategy in STRATEGIES.items():
         own = getattr(strategy.defaults, "temperature", None)
-        told = notes(name, 0.2).get("temperature")
-        assert told == (
+        note = notes(name, 0.2).get("temperature")
+        assert note == (
             own and f"{own:g}, from the strategy's params; the requested 0.2 has no effect"
         )
         assert own is None or "temperature" not in notes(name, own)
@@ -68,7 +68,7 @@ def test_a_temperature_that_has_no_effect_is_told(served: Served) -> None:
     assert served.engine.calls[-1].sampling.temperature == 0.2
 
 
-def test_what_was_streamed_by_the_deadline_is_not_said_to_be_an_answer() -> None:
+def test_text_streamed_before_the_deadline_is_not_an_answer() -> None:
     with serving(ScriptedEngine(says("word " * 100), per_token=0.02)) as served:
         reply = served.solve(stream=True, trace="summary", budget={"deadline_ms": 300})
     best = events_of(reply.text)[-1][2]["candidates"][-1]
@@ -76,7 +76,7 @@ def test_what_was_streamed_by_the_deadline_is_not_said_to_be_an_answer() -> None
     assert best["why"] == "truncated after it was streamed"
 
 
-def test_the_operators_n_holds_for_a_default_as_well() -> None:
+def test_the_operators_max_n_applies_to_default_params() -> None:
     with serving(max_n=3) as served:
         for name in ("self_consistency", "critic_retry"):
             reply = served.solve(strategy=name)
@@ -85,8 +85,9 @@ def test_the_operators_n_holds_for_a_default_as_well() -> None:
         assert served.solve(strategy=fewer).status_code == 200
 
 
-def test_an_answer_says_what_was_run_and_what_it_cost() -> None:
-    with serving(ScriptedEngine(first_token=0.01)) as slow:  # the loop's clock counts milliseconds
+def test_an_answer_reports_the_run_and_its_usage() -> None:
+    # The event loop's clock has millisecond resolution.
+    with serving(ScriptedEngine(first_token=0.01)) as slow:
         reply = slow.solve(strategy=vote(n=4, stop="none"))
     document = reply.json()
     assert reply.status_code == 200
@@ -120,7 +121,7 @@ def test_the_trace_context_reaches_every_call(served: Served) -> None:
         b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-\xe9",
     ],
 )
-def test_a_trace_context_of_another_form_is_replaced(served: Served, parent: bytes) -> None:
+def test_an_invalid_trace_context_is_replaced(served: Served, parent: bytes) -> None:
     served.engine.calls.clear()
     with served.client() as client:
         reply = client.post("/solve", json=QUESTION, headers={b"traceparent": parent})
@@ -129,14 +130,14 @@ def test_a_trace_context_of_another_form_is_replaced(served: Served, parent: byt
     assert {str(call.traceparent)[3:35] for call in served.engine.calls} == {made}
 
 
-def test_a_question_and_a_conversation_ask_the_same(served: Served) -> None:
-    turn = {"role": "user", "content": QUESTION["question"]}
-    asked = served.post("/solve", QUESTION).json()
-    told = served.post("/solve", {"messages": [turn]}).json()
-    assert asked["text"] == told["text"]
+def test_a_question_equals_a_conversation_of_one_message(served: Served) -> None:
+    message = {"role": "user", "content": QUESTION["question"]}
+    question = served.post("/solve", QUESTION).json()
+    conversation = served.post("/solve", {"messages": [message]}).json()
+    assert question["text"] == conversation["text"]
 
 
-def test_a_decided_vote_reports_what_it_saved() -> None:
+def test_an_early_consensus_reports_its_savings() -> None:
     with serving(ScriptedEngine(answers("42"))) as served:
         document = served.solve(strategy=vote(n=16)).json()
     assert document["stop_reason"] == "consensus"
@@ -151,7 +152,7 @@ def test_an_explicit_task_changes_the_prompt_and_is_reported(served: Served) -> 
     assert served.engine.calls[-1].messages[-1].text != QUESTION["question"]
 
 
-def test_a_summary_has_no_texts_of_calls_and_a_full_trace_has(served: Served) -> None:
+def test_only_a_full_trace_contains_the_texts_of_calls(served: Served) -> None:
     summary = served.solve(strategy=vote(n=3), trace="summary").json()
     full = served.solve(strategy=vote(n=3), trace="full").json()
     assert len(summary["candidates"]) == len(full["candidates"]) == 3
@@ -160,7 +161,7 @@ def test_a_summary_has_no_texts_of_calls_and_a_full_trace_has(served: Served) ->
     assert full["trace"][0]["messages"] == [{"role": "user", "content": QUESTION["question"]}]
 
 
-def test_a_full_trace_has_the_whole_conversation_of_a_call(served: Served) -> None:
+def test_a_full_trace_contains_all_messages_of_a_call(served: Served) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "6 times 7?"}]},
@@ -188,13 +189,13 @@ def test_a_very_small_cost_is_not_rounded_away() -> None:
     assert document["at"] == 12.3456789
 
 
-def test_the_budget_ends_a_run_with_what_it_has(served: Served) -> None:
+def test_a_spent_budget_ends_the_run_with_its_best_answer(served: Served) -> None:
     document = served.solve(strategy=vote(width=1), budget={"max_calls": 2}).json()
     assert document["stop_reason"] == "budget_calls"
     assert document["budget"]["max_calls"] == {"limit": 2, "spent": 2}
 
 
-def test_a_budget_that_holds_no_answer_is_an_error_with_the_bill(served: Served) -> None:
+def test_a_budget_too_small_for_an_answer_is_an_error_that_reports_it(served: Served) -> None:
     reply = served.solve(budget={"max_prompt_tokens": 1})
     problem = reply.json()
     assert reply.status_code == 422
@@ -205,7 +206,7 @@ def test_a_budget_that_holds_no_answer_is_an_error_with_the_bill(served: Served)
     assert problem["budget"]["max_prompt_tokens"] == {"limit": 1, "spent": 0}
 
 
-def test_a_deadline_with_nothing_to_show_is_a_504() -> None:
+def test_a_deadline_without_an_answer_is_a_504() -> None:
     with serving(ScriptedEngine(first_token=5)) as served:
         reply = served.solve(budget={"deadline_ms": 100})
     assert reply.status_code == 504
@@ -214,7 +215,7 @@ def test_a_deadline_with_nothing_to_show_is_a_504() -> None:
     assert reply.elapsed.total_seconds() < 1
 
 
-def test_an_engine_that_fails_is_a_502_that_names_the_role() -> None:
+def test_an_engine_failure_is_a_502_that_names_the_role() -> None:
     def fails(_call: Call, _index: int) -> Reply:
         return Reply("never", fault="unavailable")
 
@@ -224,14 +225,14 @@ def test_an_engine_that_fails_is_a_502_that_names_the_role() -> None:
     assert reply.json()["role"] == "actor"
 
 
-def test_what_the_engine_refuses_is_a_422_in_its_words() -> None:
+def test_a_call_rejected_by_the_engine_is_a_422_with_its_message() -> None:
     with serving(ScriptedEngine(window=5)) as served:
         reply = served.solve(question="word " * 50)
     assert reply.status_code == 422
     assert "context holds 5" in reply.json()["detail"]
 
 
-def test_a_request_id_is_echoed_or_made(served: Served) -> None:
+def test_a_request_id_is_echoed_or_generated(served: Served) -> None:
     body = QUESTION
     given = served.post("/solve", body, headers={"x-request-id": "abc-1"})
     made = served.post("/solve", body, headers={"x-request-id": "a b (c)"})
@@ -239,7 +240,7 @@ def test_a_request_id_is_echoed_or_made(served: Served) -> None:
     assert re.fullmatch(r"req_[0-9a-f]{32}", made.headers["x-request-id"])
 
 
-def test_a_stream_tells_the_run_and_ends_with_the_answer(served: Served) -> None:
+def test_a_stream_contains_the_events_of_the_run_and_ends_with_the_answer(served: Served) -> None:
     reply = served.solve(stream=True)
     events = events_of(reply.text)
     names = [name for name, _, _ in events]
@@ -260,7 +261,7 @@ def test_only_a_full_trace_streams_the_deltas_of_calls(served: Served) -> None:
     assert full[-1][2]["trace"]
 
 
-def test_a_run_that_fails_after_its_stream_began_ends_with_the_problem() -> None:
+def test_a_run_that_fails_during_its_stream_ends_with_the_problem() -> None:
     with serving(ScriptedEngine(first_token=5)) as served:
         reply = served.solve(stream=True, budget={"deadline_ms": 100})
     name, _, problem = events_of(reply.text)[-1]
@@ -270,7 +271,7 @@ def test_a_run_that_fails_after_its_stream_began_ends_with_the_problem() -> None
     assert problem["code"] == "deadline"
 
 
-def test_silence_is_filled_with_comments() -> None:
+def test_an_idle_stream_sends_keep_alive_comments() -> None:
     with serving(ScriptedEngine(first_token=0.3), keep_alive_seconds=0.05) as served:
         text = served.solve(stream=True).text
     assert text.count(": keep-alive\n\n") >= 3
@@ -283,7 +284,7 @@ def chatty() -> Iterator[Served]:
         yield served
 
 
-def test_a_slow_reader_does_not_hold_up_the_run(chatty: Served) -> None:
+def test_a_slow_client_does_not_delay_the_run(chatty: Served) -> None:
     body = QUESTION | {
         "stream": True,
         "sampling": {"max_tokens": 100_000},
@@ -294,7 +295,7 @@ def test_a_slow_reader_does_not_hold_up_the_run(chatty: Served) -> None:
         wait_until(lambda: not chatty.engine.running)
 
 
-def test_more_runs_than_allowed_are_refused_with_a_time_to_come_back() -> None:
+def test_runs_over_the_limit_get_a_503_with_retry_after() -> None:
     with serving(ScriptedEngine(first_token=5), max_runs=1) as served, served.client() as client:
         with served.open("/solve", QUESTION):
             wait_until(lambda: bool(served.engine.running))
@@ -314,16 +315,16 @@ def test_an_engine_that_is_not_ready_is_a_503(monkeypatch: pytest.MonkeyPatch) -
     assert "it sleeps" in ready.json()["reasons"][0]
 
 
-def test_a_connection_serves_one_question_after_the_other(served: Served) -> None:
+def test_a_connection_serves_several_requests(served: Served) -> None:
     with served.client() as client:
         replies = [client.post("/solve", json=QUESTION) for _ in range(3)]
     assert {reply.status_code for reply in replies} == {200}
 
 
-def test_params_are_flat_on_the_wire_whichever_variant_they_are(served: Served) -> None:
-    asked = {"stop": "esc", "window": 2, "n": 4, "confidence": 0.95, "warm_up": 4}
-    told = served.solve(strategy=vote(**asked)).json()["params"]
-    assert told == told | {"stop": "esc", "window": 2, "n": 4}
-    assert "confidence" not in told
-    again = served.solve(strategy=vote(**told)).json()
-    assert again["params"] == told
+def test_params_of_a_variant_are_flat_in_json(served: Served) -> None:
+    given = {"stop": "esc", "window": 2, "n": 4, "confidence": 0.95, "warm_up": 4}
+    returned = served.solve(strategy=vote(**given)).json()["params"]
+    assert returned == returned | {"stop": "esc", "window": 2, "n": 4}
+    assert "confidence" not in returned
+    repeated = served.solve(strategy=vote(**returned)).json()
+    assert repeated["params"] == returned

@@ -1,4 +1,4 @@
-"""Answers that are code, against the tests of the request: the whole way, in the real sandbox."""
+"""Code answers are run against the tests of the request, in the real sandbox."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ TESTS = "assert add(2, 3) == 5\nassert add(-1, 1) == 0\n"
 
 
 async def until_one_passes(run: Run, _: Params) -> Candidate:
-    """Up to three drafts, each tested twice, until one passes."""
+    """Draw up to three drafts and verify each twice, until one passes."""
     for index in range(3):
         run.elect(candidate := run.candidate(await run.ask(SOLVE, index=index)))
         verdict = await run.verify(candidate)
@@ -53,10 +53,10 @@ def _strategy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drafts(call: Call, index: int) -> Reply:
-    """Two wrong ones that are the same, then a right one; or one that sleeps, or that broke off."""
-    asked = call.messages[0].text
-    code = SLEEPY if "sleepy" in asked else RIGHT if index == 2 else WRONG
-    end = "" if "broken" in asked else "\n```"
+    """Two equal wrong drafts and then a right one, or code that sleeps or is truncated."""
+    prompt = call.messages[0].text
+    code = SLEEPY if "sleepy" in prompt else RIGHT if index == 2 else WRONG
+    end = "" if "broken" in prompt else "\n```"
     return Reply(f"Here it is.\n\n```python\n{code}{end}")
 
 
@@ -75,7 +75,7 @@ def verdicts(document: Json) -> list[Json]:
     return [event for event in document["trace"] if event["type"] == "verdict"]
 
 
-def test_code_is_tested_and_the_same_code_once(served: Served) -> None:
+def test_code_is_tested_and_equal_code_only_once(served: Served) -> None:
     document = served.post("/solve", code_for()).json()
     assert document["answer"] == RIGHT
     assert document["notes"]["verdict"] == "1.0"
@@ -96,7 +96,7 @@ def test_code_is_tested_and_the_same_code_once(served: Served) -> None:
     assert 'secondpass_answers_tested_total{status="passed"} 1.0' in metrics
 
 
-def test_a_chat_can_have_tests_too(served: Served) -> None:
+def test_a_chat_request_may_contain_tests(served: Served) -> None:
     body = {
         "model": "scripted@tested",
         "messages": [{"role": "user", "content": "Write add(a, b)."}],
@@ -109,7 +109,7 @@ def test_a_chat_can_have_tests_too(served: Served) -> None:
 @pytest.mark.parametrize(
     "tests", ["assert add(", "def check(candidate):\n    assert candidate(1, 2)"]
 )
-def test_tests_that_cannot_run_say_nothing_of_the_code(served: Served, tests: str) -> None:
+def test_tests_that_cannot_run_give_no_verdict(served: Served, tests: str) -> None:
     document = served.post("/solve", code_for(tests=tests)).json()
     assert document["notes"]["verdict"] == "none"
     assert document["notes"]["tests"].startswith("cannot run: the tests ")
@@ -121,13 +121,13 @@ def test_a_task_without_tests_has_no_verifier(served: Served) -> None:
     assert document["notes"] == {"verdict": "none"}
 
 
-def test_code_that_broke_off_passes_nothing(served: Served) -> None:
+def test_truncated_code_is_not_tested(served: Served) -> None:
     document = served.post("/solve", code_for("It is broken.", sampling={"max_tokens": 5})).json()
     assert not verdicts(document)
     assert document["notes"]["draft 0"] == "there is no finished code in it"
 
 
-def test_the_deadline_ends_a_test_and_what_it_runs(served: Served) -> None:
+def test_the_deadline_stops_a_running_test(served: Served) -> None:
     document = served.post("/solve", code_for("Be sleepy.", budget={"deadline_ms": 1500})).json()
     assert document["stop_reason"] == "deadline"
     assert document["answer"] == SLEEPY
@@ -136,13 +136,13 @@ def test_the_deadline_ends_a_test_and_what_it_runs(served: Served) -> None:
     wait_until(lambda: not sandboxes())
 
 
-def test_a_client_that_leaves_ends_a_test_and_what_it_runs(served: Served) -> None:
+def test_a_disconnect_stops_a_running_test(served: Served) -> None:
     with served.open("/solve", code_for("Be sleepy.")):
         wait_until(lambda: bool(sandboxes()))
     wait_until(lambda: not sandboxes() and not len(served.service.traffic))
 
 
-def test_where_no_sandbox_can_be_set_up_any_more_it_is_said(
+def test_an_unavailable_sandbox_is_noted(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -151,11 +151,11 @@ def test_where_no_sandbox_can_be_set_up_any_more_it_is_said(
     assert "apt-get install bubblewrap" in document["notes"]["tests"]
 
 
-def test_a_server_that_is_to_test_and_cannot_does_not_start(
+def test_a_server_whose_sandbox_is_unavailable_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["serve", "--engine", "scripted", "--port", "0", "--sandbox"]) == 2
-    said = capsys.readouterr().err
-    assert "sandbox" in said
-    assert "apt-get install bubblewrap" in said
+    stderr = capsys.readouterr().err
+    assert "sandbox" in stderr
+    assert "apt-get install bubblewrap" in stderr

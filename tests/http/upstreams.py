@@ -1,4 +1,4 @@
-"""An upstream server of the tests on a thread of its own, for a service that runs on another."""
+"""An upstream test server in its own thread, for a service in another thread."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _numbers = count()
 
 
 async def disagrees(request: web.Request, body: Body) -> web.StreamResponse:
-    """Another answer to each request, so that no vote is decided early."""
+    """Reply with a new answer each time, so that no vote is decided early."""
     chunks = [
         event(chunk(f"The answer is {next(_numbers)}.", "stop", index))
         for index in range(body.get("n") or 1)
@@ -25,7 +25,7 @@ async def disagrees(request: web.Request, body: Body) -> web.StreamResponse:
 
 @contextmanager
 def running(upstream: Upstream) -> Iterator[Upstream]:
-    """Serve until the block is left."""
+    """Serve the upstream for the duration of the block."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(upstream.serving()) as served,
@@ -34,12 +34,12 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
 
 
 def drafts(upstream: Upstream) -> int:
-    """How many completions were asked for, by requests for one or for several."""
+    """Number of completions requested, singly or in batches."""
     return sum(body.get("n") or 1 for _, body in generations(upstream))
 
 
 def generations(upstream: Upstream) -> list[tuple[dict[str, str], dict[str, Any]]]:
-    """Headers and body of each completion that was asked for since the list was last cleared."""
+    """Headers and body of each completion request since the list was last cleared."""
     return [
         (headers, json.loads(raw))
         for path, headers, raw in upstream.requests

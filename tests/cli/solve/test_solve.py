@@ -121,7 +121,7 @@ def test_a_dash_reads_the_question_from_stdin(
         (["--n", "0", "--strategy", "self_consistency"], "strategy.params.n"),
         (["--n", "x"], "--n"),
         (["--n", "8"], "--strategy"),
-        (["--strategy", "magic"], "there is no strategy 'magic'"),
+        (["--strategy", "magic"], "unknown strategy 'magic'"),
         (["--strategy", "self_consistency", "--param", "width"], "KEY=VALUE"),
         (["--strategy", "self_consistency", "--param", "wdth=1"], "strategy.params.wdth"),
         (["--strategy", "self_consistency", "--param", "n=1", "--n", "2"], "'n' is given twice"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.cli.main import main
-from secondpass.service.http.encoding import plain, usage
+from secondpass.service.http.encoding import jsonable, usage_document
 from secondpass.service.lab.evaluation.records import (
     About,
     GradedCandidate,
@@ -76,9 +76,9 @@ def response(of: Outcome) -> dict[str, Any]:
         "confidence": of.confidence,
         "confidence_kind": of.confidence_kind,
         "stop_reason": of.stop_reason,
-        "usage": usage(of.usage),
-        "timing": plain(of.timing) | {"total": round(of.timing.total, 3)},
-        "candidates": plain(of.candidates),
+        "usage": usage_document(of.usage),
+        "timing": jsonable(of.timing) | {"total": round(of.timing.total, 3)},
+        "candidates": jsonable(of.candidates),
     }
 
 

@@ -27,8 +27,8 @@ from secondpass.service.config.settings import DEFAULT_ENGINE, Settings, load
 from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.vllm.engine import VllmEngine
 from secondpass.service.engines.vllm.server import served_name
-from secondpass.service.http.middleware import Edge
-from secondpass.service.http.openapi import merged
+from secondpass.service.http.middleware import RequestMiddleware
+from secondpass.service.http.openapi import merge_documents
 from secondpass.service.server.app import beside, check_sandbox, create_app
 
 _VLLMS_OWN = (
@@ -73,7 +73,7 @@ class Plugin:
 
     def _described(self, theirs: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """One document of both applications' routes."""
-        return theirs() if self._ours is None else merged(theirs(), self._ours.openapi())
+        return theirs() if self._ours is None else merge_documents(theirs(), self._ours.openapi())
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Make our application over the server's engine. Raises BadSettings, which ends vLLM's start."""
@@ -104,7 +104,7 @@ class Plugin:
         if self._ours is not None and self._is_ours(scope):
             await self._ours(scope, receive, send)
         elif self._tenants is not None and scope.get("path") not in _PROBES:
-            await Edge(rest, self._tenants, self._patience)(scope, receive, send)
+            await RequestMiddleware(rest, self._tenants, self._patience)(scope, receive, send)
         else:
             await rest(scope, receive, send)
 

@@ -53,7 +53,7 @@ async def chat(request: Request) -> Response:
     body = decode(raw)
     model = _find_model(service, body)
     if model.suffix is None and body.get("secondpass") is None:
-        node = service.knows_other_models if model.is_unknown else None
+        node = service.fallback_node if model.is_unknown else None
         node = node or service.find_generating_node(model.name, field="model")
         return ForwardedResponse(
             service, node, to_plain_request(request, "chat/completions", raw, body)
@@ -109,7 +109,7 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
     An exact model name wins. Otherwise the part after the last @ is the name of a strategy.
     """
     model = body.get("model")
-    if model is None and service.knows_other_models:
+    if model is None and service.fallback_node:
         return _Model("", None, is_unknown=True)
     if not isinstance(model, str):
         raise InvalidRequest("is missing" if model is None else "must be a string", field="model")
@@ -118,7 +118,7 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
     name, at, suffix = model.rpartition("@")
     if at and name in service.models:
         return _Model(name, suffix)
-    if service.knows_other_models and suffix not in STRATEGIES:
+    if service.fallback_node and suffix not in STRATEGIES:
         return _Model(model, None, is_unknown=True)
     raise NotFound(unknown_name(model, service.models, "model"), field="model")
 

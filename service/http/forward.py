@@ -56,7 +56,7 @@ class ForwardedResponse(Response):
         return True
 
 
-class Counted:
+class FallbackApp:
     """A fallback application whose requests are admitted and drained like forwarded ones."""
 
     def __init__(self, app: ASGIApp, traffic: Traffic) -> None:

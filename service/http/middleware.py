@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondpass.service.common.errors import Abandoned, Unauthorized
 from secondpass.service.config.api_keys import Tenants
-from secondpass.service.http.problems import Internal, as_http_error, respond
+from secondpass.service.http.problems import Internal, as_http_error, error_response
 
 OPEN_PATHS = frozenset(("/livez", "/readyz", "/metrics"))
 """Paths that probes and scrapers read without an API key."""
@@ -27,7 +27,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 logger = logging.getLogger(__name__)
 
 
-class Edge:
+class RequestMiddleware:
     """Assign an id and a tenant to each request, and convert unhandled exceptions to error responses.
 
     A client that reads nothing of its response for `stalled_client_seconds` counts as disconnected.
@@ -70,7 +70,7 @@ class Edge:
                 logger.exception("request %s: internal error", request_id)
             if has_started:
                 raise
-            await respond(failure, scope["path"])(scope, receive, send_with_id)
+            await error_response(failure, scope["path"])(scope, receive, send_with_id)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a websocket of a known tenant; close any other before it opens.

@@ -45,7 +45,7 @@ _STREAMS = {
 }
 
 
-def describe(app: FastAPI, service: Service) -> Json:
+def build_document(app: FastAPI, service: Service) -> Json:
     """Build the OpenAPI document on the first call and cache it in `app`."""
     if app.openapi_schema is None:
         document = get_openapi(
@@ -68,7 +68,7 @@ def describe(app: FastAPI, service: Service) -> Json:
     return app.openapi_schema
 
 
-def merged(other: Json, own: Json) -> Json:
+def merge_documents(other: Json, own: Json) -> Json:
     """Merge the documents of two applications that share an address.
 
     The routes of `own` take precedence, and its schemas get the prefix `Secondpass`.

@@ -36,7 +36,7 @@ async def models(request: Request) -> dict[str, Any]:
     for model in service.models:
         node = service.find_node(model)
         window = node.engine.context_window
-        suffixes = [f"@{strategy}" for strategy in STRATEGIES] if node.writes else []
+        suffixes = [f"@{strategy}" for strategy in STRATEGIES] if node.generates else []
         for name in (model, *(f"{model}{suffix}" for suffix in suffixes)):
             entry = {
                 "id": name,

@@ -125,7 +125,7 @@ def openai_status(error: HttpError) -> int:
     return error.status
 
 
-def respond(error: HttpError, path: str) -> Response:
+def error_response(error: HttpError, path: str) -> Response:
     """Build the error response to a request for `path`."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:

@@ -24,7 +24,7 @@ from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.engine import PlainRequest, Routing
 
-EVERYBODY = "*"
+ANY_TENANT = "*"
 """Entry of `trusted_tenants` for all tenants, including the one of a service without API keys."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -82,7 +82,7 @@ def _client_session(service: Service, request: Request, body: Mapping[str, Any])
 
 def _is_trusted(service: Service, request: Request) -> bool:
     trusted = service.settings.trusted_tenants
-    return EVERYBODY in trusted or tenant_of(request).name in trusted
+    return ANY_TENANT in trusted or tenant_of(request).name in trusted
 
 
 def _client_headers(request: Request, names: frozenset[str]) -> tuple[tuple[str, str], ...]:

@@ -35,13 +35,13 @@ class _Health(Protocol):
 class Node:
     """An engine with its admission, its price (None: not configured) and its health.
 
-    `writes` is false for a reward model, which scores text and generates none.
+    `generates` is false for a reward model, which scores text and generates none.
     """
 
     upstream: Upstream
     price: Price | None
     health: _Health
-    writes: bool = True
+    generates: bool = True
 
     @property
     def engine(self) -> Engine:
@@ -141,7 +141,7 @@ class Service:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     metrics: Metrics
     traffic: Traffic
-    knows_other_models: Node | None = None
+    fallback_node: Node | None = None
     """vLLM in this process. Plain requests may name aliases and adapters that `models` does not list."""
 
     @property
@@ -162,7 +162,7 @@ class Service:
         Raises NotFound for an unknown model, and InvalidRequest for a reward model.
         """
         node = self.find_node(model)
-        if not node.writes:
+        if not node.generates:
             raise InvalidRequest(
                 "is a reward model, which scores text and cannot generate it", field=field
             )

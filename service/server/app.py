@@ -39,11 +39,11 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.engines.vllm.asgi import ASGIApp
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http import chat, ops, solve
-from secondpass.service.http.forward import Counted
-from secondpass.service.http.middleware import Edge
-from secondpass.service.http.openapi import describe
-from secondpass.service.http.problems import as_http_error, respond
-from secondpass.service.http.routing import EVERYBODY
+from secondpass.service.http.forward import FallbackApp
+from secondpass.service.http.middleware import RequestMiddleware
+from secondpass.service.http.openapi import build_document
+from secondpass.service.http.problems import as_http_error, error_response
+from secondpass.service.http.routing import ANY_TENANT
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run_spec import Shared
@@ -147,7 +147,7 @@ def create_app(
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
         traffic=Traffic(settings.max_runs),
-        knows_other_models=next((nodes[name] for name in inside.engines if inside.registry), None),
+        fallback_node=next((nodes[name] for name in inside.engines if inside.registry), None),
     )
     service.metrics.watch(nodes)
     app = FastAPI(
@@ -161,11 +161,13 @@ def create_app(
     app.state.service = service
     app.state.created = int(time.time())
     app.add_middleware(
-        Edge, tenants=service.tenants, stalled_client_seconds=settings.stalled_client_seconds
+        RequestMiddleware,
+        tenants=service.tenants,
+        stalled_client_seconds=settings.stalled_client_seconds,
     )
     if inside.server is not None:
-        app.router.default = Counted(inside.server, service.traffic)
-    app.openapi = partial(describe, app, service)  # type: ignore[method-assign] # as FastAPI's own documentation does
+        app.router.default = FallbackApp(inside.server, service.traffic)
+    app.openapi = partial(build_document, app, service)  # type: ignore[method-assign] # as FastAPI's own documentation does
     _route(app)
     return app
 
@@ -193,7 +195,7 @@ def _route(app: FastAPI) -> None:
 
 async def _explain(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses (no such path or method), in our words."""
-    response = respond(as_http_error(error), request.url.path)
+    response = error_response(as_http_error(error), request.url.path)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
 
@@ -235,11 +237,11 @@ async def check(settings: Settings) -> None:
 
 
 def _check_trusted(settings: Settings, tenants: Tenants) -> None:
-    unknown = set(settings.trusted_tenants) - {EVERYBODY, *tenants.names}
+    unknown = set(settings.trusted_tenants) - {ANY_TENANT, *tenants.names}
     if unknown:
         raise BadSettings(
             f"trusted_tenants has no key for {', '.join(sorted(unknown))}; "
-            f"allowed: {EVERYBODY}, {', '.join(tenants.names)}"
+            f"allowed: {ANY_TENANT}, {', '.join(tenants.names)}"
         )
 
 
@@ -252,7 +254,7 @@ def _node(
         Upstream(engine, admission),
         _price(table.prices),
         health=engine,
-        writes=table.kind != "pooling",
+        generates=table.kind != "pooling",
     )
 
 

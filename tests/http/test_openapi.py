@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from secondpass.service.http import response_models
-from secondpass.service.http.openapi import merged
+from secondpass.service.http.openapi import merge_documents
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api import registry
 from secondpass.strategies.api.run import Run
@@ -109,7 +109,7 @@ def test_merging_keeps_the_routes_and_schema_names_of_the_other_application(
         "paths": {path: {"post": {}}, "/tokenize": {"post": {"schema": ref("Message")}}},
         "components": {"schemas": {"Message": {"title": "other"}}},
     }
-    both = merged(other, document)
+    both = merge_documents(other, document)
     assert both["paths"]["/tokenize"] == other["paths"]["/tokenize"]
     assert both["paths"][path]["post"]["operationId"] == "chat"
     assert both["components"]["schemas"]["Message"] == {"title": "other"}

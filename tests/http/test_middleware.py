@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.engines.scripted.engine import ScriptedEngine
-from secondpass.service.http.middleware import Edge
+from secondpass.service.http.middleware import RequestMiddleware
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
@@ -47,7 +47,7 @@ async def test_a_blocked_send_ends_the_request_and_cleans_up() -> None:
             await anyio.sleep_forever()
 
     with anyio.fail_after(5):
-        await Edge(app, Tenants(), 0.05)(SCOPE, receive, send)
+        await RequestMiddleware(app, Tenants(), 0.05)(SCOPE, receive, send)
     assert cleaned
 
 
@@ -65,7 +65,7 @@ async def test_a_slow_client_receives_everything() -> None:
         await anyio.sleep(0.02)
         taken.append(message.get("body", b""))
 
-    await Edge(app, Tenants(), 0.3)(SCOPE, receive, send)
+    await RequestMiddleware(app, Tenants(), 0.3)(SCOPE, receive, send)
     assert len(b"".join(taken).split()) == 20
 
 

@@ -35,7 +35,7 @@ class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class RoleUsage(_Response):
+class UsageRecord(_Response):
     """Usage of one role, in tokens.
 
     `estimated` is true if an engine did not report the usage of a cancelled call.
@@ -130,7 +130,7 @@ class RunReport(_Response):
     )
     saved: Saved | None = Field(description="samples and tokens that an early consensus saved")
     notes: dict[str, str]
-    usage: dict[Role, RoleUsage]
+    usage: dict[Role, UsageRecord]
     budget: dict[Limit, BudgetUsage]
     timing: Timing = Field(description="milliseconds")
     candidates: list[Candidate] = Field(default=[], description="only with a trace")
@@ -159,7 +159,7 @@ class Problem(BaseModel):
     detail: str
     field: str = Field(default="", description="invalid field; absent for other errors")
     role: Role | None = None
-    usage: dict[Role, RoleUsage] = {}
+    usage: dict[Role, UsageRecord] = {}
     budget: dict[Limit, BudgetUsage] = {}
 
 

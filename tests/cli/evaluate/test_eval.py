@@ -306,7 +306,7 @@ def test_where_records_cannot_be_written_is_told_before_anything_is_asked(
         (["--strategy", "single", "--param", "width=3"], "single has no 'width'"),
         (["--strategy", "single", "--param", "self_consistency.n=3"], "does not name"),
         (["--strategy", "self_consistency", "--n", "3", "--param", "n=3"], "given twice"),
-        (["--strategy", "self_consistency", "--n", "99"], ": strategy.params.n: is at most 8 here"),
+        (["--strategy", "self_consistency", "--n", "99"], ": strategy.params.n: must be at most 8"),
         (["--strategy", "self_consistency", "--param", "stop=never"], "strategy.params.stop"),
     ],
 )

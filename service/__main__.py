@@ -1,4 +1,4 @@
-"""The command line as `python -m secondpass.service`, installed as `secondpass`."""
+"""Entry point of `python -m secondpass.service`, installed as `secondpass`."""
 
 import sys
 

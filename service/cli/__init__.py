@@ -1,1 +1,1 @@
-"""The command line: one folder for each command, and what they share in common/."""
+"""The command line: one module or folder per command, shared code in common/."""

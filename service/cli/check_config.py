@@ -1,4 +1,4 @@
-"""`secondpass check-config FILE`: whether `serve` would start with a file of settings."""
+"""`secondpass check-config FILE`: check that `serve` can start with a settings file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from secondpass.service.config.settings import Settings, load
 from secondpass.service.server.app import check
 
 _EPILOG = """\
-The file is read as `secondpass serve --config FILE` reads it: SECONDPASS_* variables win over it, and the keys and files
-that it names must be there. No engine is started or asked.
+The file is read as by `secondpass serve --config FILE`: SECONDPASS_* environment variables override it,
+and the API keys and files that it names must exist. No engine is started or called.
+
+exit codes:
+  0  The settings are valid. The engines and their limits are printed.
+  2  The settings are invalid. One line per problem is printed.
 
 examples:
   secondpass check-config secondpass.toml
@@ -25,18 +29,18 @@ examples:
 
 
 class CheckOptions(Options):
-    """The file of settings."""
+    """Path of the settings file."""
 
     file: Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="TOML file with settings")
+    parser.add_argument("file", type=Path, metavar="FILE", help="settings file in TOML")
 
 
 def run(options: CheckOptions) -> None:
-    """Check the file and print what would be served. Raises Failure, which has a line for each problem."""
+    """Check the file and print a summary. Raises Failure with one line per problem."""
     try:
         settings = load(["--config", str(options.file)])
         anyio.run(check, settings)
@@ -49,23 +53,27 @@ def _summary(file: Path, settings: Settings) -> list[str]:
     lines = [f"{file}: valid"]
     for name, table in settings.engine_tables.items():
         roles = [role for role, engine in settings.role_engines.items() if engine == name]
-        played = ", ".join(roles) or "no role"
+        role_names = ", ".join(roles) or "no role"
         calls = table.max_concurrent_calls or settings.max_concurrent_calls
-        lines.append(f"engine {name}: {table.kind}, {table.model}: {played}; {calls} calls at once")
+        lines.append(
+            f"engine {name}: {table.kind}, {table.model}: {role_names}; {calls} concurrent calls"
+        )
     lines.append(f"replicas: {settings.replicas}")
     longest, grace = settings.max_deadline_ms / 1e3, settings.shutdown_grace_seconds
-    lines.append(f"longest solve: {longest:g} s; shutdown_grace_seconds: {grace:g}")
+    lines.append(f"longest deadline: {longest:g} s; shutdown_grace_seconds: {grace:g}")
     if grace < longest:
-        lines.append("a shutdown ends solves that run longer than the grace with their best so far")
+        lines.append(
+            "on shutdown, runs that exceed the grace period return their best candidate so far"
+        )
     if settings.replicas == "many":
         limits = ", ".join(f"{name} = {getattr(settings, name)}" for name in PER_POD)
-        lines.append(f"for each pod: the calls at once of each engine, {limits}")
+        lines.append(f"limits per pod: the concurrent calls of each engine, {limits}")
     return lines
 
 
 COMMAND = Command(
     name="check-config",
-    summary="check a file of settings without serving",
+    summary="check a settings file without serving",
     epilog=_EPILOG,
     options=CheckOptions,
     add=add_options,

@@ -1,4 +1,4 @@
-"""`secondpass strategies` and `secondpass models`: what a running server has."""
+"""`secondpass strategies` and `secondpass models`: list what a running server offers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from collections.abc import Sequence
 
 import anyio
 
-from secondpass.service.cli.common.client import connect, get, key_in
+from secondpass.service.cli.common.client import connect, get, read_api_key
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import Json
 from secondpass.service.cli.common.options import ServerOptions, add_server, complete_server
 from secondpass.service.cli.common.output import print_json, print_rows
-from secondpass.service.cli.common.values import fields_of
+from secondpass.service.cli.common.values import param_schemas
 
 _EPILOG = """\
+The output is a table at a terminal, and tab-separated in a pipe.
+
+exit codes:
+  0  Listed.
+  1  The server failed or cannot be reached.
+  2  An option is invalid, or the server rejected the API key.
+
 examples:
   secondpass {name}
   secondpass {name} --url https://solve.example --api-key-env KEY --json | jq .
@@ -23,7 +30,7 @@ examples:
 
 
 class ListOptions(ServerOptions):
-    """The server, and the form of the output."""
+    """The server and the output format."""
 
     json: bool
 
@@ -31,41 +38,43 @@ class ListOptions(ServerOptions):
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_server(parser)
-    parser.add_argument("--json", action="store_true", help="the server's reply on one line")
+    parser.add_argument(
+        "--json", action="store_true", help="print the response of the server as JSON on one line"
+    )
 
 
 def strategies(options: ListOptions) -> None:
-    """List what the server can do with a question."""
-    listed = anyio.run(_listed, options, "/strategies")
-    _show(
+    """Print the strategies of the server."""
+    listed = anyio.run(_fetch, options, "/strategies")
+    _print(
         options,
         listed,
-        ("name", "what it does", "learns from", "does with it", "paper", "params"),
+        ("name", "summary", "signal", "update", "paper", "params"),
         [_strategy_row(entry, listed) for entry in listed["strategies"]],
     )
 
 
 def models(options: ListOptions) -> None:
-    """List the server's models; each takes @STRATEGY on the chat endpoint."""
-    listed = anyio.run(_listed, options, "/v1/models")
+    """Print the models of the server, without the MODEL@STRATEGY names of the chat endpoint."""
+    listed = anyio.run(_fetch, options, "/v1/models")
     names = [entry["id"] for entry in listed["data"]]
     rows = [
         (entry["id"], str(entry.get("max_model_len", "")))
         for entry in listed["data"]
         if not any(entry["id"].startswith(f"{name}@") for name in names)
     ]
-    _show(options, listed, ("model", "context"), rows)
+    _print(options, listed, ("model", "context"), rows)
 
 
-async def _listed(options: ListOptions, path: str) -> Json:
-    async with connect(options.url, key_in(options.api_key_env)) as client:
+async def _fetch(options: ListOptions, path: str) -> Json:
+    async with connect(options.url, read_api_key(options.api_key_env)) as client:
         return await get(client, path)
 
 
-def _show(
+def _print(
     options: ListOptions, listed: Json, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> None:
-    """As one line of JSON, as a table at a terminal, or else with tabs."""
+    """Print JSON on one line with --json, else a table at a terminal, else tab-separated rows."""
     if options.json:
         print_json(listed)
     else:
@@ -74,12 +83,15 @@ def _show(
 
 def _strategy_row(entry: Json, listed: Json) -> tuple[str, ...]:
     params = (
-        f"{name}={json.dumps(about['default'])}" if about.get("default") is not None else name
-        for name, about in fields_of(entry["params"]).items()
+        f"{name}={json.dumps(schema['default'])}" if schema.get("default") is not None else name
+        for name, schema in param_schemas(entry["params"]).items()
     )
     name = entry["name"]
-    is_open_default = name == listed.get("default_open")
-    role = "default" if name == listed["default"] else "default if open" if is_open_default else ""
+    role = ""
+    if name == listed["default"]:
+        role = "default"
+    elif name == listed.get("default_open"):
+        role = "default if open"
     return (
         f"{name} ({role})" if role else name,
         entry["summary"],

@@ -1,4 +1,4 @@
-"""The parser of the whole command line, made of the commands."""
+"""Parser of the command line, assembled from the commands."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ COMMANDS: Mapping[str, Command[Any]] = {
         completion.COMMAND,
     )
 }
-"""Every command but `serve`, whose options are the settings themselves."""
+"""All commands except `serve`, whose options are generated from the settings."""
 
-_SUMMARY = "Makes a language model check and correct its own work, within a budget."
+_SUMMARY = "Self-correction of language models at inference time, within a budget."
 _EPILOG = """\
 examples:
   secondpass serve --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
@@ -44,14 +44,14 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong."""
+    """A parser that reports an error on one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser of the whole command line, and that of each command; the one of `serve` is empty here."""
+    """Return the parser of the command line and the parser of each command. `serve` has no options here."""
     parser = _Parser(
         prog="secondpass",
         description=_SUMMARY,
@@ -61,38 +61,41 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
     )
     parser.add_argument("-V", "--version", action="version", version=f"secondpass {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    add_parser(subparsers, "serve", "answer questions over HTTP")
+    add_parser(subparsers, "serve", "serve the HTTP API")
     for command in COMMANDS.values():
         command.add(add_parser(subparsers, command.name, command.summary, command.epilog))
     return parser, subparsers.choices
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The options of the command that is named, of that command's class. Raises SystemExit as argparse does."""
-    before, flags = _divided(list(arguments))
-    has_service = flags is not None
+    """Parse the arguments into the command's options class. Raises SystemExit as argparse does."""
+    before, flags = _split_serve_flags(list(arguments))
+    uses_local_service = flags is not None
     parser, subparsers = build_parser()
     if not before:
         parser.print_help(sys.stderr)
         parser.exit(2)
     name = before[0]
     if not name.startswith("-") and name not in subparsers:
-        parser.error(f"there is no command {name!r}; there are: {', '.join(subparsers)}")
+        parser.error(f"unknown command {name!r}; must be one of: {', '.join(subparsers)}")
     command = COMMANDS.get(name)
     options_class = Options if command is None else command.options
     options: Options = parser.parse_args(
-        before, options_class(has_service=has_service, serve_flags=flags or [])
+        before, options_class(uses_local_service=uses_local_service, serve_flags=flags or [])
     )
     if command is not None:
         command.complete(subparsers[name], options)
     return options
 
 
-def _divided(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """The arguments before `--` and the flags of `serve` after it; None where the command takes no such flags."""
+def _split_serve_flags(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """Split the arguments at `--` into those of the command and the flags of `serve`.
+
+    The flags are None if the command takes none. The arguments are not split then.
+    """
     at = arguments.index("--") if "--" in arguments else len(arguments)
     before, flags = arguments[:at], arguments[at + 1 :]
     command = COMMANDS.get(before[0]) if before else None
-    if command is None or not command.has_service(before):
+    if command is None or not command.uses_local_service(before):
         return arguments, None
     return before, flags

@@ -1,4 +1,4 @@
-"""One service for all tests of a module that leave nothing behind."""
+"""A server shared by the tests of a module, which must not change its state."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a server has, what the commands take, and what a shell can complete of it."""
+"""`secondpass strategies` and `models`, the help texts, and shell completion."""
 
 import json
 import shutil
@@ -18,12 +18,12 @@ from tests.http.serving import Served
 COMMANDS = ("serve", "solve", "strategies", "models", "new-strategy", "completion")
 
 
-def test_strategies_are_listed_with_all_there_is_to_say(
+def test_strategies_are_listed_with_signal_update_paper_and_params(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["strategies", "--url", served.url]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == ["name", "what it does", "learns from", "does with it", "paper", "params"]
+    assert rows[0] == ["name", "summary", "signal", "update", "paper", "params"]
     names = [row[0].partition(" ")[0] for row in rows[1:]]
     assert names == list(STRATEGIES)
     defaults = [row[0] for row in rows if " (" in row[0]]
@@ -33,7 +33,7 @@ def test_strategies_are_listed_with_all_there_is_to_say(
     assert "n=8" in vote[-1].split()
 
 
-def test_models_are_listed_once_each(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_model_is_listed_once(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--url", served.url]) == 0
     assert capsys.readouterr().out == "model\tcontext\nscripted\t32768\n"
 
@@ -41,7 +41,7 @@ def test_models_are_listed_once_each(served: Served, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("command", "path"), [("strategies", "/strategies"), ("models", "/v1/models")]
 )
-def test_json_is_what_the_server_said(
+def test_json_is_the_response_of_the_server(
     served: Served, capsys: pytest.CaptureFixture[str], command: str, path: str
 ) -> None:
     assert main([command, "--url", served.url, "--json"]) == 0
@@ -51,7 +51,9 @@ def test_json_is_what_the_server_said(
 
 
 @pytest.mark.parametrize("command", ["strategies", "models"])
-def test_nobody_there_is_code_1(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_an_unreachable_server_exits_with_1(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     assert main([command, "--url", "http://127.0.0.1:1"]) == 1
     assert "secondpass serve" in capsys.readouterr().err
 
@@ -68,9 +70,8 @@ def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str], comman
 )
 def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
-    assert f"examples:\n  {'source <(' * (command == 'completion')}secondpass {command}" in (
-        capsys.readouterr().out
-    )
+    prefix = "source <(" if command == "completion" else ""
+    assert f"examples:\n  {prefix}secondpass {command}" in capsys.readouterr().out
 
 
 def test_help_of_solve_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +90,7 @@ def test_every_option_is_in_the_manual() -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_completion_script_knows_every_command_and_the_flags_of_serve(
+def test_a_completion_script_contains_every_command_and_the_flags_of_serve(
     capsys: pytest.CaptureFixture[str], shell: str
 ) -> None:
     assert main(["completion", shell]) == 0
@@ -98,7 +99,7 @@ def test_a_completion_script_knows_every_command_and_the_flags_of_serve(
         assert word in script or word in ("engines", "roles", "profiles")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -129,7 +130,7 @@ def test_bash_completes(words: list[str], expected: set[str]) -> None:
 
 
 @pytest.mark.parametrize("package", ["rich", "shtab"])
-def test_without_the_extra_it_says_what_to_install(
+def test_without_an_extra_the_error_names_the_package_to_install(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     served: Served,

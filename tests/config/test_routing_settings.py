@@ -149,9 +149,9 @@ def test_check_config_summarizes_a_valid_file(
     assert main(["check-config", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{file}: valid"
-    assert "engine big: http, m: actor, critic, judge; 51 calls at once" in lines
+    assert "engine big: http, m: actor, critic, judge; 51 concurrent calls" in lines
     assert "replicas: many" in lines
-    assert lines[-1].startswith("for each pod: ")
+    assert lines[-1].startswith("limits per pod: ")
     assert "max_runs = 7" in lines[-1]
 
 
@@ -259,9 +259,9 @@ def test_check_config_warns_of_a_grace_below_the_longest_deadline(
     file.write_text(f"max_deadline_ms = 1200000\nshutdown_grace_seconds = 660\n{BIG}")
     assert main(["check-config", str(file)]) == 0
     assert (
-        "longest solve: 1200 s; shutdown_grace_seconds: 660\na shutdown ends"
+        "longest deadline: 1200 s; shutdown_grace_seconds: 660\non shutdown, runs"
         in capsys.readouterr().out
     )
     file.write_text(f"max_deadline_ms = 600000\nshutdown_grace_seconds = 660\n{BIG}")
     assert main(["check-config", str(file)]) == 0
-    assert "a shutdown ends" not in capsys.readouterr().out
+    assert "on shutdown" not in capsys.readouterr().out

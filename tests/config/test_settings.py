@@ -237,7 +237,7 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
         (["--version"], 0, "secondpass 0"),
         (["--help"], 0, "serve"),
         ([], 2, "usage"),
-        (["sevre"], 2, "no command 'sevre'"),
+        (["sevre"], 2, "unknown command 'sevre'"),
     ],
 )
 def test_the_command_line_prints_usage_and_version(

@@ -52,9 +52,9 @@ def test_the_page_has_every_exit_code_of_solve() -> None:
     text = PAGE.read_text().split("\n## Exit codes\n")[1].split("Other commands:")[0]
     rows = [int(code) for code in re.findall(r"(?m)^\| (\d+) \|", text)]
     assert rows == [
-        failure.ANSWERED,
+        failure.SUCCEEDED,
         failure.FAILED,
         failure.REFUSED,
-        failure.NOTHING,
+        failure.NO_ANSWER,
         failure.INTERRUPTED,
     ]

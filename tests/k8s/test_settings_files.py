@@ -144,5 +144,5 @@ def test_check_config_accepts_an_overlay_and_counts_for_each_pod(
     file.write_text(text.replace("/etc/secondpass/keys/api-keys", str(keys)))
     printed = run(sys.executable, "-m", "secondpass.service", "check-config", file)
     assert "replicas: many" in printed
-    assert f"; {calls} calls at once" in printed
-    assert "for each pod: the calls at once of each engine, " in printed
+    assert f"; {calls} concurrent calls" in printed
+    assert "limits per pod: the concurrent calls of each engine, " in printed

@@ -1,1 +1,1 @@
-"""`secondpass calibrate`: measure how far a model can judge itself."""
+"""`secondpass calibrate`: measure how well a model grades its own drafts."""

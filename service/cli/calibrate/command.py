@@ -1,4 +1,4 @@
-"""`secondpass calibrate`: have a model judge drafts of its own whose answers are known, and write down how well it did."""
+"""`secondpass calibrate`: write a calibration file with how well a model grades its own drafts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from pathlib import Path
 import anyio
 from pydantic import ValidationError
 
-from secondpass.service.cli.calibrate.judging import Judged, fitted, grader_of, kinds_of
+from secondpass.service.cli.calibrate.grading import (
+    DraftGrades,
+    fit_calibration,
+    grade_kinds,
+    make_grader,
+)
 from secondpass.service.cli.calibrate.options import EPILOG, CalibrateOptions, add_options
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
-from secondpass.service.cli.common.own_service import own_service
+from secondpass.service.cli.common.local_service import local_service
 from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
 from secondpass.service.config.calibration_files import save_calibration
@@ -30,18 +35,18 @@ from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 from secondpass.strategies.api.values import Sampling
 
 LINE_SECONDS = 30.0
-"""Between two lines of progress."""
+"""Interval between progress lines."""
 
-GRADED = ("math", "choice")
-"""Kinds of tasks whose answers can be compared without running anything."""
+GRADABLE = ("math", "choice")
+"""Task kinds whose answers can be compared without running code."""
 
 
 def calibrate(options: CalibrateOptions) -> None:
-    """Draw, judge, fit, write. Raises Failure."""
+    """Draw and grade drafts, fit the calibration and write the file. Raises Failure."""
     flags, sampling = _flags(options), _sampling(options)
     out = Path(options.out)
     if not out.parent.is_dir():
-        raise Failure(f"--out: there is no folder {out.parent}", REFUSED)
+        raise Failure(f"--out: the folder {out.parent} does not exist", REFUSED)
     try:
         questions = _questions(options)
     except BadLine as error:
@@ -55,20 +60,21 @@ def calibrate(options: CalibrateOptions) -> None:
 
 
 def _questions(options: CalibrateOptions) -> tuple[Question, ...]:
-    """The questions, all of a kind that can be graded. Raises BadLine."""
+    """Return the questions. Raises BadLine for a kind that cannot be graded."""
     found = read_all([Path(path) for path in options.data], options.task, limit=options.limit)
     for question in found:
-        if question.task.kind not in GRADED:
-            said = f"kind: one of {', '.join(GRADED)}, not {question.task.kind!r}"
-            raise BadLine(question.path, question.line, said)
+        if question.task.kind not in GRADABLE:
+            problem = f"kind: must be one of {', '.join(GRADABLE)}, not {question.task.kind!r}"
+            raise BadLine(question.path, question.line, problem)
     return found
 
 
 def _sampling(options: CalibrateOptions) -> Sampling:
-    """How drafts are drawn. Raises Failure, naming the option."""
+    """Return the sampling parameters of the drafts. Raises Failure for an invalid option."""
     if options.temperature == 0 and options.samples > 1:
         raise Failure(
-            "--temperature: 0 makes all drafts of a question the same; or take --n 1", REFUSED
+            "--temperature: 0 makes all drafts of a question equal; use --n 1 or a higher value",
+            REFUSED,
         )
     values = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     try:
@@ -80,34 +86,34 @@ def _sampling(options: CalibrateOptions) -> Sampling:
 
 
 def summary(calibration: Calibration) -> str:
-    """What was found, a line for each kind of grades; the first is of reads of whole solutions."""
+    """Return one line per kind of grades; the first is for grades of whole solutions."""
     lines = [f"{calibration.model}: {_line(calibration)}"]
     lines += [f"{kind}: {_line(measured)}" for kind, measured in calibration.grades.items()]
     return "\n".join(lines)
 
 
 def _line(measured: Measured) -> str:
-    use = "votes are weighted by it" if measured.is_useful else "votes are not weighted by it"
+    use = "used as vote weights" if measured.is_useful else "not used as vote weights"
     mass = "" if measured.mass is None else f", label mass {measured.mass:.2f}"
     return (
-        f"auroc {measured.auroc:.3f} over {measured.n} drafts, of which "
-        f"{measured.accuracy:.0%} are right; temperature {measured.temperature:.2f}{mass}; {use}"
+        f"auroc {measured.auroc:.3f} over {measured.n} drafts, "
+        f"{measured.accuracy:.0%} of them right; temperature {measured.temperature:.2f}{mass}; {use}"
     )
 
 
 def _flags(options: CalibrateOptions) -> list[str]:
-    """The flags of `serve` that name the engine. Raises Failure."""
-    named = {
+    """Return the flags of `serve` that configure the engine. Raises Failure."""
+    values = {
         "--engine-url": options.engine_url,
         "--model": options.model,
         "--engine-key-env": options.engine_key_env,
     }
-    given = [part for flag, value in named.items() if value is not None for part in (flag, value)]
+    given = [part for flag, value in values.items() if value is not None for part in (flag, value)]
     if given and options.serve_flags:
-        raise Failure(f"{given[0]}: name the engine by options or after --, not both", REFUSED)
+        raise Failure(f"{given[0]}: give the engine by options or after --, not both", REFUSED)
     if not (given or options.serve_flags):
         raise Failure(
-            "no engine: give --engine-url and --model, or serve's flags after --", REFUSED
+            "no engine: set --engine-url and --model, or add flags of serve after --", REFUSED
         )
     return ["--engine", "http", *given] if given else list(options.serve_flags)
 
@@ -118,58 +124,61 @@ async def _measure(
     questions: Sequence[Question],
     sampling: Sampling,
 ) -> Calibration:
-    async with own_service(flags, options.wait) as service, service.shared.equivalence:
+    async with local_service(flags, options.wait) as service, service.shared.equivalence:
         engine = service.roles["actor"].engine
         if "labels" not in engine.capabilities:
             raise Failure(str(CapabilityMissing(engine.name, ["labels"])))
         try:
-            judged = await _judge_all(options, service, questions, sampling)
+            graded = await _grade_all(options, service, questions, sampling)
         except EngineError as error:
             raise Failure(f"engine {engine.name!r}: {error}", FAILED) from error
-        return fitted(engine.model, judged, kinds_of(options.also), _digest(options), _say)
+        return fit_calibration(
+            engine.model, graded, grade_kinds(options.also), _digest(options), _print_status
+        )
 
 
 def _digest(options: CalibrateOptions) -> str:
     return hashlib.sha256(b"".join(Path(path).read_bytes() for path in options.data)).hexdigest()
 
 
-async def _judge_all(
+async def _grade_all(
     options: CalibrateOptions, service: Service, questions: Sequence[Question], sampling: Sampling
-) -> list[Judged]:
-    async def one(question: Question, emit: Emit[Judged]) -> None:
+) -> list[DraftGrades]:
+    async def grade_drafts(question: Question, emit: Emit[DraftGrades]) -> None:
         run = LiveRun(_spec(service, question, sampling), service.shared, Trace())
-        grader = await grader_of(run, options.also)
+        grader = await make_grader(run, options.also)
         async with grader.drafts(options.samples, options.temperature) as drafts:
             async for draft in drafts:
-                if (judged := await grader.judged(draft, question.answer)) is not None:
-                    emit(judged)
+                if (grades := await grader.grade(draft, question.answer)) is not None:
+                    emit(grades)
 
-    found: list[Judged] = []
+    graded: list[DraftGrades] = []
+    drafts = len(questions) * options.samples
     due = time.monotonic() + LINE_SECONDS
-    async with gather(one, questions, width=options.concurrency) as results:
-        async for judged in results:
-            found.append(judged)
+    async with gather(grade_drafts, questions, width=options.concurrency) as results:
+        async for grades in results:
+            graded.append(grades)
             if time.monotonic() >= due:
                 due = time.monotonic() + LINE_SECONDS
-                _say(f"{len(found)} of at most {len(questions) * options.samples} drafts judged")
-    for kind in ("solution", *kinds_of(options.also)):
-        without = len(questions) * options.samples - sum(kind in each.grades for each in found)
-        if without > 0:
+                _print_status(f"{len(graded)} of {drafts} drafts graded")
+    for kind in ("solution", *grade_kinds(options.also)):
+        ungraded = drafts - sum(kind in grades.grades for grades in graded)
+        if ungraded > 0:
             of = "" if kind == "solution" else f" ({kind})"
-            _say(
-                f"{without} drafts had no answer, or could not be drawn or judged, and do not count{of}"
+            _print_status(
+                f"{ungraded} drafts do not count: no answer, or drawing or grading failed{of}"
             )
-    return found
+    return graded
 
 
 def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
-    chosen = STRATEGIES["single"]
+    strategy = STRATEGIES["single"]
     upstream = service.roles["actor"].upstream
     profile = service.settings.profile_of(upstream.engine.model)
     return RunSpec(
         id=f"calibrate-{question.id}",
-        strategy=chosen,
-        params=chosen.defaults,
+        strategy=strategy,
+        params=strategy.defaults,
         messages=question.messages,
         task=question.task.as_task(),
         task_is_explicit=True,
@@ -179,16 +188,16 @@ def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
     )
 
 
-def _say(line: str) -> None:
+def _print_status(line: str) -> None:
     print(f"secondpass calibrate: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 COMMAND = Command(
     name="calibrate",
-    summary="find out how far a model can judge itself",
+    summary="measure how well a model grades its own drafts",
     epilog=EPILOG,
     options=CalibrateOptions,
     add=add_options,
-    has_service=lambda _: True,
+    uses_local_service=lambda _: True,
     run=calibrate,
 )

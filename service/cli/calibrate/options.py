@@ -1,4 +1,4 @@
-"""The options of `secondpass calibrate`."""
+"""Options of `secondpass calibrate`."""
 
 from __future__ import annotations
 
@@ -10,38 +10,47 @@ from secondpass.service.cli.common.options import add_wait
 from secondpass.service.cli.common.values import count, number
 from secondpass.strategies.judging.written_grades import Written
 
-Also: TypeAlias = Literal["steps"] | Written
-"""What may be measured besides reads of whole solutions."""
+ExtraGrade: TypeAlias = Literal["steps"] | Written
+"""Grades that can be measured in addition to grades of whole solutions."""
 
-ALSO: tuple[Also, ...] = ("steps", *get_args(Written))
+EXTRA_GRADES: tuple[ExtraGrade, ...] = ("steps", *get_args(Written))
 
 EPILOG = """\
-The model writes drafts of questions whose answers are known, and is asked of each draft whether it is right: by label
-probabilities, the labels in both orders. What is written to --out says how well it told right from wrong (AUROC), how
-much of its probability the labels had, and the temperature that makes its probabilities true. A server that is given
-the file (--calibrations) weighs votes by it.
+The model generates drafts of questions with known answers. It then grades each draft: the probability
+of the label for "right", with the labels in both orders. --out contains:
 
-Strategies that grade drafts in another way need that way measured too, on the same drafts: --also steps (each step is
-graded as it is written), --also first_error (the judge names the first wrong step), --also verdict (it writes whether
-the draft is right). What was not measured weighs no vote.
+  * the AUROC of these grades, which measures how well they separate right from wrong drafts
+  * the probability mass of the labels
+  * the temperature that calibrates the grades
 
-A row of --data has id, question and answer; choices, of a multiple choice.
+A server with this file in --calibrations weights votes by the grades. Needs an engine with label probabilities.
+
+Other kinds of grades are measured on the same drafts:
+
+  --also steps        Each step is graded during generation.
+  --also first_error  The judge names the first wrong step.
+  --also verdict      The judge writes whether the draft is right.
+
+Grades of a kind that was not measured do not weight votes.
+
+A row of --data has `id`, `question` and `answer`. Multiple choice also has `choices`.
 
 exit codes:
-  0    the file is written
-  1    the engine failed, is not ready or gives no label probabilities; or all drafts were right, or all wrong
-  2    the options or the data are wrong; told by file and line
-  130  Ctrl-C, or SIGTERM: nothing is written
+  0    The file is written.
+  1    The engine failed, is not ready or lacks label probabilities; or all drafts were right, or all wrong.
+  2    An option or the data is invalid. Data errors name file and line.
+  130  Ctrl-C or SIGTERM. Nothing is written.
 
 examples:
   secondpass calibrate --engine-url http://127.0.0.1:9000/v1 --model NAME \\
     --data questions.jsonl --task math --out NAME.calibration.json
+
   secondpass calibrate --data questions.jsonl --out NAME.calibration.json -- --config settings.toml
 """
 
 
 class CalibrateOptions(Options):
-    """Questions, how drafts of them are drawn and graded, and the file that is written; `wait` is in seconds."""
+    """Engine, questions, sampling and output file. `wait` is in seconds."""
 
     engine_url: str | None
     engine_key_env: str | None
@@ -49,7 +58,7 @@ class CalibrateOptions(Options):
     data: list[str]
     out: str
     limit: int | None
-    also: list[Also]
+    also: list[ExtraGrade]
     task: str | None
     samples: int
     max_tokens: int
@@ -65,42 +74,61 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--engine-url",
         metavar="URL",
-        help="the engine's address, up to its /v1; or serve's flags after --",
+        help="address of the engine, ending in /v1; alternative: flags of serve after --",
     )
-    add("--model", metavar="NAME", help="the model that it serves")
-    add("--engine-key-env", metavar="VAR", help="name of the variable that holds the engine's key")
-    add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
-    add("--out", required=True, metavar="FILE", help="the calibration file")
-    add("--limit", type=count, metavar="N", help="only the first N questions of each file")
+    add("--model", metavar="NAME", help="model that the engine serves")
+    add(
+        "--engine-key-env",
+        metavar="VAR",
+        help="environment variable that contains the engine's API key (default: no key)",
+    )
+    add(
+        "--data",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="questions, one JSON object per line; may be repeated",
+    )
+    add("--out", required=True, metavar="FILE", help="calibration file to write")
+    add(
+        "--limit",
+        type=count,
+        metavar="N",
+        help="use the first N questions of each file (default: all)",
+    )
     add(
         "--also",
         action="append",
         default=[],
-        choices=ALSO,
-        help="grades measured besides reads of whole drafts; may be repeated",
+        choices=EXTRA_GRADES,
+        help="additional kind of grades to measure; may be repeated",
     )
-    add("--task", choices=("math", "choice"), help="kind of the rows that do not tell theirs")
+    add(
+        "--task",
+        choices=("math", "choice"),
+        help="kind of the rows without `kind` (default: choice with `choices`)",
+    )
     add(
         "--n",
         dest="samples",
         type=count,
         default=4,
         metavar="N",
-        help="drafts of each question (default: %(default)s)",
+        help="drafts per question, 1 or more (default: %(default)s)",
     )
     add(
         "--max-tokens",
         type=count,
         default=1024,
         metavar="N",
-        help="of one draft (default: %(default)s)",
+        help="completion tokens per draft, 1 or more (default: %(default)s)",
     )
     add(
         "--temperature",
         type=number,
         default=0.7,
         metavar="T",
-        help="of the drafts (default: %(default)s)",
+        help="sampling temperature of the drafts, 0 to 2; 0 needs --n 1 (default: %(default)s)",
     )
     add(
         "--seed",
@@ -108,7 +136,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="of draft 0 (default: %(default)s)",
+        help="seed of draft 0, 0 or more (default: %(default)s)",
     )
-    add("--concurrency", type=count, default=16, help="questions at once (default: %(default)s)")
+    add(
+        "--concurrency",
+        type=count,
+        default=16,
+        metavar="N",
+        help="concurrent questions, 1 or more (default: %(default)s)",
+    )
     add_wait(parser)

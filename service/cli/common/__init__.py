@@ -1,1 +1,1 @@
-"""What commands share: options, the client, output, and a service without a server."""
+"""Code that several commands share: options, HTTP client, output, and the service in this process."""

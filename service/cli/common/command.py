@@ -1,4 +1,4 @@
-"""A command: its name, its options and what it runs."""
+"""Definition of a command: its name, options and entry point."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Generic, TypeVar
 
 
 class Options(argparse.Namespace):
-    """The options of every command.
+    """Options common to all commands.
 
-    `has_service` is true where the command uses a service in its own process; `serve_flags`, the flags of `serve` that
-    follow `--`, describe it.
+    Attributes:
+        command: Name of the command.
+        uses_local_service: True if the command runs the service in this process.
+        serve_flags: Flags of `serve` after `--`, which configure that service.
     """
 
     command: str
-    has_service: bool
+    uses_local_service: bool
     serve_flags: list[str]
 
 
-Given = TypeVar("Given", bound=Options)
+OptionsT = TypeVar("OptionsT", bound=Options)
 Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 
 def _accept(_parser: argparse.ArgumentParser, _options: Options) -> None:
-    """Options that need no check beyond what argparse does."""
+    """Check nothing: the default of `Command.complete`."""
 
 
 def _never(_arguments: list[str]) -> bool:
@@ -38,7 +40,7 @@ def add_parser(
     summary: str,
     epilog: str | None = None,
 ) -> Parser:
-    """Add the parser of a command or an action, described by its summary."""
+    """Add the parser of a command or an action. Its description is the summary as a sentence."""
     return subparsers.add_parser(
         name,
         help=summary,
@@ -50,20 +52,27 @@ def add_parser(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command(Generic[Given]):
+class Command(Generic[OptionsT]):
     """A command of `secondpass`.
 
-    `summary` is a line without a full stop, and `epilog` follows the options in `--help`. `add` declares the options,
-    `complete` checks them together and fills in defaults (it reports through `parser.error`), and `run` raises Failure.
-    `has_service` takes the arguments before `--`, and is true where flags of `serve` may follow it.
+    Attributes:
+        name: Name on the command line.
+        summary: One line in lower case, without a period.
+        options: Class of the parsed options.
+        add: Declares the options on a parser.
+        run: Runs the command. Raises Failure.
+        epilog: Text after the options in `--help`.
+        complete: Checks options that depend on each other and fills in defaults. Reports through `parser.error`.
+        uses_local_service: Returns, for the arguments before `--`, whether flags of `serve` may follow.
+        interrupted: Message after Ctrl-C or SIGTERM.
     """
 
     name: str
     summary: str
-    options: type[Given]
+    options: type[OptionsT]
     add: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[Given], None]
+    run: Callable[[OptionsT], None]
     epilog: str | None = None
-    complete: Callable[[argparse.ArgumentParser, Given], None] = _accept
-    has_service: Callable[[list[str]], bool] = _never
+    complete: Callable[[argparse.ArgumentParser, OptionsT], None] = _accept
+    uses_local_service: Callable[[list[str]], bool] = _never
     interrupted: str = "interrupted"

@@ -1,4 +1,4 @@
-"""A service for one question, in this process: the same application, reached through a loopback socket."""
+"""HTTP server in this process, on a free loopback port, for the `--embedded` option."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import create_app, in_process, service_in
 
-LAST_SECONDS = 5
-PATIENCE = 2.0
-"""Seconds after which somebody who waits is told what for."""
+SHUTDOWN_TIMEOUT_SECONDS = 5
+WAIT_NOTICE_SECONDS = 2.0
+"""Waiting time after which a message names the engines that are not ready."""
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to whom the process belongs, and says when it is up, or never will be."""
+    """A server that leaves signal handling to the command.
+
+    `startup_done` is set when the server listens or has failed to start. `stopped` is set when it has ended.
+    """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.has_settled = anyio.Event()
-        self.has_ended = anyio.Event()
+        self.startup_done = anyio.Event()
+        self.stopped = anyio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,38 +42,43 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.has_settled.set()
+        self.startup_done.set()
 
-    async def run_until_told(self, listening: socket.socket) -> None:
+    async def serve_on(self, listening: socket.socket) -> None:
         try:
             await self.serve(sockets=[listening])
         finally:
-            self.has_settled.set()
-            self.has_ended.set()
+            self.startup_done.set()
+            self.stopped.set()
 
 
 @asynccontextmanager
-async def embedded(flags: Sequence[str], wait: float) -> AsyncIterator[str]:
-    """Serve on a free port while the block lasts, by these flags of `serve`; gives the URL.
+async def embedded_server(flags: Sequence[str], wait: float) -> AsyncIterator[str]:
+    """Serve on a free loopback port during the block and yield the URL.
 
-    Its host and port settings have no part. `wait` is how many seconds engines may take to get ready. Raises
-    Failure; leaving the block ends everything, and waits until it has ended.
+    On exit the server and its engines are stopped before the block returns.
+
+    Args:
+        flags: Flags of `serve`. Host and port have no effect.
+        wait: Seconds within which the engines must become ready.
+
+    Raises:
+        Failure: The settings are invalid, the server did not start, or the engines are not ready in time.
     """
     async with AsyncExitStack() as stack:
         try:
             settings = load(flags)
-            os.environ.setdefault(
-                "VLLM_LOGGING_LEVEL", "WARNING"
-            )  # vLLM in this process tells a lot
+            # stderr is the command's; vLLM in this process logs a lot at its default level.
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
             inside = await stack.enter_async_context(in_process(settings))
             app = create_app(settings, inside)
         except BadSettings as error:
             raise Failure(f"--embedded: {error}", REFUSED) from error
-        yield await stack.enter_async_context(_served(app, settings, wait))
+        yield await stack.enter_async_context(_serve(app, settings, wait))
 
 
 @asynccontextmanager
-async def _served(app: FastAPI, settings: Settings, wait: float) -> AsyncIterator[str]:
+async def _serve(app: FastAPI, settings: Settings, wait: float) -> AsyncIterator[str]:
     if "log_level" in settings.model_fields_set:
         logging.basicConfig(level=settings.log_level.upper())
     config = uvicorn.Config(
@@ -78,32 +86,32 @@ async def _served(app: FastAPI, settings: Settings, wait: float) -> AsyncIterato
         lifespan="on",
         log_config=None,
         access_log=settings.access_log,
-        timeout_graceful_shutdown=LAST_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
     )
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with task_group() as group:
-            group.start_soon(server.run_until_told, listening)
+            group.start_soon(server.serve_on, listening)
             try:
-                await server.has_settled.wait()
+                await server.startup_done.wait()
                 if not server.started:
-                    raise Failure("--embedded: the service did not start; the log says why")
-                await _ready(service_in(app), wait)
+                    raise Failure("--embedded: the server did not start; see the log")
+                await _wait_until_ready(service_in(app), wait)
                 yield f"http://127.0.0.1:{listening.getsockname()[1]}"
             finally:
                 server.should_exit = True
                 with anyio.CancelScope(shield=True):
-                    await server.has_ended.wait()
+                    await server.stopped.wait()
 
 
-async def _ready(service: Service, wait: float) -> None:
-    is_told = False
+async def _wait_until_ready(service: Service, wait: float) -> None:
+    has_notified = False
     began = anyio.current_time()
     while reasons := service.not_ready():
         waited = anyio.current_time() - began
         if waited >= wait:
             raise Failure(f"--embedded: not ready after {wait:g} s: {'; '.join(reasons)}")
-        if waited >= PATIENCE and not is_told:
+        if waited >= WAIT_NOTICE_SECONDS and not has_notified:
             print(f"secondpass: waiting for {'; '.join(reasons)}", file=sys.stderr)  # noqa: T201
-            is_told = True
+            has_notified = True
         await anyio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""How a command ends without its result: one line for a person, and an exit code for a script."""
+"""Failure of a command: an error message and an exit code."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import Any
 
 Json = dict[str, Any]
 
-ANSWERED = 0
+SUCCEEDED = 0
 FAILED = 1
+"""The server or an engine failed, or cannot be reached."""
+
 REFUSED = 2
-NOTHING = 3
+"""An option or a file is invalid, or the server rejected the request."""
+
+NO_ANSWER = 3
+"""No answer within the budget or the deadline."""
+
 INTERRUPTED = 130
 
-_LONGEST = 300
+_MAX_MESSAGE_LENGTH = 300
 
 
 class Failure(Exception):
-    """Ends a command with `code`; the text says why, and what to change.
+    """Error that ends a command.
 
-    `problem` is the server's own document, where the failure is one of its.
+    Attributes:
+        code: Exit code of the command.
+        problem: Error document of the server, empty if the error is not from the server.
     """
 
     def __init__(
@@ -30,22 +38,25 @@ class Failure(Exception):
         self.problem = problem or {}
 
 
-def failure_of(problem: Mapping[str, Any]) -> Failure:
-    """The failure that a problem document (RFC 9457, or OpenAI's error object) stands for."""
+def failure_from_problem(problem: Mapping[str, Any]) -> Failure:
+    """Convert a problem document (RFC 9457) or an OpenAI error object to a Failure.
+
+    A 504 or `budget_exhausted` gives the code NO_ANSWER, other 4xx give REFUSED, and the rest FAILED.
+    """
     error = problem.get("error")
     if isinstance(error, Mapping):
         problem = {**problem, "detail": error.get("message"), "code": error.get("code")}
     status, code = problem.get("status", 500), problem.get("code")
-    detail = str(problem.get("detail") or f"the server answered {status}")
+    detail = str(problem.get("detail") or f"the server returned status {status}")
     field = problem.get("field")
     if field and str(field) not in detail:
         detail = f"{field}: {detail}"
     if status == 401:
-        detail += "; --api-key-env names the variable that holds the server's key"
-    return Failure(detail[:_LONGEST], _code_of(status, code), problem)
+        detail += "; set --api-key-env to the variable that contains the API key"
+    return Failure(detail[:_MAX_MESSAGE_LENGTH], _exit_code(status, code), problem)
 
 
-def _code_of(status: int, code: object) -> int:
+def _exit_code(status: int, code: object) -> int:
     if status == 504 or code == "budget_exhausted":
-        return NOTHING
+        return NO_ANSWER
     return REFUSED if 400 <= status < 500 else FAILED

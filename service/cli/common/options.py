@@ -1,4 +1,4 @@
-"""Options that several commands take: the server, an embedded service, and the limits of a run."""
+"""Options that several commands share: the server, the embedded server, and the budget of a run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ WAIT_SECONDS = 300.0
 
 
 class ServerOptions(Options):
-    """The server that the command calls."""
+    """Address of the server, and the environment variable that contains its API key."""
 
     url: str
     api_key_env: str | None
 
 
 class EmbeddedOptions(ServerOptions):
-    """A server, or with `embedded` a service in this process; `wait` is in seconds."""
+    """A server, or with `embedded` one in this process. `wait` is in seconds."""
 
     embedded: bool
     wait: float
 
 
 class LimitOptions(Options):
-    """The budget of one run; `deadline` is in seconds."""
+    """Budget of one run. `deadline` is in seconds."""
 
     budget_tokens: int | None
     budget_calls: int | None
@@ -35,7 +35,7 @@ class LimitOptions(Options):
 
 
 def limits(options: LimitOptions) -> Json:
-    """The limits that the options set, by the names of the request."""
+    """Return the `budget` of a request with the limits that were given."""
     return given(
         max_tokens=options.budget_tokens,
         max_calls=options.budget_calls,
@@ -44,20 +44,20 @@ def limits(options: LimitOptions) -> Json:
 
 
 def given(**values: object) -> Json:
-    """The values that are not None."""
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def complete_server(_parser: argparse.ArgumentParser, options: ServerOptions) -> None:
-    """Fill in the address of the server."""
+    """Fill in the default address of the server."""
     options.url = options.url or DEFAULT_URL
 
 
 def complete_embedded(parser: argparse.ArgumentParser, options: EmbeddedOptions) -> None:
-    """Reject --url with --embedded and --wait without it; fill in defaults."""
-    url, wait = vars(options)["url"], vars(options)["wait"]  # None where they were not given
+    """Reject --url with --embedded and --wait without it, and fill in defaults."""
+    url, wait = vars(options)["url"], vars(options)["wait"]  # None unless given
     if options.embedded and url is not None:
-        parser.error("--url names a server, and --embedded answers without one")
+        parser.error("--url and --embedded exclude each other")
     if not options.embedded and wait is not None:
         parser.error("--wait needs --embedded")
     options.wait = WAIT_SECONDS if wait is None else wait
@@ -65,41 +65,43 @@ def complete_embedded(parser: argparse.ArgumentParser, options: EmbeddedOptions)
 
 
 def is_embedded(arguments: list[str]) -> bool:
-    """True where the arguments before `--` ask for a service in this process."""
+    """Return whether the arguments before `--` contain --embedded."""
     return "--embedded" in arguments
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say which server is asked."""
-    parser.add_argument("--url", help=f"the server (default: {DEFAULT_URL})")
+    """Declare --url and --api-key-env."""
+    parser.add_argument("--url", help=f"address of the server (default: {DEFAULT_URL})")
     parser.add_argument(
-        "--api-key-env", metavar="VAR", help="name of the variable that holds the server's key"
+        "--api-key-env",
+        metavar="VAR",
+        help="environment variable that contains the API key (default: no key)",
     )
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
-    """Declare how long an engine of the command's own may take to be ready."""
+    """Declare --wait for a command that always runs an engine."""
     parser.add_argument(
         "--wait",
         type=seconds,
         default=WAIT_SECONDS,
         metavar="SECONDS",
-        help="for the engine to be ready",
+        help="time limit for the engine to become ready, 0 or more (default: %(default)g)",
     )
 
 
 def add_embedded(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a service in this process."""
+    """Declare --embedded and --wait."""
     add = parser.add_argument
     add(
         "--embedded",
         action="store_true",
-        help="answer without a server: the flags of `secondpass serve` follow after --",
+        help="run the server in this process; flags of `secondpass serve` follow after --",
     )
     add(
         "--wait",
         type=seconds,
         metavar="SECONDS",
-        help="--embedded: how long its engines may take to get ready, once a vllm one has loaded its model "
-        f"(default: {WAIT_SECONDS:g})",
+        help="with --embedded: time limit for the engines to become ready, 0 or more; loading a model with "
+        f"--engine vllm does not count (default: {WAIT_SECONDS:g})",
     )

@@ -1,4 +1,4 @@
-"""Output: JSON on one line, tables, and complaints on stderr."""
+"""Output of commands: JSON and tables on stdout, error messages on stderr."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from secondpass.service.cli.common.failure import Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXTRA = "pip install 'secondpass[cli]'"
+INSTALL_CLI_EXTRA = "pip install 'secondpass[cli]'"
 
 
 def print_json(document: Json) -> None:
-    """Print a document on one line."""
+    """Print a document as JSON on one line."""
     print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))  # noqa: T201
 
 
 def print_rows(
     options: Options, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> None:
-    """Print rows as a table at a terminal, else separated by tabs."""
+    """Print rows as a table at a terminal, tab-separated otherwise."""
     if sys.stdout.isatty() and has_rich(options):
-        from secondpass.service.cli.common.screen import table_of  # noqa: PLC0415 - an extra
+        from secondpass.service.cli.common.rich_output import table_of  # noqa: PLC0415 - an extra
 
         console().print(table_of(headings, rows))
         return
@@ -36,21 +36,21 @@ def print_rows(
 
 
 def has_rich(options: Options) -> bool:
-    """True where rich is installed; else complain that the output is plain."""
+    """Return whether rich is installed. Print how to install it if not."""
     if importlib.util.find_spec("rich") is not None:
         return True
-    complain(options, f"plain output; to see more at a terminal: {EXTRA}")
+    print_error(options, f"rich is not installed, so the output is plain: {INSTALL_CLI_EXTRA}")
     return False
 
 
 def console(*, to_stderr: bool = False) -> Console:
-    """A console of rich that prints text as it is."""
+    """Return a rich console that interprets no markup."""
     from rich.console import Console  # noqa: PLC0415 - an extra
 
     return Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
 
 
-def complain(options: Options, what: str) -> None:
-    """Print each line on stderr, after the command's name."""
-    for line in what.splitlines():
+def print_error(options: Options, message: str) -> None:
+    """Print each line of the message on stderr, prefixed with the command."""
+    for line in message.splitlines():
         print(f"secondpass {options.command}: {line}", file=sys.stderr)  # noqa: T201

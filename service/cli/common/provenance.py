@@ -1,4 +1,7 @@
-"""Where records go, and what they say of where they come from: enough to make them again, and no folder of this machine."""
+"""Output paths, and the facts about a measurement that records contain.
+
+Records contain enough to repeat the measurement, and no paths of this machine.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,29 @@ from secondpass.strategies.api.values import Sampling
 
 
 def output_file(option: str, name: str) -> Path:
-    """The path of a file that can be written. Raises Failure."""
+    """Return the path of an output file. Raises Failure if it is a folder or its folder is missing."""
     path = Path(name)
     if path.is_dir() or not path.parent.is_dir():
-        raise Failure(f"{option}: {path} must be a file, in a folder that is there", REFUSED)
+        raise Failure(f"{option}: {path} must be a file in an existing folder", REFUSED)
     return path
 
 
 def records_file(option: str, name: str) -> Path:
-    """Where records go. Raises Failure before anything is asked for them."""
+    """Return the path of a records file. Raises Failure if it has another suffix or cannot exist."""
     path = output_file(option, name)
     if not path.name.endswith(SUFFIX):
-        says = f"must end in {SUFFIX}: `secondpass results` reads no other"
-        raise Failure(f"{option}: {path} {says}", REFUSED)
+        problem = f"must end in {SUFFIX}, the only files that `secondpass results` reads"
+        raise Failure(f"{option}: {path} {problem}", REFUSED)
     return path
 
 
 def model_name(name: str) -> str:
-    """A model's name; of one that is named by its folder, the folder's own name."""
+    """Return the model's name, reduced to the last component if it is a path."""
     return Path(name).name if name.startswith(("/", "./", "../", "~")) else name
 
 
-def calibration_words(calibration: Calibration | None) -> str:
-    """Which calibration it is, for a person and by a digest; nothing for none."""
+def describe_calibration(calibration: Calibration | None) -> str:
+    """Return AUROC, drafts, date and digest of a calibration; empty without one."""
     if calibration is None:
         return ""
     whole = hashlib.sha256(calibration.model_dump_json(exclude_defaults=True).encode())
@@ -42,7 +45,7 @@ def calibration_words(calibration: Calibration | None) -> str:
     return f"judge's AUROC {calibration.auroc:.3f}, {drawn}, {whole.hexdigest()[:8]}"
 
 
-def sampling_words(sampling: Sampling) -> str:
-    """How drafts were drawn, less the seed."""
-    given = sampling.model_dump(exclude_none=True, exclude={"seed"})
-    return " ".join(f"{name}={value}" for name, value in given.items())
+def describe_sampling(sampling: Sampling) -> str:
+    """Return the sampling parameters that are set, except the seed."""
+    values = sampling.model_dump(exclude_none=True, exclude={"seed"})
+    return " ".join(f"{name}={value}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Values of options as several commands take them; argparse says what is wrong with one."""
+"""Types of option values for argparse, and the parameters in a strategy's JSON schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from secondpass.service.cli.common.failure import Json
 
 
 def key_value(text: str) -> tuple[str, str]:
-    """KEY=VALUE; the value may be empty."""
+    """Parse KEY=VALUE. The value may be empty."""
     key, sign, value = text.partition("=")
     if not (key and sign):
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text!r}")
@@ -19,27 +19,31 @@ def key_value(text: str) -> tuple[str, str]:
 
 
 def param(text: str) -> tuple[str, object]:
-    """KEY=VALUE, whose value is JSON or else text."""
+    """Parse KEY=VALUE. The value is parsed as JSON, and kept as text if it is not JSON."""
     key, value = key_value(text)
     try:
-        return key, json.loads(value, parse_constant=_no_constant)
+        return key, json.loads(value, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return key, value
 
 
-def fields_of(schema: Json) -> Json:
-    """The properties of a strategy's parameters by name, those of all variants; of several the one with a default."""
+def param_schemas(schema: Json) -> Json:
+    """Return the schema of each parameter of a strategy, by name.
+
+    A discriminated union contributes the parameters of all variants. If several variants have a parameter, a schema with
+    a default wins.
+    """
     found = dict(schema.get("properties", {}))
     for branch in schema.get("oneOf", ()):
         variant = schema["$defs"][branch["$ref"].rsplit("/", 1)[-1]]
-        for name, about in variant.get("properties", {}).items():
+        for name, param_schema in variant.get("properties", {}).items():
             if "default" not in found.get(name, {}):
-                found[name] = about
+                found[name] = param_schema
     return found
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """Parse a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -50,7 +54,7 @@ def number(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """A time to wait, 0 or more."""
+    """Parse a duration in seconds, 0 or more."""
     value = number(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text!r}")
@@ -58,11 +62,12 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number, 1 or more."""
+    """Parse a whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text!r}")
     return int(text)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is a word here")
+def _reject_constant(name: str) -> NoReturn:
+    """Keep NaN and Infinity as text: Python's parser would accept them as numbers."""
+    raise ValueError(f"{name} is not JSON")

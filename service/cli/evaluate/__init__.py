@@ -1,1 +1,1 @@
-"""`secondpass eval`: how often strategies are right, and at what cost."""
+"""`secondpass eval`: measure the accuracy and cost of strategies."""

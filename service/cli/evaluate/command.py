@@ -1,4 +1,4 @@
-"""`secondpass eval`: how often strategies are right, and at what cost, by a service that answers."""
+"""`secondpass eval`: measure the accuracy and cost of strategies with a running server."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from secondpass.service.cli.common.client import connect, get, key_in
+from secondpass.service.cli.common.client import connect, get, read_api_key
 from secondpass.service.cli.common.command import Command
-from secondpass.service.cli.common.embedded import embedded
+from secondpass.service.cli.common.embedded import embedded_server
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.options import complete_embedded, is_embedded
 from secondpass.service.cli.common.provenance import (
+    describe_sampling,
     model_name,
     records_file,
-    sampling_words,
 )
-from secondpass.service.cli.evaluate.asking import Asker
+from secondpass.service.cli.evaluate.answer_source import AnswerSource
 from secondpass.service.cli.evaluate.command_line import eval_command
 from secondpass.service.cli.evaluate.options import EPILOG, EvalOptions, add_options
 from secondpass.service.cli.evaluate.plan import plan
@@ -47,39 +47,39 @@ from secondpass.strategies.api.values import Sampling
 if TYPE_CHECKING:
     from secondpass.service.lab.evaluation.inspect_tasks import Evaluation
 
-EXTRA = "pip install 'secondpass[eval]'"
+INSTALL_EVAL_EXTRA = "pip install 'secondpass[eval]'"
 
 HEADINGS = (
     "strategy", "data", "questions", "missing", "right % [95%]", "decode tokens", "uncached prompt tokens",
     "wall p50 s", "p95 s",
 )  # fmt: skip
-"""Of the table; tokens are means of an answer."""
+"""Column headings of the table. Tokens are means per answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What came of one evaluation."""
+    """Result of one evaluation: a row of the table."""
 
     evaluation: Evaluation
-    attempts: list[RunRecord]
+    records: list[RunRecord]
 
     @property
     def missing(self) -> int:
-        """Questions that failed, and are asked again next time."""
-        return len(self.evaluation.items) - len(self.attempts)
+        """Number of answers that failed. The next evaluation requests them again."""
+        return len(self.evaluation.items) - len(self.records)
 
 
 def evaluate(options: EvalOptions) -> None:
-    """Ask, score, and print the table."""
+    """Request and score the answers, and print the table. Raises Failure."""
     if importlib.util.find_spec("inspect_ai") is None:
-        raise Failure(f"evaluations need an extra: {EXTRA}")
+        raise Failure(f"evaluations need inspect-ai: {INSTALL_EVAL_EXTRA}")
     if options.records is not None:
         records_file("--records", options.records)
     try:
         questions = read_all([Path(p) for p in options.data], options.task, limit=options.limit)
         check_scorable(questions)
-        with open_answer_log(Path(options.log_dir)) as book:
-            anyio.run(_evaluate, options, questions, book)
+        with open_answer_log(Path(options.log_dir)) as log:
+            anyio.run(_evaluate, options, questions, log)
     except (BadLine, CannotScore) as error:
         raise Failure(str(error), REFUSED) from error
     except (AnswerLogInUse, SandboxUnavailable) as error:
@@ -88,40 +88,42 @@ def evaluate(options: EvalOptions) -> None:
         raise Failure(f"{error.filename or options.log_dir}: {error.strerror}", REFUSED) from error
 
 
-async def _evaluate(options: EvalOptions, questions: Sequence[Question], book: AnswerLog) -> None:
+async def _evaluate(options: EvalOptions, questions: Sequence[Question], log: AnswerLog) -> None:
     if any(question.task.kind == "code" for question in questions):
-        await run_python("", "")  # no answer is paid for that could not be scored
+        await run_python("", "")  # check the sandbox before paying for answers
     async with AsyncExitStack() as stack:
         url = options.url
         if options.embedded:
-            url = await stack.enter_async_context(embedded(options.serve_flags, options.wait))
-        client = await stack.enter_async_context(connect(url, key_in(options.api_key_env)))
-        listed = await get(client, "/strategies"), await get(client, "/v1/models")
-        settings = plan(options, *listed)
+            url = await stack.enter_async_context(
+                embedded_server(options.serve_flags, options.wait)
+            )
+        client = await stack.enter_async_context(connect(url, read_api_key(options.api_key_env)))
+        strategies, models = await get(client, "/strategies"), await get(client, "/v1/models")
+        settings = plan(options, strategies, models)
         from secondpass.service.lab.evaluation.inspect_tasks import run  # noqa: PLC0415 - an extra, and slow
 
         evaluations = _evaluations(settings, questions, options.epochs)
-        wanted = [
+        items = [
             (evaluation.setting, question, epoch)
             for evaluation in evaluations
             for question, epoch in evaluation.items
         ]
-        done = sum(book.find(*each) is not None for each in wanted)
-        asker = Asker(client, url, book, total=len(wanted), done=done)
+        done = sum(log.find(*item) is not None for item in items)
+        source = AnswerSource(client, url, log, total=len(items), done=done)
         equivalence = await stack.enter_async_context(Equivalence(workers=2))
         scorer = Scorer(equivalence)
         for evaluation in evaluations:
             await run(
                 evaluation,
-                asker.ask,
+                source.answer,
                 scorer.run_record,
                 log_dir=Path(options.log_dir),
                 concurrency=options.concurrency,
             )
-            if asker.refusal is not None:
-                raise asker.refusal
-        rows = [await _row(evaluation, book, scorer) for evaluation in evaluations]
-    _report(options, rows, asker)
+            if source.rejection is not None:
+                raise source.rejection
+        rows = [await _row(evaluation, log, scorer) for evaluation in evaluations]
+    _report(options, rows, source)
 
 
 def _evaluations(
@@ -137,40 +139,43 @@ def _evaluations(
     ]
 
 
-async def _row(evaluation: Evaluation, book: AnswerLog, scorer: Scorer) -> _Row:
-    attempts = []
+async def _row(evaluation: Evaluation, log: AnswerLog, scorer: Scorer) -> _Row:
+    records = []
     for question, epoch in evaluation.items:
-        asked = book.find(evaluation.setting, question, epoch)
-        if asked is not None:
-            attempts.append(await scorer.run_record(evaluation.setting, question, epoch, asked))
-    return _Row(evaluation, attempts)
+        answer = log.find(evaluation.setting, question, epoch)
+        if answer is not None:
+            records.append(await scorer.run_record(evaluation.setting, question, epoch, answer))
+    return _Row(evaluation, records)
 
 
-def _report(options: EvalOptions, rows: Sequence[_Row], asker: Asker) -> None:
+def _report(options: EvalOptions, rows: Sequence[_Row], source: AnswerSource) -> None:
     print(table(HEADINGS, [_cells(row) for row in rows], names=2))  # noqa: T201
     if options.records is not None:
-        _write(options, Path(options.records), rows)
+        _write_records(options, Path(options.records), rows)
     missing = sum(row.missing for row in rows)
     if missing:
-        why = f", the last by: {asker.failures[-1]}" if asker.failures else ""
-        raise Failure(f"{missing} answers are missing{why}; the same command asks again", FAILED)
+        reason = f"; last failure: {source.failures[-1]}" if source.failures else ""
+        raise Failure(
+            f"{missing} answers are missing{reason}; run the same command again to request them",
+            FAILED,
+        )
 
 
 def _cells(row: _Row) -> tuple[str, ...]:
-    setting, attempts = row.evaluation.setting, row.attempts
+    setting, records = row.evaluation.setting, row.records
     names = f"{setting.strategy} {setting.label}".strip(), row.evaluation.questions[0].path.stem
     counts = str(len(row.evaluation.questions)), str(row.missing or "")
-    if not attempts:
+    if not records:
         return (*names, *counts, "", "", "", "", "")
     by_question: dict[str, list[float]] = {}
-    for attempt in attempts:
-        by_question.setdefault(attempt.question, []).append(attempt.correct)
-    right = wilson(sum(map(mean, by_question.values())), len(by_question))
-    spent = cost(attempts)
+    for record in records:
+        by_question.setdefault(record.question, []).append(record.correct)
+    accuracy = wilson(sum(map(mean, by_question.values())), len(by_question))
+    spent = cost(records)
     return (
         *names,
         *counts,
-        percent(right),
+        percent(accuracy),
         f"{spent.decode:.0f}",
         f"{spent.uncached:.0f}",
         f"{spent.p50:.2f}",
@@ -178,26 +183,26 @@ def _cells(row: _Row) -> tuple[str, ...]:
     )
 
 
-def _write(options: EvalOptions, path: Path, rows: Sequence[_Row]) -> None:
+def _write_records(options: EvalOptions, path: Path, rows: Sequence[_Row]) -> None:
     about = About(
         data=" ".join(dict.fromkeys(row.evaluation.questions[0].path.name for row in rows)),
         model=model_name(rows[0].evaluation.setting.model),
         date=datetime.now(UTC).date().isoformat(),
         command=shlex.join(eval_command(options)),
         formatted=True,  # every question names its task
-        sampling=sampling_words(Sampling.model_validate(rows[0].evaluation.setting.sampling)),
+        sampling=describe_sampling(Sampling.model_validate(rows[0].evaluation.setting.sampling)),
     )
-    write_records(path, about, [attempt for row in rows for attempt in row.attempts])
+    write_records(path, about, [record for row in rows for record in row.records])
 
 
 COMMAND = Command(
     name="eval",
-    summary="find out how often strategies are right, and at what cost",
+    summary="measure the accuracy and cost of strategies",
     epilog=EPILOG,
     options=EvalOptions,
     add=add_options,
     complete=complete_embedded,
-    has_service=is_embedded,
+    uses_local_service=is_embedded,
     run=evaluate,
-    interrupted="interrupted; what was answered is in the log folder, and the same command goes on from there",
+    interrupted="interrupted; finished answers are in the log folder, and the same command resumes",
 )

@@ -1,4 +1,4 @@
-"""The command that made records, as it can be typed again."""
+"""Command line that reproduces an evaluation, stored in its records."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from secondpass.service.cli.evaluate.options import EvalOptions
 
 
 def eval_command(options: EvalOptions) -> list[str]:
-    """The arguments that affect the answers; files by name, without their folders."""
+    """Return the arguments that affect the answers. Files are reduced to their names."""
     words = ["secondpass", "eval"]
     for path in options.data:
         words += ["--data", Path(path).name]
     for name in options.strategies:
         words += ["--strategy", name]
     for key, value in options.param:
-        words += ["--param", f"{key}={_typed(value)}"]
-    return [*words, *_given(options)]
+        words += ["--param", f"{key}={_format_value(value)}"]
+    return [*words, *_single_options(options)]
 
 
-def _given(options: EvalOptions) -> Iterator[str]:
-    """Plain options that differ from their defaults, and always --seed."""
+def _single_options(options: EvalOptions) -> Iterator[str]:
+    """Yield the options that are given once and differ from their defaults, and always --seed."""
     values = {
         "--n": options.n,
         "--task": options.task,
@@ -42,8 +42,8 @@ def _given(options: EvalOptions) -> Iterator[str]:
             yield from (name, f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _typed(value: object) -> str:
-    """A param's value as it may be typed."""
+def _format_value(value: object) -> str:
+    """Return text from which `param` parses the same value."""
     if isinstance(value, str) and param(f"x={value}")[1] == value:
         return value
     return json.dumps(value)

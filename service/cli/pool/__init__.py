@@ -1,1 +1,1 @@
-"""`secondpass pool`: record what a model writes, and replay strategies over it."""
+"""`secondpass pool`: record samples of a model, and replay strategies over them."""

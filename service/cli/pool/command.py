@@ -1,4 +1,4 @@
-"""`secondpass pool`: fill a pool of samples from an engine of its own, and say what is in one."""
+"""`secondpass pool`: record samples of a model into a pool, and replay strategies over it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
-from secondpass.service.cli.common.own_service import own_service
+from secondpass.service.cli.common.local_service import local_service
 from secondpass.service.cli.common.provenance import output_file
 from secondpass.service.cli.pool.options import (
     EPILOG,
@@ -17,7 +17,7 @@ from secondpass.service.cli.pool.options import (
     ReplayOptions,
     add_options,
 )
-from secondpass.service.cli.pool.progress import Tally, progress, say
+from secondpass.service.cli.pool.progress import ProgressCounter, print_status, report_progress
 from secondpass.service.cli.pool.replay import replay_pool
 from secondpass.service.lab.pools.format import Header, Sample
 from secondpass.service.lab.pools.jsonl import BadLine
@@ -34,7 +34,7 @@ from secondpass.strategies.api.values import Sampling
 
 
 def pool(options: PoolOptions) -> None:
-    """Run the action that was named."""
+    """Run the action."""
     if options.action == "replay":
         replay_pool(ReplayOptions(**vars(options)))
     else:
@@ -42,10 +42,10 @@ def pool(options: PoolOptions) -> None:
 
 
 def record_pool(options: RecordOptions) -> None:
-    """Draw what the pool lacks. Raises Failure."""
+    """Draw the samples that the pool lacks. Raises Failure."""
     output_file("--out", options.out)
     if len(dict(options.note)) < len(options.note):
-        raise Failure("--note: one key is given twice", REFUSED)
+        raise Failure("--note: a key is given twice", REFUSED)
     try:
         questions = read_all(
             [Path(path) for path in options.data], options.task, limit=options.limit
@@ -54,15 +54,17 @@ def record_pool(options: RecordOptions) -> None:
     except BadLine as error:
         raise Failure(str(error), REFUSED) from error
     except DrawFailed as error:
-        raise Failure(f"{error}; the same command goes on from here", FAILED) from error
+        raise Failure(f"{error}; the same command resumes", FAILED) from error
 
 
 async def _record(options: RecordOptions, questions: tuple[Question, ...]) -> None:
-    async with own_service(options.serve_flags, options.wait) as service:
+    async with local_service(options.serve_flags, options.wait) as service:
         upstream = service.roles["actor"].upstream
         engine = upstream.engine
         if "logprobs" not in engine.capabilities:
-            say(f"{engine.model} is served without log probabilities: samples will have none")
+            print_status(
+                f"the engine of {engine.model} reports no log probabilities, so samples have none"
+            )
         header = Header(
             model=engine.model,
             sampling=Sampling(temperature=options.temperature, max_tokens=options.max_tokens),
@@ -70,41 +72,47 @@ async def _record(options: RecordOptions, questions: tuple[Question, ...]) -> No
             formatted=options.prompt_format == "on",
             logprobs=options.logprobs if "logprobs" in engine.capabilities else None,
         )
-        with open_pool(Path(options.out), header) as book:
-            if book.dropped_bytes:
-                say(
-                    f"{options.out}: the last line was cut ({book.dropped_bytes} bytes); it is drawn again"
+        with open_pool(Path(options.out), header) as pool_file:
+            if dropped := pool_file.dropped_bytes:
+                print_status(
+                    f"{options.out}: removed an incomplete last line ({dropped} bytes); its sample is drawn again"
                 )
             data = [Path(path) for path in options.data]
-            add_questions(book, questions)
-            wanted = missing_samples(book.pool, questions, options.samples)
-            if not wanted:
-                say(f"{options.out} has {options.samples} samples of each question already")
+            add_questions(pool_file, questions)
+            missing = missing_samples(pool_file.pool, questions, options.samples)
+            if not missing:
+                print_status(
+                    f"{options.out} already has {options.samples} samples of each question"
+                )
                 return
-            book.add(new_pass(engine, data, questions, options.samples, dict(options.note)))
-            say(
-                f"{len(wanted)} samples of {len(questions)} questions are to be drawn from "
-                f"{engine.model}, {options.concurrency} at once"
+            pool_file.add(new_pass(engine, data, questions, options.samples, dict(options.note)))
+            print_status(
+                f"drawing {len(missing)} samples of {len(questions)} questions from "
+                f"{engine.model}, {options.concurrency} at a time"
             )
-            tally = Tally(len(wanted), "samples")
-            with progress(tally) as step:
+            counter = ProgressCounter(len(missing), "samples")
+            with report_progress(counter) as advance:
 
                 def on_sample(sample: Sample) -> None:
-                    tally.drew(sample.tokens)
-                    step(1)
+                    counter.add_call(sample.tokens)
+                    advance(1)
 
                 await record(
-                    upstream, book, wanted, concurrency=options.concurrency, on_sample=on_sample
+                    upstream,
+                    pool_file,
+                    missing,
+                    concurrency=options.concurrency,
+                    on_sample=on_sample,
                 )
 
 
 COMMAND = Command(
     name="pool",
-    summary="record what a model writes, to replay it later",
+    summary="record samples of a model, and replay strategies over them",
     epilog=EPILOG,
     options=PoolOptions,
     add=add_options,
-    has_service=lambda _: True,
+    uses_local_service=lambda _: True,
     run=pool,
-    interrupted="interrupted; what was drawn is in the pool, and the same command goes on from there",
+    interrupted="interrupted; finished samples are in the pool, and the same command resumes",
 )

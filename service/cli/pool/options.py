@@ -1,4 +1,4 @@
-"""The options of `secondpass pool` and of its actions."""
+"""Options of `secondpass pool` and its actions."""
 
 from __future__ import annotations
 
@@ -15,65 +15,67 @@ from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:
-    Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no other name
+    Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name
 
 EPILOG = """\
-A pool holds what a model wrote: text, tokens, log probabilities, confidences and times. It is drawn once, and any
-strategy can be run over it afterwards, without a model and as often as one likes.
+A pool contains completions of a model: text, tokens, log probabilities, confidences and times.
+It is recorded once. Strategies can then run over it without the model, any number of times.
 
+details:
   secondpass pool record --help
   secondpass pool replay --help
 """
 _REPLAY = """\
-A run gets the samples that were recorded, with the lengths and the times that they had, in another order for each
-shuffle. Nothing is asked of a model. A call that the pool does not hold ends its run, which counts as wrong and is
-told at the end (exit code 1).
+A run takes recorded samples with their lengths and times, in another order per shuffle. No model is
+called. A run that needs a call which the pool lacks has no answer and counts as wrong. The first such
+call is printed, and the exit code is 1.
 
-With the flags of `secondpass serve` after -- that engine, which must serve the pool's model, is asked for what the
-pool does not hold: verdicts, critiques, revisions, more drafts. They go into the pool as they are finished, so the
-same command goes on where an earlier one was ended; and without an engine it replays all of it. Of the flags only
-the engine's count.
+With flags of `secondpass serve` after --, missing calls go to that engine: verdicts, critiques,
+revisions, more drafts. It must serve the model of the pool. Each reply is added to the pool as soon as
+it is finished, so the same command resumes after an interruption. Without the engine, the command then
+replays the same runs. Only the flags of the engine have an effect.
 
 exit codes:
-  0    every run has an answer
-  1    runs without an answer; or the engine is not ready
-  2    the options, the pool or the engine are wrong
-  130  Ctrl-C, or SIGTERM
+  0    Every run has an answer.
+  1    Some runs have no answer, or the engine is not ready.
+  2    An option, the pool or the engine is invalid.
+  130  Ctrl-C or SIGTERM.
 
 examples:
   secondpass pool replay --pool pool.jsonl --out runs/pool.records.jsonl --shuffles 20 \\
     --setting single --setting "self_consistency n=8" --setting "self_consistency n=8 stop=esc window=4"
+
   secondpass pool replay --pool pool.jsonl --out runs/refine.records.jsonl --shuffles 4 --setting self_refine -- \\
     --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
 """
 _RECORD = """\
-The flags of `secondpass serve` after -- say which engine writes. Each sample is in the file as soon as it is
-finished. The same command goes on where an earlier one was ended, however that happened; a larger --n or more
---data add to a pool. Another model, prompt or sampling is refused.
+The flags of `secondpass serve` after -- configure the engine. Each sample is written as soon as it is
+finished, and the same command resumes after an interruption. A larger --n or more --data extend a pool.
+Another model, prompt or sampling is rejected.
 
-A row of --data has id, question and answer; choices, of a multiple choice; test, of code.
+A row of --data has `id`, `question` and `answer`. Multiple choice also has `choices`; code has `test`.
 
 exit codes:
-  0    every sample is there
-  1    the engine failed, or is not ready
-  2    the options, the data or the pool are wrong; told by file and line
-  130  Ctrl-C, or SIGTERM
+  0    Every sample is in the pool.
+  1    The engine failed or is not ready. Finished samples are kept.
+  2    An option, the data or the pool is invalid. Data errors name file and line.
+  130  Ctrl-C or SIGTERM. Finished samples are kept.
 
-example:
+examples:
   secondpass pool record --data questions.jsonl --task math --n 16 --out pool.jsonl -- \\
     --engine http --engine-url http://127.0.0.1:9000/v1 --model NAME
 """
 
 
 class PoolOptions(Options):
-    """Which action, and in seconds how long its engine may take to be ready."""
+    """The action, and the seconds within which its engine must become ready."""
 
     action: str
     wait: float
 
 
 class RecordOptions(PoolOptions):
-    """Questions, how samples of them are drawn, and the pool that they go into."""
+    """Questions, sampling and the output pool of a recording."""
 
     data: list[str]
     out: str
@@ -90,7 +92,7 @@ class RecordOptions(PoolOptions):
 
 
 class ReplayOptions(PoolOptions):
-    """A pool, the settings that are run over it, and the records that come of it."""
+    """Pool, settings, shuffles and output records of a replay."""
 
     pool: str
     out: str
@@ -110,100 +112,151 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_record(actions: Actions) -> None:
-    summary = "draw samples of questions from an engine, into a pool"
+    summary = "draw samples of questions from an engine and add them to a pool"
     parser = add_parser(actions, "record", summary, _RECORD)
     add = parser.add_argument
-    add("--data", action="append", required=True, metavar="FILE", help="questions; may be repeated")
-    add("--out", required=True, metavar="FILE", help="the pool, new or begun")
+    add(
+        "--data",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="questions, one JSON object per line; may be repeated",
+    )
+    add("--out", required=True, metavar="FILE", help="the pool, created if missing")
     add(
         "--n",
         dest="samples",
         type=count,
         default=16,
         metavar="N",
-        help="samples of each question (default: %(default)s)",
+        help="samples per question, 1 or more (default: %(default)s)",
     )
-    add("--limit", type=count, metavar="N", help="only the first N questions of each file")
-    add("--task", choices=get_args(Kind), help="kind of the rows that do not tell theirs")
+    add(
+        "--limit",
+        type=count,
+        metavar="N",
+        help="use the first N questions of each file (default: all)",
+    )
+    add(
+        "--task",
+        choices=get_args(Kind),
+        help="kind of the rows without `kind` (default: choice with `choices`, code with `test`)",
+    )
     add(
         "--prompt-format",
         choices=("on", "off"),
         default="on",
-        help="ask for the task's answer format, as an explicit task does (default: %(default)s)",
+        help="ask for the answer format of the task, like a request with an explicit task (default: %(default)s)",
     )
-    add("--max-tokens", type=_sampled("max_tokens", int), default=1024, metavar="N")
-    add("--temperature", type=_sampled("temperature", float), default=0.7, metavar="T")
+    add(
+        "--max-tokens",
+        type=_sampled("max_tokens", int),
+        default=1024,
+        metavar="N",
+        help="completion tokens per sample, 1 or more (default: %(default)s)",
+    )
+    add(
+        "--temperature",
+        type=_sampled("temperature", float),
+        default=0.7,
+        metavar="T",
+        help="sampling temperature, 0 to 2 (default: %(default)s)",
+    )
     add(
         "--seed",
         dest="first_seed",
         type=_sampled("seed", int),
         default=0,
         metavar="N",
-        help="of sample 0",
+        help="seed of sample 0, 0 or more; sample i has seed N + i (default: %(default)s)",
     )
     add(
         "--logprobs",
         type=_natural,
         default=20,
         metavar="K",
-        help="alternatives that a token's confidence is taken over (default: %(default)s)",
+        help="record log probabilities, and confidences over the K most probable tokens; 0 or more, 0 records no "
+        "confidences (default: %(default)s)",
     )
-    add("--concurrency", type=count, default=64, help="samples at once (default: %(default)s)")
+    add(
+        "--concurrency",
+        type=count,
+        default=64,
+        metavar="N",
+        help="concurrent samples, 1 or more (default: %(default)s)",
+    )
     add(
         "--note",
         action="append",
         default=[],
         type=key_value,
         metavar="KEY=VALUE",
-        help="what the pool shall say of this recording; may be repeated",
+        help="fact to store in the pool, such as the engine's version; may be repeated",
     )
     add_wait(parser)
 
 
 def _add_replay(actions: Actions) -> None:
-    summary = "run strategies over a pool, and keep the attempts for `secondpass results`"
+    summary = "run strategies over a pool and write records for `secondpass results`"
     parser = add_parser(actions, "replay", summary, _REPLAY)
     add = parser.add_argument
     add(
         "--pool",
         required=True,
         metavar="FILE",
-        help="a recorded pool, or rows with id, question and samples: [{pred, correct}]",
+        help="recorded pool, or answers from another source: rows with `id`, `question` and `samples` [{pred, correct}]",
     )
-    add("--out", required=True, metavar="FILE", help="the records, *.records.jsonl; written anew")
+    add(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="the records; must end in .records.jsonl; overwritten",
+    )
     add(
         "--setting",
         dest="settings",
         action="append",
         required=True,
         metavar="'NAME KEY=VALUE ...'",
-        help="a strategy and its params; may be repeated",
+        help="strategy and its parameters; may be repeated",
     )
-    add("--shuffles", type=count, default=20, metavar="K", help="(default: %(default)s)")
-    add("--only", default="", metavar="PREFIX", help="only questions whose id begins so")
+    add(
+        "--shuffles",
+        type=count,
+        default=20,
+        metavar="K",
+        help="sample orders per setting and question, 1 or more (default: %(default)s)",
+    )
+    add(
+        "--only",
+        default="",
+        metavar="PREFIX",
+        help="use the questions whose id begins with PREFIX (default: all)",
+    )
     add(
         "--seed",
         dest="run_seed",
         type=_sampled("seed", int),
         metavar="N",
-        help="of every run; prompts depend on it (default: the pool's)",
+        help="seed of every run, 0 or more; prompts depend on it (default: the pool's)",
     )
     add(
         "--calibrations",
         metavar="PATH",
-        help="a file of `secondpass calibrate`, or their folder, as the setting (default: none)",
+        help="calibration file of the pool's model, or a folder of such files (default: none)",
     )
     add(
         "--concurrency",
         dest="runs_at_once",
         type=count,
         metavar="N",
-        help="with an engine: runs at once, and calls (default: 64)",
+        help="with an engine: concurrent runs, and concurrent calls, 1 or more (default: 64)",
     )
     add_wait(parser)
 
 
 def _natural(text: str) -> int:
+    """Parse a whole number, 0 or more."""
     try:
         value = int(text)
     except ValueError:
@@ -214,17 +267,17 @@ def _natural(text: str) -> int:
 
 
 def _sampled(field: str, number: Callable[[str], float]) -> Callable[[str], float]:
-    """A value of `field` in its own range."""
+    """Return a parser of values in the range of a `Sampling` field."""
 
-    def value(text: str) -> float:
+    def parse(text: str) -> float:
         try:
-            given = number(text)
-            Sampling.model_validate({field: given})
+            value = number(text)
+            Sampling.model_validate({field: value})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
             raise argparse.ArgumentTypeError(f"{problem}, not {text!r}") from error
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
-        return given
+        return value
 
-    return value
+    return parse

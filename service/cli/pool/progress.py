@@ -1,4 +1,4 @@
-"""How far a recording has come, at a terminal and in a log."""
+"""Progress of a recording or a replay: a bar at a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -8,72 +8,80 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 LINE_SECONDS = 30.0
-"""Between two lines of progress where nobody watches a terminal."""
+"""Interval between progress lines outside a terminal."""
 
 
-class Tally:
-    """How much of `total` is done, and when all will be. `calls` and `tokens` are what an engine was asked for."""
+class ProgressCounter:
+    """Counter of finished items, engine calls and tokens. `str()` gives a line with the remaining time.
 
-    def __init__(self, total: int, what: str) -> None:
+    Args:
+        total: Number of items.
+        unit: Plural noun for the items.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
         self.total = total
-        self._what, self._began = what, time.monotonic()
+        self._unit, self._began = unit, time.monotonic()
         self.done = self.calls = self.tokens = 0
 
-    def drew(self, tokens: int) -> None:
-        """A call to the engine has ended."""
+    def add_call(self, tokens: int) -> None:
+        """Count a finished engine call and its completion tokens."""
         self.calls += 1
         self.tokens += tokens
 
     def __str__(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
-        calls = "" if self.calls == self.done else f"{self.calls} calls asked, "
+        calls = "" if self.calls == self.done else f"{self.calls} calls, "
         left = ""
         if 0 < self.done < self.total:
-            left = f", about {_clock((self.total - self.done) * seconds / self.done)} left"
+            left = f", about {_duration((self.total - self.done) * seconds / self.done)} left"
         return (
-            f"{self.done} of {self.total} {self._what}, {calls}{self.tokens} tokens, "
+            f"{self.done} of {self.total} {self._unit}, {calls}{self.tokens} tokens, "
             f"{self.tokens / seconds:.0f} tokens/s{left}"
         )
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 @contextmanager
-def progress(tally: Tally) -> Iterator[Callable[[int], None]]:
-    """A bar at a terminal, if rich is there; else a line every now and then. What it gives takes the steps just done."""
-    if sys.stderr.isatty() and (bar := _bar(tally.total)) is not None:
-        with bar as advance:
+def report_progress(counter: ProgressCounter) -> Iterator[Callable[[int], None]]:
+    """Report progress on stderr and yield `advance(finished_items)`.
 
-            def seen(steps: int) -> None:
-                tally.done += steps
-                advance(str(tally), steps)
+    A terminal with rich gets a bar, anything else a line every LINE_SECONDS and one at the end.
+    """
+    if sys.stderr.isatty() and (bar := _bar(counter.total)) is not None:
+        with bar as update:
 
-            yield seen
+            def advance_bar(items: int) -> None:
+                counter.done += items
+                update(str(counter), items)
+
+            yield advance_bar
     else:
         due = time.monotonic() + LINE_SECONDS
 
-        def noted(steps: int) -> None:
+        def advance(items: int) -> None:
             nonlocal due
-            tally.done += steps
+            counter.done += items
             if time.monotonic() >= due:
                 due = time.monotonic() + LINE_SECONDS
-                say(str(tally))
+                print_status(str(counter))
 
-        yield noted
-    say(f"done: {tally}")
+        yield advance
+    print_status(f"done: {counter}")
 
 
 def _bar(total: int) -> AbstractContextManager[Callable[[str, int], None]] | None:
     try:
-        from secondpass.service.cli.common.screen import bar  # noqa: PLC0415 - an extra
+        from secondpass.service.cli.common.rich_output import progress_bar  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         return None
-    return bar(total)
+    return progress_bar(total)
 
 
-def say(line: str) -> None:
-    """A line of what `secondpass pool` does, to stderr."""
+def print_status(line: str) -> None:
+    """Print a status line of `secondpass pool` on stderr."""
     print(f"secondpass pool: {line}", file=sys.stderr, flush=True)  # noqa: T201

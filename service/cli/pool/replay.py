@@ -1,4 +1,4 @@
-"""`secondpass pool replay`: run strategies over a pool, many shuffles each, and keep the attempts for `secondpass results`."""
+"""`secondpass pool replay`: run strategies over a pool, and write a record of every run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import anyio
 
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.provenance import (
-    calibration_words,
+    describe_calibration,
+    describe_sampling,
     model_name,
     records_file,
-    sampling_words,
 )
-from secondpass.service.cli.pool.asking import replay_and_ask
 from secondpass.service.cli.pool.options import ReplayOptions
-from secondpass.service.cli.pool.progress import say
-from secondpass.service.cli.pool.runs import ReplayPlan, attempt, setting
+from secondpass.service.cli.pool.progress import print_status
+from secondpass.service.cli.pool.replay_with_engine import replay_with_engine
+from secondpass.service.cli.pool.runs import ReplayPlan, parse_setting, replay_planned
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibrations
 from secondpass.service.lab.evaluation.records import About, RunRecord, write_records
@@ -34,84 +34,88 @@ from secondpass.service.lab.pools.replay_run import TimelessEquivalence
 from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")
-"""Kinds whose answers are compared: whether code is right shows only when it runs, and of open answers nobody knows."""
+"""Kinds that can be scored in a replay. Code would have to run, and open answers have no reference."""
 
 
 def replay_pool(options: ReplayOptions) -> None:
-    """Replay every setting on every question and write the records. Raises Failure.
+    """Replay every setting on every question and write the records.
 
-    With the flags of an engine, what the pool lacks is asked of that, and recorded.
+    With flags of `serve`, missing samples are drawn from that engine and added to the pool.
+
+    Raises:
+        Failure: An option, the pool or the engine is invalid, or a run has no answer. In the last case the records are
+            written first.
     """
     if not options.serve_flags and options.runs_at_once is not None:
-        raise Failure("--concurrency: without an engine after -- nothing is asked", REFUSED)
+        raise Failure("--concurrency needs an engine: add flags of serve after --", REFUSED)
     try:
-        recorded = _recorded(options)
+        recorded = _recorded_answers(options)
         pool = recorded.pool if recorded else read_pool(options.pool)
-        out = _out(options)
+        out = _records_path(options)
         plan = _plan(options, pool, recorded)
         if options.serve_flags:
-            attempts = anyio.run(replay_and_ask, options, pool.header, plan)
+            records = anyio.run(replay_with_engine, options, pool.header, plan)
         else:
-            attempts = run_virtually(_replay, pool, plan)
+            records = run_virtually(_replay, pool, plan)
     except (BadLine, BadSettings) as error:
         raise Failure(str(error), REFUSED) from error
-    write_records(out, _about(options, pool, plan), attempts)
-    lost = [attempt for attempt in attempts if attempt.error is not None]
-    if lost:
-        why = f"{lost[0].label}: {lost[0].error}"
+    write_records(out, _about(options, pool, plan), records)
+    failed = [record for record in records if record.error is not None]
+    if failed:
+        first = f"{failed[0].label}: {failed[0].error}"
         raise Failure(
-            f"{len(lost)} of {len(attempts)} runs have no answer; the first: {why}", FAILED
+            f"{len(failed)} of {len(records)} runs have no answer; the first: {first}", FAILED
         )
 
 
-def _recorded(options: ReplayOptions) -> RecordedAnswers | None:
-    """The answers that somebody else recorded, where --pool is a file of these. Raises BadLine, Failure."""
+def _recorded_answers(options: ReplayOptions) -> RecordedAnswers | None:
+    """Return the answers from another source if --pool contains such. Raises BadLine, Failure."""
     if not has_recorded_answers(options.pool):
         return None
     if options.serve_flags:
         raise Failure(
-            f"after --: {options.pool} holds recorded answers; an engine can add nothing to them",
+            f"after --: {options.pool} contains answers from another source, which no engine can extend",
             REFUSED,
         )
     return read_recorded_answers(options.pool)
 
 
-def _out(options: ReplayOptions) -> Path:
-    """Where the records go. Raises Failure before anything is asked for them."""
+def _records_path(options: ReplayOptions) -> Path:
+    """Return the path of the records. Raises Failure if they cannot be written there."""
     out = records_file("--out", options.out)
     if out.exists() and out.samefile(options.pool):
-        raise Failure(f"--out: {out} is the pool itself", REFUSED)
+        raise Failure(f"--out: {out} is the pool", REFUSED)
     return out
 
 
 async def _replay(pool: Pool, plan: ReplayPlan) -> list[RunRecord]:
-    attempts: list[RunRecord] = []
+    records: list[RunRecord] = []
     async with TimelessEquivalence(workers=2) as equivalence:
-        for each in plan.settings:
-            attempts += [
-                (await attempt(pool, plan, trial, equivalence)).attempt for trial in plan.of(each)
+        for setting in plan.settings:
+            records += [
+                (await replay_planned(pool, plan, planned, equivalence)).record
+                for planned in plan.runs_of(setting)
             ]
             count = f"{len(plan.questions)} questions, {plan.shuffles} shuffles"
-            say(f"{each.strategy} {each.label}: {count}")
-    return attempts
+            print_status(f"{setting.strategy} {setting.label}: {count}")
+    return records
 
 
 def _plan(options: ReplayOptions, pool: Pool, recorded: RecordedAnswers | None) -> ReplayPlan:
-    settings = [setting(text) for text in options.settings]
-    for at, each in enumerate(settings):
-        if each in settings[:at]:
-            raise Failure(f"--setting {options.settings[at]!r}: named twice", REFUSED)
+    settings = [parse_setting(text) for text in options.settings]
+    for number, setting in enumerate(settings):
+        if setting in settings[:number]:
+            raise Failure(f"--setting {options.settings[number]!r}: given twice", REFUSED)
     questions = [q for q in pool.questions.values() if q.id.startswith(options.only)]
     if not questions:
         raise Failure(
-            f"--only: no question of {options.pool} begins with {options.only!r}", REFUSED
+            f"--only: no question id of {options.pool} begins with {options.only!r}", REFUSED
         )
     for question in questions:
         if question.task.kind not in SCORED:
-            scored = " and ".join(SCORED)
             raise Failure(
                 f"{options.pool}:{pool.lines[question.id]}: kind: {question.task.kind!r} "
-                f"is not scored in a replay; {scored} are",
+                f"cannot be scored in a replay; must be one of: {', '.join(SCORED)}",
                 REFUSED,
             )
     return ReplayPlan(
@@ -131,7 +135,8 @@ def _calibration(options: ReplayOptions, model: str) -> Calibration | None:
     if model not in known:
         others = ", ".join(sorted(known))
         raise Failure(
-            f"--calibrations: the pool's model is {model!r}, they are of {others}", REFUSED
+            f"--calibrations: no calibration of the pool's model {model!r}; found: {others}",
+            REFUSED,
         )
     return known[model]
 
@@ -145,13 +150,16 @@ def _about(options: ReplayOptions, pool: Pool, plan: ReplayPlan) -> About:
         command=shlex.join(replay_command(options, plan.shuffles, plan.seed)),
         engine="replay",
         formatted=None if plan.recorded else pool.header.formatted,
-        sampling="" if (drawn := pool.header.sampling) is None else sampling_words(drawn),
-        calibration=calibration_words(plan.calibration),
+        sampling="" if (drawn := pool.header.sampling) is None else describe_sampling(drawn),
+        calibration=describe_calibration(plan.calibration),
     )
 
 
 def replay_command(options: ReplayOptions, shuffles: int, seed: int) -> list[str]:
-    """What decides of the runs, beside the pool and the settings: of files the name alone."""
+    """Return the arguments that affect the runs, except --pool and --setting.
+
+    Files are reduced to their names.
+    """
     words = ["secondpass", "pool", "replay"]
     if options.only:
         words += ["--only", options.only]

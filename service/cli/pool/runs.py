@@ -1,4 +1,4 @@
-"""The runs of `secondpass pool replay`: which there are, and one of them as an attempt."""
+"""Runs of `secondpass pool replay`: the plan, and the replay of one run as a scored record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from secondpass.strategies.api.engine import Call
 
 @dataclass(frozen=True, slots=True)
 class ReplaySetting:
-    """A strategy and its parameters; `label` is the parameters as they were typed."""
+    """A strategy and its parameters. `label` is the text of the parameters on the command line."""
 
     strategy: str
     params: Mapping[str, Any]
@@ -35,17 +35,17 @@ class ReplaySetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One run that is to be made."""
+class PlannedRun:
+    """One run of a plan: a setting, a question, and the number of the shuffle."""
 
     setting: ReplaySetting
-    asked: PoolQuestion
+    question: PoolQuestion
     shuffle: int
 
-    def failed(self, run: Replayed) -> RunRecord:
-        """The attempt that this is without an answer: it counts as wrong, with what it had spent, and says what ended it."""
+    def failed_record(self, run: Replayed) -> RunRecord:
+        """Return the record of a run without an answer: wrong, with the tokens it used and its error."""
         return RunRecord(
-            question=self.asked.id,
+            question=self.question.id,
             strategy=self.setting.strategy,
             setting=self.setting.label,
             shuffle=self.shuffle,
@@ -58,9 +58,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """Every setting on every question, `shuffles` times; all with one seed, and with what is known of the judge.
+    """Every setting on every question, `shuffles` times.
 
-    `recorded` says which answers are right where whoever recorded them said so; else they are compared.
+    Attributes:
+        settings: Strategies with their parameters.
+        questions: Questions of the pool.
+        shuffles: Number of sample orders.
+        seed: Seed of every run.
+        calibration: Calibration of the judge, if known.
+        recorded: Answers whose source decided which are right. Without it, answers are compared with the reference.
     """
 
     settings: Sequence[ReplaySetting]
@@ -71,30 +77,33 @@ class ReplayPlan:
     recorded: RecordedAnswers | None = None
 
     @property
-    def trials(self) -> list[Trial]:
+    def runs(self) -> list[PlannedRun]:
         """All runs, in the order of the settings."""
-        return [trial for setting in self.settings for trial in self.of(setting)]
+        return [run for setting in self.settings for run in self.runs_of(setting)]
 
-    def of(self, setting: ReplaySetting) -> Iterator[Trial]:
-        """The runs of one setting."""
-        for asked in self.questions:
+    def runs_of(self, setting: ReplaySetting) -> Iterator[PlannedRun]:
+        """Yield the runs of one setting."""
+        for question in self.questions:
             for shuffle in range(self.shuffles):
-                yield Trial(setting, asked, shuffle)
+                yield PlannedRun(setting, question, shuffle)
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """A run over a pool as an attempt, and the draws that the pool lacks for it."""
+class ReplayResult:
+    """The record of a replayed run, and the calls that the pool lacks for it."""
 
-    attempt: RunRecord
-    lacking: tuple[Call, ...] = ()
+    record: RunRecord
+    missing: tuple[Call, ...] = ()
 
 
-def setting(text: str) -> ReplaySetting:
-    """A setting as it is typed: NAME KEY=VALUE ... Raises Failure for what there is not."""
+def parse_setting(text: str) -> ReplaySetting:
+    """Parse `NAME KEY=VALUE ...`. Raises Failure for an unknown strategy or an invalid parameter."""
     name, *pairs = text.split()
     if name not in STRATEGIES:
-        raise Failure(f"--setting: no strategy {name!r}; one of {', '.join(STRATEGIES)}", REFUSED)
+        raise Failure(
+            f"--setting: unknown strategy {name!r}; must be one of: {', '.join(STRATEGIES)}",
+            REFUSED,
+        )
     try:
         params = dict(map(param, pairs))
         STRATEGIES[name].params.model_validate(params)
@@ -102,51 +111,53 @@ def setting(text: str) -> ReplaySetting:
         raise Failure(f"--setting {text!r}: {error}", REFUSED) from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
-        said = where + problem["msg"].removeprefix(where)
-        raise Failure(f"--setting {text!r}: {said}", REFUSED) from error
+        field = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
+        message = field + problem["msg"].removeprefix(field)
+        raise Failure(f"--setting {text!r}: {message}", REFUSED) from error
     return ReplaySetting(name, params, " ".join(pairs))
 
 
-async def attempt(pool: Pool, plan: ReplayPlan, trial: Trial, equivalence: Equivalence) -> Tried:
-    """Make one run of the plan over the pool, and grade its answers."""
-    setting, asked = trial.setting, trial.asked
+async def replay_planned(
+    pool: Pool, plan: ReplayPlan, planned: PlannedRun, equivalence: Equivalence
+) -> ReplayResult:
+    """Replay one run of the plan over the pool and score its answers."""
+    setting, question = planned.setting, planned.question
     await reset_clock()
     run = await replay_run(
         pool,
-        asked,
+        question,
         setting.strategy,
         setting.params,
         equivalence,
-        shuffle=trial.shuffle,
+        shuffle=planned.shuffle,
         seed=plan.seed,
         calibration=plan.calibration,
     )
     if run.outcome is None:
-        return Tried(trial.failed(run), run.missing)
-    classes = AnswerClasses(asked.task.as_task(), equivalence)
-    gold = None if plan.recorded else await classes.of(asked.answer)
+        return ReplayResult(planned.failed_record(run), run.missing)
+    classes = AnswerClasses(question.task.as_task(), equivalence)
+    gold = None if plan.recorded else await classes.of(question.answer)
     right = {
-        answer: plan.recorded.is_correct(asked.id, answer)
+        answer: plan.recorded.is_correct(question.id, answer)
         if plan.recorded
         else await classes.of(answer) == gold
         for answer in _answers(run.outcome)
     }
-    graded = from_outcome(
+    record = from_outcome(
         run.outcome,
-        asked.answer,
+        question.answer,
         lambda answer, _: right[answer],
-        question=asked.id,
+        question=question.id,
         strategy=setting.strategy,
         setting=setting.label,
-        shuffle=trial.shuffle,
+        shuffle=planned.shuffle,
         events=run.trace.events,
     )
-    return Tried(graded if _counts_tokens(pool) else replace(graded, usage=Tokens()))
+    return ReplayResult(record if _counts_tokens(pool) else replace(record, usage=Tokens()))
 
 
 def _counts_tokens(pool: Pool) -> bool:
-    """Is it known what samples cost? Else bills are of leases, and say nothing."""
+    """Return whether the engine reported token counts. Otherwise usage is that of leases."""
     return all("token_counts" in each.capabilities for each in pool.passes)
 
 

@@ -1,1 +1,1 @@
-"""`secondpass results`: write what was measured into documents."""
+"""`secondpass results`: write tables and plots of measurements."""

@@ -1,4 +1,4 @@
-"""`secondpass results`: write what was measured into the documents, from the files that hold it."""
+"""`secondpass results`: write tables and plots of recorded measurements into documents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from secondpass.strategies.api.errors import SecondpassError
 
 
 def results(options: ResultsOptions) -> None:
-    """Write the documents and say which files were written."""
+    """Write the documents and plots, and print their paths. Raises Failure."""
     folders = [Path(folder) for folder in (*options.data, *options.pools)]
     for folder in folders:
         if not folder.is_dir():
-            raise Failure(f"--data, --pools: {folder} is no folder", REFUSED)
+            raise Failure(f"--data, --pools: {folder} is not a folder", REFUSED)
     readme = Path(options.readme) if options.readme else None
     if readme and not readme.exists():
-        raise Failure(f"--readme: {readme} is not there", REFUSED)
+        raise Failure(f"--readme: {readme} does not exist", REFUSED)
     try:
         for path in write_results(folders, Path(options.out), readme):
             print(path)  # noqa: T201
@@ -30,7 +30,7 @@ def results(options: ResultsOptions) -> None:
 
 COMMAND = Command(
     name="results",
-    summary="write what was measured into documents",
+    summary="write tables and plots of measurements into documents",
     epilog=EPILOG,
     options=ResultsOptions,
     add=add_options,

@@ -1,4 +1,4 @@
-"""The options of `secondpass results`."""
+"""Options of `secondpass results`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import argparse
 from secondpass.service.cli.common.command import Options
 
 EPILOG = """\
-Reads rec_*.jsonl (recorded samples) and *.records.jsonl (runs of strategies) of the folders, and writes tables and plots. What stands
-outside of the markers <!-- results --> and <!-- /results --> is kept.
+Reads rec_*.jsonl (recorded samples) and *.records.jsonl (records of runs) in the folders, and writes
+tables and plots. Only the text between the markers <!-- results --> and <!-- /results --> of a document
+is replaced. Plots need the `eval` extra: pip install 'secondpass[eval]'
+
+exit codes:
+  0    The documents are written. Their paths are printed.
+  2    An option or a file is invalid, or matplotlib is missing.
 
 examples:
   secondpass results --data recorded --out docs/results.md
@@ -17,7 +22,7 @@ examples:
 
 
 class ResultsOptions(Options):
-    """Folders that are read, and documents that are written."""
+    """Input folders and output documents."""
 
     data: list[str]
     pools: list[str]
@@ -28,12 +33,24 @@ class ResultsOptions(Options):
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--data", action="append", required=True, metavar="DIR", help="a folder; may be repeated")
-    add("--pools", action="append", default=[], metavar="DIR", help="one more folder of runs; may be repeated")  # fmt: skip
+    add(
+        "--data",
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="folder with recorded samples and records; may be repeated",
+    )
+    add(
+        "--pools",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another folder with records; may be repeated",
+    )
     add(
         "--out",
         required=True,
         metavar="FILE",
-        help="the summary; pages and plots go to a folder beside it",
+        help="summary document to write; pages and plots go to a folder next to it",
     )
-    add("--readme", metavar="FILE", help="a second document, for the short table")
+    add("--readme", metavar="FILE", help="second document, for the short table (default: none)")

@@ -1,1 +1,1 @@
-"""`secondpass solve`: answer one question, drawn live at a terminal."""
+"""`secondpass solve`: answer one question and draw the run at a terminal."""

@@ -1,4 +1,4 @@
-"""`secondpass solve`: what goes to stdout and to stderr, and with which exit code it ends."""
+"""`secondpass solve`: send one question, print the answer, and map the outcome to an exit code."""
 
 from __future__ import annotations
 
@@ -8,80 +8,84 @@ from contextlib import AsyncExitStack, aclosing
 
 import anyio
 
-from secondpass.service.cli.common.client import Event, ask, connect, key_in
+from secondpass.service.cli.common.client import Event, connect, read_api_key, stream_solve
 from secondpass.service.cli.common.command import Command
-from secondpass.service.cli.common.embedded import embedded
-from secondpass.service.cli.common.failure import NOTHING, Failure, Json
+from secondpass.service.cli.common.embedded import embedded_server
+from secondpass.service.cli.common.failure import NO_ANSWER, Failure, Json
 from secondpass.service.cli.common.options import complete_embedded, is_embedded, limits
 from secondpass.service.cli.common.output import console, has_rich, print_json
-from secondpass.service.cli.solve.body import solve_body
 from secondpass.service.cli.solve.options import EPILOG, SolveOptions, add_options
+from secondpass.service.cli.solve.request import solve_request
 
 
 def solve(options: SolveOptions) -> None:
-    """Ask one question, and show the answer as stdout and --json want it."""
-    anyio.run(
-        _solve, options, solve_body(options)
-    )  # stdin is read before: a loop would hold Ctrl-C
+    """Answer one question. Raises Failure without an answer."""
+    # stdin is read before the event loop starts, which would block Ctrl-C.
+    anyio.run(_solve, options, solve_request(options))
 
 
 async def _solve(options: SolveOptions, body: Json) -> None:
     async with AsyncExitStack() as stack:
         url = options.url
         if options.embedded:
-            url = await stack.enter_async_context(embedded(options.serve_flags, options.wait))
-        client = await stack.enter_async_context(connect(url, key_in(options.api_key_env)))
-        events = await stack.enter_async_context(aclosing(ask(client, body)))
-        is_watched = sys.stdout.isatty() and not options.json and has_rich(options)
-        answer = await (_watch if is_watched else _wait)(events, options)
+            url = await stack.enter_async_context(
+                embedded_server(options.serve_flags, options.wait)
+            )
+        client = await stack.enter_async_context(connect(url, read_api_key(options.api_key_env)))
+        events = await stack.enter_async_context(aclosing(stream_solve(client, body)))
+        is_live = sys.stdout.isatty() and not options.json and has_rich(options)
+        answer = await (_show_live if is_live else _print_result)(events, options)
     if answer["finish_reason"] == "length" and answer["answer"] is None:
         reason = answer["stop_reason"]
-        limit = "the cap of one call (--max-tokens)" if reason == "finished" else reason
-        raise Failure(f"the text was cut before it held an answer: {limit}", NOTHING)
+        limit = "the token limit of one call (--max-tokens)" if reason == "finished" else reason
+        raise Failure(f"the text was truncated before it contained an answer: {limit}", NO_ANSWER)
 
 
-async def _watch(events: AsyncIterator[Event], options: SolveOptions) -> Json:
-    """At a terminal: everything, as it comes. The answer object."""
-    from secondpass.service.cli.solve.picture import Picture  # noqa: PLC0415 - an extra
-    from secondpass.service.cli.solve.screen import drawn, show_answer  # noqa: PLC0415
+async def _show_live(events: AsyncIterator[Event], options: SolveOptions) -> Json:
+    """Draw the run while it progresses, then its answer. Return the answer object."""
+    from secondpass.service.cli.solve.live import live_display, print_answer  # noqa: PLC0415 - an extra
+    from secondpass.service.cli.solve.run_display import RunDisplay  # noqa: PLC0415
 
-    picture, screen = Picture(limits(options)), console()
+    display, screen = RunDisplay(limits(options)), console()
     answer: Json = {}
-    async with drawn(picture, screen):
+    async with live_display(display, screen):
         async for name, document in events:
-            picture.see(name, document)
+            display.update(name, document)
             answer = document
-    show_answer(screen, answer)
+    print_answer(screen, answer)
     return answer
 
 
-async def _wait(events: AsyncIterator[Event], options: SolveOptions) -> Json:
-    """In a pipe: the answer alone; with --trace its run on stderr, unless it is in the JSON. The answer object."""
+async def _print_result(events: AsyncIterator[Event], options: SolveOptions) -> Json:
+    """Print the answer, or the answer object with --json, and return the answer object.
+
+    With --trace and without --json the run is drawn on stderr.
+    """
     seen = [event async for event in events]
     _, answer = seen[-1]
     if options.json:
         print_json(answer)
         return answer
     if options.trace and has_rich(options):
-        from secondpass.service.cli.solve.picture import Picture  # noqa: PLC0415 - an extra
+        from secondpass.service.cli.solve.run_display import RunDisplay  # noqa: PLC0415 - an extra
 
-        picture = Picture({})
+        display = RunDisplay({})
         for event in seen:
-            picture.see(*event)
-        picture.end()
-        console(to_stderr=True).print(picture)
+            display.update(*event)
+        display.finish()
+        console(to_stderr=True).print(display)
     print(answer["text"] if answer["answer"] is None else answer["answer"])  # noqa: T201
     return answer
 
 
 COMMAND = Command(
     name="solve",
-    summary="answer one question by a running server",
+    summary="answer one question with a running server",
     epilog=EPILOG,
     options=SolveOptions,
     add=add_options,
     complete=complete_embedded,
-    has_service=is_embedded,
+    uses_local_service=is_embedded,
     run=solve,
-    interrupted="interrupted; the connection is closed, so the server ends the run and frees its engine",
+    interrupted="interrupted; the connection is closed, so the server cancels the run and frees its engine",
 )

@@ -1,4 +1,4 @@
-"""`secondpass calibrate`, against engines in processes and in this one."""
+"""`secondpass calibrate` with engines in this process and over HTTP."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
-def judge(right: float, wrong: float, *, liking: float = 0.0) -> Script:
-    """Three of four drafts are right; drafts are judged so, and with a liking for A."""
+def judge(right: float, wrong: float, *, bias: float = 0.0) -> Script:
+    """Return a script that writes 3 of 4 right drafts and grades right ones `right`, others `wrong`.
+
+    `bias` is a preference for the label A.
+    """
 
     def script(call: Call, index: int) -> Reply:
-        asked = call.messages[-1].text
-        if "B) " not in asked:
+        prompt = call.messages[-1].text
+        if "B) " not in prompt:
             answer = 41 if index % 4 == 3 else 42
             return Reply(f"The answer is \\boxed{{{answer}}}.")
         p = right if "42" in call.messages[-2].text else wrong
-        a = p if "A) right" in asked else 1 - p
-        a = a * (1 + liking) / (1 + liking * a)
+        a = p if "A) right" in prompt else 1 - p
+        a = a * (1 + bias) / (1 + bias * a)
         return Reply("A", labels={"A": 0.9 * a, "B": 0.9 * (1 - a)})
 
     return script
@@ -50,7 +53,7 @@ def as_flags(flags: Mapping[str, object]) -> list[str]:
 @pytest.mark.parametrize(
     ("script", "auroc"), [(judge(0.9, 0.2), 1.0), (judge(0.2, 0.9), 0.0), (judge(0.6, 0.6), 0.5)]
 )
-def test_how_well_a_model_judges_itself_is_written_down(
+def test_the_auroc_of_a_model_is_measured_and_written(
     script: Script,
     auroc: float,
     data: Path,
@@ -72,12 +75,12 @@ def test_how_well_a_model_judges_itself_is_written_down(
     assert f"auroc {auroc:.3f}" in capsys.readouterr().out
 
 
-def test_a_liking_for_a_letter_does_not_count(
+def test_a_preference_for_a_label_cancels_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for liking in (0.0, 5.0):
-        script = judge(0.7, 0.4, liking=liking)
+    for bias in (0.0, 5.0):
+        script = judge(0.7, 0.4, bias=bias)
         monkeypatch.setattr(
             "secondpass.service.server.app.ScriptedEngine", lambda s=script, **_: ScriptedEngine(s)
         )
@@ -89,17 +92,17 @@ def test_a_liking_for_a_letter_does_not_count(
 
 
 def judge_in_every_way(call: Call, index: int) -> Reply:
-    """Three of four drafts are right; the kinds of grades differ in how well they tell that."""
-    asked, draft = call.messages[-1].text, call.messages[-2].text if call.messages[1:] else ""
-    if call.labels == ("yes", "no"):  # the wrong way round
+    """Write 3 of 4 right drafts, and grade them with another AUROC for each kind of grades."""
+    prompt, draft = call.messages[-1].text, call.messages[-2].text if call.messages[1:] else ""
+    if call.labels == ("yes", "no"):  # inverted
         yes = 0.2 if "42" in draft else 0.8
         return Reply("yes", labels={"yes": 0.7 * yes, "no": 0.7 * (1 - yes)})
     if call.labels:
         return judge(0.9, 0.2)(call, index)
-    if "[CANDIDATE" in asked:
-        verdict = "correct" if "{42}" in asked.split("[CANDIDATE")[1] else "wrong"
+    if "[CANDIDATE" in prompt:
+        verdict = "correct" if "{42}" in prompt.split("[CANDIDATE")[1] else "wrong"
         return Reply(json.dumps({"issues": [], "first_wrong_step": None, "verdict": verdict}))
-    if "[STEP" in asked:
+    if "[STEP" in prompt:
         return Reply(json.dumps({"reason": "x", "first_wrong_step": None}))
     answer = 41 if index % 4 == 3 and call.role == "actor" else 42
     return Reply(f"Let me see.\n\nThe answer is \\boxed{{{answer}}}.")
@@ -142,27 +145,27 @@ def test_other_kinds_of_grades_are_measured_on_the_same_drafts(
     assert sum(call.purpose == "critique_reference" for call in engine.calls) == 24
 
 
-def test_a_kind_that_cannot_be_read_is_left_out_and_said(
+def test_a_kind_of_grades_that_cannot_be_read_is_left_out_with_a_message(
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = ScriptedEngine(judge(0.9, 0.2))  # which replies to everything with an answer
+    engine = ScriptedEngine(judge(0.9, 0.2))  # replies to every prompt with an answer
     monkeypatch.setattr("secondpass.service.server.app.ScriptedEngine", lambda **_: engine)
     out = tmp_path / "m.calibration.json"
     given = as_flags({"--data": data, "--task": "math", "--out": out, "--also": "verdict"})
     assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 0
     found = load_calibration(out)
     assert (found.auroc, found.n, found.grades) == (1.0, 24, {})
-    said = capsys.readouterr().err
-    assert "24 drafts had no answer, or could not be drawn or judged, and do not count" in said
-    assert "verdict is not in the file: no draft held an answer that could be judged" in said
+    printed = capsys.readouterr().err
+    assert "24 drafts do not count: no answer, or drawing or grading failed (verdict)" in printed
+    assert "verdict is not in the file: no draft with an answer could be graded" in printed
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "refuse"])
 @pytest.mark.parametrize("failing", ["0 * 3?", "What"])
-def test_reads_that_fail_drop_a_question_and_where_all_fail_the_engine_is_named(
+def test_failed_reads_drop_a_question_and_name_the_engine_if_all_fail(
     failing: str,
     fault: Fault,
     data: Path,
@@ -182,13 +185,13 @@ def test_reads_that_fail_drop_a_question_and_where_all_fail_the_engine_is_named(
     out = tmp_path / "m.calibration.json"
     given = as_flags({"--data": data, "--task": "math", "--out": out})
     code = main(["calibrate", *given, "--", "--engine", "scripted"])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     if failing == "What":
         assert code == 1
-        assert "engine 'scripted': " in said
+        assert "engine 'scripted': " in printed
     else:
         assert (code, load_calibration(out).n) == (0, 20)
-        assert "4 drafts had no answer, or could not be drawn or judged" in said
+        assert "4 drafts do not count: no answer, or drawing or grading failed" in printed
 
 
 OLD = {
@@ -205,7 +208,7 @@ OLD = {
 }
 
 
-def test_a_file_from_before_other_kinds_were_measured_is_read(tmp_path: Path) -> None:
+def test_a_file_without_other_kinds_of_grades_is_read(tmp_path: Path) -> None:
     file = tmp_path / "m.calibration.json"
     file.write_text(json.dumps(OLD))
     found = load_calibration(file)
@@ -216,23 +219,23 @@ def test_a_file_from_before_other_kinds_were_measured_is_read(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("grades", "says"),
+    ("grades", "message"),
     [
         ({"guess": {}}, "grades.guess"),
         ({"solution": {}}, "grades.solution"),
         ({"verdict": {"auroc": 2}}, "grades.verdict"),
     ],
 )
-def test_a_kind_that_there_is_not_is_named(
-    grades: dict[str, object], says: str, tmp_path: Path
+def test_an_invalid_kind_of_grades_is_named(
+    grades: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "m.calibration.json"
     file.write_text(json.dumps(OLD | {"grades": grades}))
-    with pytest.raises(BadSettings, match=says):
+    with pytest.raises(BadSettings, match=message):
         load_calibration(file)
 
 
-def test_it_runs_as_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
+def test_the_command_runs_as_a_process(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.calibration.json"
     ended = piped(
         "calibrate",
@@ -242,12 +245,12 @@ def test_it_runs_as_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
         "scripted",
     )
     assert ended.returncode == 0, ended.stderr.decode()
-    assert b"scripted: auroc 0.500 over 24 drafts, of which 50% are right" in ended.stdout
+    assert b"scripted: auroc 0.500 over 24 drafts, 50% of them right" in ended.stdout
     assert load_calibration(out).data
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_an_engine_is_named_by_its_address(data: Path, tmp_path: Path) -> None:
+def test_an_engine_without_label_probabilities_is_reported(data: Path, tmp_path: Path) -> None:
     with serving(ScriptedEngine()) as served:
         given = {
             "--data": data,
@@ -258,15 +261,15 @@ def test_an_engine_is_named_by_its_address(data: Path, tmp_path: Path) -> None:
             "--wait": 20,
         }
         ended = piped("calibrate", *as_flags(given))
-    # The service's own chat endpoint gives no label probabilities, and that is said.
+    # The chat endpoint of the service returns no label probabilities.
     assert ended.returncode == 1
     assert b"lacks the capability labels" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "says"),
+    ("more", "code", "message"),
     [
-        ((), 2, "no engine: give --engine-url"),
+        ((), 2, "no engine: set --engine-url"),
         (("--engine-url", "http://x/v1", "--", "--engine", "scripted"), 2, "not both"),
         (("--engine-url", "http://x/v1"), 2, "model is missing"),
         (("--temperature", "0", "--", "--engine", "scripted"), 2, "--temperature: 0 makes"),
@@ -278,23 +281,23 @@ def test_an_engine_is_named_by_its_address(data: Path, tmp_path: Path) -> None:
         (
             ("--out", "/nowhere/x.json", "--", "--engine", "scripted"),
             2,
-            "--out: there is no folder",
+            "--out: the folder /nowhere does not exist",
         ),
         (("--task", "choice", "--", "--engine", "scripted"), 2, "questions.jsonl"),
-        (("--n", "3", "--", "--engine", "scripted"), 1, "are right: take other questions"),
+        (("--n", "3", "--", "--engine", "scripted"), 1, "are right: use other questions"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_an_invalid_option_is_named(
     more: tuple[str, ...],
     code: int,
-    says: str,
+    message: str,
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = as_flags({"--data": data, "--task": "math", "--out": tmp_path / "m.json"})
     assert main(["calibrate", *given, *more]) == code
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "m.json").exists()
 
 
@@ -305,4 +308,4 @@ def test_a_row_that_cannot_be_graded_is_named(
     file.write_text('{"id": "a", "question": "Write.", "answer": "x", "kind": "open"}\n')
     given = as_flags({"--data": file, "--out": tmp_path / "m.json"})
     assert main(["calibrate", *given, "--", "--engine", "scripted"]) == 2
-    assert "q.jsonl:1: kind: one of math, choice, not 'open'" in capsys.readouterr().err
+    assert "q.jsonl:1: kind: must be one of math, choice, not 'open'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`--embedded`: the same answer without a server, and nothing of it left afterwards."""
+"""`--embedded`: an answer without a running server, and no process left afterwards."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SOLVE = ["solve", "What is 6 times 7?", "--embedded"]
 
 def children_of(pid: int) -> list[int]:
     children: list[int] = []
-    with suppress(OSError):  # a thread, or all of it, may end while one looks
+    with suppress(OSError):  # a thread or the process may end during the read
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
             children += map(int, task.read_text().split())
     return children
@@ -37,7 +37,7 @@ def slow(tmp_path: Path) -> str:
     return str(config)
 
 
-def test_a_question_is_answered_and_nothing_stays() -> None:
+def test_a_question_is_answered_and_no_process_remains() -> None:
     with subprocess.Popen(
         [*COMMAND, *SOLVE, "--", "--engine", "scripted", "--model", "scripted"],
         cwd=ROOT,
@@ -54,20 +54,18 @@ def test_a_question_is_answered_and_nothing_stays() -> None:
     assert not [pid for pid in workers if is_running(pid)]
 
 
-def test_an_engine_over_http_is_one_of_the_kinds(
-    served: Served, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_http_engine_can_be_used(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--engine", "http", "--engine-url", f"{served.url}/v1", "--model", "scripted"]
     assert main([*SOLVE, "--json", "--", *flags]) == 0
     assert '"answer":"42"' in capsys.readouterr().out
 
 
 @pytest.mark.vllm
-def test_vllm_in_the_same_process_answers_and_keeps_its_log_from_stdout() -> None:
+def test_vllm_in_this_process_does_not_log_to_stdout() -> None:
     model = model_folder()
-    first = str(min(os.sched_getaffinity(0)))  # a server of other tests is bound to the rest
+    first = str(min(os.sched_getaffinity(0)))  # a server of other tests uses the remaining cores
     service = ["--engine", "vllm", "--model", model, "--", *vllm_flags("small")]
-    ran = subprocess.run(
+    ended = subprocess.run(
         [*COMMAND, *SOLVE, "--max-tokens", "256", "--temperature", "0", "--json", "--", *service],
         cwd=ROOT,
         env=surroundings() | {**vllm_environment(model), "VLLM_CPU_OMP_THREADS_BIND": first},
@@ -75,50 +73,49 @@ def test_vllm_in_the_same_process_answers_and_keeps_its_log_from_stdout() -> Non
         text=True,
         check=False,
     )
-    answer = json.loads(ran.stdout)
+    answer = json.loads(ended.stdout)
     assert answer["models"]["actor"] == "small"
     has_answer = answer["finish_reason"] == "stop" or answer["answer"] is not None
-    assert ran.returncode == (0 if has_answer else 3), (
-        ran.stderr
-    )  # a small model may never come to one
+    # A small model may not find an answer.
+    assert ended.returncode == (0 if has_answer else 3), ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
-        ([], "there is no engine"),
+        ([], "no engine is configured"),
         (["--engin", "scripted"], "--engine"),
         (["--engine", "http", "--engine-url", "http://127.0.0.1:1/v1"], "model is missing"),
         (["--engine", "scripted", "--api-keys-file", "/nowhere"], "/nowhere"),
     ],
 )
-def test_bad_settings_are_named(
-    capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+def test_invalid_settings_are_named(
+    capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     assert main([*SOLVE, "--", *flags]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert says in shown.err
+    assert message in shown.err
 
 
-def test_an_engine_that_never_answers_is_waited_for_in_so_many_words(
+def test_waiting_for_an_unreachable_engine_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ["--engine", "http", "--engine-url", "http://127.0.0.1:1/v1", "--model", "m"]
     assert main([*SOLVE, "--wait", "2.5", "--", *flags]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert "waiting for actor" in said[0]
-    assert "not ready after 2.5 s" in said[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert "waiting for actor" in lines[0]
+    assert "not ready after 2.5 s" in lines[-1]
 
 
-def test_what_no_budget_pays_for_is_code_3_here_too(slow: str) -> None:
+def test_no_answer_within_the_deadline_exits_with_3(slow: str) -> None:
     ended = piped(*SOLVE, "--deadline", "0.2", "--", "--config", slow)
     assert ended.returncode == 3
     assert ended.stderr.count(b"\n") == 1
 
 
 @pytest.mark.faults
-def test_ctrl_c_ends_everything(slow: str) -> None:
+def test_ctrl_c_ends_all_processes(slow: str) -> None:
     with at_terminal(*SOLVE, "--", "--config", slow) as terminal:
         terminal.read_until("actor solve 1")
         workers = children_of(terminal.popen.pid)
@@ -131,7 +128,7 @@ def test_ctrl_c_ends_everything(slow: str) -> None:
 
 @contextmanager
 def solving(config: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command in a pipe and a session of its own, once it has started its server."""
+    """Yield the command, in a separate session, once it has started its workers."""
     with subprocess.Popen(
         [*COMMAND, *SOLVE, "--", "--config", config],
         cwd=ROOT,
@@ -145,7 +142,7 @@ def solving(config: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.faults
-def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
+def test_sigint_to_the_process_group_ends_all_processes(slow: str) -> None:
     with solving(slow) as popen:
         os.killpg(popen.pid, signal.SIGINT)
         out, err = popen.communicate(timeout=30)
@@ -154,7 +151,7 @@ def test_a_signal_to_the_group_ends_everything_in_a_pipe_too(slow: str) -> None:
 
 
 @pytest.mark.faults
-def test_sigterm_to_the_command_alone_ends_what_it_started(slow: str) -> None:
+def test_sigterm_to_the_command_ends_its_workers(slow: str) -> None:
     with solving(slow) as popen:
         workers = children_of(popen.pid)
         popen.terminate()

@@ -1,4 +1,4 @@
-"""`secondpass eval` against a server that is a process: what is asked, scored, logged, and never asked again."""
+"""`secondpass eval` against a server process: requests, scores, logs and resumption."""
 
 import json
 import signal
@@ -59,14 +59,25 @@ def logs_in(folder: Path) -> list[EvalLog]:
     return [read_eval_log(each) for each in list_eval_logs(str(folder))]
 
 
-def test_strategies_are_compared_and_inspect_reads_the_logs(
+def test_strategies_are_compared_and_inspect_can_read_the_logs(
     server: str, math: Path, tmp_path: Path
 ) -> None:
     logs, records = tmp_path / "logs", tmp_path / "sums.records.jsonl"
     others = write_rows(tmp_path / "others.jsonl", OTHERS)
-    asked = ("--data", math, "--data", others, "--task", "math", "--log-dir", logs, "--url", server)
+    arguments = (
+        "--data",
+        math,
+        "--data",
+        others,
+        "--task",
+        "math",
+        "--log-dir",
+        logs,
+        "--url",
+        server,
+    )
     ended = evaluated(
-        *asked, "--strategy", "single", "--strategy", "self_consistency", "--n", "4",
+        *arguments, "--strategy", "single", "--strategy", "self_consistency", "--n", "4",
         "--records", records, "--max-tokens", "64", "--temperature", "0.7", "--seed", "4",
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -102,12 +113,14 @@ def test_strategies_are_compared_and_inspect_reads_the_logs(
     )
     assert written.about.sampling == "temperature=0.7 max_tokens=64"
     assert len(written.runs) == 10
-    voted = next(a for a in written.runs if a.setting == "n=4" and a.question == "right")
+    voted = next(r for r in written.runs if r.setting == "n=4" and r.question == "right")
     assert (voted.strategy, voted.correct, len(voted.candidates)) == ("self_consistency", True, 4)
     assert voted.usage.decode > 0
 
 
-def test_again_asks_nothing_and_says_the_same(server: str, math: Path, tmp_path: Path) -> None:
+def test_the_same_command_again_sends_no_request_and_prints_the_same_table(
+    server: str, math: Path, tmp_path: Path
+) -> None:
     arguments = (
         "--data", math, "--task", "math", "--strategy", "single", "--log-dir", tmp_path / "logs",
         "--url", server, "--epochs", "2",
@@ -124,7 +137,7 @@ def test_again_asks_nothing_and_says_the_same(server: str, math: Path, tmp_path:
     assert solves(server)["finished"] == before["finished"] + len(MATH)
 
 
-def test_a_log_of_another_entry_point_is_not_the_same_log(tmp_path: Path) -> None:
+def test_another_entry_point_has_another_log(tmp_path: Path) -> None:
     setting = Setting(strategy="single", model="m")
     one, other = (
         read_questions(write_rows(tmp_path / "code.jsonl", [{**OTHERS[1], "entry_point": name}]))
@@ -144,11 +157,11 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
         )  # fmt: skip
         with evaluating(*arguments) as popen:
             wait_until(lambda: lines_of(logs / FILE_NAME) >= 3, 60)
-            time.sleep(0.4)  # the next are half-way
+            time.sleep(0.4)  # the next answers are partial
             popen.send_signal(signal.SIGKILL)
         known = lines_of(logs / FILE_NAME)
         assert known < len(rows)
-        (begun,) = list_eval_logs(str(logs))
+        (unfinished,) = list_eval_logs(str(logs))
         ended = evaluated(*arguments)
         assert ended.returncode == 0, ended.stderr
         counts = solves(url)
@@ -160,11 +173,11 @@ def test_after_a_kill_no_question_is_answered_twice(tmp_path: Path) -> None:
     assert log.status == "success"
     assert log.samples
     assert len(log.samples) == len(rows)
-    assert log.location != begun.name
+    assert log.location != unfinished.name
 
 
 @pytest.mark.faults
-def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_command_and_not_only_the_current_strategy(tmp_path: Path) -> None:
     rows = [{"id": f"q{i}", "question": f"What is {i} and more?", "answer": i} for i in range(8)]
     data, logs = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "logs"
     with serving(tmp_path, first_token=2.0) as url:
@@ -177,12 +190,12 @@ def test_ctrl_c_ends_it_and_not_only_the_strategy_that_runs(tmp_path: Path) -> N
             popen.send_signal(signal.SIGINT)
             out, err = popen.communicate(timeout=60)
     assert popen.returncode == 130
-    assert "the same command goes on from there" in err
+    assert "the same command resumes" in err
     assert not out
     assert "self_consistency" not in (logs / FILE_NAME).read_text("utf-8")
 
 
-def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
+def test_the_chat_route_returns_the_same_fields_and_is_logged_separately(
     server: str, math: Path, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
@@ -201,7 +214,7 @@ def test_the_chat_route_gives_the_same_and_is_asked_for_itself(
         assert one["params"] == other["params"]
 
 
-def test_it_serves_itself(math: Path, tmp_path: Path) -> None:
+def test_an_embedded_server_can_be_used(math: Path, tmp_path: Path) -> None:
     ended = evaluated(
         "--data", math, "--task", "math", "--strategy", "single", "--limit", "2",
         "--log-dir", tmp_path / "logs", "--embedded", "--", "--engine", "scripted",
@@ -210,7 +223,7 @@ def test_it_serves_itself(math: Path, tmp_path: Path) -> None:
     assert "100.0 [34.2..100.0]" in ended.stdout
 
 
-def test_what_no_budget_pays_for_is_a_wrong_answer_with_its_bill(
+def test_a_run_without_an_answer_counts_as_wrong_with_its_usage(
     server: str, math: Path, tmp_path: Path
 ) -> None:
     records = tmp_path / "all.records.jsonl"
@@ -219,27 +232,27 @@ def test_what_no_budget_pays_for_is_a_wrong_answer_with_its_bill(
         "--log-dir", tmp_path / "logs", "--url", server, "--records", records,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    attempts = read_records(records).runs
-    assert not any(attempt.correct for attempt in attempts)
-    assert all(attempt.error and "budget" in attempt.error for attempt in attempts)
-    assert all(attempt.usage.decode for attempt in attempts)
+    runs = read_records(records).runs
+    assert not any(run.correct for run in runs)
+    assert all(run.error and "budget" in run.error for run in runs)
+    assert all(run.usage.decode for run in runs)
 
 
 @pytest.mark.faults
-def test_failures_of_the_server_are_missing_and_asked_again(math: Path, tmp_path: Path) -> None:
+def test_answers_that_failed_are_missing_and_requested_again(math: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     arguments = ("--data", math, "--task", "math", "--strategy", "single", "--log-dir", logs)
     with serving(tmp_path, first_token=60.0) as url:
         popen = evaluating(*arguments, "--url", url)
         wait_until(lambda: solves_in_flight(url) == len(MATH), 60)
-    out, err = popen.communicate(timeout=60)  # the server is gone
+    out, err = popen.communicate(timeout=60)  # the server has ended
     assert popen.returncode == 1
     assert "3 answers are missing" in err
     assert "single" in out
     with serving(tmp_path) as url:
         ended = evaluated(*arguments, "--url", url)
     assert (ended.returncode, ended.stderr) == (0, "")
-    (log,) = logs_in(logs)  # the one with errors is superseded
+    (log,) = logs_in(logs)  # the log with errors was replaced
     assert log.samples
     assert not any(sample.error for sample in log.samples)
 
@@ -249,7 +262,7 @@ def lines_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
         ([MATH[0], {"id": "x", "question": "Why?"}], ":2: answer is missing"),
         ([MATH[0], MATH[0]], ":2: the id 'right' is already in line 1"),
@@ -265,18 +278,18 @@ def lines_of(path: Path) -> int:
         ([OTHERS[1] | {"entry_point": 5}], ":1: entry_point: must be a string, not 5"),
     ],
 )
-def test_bad_rows_are_named_by_file_and_line(
-    rows: list[object], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_row_is_named_by_file_and_line(
+    rows: list[object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", rows)
     code = main(
         ["eval", "--data", str(data), "--task", "math", "--strategy", "single", "--log-dir", str(tmp_path)]
     )  # fmt: skip
     assert code == 2
-    assert f"{data}{says}" in capsys.readouterr().err
+    assert f"{data}{message}" in capsys.readouterr().err
 
 
-def test_where_records_cannot_be_written_is_told_before_anything_is_asked(
+def test_an_invalid_records_path_is_rejected_before_any_request(
     math: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [
@@ -288,50 +301,50 @@ def test_where_records_cannot_be_written_is_told_before_anything_is_asked(
         "--log-dir",
         str(tmp_path / "logs"),
     ]
-    for name, says in (
+    for name, message in (
         ("x.jsonl", "must end in .records.jsonl"),
-        ("no/x.records.jsonl", "in a folder that is there"),
+        ("no/x.records.jsonl", "in an existing folder"),
     ):
         assert main([*arguments, "--records", str(tmp_path / name)]) == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
-        (["--strategy", "magic"], "there is no 'magic' here: "),
-        (["--strategy", "single", "--strategy", "single"], "twice"),
-        (["--strategy", "single", "--n", "3"], "--n: single has none"),
-        (["--strategy", "single", "--param", "width=3"], "single has no 'width'"),
-        (["--strategy", "single", "--param", "self_consistency.n=3"], "does not name"),
+        (["--strategy", "magic"], "the server has no strategy 'magic'"),
+        (["--strategy", "single", "--strategy", "single"], "is given twice"),
+        (["--strategy", "single", "--n", "3"], "--n: no parameter `n` in single"),
+        (["--strategy", "single", "--param", "width=3"], "single has no parameter 'width'"),
+        (["--strategy", "single", "--param", "self_consistency.n=3"], "is not a --strategy"),
         (["--strategy", "self_consistency", "--n", "3", "--param", "n=3"], "given twice"),
         (["--strategy", "self_consistency", "--n", "99"], ": strategy.params.n: must be at most 8"),
         (["--strategy", "self_consistency", "--param", "stop=never"], "strategy.params.stop"),
     ],
 )
-def test_what_the_server_does_not_have_is_refused_once(
-    server: str, math: Path, tmp_path: Path, flags: list[str], says: str
+def test_what_the_server_lacks_is_reported_on_one_line(
+    server: str, math: Path, tmp_path: Path, flags: list[str], message: str
 ) -> None:
     ended = evaluated(
         "--data", math, "--task", "math", "--log-dir", tmp_path / "logs", "--url", server, *flags
     )
     assert ended.returncode == 2
-    assert says in ended.stderr
+    assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.stdout == ""
 
 
-def test_a_server_that_is_not_there_is_code_1(math: Path, tmp_path: Path) -> None:
+def test_an_unreachable_server_exits_with_1(math: Path, tmp_path: Path) -> None:
     ended = evaluated(
         "--data", math, "--task", "math", "--strategy", "single", "--log-dir", tmp_path / "logs",
         "--url", "http://127.0.0.1:1",
     )  # fmt: skip
     assert ended.returncode == 1
-    assert "nothing answers" in ended.stderr
+    assert "cannot connect" in ended.stderr
 
 
-def test_without_the_extra_it_says_which_one(
+def test_without_the_extra_the_error_names_it(
     math: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
@@ -340,8 +353,8 @@ def test_without_the_extra_it_says_which_one(
     assert "pip install 'secondpass[eval]'" in capsys.readouterr().err
 
 
-def test_inspect_is_imported_by_no_other_command() -> None:
+def test_no_other_command_imports_inspect() -> None:
     code = "import sys, secondpass.service.cli.main; print('inspect_ai' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False\n"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
     assert b"--log-dir" in piped("eval", "--help").stdout

@@ -1,4 +1,4 @@
-"""What records say of the command that made them can be typed again, and names no folder."""
+"""The command line in records reproduces the evaluation and contains no folders."""
 
 import shlex
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def parsed(arguments: Sequence[str]) -> EvalOptions:
     return options
 
 
-def test_the_same_options_come_of_it_less_the_folders() -> None:
+def test_the_command_line_parses_to_the_same_options_without_folders() -> None:
     params = [word for param in PARAMS for word in ("--param", param)]
-    machine = [
+    machine_options = [
         "--log-dir",
         "/home/me/logs",
         "--records",
@@ -41,14 +41,14 @@ def test_the_same_options_come_of_it_less_the_folders() -> None:
         "http://host:1",
     ]
     typed = [word.format("/home/me/data/") for word in GIVEN]
-    command = eval_command(parsed([*typed, *params, *machine]))
+    command = eval_command(parsed([*typed, *params, *machine_options]))
     assert not any("/home/me" in word or "host" in word for word in command)
-    again = vars(parsed([*command[1:], "--log-dir", "logs"]))
+    reparsed = vars(parsed([*command[1:], "--log-dir", "logs"]))
     plain = [word.format("") for word in GIVEN]
-    assert again == vars(parsed([*plain, *params, "--log-dir", "logs"]))
+    assert reparsed == vars(parsed([*plain, *params, "--log-dir", "logs"]))
 
 
-def test_what_holds_without_options_is_not_told() -> None:
+def test_defaults_are_left_out() -> None:
     command = eval_command(
         parsed(["eval", "--data", "a", "--strategy", "single", "--log-dir", "l"])
     )
@@ -56,7 +56,7 @@ def test_what_holds_without_options_is_not_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("served", "told"),
+    ("served", "expected"),
     [
         ("/models/tiny", "tiny"),
         ("./tiny", "tiny"),
@@ -64,5 +64,5 @@ def test_what_holds_without_options_is_not_told() -> None:
         ("tiny", "tiny"),
     ],
 )
-def test_a_model_that_is_a_folder_goes_by_its_name(served: str, told: str) -> None:
-    assert model_name(served) == told
+def test_a_model_path_is_reduced_to_its_last_component(served: str, expected: str) -> None:
+    assert model_name(served) == expected

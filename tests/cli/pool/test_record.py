@@ -1,4 +1,4 @@
-"""`secondpass pool record` as a process: killed, interrupted, and asked for nonsense."""
+"""`secondpass pool record` as a process: kill, Ctrl-C and invalid options."""
 
 import json
 import os
@@ -20,8 +20,8 @@ SLOW = '[engines.slow]\nkind = "scripted"\nper_token = 0.02\n'
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> list[str]:
-    """The arguments of a recording that takes some seconds."""
+def arguments(tmp_path: Path) -> list[str]:
+    """Arguments of a recording that takes a few seconds."""
     rows = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i in range(12)]
     data = write_rows(tmp_path / "data.jsonl", rows)
     (tmp_path / "slow.toml").write_text(SLOW)
@@ -51,13 +51,13 @@ def wait_for_samples(process: "subprocess.Popen[bytes]", path: Path, count: int)
 
 
 @pytest.mark.faults
-def test_a_recording_that_is_killed_goes_on_and_draws_nothing_twice(
-    begun: list[str], tmp_path: Path
+def test_a_killed_recording_resumes_and_draws_nothing_twice(
+    arguments: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "pool.jsonl"
     before = b""
     for kills in range(1, 4):
-        with started(begun) as process:
+        with started(arguments) as process:
             wait_for_samples(process, path, kills * 15)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -67,38 +67,38 @@ def test_a_recording_that_is_killed_goes_on_and_draws_nothing_twice(
         before = path.read_bytes()[: path.read_bytes().rindex(b"\n") + 1]
     with path.open("ab") as file:
         file.write(b'{"kind":"sample","key":"abc","ind')
-    ended = piped(*begun)
+    ended = piped(*arguments)
     assert ended.returncode == 0
-    assert b"the last line was cut (33 bytes)" in ended.stderr
+    assert b"removed an incomplete last line (33 bytes)" in ended.stderr
     assert path.read_bytes().startswith(before)
     pool = read_pool(path)
     drawn = Counter((sample.question, sample.index) for sample in pool.samples.values())
     assert len(drawn) == samples_in(path) == 12 * 6
     assert len(pool.passes) == 4
-    assert b"has 6 samples of each question already" in piped(*begun).stderr
+    assert b"already has 6 samples of each question" in piped(*arguments).stderr
 
 
 @pytest.mark.faults
-def test_ctrl_c_keeps_what_was_drawn(begun: list[str], tmp_path: Path) -> None:
-    with started(begun) as process:
+def test_ctrl_c_keeps_finished_samples(arguments: list[str], tmp_path: Path) -> None:
+    with started(arguments) as process:
         wait_for_samples(process, tmp_path / "pool.jsonl", 5)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"the same command goes on from there" in said
+    assert b"the same command resumes" in stderr
     assert len(read_pool(tmp_path / "pool.jsonl").samples) >= 5
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (["--temperature", "0.9"], "pool.jsonl:1: sampling: the pool was recorded with"),
         (["--prompt-format", "off"], "pool.jsonl:1: formatted: "),
         (["--seed", "3"], "pool.jsonl:1: seed: "),
     ],
 )
-def test_another_recording_into_the_same_pool_is_refused(
-    tmp_path: Path, change: list[str], says: str
+def test_other_sampling_for_the_same_pool_is_rejected(
+    tmp_path: Path, change: list[str], message: str
 ) -> None:
     data = write_rows(tmp_path / "data.jsonl")
     first = ["pool", "record", "--data", str(data), "--task", "math", "--n", "1"]
@@ -106,7 +106,7 @@ def test_another_recording_into_the_same_pool_is_refused(
     assert piped(*first, "--", "--engine", "scripted").returncode == 0
     ended = piped(*first, *change, "--", "--engine", "scripted")
     assert ended.returncode == 2
-    assert says in ended.stderr.decode()
+    assert message in ended.stderr.decode()
     other = piped(*first, "--", "--engine", "scripted", "--model", "other")
     assert "pool.jsonl:1: model: the pool was recorded with 'scripted', not 'other'" in (
         other.stderr.decode()
@@ -114,20 +114,20 @@ def test_another_recording_into_the_same_pool_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--n", "0"], "--n: must be a whole number of 1 or more, not '0'"),
         (["--temperature", "3"], "--temperature: .*less than or equal to 2, not '3'"),
         (["--max-tokens", "no"], "--max-tokens: must be a number, not 'no'"),
         (["--task", "maths"], "--task: invalid choice: 'maths'"),
         (["--note", "x"], "--note: must be KEY=VALUE"),
-        (["--note", "x=1", "--note", "x=2"], "--note: one key is given twice"),
+        (["--note", "x=1", "--note", "x=2"], "--note: a key is given twice"),
         ([], "after --: "),
-        (["--out", "/no/such/folder/p"], "--out: .* in a folder that is there"),
+        (["--out", "/no/such/folder/p"], "--out: .* in an existing folder"),
     ],
 )
-def test_what_cannot_be_recorded_is_told_in_a_line(
-    tmp_path: Path, arguments: list[str], says: str
+def test_an_invalid_option_is_named_without_a_traceback(
+    tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     data = write_rows(tmp_path / "data.jsonl")
     given = ["pool", "record", "--data", str(data), "--out", str(tmp_path / "pool.jsonl")]
@@ -135,11 +135,11 @@ def test_what_cannot_be_recorded_is_told_in_a_line(
     ended = piped(*given)
     assert ended.returncode == 2
     assert b"Traceback" not in ended.stderr
-    assert re.search(says, ended.stderr.decode())
+    assert re.search(message, ended.stderr.decode())
     assert not (tmp_path / "pool.jsonl").exists()
 
 
-def test_a_row_that_is_wrong_ends_it_before_anything_is_drawn(tmp_path: Path) -> None:
+def test_an_invalid_row_ends_the_recording_before_any_sample(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "data.jsonl", [*ROWS, {"id": "d", "question": "Why?"}])
     given = ["pool", "record", "--data", str(data), "--task", "math"]
     ended = piped(*given, "--out", str(tmp_path / "p.jsonl"), "--", "--engine", "scripted")
@@ -148,10 +148,10 @@ def test_a_row_that_is_wrong_ends_it_before_anything_is_drawn(tmp_path: Path) ->
     assert not (tmp_path / "p.jsonl").exists()
 
 
-def test_samples_stand_in_the_file_before_the_recording_ends(
-    begun: list[str], tmp_path: Path
+def test_samples_are_in_the_file_before_the_recording_ends(
+    arguments: list[str], tmp_path: Path
 ) -> None:
-    with started(begun) as process:
+    with started(arguments) as process:
         wait_for_samples(process, tmp_path / "pool.jsonl", 1)
         lines = (tmp_path / "pool.jsonl").read_text().splitlines()
         assert json.loads(lines[0])["kind"] == "pool"

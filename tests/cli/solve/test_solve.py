@@ -1,4 +1,4 @@
-"""`secondpass solve` in a pipe: the answer on stdout, everything else on stderr, and an exit code that tells."""
+"""`secondpass solve` in a pipe: the answer on stdout, everything else on stderr, and the exit code."""
 
 import io
 import json
@@ -24,15 +24,15 @@ SLOW = "word " * 2000
 
 @contextmanager
 def replying(reply: bytes) -> Iterator[str]:
-    """A server that sends one connection this reply, whatever it asks, and hangs up."""
+    """Yield the URL of a server that sends `reply` to one request and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
             client, _ = listening.accept()
             with client:
-                asked = b""
-                while not asked.endswith(b"}"):  # what is left unread would reset the connection
-                    asked += client.recv(65536)
+                request = b""
+                while not request.endswith(b"}"):  # unread bytes would reset the connection
+                    request += client.recv(65536)
                 client.sendall(reply)
 
         thread = threading.Thread(target=serve)
@@ -41,14 +41,16 @@ def replying(reply: bytes) -> Iterator[str]:
         thread.join(10)
 
 
-def test_the_answer_alone_is_on_stdout(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_contains_only_the_answer(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["solve", QUESTION, "--url", served.url]) == 0
     shown = capsys.readouterr()
     assert shown.out == "42\n"
     assert shown.err == ""
 
 
-def test_a_text_from_which_nothing_is_extracted_is_the_answer(
+def test_the_text_is_printed_if_no_answer_was_extracted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = "Dear \u2028 reader,\n[bold]hello[/bold]"
@@ -57,7 +59,7 @@ def test_a_text_from_which_nothing_is_extracted_is_the_answer(
     assert capsys.readouterr().out == text + "\n"
 
 
-def test_json_is_the_whole_answer_on_one_line(
+def test_json_is_the_answer_object_on_one_line(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--json", "--strategy", "self_consistency", "--n", "3", "--param", "stop=lead"]
@@ -69,7 +71,7 @@ def test_json_is_the_whole_answer_on_one_line(
     assert "trace" not in answer
 
 
-def test_json_with_trace_has_the_text_of_every_call(
+def test_json_with_trace_contains_the_text_of_every_call(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["solve", QUESTION, "--url", served.url, "--json", "--trace"]) == 0
@@ -77,7 +79,7 @@ def test_json_with_trace_has_the_text_of_every_call(
     assert answer["trace"][0]["texts"] == [answer["text"]]
 
 
-def test_the_trace_goes_to_stderr_where_the_answer_is_plain(
+def test_the_trace_is_on_stderr_without_json(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["solve", QUESTION, "--url", served.url, "--trace"]) == 0
@@ -87,7 +89,9 @@ def test_the_trace_goes_to_stderr_where_the_answer_is_plain(
     assert "Let me work it out" in shown.err
 
 
-def test_every_option_arrives(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_reaches_the_server(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [
         *("--task", "choice", "--option", "41", "--option", "42", "--model", "scripted", "--json"),
         *("--budget-tokens", "500", "--budget-calls", "9", "--deadline", "2.5"),
@@ -116,7 +120,7 @@ def test_a_dash_reads_the_question_from_stdin(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--n", "0", "--strategy", "self_consistency"], "strategy.params.n"),
         (["--n", "x"], "--n"),
@@ -141,21 +145,21 @@ def test_a_dash_reads_the_question_from_stdin(
         (["--unknown"], "--unknown"),
         (["--", "--engine", "scripted"], "--engine"),
         (["--wait", "5"], "--wait needs --embedded"),
-        (["--embedded"], "--url names a server"),
+        (["--embedded"], "--url and --embedded exclude each other"),
     ],
 )
-def test_wrong_options_are_one_line_that_names_them_and_code_2(
-    served: Served, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+def test_an_invalid_option_is_named_on_one_line_and_exits_with_2(
+    served: Served, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["solve", QUESTION, "--url", served.url, *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
-    assert says in shown.err
+    assert message in shown.err
 
 
 @pytest.mark.parametrize("question", ["", "  ", "\udcff", "x" * 5_000_000])
-def test_a_question_that_is_none_is_refused(
+def test_an_invalid_question_is_rejected(
     served: Served, capsys: pytest.CaptureFixture[str], question: str
 ) -> None:
     assert main(["solve", question, "--url", served.url]) == 2
@@ -164,7 +168,7 @@ def test_a_question_that_is_none_is_refused(
     assert shown.err.count("\n") == 1
 
 
-def test_nothing_within_the_budget_is_code_3(
+def test_no_answer_within_the_budget_exits_with_3(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--strategy", "self_consistency", "--budget-tokens", "2"]
@@ -173,27 +177,27 @@ def test_nothing_within_the_budget_is_code_3(
 
 
 @pytest.mark.parametrize(
-    ("limit", "says"), [("--budget-tokens", "budget_tokens"), ("--max-tokens", "--max-tokens")]
+    ("limit", "message"), [("--budget-tokens", "budget_tokens"), ("--max-tokens", "--max-tokens")]
 )
-def test_a_text_that_was_cut_before_its_answer_is_code_3_and_shown(
-    served: Served, capsys: pytest.CaptureFixture[str], limit: str, says: str
+def test_a_text_truncated_before_its_answer_is_printed_and_exits_with_3(
+    served: Served, capsys: pytest.CaptureFixture[str], limit: str, message: str
 ) -> None:
     arguments = ["--strategy", "single", limit, "3"]
     assert main(["solve", QUESTION, "--url", served.url, *arguments]) == 3
     shown = capsys.readouterr()
     assert shown.out == "Let me work\n"
-    assert says in shown.err
+    assert message in shown.err
     assert main(["solve", QUESTION, "--url", served.url, "--json", *arguments]) == 3
     assert json.loads(capsys.readouterr().out)["finish_reason"] == "length"
 
 
-def test_nothing_within_the_deadline_is_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_answer_within_the_deadline_exits_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(ScriptedEngine(first_token=5)) as served:
         assert main(["solve", QUESTION, "--url", served.url, "--deadline", "0.2"]) == 3
     assert "within 200 ms" in capsys.readouterr().err
 
 
-def test_an_engine_that_fails_is_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_failure_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(ScriptedEngine(lambda _call, _index: Reply("", fault="unavailable"))) as served:
         assert main(["solve", QUESTION, "--url", served.url]) == 1
     shown = capsys.readouterr()
@@ -201,7 +205,7 @@ def test_an_engine_that_fails_is_code_1(capsys: pytest.CaptureFixture[str]) -> N
     assert "unavailable by the script" in shown.err
 
 
-def test_nobody_at_the_address_is_one_line_that_says_how_to_start_a_server(
+def test_an_unreachable_server_is_one_line_with_advice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -217,35 +221,47 @@ EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 
 
 @pytest.mark.parametrize(
-    ("reply", "code", "says"),
+    ("reply", "code", "message"),
     [
         (b"", 1, "without sending a response"),
-        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nno!", 2, "not as secondpass does"),
-        (b"HTTP/1.1 500 Oh\r\ncontent-length: 3\r\n\r\nno!", 1, "not as secondpass does"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 1, "no event stream"),
+        (
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nno!",
+            2,
+            "is not a secondpass server",
+        ),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 3\r\n\r\nno!", 1, "is not a secondpass server"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 1, "not an event stream"),
         (EVENTS + b"content-length: 13\r\n\r\n: keep-alive\n", 1, "before the answer"),
-        (EVENTS + b"content-length: 9\r\n\r\ndata: x\n\n", 1, "events as secondpass does"),
-        (EVENTS + b"content-length: 10\r\n\r\ndata: {}\n\n", 1, "events as secondpass does"),
+        (
+            EVENTS + b"content-length: 9\r\n\r\ndata: x\n\n",
+            1,
+            "events are not those of a secondpass server",
+        ),
+        (
+            EVENTS + b"content-length: 10\r\n\r\ndata: {}\n\n",
+            1,
+            "events are not those of a secondpass server",
+        ),
         (
             EVENTS + b"content-length: 19\r\n\r\nevent: a\ndata: []\n\n",
             1,
-            "events as secondpass does",
+            "events are not those of a secondpass server",
         ),
         (EVENTS + b"content-length: 90\r\n\r\n: keep-alive\n\n", 1, "peer closed"),
     ],
 )
-def test_what_is_no_secondpass_server_is_one_line(
-    capsys: pytest.CaptureFixture[str], reply: bytes, code: int, says: str
+def test_a_response_of_another_server_is_one_line(
+    capsys: pytest.CaptureFixture[str], reply: bytes, code: int, message: str
 ) -> None:
     with replying(reply) as url:
         assert main(["solve", QUESTION, "--url", url]) == code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
-    assert says in shown.err
+    assert message in shown.err
 
 
-def test_the_key_comes_from_the_variable_that_is_named(
+def test_the_api_key_is_read_from_the_named_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = tmp_path / "keys"
@@ -263,13 +279,13 @@ def test_the_key_comes_from_the_variable_that_is_named(
     assert "sesame" not in shown.err
 
 
-def test_bytes_on_stdin_that_are_no_text_are_refused(served: Served) -> None:
+def test_a_question_that_is_not_utf_8_is_rejected(served: Served) -> None:
     ended = piped("solve", "-", "--url", served.url, stdin=b"6 \xff 7")
     assert ended.returncode == 2
     assert ended.stderr == b"secondpass solve: the question on stdin is not UTF-8: byte 2\n"
 
 
-def test_a_terminal_that_knows_no_unicode_gets_what_it_can_show() -> None:
+def test_characters_that_stdout_cannot_encode_are_replaced() -> None:
     with serving(ScriptedEngine(says("caf\u00e9"))) as served:
         ended = piped(
             "solve", "Where?", "--url", served.url, "--task", "open", PYTHONIOENCODING="ascii"

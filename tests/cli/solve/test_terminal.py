@@ -1,4 +1,4 @@
-"""At a terminal: a tree that grows, the answer below it, and Ctrl-C that frees the engine."""
+"""`secondpass solve` at a terminal: the live tree, the answer, and Ctrl-C."""
 
 import time
 
@@ -14,7 +14,7 @@ from tests.polling import wait_until
 VOTE = ["--strategy", "self_consistency", "--n", "4", "--param", "stop=none", "--param", "width=4"]
 
 
-def test_calls_budget_answer_and_bill_are_drawn() -> None:
+def test_calls_budget_answer_and_usage_are_drawn() -> None:
     with (
         serving(ScriptedEngine(per_token=0.05)) as served,
         at_terminal(
@@ -35,7 +35,7 @@ def test_calls_budget_answer_and_bill_are_drawn() -> None:
     assert "completion" in end
 
 
-def test_with_trace_the_tree_has_what_was_written() -> None:
+def test_with_trace_the_tree_contains_the_texts() -> None:
     with (
         serving() as served,
         at_terminal("solve", "What is 6 times 7?", "--url", served.url, "--trace") as terminal,
@@ -45,7 +45,7 @@ def test_with_trace_the_tree_has_what_was_written() -> None:
     assert tree.count("Let me work it out step by step.") == 2
 
 
-def test_a_failure_leaves_the_tree_and_one_line() -> None:
+def test_a_failure_leaves_the_tree_and_prints_one_line() -> None:
     with (
         serving(ScriptedEngine(says("word " * 200), per_token=0.05)) as served,
         at_terminal("solve", "6?", "--url", served.url, *VOTE, "--deadline", "0.5") as terminal,
@@ -57,7 +57,7 @@ def test_a_failure_leaves_the_tree_and_one_line() -> None:
 
 @pytest.mark.parametrize("output", [[], ["--json"], ["--trace"]])
 @pytest.mark.faults
-def test_ctrl_c_frees_the_engine_and_says_so(output: list[str]) -> None:
+def test_ctrl_c_frees_the_engine_and_prints_that(output: list[str]) -> None:
     with (
         serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as served,
         at_terminal("solve", "6 times 7?", "--url", served.url, *VOTE, *output) as terminal,
@@ -74,7 +74,7 @@ def test_ctrl_c_frees_the_engine_and_says_so(output: list[str]) -> None:
 
 
 @pytest.mark.faults
-def test_ctrl_c_while_the_question_is_being_typed_asks_nothing() -> None:
+def test_ctrl_c_while_the_question_is_typed_sends_no_request() -> None:
     with serving() as served, at_terminal("solve", "-", "--url", served.url) as terminal:
         terminal.read_until("Ctrl-D")
         terminal.type(b"What is\n")
@@ -84,8 +84,8 @@ def test_ctrl_c_while_the_question_is_being_typed_asks_nothing() -> None:
     assert "Traceback" not in terminal.text
 
 
-def test_a_list_is_a_table() -> None:
+def test_a_listing_is_a_table() -> None:
     with serving() as served, at_terminal("strategies", "--url", served.url) as terminal:
         assert terminal.end() == 0
-    assert "learns from" in terminal.text
+    assert "signal" in terminal.text
     assert "agreement" in terminal.text

@@ -295,7 +295,7 @@ def test_unusable_input_is_reported_in_one_line(
 
 def test_a_missing_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results("--data", str(tmp_path / "no"), "--out", "x.md") == 2
-    assert "no is no folder" in capsys.readouterr().err
+    assert "no is not a folder" in capsys.readouterr().err
 
 
 def test_markers_must_be_one_pair_in_order(tmp_path: Path) -> None:

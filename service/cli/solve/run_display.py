@@ -1,6 +1,6 @@
-"""A run as it is drawn: its calls, what came of them, and how much of the budget is left.
+"""Display of a run at a terminal: a tree of its calls with their results, and bars of its budget.
 
-Text of a model is data: nothing in it is read as markup, and its control characters never reach the terminal.
+Model output is untrusted. It is never interpreted as markup, and its control characters do not reach the terminal.
 """
 
 from __future__ import annotations
@@ -18,41 +18,46 @@ from rich.text import Text
 from rich.tree import Tree
 
 from secondpass.service.cli.common.failure import Json
-from secondpass.service.cli.common.screen import printable
+from secondpass.service.cli.common.rich_output import printable
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-ENDS = {
+END_STYLES = {
     "finished": ("✓", "green"),
     "truncated": ("✂", "yellow"),
     "cancelled": ("□", "dim"),
     "failed": ("✗", "red"),
 }
+"""Symbol and style of a call by its `end`."""
+
 BUDGET = {"max_tokens": "tokens", "max_calls": "calls", "deadline_ms": "seconds"}
-"""The limits that are drawn, and what they are called."""
+"""Limits with a bar, and their labels."""
 
 TAIL_LINES = 4
 OTHER_LINES = 4 + len(BUDGET) + TAIL_LINES
-"""Lines of the picture besides those of calls."""
+"""Lines of the display other than those of calls."""
 
 
 @dataclass
 class _Call:
+    """A call: its `call.started` and `call.finished` events, its text so far, and its results."""
+
     started: Json
     began: float
     finished: Json | None = None
-    written: str = ""
+    text: str = ""
     candidates: dict[int, Json] = field(default_factory=dict)
     verdicts: list[Json] = field(default_factory=list)
 
     @property
     def lines(self) -> int:
-        return 1 + len(self.candidates) + len(self.verdicts) + bool(self.written)
+        return 1 + len(self.candidates) + len(self.verdicts) + bool(self.text)
 
 
-class Picture:
-    """Takes the events of a run in order; rich draws what it is at the moment.
+class RunDisplay:
+    """A rich renderable of the current state of a run.
 
-    `limits` are those that the request set, by the names of the request; the answer tells of all.
+    Args:
+        limits: Limits of the request by the name of their field. `run.finished` replaces them by all limits.
     """
 
     def __init__(self, limits: Mapping[str, float]) -> None:
@@ -63,10 +68,10 @@ class Picture:
         self._best: int | None = None
         self._text = ""
         self._spent: dict[str, float] | None = None
-        self._is_over = False
+        self._is_finished = False
 
-    def see(self, name: str, document: Json) -> None:
-        """Take the next event."""
+    def update(self, name: str, document: Json) -> None:
+        """Apply the next event of the run."""
         match name:
             case "run.started":
                 self._began = time.monotonic() - document["at"]
@@ -76,21 +81,21 @@ class Picture:
             case "call.started":
                 self._calls[document["call"]] = _Call(document, time.monotonic())
             case "call.delta":
-                self._calls[document["call"]].written += document["text"]
+                self._calls[document["call"]].text += document["text"]
             case "call.finished":
                 call = self._calls.setdefault(
                     document["call"], _Call(document | {"n": 1}, time.monotonic())
                 )
                 call.finished = document
-                call.written = "\n".join(document.get("texts", ()))
+                call.text = "\n".join(document.get("texts", ()))
             case "candidate":
-                self._see_candidate(document)
+                self._add_candidate(document)
             case "verdict":
-                self._see_verdict(document)
+                self._add_verdict(document)
             case "answer.delta":
                 self._text += document["text"]
             case "run.finished":
-                self._see_outcome(document)
+                self._apply_answer(document)
                 self._spent = {kind: b["spent"] for kind, b in document["budget"].items()}
                 self._limits = {
                     kind: b["limit"]
@@ -98,11 +103,11 @@ class Picture:
                     if b["limit"] is not None
                 }
 
-    def end(self) -> None:
-        """No further events; what is drawn from now on is the whole run."""
-        self._is_over = True
+    def finish(self) -> None:
+        """Mark the run as finished: from now on the whole run is drawn, with the full texts."""
+        self._is_finished = True
 
-    def _see_candidate(self, document: Json) -> None:
+    def _add_candidate(self, document: Json) -> None:
         candidate = document["candidate"]
         index = candidate["index"]
         if document["is_best"]:
@@ -113,13 +118,16 @@ class Picture:
                 call.candidates[index] = candidate
                 return
 
-    def _see_outcome(self, answer: Json) -> None:
-        """Votes that agreed with the leader came without an event of their own; the outcome counts them all."""
-        told = {candidate["index"]: candidate for candidate in answer.get("candidates", ())}
+    def _apply_answer(self, answer: Json) -> None:
+        """Replace the scores of candidates by the final ones.
+
+        A vote that agrees with the leader causes no event, so earlier scores may be stale.
+        """
+        final = {candidate["index"]: candidate for candidate in answer.get("candidates", ())}
         for call in self._calls.values():
             for index, candidate in call.candidates.items():
-                if index in told:
-                    call.candidates[index] = told[index]
+                if index in final:
+                    call.candidates[index] = final[index]
                 elif index == self._best and answer["confidence"] not in (None, candidate["score"]):
                     call.candidates[index] = candidate | {
                         "score": answer["confidence"],
@@ -127,7 +135,7 @@ class Picture:
                         "why": None,
                     }
 
-    def _see_verdict(self, document: Json) -> None:
+    def _add_verdict(self, document: Json) -> None:
         for call in reversed(self._calls.values()):
             is_tests = document["role"] == "verifier" and call.started["role"] == "actor"
             if is_tests or all(call.started[key] == document[key] for key in ("role", "purpose")):
@@ -135,17 +143,17 @@ class Picture:
                 return
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = None if self._is_over else max(3, options.size.height - OTHER_LINES)
-        parts: list[Any] = [self._tree(room), Padding(self._bars(), (0, 0, 0, 2))]
-        if self._text and not self._is_over:
+        height = None if self._is_finished else max(3, options.size.height - OTHER_LINES)
+        parts: list[Any] = [self._tree(height), Padding(self._bars(), (0, 0, 0, 2))]
+        if self._text and not self._is_finished:
             tail = printable(self._text).splitlines()[-TAIL_LINES:]
             parts += [_line(line, "italic") for line in tail]
         yield Group(*parts)
 
-    def _tree(self, room: int | None) -> Tree:
+    def _tree(self, height: int | None) -> Tree:
         tree = Tree(_line(self._title, "bold"), guide_style="dim")
         calls = list(self._calls.values())
-        shown = len(calls) if room is None else _fitting(calls, room)
+        shown = len(calls) if height is None else _fitting(calls, height)
         if hidden := calls[: len(calls) - shown]:
             tokens = sum(_tokens(call) for call in hidden)
             tree.add(_line(f"… {len(hidden)} earlier calls, {tokens} tokens", "dim"))
@@ -156,48 +164,48 @@ class Picture:
         return tree
 
     def _head(self, call: _Call) -> Text:
-        begun, ended = call.started, call.finished
-        number, last = begun["index"] + 1, begun["index"] + begun["n"]
-        name = f"{begun['role']} {begun['purpose']} " + (
+        started, finished = call.started, call.finished
+        number, last = started["index"] + 1, started["index"] + started["n"]
+        name = f"{started['role']} {started['purpose']} " + (
             f"{number}" if last == number else f"{number} to {last}"
         )
-        if ended is None:
+        if finished is None:
             now = time.monotonic()
-            mark = "·" if self._is_over else SPINNER[int(now * 10) % len(SPINNER)]
-            return _line(f"{mark} {name}  {now - call.began:.1f} s", "cyan")
-        mark, style = ENDS[ended["end"]]
-        facts = [f"{_tokens(call)} tokens", f"{ended['seconds']:.2f} s"]
-        if ended["end"] != "finished":
-            facts.append(ended["end"])
-        if ended["wasted"]:
-            facts.append(f"{ended['wasted']} wasted")
-        if ended["error"]:
-            facts.append(ended["error"])
-        return _line(f"{mark} {name}  {'  '.join(facts)}", style)
+            symbol = "·" if self._is_finished else SPINNER[int(now * 10) % len(SPINNER)]
+            return _line(f"{symbol} {name}  {now - call.began:.1f} s", "cyan")
+        symbol, style = END_STYLES[finished["end"]]
+        facts = [f"{_tokens(call)} tokens", f"{finished['seconds']:.2f} s"]
+        if finished["end"] != "finished":
+            facts.append(finished["end"])
+        if finished["wasted"]:
+            facts.append(f"{finished['wasted']} wasted")
+        if finished["error"]:
+            facts.append(finished["error"])
+        return _line(f"{symbol} {name}  {'  '.join(facts)}", style)
 
     def _rows(self, call: _Call) -> Iterator[Text]:
-        if call.written:
-            yield Text(printable(call.written)) if self._is_over else _tail(call.written)
+        if call.text:
+            yield Text(printable(call.text)) if self._is_finished else _tail(call.text)
         for verdict in call.verdicts:
-            yield _line(_judged(verdict), "magenta")
+            yield _line(_verdict_text(verdict), "magenta")
         for index, candidate in call.candidates.items():
             is_best = index == self._best
-            yield _line(_told(candidate, is_best), "bold green" if is_best else "")
+            yield _line(_candidate_text(candidate, is_best), "bold green" if is_best else "")
 
     def _bars(self) -> Table:
         grid = Table.grid(padding=(0, 2))
         for kind, name in BUDGET.items():
             scale, digits = (1000, 1) if kind == "deadline_ms" else (1, 0)
-            limit, spent = self._limits.get(kind), self._spending()[kind]
-            figures = f"{spent / scale:.{digits}f}"
+            limit, spent = self._limits.get(kind), self._spent_so_far()[kind]
+            amount = f"{spent / scale:.{digits}f}"
             if limit is None:
-                grid.add_row(name, "", figures)
+                grid.add_row(name, "", amount)
                 continue
             bar = ProgressBar(total=limit, completed=min(spent, limit), width=24)
-            grid.add_row(name, bar, f"{figures} of {limit / scale:g}")
+            grid.add_row(name, bar, f"{amount} of {limit / scale:g}")
         return grid
 
-    def _spending(self) -> dict[str, float]:
+    def _spent_so_far(self) -> dict[str, float]:
         if self._spent is not None:
             return self._spent
         calls = self._calls.values()
@@ -208,17 +216,17 @@ class Picture:
         }
 
 
-def _judged(verdict: Json) -> str:
-    """What a verdict says, in as far as it says it."""
-    read = verdict.get("labels")
-    said = [f"{label} {p:.2f}" for label, p in read["probabilities"].items()] if read else []
-    if not read and verdict.get("verdict") is not None:
-        said.append(verdict["verdict"])
+def _verdict_text(verdict: Json) -> str:
+    """Return the label probabilities or the verdict, the reward and the error, as far as present."""
+    labels = verdict.get("labels")
+    parts = [f"{label} {p:.2f}" for label, p in labels["probabilities"].items()] if labels else []
+    if not labels and verdict.get("verdict") is not None:
+        parts.append(verdict["verdict"])
     if verdict.get("reward") is not None:
-        said.append(f"reward {verdict['reward']:.3g}")
+        parts.append(f"reward {verdict['reward']:.3g}")
     if verdict.get("error") is not None:
-        said.append(verdict["error"])
-    return "  ".join(said)
+        parts.append(verdict["error"])
+    return "  ".join(parts)
 
 
 def _line(text: str, style: str = "") -> Text:
@@ -235,11 +243,11 @@ def _tokens(call: _Call) -> int:
     return call.finished["usage"]["completion"] if call.finished else 0
 
 
-def _told(candidate: Json, is_best: bool) -> str:
-    said = candidate["answer"]
-    if said is None:
-        said = " ".join(candidate["text"][:60].split()) + "…"
-    parts = [f"{'★' if is_best else '→'} {said}"]
+def _candidate_text(candidate: Json, is_best: bool) -> str:
+    answer = candidate["answer"]
+    if answer is None:
+        answer = " ".join(candidate["text"][:60].split()) + "…"
+    parts = [f"{'★' if is_best else '→'} {answer}"]
     if candidate["score"] is not None:
         parts.append(f"{candidate['score_kind']} {candidate['score']:.2f}")
     if candidate["why"]:
@@ -247,11 +255,11 @@ def _told(candidate: Json, is_best: bool) -> str:
     return "  ".join(parts)
 
 
-def _fitting(calls: list[_Call], room: int) -> int:
-    """How many of the last calls have room for their lines; the newest always does."""
-    taken = 0
+def _fitting(calls: list[_Call], height: int) -> int:
+    """Return how many of the last calls fit into `height` lines; at least 1."""
+    used = 0
     for count, call in enumerate(reversed(calls)):
-        taken += call.lines
-        if taken > room and count:
+        used += call.lines
+        if used > height and count:
             return count
     return len(calls)

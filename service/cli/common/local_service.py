@@ -1,4 +1,4 @@
-"""The service's own parts without its server: engines by the flags of `serve`, for commands that work on them."""
+"""The service's components in this process, without an HTTP server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from secondpass.service.server.app import create_app, in_process, service_in
 
 
 @asynccontextmanager
-async def own_service(flags: Sequence[str], wait: float) -> AsyncIterator[Service]:
-    """The parts that these flags describe, once the actor's engine is ready, which may take `wait` seconds. Raises Failure."""
+async def local_service(flags: Sequence[str], wait: float) -> AsyncIterator[Service]:
+    """Yield the service that the flags of `serve` configure, once the actor's engine is ready.
+
+    Args:
+        flags: Flags of `serve`.
+        wait: Seconds within which the engine must become ready.
+
+    Raises:
+        Failure: The flags are invalid, or the engine is not ready in time.
+    """
     try:
         settings = load(flags)
         async with in_process(settings) as inside:
@@ -30,7 +38,9 @@ async def own_service(flags: Sequence[str], wait: float) -> AsyncIterator[Servic
                 await node.engine.start()
                 while not node.is_ready:
                     if anyio.current_time() - began >= wait:
-                        raise Failure(f"not ready after {wait:g} s: {node.why_not_ready}")
+                        raise Failure(
+                            f"the engine is not ready after {wait:g} s: {node.why_not_ready}"
+                        )
                     await anyio.sleep(1)
                     await node.engine.start()
                 yield service

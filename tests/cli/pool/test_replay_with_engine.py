@@ -1,4 +1,4 @@
-"""`secondpass pool replay` with an engine: what the pool lacks is asked once, and replayed from then on."""
+"""`secondpass pool replay` with an engine: missing samples are drawn once and then replayed."""
 
 import json
 import shutil
@@ -34,43 +34,43 @@ CALIBRATION = Calibration(
 ENGINE = ("--", "--engine", "scripted")
 
 
-def opinionated(call: Call, index: int) -> Reply:
-    """Drafts that differ, and judges who now say this and now that, in whatever shape they are asked for."""
-    words = call.messages[-1].text + str(index)
-    mood = zlib.crc32(words.encode())
+def pseudo_random(call: Call, index: int) -> Reply:
+    """Reply with a text, labels, reward or JSON derived from a checksum of the call."""
+    text = call.messages[-1].text + str(index)
+    number = zlib.crc32(text.encode())
     if call.schema is not None:
-        return Reply(json.dumps(_in_shape(json.loads(call.schema), mood)))
-    labels = {label: 0.1 + 0.8 * ((mood >> i) % 2) for i, label in enumerate(call.labels)}
+        return Reply(json.dumps(_instance_of(json.loads(call.schema), number)))
+    labels = {label: 0.1 + 0.8 * ((number >> i) % 2) for i, label in enumerate(call.labels)}
     total = sum(labels.values())
-    seed = (call.sampling.seed or 0) + mood
+    seed = (call.sampling.seed or 0) + number
     return Reply(
         f"Draft {seed} {'so ' * (seed % 7)}is \\boxed{{{40 + seed % 3}}}.",
         labels={label: share / total for label, share in labels.items()},
-        reward=mood % 10 / 10,
+        reward=number % 10 / 10,
     )
 
 
-def _in_shape(schema: dict[str, Any], mood: int) -> Any:
+def _instance_of(schema: dict[str, Any], number: int) -> Any:
     if "enum" in schema:
-        return schema["enum"][mood % len(schema["enum"])]
+        return schema["enum"][number % len(schema["enum"])]
     if "properties" in schema:
-        return {name: _in_shape(shape, mood) for name, shape in schema["properties"].items()}
+        return {name: _instance_of(shape, number) for name, shape in schema["properties"].items()}
     if schema.get("type") == "array":
-        return [_in_shape(schema["items"], mood)] * schema.get("minItems", 1)
+        return [_instance_of(schema["items"], number)] * schema.get("minItems", 1)
     if schema.get("type") in ("integer", "number"):
         low, high = schema.get("minimum", 0), schema.get("maximum", 10)
-        return low + mood % (high - low + 1)
-    return schema.get("const", f"Step {mood % 9} is wrong.")
+        return low + number % (high - low + 1)
+    return schema.get("const", f"Step {number % 9} is wrong.")
 
 
 @pytest.fixture(autouse=True)
-def _engine_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "ScriptedEngine", partial(ScriptedEngine, opinionated))
+def _scripted_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "ScriptedEngine", partial(ScriptedEngine, pseudo_random))
 
 
 @pytest.fixture(scope="module")
 def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pool of four drafts a question, of which some are wrong."""
+    """A pool of four drafts per question, some of them wrong."""
     data = write_rows(tmp_path_factory.mktemp("data") / "data.jsonl")
     return recorded(data.with_name("pool.jsonl"), data, n=4).path
 
@@ -87,13 +87,13 @@ def command(pool: Path, *settings: str, options: Sequence[str] = ()) -> list[str
     return [*given, *flags, *options]
 
 
-def attempts(pool: Path) -> tuple[RunRecord, ...]:
+def records(pool: Path) -> tuple[RunRecord, ...]:
     return read_records(pool.with_name("pool.records.jsonl")).runs
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_what_an_engine_was_asked_is_replayed_without_one(
+def test_a_replay_with_an_engine_is_repeated_without_one(
     name: str, calibrated: bool, pool: Path, tmp_path: Path
 ) -> None:
     options = []
@@ -101,35 +101,35 @@ def test_what_an_engine_was_asked_is_replayed_without_one(
         save_calibration(tmp_path / "scripted.calibration.json", CALIBRATION)
         options = ["--calibrations", str(tmp_path)]
     assert main([*command(pool, name, options=options), *ENGINE]) == 0
-    asked, whole = attempts(pool), pool.read_bytes()
+    first, content = records(pool), pool.read_bytes()
     assert main(command(pool, name, options=options)) == 0
-    assert attempts(pool) == asked
-    assert not any(attempt.error for attempt in asked)
+    assert records(pool) == first
+    assert not any(record.error for record in first)
     assert main([*command(pool, name, options=options), *ENGINE]) == 0
-    assert pool.read_bytes() == whole
+    assert pool.read_bytes() == content
 
 
-def test_drafts_come_from_the_pool_under_every_shuffle(pool: Path) -> None:
+def test_every_shuffle_takes_its_drafts_from_the_pool(pool: Path) -> None:
     before = read_pool(pool)
     assert main([*command(pool, "self_consistency n=6 stop=none"), *ENGINE]) == 0
     after = read_pool(pool)
     assert len(after.samples) == len(before.samples) + 3 * 2
-    for asked in before.questions.values():
-        drawn = [after.samples[asked.key, index] for index in range(6)]
+    for question in before.questions.values():
+        drawn = [after.samples[question.key, index] for index in range(6)]
         assert [sample.seed for sample in drawn] == [HEADER.seed + i for i in range(6)]
-        assert after.recorder_indices(asked.key) == before.indices(asked.key) == [0, 1, 2, 3]
+        assert after.recorder_indices(question.key) == before.indices(question.key) == [0, 1, 2, 3]
 
 
-def test_what_was_drawn_for_a_strategy_moves_nothing_in_a_shuffle(pool: Path) -> None:
+def test_added_samples_do_not_change_existing_shuffles(pool: Path) -> None:
     assert main(command(pool, "self_consistency n=4 stop=none")) == 0
-    before = attempts(pool)
+    before = records(pool)
     assert main([*command(pool, "self_consistency n=6 stop=none"), *ENGINE]) == 0
     assert main(command(pool, "self_consistency n=4 stop=none")) == 0
-    assert attempts(pool) == before
+    assert records(pool) == before
 
 
-def test_a_run_does_not_depend_on_what_was_replayed_before_it(pool: Path) -> None:
-    """Many calls of it end at one time, and how times are rounded hangs on how much time has passed."""
+def test_a_run_does_not_depend_on_earlier_replays(pool: Path) -> None:
+    """Many calls end at the same time, and rounding of times depends on the clock."""
     name = "iterative_deepening"
     assert main([*command(pool, name), *ENGINE]) == 0
     lines = [json.loads(line) for line in pool.read_text().splitlines()]
@@ -138,29 +138,27 @@ def test_a_run_does_not_depend_on_what_was_replayed_before_it(pool: Path) -> Non
             line |= {"first_seconds": 0.1, "seconds": 0.1 * max(1, line["tokens"])}
     write_rows(pool, lines)
     assert main(command(pool, name)) == 0
-    alone = attempts(pool)
+    alone = records(pool)
     for before in ("single", "self_consistency n=3 stop=none"):
         assert main(command(pool, before, name)) == 0
-        assert tuple(each for each in attempts(pool) if each.strategy == name) == alone
+        assert tuple(record for record in records(pool) if record.strategy == name) == alone
 
 
-def test_a_run_whose_call_fails_is_told_and_the_others_go_on(
+def test_a_run_whose_call_fails_is_reported_and_the_others_continue(
     pool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "ScriptedEngine", partial(ScriptedEngine, opinionated, window=50))
+    monkeypatch.setattr(app, "ScriptedEngine", partial(ScriptedEngine, pseudo_random, window=50))
     assert main([*command(pool, "single", "self_refine"), *ENGINE]) == 1
-    said = capsys.readouterr().err
-    assert "of 18 runs have no answer; the first: question 'a', self_refine" in said
-    assert "the model's context holds 50" in said
-    lost = [attempt for attempt in attempts(pool) if attempt.error]
-    assert 0 < len(lost) <= 9
-    assert not any(attempt.correct for attempt in lost)
-    assert all(attempt.usage.decode and attempt.seconds for attempt in lost), (
-        "the draft was paid for"
-    )
+    printed = capsys.readouterr().err
+    assert "of 18 runs have no answer; the first: question 'a', self_refine" in printed
+    assert "the model's context holds 50" in printed
+    failed = [record for record in records(pool) if record.error]
+    assert 0 < len(failed) <= 9
+    assert not any(record.correct for record in failed)
+    assert all(record.usage.decode and record.seconds for record in failed), "the draft has a cost"
 
 
-def test_a_call_that_was_swallowed_by_a_strategy_is_still_missing(
+def test_a_missing_call_is_reported_even_if_the_strategy_ignores_it(
     pool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(pool, "self_refine")) == 1
@@ -168,25 +166,29 @@ def test_a_call_that_was_swallowed_by_a_strategy_is_still_missing(
 
 
 @pytest.mark.parametrize(
-    ("options", "flags", "says"),
+    ("options", "flags", "message"),
     [
         ((), ("--engine", "scripted", "--model", "other"), "pool.jsonl:1: model: the pool was"),
-        ((), ("--engine", "nobody"), "after --: "),
+        ((), ("--engine", "unknown"), "after --: "),
         (
             ("--concurrency", "0"),
             ("--engine", "scripted"),
             "must be a whole number of 1 or more, not '0'",
         ),
-        (("--concurrency", "3"), (), "--concurrency: without an engine"),
+        (("--concurrency", "3"), (), "--concurrency needs an engine"),
         (("--seed", "-1"), (), "--seed: "),
         (("--calibrations", "/no/such"), (), "/no/such"),
-        ((), ("--engine", "scripted", "--calibrations", "{folder}"), "name them before --"),
+        (
+            (),
+            ("--engine", "scripted", "--calibrations", "{folder}"),
+            "use --calibrations before --",
+        ),
     ],
 )
-def test_what_cannot_be_asked_is_named(
+def test_an_invalid_option_is_named(
     options: Sequence[str],
     flags: Sequence[str],
-    says: str,
+    message: str,
     pool: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -196,20 +198,20 @@ def test_what_cannot_be_asked_is_named(
     before = pool.read_bytes()
     given = command(pool, "self_refine", options=options)
     assert main([*given, "--", *flags] if flags else given) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert pool.read_bytes() == before
 
 
-def test_a_calibration_of_another_model_is_refused(
+def test_a_calibration_of_another_model_is_rejected(
     pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = CALIBRATION.model_copy(update={"model": "other"})
     save_calibration(tmp_path / "other.calibration.json", other)
     assert main(command(pool, "single", options=["--calibrations", str(tmp_path)])) == 2
-    assert "the pool's model is 'scripted', they are of other" in capsys.readouterr().err
+    assert "no calibration of the pool's model 'scripted'; found: other" in capsys.readouterr().err
 
 
-def test_records_tell_of_the_calibration_that_runs_had(pool: Path, tmp_path: Path) -> None:
+def test_records_contain_the_calibration(pool: Path, tmp_path: Path) -> None:
     save_calibration(tmp_path / "own.calibration.json", CALIBRATION)
     options = ["--only", "a", "--calibrations", str(tmp_path / "own.calibration.json")]
     assert main(command(pool, "single", options=options)) == 0
@@ -218,17 +220,19 @@ def test_records_tell_of_the_calibration_that_runs_had(pool: Path, tmp_path: Pat
     assert about.calibration.startswith("judge's AUROC 0.900, 100 drafts, 2026-11-25, ")
 
 
-def test_roles_of_other_engines_are_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_role_with_another_engine_is_rejected(
+    pool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     two = pool.with_name("two.toml")
     two.write_text(
         '[engines.default]\nkind = "scripted"\n[engines.second]\nkind = "scripted"\n'
         '[roles.judge]\nengine = "second"\n'
     )
     assert main([*command(pool, "single"), "--", "--config", str(two)]) == 2
-    assert "roles.judge: a pool has one model" in capsys.readouterr().err
+    assert "roles.judge: all roles must have the actor's engine" in capsys.readouterr().err
 
 
-def test_an_engine_that_can_do_less_is_refused(
+def test_an_engine_with_fewer_capabilities_is_rejected(
     pool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lesser = partial(ScriptedEngine, lacking=frozenset({"labels", "prefix"}))
@@ -241,7 +245,7 @@ def test_an_engine_that_can_do_less_is_refused(
 
 
 @pytest.mark.faults
-def test_a_kill_costs_nothing_that_was_drawn(pool: Path) -> None:
+def test_a_kill_loses_no_finished_sample(pool: Path) -> None:
     slow = pool.with_name("slow.toml")
     slow.write_text('[engines.slow]\nkind = "scripted"\nper_token = 0.05\n')
     given = [*command(pool, "self_refine", options=["--concurrency", "2"])]
@@ -262,6 +266,6 @@ def test_a_kill_costs_nothing_that_was_drawn(pool: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert b"runs, " in ended.stderr
     assert pool.read_bytes().startswith(kept)
-    asked = attempts(pool)
+    first = records(pool)
     assert main(command(pool, "self_refine")) == 0
-    assert attempts(pool) == asked
+    assert records(pool) == first

@@ -1,4 +1,7 @@
-"""From options to the body of POST /solve. Ranges are the server's to check: it names the field."""
+"""Request body of POST /solve from the options of `secondpass solve`.
+
+The server checks ranges, because its error names the field.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ from secondpass.service.cli.common.options import given, limits
 from secondpass.service.cli.solve.options import SolveOptions
 
 
-def solve_body(options: SolveOptions) -> Json:
-    """The request. Raises Failure for what no request can say."""
+def solve_request(options: SolveOptions) -> Json:
+    """Return the request body.
+
+    Raises:
+        Failure: stdin is not UTF-8, a parameter is given twice or without --strategy, or --option without a task.
+    """
     body: Json = {
         "question": _question(options.question),
         "strategy": _strategy(options),
@@ -21,15 +28,15 @@ def solve_body(options: SolveOptions) -> Json:
         ),
         "budget": limits(options),
     }
-    told = {field: value for field, value in body.items() if value not in (None, {})}
-    return told | {"stream": True, "trace": "full" if options.trace else "none"}
+    non_empty = {field: value for field, value in body.items() if value not in (None, {})}
+    return non_empty | {"stream": True, "trace": "full" if options.trace else "none"}
 
 
-def _question(given: str) -> str:
-    if given != "-":
-        return given
+def _question(argument: str) -> str:
+    if argument != "-":
+        return argument
     if sys.stdin.isatty():
-        print("the question, then Ctrl-D on a line of its own:", file=sys.stderr, flush=True)  # noqa: T201
+        print("Type the question, then Ctrl-D on a new line:", file=sys.stderr, flush=True)  # noqa: T201
     try:
         return sys.stdin.buffer.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -44,7 +51,7 @@ def _strategy(options: SolveOptions) -> Json | None:
         params[key] = value
     if options.strategy is None:
         if params:
-            raise Failure(f"{', '.join(params)}: --strategy must say whose parameter", REFUSED)
+            raise Failure(f"{', '.join(params)}: parameters need --strategy", REFUSED)
         return None
     return {"name": options.strategy, "params": params}
 

@@ -1,4 +1,4 @@
-"""What commands draw at a terminal with rich: bars and tables of plain text."""
+"""Progress bars and tables of plain text, drawn with rich."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from rich.text import Text
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar of `total` steps on stderr; each call says how things stand, and how many steps were just done."""
+def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a bar of `total` steps on stderr and yield `update(description, finished_steps)`."""
     columns = (BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
-        yield lambda says, steps: progress.update(task, advance=steps, description=says)
+        yield lambda description, steps: progress.update(
+            task, advance=steps, description=description
+        )
 
 
 def table_of(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    """A table of plain text."""
+    """Return a table of plain text."""
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
@@ -30,7 +32,10 @@ def table_of(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Tabl
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would act on: control characters but line ends and tabs become U+FFFD."""
+    """Replace characters that could control a terminal by U+FFFD.
+
+    These are control and format characters (Cc, Cf) except line feed, tab and zero-width joiner.
+    """
     return "".join(
         "\ufffd" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t\u200d" else c
         for c in text

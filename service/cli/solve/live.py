@@ -1,4 +1,4 @@
-"""What a person sees at a terminal: the run while it goes on, then its answer and its bill."""
+"""Live display of a run at a terminal, followed by its answer and usage."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from secondpass.service.cli.common.failure import Json
-from secondpass.service.cli.common.screen import printable
-from secondpass.service.cli.solve.picture import Picture
+from secondpass.service.cli.common.rich_output import printable
+from secondpass.service.cli.solve.run_display import RunDisplay
 from secondpass.service.common.concurrency import task_group
 
 FRAME_SECONDS = 0.1
 
 
 @asynccontextmanager
-async def drawn(picture: Picture, console: Console) -> AsyncIterator[None]:
-    """Draw the picture while the block lasts, and leave it whole on the screen, whatever ends the block."""
-    with Live(picture, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+async def live_display(display: RunDisplay, console: Console) -> AsyncIterator[None]:
+    """Redraw the run during the block and leave its final state on the screen, on every exit path."""
+    with Live(display, console=console, auto_refresh=False, vertical_overflow="crop") as live:
         try:
             async with task_group() as group:
                 group.start_soon(_refresh, live)
                 yield
                 group.cancel_scope.cancel()
         finally:
-            picture.end()
+            display.finish()
 
 
 async def _refresh(live: Live) -> None:
@@ -38,8 +38,8 @@ async def _refresh(live: Live) -> None:
         await anyio.sleep(FRAME_SECONDS)
 
 
-def show_answer(console: Console, answer: Json) -> None:
-    """The text, what was extracted from it, why the run ended, and the bill by role."""
+def print_answer(console: Console, answer: Json) -> None:
+    """Print the text, the extracted answer, the stop reason and the usage by role."""
     console.print()
     console.print(Text(printable(answer["text"])))
     console.print()
@@ -47,7 +47,7 @@ def show_answer(console: Console, answer: Json) -> None:
     for name, value in _facts(answer):
         facts.add_row(Text(name, style="dim"), Text(printable(value)))
     console.print(facts)
-    console.print(_bill(answer["usage"]))
+    console.print(_usage_table(answer["usage"]))
 
 
 def _facts(answer: Json) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def _facts(answer: Json) -> list[tuple[str, str]]:
         "confidence": None
         if confidence is None
         else f"{confidence:.2f} {answer['confidence_kind']}",
-        "ended": answer["stop_reason"],
+        "stop reason": answer["stop_reason"],
         "failed": degraded
         and "  ".join(f"{n} calls of the {role}" for role, n in degraded.items()),
         "saved": saved and f"{saved['samples']} samples, about {saved['tokens']} tokens",
@@ -69,12 +69,12 @@ def _facts(answer: Json) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value]
 
 
-def _bill(usage: Mapping[str, Json]) -> Table:
+def _usage_table(usage: Mapping[str, Json]) -> Table:
     columns = ("calls", "prompt", "cached", "completion", "wasted", "cost")
     table = Table("role", box=None, header_style="dim", pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right")
-    for role, bill in usage.items():
-        about = "~" if bill["estimated"] else ""
-        table.add_row(role, *(f"{about}{bill[column]:g}" for column in columns))
+    for role, record in usage.items():
+        approximately = "~" if record["estimated"] else ""
+        table.add_row(role, *(f"{approximately}{record[column]:g}" for column in columns))
     return table

@@ -181,7 +181,7 @@ async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
 async def test_never_answers_with_an_empty_completion(name: str, text: str) -> None:
     engine = ScriptedEngine(says(text))
     run = make_run(engine, name)
-    with pytest.raises(errors.AllCallsFailed, match="white space"):
+    with pytest.raises(errors.AllCallsFailed, match="only reasoning or whitespace"):
         await execute(run)
     assert_books_are_closed(run, engine)
 

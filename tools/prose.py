@@ -14,6 +14,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -105,7 +106,7 @@ class Config:
 
     def is_exempt(self, path: str, kind: Kind) -> bool:
         """Return whether passages of this kind in the file are not checked."""
-        return any(Path(path).match(glob) and kind in kinds for glob, kinds in self.exempt.items())
+        return any(fnmatch(path, glob) and kind in kinds for glob, kinds in self.exempt.items())
 
 
 def load(path: Path = RULES) -> Config:

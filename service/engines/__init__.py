@@ -1,8 +1,8 @@
-"""Engines: where completions come from, one folder for each kind.
+"""Engine implementations, one package for each kind.
 
-openai    any OpenAI-compatible server over HTTP; more with vLLM's dialect
-vllm      vLLM in this process
-reward    a reward model behind vLLM's pooling server
-scripted  the fake that ships
-common    what these share
+openai: any OpenAI-compatible server over HTTP, with extra features on vLLM.
+vllm: vLLM in this process.
+reward: a reward model behind vLLM's pooling server.
+scripted: the fake engine for tests and demos.
+common: shared code.
 """

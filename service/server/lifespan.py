@@ -45,7 +45,7 @@ async def _warm(equivalence: Equivalence) -> None:
 
 async def _watch(node: Node, health_check_seconds: float) -> None:
     """Ask the engine until it is ready, and then whether it still is; each change is logged."""
-    reported: str | None = "not asked yet"
+    reported: str | None = "not contacted yet"
     while True:
         await node.engine.start()
         if (reason := node.why_not_ready) != reported:

@@ -1,24 +1,24 @@
-"""An engine over HTTP and the server behind it, both in this process."""
+"""Fixtures: an HTTP engine and its upstream server, both in this process."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from secondpass.service.engines.openai.engine import HttpEngine
-from tests.engines.asking import started
+from tests.engines.support import started
 from tests.engines.upstream import Upstream
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    """A server that answers plainly until a test tells it otherwise."""
+    """An upstream server that replies "Hello" by default."""
     async with Upstream().serving() as server:
         yield server
 
 
 @pytest.fixture
 async def engine(upstream: Upstream) -> AsyncIterator[HttpEngine]:
-    """An engine that has probed `upstream`."""
+    """A ready engine for `upstream`."""
     async with started(upstream) as ready:
         assert ready.ready
         yield ready

@@ -1,4 +1,4 @@
-"""What the contract of engines is tested with: subjects, calls, and sums over deltas."""
+"""Support for the engine contract tests: engines, calls, and helpers that read deltas."""
 
 import json
 import urllib.request
@@ -21,7 +21,7 @@ from tools.local_vllm import VllmServer
 
 HTTP = ("http", "asyncio")
 IN_PROCESS = ("in_process", "asyncio")
-"""Ways to a real vLLM, and the backend that they need."""
+"""Connection to vLLM, and the anyio backend that it needs."""
 
 
 def ask(text: str, **sampling: object) -> Call:
@@ -35,7 +35,7 @@ def ask(text: str, **sampling: object) -> Call:
 
 STORY = ask("Tell me how to make tea, step by step.")
 LONG_LIST = {"type": "array", "items": {"type": "integer"}, "minItems": 2000}
-# Any model fills its limit: the schema keeps the list open. Asked without one, a small model stops within a second.
+# The schema forces any model to generate up to its token limit. Without it, a small model stops within a second.
 ENDLESS = replace(
     ask("Count from one to ten thousand.", temperature=1, max_tokens=1500),
     schema=json.dumps(LONG_LIST),
@@ -50,14 +50,14 @@ DRAFTS = [
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine under test, and how many requests are running behind it."""
+    """An engine under test, and the number of requests that run in it."""
 
     engine: Engine
     count_running: Callable[[], Awaitable[int]]
 
 
 def counting(call: Call, index: int) -> Reply:
-    """The default script, and a list as long as `ENDLESS` asks for."""
+    """The default script, except for `ENDLESS`, whose reply is a long list."""
     if call.schema == ENDLESS.schema:
         return Reply(", ".join(map(str, range(2000))))
     return arithmetic(call, index)
@@ -94,7 +94,7 @@ async def http_subject(server: VllmServer) -> AsyncIterator[Subject]:
 
 
 def running_requests(server: VllmServer) -> int:
-    """Running and waiting requests, as the server's own metrics have them."""
+    """Return the number of running and waiting requests from the server's metrics."""
     with urllib.request.urlopen(f"{server.root_url}/metrics") as response:
         lines = response.read().decode().splitlines()
     names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
@@ -102,12 +102,12 @@ def running_requests(server: VllmServer) -> int:
 
 
 async def detokenized(engine: Engine, prefix: Sequence[PrefixPart]) -> str:
-    """The text of the pieces, by the engine's own tokenizer: texts among them are tokenized first, each alone."""
+    """Return the text of `prefix` by the engine's tokenizer; each text in it is tokenized first."""
     if isinstance(engine, ScriptedEngine):
-        return engine.held_by(replace(STORY, prefix=tuple(prefix)))
+        return engine.prefix_text(replace(STORY, prefix=tuple(prefix)))
     codec = _codec(engine)
     call = replace(STORY, prefix=tuple(prefix))
-    return await codec.join(await prefix_ids(call, codec), call)
+    return await codec.decode(await prefix_ids(call, codec), call)
 
 
 def _codec(engine: Any) -> Codec:
@@ -120,15 +120,15 @@ def _codec(engine: Any) -> Codec:
 
 
 def stop_inside_token(deltas: Sequence[Delta]) -> tuple[str, int]:
-    """A stop string that ends before the last character of a token, and how many tokens there are up to that one."""
-    whole, place, tokens = text(deltas), 0, 0
+    """Return a stop string that ends before the last character of a token, and the tokens up to it."""
+    whole, end, tokens = text(deltas), 0, 0
     for delta in deltas:
-        place, tokens = place + len(delta.text), tokens + len(delta.token_ids)
-        stop = whole[max(0, place - 7) : place - 1]
+        end, tokens = end + len(delta.text), tokens + len(delta.token_ids)
+        stop = whole[max(0, end - 7) : end - 1]
         is_inside = len(delta.token_ids) == 1 and len(delta.text.strip()) > 1
-        if tokens > 3 and is_inside and whole.find(stop) + len(stop) == place - 1:
+        if tokens > 3 and is_inside and whole.find(stop) + len(stop) == end - 1:
             return stop, tokens
-    raise AssertionError(f"no token of {whole!r} will do")
+    raise AssertionError(f"no suitable token in {whole!r}")
 
 
 def text(deltas: Sequence[Delta], index: int = 0) -> str:
@@ -144,7 +144,10 @@ def finish_reasons(deltas: Sequence[Delta]) -> dict[int, str]:
 
 
 async def becomes(subject: Subject, running: int) -> bool:
-    """Whether so many requests run within six seconds: `ENDLESS` takes longer on every engine if nothing stops it."""
+    """Wait for `running` requests in the engine; return whether it happened within six seconds.
+
+    On every engine `ENDLESS` takes longer than that unless it is aborted.
+    """
     with anyio.move_on_after(6):
         while await subject.count_running() != running:
             await anyio.sleep(0.01)

@@ -1,6 +1,6 @@
-"""vLLM in the process of the tests, as its own server holds it, with its handlers beside it.
+"""vLLM and its server's handlers in the test process.
 
-It is imported only when it is asked for: most tests run where it is not installed.
+vLLM is imported only within functions, because most tests run without it installed.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from tools.local_vllm import is_cpu_build, vllm_environment
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
 
-# Few digits make tokens tie, and then the order of sums decides: float32. Blocks smaller than the CPU build's 128.
+# float32, because with a lower precision tokens tie and the order of summation decides. Smaller blocks than the
+# CPU build's 128.
 FLAGS = (
     *("--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--block-size", "32"),
 )
 
 
 def model_folder() -> str:
-    """The small model, or the folder TEST_MODEL."""
+    """Return the folder of the test model: TEST_MODEL, or the small model by default."""
     return os.environ.get("TEST_MODEL") or str(fetch())
 
 
 @contextmanager
-def vllm_at_hand(model: str) -> Iterator[None]:
-    """What vLLM reads from its environment, and silence about what it and torch deprecate in each other.
+def patched_vllm_environment(model: str) -> Iterator[None]:
+    """Set vLLM's environment variables and suppress warnings within the block.
 
-    The core is the first one: a server that other tests have started is bound to the rest.
+    On CPUs vLLM is bound to the first CPU core: the server of other tests is bound to the others.
     """
-    wanted = {**vllm_environment(model), "VLLM_LOGGING_LEVEL": "WARNING"}
+    variables = {**vllm_environment(model), "VLLM_LOGGING_LEVEL": "WARNING"}
     if is_cpu_build():
-        wanted["VLLM_CPU_OMP_THREADS_BIND"] = str(min(os.sched_getaffinity(0)))
-    with patch.dict(os.environ, wanted), warnings.catch_warnings():
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = str(min(os.sched_getaffinity(0)))
+    with patch.dict(os.environ, variables), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @asynccontextmanager
 async def in_process_engine(*flags: str) -> AsyncIterator[VllmEngine]:
-    """An engine as `secondpass serve --engine vllm` starts it, with vLLM's own handlers behind it."""
+    """Yield an engine as `secondpass serve --engine vllm` starts it, with vLLM's handlers."""
     model = model_folder()
     async with AsyncExitStack() as stack:
-        with vllm_at_hand(model):
+        with patched_vllm_environment(model):
             from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
 
             named = ("--served-model-name", Path(model).name)
@@ -61,13 +62,13 @@ async def in_process_engine(*flags: str) -> AsyncIterator[VllmEngine]:
         client = server.engine._client
         assert client is not None
         zmq = client.engine_core.resources.ctx
-        del client  # whose destructor fails when it comes as late as the interpreter's end
+        del client  # its destructor fails at interpreter shutdown
         yield server.engine
-    zmq.destroy(linger=0)  # vLLM leaves it to the garbage collector, which warns of it
+    zmq.destroy(linger=0)  # vLLM leaves it to the garbage collector, which then warns
 
 
 def requests_in_core() -> int:
-    """Running and waiting requests, as the engine core itself reported them last."""
+    """Return the number of running and waiting requests in the engine core's last report."""
     names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
     samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
     return sum(int(sample.value) for sample in samples if sample.name in names)

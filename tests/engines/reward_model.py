@@ -1,4 +1,4 @@
-"""A tiny reward model of random weights: a folder for vLLM to serve, and its own scores to hold against."""
+"""A tiny reward model with random weights: a folder for vLLM to serve, and its reference scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from tools.fetch_model import fetch
 
 @dataclass(frozen=True)
 class RewardModel:
-    """The model in `folder`, as transformers runs it in float32."""
+    """The model in `folder`, run by transformers in float32."""
 
     folder: Path
     model: Any
     tokenizer: Any
 
     def render(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation as token ids, its last turn finished."""
+        """Return the token ids of the conversation with a finished last turn."""
         turns = [message.model_dump(exclude_none=True) for message in messages]
         ids: list[int] = self.tokenizer.apply_chat_template(turns, return_dict=False)
         return ids
 
     def logits(self, messages: Sequence[Message]) -> list[float]:
-        """What the model says of a conversation, a number for each label, before any activation."""
+        """Return the logit of each label for the conversation."""
         with torch.inference_mode():
             (row,) = self.model(torch.tensor([self.render(messages)])).logits.tolist()
         numbers: list[float] = row
@@ -35,7 +35,7 @@ class RewardModel:
 
 
 def make_reward_model(folder: Path, labels: int) -> RewardModel:
-    """Write a Llama of two layers with `labels` labels and the small model's tokenizer to `folder`."""
+    """Write a two-layer Llama with `labels` labels and the small model's tokenizer to `folder`."""
     tokenizer = AutoTokenizer.from_pretrained(fetch())
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -48,7 +48,7 @@ def make_reward_model(folder: Path, labels: int) -> RewardModel:
         max_position_embeddings=1024,
         num_labels=labels,
         pad_token_id=tokenizer.pad_token_id,
-        # Ten times the usual: the scores of different texts must differ by far more than rounding.
+        # Ten times the default, so that the scores of different texts differ by far more than rounding.
         initializer_range=0.2,
     )
     model = LlamaForSequenceClassification(config).float().eval()

@@ -1,4 +1,4 @@
-"""What a draft leaves in vLLM's cache is found again, and a continuation goes on from the very tokens: over HTTP and in process."""
+"""Prefix cache hits and exact continuations on vLLM, over HTTP and in process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tools.local_vllm import VllmServer
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.vllm,
-    # vLLM reads the field itself, and deprecates it for its clients.
+    # vLLM itself reads the field that it deprecates.
     pytest.mark.filterwarnings("ignore:max_tokens is deprecated:DeprecationWarning"),
 ]
 
@@ -51,22 +51,25 @@ Ids = tuple[int, ...]
 
 @dataclass
 class Subject:
-    """An engine over a real vLLM, the prompts that reached vLLM as tokens, and where vLLM tells its metrics."""
+    """An engine for a real vLLM, the token prompts that reached vLLM, and the URL of its metrics.
+
+    `metrics_url` is None in process.
+    """
 
     engine: Engine
     metrics_url: str | None
     prompts: list[Ids] = field(default_factory=list)
 
     async def count(self, name: str) -> int:
-        """A counter of vLLM's own."""
+        """Return the value of vLLM's counter `name`."""
         if self.metrics_url is None:
-            told = generate_latest(REGISTRY).decode()
+            metrics = generate_latest(REGISTRY).decode()
         else:
             async with httpx.AsyncClient(trust_env=False) as client:
-                told = (await client.get(self.metrics_url)).text
-        found = re.findall(rf"^vllm:{name}_total{{[^}}]*}} (\S+)$", told, re.MULTILINE)
-        assert found, name
-        return round(sum(map(float, found)))
+                metrics = (await client.get(self.metrics_url)).text
+        values = re.findall(rf"^vllm:{name}_total{{[^}}]*}} (\S+)$", metrics, re.MULTILINE)
+        assert values, name
+        return round(sum(map(float, values)))
 
 
 @asynccontextmanager
@@ -75,13 +78,13 @@ async def over_http(server: VllmServer) -> AsyncIterator[Subject]:
         engine = HttpEngine("vllm", server.base_url, client=client)
         subject = Subject(engine, f"{server.root_url}/metrics")
 
-        async def note(request: httpx.Request) -> None:
+        async def record(request: httpx.Request) -> None:
             if request.url.path == "/v1/completions":
                 subject.prompts.append(tuple(json.loads(request.content)["prompt"]))
 
         await engine.start()
         assert engine.why_not_ready is None
-        client.event_hooks = {"request": [note]}
+        client.event_hooks = {"request": [record]}
         yield subject
 
 
@@ -92,25 +95,25 @@ async def in_process() -> AsyncIterator[Subject]:
         client: Any = engine._client
         generate = client.generate
 
-        def noted(prompt: Any, *args: Any, **options: Any) -> Any:
+        def recorded(prompt: Any, *args: Any, **options: Any) -> Any:
             subject.prompts.append(tuple(prompt["prompt_token_ids"]))
             return generate(prompt, *args, **options)
 
-        client.generate = noted
+        client.generate = recorded
         yield subject
 
 
 @pytest.fixture(scope="module", params=["http", "in_process"])
 async def subject(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Subject]:
     if request.param == "in_process":
-        made = in_process()
+        context = in_process()
     else:
-        made = over_http(request.getfixturevalue("vllm_server"))
-    async with made as subject:
+        context = over_http(request.getfixturevalue("vllm_server"))
+    async with context as subject:
         yield subject
 
 
-# -- reads -------------------------------------------------------------------------------------------------------
+# -- label reads -------------------------------------------------------------------------------------------------
 
 FARM = (
     "A farmer has 17 sheep and 12 goats. He sells 5 sheep, buys 8 goats, and then gives a third of his goats "
@@ -119,7 +122,7 @@ FARM = (
 
 
 @pytest.mark.parametrize("reads", [12, pytest.param(50, marks=SLOW)])
-async def test_a_probe_finds_its_draft_in_the_cache(
+async def test_a_label_read_after_a_draft_hits_the_prefix_cache(
     reads: int,
     subject: Subject,
     monkeypatch: pytest.MonkeyPatch,
@@ -129,47 +132,50 @@ async def test_a_probe_finds_its_draft_in_the_cache(
     monkeypatch.setattr(prompts, "PROMPTS", {**prompts.PROMPTS, **own})
     run = make_run(
         subject.engine,
-        question=f"{FARM} There are {reads} ways to see it.",  # nothing of it is cached yet
+        question=f"{FARM} There are {reads} ways to see it.",  # a prompt that is not cached yet
         sampling=Sampling(temperature=1, seed=1, max_tokens=120),
     )
     drawn = await run.map(lambda index: run.ask(SOLVE, index=index), range(reads), width=WIDTH)
     drafts = [draft for draft in drawn if draft is not None]
     before = [await subject.count(name) for name in COUNTERS]
 
-    async def probe(draft: Completion) -> None:
+    async def classify(draft: Completion) -> None:
         read = await run.classify("is_right", ("Yes", "No"), after=draft)
         assert read.probabilities is not None
         assert sum(read.probabilities.values()) == pytest.approx(1)
 
-    await run.map(probe, drafts, width=WIDTH)
-    read = [bill for bill in bills(run) if bill.purpose == "is_right"]
-    assert len(read) == reads
-    record_property("cached share", await share_counted(subject, before, read))
+    await run.map(classify, drafts, width=WIDTH)
+    calls = [call for call in bills(run) if call.purpose == "is_right"]
+    assert len(calls) == reads
+    record_property("cached share", await cached_share(subject, before, calls))
 
 
 COUNTERS = ("prefix_cache_queries", "prefix_cache_hits")
 
 
-async def share_counted(
-    subject: Subject, before: Sequence[int], read: Sequence[CallFinished]
+async def cached_share(
+    subject: Subject, before: Sequence[int], calls: Sequence[CallFinished]
 ) -> float:
-    """The share of prompt tokens that came out of the cache, as vLLM counts since `before` and as we billed alike."""
-    billed = [sum(bill.usage.prompt for bill in read), sum(bill.usage.cached for bill in read)]
+    """Return the share of cached prompt tokens in `calls`.
+
+    The usage of the calls must equal the increase of vLLM's counters since `before`.
+    """
+    charged = [sum(call.usage.prompt for call in calls), sum(call.usage.cached for call in calls)]
     counted: list[int] = []
-    with anyio.move_on_after(5):  # its counters come with the engine's next report
-        while counted != billed:
+    with anyio.move_on_after(5):  # the counters are updated with the engine's next report
+        while counted != charged:
             now = [await subject.count(name) for name in COUNTERS]
             counted = [one - other for one, other in zip(now, before, strict=True)]
             await anyio.sleep(0.05)
-    assert counted == billed
-    share = billed[1] / billed[0]
+    assert counted == charged
+    share = charged[1] / charged[0]
     assert share > 0.7
     return share
 
 
 # -- continuations -----------------------------------------------------------------------------------------------
 
-KINDS = ("greedy", "sampled", "greedy", "made")
+KINDS = ("greedy", "sampled", "greedy", "retokenized")
 QUESTIONS = (
     "What is {0} + {1}? Explain it at length.",
     "Tell me a story about {0} foxes and {1} hens.",
@@ -187,7 +193,7 @@ ODD = (
 
 @dataclass(frozen=True)
 class Tokens:
-    """The model's tokens, from its own files and not from vLLM."""
+    """The model's tokenizer, loaded from its files without vLLM."""
 
     tokenizer: Any
 
@@ -201,11 +207,11 @@ class Tokens:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, ids: Ids) -> str:
-        """The text of `ids`, up to a character that they break off in."""
+        """Return the text of `ids` without an incomplete last character."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).rstrip("\ufffd")
 
     def are_odd(self, ids: Ids) -> bool:
-        """Whether the text of `ids` is made of other tokens."""
+        """Return whether the text of `ids` tokenizes to other tokens."""
         return self.of(self.tokenizer.decode(ids, skip_special_tokens=False)) != ids
 
 
@@ -219,46 +225,47 @@ def tokens() -> Tokens:
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=SLOW)])
-async def test_a_draft_goes_on_from_its_own_tokens_as_if_never_stopped(
+async def test_a_continuation_of_a_draft_equals_a_draft_without_interruption(
     count: int, subject: Subject, tokens: Tokens
 ) -> None:
     wrong: list[str] = []
     seen: Counter[str] = Counter()
     limiter = anyio.CapacityLimiter(WIDTH)
 
-    async def compare(place: int) -> None:
-        kind, question = KINDS[place % len(KINDS)], QUESTIONS[place % len(QUESTIONS)]
-        question = question.format(place + 3, place * 7 % 40)
+    async def compare(number: int) -> None:
+        kind, question = KINDS[number % len(KINDS)], QUESTIONS[number % len(QUESTIONS)]
+        question = question.format(number + 3, number * 7 % 40)
         async with limiter:
-            draft, given = await write(subject.engine, kind, question, place, tokens)
+            draft, given = await draw(subject.engine, kind, question, number, tokens)
             ids = draft.token_ids
-            cut = random.Random(place).choice(places_to_cut(ids, given, tokens))
+            length = random.Random(number).choice(prefix_lengths(ids, given, tokens))
             if kind == "sampled":
-                kept = (Segment(tokens.text(ids[:cut]), ids[:cut]),)
-                held = replace(draft, segments=kept)
+                segments = (Segment(tokens.text(ids[:length]), ids[:length]),)
+                prefix = replace(draft, segments=segments)
             else:
-                held, _ = await write(subject.engine, kind, question, place, tokens, cut - given)
-            longer = await extend(subject.engine, held, len(ids) - cut)
+                limit = length - given
+                prefix, _ = await draw(subject.engine, kind, question, number, tokens, limit)
+            longer = await extend(subject.engine, prefix, len(ids) - length)
         seen[kind] += 1
         seen["odd"] += tokens.are_odd(ids)
-        where = f"{kind}, {question!r} after {cut}"
-        if tokens.prompt(question) + held.token_ids not in subject.prompts:
+        where = f"{kind}, {question!r} after {length}"
+        if tokens.prompt(question) + prefix.token_ids not in subject.prompts:
             wrong.append(f"{where}: another prompt")
-        if longer is not None and longer.token_ids[:cut] != held.token_ids:
+        if longer is not None and longer.token_ids[:length] != prefix.token_ids:
             wrong.append(f"{where}: without its prefix")
         if kind != "sampled" and (longer is None or known(longer) != known(draft)):
-            wrong.append(f"{where}: {longer and longer.text!r} and not {draft.text!r}")
+            wrong.append(f"{where}: {longer and longer.text!r} instead of {draft.text!r}")
 
     async with anyio.create_task_group() as group:
-        for place in range(count):
-            group.start_soon(compare, place)
+        for number in range(count):
+            group.start_soon(compare, number)
     assert not wrong
-    assert seen["greedy"] + seen["sampled"] + seen["made"] == count
+    assert seen["greedy"] + seen["sampled"] + seen["retokenized"] == count
     assert seen["odd"] >= count / 4
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
-async def test_a_draft_goes_on_from_its_own_tokens_after_a_text_too(
+async def test_a_continuation_after_an_inserted_text_keeps_the_tokens_of_the_draft(
     is_finished: bool, subject: Subject, tokens: Tokens
 ) -> None:
     question, text = "Say hello, in one short sentence.", "\n\nWait, 🦊 let me see.\n\n"
@@ -272,48 +279,48 @@ async def test_a_draft_goes_on_from_its_own_tokens_after_a_text_too(
     longer = await run.extend(draft, text=text, draw=Draw(max_tokens=6), resumable=True)
     again = await run.extend(longer, text=text, draw=Draw(max_tokens=6))
     first = tokens.prompt(question) + own + tokens.of(unknown(draft) + text)
-    written = longer.token_ids[len(own) :]
+    added = longer.token_ids[len(own) :]
     assert subject.prompts[-2] == first
-    assert subject.prompts[-1] == first + written + tokens.of(unknown(longer) + text)
+    assert subject.prompts[-1] == first + added + tokens.of(unknown(longer) + text)
     assert longer.text.startswith(draft.text + text)
     assert again.text.startswith(longer.text + text)
 
 
-async def write(
-    engine: Engine, kind: str, question: str, place: int, tokens: Tokens, cap: int = TOKENS
+async def draw(
+    engine: Engine, kind: str, question: str, number: int, tokens: Tokens, limit: int = TOKENS
 ) -> tuple[Completion, int]:
-    """A draft, and how many of its first tokens are not the model's: those of ODD, a character at a time.
+    """Return a draft, and the number of its first tokens that the model did not generate.
 
-    The model writes no more than `cap` tokens.
+    Those are a text of ODD, tokenized one character at a time. The model generates at most `limit` tokens.
     """
-    if kind != "made":
+    if kind != "retokenized":
         temperature = 0 if kind == "greedy" else 1.3
-        sampling = Sampling(temperature=temperature, seed=place, max_tokens=cap)
+        sampling = Sampling(temperature=temperature, seed=number, max_tokens=limit)
         return await make_run(engine, question=question, sampling=sampling).ask(SOLVE), 0
-    odd = ODD[place // len(KINDS) % len(ODD)]
+    odd = ODD[number // len(KINDS) % len(ODD)]
     ids = tuple(token for character in odd for token in tokens.of(character))
     messages = (Message(role="user", content=question),)
     odd_draft = Completion(messages=messages, segments=(Segment(odd, ids),))
-    draft = await extend(engine, odd_draft, cap)
+    draft = await extend(engine, odd_draft, limit)
     assert draft is not None
     return draft, len(ids)
 
 
-def places_to_cut(ids: Ids, given: int, tokens: Tokens) -> list[int]:
-    """After the first `given` tokens, where the model wrote more than white space before and after."""
+def prefix_lengths(ids: Ids, given: int, tokens: Tokens) -> list[int]:
+    """Return the prefix lengths above `given` that leave generated, visible text on both sides."""
     return [
-        cut
-        for cut in range(given + 1, len(ids))
-        if tokens.text(ids[given:cut]).strip() and tokens.text(ids[cut:]).strip()
+        length
+        for length in range(given + 1, len(ids))
+        if tokens.text(ids[given:length]).strip() and tokens.text(ids[length:]).strip()
     ]
 
 
-async def extend(engine: Engine, held: Completion, max_tokens: int) -> Completion | None:
-    """`held` continued greedily; None where the model has nothing to add."""
-    question = held.messages[-1].text
+async def extend(engine: Engine, prefix: Completion, max_tokens: int) -> Completion | None:
+    """Return the greedy continuation of `prefix`; None if the model adds nothing."""
+    question = prefix.messages[-1].text
     run = make_run(engine, question=question, sampling=Sampling(temperature=0))
-    # Another run wrote it, whose streams mean nothing to this one.
-    own = replace(held, segments=tuple(replace(each, source=None) for each in held.segments))
+    # The sources are streams of another run, which are invalid in this one.
+    own = replace(prefix, segments=tuple(replace(each, source=None) for each in prefix.segments))
     try:
         return await run.extend(own, draw=Draw(max_tokens=max_tokens))
     except UnusableCompletion:
@@ -321,12 +328,15 @@ async def extend(engine: Engine, held: Completion, max_tokens: int) -> Completio
 
 
 def known(completion: Completion) -> tuple[Ids, str]:
-    """All tokens but those that came with the end, which may be no text, and their text."""
+    """Return all token ids, and the text of the segments with token ids.
+
+    That excludes text that came with the end token.
+    """
     texts = (each.text for each in completion.segments if each.token_ids is not None)
     return completion.token_ids, "".join(texts)
 
 
 def unknown(completion: Completion) -> str:
-    """The text at the end of a completion that came with its end token; mostly empty."""
+    """Return the text that came with the completion's end token; usually empty."""
     last = completion.segments[-1]
     return last.text if last.token_ids is None else ""

@@ -1,4 +1,4 @@
-"""A server on a real socket that answers as an OpenAI server would, or as none should."""
+"""A fake OpenAI server on a real socket, with valid and invalid replies."""
 
 import asyncio
 import json
@@ -16,25 +16,25 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(value: object) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 
 def chunk(text: str = "", finish: str | None = None, index: int = 0, **more: object) -> Body:
-    """One chunk of a streamed chat completion."""
+    """Return one chunk of a streamed chat completion."""
     choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
     return {"object": "chat.completion.chunk", "choices": [choice | more]}
 
 
 async def start_stream(request: web.Request) -> web.StreamResponse:
-    """The head of an event stream."""
+    """Start an event stream."""
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
     return response
 
 
 def streams(*parts: bytes, pause: float = 0.0) -> Handler:
-    """A handler that writes `parts` as they are, with `pause` seconds between them, and ends."""
+    """Return a handler that writes `parts` unchanged, with `pause` seconds after each."""
 
     async def handle(request: web.Request, _: Body) -> web.StreamResponse:
         response = await start_stream(request)
@@ -47,7 +47,7 @@ def streams(*parts: bytes, pause: float = 0.0) -> Handler:
 
 
 def refuses(status: int, reply: object, **headers: str) -> Handler:
-    """A handler that answers with an error."""
+    """Return a handler that answers with an error."""
 
     async def handle(_: web.Request, __: Body) -> web.StreamResponse:
         return web.json_response(reply, status=status, headers=headers)
@@ -56,17 +56,17 @@ def refuses(status: int, reply: object, **headers: str) -> Handler:
 
 
 def in_turn(handlers: Iterable[Handler]) -> Handler:
-    """Each call is answered by the next of `handlers`."""
-    left = iter(handlers)
+    """Return a handler that answers each request with the next of `handlers`."""
+    remaining = iter(handlers)
 
     async def handle(request: web.Request, body: Body) -> web.StreamResponse:
-        return await next(left)(request, body)
+        return await next(remaining)(request, body)
 
     return handle
 
 
 async def endless(request: web.Request, _: Body) -> web.StreamResponse:
-    """A completion that never ends by itself."""
+    """Stream a completion that never ends."""
     response = await start_stream(request)
     while True:
         await response.write(event(chunk("word ")))
@@ -74,7 +74,7 @@ async def endless(request: web.Request, _: Body) -> web.StreamResponse:
 
 
 def breaking(*parts: bytes) -> Handler:
-    """Writes `parts` and drops the connection."""
+    """Return a handler that writes `parts` and aborts the connection."""
 
     async def handle(request: web.Request, _: Body) -> web.StreamResponse:
         response = await start_stream(request)
@@ -93,7 +93,17 @@ plain = streams(event(chunk("Hello")), event(chunk(finish="stop")), DONE)
 
 @dataclass
 class Upstream:
-    """What the server did (`requests` hold path, headers and body) and does now (`running`)."""
+    """A fake OpenAI server.
+
+    Attributes:
+        models: entries of /v1/models.
+        chat: handler of /v1/chat/completions.
+        routes: handlers of other paths; they take precedence.
+        requests: path, headers with lower-case names, and body of each request.
+        connections: transports of all requests.
+        running: number of requests in progress.
+        url: base URL, ending in /v1.
+    """
 
     models: list[Body] = field(default_factory=lambda: [{"id": "model", "owned_by": "someone"}])
     chat: Handler = plain
@@ -104,7 +114,7 @@ class Upstream:
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Record the request, and let its handler answer."""
+        """Record the request and call its handler."""
         raw = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.path, headers, raw))
@@ -124,7 +134,7 @@ class Upstream:
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator["Upstream"]:
-        """Serve on loopback until the block is left."""
+        """Serve on loopback until the block ends; port 0 chooses a free port."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

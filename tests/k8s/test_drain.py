@@ -205,7 +205,7 @@ def test_a_pod_starts_without_its_engine_and_is_ready_when_that_comes(
         pod.wait_until_started()
         assert pod.probe(manifest.liveness) == 200
         with pod.client() as client:
-            wait_until(lambda: "not asked yet" not in client.get("/readyz").text)
+            wait_until(lambda: "not contacted yet" not in client.get("/readyz").text)
             reply = client.get("/readyz")
         assert reply.status_code == 503
         reasons = reply.json()["reasons"]

@@ -1,1 +1,1 @@
-"""What engines share: status codes, tokenizers, prefixes of token ids."""
+"""Code shared by engines: HTTP statuses, tokenizers, token prefixes and UTF-8 repair."""

@@ -1,4 +1,4 @@
-"""Text to tokens and back, as far as label reads and continuations need it: each engine has its own way to it."""
+"""The tokenizer interface that label reads and continuations need."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from secondpass.strategies.api.engine import Call
 
 
 class Codec(Protocol):
-    """The tokenizer of an engine's model, asked on behalf of a call. Raises EngineError where the engine must be asked."""
+    """The tokenizer of an engine's model, used on behalf of a call.
 
-    async def split(self, text: str, call: Call) -> Sequence[int]:
-        """The tokens of `text` alone, without special ones around it."""
+    Implementations that request the tokens from a server raise EngineError when the request fails.
+    """
 
-    async def join(self, ids: Sequence[int], call: Call) -> str:
-        """The text of `ids`, special tokens included."""
+    async def encode(self, text: str, call: Call) -> Sequence[int]:
+        """Return the token ids of `text`, without special tokens around it."""
+
+    async def decode(self, ids: Sequence[int], call: Call) -> str:
+        """Return the text of `ids`, special tokens included."""

@@ -1,4 +1,4 @@
-"""What an assistant's turn already holds, as token ids: texts among them are made tokens of by the engine's own tokenizer."""
+"""Conversion of a call's prefix to token ids."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from secondpass.strategies.api.engine import Call
 
 
 async def prefix_ids(call: Call, codec: Codec) -> tuple[int, ...]:
-    """The ids of the call's prefix; none for one that is a text, which is rendered with the messages.
+    """Return the token ids of the call's prefix, with each text in it tokenized on its own.
 
+    Empty without a prefix, and for a prefix that is one text: that is rendered with the messages.
     Raises what `codec` raises.
     """
     if not isinstance(call.prefix, tuple):
         return ()
     ids: list[int] = []
-    for piece in call.prefix:
-        if isinstance(piece, int):
-            ids.append(piece)
+    for part in call.prefix:
+        if isinstance(part, int):
+            ids.append(part)
         else:
-            ids += await codec.split(piece, call)
+            ids += await codec.encode(part, call)
     return tuple(ids)

@@ -1,6 +1,6 @@
-"""What does a server's error mean to us: is another attempt worth it, and what did it say?
+"""Translation of a server's error replies to engine errors, retryable or not.
 
-Servers word errors in many shapes, as a whole reply with a status or as a chunk of a stream without one.
+A server reports an error as a reply with an HTTP status, or as a chunk of a stream without one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable
 from secondpass.strategies.api.values import Role
 
-ECHO = 200
-"""Characters of an engine's words that an error repeats at most: they may hold a prompt."""
+MAX_ECHO_CHARS = 200
+"""Most characters of a server's reply in an error message: the reply may contain a prompt."""
 
-DROPPED_REASON = "x-llm-d-request-dropped-reason"
-"""The header in which llm-d's endpoint picker says why it dropped a request."""
+DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
+"""Header with the reason why llm-d's endpoint picker dropped a request."""
 
-_WORTH_ANOTHER_ATTEMPT = frozenset((408, 425, 429))
-_DROPPED_FOR_NOW = frozenset(
+_RETRYABLE_STATUSES = frozenset((408, 425, 429))
+_RETRYABLE_DROPS = frozenset(
     (
         "rejected-saturated",
         "rejected-ttl-expired",
@@ -33,16 +33,16 @@ _DROPPED_FOR_NOW = frozenset(
         "evicted-priority",
     )
 )
-_DROPPED_FOR_GOOD = frozenset(("rejected-no-endpoints", "rejected-context-cancelled"))
+_FINAL_DROPS = frozenset(("rejected-no-endpoints", "rejected-context-cancelled"))
 
 
-def short(text: str) -> str:
-    """`text` in one line, cut to what an error may repeat."""
+def excerpt(text: str) -> str:
+    """Return `text` on one line, truncated to MAX_ECHO_CHARS characters."""
     line = " ".join(text.split())
-    return line if len(line) <= ECHO else f"{line[: ECHO - 1]}…"
+    return line if len(line) <= MAX_ECHO_CHARS else f"{line[: MAX_ECHO_CHARS - 1]}…"
 
 
-def refusal(
+def error_for_status(
     status: int,
     message: str,
     *,
@@ -51,26 +51,33 @@ def refusal(
     retry_after: float | None = None,
     dropped: str | None = None,
 ) -> EngineError:
-    """The error that an HTTP `status` of 400 or more stands for; `retry_after` is in seconds.
+    """Return the engine error for an HTTP status of 400 or more.
 
-    A reason in `dropped`, the value of DROPPED_REASON, decides about another attempt. An unknown one leaves it to the status.
+    Args:
+        status: the HTTP status.
+        message: the server's error message.
+        engine: name of the engine.
+        role: role of the failed call; None outside a call.
+        retry_after: seconds from the Retry-After header, if any.
+        dropped: value of DROPPED_REASON_HEADER. A known reason decides whether the error is retryable.
+            For an unknown one the status decides.
     """
-    said = f"status {status}: {short(message)}"
-    if dropped in _DROPPED_FOR_NOW | _DROPPED_FOR_GOOD:
+    details = f"status {status}: {excerpt(message)}"
+    if dropped in _RETRYABLE_DROPS | _FINAL_DROPS:
         return EngineUnavailable(
-            f"dropped before the engine ({dropped}): {said}",
+            f"the router dropped the request ({dropped}): {details}",
             engine=engine,
             role=role,
             retry_after=retry_after,
-            may_retry=dropped in _DROPPED_FOR_NOW,
+            may_retry=dropped in _RETRYABLE_DROPS,
         )
-    if status >= 500 or status in _WORTH_ANOTHER_ATTEMPT:
-        return EngineUnavailable(said, engine=engine, role=role, retry_after=retry_after)
-    return CallRejected(said, engine=engine, role=role, status=status)
+    if status >= 500 or status in _RETRYABLE_STATUSES:
+        return EngineUnavailable(details, engine=engine, role=role, retry_after=retry_after)
+    return CallRejected(details, engine=engine, role=role, status=status)
 
 
-def object_in(text: str) -> dict[str, Any]:
-    """The JSON object that `text` is; empty for any other text."""
+def parse_object(text: str) -> dict[str, Any]:
+    """Parse `text` as a JSON object; return an empty one if it is anything else."""
     try:
         reply = json.loads(text)
     except ValueError:
@@ -78,16 +85,16 @@ def object_in(text: str) -> dict[str, Any]:
     return reply if isinstance(reply, dict) else {}
 
 
-def message_of(reply: Mapping[str, Any]) -> str:
-    """What an error object says, in OpenAI's shape or FastAPI's; nothing for an empty one."""
+def error_message(reply: Mapping[str, Any]) -> str:
+    """Return the message of an error object in OpenAI's or FastAPI's shape; empty if it has none."""
     error = reply.get("error") or reply
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
     return error if isinstance(error, str) else json.dumps(error) if error else ""
 
 
-def status_of(reply: Mapping[str, Any]) -> int:
-    """The HTTP status that an error object within a stream would have had."""
+def error_status(reply: Mapping[str, Any]) -> int:
+    """Return the HTTP status that matches an error object without one; 500 if unclear."""
     error = reply["error"]
     if not isinstance(error, dict):
         return 500
@@ -97,17 +104,17 @@ def status_of(reply: Mapping[str, Any]) -> int:
     kind = f"{error.get('type')} {error.get('code')}".lower()
     if "rate_limit" in kind:
         return 429
-    is_our_fault = any(word in kind for word in ("invalid", "badrequest", "context_length"))
-    return 400 if is_our_fault else 500
+    is_client_error = any(word in kind for word in ("invalid", "badrequest", "context_length"))
+    return 400 if is_client_error else 500
 
 
-def seconds_until(retry_after: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: it holds a number or a date; None for neither."""
-    if not retry_after:
+def parse_retry_after(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date; None if it is neither."""
+    if not header:
         return None
     with suppress(ValueError):
-        seconds = float(retry_after)
+        seconds = float(header)
         return max(0.0, seconds) if math.isfinite(seconds) else None
     with suppress(ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     return None

@@ -1,6 +1,6 @@
-"""The HTTP side of an engine: one client, and the one place where its foreign errors become ours.
+"""The HTTP connection of an engine, and the translation of transport errors to engine errors.
 
-httpx's API over aiohttp's transport, which carries six times the calls of httpx's own. asyncio only.
+It uses httpx's API over aiohttp's transport, which handles six times the calls of httpx's own. asyncio only.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ from httpx_aiohttp import AiohttpTransport
 
 from secondpass.service.common.sse import EventParser
 from secondpass.service.engines.common.status_codes import (
-    DROPPED_REASON,
-    message_of,
-    object_in,
-    refusal,
-    seconds_until,
-    short,
-    status_of,
+    DROPPED_REASON_HEADER,
+    error_for_status,
+    error_message,
+    error_status,
+    excerpt,
+    parse_object,
+    parse_retry_after,
 )
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Role
 
-# Below the 5 s after which uvicorn, and so vLLM, closes an idle connection: a request that meets the
-# closing would fail.
+# uvicorn, and so vLLM, closes an idle connection after 5 s. A request sent at that moment would fail.
 KEEP_ALIVE_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
 MAX_ERROR_BYTES = 64 * 1024
 
-# ValueError: a URL that aiohttp does not take.
-_FOREIGN = (
+# aiohttp raises ValueError for a URL that it does not accept.
+_TRANSPORT_ERRORS = (
     aiohttp.ClientError,
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -47,12 +46,19 @@ _FOREIGN = (
 
 
 class Connection:
-    """How to reach one server: every request of an engine goes through here.
+    """HTTP client for one server; all requests of an engine use it.
 
-    `url` ends in /v1; `root` is what vLLM's own routes stand below. The key is sent there and nowhere else:
-    redirects are not followed, and neither cookies nor the environment's proxies are used. `headers`, with names in lower
-    case, go with every request that does not carry its own. `connect_timeout` and `idle_timeout` (silence within a
-    reply) are in seconds; a reply as a whole may take any time.
+    The API key is sent to this server only: redirects are not followed. Cookies and the environment's proxies are
+    not used.
+
+    Args:
+        engine: name of the engine, for errors.
+        url: base URL of the OpenAI API, usually ending in /v1. `root`, the URL without /v1, has vLLM's own routes.
+        key: API key, sent as a bearer token.
+        headers: default headers with lower-case names; a request's own headers override them.
+        connect_timeout: seconds to connect.
+        idle_timeout: most seconds without data within a reply. The total duration is not limited.
+        client: httpx client to use instead of a new one.
     """
 
     def __init__(
@@ -69,10 +75,10 @@ class Connection:
         self.engine = engine
         self.url = url.rstrip("/")
         self.root = self.url.removesuffix("/v1")
-        self._usual = {"content-type": "application/json", **(headers or {})}
-        self._headers = {"accept-encoding": "identity", "user-agent": "secondpass"}
+        self._default_headers = {"content-type": "application/json", **(headers or {})}
+        self._fixed_headers = {"accept-encoding": "identity", "user-agent": "secondpass"}
         if key is not None:
-            self._headers["authorization"] = f"Bearer {key}"
+            self._fixed_headers["authorization"] = f"Bearer {key}"
         self._client = client or _new_client()
         self._timeout = {
             "connect": connect_timeout,
@@ -95,57 +101,67 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         role: Role | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """A response, whatever its status, as soon as its headers are there; closed with the block.
+        """Send a request and yield the response once its headers have arrived, whatever its status.
 
-        Raises EngineUnavailable when nothing answers or the answer is a redirect.
+        The response is closed at the end of the block.
+
+        Raises:
+            EngineUnavailable: no response, or a redirect.
         """
         if self._client.is_closed:
-            raise EngineUnavailable("the engine was closed", engine=self.engine, role=role)
-        with self._boundary(EngineUnavailable, role):
+            raise EngineUnavailable(
+                f"engine {self.engine!r} is closed", engine=self.engine, role=role
+            )
+        with self._translating_errors(EngineUnavailable, role):
             request = httpx.Request(
                 method,
                 url,
                 content=body,
-                headers={**self._usual, **(headers or {}), **self._headers},
+                headers={**self._default_headers, **(headers or {}), **self._fixed_headers},
                 extensions={"timeout": self._timeout},
             )
             response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             if response.is_redirect:
-                target = short(response.headers.get("location", ""))
+                target = excerpt(response.headers.get("location", ""))
                 raise EngineUnavailable(
-                    f"status {response.status_code}: redirects to {target!r}, which is not followed",
+                    f"status {response.status_code}: redirect to {target!r}, which is not followed; "
+                    f"set the final URL for engine {self.engine!r}",
                     engine=self.engine,
                     role=role,
                 )
             yield response
         finally:
-            # Under cancellation too the server must learn at once that nobody listens.
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(*_FOREIGN):
+            # Close also under cancellation, so that the server aborts the request at once.
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(*_TRANSPORT_ERRORS):
                 await response.aclose()
 
     async def chunks(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[bytes]:
-        """The raw bytes of the body as they arrive. Raises StreamInterrupted when the connection breaks."""
-        with self._boundary(StreamInterrupted, role):
+        """Yield the raw bytes of the body. Raises StreamInterrupted when the connection breaks."""
+        with self._translating_errors(StreamInterrupted, role):
             async for chunk in response.aiter_raw():
                 yield chunk
 
     async def events(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[list[bytes]]:
-        """The data of the server-sent events, as many at a time as arrived together, until [DONE].
+        """Yield the data of server-sent events until [DONE]; events of one chunk come in one list.
 
-        Raises CallRejected or EngineUnavailable for an error status, StreamInterrupted for what is no event stream. To be
-        read within a `readable` block.
+        Iterate within a `parsing` block.
+
+        Raises:
+            CallRejected, EngineUnavailable: an error status.
+            StreamInterrupted: the connection broke, or the reply is not an event stream.
         """
         await self._check_status(response, role)
         kind = response.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
             text = await self._text(response)
-            self.raise_if_error(object_in(text), role)
-            raise self._cut(f"no event stream but {kind or 'no content type'}: {short(text)}", role)
+            self.raise_if_error(parse_object(text), role)
+            found = kind or "no content type"
+            raise self._interrupted(f"expected an event stream, got {found}: {excerpt(text)}", role)
         parser = EventParser()
         async with aclosing(self.chunks(response, role=role)) as chunks:
             async for chunk in chunks:
@@ -169,72 +185,77 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         role: Role | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that answers the JSON of `body`; an empty one for an empty reply.
+        """Send `body` as JSON and return the JSON object of the reply; empty for an empty reply.
 
-        Raises CallRejected or EngineUnavailable for an error, StreamInterrupted for a reply that is no JSON object.
+        Raises:
+            CallRejected, EngineUnavailable: an error status, or an error object in the reply.
+            StreamInterrupted: the connection broke, or the reply is not a JSON object.
         """
         content = None if body is None else json.dumps(body).encode()
         async with self.open(method, url, content, headers=headers, role=role) as response:
             await self._check_status(response, role)
-            with self._boundary(StreamInterrupted, role):
+            with self._translating_errors(StreamInterrupted, role):
                 raw = await response.aread()
-        with self.readable(role):
+        with self.parsing(role):
             reply = json.loads(raw) if raw.strip() else {}
         if not isinstance(reply, dict):
-            raise self._cut(f"no JSON object: {short(raw.decode(errors='replace'))}", role)
+            text = excerpt(raw.decode(errors="replace"))
+            raise self._interrupted(f"expected a JSON object, got {text}", role)
         self.raise_if_error(reply, role)
         return reply
 
     def raise_if_error(self, reply: Mapping[str, Any], role: Role | None) -> None:
-        """Raise what an error object stands for, whether it is a whole reply or a chunk of a stream."""
+        """Raise the engine error for an error object in `reply`, a whole reply or a chunk of a stream."""
         if reply.get("error"):
-            raise refusal(status_of(reply), message_of(reply), engine=self.engine, role=role)
+            raise error_for_status(
+                error_status(reply), error_message(reply), engine=self.engine, role=role
+            )
 
     @contextmanager
-    def readable(self, role: Role | None) -> Iterator[None]:
-        """Turn the surprise of a reply with another shape than expected into a StreamInterrupted."""
+    def parsing(self, role: Role | None) -> Iterator[None]:
+        """Raise StreamInterrupted for a reply that does not have the expected shape."""
         try:
             yield
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise self._cut(f"unreadable reply: {short(repr(error))}", role) from error
+            raise self._interrupted(f"unreadable reply: {excerpt(repr(error))}", role) from error
 
     @contextmanager
-    def _boundary(self, failure: type[EngineError], role: Role | None) -> Iterator[None]:
+    def _translating_errors(self, failure: type[EngineError], role: Role | None) -> Iterator[None]:
         try:
             yield
-        except _FOREIGN as error:
-            # aiohttp names its default for TLS, of an address without TLS too.
-            said = short(str(error).replace(" ssl:default", "")) or type(error).__name__
-            raise failure(said, engine=self.engine, role=role) from error
+        except _TRANSPORT_ERRORS as error:
+            # aiohttp adds its TLS default to the message even for a plain HTTP address.
+            message = excerpt(str(error).replace(" ssl:default", "")) or type(error).__name__
+            raise failure(message, engine=self.engine, role=role) from error
 
-    def _cut(self, message: str, role: Role | None) -> StreamInterrupted:
+    def _interrupted(self, message: str, role: Role | None) -> StreamInterrupted:
         return StreamInterrupted(message, engine=self.engine, role=role)
 
     async def _check_status(self, response: httpx.Response, role: Role | None) -> None:
         if response.status_code >= 400:
             text = await self._text(response)
-            raise refusal(
+            raise error_for_status(
                 response.status_code,
-                message_of(object_in(text)) or text,
+                error_message(parse_object(text)) or text,
                 engine=self.engine,
                 role=role,
-                retry_after=seconds_until(response.headers.get("retry-after")),
-                dropped=response.headers.get(DROPPED_REASON),
+                retry_after=parse_retry_after(response.headers.get("retry-after")),
+                dropped=response.headers.get(DROPPED_REASON_HEADER),
             )
 
     async def _text(self, response: httpx.Response) -> str:
-        """The beginning of a body that is only read to be quoted."""
-        held = bytearray()
-        with suppress(*_FOREIGN):
+        """Return up to about MAX_ERROR_BYTES of the body, for an error message."""
+        body = bytearray()
+        with suppress(*_TRANSPORT_ERRORS):
             async for chunk in response.aiter_raw():
-                held += chunk
-                if len(held) >= MAX_ERROR_BYTES:
+                body += chunk
+                if len(body) >= MAX_ERROR_BYTES:
                     break
-        return held.decode(errors="replace")
+        return body.decode(errors="replace")
 
 
 def _new_client() -> httpx.AsyncClient:
-    # The connector's limit of 0 is none: how many calls run at once is decided by admission.
+    # limit=0 means no limit: admission limits the number of concurrent calls.
     transport = AiohttpTransport(
         client=lambda: aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
@@ -246,7 +267,7 @@ def _new_client() -> httpx.AsyncClient:
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Read what follows [DONE], for only a connection at its reply's end can be used again."""
+    """Read the rest of the reply after [DONE], so that the connection can be reused."""
     with anyio.move_on_after(CLOSE_SECONDS), suppress(StreamInterrupted):
         async for _ in chunks:
             pass

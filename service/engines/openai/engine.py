@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible server as an engine: most of it where the server speaks vLLM's dialect.
+"""Engine for OpenAI-compatible servers over HTTP, with extra features on vLLM.
 
-Deltas are exact there: token ids and usage come with every chunk, completions are continued from their tokens, and
-labels are read by their ids. What another server cannot do is missing from its capabilities. asyncio only.
+On vLLM each chunk has token ids and usage, completions are continued from their token ids, and labels are read by
+token id. Features that a server lacks are missing from the engine's capabilities. asyncio only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import httpx
 
 from secondpass.service.common.routing_headers import AFFINITY, DESTINATION, FORWARDED, PRIORITY
 from secondpass.service.engines.common.prefix_ids import prefix_ids
-from secondpass.service.engines.common.utf8_seam import Seam, open_character
+from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete_character
 from secondpass.service.engines.openai.labels import fetch_labels
 from secondpass.service.engines.openai.probe import probe
 from secondpass.service.engines.openai.remote import RemoteEngine
@@ -26,21 +26,20 @@ from secondpass.service.engines.openai.wire import (
     ReplyReader,
     chat_body,
     completion_body,
-    streamed,
     usage_of,
+    with_streaming,
 )
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
-    EngineUnavailable,
     StreamInterrupted,
 )
 from secondpass.strategies.api.values import ImagePart
 
-_TAKEN_ALONG = FORWARDED | AFFINITY | PRIORITY | {"x-request-id", "traceparent", "tracestate"}
-# Those of one connection only (RFC 9110, 7.6.1), and those that our own server writes.
-_LEFT_BEHIND = frozenset(
+_FORWARDED_HEADERS = FORWARDED | AFFINITY | PRIORITY | {"x-request-id", "traceparent", "tracestate"}
+# Hop-by-hop headers (RFC 9110, 7.6.1), and headers that secondpass sets itself.
+_DROPPED_RESPONSE_HEADERS = frozenset(
     (
         "connection",
         "keep-alive",
@@ -59,33 +58,36 @@ _LEFT_BEHIND = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """What is known of a server that has answered."""
+    """Probe result of a server."""
 
     dialect: Dialect
     tokenizer: Tokenizer | None
 
 
 class HttpEngine(RemoteEngine[_Server]):
-    """An engine that writes, over OpenAI's API; see `RemoteEngine` for its parameters."""
+    """A generating engine over OpenAI's API; see `RemoteEngine` for the parameters."""
 
-    async def _found(self) -> _Server:
-        dialect = await probe(self._connection, self._wanted)
+    async def _probe_server(self) -> _Server:
+        dialect = await probe(self._connection, self._requested_model)
         if "tokenize" not in dialect.capabilities:
             return _Server(dialect, None)
         return _Server(dialect, Tokenizer(self._connection, dialect, self._routing))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """Deltas as the server sends them; closing the generator closes the connection, which aborts.
+        """Yield deltas as the server sends them; closing the generator aborts the request.
 
-        Raises CallRejected for a 4xx, EngineUnavailable for 5xx, 429 and silence, StreamInterrupted for a stream that ends
-        early or is no such stream, CapabilityMissing for what the server was not found to do.
+        Raises:
+            CallRejected: the server returned a 4xx.
+            EngineUnavailable: the engine is not ready, or the server returned a 5xx or 429 or did not answer.
+            StreamInterrupted: the stream ended early, stalled or is malformed.
+            CapabilityMissing: the call needs a capability that the server lacks.
         """
         server = self._server_for(call)
         if call.labels:
             for delta in await self._read_labels(call, server):
                 yield delta
             return
-        route, body, seam = await self._request(call, server)
+        route, body, repair = await self._request(call, server)
         reader = ReplyReader(call, self._connection)
         url = f"{self._connection.url}/{route}"
         content = json.dumps(body).encode()
@@ -96,12 +98,12 @@ class HttpEngine(RemoteEngine[_Server]):
             aclosing(self._connection.events(response, role=call.role)) as events,
         ):
             try:
-                # Once around the stream and not around each chunk: this is the hot path.
-                with self._connection.readable(call.role):
+                # One block around the whole stream, because this loop is the hot path.
+                with self._connection.parsing(call.role):
                     async for payloads in events:
                         for payload in payloads:
                             for delta in reader.read(payload):
-                                yield await seam.mend(delta) if seam else delta
+                                yield await repair.apply(delta) if repair else delta
             except StreamInterrupted:
                 if not reader.is_finished:
                     raise
@@ -114,82 +116,90 @@ class HttpEngine(RemoteEngine[_Server]):
         labels, reply = await fetch_labels(
             call, self._connection, server.dialect, server.tokenizer, headers
         )
-        with self._connection.readable(call.role):
+        with self._connection.parsing(call.role):
             usage = usage_of(reply)
         read = Delta(tokens=1, labels=labels, finish_reason="stop")
         return (read, Delta(usage=usage)) if usage else (read,)
 
     async def _request(
         self, call: Call, server: _Server
-    ) -> tuple[str, dict[str, Any], Seam | None]:
-        """The route below /v1 and the body that stream the reply, and what mends its beginning."""
+    ) -> tuple[str, dict[str, Any], Utf8Repair | None]:
+        """Return the route below /v1, the body, and the UTF-8 repair that the reply needs, if any."""
         if not (isinstance(call.prefix, tuple) and server.tokenizer):
             body = chat_body(call, server.dialect)
-            return "chat/completions", streamed(body, call, server.dialect), None
-        tail = await open_character(call, server.tokenizer)
+            return "chat/completions", with_streaming(body, call, server.dialect), None
+        tail = await incomplete_character(call, server.tokenizer)
         if tail and call.sampling.stop:
-            raise self._rejected(call, "a prefix ends inside a character: no stop strings after it")
-        held = await prefix_ids(call, server.tokenizer)
-        prompt = [*await server.tokenizer.render(call), *held]
-        body = streamed(completion_body(call, server.dialect, prompt), call, server.dialect)
-        return "completions", body, Seam(call, server.tokenizer, tail) if tail else None
+            raise self._rejected(
+                call, "stop: not supported after a prefix that ends inside a character"
+            )
+        prefix = await prefix_ids(call, server.tokenizer)
+        prompt = [*await server.tokenizer.render(call), *prefix]
+        body = with_streaming(completion_body(call, server.dialect, prompt), call, server.dialect)
+        return "completions", body, Utf8Repair(call, server.tokenizer, tail) if tail else None
 
     async def count_prompt(self, call: Call) -> int:
-        """Prompt tokens of `call`, its prefix included, by the server's own tokenizer.
+        """Return the number of prompt tokens of `call`, prefix included, by the server's tokenizer.
 
-        Raises CapabilityMissing without `tokenize`, EngineError and its kinds when the server fails.
+        Raises:
+            CapabilityMissing: the server lacks `tokenize`.
+            EngineError: the request to the server failed.
         """
         if not (self._server and self._server.tokenizer):
             raise CapabilityMissing(self.name, ("tokenize",))
-        held = await prefix_ids(call, self._server.tokenizer)
-        return len(await self._server.tokenizer.render(call)) + len(held)
+        prefix = await prefix_ids(call, self._server.tokenizer)
+        return len(await self._server.tokenizer.render(call)) + len(prefix)
 
     @asynccontextmanager
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
-        """Proxy `request` byte for byte, with our key and none of the client's; leaving the block aborts.
+        """Forward `request` byte for byte with the engine's API key; leaving the block aborts it.
 
-        Headers that are not ASCII, which no server has to understand, stay behind.
+        Only an allowlist of the client's headers is forwarded, and of those only headers with ASCII values.
 
-        Raises EngineUnavailable when nothing answers; reading the chunks raises StreamInterrupted when they break off.
+        Raises:
+            EngineUnavailable: the server did not answer. Reading the chunks raises StreamInterrupted when the
+                connection breaks.
         """
         url = f"{self._connection.url}/{request.path.lstrip('/')}"
         headers = self._routing.of(request.routing) | {
             name.lower(): value
             for name, value in request.headers
-            if name.lower() in _TAKEN_ALONG and value.isascii()
+            if name.lower() in _FORWARDED_HEADERS and value.isascii()
         }
         async with (
             self._connection.open("POST", url, request.body, headers=headers) as response,
             aclosing(self._connection.chunks(response)) as chunks,
         ):
-            yield PlainReply(response.status_code, _passed_back(response.headers), chunks)
+            yield PlainReply(response.status_code, _response_headers(response.headers), chunks)
 
     def _server_for(self, call: Call) -> _Server:
-        """The server, if it can serve `call`: what cannot be done is never imitated in silence."""
+        """Return the server; raise if it is not ready or cannot serve `call` exactly as requested."""
         if self._server is None:
-            raise EngineUnavailable(
-                f"not ready: {self.why_not_ready}", engine=self.name, role=call.role
-            )
+            raise self._not_ready(call)
         missing = set(call.needs - self.capabilities)
         if isinstance(call.prefix, tuple):
             if not self._server.dialect.continues_tokens:
                 missing.add("tokenize")
             if any(isinstance(part, ImagePart) for m in call.messages for part in m.content or ()):
-                raise self._rejected(call, "a prompt with images is not continued from token ids")
+                raise self._rejected(
+                    call, "prefix: token ids are not supported for a prompt with images"
+                )
         if missing:
             raise CapabilityMissing(self.name, missing)
         if call.prefix is not None and call.schema is not None:
-            raise self._rejected(call, "a schema constrains whole replies, not continuations")
+            raise self._rejected(call, "schema: not supported together with a prefix")
         return self._server
 
     def _rejected(self, call: Call, why: str) -> CallRejected:
         return CallRejected(why, engine=self.name, role=call.role)
 
 
-def _passed_back(headers: httpx.Headers) -> tuple[tuple[str, str], ...]:
+def _response_headers(headers: httpx.Headers) -> tuple[tuple[str, str], ...]:
     named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
     return tuple(
         (name, value)
         for name, value in headers.multi_items()
-        if name not in _LEFT_BEHIND and name not in named and not name.startswith(DESTINATION)
+        if name not in _DROPPED_RESPONSE_HEADERS
+        and name not in named
+        and not name.startswith(DESTINATION)
     )

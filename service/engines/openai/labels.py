@@ -1,7 +1,8 @@
-"""How probable is each label as the next token: one token is written, and its alternatives are read.
+"""Label reads: the probability of each label as the next token.
 
-On vLLM the labels' own token ids are asked for, which is exact. Elsewhere only the 20 most probable tokens can be
-seen; a label that is not among them counts as 0, and what is missing shows in the mass of the read.
+A label read generates one token and reads its log probabilities. On vLLM it requests the log probabilities of the
+labels' token ids, which is exact. Other servers return only the 20 most probable tokens: a label outside them has
+probability 0, so the labels sum to less.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from secondpass.service.engines.openai.wire import Dialect, chat_body, completio
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
 
-TOP = 20
-_BY_ID = "token_id:{}"
-# Some servers report probabilities after temperature and truncation: these values leave both out.
-_UNTOUCHED = {"temperature": 1.0, "top_p": 1.0}
-_UNTOUCHED_VLLM = {
+TOP_LOGPROBS = 20
+_ID_FORMAT = "token_id:{}"
+# Some servers return probabilities after temperature and truncation. These values disable both.
+_NEUTRAL_SAMPLING = {"temperature": 1.0, "top_p": 1.0}
+_NEUTRAL_SAMPLING_VLLM = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
@@ -31,24 +32,28 @@ _UNTOUCHED_VLLM = {
 }
 
 Token = TypeVar("Token", int, str)
-"""A token by its id or by its name."""
+"""A token id, or a token's name in a reply."""
 
 
 async def label_variants(call: Call, codec: Codec, engine: str) -> dict[str, tuple[int, ...]]:
-    """The token ids that stand for each label: its first token, and " label" where that is one token.
+    """Return the token ids that count for each label.
 
-    Raises CallRejected, naming them, when two labels share a token and so cannot be told apart.
+    They are the label's first token, and the token of the label with a leading space if that is a single token.
+
+    Raises:
+        CallRejected: two labels share a token, so their probabilities cannot be separated.
     """
     variants: dict[str, tuple[int, ...]] = {}
     owners: dict[int, str] = {}
     for label in call.labels:
-        bare = await codec.split(label, call)
-        spaced = await codec.split(f" {label}", call)
+        bare = await codec.encode(label, call)
+        spaced = await codec.encode(f" {label}", call)
         ids = dict.fromkeys([*bare[:1], *(spaced if len(spaced) == 1 else ())])
         for token in ids:
             if (owner := owners.setdefault(token, label)) != label:
                 raise CallRejected(
-                    f"the labels {owner!r} and {label!r} begin with the same token",
+                    f"labels: {owner!r} and {label!r} begin with the same token; "
+                    f"choose labels that differ in their first token",
                     engine=engine,
                     role=call.role,
                 )
@@ -59,40 +64,54 @@ async def label_variants(call: Call, codec: Codec, engine: str) -> dict[str, tup
 def label_body(
     call: Call, dialect: Dialect, prompt: list[int] | None, ids: list[int]
 ) -> dict[str, Any]:
-    """The body that asks for one token and the probabilities of `ids` (empty: of the most probable).
+    """Return the body of a label read.
 
-    With a `prompt` of token ids it is for /completions, else for /chat/completions.
+    Args:
+        call: the call with the labels.
+        dialect: the server's dialect.
+        prompt: prompt token ids for /completions; None for /chat/completions.
+        ids: token ids whose log probabilities to request; empty for the most probable tokens.
     """
     body = chat_body(call, dialect) if prompt is None else completion_body(call, dialect, prompt)
     body.pop("stop", None)
-    body |= _UNTOUCHED | (_UNTOUCHED_VLLM if dialect.is_vllm else {}) | {dialect.max_tokens: 1}
+    body |= (
+        _NEUTRAL_SAMPLING
+        | (_NEUTRAL_SAMPLING_VLLM if dialect.is_vllm else {})
+        | {dialect.max_tokens: 1}
+    )
     body["logprobs"] = True if prompt is None else 1
     if ids:
         return body | {"logprob_token_ids": ids, "return_tokens_as_token_ids": True}
-    return body | {"top_logprobs": TOP}
+    return body | {"top_logprobs": TOP_LOGPROBS}
 
 
-def summed(
-    seen: Mapping[Token, float], variants: Mapping[str, Sequence[Token]]
+def sum_variants(
+    probabilities: Mapping[Token, float], variants: Mapping[str, Sequence[Token]]
 ) -> dict[str, float]:
-    """The probability of each label: of all tokens that stand for it together. One that was not seen has none."""
+    """Return the probability of each label, summed over its tokens; a missing token counts as 0."""
     return {
-        label: sum(seen.get(token, 0.0) for token in tokens) for label, tokens in variants.items()
+        label: sum(probabilities.get(token, 0.0) for token in tokens)
+        for label, tokens in variants.items()
     }
 
 
 def read_labels(
     call: Call, reply: dict[str, Any], variants: Mapping[str, tuple[int, ...]] | None
 ) -> dict[str, float]:
-    """The probability of each label over the whole vocabulary, summed over its variants. Raises on other shapes."""
-    seen = _seen(reply["choices"][0]["logprobs"])
+    """Return the probability of each label from the reply to a label read.
+
+    Probabilities are over the whole vocabulary, so they sum to at most 1. `variants` contains the labels' token ids;
+    None where the server identifies tokens by their text. Call within a `Connection.parsing` block.
+    """
+    probabilities = _token_probabilities(reply["choices"][0]["logprobs"])
     if variants is None:
-        return summed(seen, {label: (label, f" {label}") for label in call.labels})
-    return summed(seen, {label: [*map(_BY_ID.format, ids)] for label, ids in variants.items()})
+        return sum_variants(probabilities, {label: (label, f" {label}") for label in call.labels})
+    names = {label: [*map(_ID_FORMAT.format, ids)] for label, ids in variants.items()}
+    return sum_variants(probabilities, names)
 
 
-def _seen(logprobs: dict[str, Any]) -> dict[str, float]:
-    """Token -> probability, from the logprobs of either route."""
+def _token_probabilities(logprobs: dict[str, Any]) -> dict[str, float]:
+    """Return token -> probability from the logprobs of either route."""
     if "content" in logprobs:
         first = logprobs["content"][0]
         entries = [(entry["token"], entry["logprob"]) for entry in first["top_logprobs"]]
@@ -108,7 +127,10 @@ async def fetch_labels(
     tokenizer: Tokenizer | None,
     headers: Mapping[str, str],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Ask with these headers for the probabilities, and the whole reply for its usage. Raises EngineError and its kinds."""
+    """Request a label read; return the label probabilities and the whole reply.
+
+    `tokenizer` is None where the server has no /tokenize. Raises EngineError.
+    """
     variants = prompt = None
     ids: list[int] = []
     if tokenizer is not None:
@@ -121,5 +143,5 @@ async def fetch_labels(
     reply = await connection.fetch(
         "POST", f"{connection.url}/{route}", body, headers=headers, role=call.role
     )
-    with connection.readable(call.role):
+    with connection.parsing(call.role):
         return read_labels(call, reply, variants), reply

@@ -1,6 +1,7 @@
-"""What can this server do? Asked once with calls of one token, since versions and gateways differ.
+"""Capability probe of an OpenAI-compatible server, by calls of one token.
 
-A feature counts only when its effect was seen in the reply: many servers ignore the fields that they do not know.
+Most features are detected by their effect on the reply, because many servers ignore unknown fields.
+`seed` and `schema` have no visible effect: they count as supported if the server accepts the fields.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 
 import anyio
 
-from secondpass.service.engines.common.status_codes import short
+from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
-from secondpass.service.engines.openai.labels import TOP
+from secondpass.service.engines.openai.labels import TOP_LOGPROBS
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.errors import (
     CallRejected,
@@ -26,14 +27,14 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.values import Capability
 
 HEALTH_SECONDS = 10.0
-QUESTION = [{"role": "user", "content": "Is water wet?"}]
+PROBE_MESSAGES = [{"role": "user", "content": "Is water wet?"}]
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {"name": "reply", "strict": True, "schema": {"type": "integer"}},
 }
 _FINAL_USAGE = ("include_usage",)
 _CONTINUOUS_USAGE = ("include_usage", "continuous_usage_stats")
-# These continue an assistant turn that a request leaves open; others would begin a new turn in silence.
+# These servers continue an open assistant turn. Others would silently start a new turn.
 _CONTINUES_TEXT = frozenset(("vllm", "llamacpp"))
 
 Chunks = Sequence[Mapping[str, Any]]
@@ -41,146 +42,165 @@ Chunks = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Fields that ask for something, and how the reply shows that it was understood."""
+    """An optional feature: the request fields that enable it, and its detection in the reply."""
 
     name: str
     fields: Mapping[str, Any]
-    is_shown: Callable[[Chunks], bool]
+    is_supported: Callable[[Chunks], bool]
 
 
-async def probe(connection: Connection, wanted: str | None) -> Dialect:
-    """What the server understands. Raises EngineError saying why it cannot serve the model `wanted`.
+async def probe(connection: Connection, requested: str | None) -> Dialect:
+    """Return the server's dialect for the model `requested`; None for its only model.
 
-    Without `wanted` the only model that is served is taken.
+    Raises:
+        EngineError: the server does not answer or does not serve the model; the message contains the reason.
     """
     listed = await connection.fetch("GET", f"{connection.url}/models")
-    with connection.readable(None):
-        model = find_model(listed["data"], wanted, connection.engine)
+    with connection.parsing(None):
+        model = find_model(listed["data"], requested, connection.engine)
         owner = str(model.get("owned_by"))
         window = model.get("max_model_len")
         dialect = Dialect(
             model=model["id"],
-            is_vllm=owner == "vllm" or (window is not None and await _tells_version(connection)),
+            is_vllm=owner == "vllm"
+            or (window is not None and await _has_version_route(connection)),
             context_window=window if isinstance(window, int) else None,
         )
-    ids = await _question_ids(connection, dialect) if dialect.is_vllm else None
-    offered = list(_vllm_features(ids) if dialect.is_vllm else _plain_features())
-    max_tokens, shown = await _try(connection, dialect.model, offered)
-    found: set[Capability] = {
-        name for name in ("labels", "schema", "logprobs", "seed") if name in shown
+    ids = await _probe_prompt_ids(connection, dialect) if dialect.is_vllm else None
+    features = list(_vllm_features(ids) if dialect.is_vllm else _plain_features())
+    max_tokens, supported = await _detect_features(connection, dialect.model, features)
+    capabilities: set[Capability] = {
+        name for name in ("labels", "schema", "logprobs", "seed") if name in supported
     }
-    if {"token_ids", "continuous_usage"} & shown:
-        found.add("token_counts")
+    if {"token_ids", "continuous_usage"} & supported:
+        capabilities.add("token_counts")
     if ids:
-        found.add("tokenize")
+        capabilities.add("tokenize")
         if await _continues_tokens(connection, dialect, ids):
-            found.add("prefix")
+            capabilities.add("prefix")
     elif owner in _CONTINUES_TEXT:
-        found.add("prefix")
+        capabilities.add("prefix")
     return replace(
         dialect,
-        capabilities=frozenset(found),
+        capabilities=frozenset(capabilities),
         max_tokens=max_tokens,
-        stream_options=_stream_options(shown),
-        has_token_ids="token_ids" in shown,
+        stream_options=_stream_options(supported),
+        has_token_ids="token_ids" in supported,
     )
 
 
 async def check_health(connection: Connection, dialect: Dialect) -> None:
-    """The cheapest question that shows a server alive. Raises EngineError, also for HEALTH_SECONDS of silence."""
+    """Send the cheapest request that the server answers while it is alive.
+
+    Raises EngineError if it fails or takes longer than HEALTH_SECONDS.
+    """
     is_vllm = dialect.is_vllm and "tokenize" in dialect.capabilities
     url = f"{connection.root}/health" if is_vllm else f"{connection.url}/models"
     with anyio.move_on_after(HEALTH_SECONDS):
         await connection.fetch("GET", url)
         return
-    raise EngineUnavailable(f"silent for {HEALTH_SECONDS:g} s", engine=connection.engine)
+    raise EngineUnavailable(
+        f"no reply to the health check within {HEALTH_SECONDS:g} s", engine=connection.engine
+    )
 
 
 def find_model(
-    served: Sequence[Mapping[str, Any]], wanted: str | None, engine: str
+    served: Sequence[Mapping[str, Any]], requested: str | None, engine: str
 ) -> Mapping[str, Any]:
-    """The entry of the model `wanted` (None: the only one there is). Raises CallRejected, which lists those served."""
+    """Return the entry of the model `requested` in `served`; None for the only entry.
+
+    Raises CallRejected with the names of the models in `served` if the model is missing or ambiguous.
+    """
     names = [str(model["id"]) for model in served]
-    if wanted is None and len(served) == 1:
+    if requested is None and len(served) == 1:
         return served[0]
-    if wanted in names:
-        return served[names.index(wanted)]
-    asked = "no model was named" if wanted is None else f"not {wanted!r}"
-    said = short(", ".join(names)) or "no model"
-    raise CallRejected(f"it serves {said}; {asked}", engine=engine, status=404)
+    if requested in names:
+        return served[names.index(requested)]
+    listed = excerpt(", ".join(names)) or "no model"
+    problem = "" if requested is None else f", not {requested!r}"
+    advice = ": set the engine's model to one of them" if names else ""
+    raise CallRejected(f"the server serves {listed}{problem}{advice}", engine=engine, status=404)
 
 
-async def _tells_version(connection: Connection) -> bool:
+async def _has_version_route(connection: Connection) -> bool:
     with suppress(EngineError):
         reply = await connection.fetch("GET", f"{connection.root}/version")
         return "version" in reply
     return False
 
 
-async def _question_ids(connection: Connection, dialect: Dialect) -> list[int] | None:
-    """The probe's own prompt as token ids; None where /tokenize is not to be reached."""
-    body = {"model": dialect.model, "messages": QUESTION}
+async def _probe_prompt_ids(connection: Connection, dialect: Dialect) -> list[int] | None:
+    """Return the token ids of the probe's prompt; None if /tokenize is unavailable."""
+    body = {"model": dialect.model, "messages": PROBE_MESSAGES}
     with suppress(CallRejected, StreamInterrupted):
         reply = await connection.fetch("POST", f"{connection.root}/tokenize", body)
-        with connection.readable(None):
+        with connection.parsing(None):
             return [int(token) for token in reply["tokens"]]
     return None
 
 
 def _vllm_features(ids: list[int] | None) -> Iterator[Feature]:
     options = dict.fromkeys(_CONTINUOUS_USAGE, True)
-    yield Feature("continuous_usage", {"stream_options": options}, _counts_as_it_goes)
+    yield Feature("continuous_usage", {"stream_options": options}, _has_continuous_usage)
     yield Feature("token_ids", {"return_token_ids": True, "stream_interval": 2}, _has("token_ids"))
     yield Feature("logprobs", {"logprobs": True}, _has("logprobs"))
     yield Feature("seed", {"seed": 1}, bool)
     yield Feature("schema", {"response_format": _SCHEMA}, bool)
     if ids:
-        asked = {"logprob_token_ids": ids[:1], "return_tokens_as_token_ids": True}
+        fields = {
+            "logprobs": True,
+            "logprob_token_ids": ids[:1],
+            "return_tokens_as_token_ids": True,
+        }
         name = f"token_id:{ids[0]}"
-        yield Feature("labels", {"logprobs": True, **asked}, lambda chunks: name in _tops(chunks))
+        yield Feature("labels", fields, lambda chunks: name in _top_tokens(chunks))
 
 
 def _plain_features() -> Iterator[Feature]:
-    for name, options, is_shown in (
-        ("usage", _FINAL_USAGE, _counts),
-        ("continuous_usage", _CONTINUOUS_USAGE, _counts_as_it_goes),
+    for name, options, is_supported in (
+        ("usage", _FINAL_USAGE, _has_usage),
+        ("continuous_usage", _CONTINUOUS_USAGE, _has_continuous_usage),
     ):
-        yield Feature(name, {"stream_options": dict.fromkeys(options, True)}, is_shown)
-    alternatives = {"logprobs": True, "top_logprobs": TOP}
+        yield Feature(name, {"stream_options": dict.fromkeys(options, True)}, is_supported)
+    alternatives = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     yield Feature("logprobs", alternatives, _has("logprobs"))
-    yield Feature("labels", alternatives, lambda chunks: len(_tops(chunks)) > 1)
+    yield Feature("labels", alternatives, lambda chunks: len(_top_tokens(chunks)) > 1)
     yield Feature("seed", {"seed": 1}, bool)
     yield Feature("schema", {"response_format": _SCHEMA}, bool)
 
 
-async def _try(
-    connection: Connection, model: str, offered: Sequence[Feature]
+async def _detect_features(
+    connection: Connection, model: str, features: Sequence[Feature]
 ) -> tuple[str, set[str]]:
-    """The name of the token limit, and the features that showed: all in one call, else each alone."""
-    every: dict[str, Any] = {}
-    for feature in offered:
-        every |= feature.fields
+    """Return the name of the token limit field and the names of the supported features.
+
+    One call requests all features. If the server rejects it, each feature has its own call.
+    """
+    fields: dict[str, Any] = {}
+    for feature in features:
+        fields |= feature.fields
     with suppress(CallRejected):
-        chunks = await _ask(connection, model, "max_tokens", every)
-        return "max_tokens", {feature.name for feature in offered if feature.is_shown(chunks)}
+        chunks = await _probe_chat(connection, model, "max_tokens", fields)
+        return "max_tokens", {feature.name for feature in features if feature.is_supported(chunks)}
     max_tokens = "max_tokens"
     try:
-        await _ask(connection, model, max_tokens, {})
+        await _probe_chat(connection, model, max_tokens, {})
     except CallRejected:
         max_tokens = "max_completion_tokens"
-        await _ask(connection, model, max_tokens, {})
-    shown = set()
-    for feature in offered:
+        await _probe_chat(connection, model, max_tokens, {})
+    supported = set()
+    for feature in features:
         with suppress(CallRejected, StreamInterrupted):
-            if feature.is_shown(await _ask(connection, model, max_tokens, feature.fields)):
-                shown.add(feature.name)
-    return max_tokens, shown
+            chunks = await _probe_chat(connection, model, max_tokens, feature.fields)
+            if feature.is_supported(chunks):
+                supported.add(feature.name)
+    return max_tokens, supported
 
 
-async def _ask(
+async def _probe_chat(
     connection: Connection, model: str, max_tokens: str, fields: Mapping[str, Any]
 ) -> Chunks:
-    body = {"model": model, "messages": QUESTION, max_tokens: 1, "stream": True, **fields}
+    body = {"model": model, "messages": PROBE_MESSAGES, max_tokens: 1, "stream": True, **fields}
     return await _stream(connection, "chat/completions", body)
 
 
@@ -188,9 +208,9 @@ async def _continues_tokens(connection: Connection, dialect: Dialect, ids: list[
     body = {"model": dialect.model, "prompt": ids, "max_tokens": 1, "stream": True}
     with suppress(CallRejected, StreamInterrupted):
         chunks = await _stream(connection, "completions", body | {"return_token_ids": True})
-        asked = {"model": dialect.model, "tokens": ids}
-        text = await connection.fetch("POST", f"{connection.root}/detokenize", asked)
-        return _has("token_ids")(chunks) and "prompt" in text
+        detokenize = {"model": dialect.model, "tokens": ids}
+        reply = await connection.fetch("POST", f"{connection.root}/detokenize", detokenize)
+        return _has("token_ids")(chunks) and "prompt" in reply
     return False
 
 
@@ -198,7 +218,7 @@ async def _stream(connection: Connection, route: str, body: Mapping[str, Any]) -
     content = json.dumps(body).encode()
     chunks = []
     async with connection.open("POST", f"{connection.url}/{route}", content) as response:
-        with connection.readable(None):
+        with connection.parsing(None):
             async for payloads in connection.events(response):
                 for chunk in map(json.loads, payloads):
                     connection.raise_if_error(chunk, None)
@@ -215,16 +235,16 @@ def _has(name: str) -> Callable[[Chunks], bool]:
     return lambda chunks: any(choice.get(name) for choice in _choices(chunks))
 
 
-def _counts(chunks: Chunks) -> bool:
+def _has_usage(chunks: Chunks) -> bool:
     return any(chunk.get("usage") for chunk in chunks)
 
 
-def _counts_as_it_goes(chunks: Chunks) -> bool:
+def _has_continuous_usage(chunks: Chunks) -> bool:
     return any(chunk.get("usage") and chunk.get("choices") for chunk in chunks)
 
 
-def _tops(chunks: Chunks) -> set[str]:
-    """Every token among the alternatives of the reply's tokens."""
+def _top_tokens(chunks: Chunks) -> set[str]:
+    """Return all tokens in the `top_logprobs` of the reply."""
     return {
         entry["token"]
         for choice in _choices(chunks)
@@ -233,7 +253,7 @@ def _tops(chunks: Chunks) -> set[str]:
     }
 
 
-def _stream_options(shown: set[str]) -> tuple[str, ...]:
-    if "continuous_usage" in shown:
+def _stream_options(supported: set[str]) -> tuple[str, ...]:
+    if "continuous_usage" in supported:
         return _CONTINUOUS_USAGE
-    return _FINAL_USAGE if "usage" in shown else ()
+    return _FINAL_USAGE if "usage" in supported else ()

@@ -1,4 +1,4 @@
-"""What every engine behind an HTTP connection shares: its name and key, and whether its server answered last time."""
+"""Base class of engines behind an HTTP connection: name, API key, probing and readiness."""
 
 from __future__ import annotations
 
@@ -12,28 +12,37 @@ from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.probe import check_health
 from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.wire import Dialect
-from secondpass.strategies.api.errors import CallRejected, EngineError
+from secondpass.strategies.api.engine import Call
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable
 from secondpass.strategies.api.values import Capability
 
 
-class KnownServer(Protocol):
-    """What is known of a server that has answered."""
+class ProbedServer(Protocol):
+    """Probe result of a server."""
 
     @property
     def dialect(self) -> Dialect: ...
 
 
-S = TypeVar("S", bound=KnownServer)
+S = TypeVar("S", bound=ProbedServer)
 
-NOT_ASKED = "not asked yet"
+NOT_CONTACTED = "not contacted yet"
 
 
 class RemoteEngine(ABC, Generic[S]):
-    """The engine behind `url` (it ends in /v1), serving `model` (None: the only one that it serves).
+    """An engine behind an HTTP server.
 
-    `key` is sent to that URL alone. `routing` names the headers that calls carry for routers. `connect_timeout` and `idle_timeout`, the longest silence within a reply, are in
-    seconds. `client` replaces our own httpx client. Until `start` has succeeded `ready` is false and
-    `why_not_ready` says why, in words for an operator.
+    `ready` is false until `start` has succeeded; until then `why_not_ready` contains the reason, for an operator.
+
+    Args:
+        name: name of the engine in the configuration.
+        url: base URL of the OpenAI API, ending in /v1.
+        model: model to use; None for the only one that the server serves.
+        key: API key, sent to this URL only.
+        routing: routing headers of calls.
+        connect_timeout: seconds to connect.
+        idle_timeout: most seconds without data within a reply.
+        client: httpx client to use instead of a new one.
     """
 
     def __init__(
@@ -50,8 +59,8 @@ class RemoteEngine(ABC, Generic[S]):
     ) -> None:
         self.name = name
         self.model = model or ""
-        self.why_not_ready: str | None = NOT_ASKED
-        self._wanted = model
+        self.why_not_ready: str | None = NOT_CONTACTED
+        self._requested_model = model
         self._server: S | None = None
         self._starting = anyio.Lock()
         self._routing = routing or RoutingHeaders()
@@ -67,32 +76,32 @@ class RemoteEngine(ABC, Generic[S]):
 
     @property
     def ready(self) -> bool:
-        """Whether the server answered when it was last asked, and can serve the model."""
+        """True if the last probe or health check succeeded."""
         return self.why_not_ready is None
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What the server was found to do; empty until it has answered."""
+        """Capabilities of the server, as probed; empty until the first probe succeeds."""
         return self._server.dialect.capabilities if self._server else frozenset()
 
     @property
     def context_window(self) -> int | None:
-        """Most tokens of prompt and completion together, where the server tells."""
+        """Most tokens of prompt and completion together; None if the server does not report it."""
         return self._server.dialect.context_window if self._server else None
 
     async def start(self) -> None:
-        """Find out what the server can do, or, once that is known, whether it is still alive.
+        """Probe the server, or check its health once it is ready.
 
-        After a failure the next call asks everything anew: it may be another server by then.
+        After a failure the next call probes again, because the server may have been replaced.
         """
         async with self._starting:
-            if self.why_not_ready == NOT_ASKED:
+            if self.why_not_ready == NOT_CONTACTED:
                 self.why_not_ready = "no answer yet"
             try:
                 if self.ready and self._server:
                     await check_health(self._connection, self._server.dialect)
                 else:
-                    self._server = await self._found()
+                    self._server = await self._probe_server()
                     self.model = self._server.dialect.model
             except EngineError as failure:
                 self.why_not_ready = f"{failure}{self._hint(failure)}"
@@ -100,16 +109,20 @@ class RemoteEngine(ABC, Generic[S]):
                 self.why_not_ready = None
 
     def _hint(self, failure: EngineError) -> str:
-        """What is most often wrong where a server knows none of our paths."""
-        is_lost = isinstance(failure, CallRejected) and failure.status == httpx.codes.NOT_FOUND
+        """Return a hint on a missing /v1, the usual cause of a 404."""
+        is_not_found = isinstance(failure, CallRejected) and failure.status == httpx.codes.NOT_FOUND
         is_root = self._connection.url == self._connection.root
-        return "; does its address end in /v1?" if is_lost and is_root else ""
+        return "; check that the engine's URL ends in /v1" if is_not_found and is_root else ""
 
     @abstractmethod
-    async def _found(self) -> S:
-        """What the server can do. Raises EngineError."""
+    async def _probe_server(self) -> S:
+        """Return the probe result of the server. Raises EngineError."""
 
     async def aclose(self) -> None:
-        """Close every connection; calls that are running fail."""
+        """Close all connections; running calls fail."""
         self.why_not_ready = "closed"
         await self._connection.aclose()
+
+    def _not_ready(self, call: Call) -> EngineUnavailable:
+        message = f"engine {self.name!r} is not ready: {self.why_not_ready}"
+        return EngineUnavailable(message, engine=self.name, role=call.role)

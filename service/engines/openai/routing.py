@@ -1,4 +1,4 @@
-"""The headers that tell routers and schedulers before a server how to place a call."""
+"""Headers for the routers and schedulers in front of a server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from secondpass.strategies.api.engine import Call, Routing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingHeaders:
-    """Which headers the calls of one engine carry.
+    """Routing headers of one engine's calls.
 
-    `session` and `tenant` are names; every one of them carries the session, or the tenant's name, of a call that has
-    one. `objective` and `priority` are values, the same for every call.
+    Attributes:
+        session: names of the headers with the call's session, if it has one.
+        tenant: names of the headers with the tenant's name, if the call has one.
+        objective: value of the objective header of every call; None for no header.
+        priority: value of the priority header of every call; None for no header.
     """
 
     session: Sequence[str] = ("X-Session-ID",)
@@ -24,7 +27,7 @@ class RoutingHeaders:
 
     @property
     def constant(self) -> dict[str, str]:
-        """What every request to the server carries, unless the client may and does say otherwise."""
+        """Headers of every request, unless the client's forwarded headers override them."""
         headers = {}
         if self.objective is not None:
             headers[OBJECTIVE_HEADER] = self.objective
@@ -33,7 +36,7 @@ class RoutingHeaders:
         return headers
 
     def of(self, routing: Routing) -> dict[str, str]:
-        """The headers of one request, names in lower case: the client's own come before ours."""
+        """Return the headers of one request with lower-case names; the client's headers take precedence."""
         headers: dict[str, str] = {}
         if routing.tenant is not None:
             headers |= {name.lower(): routing.tenant for name in self.tenant}
@@ -42,6 +45,6 @@ class RoutingHeaders:
         return headers | dict(routing.headers)
 
     def of_call(self, call: Call) -> dict[str, str]:
-        """The headers of a call: those of its routing, and the trace context of the request that it serves."""
+        """Return the routing headers of `call`, and the trace context of its request."""
         trace = {} if call.traceparent is None else {"traceparent": call.traceparent}
         return self.of(call.routing) | trace

@@ -1,7 +1,7 @@
-"""Prompts as token ids: rendered once by the engine itself, then remembered.
+"""Tokenization of prompts by the server, with a cache.
 
-A completion is continued from its tokens because text does not always re-tokenise to itself; so the tokens before
-it must be known too. The same ids tell what a prompt will cost.
+Text does not always re-tokenize to the same tokens, so a completion is continued from its token ids. That needs the
+token ids of the prompt as well. They also give the exact number of prompt tokens.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.wire import Dialect, chat_body
 from secondpass.strategies.api.engine import Call
 
-MAX_REMEMBERED_TOKENS = 1_000_000
+MAX_CACHED_TOKENS = 1_000_000
 
 Ids: TypeAlias = "array[int]"
 
 
 class TokenCache:
-    """Token ids by key, least recently used out first, bounded by their number (4 bytes each).
+    """LRU cache of token ids, limited to `max_tokens` ids of 4 bytes each.
 
-    A key is any value that its `repr` tells from all others; only a digest of it is kept, since a conversation may
-    hold megabytes of images. Callers that ask for one key at the same time share one reading of it.
+    Keys are compared by their `repr`. Only a digest is stored, because a conversation may contain megabytes of images.
+    Concurrent callers with the same key share one read. `size` is the number of cached ids.
     """
 
-    def __init__(self, max_tokens: int = MAX_REMEMBERED_TOKENS) -> None:
+    def __init__(self, max_tokens: int = MAX_CACHED_TOKENS) -> None:
         self.max_tokens = max_tokens
-        self.held = 0
+        self.size = 0
         self._entries: OrderedDict[bytes, Ids] = OrderedDict()
         self._pending: dict[bytes, anyio.Event] = {}
 
     def put(self, key: Hashable, ids: Sequence[int]) -> Ids:
-        """Remember `ids`, and forget as many others as that needs."""
+        """Store `ids` under `key`, evict the least recently used entries, and return the stored ids."""
         return self._put(_digest(key), ids)
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Sequence[int]]]) -> Ids:
-        """The ids of `key`, from `read` where they are not known. Raises what `read` raises."""
+        """Return the ids of `key`, from `read` if they are not cached. Raises what `read` raises."""
         digest = _digest(key)
-        while (known := self._entries.get(digest)) is None and digest in self._pending:
+        while (cached := self._entries.get(digest)) is None and digest in self._pending:
             await self._pending[digest].wait()
-        if known is not None:
+        if cached is not None:
             self._entries.move_to_end(digest)
-            return known
+            return cached
         arrived = self._pending[digest] = anyio.Event()
         try:
             return self._put(digest, await read())
@@ -57,18 +57,18 @@ class TokenCache:
             arrived.set()
 
     def _put(self, key: bytes, ids: Sequence[int]) -> Ids:
-        if (known := self._entries.pop(key, None)) is not None:
-            self.held -= len(known)
+        if (previous := self._entries.pop(key, None)) is not None:
+            self.size -= len(previous)
         entry = self._entries[key] = array("I", ids)
-        self.held += len(entry)
-        while self.held > self.max_tokens and len(self._entries) > 1:
+        self.size += len(entry)
+        while self.size > self.max_tokens and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
-            self.held -= len(oldest)
+            self.size -= len(oldest)
         return entry
 
 
 class Tokenizer:
-    """vLLM's /tokenize, with a memory, and /detokenize."""
+    """`Codec` over vLLM's /tokenize, with a cache, and /detokenize."""
 
     def __init__(
         self, connection: Connection, dialect: Dialect, routing: RoutingHeaders | None = None
@@ -79,40 +79,40 @@ class Tokenizer:
         self._cache = TokenCache()
 
     async def render(self, call: Call) -> Ids:
-        """The prompt of `call` as /chat/completions would render it; an open text prefix is part of it."""
+        """Return the prompt of `call` as /chat/completions renders it, including a text prefix."""
         return await self._cache.get(self._key(call), lambda: self._render(call))
 
     def remember(self, call: Call, ids: Sequence[int]) -> None:
-        """Take in a rendering that came with a reply."""
+        """Cache the prompt token ids of a reply to `call`."""
         self._cache.put(self._key(call), ids)
 
-    async def split(self, text: str, call: Call) -> Ids:
-        """The tokens of `text` alone, without special ones around it."""
+    async def encode(self, text: str, call: Call) -> Ids:
+        """Return the token ids of `text`, without special tokens around it."""
         body = {"model": self._dialect.model, "prompt": text, "add_special_tokens": False}
         return await self._cache.get(text, lambda: self._read(body, call))
 
-    async def join(self, ids: Sequence[int], call: Call) -> str:
-        """The text of `ids`, special tokens included."""
+    async def decode(self, ids: Sequence[int], call: Call) -> str:
+        """Return the text of `ids`, special tokens included."""
         body = {"model": self._dialect.model, "tokens": list(ids)}
         reply = await self._fetch("detokenize", body, call)
-        with self._connection.readable(call.role):
+        with self._connection.parsing(call.role):
             return str(reply["prompt"])
 
     async def _render(self, call: Call) -> Sequence[int]:
         chat = chat_body(call, self._dialect)
-        rendered = (
+        fields = (
             "model",
             "messages",
             "add_generation_prompt",
             "continue_final_message",
             "chat_template_kwargs",
         )
-        body = {name: chat[name] for name in rendered if name in chat}
+        body = {name: chat[name] for name in fields if name in chat}
         return await self._read(body, call)
 
     async def _read(self, body: dict[str, Any], call: Call) -> Sequence[int]:
         reply = await self._fetch("tokenize", body, call)
-        with self._connection.readable(call.role):
+        with self._connection.parsing(call.role):
             return array("I", reply["tokens"])
 
     async def _fetch(self, route: str, body: dict[str, Any], call: Call) -> dict[str, Any]:

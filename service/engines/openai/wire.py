@@ -1,7 +1,7 @@
-"""The JSON of OpenAI's API, in vLLM's dialect and in plainer ones: a Call out, Deltas in.
+"""Conversion between calls, deltas and the JSON of OpenAI's API, with vLLM's extensions.
 
-Replies are read with json.loads and plain dicts: validating every chunk of every stream with a model would cost more
-than all the rest of a delta's way.
+Replies are read with json.loads into plain dicts. Validating each chunk with a pydantic model would cost more than
+all other processing of a delta.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secondpass.service.engines.common.status_codes import short
+from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
@@ -28,7 +28,17 @@ _FINISH: dict[str, FinishReason] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What a server was found to understand. `stream_options` is sent as it stands."""
+    """Request fields and features that a server supports, as probed.
+
+    Attributes:
+        model: name of the model in requests.
+        is_vllm: whether the server is vLLM.
+        capabilities: the server's capabilities.
+        context_window: most tokens of prompt and completion together; None if unknown.
+        max_tokens: name of the token limit field.
+        stream_options: options to enable in `stream_options`.
+        has_token_ids: whether the server returns token ids.
+    """
 
     model: str
     is_vllm: bool = False
@@ -40,14 +50,14 @@ class Dialect:
 
     @property
     def continues_tokens(self) -> bool:
-        """Whether a completion is continued from its token ids; else from its text."""
+        """True if completions are continued from token ids, false if from text."""
         return {"prefix", "tokenize"} <= self.capabilities
 
 
 def chat_body(call: Call, dialect: Dialect) -> dict[str, Any]:
-    """The body for /chat/completions; a prefix of text becomes an open assistant turn."""
+    """Return the body for /chat/completions; a text prefix becomes an open assistant turn."""
     messages = [message.model_dump(exclude_none=True) for message in call.messages]
-    body = _common(call, dialect) | {"messages": messages}
+    body = _shared_fields(call, dialect) | {"messages": messages}
     if isinstance(call.prefix, str):
         messages.append({"role": "assistant", "content": call.prefix})
         body |= {"add_generation_prompt": False, "continue_final_message": True}
@@ -62,18 +72,18 @@ def chat_body(call: Call, dialect: Dialect) -> dict[str, Any]:
 
 
 def completion_body(call: Call, dialect: Dialect, prompt: Sequence[int]) -> dict[str, Any]:
-    """The body for /completions, whose prompt is token ids: rendered messages and prefix together."""
-    body = _common(call, dialect) | {"prompt": list(prompt)}
+    """Return the body for /completions; `prompt` contains the rendered messages and the prefix."""
+    body = _shared_fields(call, dialect) | {"prompt": list(prompt)}
     if dialect.max_tokens not in body and dialect.context_window is not None:
-        # Here the server's own default would be 16.
+        # The server's default for /completions is 16 tokens.
         body[dialect.max_tokens] = max(1, dialect.context_window - len(prompt))
     if call.logprobs is not None:
         body["logprobs"] = call.logprobs
     return body
 
 
-def streamed(body: dict[str, Any], call: Call, dialect: Dialect) -> dict[str, Any]:
-    """`body` with what asks for a stream that states its usage and token ids."""
+def with_streaming(body: dict[str, Any], call: Call, dialect: Dialect) -> dict[str, Any]:
+    """Enable streaming in `body`, with usage and token ids where supported, and return `body`."""
     body["stream"] = True
     if dialect.stream_options:
         body["stream_options"] = dict.fromkeys(dialect.stream_options, True)
@@ -85,23 +95,28 @@ def streamed(body: dict[str, Any], call: Call, dialect: Dialect) -> dict[str, An
 
 
 def template_arguments(call: Call, dialect: Dialect) -> dict[str, Any]:
-    """Arguments of vLLM's chat template. Labels are the first token, so nothing may be thought before."""
+    """Return the arguments of vLLM's chat template.
+
+    Label reads disable reasoning, because the label must be the first token.
+    """
     is_off = call.thinking is False or bool(call.labels)
     return {"enable_thinking": False} if is_off and dialect.is_vllm else {}
 
 
 def usage_of(reply: dict[str, Any]) -> Usage | None:
-    """The usage that a reply or its last chunk states, if any."""
+    """Return the usage in a reply or its last chunk; None if there is none."""
     if not (usage := reply.get("usage")):
         return None
-    return Usage(_count(usage["prompt_tokens"]), _cached(usage), _written(usage))
+    return Usage(
+        _token_count(usage["prompt_tokens"]), _cached_tokens(usage), _completion_tokens(usage)
+    )
 
 
 class ReplyReader:
-    """Reads the chunks of one streamed reply to `call`.
+    """Reader of the chunks of one streamed reply to `call`.
 
-    Continuous usage counts the tokens of one choice in each chunk; here they are added up, so that what a delta
-    states is always the whole call. `prompt_ids` is the rendered prompt, where the server tells it.
+    Continuous usage counts the tokens of one choice in each chunk. The reader sums them, so that the usage of a delta
+    covers the whole call. `prompt_ids` contains the rendered prompt if the server returns it.
     """
 
     def __init__(self, call: Call, connection: Connection) -> None:
@@ -109,19 +124,22 @@ class ReplyReader:
         self._call = call
         self._connection = connection
         self._counts = [0] * call.n
-        self._open = set(range(call.n))
+        self._unfinished = set(range(call.n))
         self._prompt: int | None = None
         self._cached = 0
 
     def read(self, payload: bytes) -> Iterator[Delta]:
-        """The deltas of one chunk. Raises StreamInterrupted for what is no JSON, or what an error object stands for.
+        """Yield the deltas of one chunk. Call within a `Connection.parsing` block.
 
-        Within a `Connection.readable` block, for a chunk of another shape fails anyhow.
+        Raises:
+            StreamInterrupted: the chunk is not JSON.
+            CallRejected, EngineUnavailable: the chunk is an error object.
         """
         try:
             chunk = json.loads(payload)
         except ValueError:
-            raise self._cut(f"not JSON: {short(payload.decode(errors='replace'))}") from None
+            text = excerpt(payload.decode(errors="replace"))
+            raise self._interrupted(f"expected a JSON chunk, got {text}") from None
         if "error" in chunk:
             self._connection.raise_if_error(chunk, self._call.role)
         if ids := chunk.get("prompt_token_ids"):
@@ -135,35 +153,37 @@ class ReplyReader:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every completion has its finish reason."""
-        return not self._open
+        """True if every completion has its finish reason."""
+        return not self._unfinished
 
     def finish(self) -> None:
         """Raise StreamInterrupted unless every completion has its finish reason."""
-        if self._open:
-            missing = len(self._open)
-            raise self._cut(f"{missing} of {self._call.n} completions have no finish reason")
+        if self._unfinished:
+            missing = len(self._unfinished)
+            raise self._interrupted(
+                f"{missing} of {self._call.n} completions have no finish reason"
+            )
 
     def _read(self, choice: dict[str, Any], usage: dict[str, Any] | None) -> Iterator[Delta]:
         index = choice["index"]
-        if index not in self._open:
-            raise IndexError(f"choice {index} of {self._call.n}")
+        if index not in self._unfinished:
+            raise IndexError(f"unexpected choice index {index} with n={self._call.n}")
         text, reasoning = _text_of(choice)
         ids = tuple(choice.get("token_ids") or ())
         tokens = len(ids)
         total = None
         is_first = self._prompt is None
         if usage:
-            written = max(_written(usage), self._counts[index])
-            tokens = tokens or written - self._counts[index]
-            self._counts[index] = written
-            self._prompt = _count(usage["prompt_tokens"])
-            self._cached = _cached(usage) or self._cached
+            count = max(_completion_tokens(usage), self._counts[index])
+            tokens = tokens or count - self._counts[index]
+            self._counts[index] = count
+            self._prompt = _token_count(usage["prompt_tokens"])
+            self._cached = _cached_tokens(usage) or self._cached
             total = Usage(self._prompt, self._cached, sum(self._counts))
         reason = choice.get("finish_reason")
         if reason is not None:
             reason = self._finish_reason(reason)
-            self._open.discard(index)
+            self._unfinished.discard(index)
         if text or reasoning or tokens or reason or (total and is_first):
             k = self._call.logprobs
             logprobs = _logprobs_of(choice) if k is not None else ()
@@ -177,15 +197,17 @@ class ReplyReader:
             return _FINISH[reason]
         if reason == "error":
             name, role = self._connection.engine, self._call.role
-            raise EngineUnavailable("the engine failed while writing", engine=name, role=role)
-        raise self._cut(f"finish reason {short(str(reason))!r}")
+            raise EngineUnavailable(
+                f"engine {name!r} failed during generation", engine=name, role=role
+            )
+        raise self._interrupted(f"unknown finish reason {excerpt(str(reason))!r}")
 
-    def _cut(self, message: str) -> StreamInterrupted:
+    def _interrupted(self, message: str) -> StreamInterrupted:
         return StreamInterrupted(message, engine=self._connection.engine, role=self._call.role)
 
 
-def _common(call: Call, dialect: Dialect) -> dict[str, Any]:
-    """Fields of both routes. Values of `sampling` that are not set stay the server's own."""
+def _shared_fields(call: Call, dialect: Dialect) -> dict[str, Any]:
+    """Return the fields of both routes; unset sampling values are left to the server."""
     body: dict[str, Any] = {"model": dialect.model} | call.sampling.model_dump(exclude_none=True)
     if "max_tokens" in body:
         body[dialect.max_tokens] = body.pop("max_tokens")
@@ -202,7 +224,7 @@ def _common(call: Call, dialect: Dialect) -> dict[str, Any]:
 
 
 def _text_of(choice: dict[str, Any]) -> tuple[str, str]:
-    """Text and reasoning of a chunk's choice, of either route."""
+    """Return the text and the reasoning of a choice, from either route."""
     message = choice.get("delta")
     if message is None:
         text, reasoning = choice.get("text") or "", ""
@@ -210,12 +232,12 @@ def _text_of(choice: dict[str, Any]) -> tuple[str, str]:
         text = message.get("content") or ""
         reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
     if not (isinstance(text, str) and isinstance(reasoning, str)):
-        raise TypeError("a text that is no string")
+        raise TypeError("the text is not a string")
     return text, reasoning
 
 
 def _logprobs_of(choice: dict[str, Any]) -> tuple[float, ...]:
-    """Log probabilities (natural) of the written tokens, of either route."""
+    """Return the natural log probabilities of the generated tokens, from either route."""
     logprobs = choice.get("logprobs") or {}
     if (content := logprobs.get("content")) is not None:
         return tuple(token["logprob"] for token in content)
@@ -223,36 +245,38 @@ def _logprobs_of(choice: dict[str, Any]) -> tuple[float, ...]:
 
 
 def confidence(alternatives: Sequence[float], k: int) -> float:
-    """Minus the mean of the `k` largest of these log probabilities; see `Delta`. Fewer than `k` are taken as they are."""
+    """Return minus the mean of the `k` largest log probabilities, or of all if fewer; see `Delta`."""
     top = sorted(alternatives, reverse=True)[:k]
     return -sum(top) / len(top)
 
 
 def _confidences_of(choice: dict[str, Any], k: int) -> tuple[float, ...]:
-    """Confidences of the written tokens over the `k` most probable ones, of either route.
+    """Return the confidences of the generated tokens over the `k` most probable ones, from either route.
 
-    vLLM's chat route counts the token that was drawn among the k, so one that is not among the most probable displaces
-    the last of them.
+    vLLM's chat route includes the sampled token in the k, so a less probable sampled token displaces the last of them.
     """
     logprobs = choice.get("logprobs") or {}
     if (content := logprobs.get("content")) is not None:
-        places = [[entry["logprob"] for entry in token["top_logprobs"]] for token in content]
+        positions = [[entry["logprob"] for entry in token["top_logprobs"]] for token in content]
     else:
-        places = [list(entry.values()) for entry in logprobs.get("top_logprobs") or ()]
-    return tuple(confidence(place, k) for place in places)
+        positions = [list(entry.values()) for entry in logprobs.get("top_logprobs") or ()]
+    return tuple(confidence(position, k) for position in positions)
 
 
-def _cached(usage: dict[str, Any]) -> int:
+def _cached_tokens(usage: dict[str, Any]) -> int:
     details = usage.get("prompt_tokens_details")
-    return _count(details.get("cached_tokens") or 0) if details else 0
+    return _token_count(details.get("cached_tokens") or 0) if details else 0
 
 
-def _written(usage: dict[str, Any]) -> int:
-    return _count(usage.get("completion_tokens") or 0)
+def _completion_tokens(usage: dict[str, Any]) -> int:
+    return _token_count(usage.get("completion_tokens") or 0)
 
 
-def _count(value: Any) -> int:
-    """A number of tokens. Raises TypeError for anything else, which would corrupt the accounts of a run."""
+def _token_count(value: Any) -> int:
+    """Return `value` if it is a valid number of tokens.
+
+    Raises TypeError for anything else, which would corrupt a run's token accounting.
+    """
     if type(value) is not int or value < 0:
         raise TypeError(f"{value!r} is not a number of tokens")
     return value

@@ -1,4 +1,4 @@
-"""A vLLM pooling server as an engine: a reward model, which scores conversations and never writes. asyncio only."""
+"""Engine for a reward model behind vLLM's pooling server. It only scores conversations. asyncio only."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from secondpass.service.engines.openai.token_cache import TokenCache
 from secondpass.service.engines.openai.wire import usage_of
 from secondpass.service.engines.reward.probe import (
     RewardServer,
-    find_reward_server,
-    rendering,
-    values_of,
+    label_values,
+    probe_reward_server,
+    tokenize_body,
 )
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import CapabilityMissing, EngineError, EngineUnavailable
+from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
 Json = dict[str, Any]
 
 
 class PoolingEngine(RemoteEngine[RewardServer]):
-    """A reward model; see `RemoteEngine` for its parameters.
+    """A reward model; see `RemoteEngine` for the parameters.
 
-    A model with one label gives that label's value before any activation, which saturates and would make ties; one
-    with two gives the probability of the second.
+    The reward of a model with one label is the label's value without activation: activations saturate and cause ties.
+    The reward of a model with two labels is the probability of the second.
     """
 
-    async def _found(self) -> RewardServer:
+    async def _probe_server(self) -> RewardServer:
         self._prompts = TokenCache()  # another server may have another template
-        return await find_reward_server(self._connection, self._wanted)
+        return await probe_reward_server(self._connection, self._requested_model)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """One delta, with the reward; closing the generator closes the connection, which aborts.
+        """Yield one delta with the reward; closing the generator aborts the request.
 
-        Raises CapabilityMissing for a call that wants anything else, CallRejected for a 4xx, EngineUnavailable for
-        5xx, 429 and silence, StreamInterrupted for an unreadable reply, and EngineError for a score that is no number.
+        Raises:
+            CapabilityMissing: not a reward call.
+            CallRejected: the server returned a 4xx.
+            EngineUnavailable: the engine is not ready, or the server returned a 5xx or 429 or did not answer.
+            StreamInterrupted: the reply does not have the expected shape.
+            EngineError: the score is not a finite number.
         """
         if not call.reward:
             raise CapabilityMissing(self.name, call.needs | {"text"})
         server = self._server
         if server is None:
-            raise EngineUnavailable(
-                f"not ready: {self.why_not_ready}", engine=self.name, role=call.role
-            )
+            raise self._not_ready(call)
         reply = await self._connection.fetch(
             "POST",
             f"{self._connection.root}/{server.route}",
@@ -53,11 +55,12 @@ class PoolingEngine(RemoteEngine[RewardServer]):
             headers=self._routing.of_call(call),
             role=call.role,
         )
-        with self._connection.readable(call.role):
-            values, usage = values_of(reply, server.route), usage_of(reply)
+        with self._connection.parsing(call.role):
+            values, usage = label_values(reply, server.route), usage_of(reply)
         if len(values) != server.labels or not all(map(math.isfinite, values)):
             raise EngineError(
-                f"not {server.labels} finite value(s): {values[:3]}",
+                f"engine {self.name!r} returned an invalid score: "
+                f"expected {server.labels} finite value(s), got {values[:3]}",
                 engine=self.name,
                 role=call.role,
             )
@@ -67,14 +70,16 @@ class PoolingEngine(RemoteEngine[RewardServer]):
         body: Json = {"model": server.dialect.model, "use_activation": server.labels > 1}
         if call.cache_salt is not None:
             body["cache_salt"] = call.cache_salt
-        if server.takes_messages:
-            return body | {"messages": _dumped(call)}
+        if server.accepts_messages:
+            return body | {"messages": _messages(call)}
         return body | {"input": list(await self._render(call)), "add_special_tokens": False}
 
     async def count_prompt(self, call: Call) -> int:
-        """Tokens of the conversation, by the server's own tokenizer and template.
+        """Return the number of tokens of the conversation, by the server's tokenizer and chat template.
 
-        Raises CapabilityMissing without `tokenize`, EngineError and its kinds when the server fails.
+        Raises:
+            CapabilityMissing: the server lacks `tokenize`.
+            EngineError: the request to the server failed.
         """
         if "tokenize" not in self.capabilities:
             raise CapabilityMissing(self.name, ("tokenize",))
@@ -82,21 +87,21 @@ class PoolingEngine(RemoteEngine[RewardServer]):
 
     async def _render(self, call: Call) -> Sequence[int]:
         async def read() -> Sequence[int]:
-            body = rendering(self.model, _dumped(call))
+            body = tokenize_body(self.model, _messages(call))
             url = f"{self._connection.root}/tokenize"
             headers = self._routing.of_call(call)
             reply = await self._connection.fetch("POST", url, body, headers=headers, role=call.role)
-            with self._connection.readable(call.role):
+            with self._connection.parsing(call.role):
                 return [int(token) for token in reply["tokens"]]
 
         return await self._prompts.get(call.messages, read)
 
     @asynccontextmanager
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
-        """Nothing is handed on: raises CapabilityMissing."""
+        """Raise CapabilityMissing: a reward model does not generate text."""
         raise CapabilityMissing(self.name, ("text",))
         yield  # type: ignore[unreachable] # makes it the generator that the decorator wants
 
 
-def _dumped(call: Call) -> list[Json]:
+def _messages(call: Call) -> list[Json]:
     return [message.model_dump(exclude_none=True) for message in call.messages]

@@ -1,1 +1,1 @@
-"""The engine that replies by a script: for tests, and for trying the service without a model."""
+"""Scripted fake engine, for tests and for trying the service without a model."""

@@ -1,4 +1,4 @@
-"""The OpenAI side of the scripted engine: plain chat requests, answered by the script."""
+"""Plain OpenAI chat requests to the scripted engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from secondpass.service.engines.common.status_codes import short
+from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Message, Sampling, Usage
@@ -18,7 +18,7 @@ _HEADERS = (("content-type", "application/json"),)
 _EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)
 
 
-class _Streams(Protocol):
+class _StreamingEngine(Protocol):
     model: str
 
     def stream(self, call: Call) -> Any: ...
@@ -35,8 +35,8 @@ class _ChatRequest(BaseModel):
 
 
 @asynccontextmanager
-async def reply_to(engine: _Streams, request: PlainRequest) -> AsyncIterator[PlainReply]:
-    """A plain reply to a chat request, as one JSON body or as chunks; leaving the block aborts."""
+async def reply_to(engine: _StreamingEngine, request: PlainRequest) -> AsyncIterator[PlainReply]:
+    """Yield the scripted reply to a chat request, as JSON or as a stream; leaving the block aborts it."""
     call = _call(request)
     if isinstance(call, PlainReply):
         yield call
@@ -48,13 +48,13 @@ async def reply_to(engine: _Streams, request: PlainRequest) -> AsyncIterator[Pla
 
 
 def _call(request: PlainRequest) -> Call | PlainReply:
-    """What the request asks for, visible if as a stream; or why it is refused."""
+    """Return the call for a chat request, visible if it streams; or the error reply if it is invalid."""
     try:
         chat = _ChatRequest.model_validate_json(request.body)
         sampling = Sampling(max_tokens=chat.max_tokens, seed=chat.seed)
     except ValidationError as error:
         problem = error.errors()[0]
-        return _failure(400, short(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"))
+        return _failure(400, excerpt(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"))
     return Call(
         role="actor",
         purpose="chat",
@@ -65,7 +65,7 @@ def _call(request: PlainRequest) -> Call | PlainReply:
     )
 
 
-async def _whole_reply(engine: _Streams, call: Call) -> PlainReply:
+async def _whole_reply(engine: _StreamingEngine, call: Call) -> PlainReply:
     try:
         return PlainReply(200, _HEADERS, _once(await _whole(engine, call)))
     except CallRejected as error:
@@ -74,7 +74,7 @@ async def _whole_reply(engine: _Streams, call: Call) -> PlainReply:
         return _failure(500, str(error))
 
 
-async def _whole(engine: _Streams, call: Call) -> bytes:
+async def _whole(engine: _StreamingEngine, call: Call) -> bytes:
     texts = [""] * call.n
     finish: list[str | None] = [None] * call.n
     usage = Usage()
@@ -96,7 +96,7 @@ async def _whole(engine: _Streams, call: Call) -> bytes:
     ).encode()
 
 
-async def _chunks(engine: _Streams, call: Call) -> AsyncGenerator[bytes]:
+async def _chunks(engine: _StreamingEngine, call: Call) -> AsyncGenerator[bytes]:
     async with aclosing(engine.stream(call)) as deltas:
         async for delta in deltas:
             if delta.text or delta.finish_reason:
@@ -104,7 +104,7 @@ async def _chunks(engine: _Streams, call: Call) -> AsyncGenerator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def _event(engine: _Streams, delta: Delta) -> bytes:
+def _event(engine: _StreamingEngine, delta: Delta) -> bytes:
     choice = {
         "index": delta.index,
         "delta": {"content": delta.text},
@@ -114,7 +114,7 @@ def _event(engine: _Streams, delta: Delta) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def _envelope(engine: _Streams, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+def _envelope(engine: _StreamingEngine, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": "chatcmpl-scripted",
         "object": kind,

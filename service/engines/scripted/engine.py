@@ -1,7 +1,7 @@
-"""An engine that follows a script: for tests, faults and benchmarks, and to try the service without a model.
+"""Scripted fake engine: for tests, fault injection and benchmarks, and for use without a model.
 
-Deterministic: what a call gets depends on the call alone. It counts tokens as words-with-their-space, injects
-latency, faults, cut streams and garbage, and keeps the books that tests check (`running`, `delivered`).
+The reply to a call depends on the call alone. A token is a word with the whitespace before it. Latency and faults can
+be injected, and tests can inspect `calls`, `running` and `delivered`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainReque
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Capability, FinishReason, Usage
 
-KEPT_CALLS = 10_000
-KEPT_TOKENS = 100_000
-"""What a served fake remembers at most: its last calls, and tokens by their ids."""
+MAX_KEPT_CALLS = 10_000
+MAX_KEPT_TOKENS = 100_000
+"""Most calls, and tokens by id, that an engine keeps; the oldest are dropped."""
 
 CONFIDENCE = 8.0
-"""Of every token of which the script says nothing else."""
+"""Default confidence of a token."""
 
 Fault = Literal["refuse", "unavailable", "interrupt"]
 
@@ -36,11 +36,15 @@ _TOKEN = re.compile(r"\s*\S+|\s+$")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the script says for one completion: its text, and how it goes wrong.
+    """Scripted reply for one completion.
 
-    `refuse` and `unavailable` fail before the first token, `cut` ends the stream after half of them without a
-    finish reason. `labels` are the probabilities that a label call reads, `reward` is what a reward call gets, and
-    `confidence` that of every token, where it is asked for.
+    Attributes:
+        text: text of the completion, including the prefix of a continuation.
+        fault: fault to inject. "refuse" and "unavailable" fail before the first token; "interrupt" ends the stream
+            after half of the tokens without a finish reason.
+        labels: label probabilities for a label read.
+        reward: score for a reward call.
+        confidence: confidence of each token, for calls with log probabilities.
     """
 
     text: str
@@ -51,21 +55,21 @@ class Reply:
 
 
 Script = Callable[[Call, int], Reply]
-"""(call, position of the completion among its siblings) -> its reply"""
+"""Function from a call and the index of a completion among its siblings to the completion's reply."""
 
 
 def tokens_of(text: str) -> list[str]:
-    """The engine's tokens: words with the space before them. Joined they are the text again."""
+    """Return the tokens of `text`: words with the whitespace before them. They join to `text`."""
     return _TOKEN.findall(text)
 
 
 def token_id(token: str) -> int:
-    """A stable id for a token, within 31 bits."""
+    """Return a stable 31-bit id for a token."""
     return int.from_bytes(hashlib.blake2s(token.encode(), digest_size=4).digest()) >> 1
 
 
 def arithmetic(call: Call, index: int) -> Reply:
-    """The default script: three of four completions agree that the answer is 42, and that is what is rewarded."""
+    """The default script: three of four completions answer 42, and an answer of 42 is rewarded."""
     answer = 41 if (index + (call.sampling.seed or 0)) % 4 == 3 else 42
     text = f"Let me work it out step by step.\n\nThat makes {answer}. The answer is \\boxed{{{answer}}}."
     others = 0.3 / max(1, len(call.labels) - 1)
@@ -76,8 +80,8 @@ def arithmetic(call: Call, index: int) -> Reply:
     )
 
 
-class _Written(NamedTuple):
-    """One completion: its tokens, what each adds to the text, and why it ends."""
+class _Generation(NamedTuple):
+    """Tokens to generate for one completion, the text that each adds, and the finish reason."""
 
     tokens: list[str]
     texts: list[str]
@@ -85,32 +89,44 @@ class _Written(NamedTuple):
 
 
 def _first_stop(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int, int] | None:
-    """The stop string that is completed first: tokens up to its end, and where it begins and ends in the text.
+    """Find the stop string that ends first; of several that end together the first in `stops`, as in vLLM.
 
-    As in vLLM: of several that end at the same place the one named first.
+    Returns:
+        Number of tokens up to its end, and its start and end in the text; None if none occurs.
     """
     text = "".join(tokens)
-    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
-    if not found:
+    matches = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    if not matches:
         return None
-    end, begin = min(found, key=lambda each: each[0])
+    end, start = min(matches, key=lambda each: each[0])
     ends = accumulate(len(token) for token in tokens)
-    return next(count for count, at in enumerate(ends, 1) if at >= end), begin, end
+    return next(count for count, at in enumerate(ends, 1) if at >= end), start, end
 
 
 def _truncated(tokens: Sequence[str], end: int) -> list[str]:
-    """The text of each token, as far as it is before `end`."""
-    begins = accumulate((len(token) for token in tokens[:-1]), initial=0)
-    return [token[: max(0, end - begin)] for token, begin in zip(tokens, begins, strict=True)]
+    """Return the part of each token before the text offset `end`."""
+    starts = accumulate((len(token) for token in tokens[:-1]), initial=0)
+    return [token[: max(0, end - start)] for token, start in zip(tokens, starts, strict=True)]
 
 
 @dataclass
 class ScriptedEngine:
     """An `Engine` that replies by `script`.
 
-    `first_token` and `per_token` are seconds of latency, shared by all sequences of a call as a batch would.
-    `tokens_per_delta` gathers tokens. With `rate` (deltas a second, over all calls) and both latencies 0 it paces
-    itself to stand for a GPU that serves up to 256 sequences.
+    Attributes:
+        script: function that returns the reply for each completion.
+        name: name of the engine.
+        model: name of the model.
+        first_token: seconds before the first token of a call.
+        per_token: seconds for each further delta, shared by all completions of a call, as in a batch.
+        tokens_per_delta: most tokens in a delta.
+        rate: deltas per second over all calls, in place of `per_token`. It simulates a GPU that serves up to 256
+            sequences.
+        window: context window in tokens; None for no limit.
+        lacking: capabilities to withhold.
+        running: calls in progress.
+        calls: most recent calls, at most MAX_KEPT_CALLS.
+        delivered: tokens generated so far.
     """
 
     script: Script = arithmetic
@@ -149,30 +165,30 @@ class ScriptedEngine:
         return self.window
 
     async def start(self) -> None:
-        """Ready at once."""
+        """No-op: the engine is always ready."""
 
     async def aclose(self) -> None:
-        """Nothing to free."""
+        """No-op."""
 
     async def count_prompt(self, call: Call) -> int:
-        """Tokens of all message texts, and four a message."""
-        pieces = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
-        held = sum(1 if isinstance(piece, int) else len(tokens_of(piece)) for piece in pieces)
-        return sum(len(tokens_of(m.text)) + 4 for m in call.messages) + held
+        """Return the tokens of all messages, plus four per message, plus those of the prefix."""
+        parts = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
+        prefix = sum(1 if isinstance(part, int) else len(tokens_of(part)) for part in parts)
+        return sum(len(tokens_of(m.text)) + 4 for m in call.messages) + prefix
 
-    def held_by(self, call: Call) -> str:
-        """The text of the call's prefix."""
-        pieces = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
+    def prefix_text(self, call: Call) -> str:
+        """Return the text of the call's prefix."""
+        parts = call.prefix if isinstance(call.prefix, tuple) else (call.prefix or "",)
         return "".join(
-            self._vocabulary.get(piece, "") if isinstance(piece, int) else piece for piece in pieces
+            self._vocabulary.get(part, "") if isinstance(part, int) else part for part in parts
         )
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """Deltas of all `n` completions in turn, token by token, as a batch would give them."""
+        """Yield the deltas of all `n` completions, interleaved as in a batch."""
         key = self._served
         self._served += 1
         self.calls.append(call)
-        del self.calls[:-KEPT_CALLS]
+        del self.calls[:-MAX_KEPT_CALLS]
         self.running[key] = call
         try:
             async with aclosing(self._reply(call)) as deltas:
@@ -186,7 +202,8 @@ class ScriptedEngine:
         prompt = await self.count_prompt(call)
         if self.window is not None and prompt >= self.window:
             raise CallRejected(
-                f"the prompt has {prompt} tokens, the model's context holds {self.window}",
+                f"the prompt has {prompt} tokens, and the model's context holds {self.window}: "
+                "shorten the messages",
                 engine=self.name,
                 role=call.role,
             )
@@ -201,10 +218,10 @@ class ScriptedEngine:
             return
         if call.reward:
             if replies[0].fault == "interrupt":
-                raise StreamInterrupted("cut by the script", engine=self.name, role=call.role)
+                raise self._interrupted(call)
             yield Delta(reward=replies[0].reward, finish_reason="stop", usage=Usage(prompt=prompt))
             return
-        async with aclosing(self._write(call, replies, prompt)) as deltas:
+        async with aclosing(self._generate(call, replies, prompt)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -212,21 +229,28 @@ class ScriptedEngine:
         if reply.fault == "refuse":
             raise CallRejected("refused by the script", engine=self.name, role=call.role)
         if reply.fault == "unavailable":
-            raise EngineUnavailable("unavailable by the script", engine=self.name, role=call.role)
+            raise EngineUnavailable(
+                "made unavailable by the script", engine=self.name, role=call.role
+            )
 
-    async def _write(self, call: Call, replies: list[Reply], prompt: int) -> AsyncGenerator[Delta]:
+    def _interrupted(self, call: Call) -> StreamInterrupted:
+        return StreamInterrupted("interrupted by the script", engine=self.name, role=call.role)
+
+    async def _generate(
+        self, call: Call, replies: list[Reply], prompt: int
+    ) -> AsyncGenerator[Delta]:
         room = None if self.window is None else self.window - prompt
-        written = [self._remaining(call, reply.text, room) for reply in replies]
+        generations = [self._generation(call, reply.text, room) for reply in replies]
         delivered = 0
         width = self.tokens_per_delta
-        longest = max(len(each.tokens) for each in written)
+        longest = max(len(each.tokens) for each in generations)
         for at in range(0, max(longest, 1), width):
             await self._pace(call)
-            for index, (tokens, texts, reason) in enumerate(written):
+            for index, (tokens, texts, reason) in enumerate(generations):
                 if at and at >= len(tokens):
                     continue
                 if replies[index].fault == "interrupt" and at >= len(tokens) / 2:
-                    raise StreamInterrupted("cut by the script", engine=self.name, role=call.role)
+                    raise self._interrupted(call)
                 now = tokens[at : at + width]
                 delivered += len(now)
                 self.delivered += len(now)
@@ -242,25 +266,28 @@ class ScriptedEngine:
                 )
         yield Delta(usage=Usage(prompt=prompt, completion=delivered))
 
-    def _remaining(self, call: Call, text: str, room: int | None) -> _Written:
-        """What is written after the call's prefix, up to a stop string or the cap."""
-        tokens = tokens_of(text.removeprefix(self.held_by(call)))
+    def _generation(self, call: Call, text: str, room: int | None) -> _Generation:
+        """Return the part of `text` after the call's prefix, up to a stop string or a token limit.
+
+        `room` is the number of tokens left in the context window; None for no limit.
+        """
+        tokens = tokens_of(text.removeprefix(self.prefix_text(call)))
         texts = tokens
         if (stop := _first_stop(tokens, call.sampling.stop or ())) is not None:
-            count, begin, end = stop
+            count, start, end = stop
             tokens = tokens[:count]
-            texts = _truncated(tokens, end if call.resumable else begin)
-        caps = [cap for cap in (call.sampling.max_tokens, room) if cap is not None]
-        if caps and len(tokens) > (cap := min(caps)):
-            # Text that was held back because it may begin a stop string is returned after all.
-            return _Written(tokens[:cap], tokens[:cap], "length")
-        return _Written(tokens, texts, "stop")
+            texts = _truncated(tokens, end if call.resumable else start)
+        limits = [limit for limit in (call.sampling.max_tokens, room) if limit is not None]
+        if limits and len(tokens) > (limit := min(limits)):
+            # The stop string is incomplete, so its beginning is returned as text.
+            return _Generation(tokens[:limit], tokens[:limit], "length")
+        return _Generation(tokens, texts, "stop")
 
     def _id(self, token: str) -> int:
         number = token_id(token)
         self._vocabulary[number] = token
         self._vocabulary.move_to_end(number)
-        if len(self._vocabulary) > KEPT_TOKENS:
+        if len(self._vocabulary) > MAX_KEPT_TOKENS:
             self._vocabulary.popitem(last=False)
         return number
 
@@ -276,5 +303,5 @@ class ScriptedEngine:
             await anyio.lowlevel.checkpoint()
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """A plain chat reply by the script, whole or as a stream."""
+        """Return the scripted reply to a chat request, as JSON or as a stream."""
         return reply_to(self, request)

@@ -1,7 +1,6 @@
-"""A plain request to an ASGI application in this process: what a connection would carry, without one.
+"""In-process requests to an ASGI application, without a connection.
 
-asyncio only: vLLM's handlers make tasks of their own, which end when the client is said to have left, and not when
-whoever called them is cancelled.
+asyncio only: vLLM's handlers start asyncio tasks. These end on a client disconnect, not when the caller is cancelled.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from secondpass.service.engines.common.status_codes import short
+from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.engine import PlainReply, PlainRequest
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 
@@ -29,17 +28,18 @@ ASGIApp = Callable[
 ]
 
 GRACE_SECONDS = 5.0
-"""What an application may take to end after its client has left."""
+"""Seconds that an application has to finish after the client disconnects."""
 
 
 @asynccontextmanager
-async def forwarded(
+async def forward_to_app(
     app: ASGIApp, request: PlainRequest, *, engine: str
 ) -> AsyncIterator[PlainReply]:
-    """The reply of `app` to a POST of `request`; leaving the block is the client's leaving.
+    """POST `request` to `app` and yield the reply; leaving the block disconnects the client.
 
-    Raises EngineUnavailable when the application fails without an answer; reading the chunks raises StreamInterrupted when
-    it fails later.
+    Raises:
+        EngineUnavailable: the application failed before the response started. Reading the chunks raises
+            StreamInterrupted if it fails later.
     """
     exchange = _Exchange(request, engine)
     task = asyncio.create_task(exchange.run(app))
@@ -47,81 +47,90 @@ async def forwarded(
         yield await exchange.reply()
     finally:
         with anyio.CancelScope(shield=True):
-            await exchange.leave()
+            await exchange.disconnect()
             await asyncio.wait((task,), timeout=GRACE_SECONDS)
             task.cancel()
             await asyncio.wait((task,))
 
 
 class _Exchange:
-    """Both ends of one request: the application's, in `run`, and the client's, in `reply`."""
+    """One request: `run` is the application's end, `reply` the client's."""
 
     def __init__(self, request: PlainRequest, engine: str) -> None:
         self._request, self._engine = request, engine
-        self._begun, self._left = anyio.Event(), anyio.Event()
-        self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
-        self._asked = self._is_whole = False
+        self._started, self._disconnected = anyio.Event(), anyio.Event()
+        self._chunk_sender, self._chunk_receiver = anyio.create_memory_object_stream[bytes](1)
+        self._is_request_sent = self._is_complete = False
         self._start: Message | None = None
         self._failure: Exception | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the application answer."""
-        with self._send:
+        """Run the application until it returns or fails."""
+        with self._chunk_sender:
             try:
-                await app(self._scope(), self._next_message, self._take)
-            except Exception as failure:  # noqa: BLE001 - whatever an application raises, it has not answered
+                await app(self._scope(), self._receive, self._send)
+            except Exception as failure:  # noqa: BLE001 - `reply` reports any exception of the application
                 self._failure = failure
             finally:
-                self._begun.set()
+                self._started.set()
 
     async def reply(self) -> PlainReply:
-        """The head of the answer, once it is there."""
-        await self._begun.wait()
+        """Wait for the start of the response and return the reply."""
+        await self._started.wait()
         if self._start is None:
-            raise EngineUnavailable(f"no reply{self._cause()}", engine=self._engine)
+            raise EngineUnavailable(
+                f"no reply from the server of engine {self._engine!r}{self._cause()}",
+                engine=self._engine,
+            )
         headers = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in self._start.get("headers", ())
         )
         return PlainReply(self._start["status"], headers, self._chunks())
 
-    async def leave(self) -> None:
-        """The client goes. First a waiting writer is let go on: cancelled while it writes, its source would stay open."""
-        self._receive.close()
+    async def disconnect(self) -> None:
+        """Disconnect the client, after a pending send has returned.
+
+        An application that is cancelled within a send would leave its source open.
+        """
+        self._chunk_receiver.close()
         await anyio.lowlevel.checkpoint()
-        self._left.set()
+        self._disconnected.set()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self._receive:
+        async for chunk in self._chunk_receiver:
             yield chunk
-        if not self._is_whole:
-            raise StreamInterrupted(f"the reply broke off{self._cause()}", engine=self._engine)
+        if not self._is_complete:
+            raise StreamInterrupted(
+                f"the reply of engine {self._engine!r} is incomplete{self._cause()}",
+                engine=self._engine,
+            )
 
     def _cause(self) -> str:
-        return f": {short(str(self._failure))}" if self._failure else ""
+        return f": {excerpt(str(self._failure))}" if self._failure else ""
 
-    async def _next_message(self) -> Message:
-        if not self._asked:
-            self._asked = True
+    async def _receive(self) -> Message:
+        if not self._is_request_sent:
+            self._is_request_sent = True
             return {"type": "http.request", "body": self._request.body, "more_body": False}
-        await self._left.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
-    async def _take(self, message: Message) -> None:
+    async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start = message
-            self._begun.set()
+            self._started.set()
             return
         try:
             if body := message.get("body"):
-                await self._send.send(bytes(body))
-        except anyio.BrokenResourceError:  # nobody reads any more, which `_next_message` tells
-            if self._left.is_set():
-                await anyio.lowlevel.checkpoint()  # who only writes gets to hear it too
+                await self._chunk_sender.send(bytes(body))
+        except anyio.BrokenResourceError:  # the client has disconnected, as `_receive` reports
+            if self._disconnected.is_set():
+                await anyio.lowlevel.checkpoint()  # lets a writer that never receives be cancelled
             return
         if not message.get("more_body"):
-            self._is_whole = True
-            self._send.close()
+            self._is_complete = True
+            self._chunk_sender.close()
 
     def _scope(self) -> dict[str, Any]:
         path = f"/v1/{self._request.path.lstrip('/')}"

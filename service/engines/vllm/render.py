@@ -1,7 +1,7 @@
-"""A call as vLLM's own chat endpoint hands it to its engine: the same JSON body, without the wire between.
+"""Conversion of a call to the engine request that vLLM's chat endpoint would make of it.
 
-The request model, the chat template, the defaults from the model's generation config, the token limits and the
-parser that splits reasoning from text are vLLM's own, so that both ways to the engine say the same to the model.
+It uses vLLM's own request model, chat template, generation-config defaults, token limits and reasoning parser. The
+model therefore gets the same request in process as over HTTP.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from secondpass.strategies.api.values import ImagePart
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What the engine is given: a rendered prompt, how to sample, and further arguments of `generate`."""
+    """Arguments of the engine client's `generate`: rendered prompt, sampling parameters and options."""
 
     prompt: EngineInput
     sampling: SamplingParams
@@ -39,10 +39,16 @@ class EngineRequest:
 
 
 class Renderer:
-    """Makes the requests of calls to the engine behind `client`; is also the codec of its model.
+    """Converts calls to engine requests; also the `Codec` of the model.
 
-    `online` holds what the operator chose for the server: chat template, its arguments, parsers. All methods raise
-    CallRejected for a prompt that leaves no room, and what vLLM raises for what it refuses.
+    `prompt` and `request` raise CallRejected for a prompt that fills the context window, and vLLM's own errors for a
+    request that vLLM rejects.
+
+    Args:
+        client: vLLM's engine client.
+        model: name of the model in requests.
+        engine: name of the engine, for errors.
+        online: the server's renderer, with the operator's chat template, its arguments and parsers.
     """
 
     def __init__(
@@ -60,44 +66,44 @@ class Renderer:
         self._tokenizer = client.renderer.get_tokenizer()
         self._cache = TokenCache()
         self._defaults: dict[str, Any] = config.get_diff_sampling_param()
-        # As in vLLM's endpoint: a limit that the operator set, and not only the model's own.
-        self._most_tokens: int | None = (
+        # As in vLLM's endpoint: only a limit set by the operator, not the model's default.
+        self._operator_max_tokens: int | None = (
             self._defaults.get("max_tokens")
             if config.generation_config not in ("auto", "vllm")
             else config.override_generation_config.get("max_new_tokens")
         )
 
-    async def split(self, text: str, call: Call) -> list[int]:
-        """The tokens of `text` alone, without special ones around it."""
+    async def encode(self, text: str, call: Call) -> list[int]:
+        """Return the token ids of `text`, without special tokens around it."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    async def join(self, ids: Sequence[int], call: Call) -> str:
-        """The text of `ids`, special tokens included."""
+    async def decode(self, ids: Sequence[int], call: Call) -> str:
+        """Return the text of `ids`, special tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     async def prompt(self, call: Call) -> EngineInput:
-        """The prompt with the prefix that the call holds; text is rendered once and then remembered."""
+        """Return the prompt of `call`, prefix included; text prompts are cached."""
         if any(isinstance(part, ImagePart) for m in call.messages for part in m.content or ()):
-            return self._fitting(await self._render(call), call)
-        ids = await self._cache.get(_key(call), lambda: self._render_ids(call))
-        held = await prefix_ids(call, self)
-        return self._fitting(tokens_input([*ids, *held], cache_salt=call.cache_salt), call)
+            return self._check_length(await self._render(call), call)
+        ids = await self._cache.get(_cache_key(call), lambda: self._render_ids(call))
+        prefix = await prefix_ids(call, self)
+        return self._check_length(tokens_input([*ids, *prefix], cache_salt=call.cache_salt), call)
 
     async def request(self, call: Call, body: dict[str, Any]) -> EngineRequest:
-        """`call` ready for `generate`; `body` is what would go to /chat/completions."""
+        """Return the engine request for `call`; `body` is its body for /chat/completions."""
         prompt = await self.prompt(call)
         ids: list[int] = prompt["prompt_token_ids"]
         request = ChatCompletionRequest.model_validate(body)
         parsers = self._parsers(request)
-        if parsers and (self._online.use_harmony or _adjusts(parsers[0])):
+        if parsers and (self._online.use_harmony or _adjusts_requests(parsers[0])):
             request = parsers[0].adjust_request(request=request)
         limit = get_max_tokens(
             self.window,
             request.max_completion_tokens,
             len(ids),
             self._defaults,
-            self._most_tokens,
+            self._operator_max_tokens,
         )
         options: dict[str, Any] = {"session_id": request.session_id}
         if parsers and parsers[0].reasoning_parser is not None:
@@ -112,12 +118,12 @@ class Renderer:
         )
 
     def _parsers(self, request: ChatCompletionRequest) -> list[Any]:
-        make = self._online.parser
-        if make is None:
+        make_parser = self._online.parser
+        if make_parser is None:
             return []
         template = self._online.effective_chat_template_kwargs(request)
         return [
-            make(
+            make_parser(
                 self._tokenizer,
                 request.tools,
                 chat_template_kwargs=template,
@@ -131,41 +137,42 @@ class Renderer:
         return ids
 
     async def _render(self, call: Call) -> EngineInput:
-        # The limit is the call's own business, and would be read as vLLM's deprecated field if it were left out.
+        # The prompt does not depend on the limit. Without one, vLLM would read its deprecated field.
         body = chat_body(call, self.dialect) | {self.dialect.max_tokens: 1}
         try:
             rendered = await self._online.render_chat(ChatCompletionRequest.model_validate(body))
-        except VLLMValidationError as refusal:
-            if refusal.parameter in ("input_tokens", "input_text"):
-                unit = "tokens" if refusal.parameter == "input_tokens" else "characters"
-                raise self._too_long(call, f"{refusal.value} {unit} or more") from refusal
+        except VLLMValidationError as error:
+            if error.parameter in ("input_tokens", "input_text"):
+                unit = "tokens" if error.parameter == "input_tokens" else "characters"
+                raise self._too_long(call, f"{error.value} {unit} or more") from error
             raise
         if isinstance(rendered, ErrorResponse):
             raise VLLMValidationError(rendered.error.message)
         _, (prompt,) = rendered
         return prompt
 
-    def _fitting(self, prompt: EngineInput, call: Call) -> EngineInput:
+    def _check_length(self, prompt: EngineInput, call: Call) -> EngineInput:
+        """Return `prompt`; raise CallRejected if it leaves no room for a completion."""
         if (length := len(prompt["prompt_token_ids"])) >= self.window:
             raise self._too_long(call, f"{length} tokens")
         return prompt
 
     def _too_long(self, call: Call, length: str) -> CallRejected:
         return CallRejected(
-            f"the prompt has {length}, and the model's context holds {self.window} with the reply: "
-            "shorten the messages, or serve the model with a longer --max-model-len",
+            f"the prompt has {length}, and the model's context holds {self.window} tokens of prompt and "
+            "completion: shorten the messages, or serve the model with a larger --max-model-len",
             engine=self._engine,
             role=call.role,
         )
 
 
-def _key(call: Call) -> Hashable:
-    """What decides the rendering of a call."""
+def _cache_key(call: Call) -> Hashable:
+    """Return the fields of `call` that determine its rendered prompt."""
     thinking = call.thinking is False or bool(call.labels)
     prefix = call.prefix if isinstance(call.prefix, str) else None
     return call.messages, thinking, prefix, call.schema
 
 
-def _adjusts(parser: Any) -> bool:
-    """Whether vLLM's endpoint lets this parser change a request without tools."""
+def _adjusts_requests(parser: Any) -> bool:
+    """Return whether vLLM's endpoint lets this parser adjust a request without tools."""
     return bool(parser.always_adjust_request) or parser.reasoning_parser is not None

@@ -1,6 +1,7 @@
-"""Starts vLLM's own server in this process, without a socket: its engine is ours to use, its handlers answer what we forward.
+"""vLLM's own server in this process, without a socket.
 
-Importing this module imports vLLM: whoever serves another engine must not. asyncio only.
+secondpass calls its engine directly and forwards plain requests to its handlers. asyncio only. Importing this module
+imports vLLM, so import it only to serve this engine.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from secondpass.service.common.errors import BadSettings
-from secondpass.service.engines.common.status_codes import short
+from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.vllm.asgi import ASGIApp
 from secondpass.service.engines.vllm.engine import VllmEngine
 
-_PROXY, _PLUG_IN = "a proxy in front", "the plug-in, in vLLM's own server"
+_PROXY, _PLUGIN = "a reverse proxy", "the secondpass plugin in vLLM's own server"
 _LOG = "--log-level and --access-log before the --"
-_OURS = {
+_UNSUPPORTED_FLAGS = {
     "model": "--model before the --",
     "host": "--host before the --",
     "port": "--port before the --",
     "uds": "--host and --port before the --",
     "api_key": "--api-keys-file before the --",
-    "api_server_count": "more processes behind a balancer",
-    "grpc": _PLUG_IN,
-    "headless": _PLUG_IN,
-    "middleware": _PLUG_IN,
+    "api_server_count": "several processes behind a load balancer",
+    "grpc": _PLUGIN,
+    "headless": _PLUGIN,
+    "middleware": _PLUGIN,
     "allowed_origins": _PROXY,
     "allowed_methods": _PROXY,
     "allowed_headers": _PROXY,
@@ -60,48 +61,54 @@ _OURS = {
     "disable_uvicorn_access_log": _LOG,
     "disable_access_log_for_endpoints": _LOG,
 }
-"""Flags of vLLM's server that nothing would obey here, and what to use in their place."""
+"""Flags of vLLM's server without effect here -> the alternative for the operator."""
 
-_UNSAID = object()
-_PLUGIN = "secondpass"
+_NOT_GIVEN = object()
+_PLUGIN_NAME = "secondpass"
 
 
 @dataclass(frozen=True, slots=True)
 class VllmServer:
-    """What runs in this process: the `engine`, and `app`, vLLM's own application over it."""
+    """vLLM in this process: the `engine`, and vLLM's own application `app` on top of it."""
 
     engine: VllmEngine
     app: ASGIApp
 
 
 def parse(model: str, flags: Sequence[str]) -> Namespace:
-    """The arguments of vLLM's server. Raises BadSettings for a flag that it does not know, or that cannot be obeyed here."""
+    """Return the arguments of vLLM's server for `model` and `flags`.
+
+    Raises BadSettings for an invalid flag and for a flag without effect in secondpass.
+    """
     parser = make_arg_parser(FlexibleArgumentParser(prog="vllm", add_help=False))
 
     def fail(message: str) -> NoReturn:
         raise BadSettings(
-            f"vLLM's flags: {message}; `python -m vllm.entrypoints.openai.api_server --help=all` lists them"
+            f"vLLM flags: {message}; see `python -m vllm.entrypoints.openai.api_server --help=all`"
         )
 
     parser.error = fail
     try:
-        given = parser.parse_args([*flags], Namespace(**dict.fromkeys(_OURS, _UNSAID)))
+        unset = Namespace(**dict.fromkeys(_UNSUPPORTED_FLAGS, _NOT_GIVEN))
+        given = parser.parse_args([*flags], unset)
         if getattr(given, "model_tag", None) is not None:
-            fail(f"{given.model_tag!r} is no flag; the model is {_OURS['model']}")
-        for flag, instead in _OURS.items():
-            if getattr(given, flag) is not _UNSAID:
+            fail(
+                f"{given.model_tag!r} is not a flag; set the model with {_UNSUPPORTED_FLAGS['model']}"
+            )
+        for flag, alternative in _UNSUPPORTED_FLAGS.items():
+            if getattr(given, flag) is not _NOT_GIVEN:
                 name = f"--{flag.replace('_', '-')}"
-                fail(f"{name} has no effect inside secondpass: use {instead}")
+                fail(f"{name} has no effect inside secondpass: use {alternative}")
         args: Namespace = parser.parse_args(["--model", model, *flags])
         validate_parsed_serve_args(args)
         _import_parsers(args)
         validate_api_server_args(args)
     except BadSettings:
         raise
-    except Exception as error:  # noqa: BLE001 - its parser raises errors of all kinds
-        fail(short(str(error) or type(error).__name__))
+    except Exception as error:  # noqa: BLE001 - vLLM's parser raises many kinds of errors
+        fail(excerpt(str(error) or type(error).__name__))
     if args.enable_chunked_prefill is None and current_platform.is_cpu():
-        # vLLM 0.32: a call with a seed kills the core on CPUs if its prompt is read in pieces.
+        # vLLM 0.32 on CPUs: a call with a seed and a chunked prefill crashes the core.
         args.enable_chunked_prefill = False
     return args
 
@@ -110,31 +117,33 @@ def parse(model: str, flags: Sequence[str]) -> Namespace:
 async def vllm_server(
     name: str, model: str, flags: Sequence[str] = ()
 ) -> AsyncIterator[VllmServer]:
-    """Start vLLM with `model` (a folder or a hub name) and its own `flags`, until the block is left.
+    """Run vLLM with `model` (a folder or a hub name) and vLLM's own `flags` until the block ends.
 
-    The engine core is a child process that imports the main module anew, which therefore needs its `__main__` guard.
-    Loading blocks the event loop. Raises BadSettings, in vLLM's words, when it does not start.
+    The engine core is a child process that imports the main module again, so that module needs a `__main__` guard.
+    Loading blocks the event loop. Raises BadSettings with vLLM's message if vLLM does not start.
     """
     _check_environment()
-    model = _folder(model)
+    model = _resolve_model(model)
     args = parse(model, flags)
     cli_env_setup()
     async with AsyncExitStack() as stack:
         try:
-            server = await _started(name, args, stack)
+            server = await _launch(name, args, stack)
         except BadSettings:
             raise
-        except Exception as failure:  # whatever it is, the start has failed
-            why = f"vLLM does not start with {model!r}: {short(str(failure) or type(failure).__name__)}"
-            raise BadSettings(why) from failure
+        except Exception as failure:  # any exception means that the start failed
+            why = excerpt(str(failure) or type(failure).__name__)
+            raise BadSettings(f"vLLM failed to start with model {model!r}: {why}") from failure
         yield server
 
 
-async def _started(name: str, args: Namespace, stack: AsyncExitStack) -> VllmServer:
+async def _launch(name: str, args: Namespace, stack: AsyncExitStack) -> VllmServer:
     client = await stack.enter_async_context(build_async_engine_client(args))
     tasks = await client.get_supported_tasks()
     if "generate" not in tasks:
-        raise BadSettings(f"{args.model!r} writes no text: vLLM offers {', '.join(tasks)} with it")
+        raise BadSettings(
+            f"model {args.model!r} does not generate text: vLLM supports only {', '.join(tasks)} with it"
+        )
     app = build_app(args, tasks, client.model_config)
     await init_app_state(client, app.state, args, tasks)
     await stack.enter_async_context(app.router.lifespan_context(app))
@@ -146,35 +155,37 @@ async def _started(name: str, args: Namespace, stack: AsyncExitStack) -> VllmSer
 
 
 def served_name(args: Namespace) -> str:
-    """The model's first name in vLLM's own API."""
+    """Return the model's first name in vLLM's API."""
     names: list[str] | str | None = args.served_model_name
     name = names[0] if isinstance(names, list) else names
     return name or str(args.model)
 
 
 def metrics_registry() -> CollectorRegistry:
-    """Where vLLM keeps its metrics, those of all its processes together."""
+    """Return the registry with the metrics of all vLLM processes."""
     registry: CollectorRegistry = get_prometheus_registry()
     return registry
 
 
 def _check_environment() -> None:
     if os.environ.get("VLLM_API_KEY"):
-        raise BadSettings("VLLM_API_KEY would lock us out of vLLM: unset it, and use api_keys_file")
-    if _PLUGIN in os.environ.get("VLLM_PLUGINS", "").split(","):
         raise BadSettings(
-            "VLLM_PLUGINS names secondpass, which is for vLLM's own server: this is secondpass itself"
+            "VLLM_API_KEY is set, so vLLM would reject requests from secondpass: unset it, and use api_keys_file"
+        )
+    if _PLUGIN_NAME in os.environ.get("VLLM_PLUGINS", "").split(","):
+        raise BadSettings(
+            "VLLM_PLUGINS contains secondpass: remove it, the plugin works only in vLLM's own server"
         )
 
 
-def _folder(model: str) -> str:
-    """The model, with `~` read as a shell does. Raises BadSettings for a path without a folder."""
+def _resolve_model(model: str) -> str:
+    """Return the model with `~` expanded. Raises BadSettings for a path that is not a folder."""
     if not model.startswith(("/", ".", "~")):
         return model
     path = Path(model).expanduser()
     if not path.is_dir():
-        what = "a file and no folder" if path.exists() else "not there"
-        raise BadSettings(f"model: {model} is {what}; give a folder, or a hub's OWNER/NAME")
+        problem = "is a file" if path.exists() else "does not exist"
+        raise BadSettings(f"model: {model} {problem}; set a folder, or OWNER/NAME on a model hub")
     return str(path)
 
 

@@ -1,4 +1,4 @@
-"""Prefixes of tokens with texts among them, and what they cost."""
+"""Prefixes of token ids and texts, and the bound on their number of tokens."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import pytest
 
 from secondpass.service.calls.dispatch import prompt_bound
 from secondpass.service.engines.common.prefix_ids import prefix_ids
-from secondpass.service.engines.common.utf8_seam import open_character
+from secondpass.service.engines.common.utf8_repair import incomplete_character
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Message, PrefixPart
 
 CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="?"),))
 
 
-class Letters:
-    """A tokenizer whose tokens are bytes."""
+class ByteTokenizer:
+    """A tokenizer with one token per byte."""
 
-    async def split(self, text: str, call: Call) -> Sequence[int]:
+    async def encode(self, text: str, call: Call) -> Sequence[int]:
         return list(text.encode())
 
-    async def join(self, ids: Sequence[int], call: Call) -> str:
+    async def decode(self, ids: Sequence[int], call: Call) -> str:
         return bytes(ids).decode(errors="replace")
 
 
-def holding(prefix: tuple[PrefixPart, ...] | str | None) -> Call:
+def call_with_prefix(prefix: tuple[PrefixPart, ...] | str | None) -> Call:
     return Call(role="actor", purpose="solve", messages=CALL.messages, prefix=prefix)
 
 
@@ -40,18 +40,21 @@ def holding(prefix: tuple[PrefixPart, ...] | str | None) -> Call:
         (None, ()),
     ],
 )
-async def test_texts_among_tokens_are_made_tokens_of_alone(
+async def test_each_text_in_a_prefix_is_tokenized_on_its_own(
     prefix: tuple[PrefixPart, ...] | str | None, ids: tuple[int, ...]
 ) -> None:
-    assert await prefix_ids(holding(prefix), Letters()) == ids
+    assert await prefix_ids(call_with_prefix(prefix), ByteTokenizer()) == ids
 
 
 @pytest.mark.anyio
-async def test_no_character_is_open_after_a_text() -> None:
-    broken = "\N{FOX FACE}".encode()[:2]
-    assert await open_character(holding((65, *broken)), Letters()) == tuple(broken)
-    assert await open_character(holding((65, *broken, "a")), Letters()) == ()
+async def test_a_prefix_that_ends_with_a_text_has_no_incomplete_character() -> None:
+    incomplete = "\N{FOX FACE}".encode()[:2]
+    call = call_with_prefix((65, *incomplete))
+    assert await incomplete_character(call, ByteTokenizer()) == tuple(incomplete)
+    call = call_with_prefix((65, *incomplete, "a"))
+    assert await incomplete_character(call, ByteTokenizer()) == ()
 
 
-def test_a_text_among_tokens_is_bounded_by_its_bytes() -> None:
-    assert prompt_bound(holding((1, "\N{FOX FACE}a"))) - prompt_bound(holding(())) == 6
+def test_the_tokens_of_a_text_in_a_prefix_are_bounded_by_its_bytes() -> None:
+    with_text = call_with_prefix((1, "\N{FOX FACE}a"))
+    assert prompt_bound(with_text) - prompt_bound(call_with_prefix(())) == 6

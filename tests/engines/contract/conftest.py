@@ -1,4 +1,4 @@
-"""The engines that keep the contract: the fake, and a real vLLM over HTTP and in process."""
+"""Fixtures: the engines under the contract tests, scripted and vLLM over HTTP and in process."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.engines.contract.stop_strings")
 
 
-# By module, so that all tests of one kind come together: the engine in this process is launched once.
+# Module scope groups the tests by engine, so that the in-process engine starts only once.
 @pytest.fixture(
     scope="module",
     params=[

@@ -1,4 +1,4 @@
-"""Stop strings of resumable calls: kept at the end, also where a token holds what follows them."""
+"""Contract tests for stop strings of resumable calls, also inside a token."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,6 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Completion
 from secondpass.strategies.continuation.segments import joined, prefix_parts
-from tests.engines.asking import ids, run
 from tests.engines.contract_support import (
     STORY,
     ask,
@@ -20,12 +19,13 @@ from tests.engines.contract_support import (
     text,
     usage,
 )
+from tests.engines.support import ids, run
 
 pytestmark = pytest.mark.anyio
 
 
 def completion_of(call: Call, deltas: Sequence[Delta]) -> Completion:
-    """The completion that a run makes of these deltas."""
+    """Return the completion that a run builds from `deltas`."""
     partial = PartialCompletion(call, call.index)
     for delta in deltas:
         if delta.tokens or delta.text or delta.finish_reason:
@@ -36,7 +36,7 @@ def completion_of(call: Call, deltas: Sequence[Delta]) -> Completion:
 RESUMABLE = replace(ask(STORY.messages[0].text, max_tokens=24), resumable=True)
 
 
-async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_can_be_continued(
+async def test_a_resumable_completion_can_be_continued_after_a_stop_string_inside_a_token(
     engine: Engine,
 ) -> None:
     whole = await run(engine, RESUMABLE)
@@ -45,7 +45,7 @@ async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_ca
     deltas = await run(engine, call)
     end = text(whole).index(stop) + len(stop)
     assert text(deltas) == text(whole)[:end]
-    assert ids(deltas) == ids(whole)[:tokens]  # the last token whole, with what follows the stop
+    assert ids(deltas) == ids(whole)[:tokens]  # the last token also has text after the stop string
     assert finish_reasons(deltas) == {0: "stop"}
     assert usage(deltas).completion == tokens
 
@@ -65,11 +65,11 @@ async def test_a_resumable_completion_that_a_stop_string_ended_inside_a_token_ca
     assert await detokenized(engine, prefix_parts(both)) == both.text
     if finish_reasons(rest) == {0: "length"}:
         assert await detokenized(engine, (*prefix, *ids(rest))) == both.text
-    if isinstance(engine, ScriptedEngine):  # the others may go on in other words: the tokens differ
+    if isinstance(engine, ScriptedEngine):  # a model may continue differently: the tokens differ
         assert text(whole).startswith(both.text)
 
 
-async def test_a_stop_string_in_the_prefix_ends_no_continuation(engine: Engine) -> None:
+async def test_a_stop_string_in_the_prefix_does_not_end_the_continuation(engine: Engine) -> None:
     whole = await run(engine, RESUMABLE)
     stop, tokens = stop_inside_token(whole)
     call = replace(ask(STORY.messages[0].text, max_tokens=4, stop=(stop,)), resumable=True)
@@ -77,7 +77,7 @@ async def test_a_stop_string_in_the_prefix_ends_no_continuation(engine: Engine) 
     assert ids(rest) == ids(whole)[tokens : tokens + 4]
 
 
-async def test_a_stop_string_that_never_comes_changes_nothing(engine: Engine) -> None:
+async def test_a_stop_string_that_never_occurs_changes_nothing(engine: Engine) -> None:
     question = "What is the capital of France? Reply with one word."
     whole = await run(engine, replace(ask(question, max_tokens=24), resumable=True))
     stopped = replace(ask(question, max_tokens=24, stop=("\u2603",)), resumable=True)

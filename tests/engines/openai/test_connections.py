@@ -12,7 +12,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.engine import PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Role
-from tests.engines.asking import CALL, KEY, run, started, until_idle
+from tests.engines.support import CALL, KEY, run, started, until_idle
 from tests.engines.upstream import (
     Body,
     Upstream,
@@ -25,10 +25,10 @@ from tests.engines.upstream import (
 pytestmark = pytest.mark.anyio
 
 
-# -- ending early -----------------------------------------------------------------------------------------
+# -- aborted calls ----------------------------------------------------------------------------------------
 
 
-async def test_closing_a_stream_frees_the_server_at_once(
+async def test_closing_a_stream_aborts_the_request_at_once(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = endless
@@ -40,7 +40,7 @@ async def test_closing_a_stream_frees_the_server_at_once(
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-async def test_cancelling_a_call_frees_the_server_at_once(
+async def test_cancelling_a_call_aborts_the_request_at_once(
     is_native: bool, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = endless
@@ -65,7 +65,7 @@ async def test_cancelling_a_call_frees_the_server_at_once(
     await until_idle(upstream, 0.25)
 
 
-async def test_a_call_cancelled_before_its_headers_came_frees_the_server(
+async def test_cancelling_a_call_before_the_response_headers_aborts_the_request(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     async def mute(_: web.Request, __: Body) -> web.StreamResponse:
@@ -79,7 +79,7 @@ async def test_a_call_cancelled_before_its_headers_came_frees_the_server(
 
 
 class SlowToClose(httpx.AsyncByteStream):
-    """A body that never ends, and whose closing takes a moment."""
+    """A body that never ends and takes 50 ms to close."""
 
     is_closed = False
 
@@ -92,7 +92,7 @@ class SlowToClose(httpx.AsyncByteStream):
         self.is_closed = True
 
 
-async def test_a_response_is_closed_to_the_end_though_its_reader_was_cancelled() -> None:
+async def test_a_response_is_closed_completely_when_its_reader_is_cancelled() -> None:
     body = SlowToClose()
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
     client = httpx.AsyncClient(transport=transport, trust_env=False, verify=False)
@@ -106,10 +106,10 @@ async def test_a_response_is_closed_to_the_end_though_its_reader_was_cancelled()
     await connection.aclose()
 
 
-class Watched(Connection):
-    """A connection whose bytes come from nowhere and never end."""
+class EndlessConnection(Connection):
+    """A connection with an endless reply; it counts the streams of chunks that were closed."""
 
-    left = 0
+    closed = 0
 
     async def chunks(
         self, response: httpx.Response, *, role: Role | None = None
@@ -118,27 +118,27 @@ class Watched(Connection):
             yield b"data: 1\n\n"
             await anyio.sleep_forever()
         finally:
-            self.left += 1
+            self.closed += 1
 
 
-async def test_who_closes_the_events_of_a_stream_closes_its_bytes_at_once() -> None:
-    connection = Watched("e", "http://upstream/v1")
+async def test_closing_the_events_of_a_stream_closes_its_chunks_at_once() -> None:
+    connection = EndlessConnection("e", "http://upstream/v1")
     response = httpx.Response(200, headers={"content-type": "text/event-stream"})
     events = connection.events(response)
     assert await anext(events) == [b"1"]
-    assert connection.left == 0
+    assert connection.closed == 0
     await events.aclose()
-    assert connection.left == 1
+    assert connection.closed == 1
     await connection.aclose()
 
 
-async def test_many_streams_run_at_once(upstream: Upstream, engine: HttpEngine) -> None:
-    everybody_is_here = asyncio.Event()
+async def test_300_streams_run_concurrently(upstream: Upstream, engine: HttpEngine) -> None:
+    all_arrived = asyncio.Event()
 
     async def wait_for_all(request: web.Request, _: Body) -> web.StreamResponse:
         if upstream.running == 300:
-            everybody_is_here.set()
-        await everybody_is_here.wait()
+            all_arrived.set()
+        await all_arrived.wait()
         return await plain(request, {})
 
     upstream.chat = wait_for_all
@@ -148,16 +148,14 @@ async def test_many_streams_run_at_once(upstream: Upstream, engine: HttpEngine) 
     assert upstream.running == 0
 
 
-async def test_calls_one_after_another_share_a_connection(
-    upstream: Upstream, engine: HttpEngine
-) -> None:
+async def test_sequential_calls_share_a_connection(upstream: Upstream, engine: HttpEngine) -> None:
     before = len(upstream.connections)
     for _ in range(10):
         await run(engine)
     assert len(upstream.connections) - before <= 1
 
 
-async def test_a_closed_engine_refuses_calls(upstream: Upstream) -> None:
+async def test_a_closed_engine_rejects_calls(upstream: Upstream) -> None:
     async with started(upstream) as engine:
         pass
     assert not engine.ready
@@ -167,10 +165,10 @@ async def test_a_closed_engine_refuses_calls(upstream: Upstream) -> None:
     assert not engine.ready
 
 
-# -- the key ----------------------------------------------------------------------------------------------
+# -- the API key ------------------------------------------------------------------------------------------
 
 
-async def test_a_redirect_is_an_error_and_gets_no_key(
+async def test_a_redirect_is_an_error_and_its_target_gets_no_api_key(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     async with Upstream().serving() as elsewhere:
@@ -187,7 +185,7 @@ async def test_a_redirect_is_an_error_and_gets_no_key(
         assert elsewhere.requests == []
 
 
-async def test_the_key_goes_to_the_engines_own_url_and_into_no_error(
+async def test_the_api_key_is_sent_only_to_the_engines_url_and_is_in_no_error(
     upstream: Upstream, engine: HttpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Upstream().serving() as proxy:
@@ -205,12 +203,12 @@ async def test_the_key_goes_to_the_engines_own_url_and_into_no_error(
     assert KEY not in f"{failed.value!r} {engine!r} {engine.why_not_ready}"
 
 
-async def test_no_key_no_header(upstream: Upstream) -> None:
+async def test_without_an_api_key_no_authorization_header_is_sent(upstream: Upstream) -> None:
     async with started(upstream, key=None):
         assert all("authorization" not in headers for _, headers, _ in upstream.requests)
 
 
-async def test_cookies_of_one_reply_are_not_sent_with_the_next_call(
+async def test_cookies_of_a_reply_are_not_sent_with_later_calls(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(400, {}, **{"Set-Cookie": "tenant=a; Path=/"})
@@ -223,7 +221,7 @@ async def test_cookies_of_one_reply_are_not_sent_with_the_next_call(
 # -- forwarding -------------------------------------------------------------------------------------------
 
 
-async def test_a_forwarded_request_arrives_byte_for_byte_under_our_key(
+async def test_a_request_is_forwarded_byte_for_byte_with_the_engines_api_key(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     reply = b'data: {"a":  1}\r\n\r\n: odd \xff bytes\n'
@@ -247,7 +245,7 @@ async def test_a_forwarded_request_arrives_byte_for_byte_under_our_key(
         ("X-Request-Id", "r0"),
     )
     async with engine.forward(PlainRequest("/embeddings", body, client)) as plain_reply:
-        chunks = [piece async for piece in plain_reply.chunks]
+        chunks = [chunk async for chunk in plain_reply.chunks]
 
     path, sent, received = upstream.requests[-1]
     assert (path, received) == ("/v1/embeddings", body)
@@ -264,7 +262,7 @@ async def test_a_forwarded_request_arrives_byte_for_byte_under_our_key(
 
 
 @pytest.mark.parametrize("value", ["\xff", "\xe9; q=1", "ж"])
-async def test_a_forwarded_header_that_is_not_ascii_stays_behind(
+async def test_a_header_that_is_not_ascii_is_not_forwarded(
     value: str, upstream: Upstream, engine: HttpEngine
 ) -> None:
     client = (("Accept", value), ("TraceState", value), ("X-Request-Id", "r0"))
@@ -276,18 +274,18 @@ async def test_a_forwarded_header_that_is_not_ascii_stays_behind(
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500])
-async def test_a_forwarded_error_is_the_servers_own(
+async def test_the_servers_error_is_returned_unchanged_to_a_forwarded_request(
     status: int, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(status, {"error": {"message": "mine"}})
     async with engine.forward(PlainRequest("chat/completions", b"{}")) as reply:
         assert reply.status == status
-        assert json.loads(b"".join([piece async for piece in reply.chunks])) == {
+        assert json.loads(b"".join([chunk async for chunk in reply.chunks])) == {
             "error": {"message": "mine"}
         }
 
 
-async def test_a_forwarded_stream_arrives_as_it_is_written_and_ends_with_its_block(
+async def test_a_forwarded_stream_is_not_buffered_and_is_aborted_at_the_end_of_its_block(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = endless
@@ -297,7 +295,7 @@ async def test_a_forwarded_stream_arrives_as_it_is_written_and_ends_with_its_blo
     await until_idle(upstream, 0.25)
 
 
-async def test_a_forwarded_stream_that_breaks_is_a_cut(
+async def test_a_forwarded_stream_that_breaks_raises_stream_interrupted(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = breaking(b"data: 1\n\n")
@@ -311,11 +309,11 @@ async def test_a_forwarded_stream_that_breaks_is_a_cut(
         await read()
 
 
-async def test_an_address_that_the_client_does_not_take_is_a_reason_and_no_defect() -> None:
+async def test_an_invalid_url_is_the_reason_why_the_engine_is_not_ready() -> None:
     engine = HttpEngine("e", "http://xn--A-:80/v1", "model")
     try:
         await engine.start()
         assert not engine.ready
-        assert engine.why_not_ready != "not asked yet"
+        assert engine.why_not_ready != "not contacted yet"
     finally:
         await engine.aclose()

@@ -1,11 +1,11 @@
-"""llm-d's reason for dropping a request decides whether it is asked again."""
+"""Retries of requests that llm-d dropped, by its reason."""
 
 from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
-from secondpass.service.engines.common.status_codes import DROPPED_REASON
+from secondpass.service.engines.common.status_codes import DROPPED_REASON_HEADER
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import SOLVE
@@ -21,13 +21,13 @@ def anyio_backend() -> str:
 
 
 def drops(status: int, reason: str | None) -> Handler:
-    """Refuses the first request, with a reason, and answers the others."""
+    """Return a handler that drops the first request with `reason` and answers the others."""
     requests: Iterator[int] = iter(range(100))
 
     async def handle(request: web.Request, body: Body) -> web.StreamResponse:
         if next(requests):
             return await plain(request, body)
-        headers = {} if reason is None else {DROPPED_REASON: reason}
+        headers = {} if reason is None else {DROPPED_REASON_HEADER: reason}
         return web.json_response({"error": "dropped"}, status=status, headers=headers)
 
     return handle
@@ -42,7 +42,7 @@ def drops(status: int, reason: str | None) -> Handler:
         (503, "evicted", 2),
         (429, "evicted-queue-pressure", 2),
         (429, "evicted-priority", 2),
-        (400, "evicted-priority", 2),  # the reason is more exact than the status
+        (400, "evicted-priority", 2),  # the reason overrides the status
         (503, "rejected-no-endpoints", 1),
         (503, "rejected-context-cancelled", 1),
         (429, "rejected-context-cancelled", 1),
@@ -51,7 +51,7 @@ def drops(status: int, reason: str | None) -> Handler:
         (503, None, 2),
     ],
 )
-async def test_the_reason_decides_about_another_attempt(
+async def test_the_reason_decides_whether_a_dropped_request_is_retried(
     upstream: Upstream, engine: HttpEngine, status: int, reason: str | None, requests: int
 ) -> None:
     upstream.chat = drops(status, reason)

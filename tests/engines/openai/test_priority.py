@@ -1,4 +1,4 @@
-"""A priority does no harm where a server does not schedule by it: vLLM 0.32 ignores it there."""
+"""Priorities on a server that does not schedule by priority: vLLM 0.32 ignores them."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.strategies.api.values import Sampling
-from tests.engines.asking import CALL, run, text
+from tests.engines.support import CALL, run, text
 from tools.local_vllm import VllmServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm]
@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.parametrize("priority", [0, 1])
-async def test_a_real_server_takes_a_priority_that_it_does_not_schedule_by(
+async def test_a_server_without_priority_scheduling_accepts_a_priority(
     vllm_server: VllmServer, priority: int
 ) -> None:
     routing = RoutingHeaders(priority=priority)

@@ -10,7 +10,7 @@ from secondpass.service.engines.openai import probe
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, EngineUnavailable
 from secondpass.strategies.api.values import Sampling, Usage
-from tests.engines.asking import CALL, is_ready, run, started, text
+from tests.engines.support import CALL, is_ready, run, started, text
 from tests.engines.upstream import (
     DONE,
     Body,
@@ -25,20 +25,20 @@ from tests.engines.upstream import (
 pytestmark = pytest.mark.anyio
 
 
-# -- finding out what a server is ---------------------------------------------------------------------------
+# -- probing a server ---------------------------------------------------------------------------------------
 
 
-async def test_an_address_without_its_v1_is_what_a_server_of_other_paths_is_asked_for() -> None:
+async def test_a_404_for_a_url_without_v1_adds_a_hint() -> None:
     upstream = Upstream()
     async with upstream.serving():
         engine = HttpEngine("e", upstream.url.removesuffix("/v1"))
         await engine.start()
     assert "404" in (engine.why_not_ready or "")
-    assert (engine.why_not_ready or "").endswith("does its address end in /v1?")
+    assert (engine.why_not_ready or "").endswith("check that the engine's URL ends in /v1")
     await engine.aclose()
 
 
-async def test_an_engine_is_ready_once_its_server_is_there_and_not_before() -> None:
+async def test_an_engine_is_ready_only_while_its_server_answers() -> None:
     upstream = Upstream()
     async with upstream.serving():
         port = int(upstream.url.split(":")[2].split("/")[0])
@@ -64,7 +64,7 @@ async def test_an_engine_is_ready_once_its_server_is_there_and_not_before() -> N
     await engine.aclose()
 
 
-async def test_a_server_that_falls_silent_is_not_ready_for_long(
+async def test_an_engine_is_not_ready_when_its_health_check_times_out(
     upstream: Upstream, engine: HttpEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def mute(_: web.Request, __: Body) -> web.StreamResponse:
@@ -75,31 +75,31 @@ async def test_a_server_that_falls_silent_is_not_ready_for_long(
     upstream.routes["/v1/models"] = mute
     await engine.start()
     assert not is_ready(engine)
-    assert engine.why_not_ready == "silent for 0.1 s"
+    assert engine.why_not_ready == "no reply to the health check within 0.1 s"
     del upstream.routes["/v1/models"]
     await engine.start()
     assert is_ready(engine)
 
 
 @pytest.mark.parametrize(
-    ("models", "wanted", "said"),
+    ("models", "requested", "message"),
     [
-        (["a", "b"], "c", "serves a, b; not 'c'"),
-        (["a", "b"], None, "serves a, b; no model was named"),
-        ([], None, "no model"),
+        (["a", "b"], "c", "the server serves a, b, not 'c': set the engine's model to one of them"),
+        (["a", "b"], None, "the server serves a, b: set the engine's model to one of them"),
+        ([], None, "the server serves no model"),
     ],
 )
-async def test_a_model_that_is_not_served_is_named(
-    models: list[str], wanted: str | None, said: str, upstream: Upstream
+async def test_an_error_for_a_model_that_is_not_served_lists_the_served_models(
+    models: list[str], requested: str | None, message: str, upstream: Upstream
 ) -> None:
     upstream.models = [{"id": name} for name in models]
-    async with started(upstream, model=wanted) as engine:
+    async with started(upstream, model=requested) as engine:
         assert not engine.ready
-        assert said in (engine.why_not_ready or "")
+        assert message == engine.why_not_ready
 
 
 @pytest.mark.parametrize("models", [None, 3, [3], [{}], "x"])
-async def test_a_server_that_is_no_model_server_is_not_ready(
+async def test_an_engine_is_not_ready_if_its_server_returns_no_valid_model_list(
     models: object, upstream: Upstream
 ) -> None:
     upstream.models = cast("list[Body]", models)
@@ -107,17 +107,17 @@ async def test_a_server_that_is_no_model_server_is_not_ready(
         assert not engine.ready
 
 
-async def test_a_server_that_refuses_the_key_is_not_ready(upstream: Upstream) -> None:
+async def test_an_engine_is_not_ready_if_its_server_rejects_the_api_key(upstream: Upstream) -> None:
     upstream.chat = refuses(401, {"error": {"message": "bad key"}})
     async with started(upstream) as engine:
         assert not engine.ready
         assert "bad key" in (engine.why_not_ready or "")
 
 
-async def test_a_server_that_streams_nothing_but_text_can_do_nothing_else(
+async def test_a_server_that_streams_only_text_lacks_the_other_capabilities(
     engine: HttpEngine,
 ) -> None:
-    assert engine.capabilities <= {"seed", "schema"}  # which do not show in a reply
+    assert engine.capabilities <= {"seed", "schema"}  # they have no visible effect on a reply
     deltas = await run(engine)
     assert text(deltas) == "Hello"
     assert all(delta.usage is None and delta.tokens == 0 for delta in deltas)
@@ -134,7 +134,7 @@ async def test_a_server_that_streams_nothing_but_text_can_do_nothing_else(
 
 
 def strict(*known: str) -> Handler:
-    """Refuses every field but `known`, as OpenAI's own server does, and shows what it understands."""
+    """Return a handler that supports the fields `known` and rejects others, as OpenAI's server does."""
 
     async def handle(request: web.Request, body: Body) -> web.StreamResponse:
         unknown = body.keys() - {"model", "messages", "stream", *known}
@@ -165,7 +165,7 @@ OPENAI = ("max_completion_tokens", "stream_options", "logprobs", "top_logprobs",
 LABELS = ("temperature", "top_p")
 
 
-async def test_a_strict_server_is_asked_only_for_what_it_knows(upstream: Upstream) -> None:
+async def test_a_strict_server_gets_only_fields_that_it_supports(upstream: Upstream) -> None:
     upstream.chat = strict(*OPENAI, *LABELS)
     async with started(upstream) as engine:
         assert engine.capabilities == {"logprobs", "labels", "seed"}
@@ -175,7 +175,9 @@ async def test_a_strict_server_is_asked_only_for_what_it_knows(upstream: Upstrea
             await run(engine, replace(CALL, sampling=Sampling(top_k=5)))
 
 
-async def test_labels_elsewhere_are_read_from_the_most_probable_tokens(upstream: Upstream) -> None:
+async def test_without_vllm_labels_are_read_from_the_most_probable_tokens(
+    upstream: Upstream,
+) -> None:
     upstream.chat = strict(*OPENAI, *LABELS)
     async with started(upstream) as engine:
         label_delta, usage_delta = await run(engine, replace(CALL, labels=("A", "B", "Z")))
@@ -186,7 +188,7 @@ async def test_labels_elsewhere_are_read_from_the_most_probable_tokens(upstream:
     assert usage_delta.usage == Usage(prompt=5, completion=1)
 
 
-async def test_llama_cpp_continues_text(upstream: Upstream) -> None:
+async def test_llama_cpp_continues_completions_from_text(upstream: Upstream) -> None:
     upstream.models = [{"id": "model", "owned_by": "llamacpp"}]
     async with started(upstream) as engine:
         assert "prefix" in engine.capabilities
@@ -200,7 +202,7 @@ async def test_llama_cpp_continues_text(upstream: Upstream) -> None:
             await run(engine, replace(CALL, prefix="So far", schema='{"type": "object"}'))
 
 
-async def test_values_that_are_not_set_are_left_to_the_server(
+async def test_unset_sampling_values_are_left_to_the_server(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     await run(engine)

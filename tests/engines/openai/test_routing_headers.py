@@ -1,4 +1,4 @@
-"""Every request made for a call carries the call's session: completions, label reads and tokenization."""
+"""Routing headers of all requests of a call: completions, label reads and tokenization."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from secondpass.service.engines.openai.routing import RoutingHeaders
 from secondpass.service.engines.openai.token_cache import Tokenizer
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.engine import Routing
-from tests.engines.asking import CALL, run
+from tests.engines.support import CALL, run
 from tests.engines.upstream import DONE, Body, Upstream, chunk, event, start_stream
 
 pytestmark = pytest.mark.anyio
@@ -44,8 +44,8 @@ async def _detokenizes(_: web.Request, __: Body) -> web.StreamResponse:
 async def _completes(request: web.Request, body: Body) -> web.StreamResponse:
     if not body.get("stream"):
         entry = {"token": f"token_id:{body['logprob_token_ids'][0]}", "logprob": -0.1}
-        place = {"logprobs": {"content": [{"top_logprobs": [entry]}]}}
-        return web.json_response({"choices": [place]})
+        choice = {"logprobs": {"content": [{"top_logprobs": [entry]}]}}
+        return web.json_response({"choices": [choice]})
     response = await start_stream(request)
     await response.write(event(chunk("42", "stop", token_ids=[7])) + DONE)
     return response
@@ -53,7 +53,7 @@ async def _completes(request: web.Request, body: Body) -> web.StreamResponse:
 
 @pytest.fixture
 async def routed(upstream: Upstream) -> AsyncIterator[HttpEngine]:
-    """An engine before a server of vLLM's dialect."""
+    """An engine for a server with vLLM's dialect."""
     upstream.routes |= {
         "/tokenize": _tokenizes,
         "/detokenize": _detokenizes,
@@ -79,7 +79,7 @@ async def routed(upstream: Upstream) -> AsyncIterator[HttpEngine]:
         (replace(ROUTED, labels=("yes", "no")), ["/tokenize"] * 4 + ["/v1/chat/completions"]),
     ],
 )
-async def test_every_request_of_a_call_carries_its_routing(
+async def test_every_request_of_a_call_has_its_routing_headers(
     upstream: Upstream, routed: HttpEngine, call: object, paths: list[str]
 ) -> None:
     upstream.requests.clear()
@@ -92,7 +92,7 @@ async def test_every_request_of_a_call_carries_its_routing(
         assert headers["x-vllm-priority"] == "-1", path
 
 
-async def test_a_call_without_a_session_has_no_header_of_one(
+async def test_a_call_without_a_session_has_no_session_header(
     upstream: Upstream, routed: HttpEngine
 ) -> None:
     upstream.requests.clear()
@@ -102,7 +102,7 @@ async def test_a_call_without_a_session_has_no_header_of_one(
     assert "session_id" not in json.loads(raw)
 
 
-async def test_a_count_of_prompt_tokens_carries_the_session(
+async def test_a_prompt_count_request_has_the_session_header(
     upstream: Upstream, routed: HttpEngine
 ) -> None:
     upstream.requests.clear()

@@ -16,7 +16,7 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import SOLVE, Usage
 from secondpass.testing import support
-from tests.engines.asking import CALL, run, started, text
+from tests.engines.support import CALL, run, started, text
 from tests.engines.upstream import (
     DONE,
     Body,
@@ -35,30 +35,30 @@ from tests.engines.upstream import (
 pytestmark = pytest.mark.anyio
 
 
-# -- what a stream may look like ------------------------------------------------------------------------
+# -- valid streams --------------------------------------------------------------------------------------
 
 
-async def test_no_split_of_a_stream_changes_its_text(
+async def test_the_text_of_a_stream_does_not_depend_on_its_chunk_boundaries(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
-    said = "Füchse 🦊🎉 — “3 · 14 = 42” 漢字"
-    body = b": hello\r\n\r\n" + event(chunk(said)).replace(b"\n", b"\r\n")
+    sample = "Füchse 🦊🎉 — “3 · 14 = 42” 漢字"
+    body = b": hello\r\n\r\n" + event(chunk(sample)).replace(b"\n", b"\r\n")
     body += event(chunk(finish="stop")).replace(b"data: ", b"data:") + DONE
     upstream.chat = streams(*(bytes([byte]) for byte in body))
-    assert text(await run(engine)) == said
+    assert text(await run(engine)) == sample
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-async def test_reasoning_is_told_from_text_under_either_name(
+async def test_reasoning_is_separated_from_text_under_both_field_names(
     field: str, upstream: Upstream, engine: HttpEngine
 ) -> None:
-    thought = {"choices": [{"index": 0, "delta": {field: "hm"}}]}
-    upstream.chat = streams(event(thought), event(chunk("42", "stop")), DONE)
+    reasoning = {"choices": [{"index": 0, "delta": {field: "hm"}}]}
+    upstream.chat = streams(event(reasoning), event(chunk("42", "stop")), DONE)
     deltas = await run(engine)
     assert [(delta.reasoning, delta.text) for delta in deltas] == [("hm", ""), ("", "42")]
 
 
-async def test_usage_of_the_last_chunk_is_the_whole_call(
+async def test_the_usage_of_the_last_chunk_covers_the_whole_call(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     details = {"prompt_tokens_details": {"cached_tokens": 4}}
@@ -70,14 +70,14 @@ async def test_usage_of_the_last_chunk_is_the_whole_call(
 
 
 @pytest.mark.parametrize("ending", [b"", b"data: [DONE]\n", b"data: [DONE]", DONE + b"data: x\n\n"])
-async def test_a_reply_is_whole_when_every_completion_has_its_finish_reason(
+async def test_a_reply_is_complete_when_every_completion_has_its_finish_reason(
     ending: bytes, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = streams(event(chunk("42", "stop")), ending)
     assert text(await run(engine)) == "42"
 
 
-async def test_a_connection_that_breaks_after_the_finish_reason_broke_nothing(
+async def test_a_connection_that_breaks_after_the_finish_reason_is_not_an_error(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = breaking(event(chunk("42", "stop")))
@@ -86,7 +86,7 @@ async def test_a_connection_that_breaks_after_the_finish_reason_broke_nothing(
 
 @pytest.mark.parametrize("tokens", [-1, 2.5, "9", True, float("nan"), [9]])
 @pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens", "cached_tokens"])
-async def test_a_usage_that_is_no_number_of_tokens_counts_for_nothing(
+async def test_an_invalid_token_count_is_ignored_at_the_end_and_an_error_before(
     field: str, tokens: object, upstream: Upstream, engine: HttpEngine
 ) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 2, field: tokens}
@@ -101,19 +101,17 @@ async def test_a_usage_that_is_no_number_of_tokens_counts_for_nothing(
         await run(engine)
 
 
-async def test_a_count_that_goes_back_takes_no_token_back(
-    upstream: Upstream, engine: HttpEngine
-) -> None:
+async def test_a_decreasing_token_count_is_ignored(upstream: Upstream, engine: HttpEngine) -> None:
     chunks = [chunk("4"), chunk("2"), chunk("", "stop")]
-    for each, written in zip(chunks, (5, 3, 6), strict=True):
-        each["usage"] = {"prompt_tokens": 9, "completion_tokens": written}
+    for each, count in zip(chunks, (5, 3, 6), strict=True):
+        each["usage"] = {"prompt_tokens": 9, "completion_tokens": count}
     upstream.chat = streams(*map(event, chunks), DONE)
     deltas = await run(engine)
     assert [delta.tokens for delta in deltas] == [5, 0, 1]
     assert deltas[-1].usage == Usage(prompt=9, completion=6)
 
 
-# -- what is no reply -----------------------------------------------------------------------------------
+# -- invalid streams ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,16 +125,16 @@ async def test_a_count_that_goes_back_takes_no_token_back(
     ],
     ids=["ended", "done", "half a chunk", "aborted", "empty"],
 )
-async def test_a_stream_without_a_finish_reason_was_cut(
+async def test_a_stream_without_a_finish_reason_raises_stream_interrupted(
     handler: Handler, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = handler
-    with pytest.raises(StreamInterrupted) as cut:
+    with pytest.raises(StreamInterrupted) as interrupted:
         await run(engine)
-    assert (cut.value.engine, cut.value.role) == ("e", "actor")
+    assert (interrupted.value.engine, interrupted.value.role) == ("e", "actor")
 
 
-async def test_one_of_several_completions_without_its_end_is_a_cut(
+async def test_one_of_several_completions_without_a_finish_reason_raises_stream_interrupted(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = streams(event(chunk("a", "stop", 0)), event(chunk("b", None, 1)), DONE)
@@ -169,7 +167,7 @@ async def test_one_of_several_completions_without_its_end_is_a_cut(
         event({"choices": [], "usage": {"prompt": 3}}),
     ],
 )
-async def test_garbage_is_a_cut_and_never_text(
+async def test_an_invalid_chunk_raises_stream_interrupted_and_adds_no_text(
     garbage: bytes, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = streams(garbage)
@@ -177,15 +175,17 @@ async def test_garbage_is_a_cut_and_never_text(
         await run(engine)
 
 
-async def test_garbage_is_quoted_but_not_at_length(upstream: Upstream, engine: HttpEngine) -> None:
+async def test_an_error_contains_an_excerpt_of_an_invalid_chunk(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
     upstream.chat = streams(b"data: oops " + b"x" * 5000 + b"\n\n")
-    with pytest.raises(StreamInterrupted, match="oops") as cut:
+    with pytest.raises(StreamInterrupted, match="oops") as interrupted:
         await run(engine)
-    assert len(str(cut.value)) < 250
+    assert len(str(interrupted.value)) < 250
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
-async def test_a_page_instead_of_a_stream_is_a_cut(
+async def test_a_page_instead_of_a_stream_raises_stream_interrupted(
     kind: str, upstream: Upstream, engine: HttpEngine
 ) -> None:
     async def page(_: web.Request, __: Body) -> web.StreamResponse:
@@ -214,7 +214,7 @@ async def test_a_page_instead_of_a_stream_is_a_cut(
     ],
 )
 @pytest.mark.parametrize("place", ["stream", "body"])
-async def test_an_error_object_in_a_reply_is_raised_by_its_code(
+async def test_the_code_of_an_error_object_decides_the_error_that_is_raised(
     place: str,
     error: object,
     expected: type[EngineError],
@@ -229,7 +229,7 @@ async def test_an_error_object_in_a_reply_is_raised_by_its_code(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-async def test_a_refused_call_tells_the_servers_words_and_status(
+async def test_the_error_of_a_rejected_call_has_the_servers_message_and_status(
     status: int, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(status, {"error": {"message": "the prompt is too long"}})
@@ -242,7 +242,7 @@ async def test_a_refused_call_tells_the_servers_words_and_status(
     "reply",
     [{"detail": "why " * 500}, {"detail": [{"loc": ["x"]}]}, "why", [], {}, None, {"error": None}],
 )
-async def test_errors_of_any_shape_are_quoted_but_not_at_length(
+async def test_an_error_contains_an_excerpt_of_an_error_reply_of_any_shape(
     reply: object, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(400, reply)
@@ -251,13 +251,13 @@ async def test_errors_of_any_shape_are_quoted_but_not_at_length(
     assert len(str(rejected.value)) < 250
 
 
-async def test_a_server_that_fails_once_is_asked_again(
+async def test_a_call_is_retried_after_a_server_error_and_after_an_interrupted_stream(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = in_turn([refuses(500, {}), breaking(event(chunk("half"))), plain])
     live = support.make_run(support.upstream(engine, attempts=3))
     assert (await live.ask(SOLVE)).text == "Hello"
-    assert [bill.retried for bill in support.bills(live)] == [True, True, False]
+    assert [record.retried for record in support.bills(live)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ async def test_a_server_that_fails_once_is_asked_again(
     ],
     ids=["whole", "part", "negative", "date"],  # xdist: each worker must collect the same names
 )
-async def test_retry_after_is_understood_as_seconds_and_as_a_date(
+async def test_retry_after_is_parsed_as_seconds_and_as_a_date(
     header: str, least: float, most: float, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(429, {}, **{"Retry-After": header})
@@ -281,7 +281,7 @@ async def test_retry_after_is_understood_as_seconds_and_as_a_date(
 
 
 @pytest.mark.parametrize("header", ["soon", "inf", "nan", ""])
-async def test_a_retry_after_that_says_nothing_is_none(
+async def test_an_invalid_retry_after_is_ignored(
     header: str, upstream: Upstream, engine: HttpEngine
 ) -> None:
     upstream.chat = refuses(503, {}, **{"Retry-After": header})
@@ -290,7 +290,9 @@ async def test_a_retry_after_that_says_nothing_is_none(
     assert busy.value.retry_after is None
 
 
-async def test_silence_within_a_reply_ends_the_call(upstream: Upstream) -> None:
+async def test_a_reply_that_stalls_longer_than_the_idle_timeout_ends_the_call(
+    upstream: Upstream,
+) -> None:
     async def stall(request: web.Request, _: Body) -> web.StreamResponse:
         response = await start_stream(request)
         await response.write(event(chunk("half")))
@@ -305,14 +307,14 @@ async def test_silence_within_a_reply_ends_the_call(upstream: Upstream) -> None:
         assert text(await run(engine)) == "slow"
 
 
-async def test_a_server_that_hangs_up_without_a_word_is_unavailable(
+async def test_a_connection_closed_without_a_response_raises_engine_unavailable(
     upstream: Upstream, engine: HttpEngine
 ) -> None:
-    async def hang_up(request: web.Request, _: Body) -> web.StreamResponse:
+    async def close(request: web.Request, _: Body) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
-    upstream.chat = hang_up
+    upstream.chat = close
     with pytest.raises(EngineUnavailable):
         await run(engine)

@@ -7,29 +7,29 @@ from secondpass.strategies.api.values import ImagePart, ImageURL, Message
 pytestmark = pytest.mark.anyio
 
 
-async def test_callers_that_ask_together_share_one_reading() -> None:
+async def test_concurrent_callers_with_one_key_share_one_read() -> None:
     cache = TokenCache()
-    readings = 0
+    reads = 0
     results: list[list[int]] = []
 
     async def read() -> list[int]:
-        nonlocal readings
-        readings += 1
+        nonlocal reads
+        reads += 1
         await anyio.sleep(0.01)
         return [1, 2, 3]
 
-    async def ask() -> None:
+    async def get() -> None:
         results.append(list(await cache.get("key", read)))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
-            tasks.start_soon(ask)
+            tasks.start_soon(get)
 
-    assert readings == 1
+    assert reads == 1
     assert results == [[1, 2, 3]] * 8
 
 
-async def test_a_reading_that_fails_or_is_cancelled_leaves_the_next_caller_to_read() -> None:
+async def test_the_next_caller_reads_after_a_failed_or_cancelled_read() -> None:
     cache = TokenCache()
 
     async def fail() -> list[int]:
@@ -52,16 +52,16 @@ async def test_a_reading_that_fails_or_is_cancelled_leaves_the_next_caller_to_re
     assert list(await cache.get("key", read)) == [7]
 
 
-async def test_the_cache_never_holds_more_tokens_than_its_bound() -> None:
+async def test_the_cache_never_contains_more_tokens_than_its_limit() -> None:
     cache = TokenCache(max_tokens=100)
     for key in range(50):
         cache.put(key, range(30))
-        assert cache.held <= 100
+        assert cache.size <= 100
     cache.put(49, range(10))
-    assert cache.held == 70
+    assert cache.size == 70
 
 
-async def test_what_was_used_last_is_forgotten_last() -> None:
+async def test_the_least_recently_used_entry_is_evicted_first() -> None:
     cache = TokenCache(max_tokens=3)
 
     async def read() -> list[int]:
@@ -80,7 +80,7 @@ def image(data: str) -> tuple[object, ...]:
     return (Message(role="user", content=(part,)),), False, None
 
 
-async def test_a_conversation_is_not_kept_for_the_sake_of_its_tokens() -> None:
+async def test_the_cache_does_not_store_conversations() -> None:
     cache = TokenCache()
     for data in ("a" * 100_000, "a" * 100_000 + "b"):
         cache.put(image(data), [len(data)])

@@ -1,4 +1,4 @@
-"""The engine of reward models over servers that score in other ways, or fail."""
+"""The reward engine with servers that score in different ways, or fail."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.engines.reward.engine import PoolingEngine
-from secondpass.service.engines.reward.probe import values_of
+from secondpass.service.engines.reward.probe import label_values
 from secondpass.strategies.api.engine import Call, PlainRequest, Routing
 from secondpass.strategies.api.errors import (
     CallRejected,
@@ -27,18 +27,18 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.values import Usage
 from secondpass.testing import support
 from secondpass.testing.support import bills, make_run
-from tests.engines.asking import run, until_idle
-from tests.engines.reward.asking import ANSWER, CALL, QUESTION, score
+from tests.engines.reward.support import ANSWER, CALL, QUESTION, score
+from tests.engines.support import run, until_idle
 from tests.engines.upstream import Body, Handler, Upstream, breaking, in_turn, refuses
 
 pytestmark = pytest.mark.anyio
 
 
-# -- servers of another kind --------------------------------------------------------------------------------
+# -- scoring routes and formats -----------------------------------------------------------------------------
 
 
 def classifies(*values: float) -> Handler:
-    """A /classify that gives these values to everything."""
+    """Return a /classify handler that replies with `values`."""
     return replies({"data": [{"probs": list(values)}], "usage": {"prompt_tokens": 7}})
 
 
@@ -51,7 +51,7 @@ def replies(reply: object, pause: float = 0.0) -> Handler:
 
 
 async def without_messages(_: web.Request, body: Body) -> web.StreamResponse:
-    """A /classify as older servers have it; its score is the sum of its tokens."""
+    """A /classify of older servers, which accept no messages; the score is the sum of the token ids."""
     if "messages" in body:
         return web.json_response({"error": {"message": "input: Field required"}}, status=400)
     assert body["add_special_tokens"] is False
@@ -59,7 +59,7 @@ async def without_messages(_: web.Request, body: Body) -> web.StreamResponse:
 
 
 async def tokenizes(_: web.Request, body: Body) -> web.StreamResponse:
-    """A token for each turn: its length."""
+    """A /tokenize with one token for each message: its length."""
     assert body["add_generation_prompt"] is False
     tokens = [len(message["content"]) for message in body["messages"]]
     return web.json_response({"tokens": tokens, "count": len(tokens)})
@@ -69,7 +69,7 @@ async def tokenizes(_: web.Request, body: Body) -> web.StreamResponse:
 async def engine_of(
     routes: dict[str, Handler], **options: Any
 ) -> AsyncIterator[tuple[Upstream, PoolingEngine]]:
-    """An engine that has asked a server with these routes."""
+    """Yield a server with `routes` and an engine that has probed it."""
     async with Upstream(routes=routes).serving() as upstream:
         engine = PoolingEngine("rm", upstream.url, **options)
         try:
@@ -79,7 +79,7 @@ async def engine_of(
             await engine.aclose()
 
 
-async def test_one_label_is_asked_for_without_its_activation_and_two_with_it() -> None:
+async def test_one_label_is_scored_without_activation_and_two_with_activation() -> None:
     call = replace(
         CALL, cache_salt="salt", traceparent="trace", routing=Routing(session="run", tenant="a")
     )
@@ -103,7 +103,7 @@ async def test_one_label_is_asked_for_without_its_activation_and_two_with_it() -
 @pytest.mark.parametrize(
     ("classify", "status"), [(None, 404), (refuses(501, {"error": {"message": "no"}}), 501)]
 )
-async def test_a_model_that_scores_every_token_is_read_at_its_last(
+async def test_the_score_of_the_last_token_counts_if_a_model_scores_every_token(
     classify: Handler | None, status: int
 ) -> None:
     routes = {"/pooling": replies({"data": [{"data": [[0.1], [0.2], [-0.7]]}]})}
@@ -112,7 +112,7 @@ async def test_a_model_that_scores_every_token_is_read_at_its_last(
         assert (await score(engine)).reward == -0.7
 
 
-async def test_where_messages_are_not_taken_the_servers_tokenizer_renders_them() -> None:
+async def test_messages_are_rendered_by_tokenize_if_the_route_accepts_only_token_ids() -> None:
     routes: dict[str, Handler] = {"/classify": without_messages, "/tokenize": tokenizes}
     call = replace(CALL, routing=Routing(session="run"))
     async with engine_of(routes) as (upstream, engine):
@@ -125,7 +125,7 @@ async def test_where_messages_are_not_taken_the_servers_tokenizer_renders_them()
         assert sent == [("/tokenize", "run"), ("/classify", "run")]
 
 
-async def test_without_a_tokenizer_nothing_is_counted() -> None:
+async def test_without_tokenize_prompts_cannot_be_counted() -> None:
     async with engine_of({"/classify": classifies(1.0)}) as (_, engine):
         assert engine.capabilities == {"reward"}
         with pytest.raises(CapabilityMissing, match="tokenize"):
@@ -135,20 +135,20 @@ async def test_without_a_tokenizer_nothing_is_counted() -> None:
 @pytest.mark.parametrize(
     ("routes", "why"),
     [
-        ({}, "neither /classify nor /pooling, as vLLM has with --runner pooling"),
+        ({}, "neither /classify nor /pooling: start vLLM with --runner pooling"),
         ({"/classify": classifies(0.2, 0.3, 0.5)}, "the model has 3 labels"),
-        ({"/classify": classifies(0.9, 0.9)}, "two labels that are not one choice"),
+        ({"/classify": classifies(0.9, 0.9)}, "two labels whose probabilities do not sum to 1"),
         ({"/pooling": replies({"data": [{"data": [0.1] * 576}]})}, "576 labels"),
         ({"/classify": replies({"data": []})}, "unreadable reply"),
-        ({"/classify": replies([])}, "no JSON object"),
+        ({"/classify": replies([])}, "expected a JSON object"),
         ({"/classify": without_messages}, "input: Field required"),
         ({"/classify": refuses(400, {"detail": "no chat template"})}, "no chat template"),
         ({"/classify": refuses(401, {"error": "who are you?"})}, "status 401: who are you?"),
         ({"/classify": refuses(503, {}), "/pooling": refuses(503, {})}, "status 503"),
-        ({"/v1/models": replies({"data": [{"id": "a"}, {"id": "b"}]})}, "it serves a, b"),
+        ({"/v1/models": replies({"data": [{"id": "a"}, {"id": "b"}]})}, "the server serves a, b"),
     ],
 )
-async def test_a_server_that_cannot_score_says_why_it_is_not_ready(
+async def test_an_engine_whose_server_cannot_score_is_not_ready_and_has_the_reason(
     routes: dict[str, Handler], why: str
 ) -> None:
     async with engine_of(routes) as (_, engine):
@@ -160,9 +160,9 @@ async def test_a_server_that_cannot_score_says_why_it_is_not_ready(
         assert raised.value.role == "reward"
 
 
-async def test_it_never_writes() -> None:
+async def test_calls_for_text_raise_capability_missing() -> None:
     async with engine_of({"/classify": classifies(1.0)}) as (upstream, engine):
-        asked = len(upstream.requests)
+        before = len(upstream.requests)
         text = Call(role="actor", purpose="solve", messages=(QUESTION,))
         for call in (text, replace(text, labels=("a", "b")), replace(text, prefix="It")):
             with pytest.raises(CapabilityMissing, match=r"'rm' lacks .*text"):
@@ -170,10 +170,10 @@ async def test_it_never_writes() -> None:
         with pytest.raises(CapabilityMissing, match="text"):
             async with engine.forward(PlainRequest("chat/completions", b"{}")):
                 pass
-        assert len(upstream.requests) == asked
+        assert len(upstream.requests) == before
 
 
-# -- what may fail on the way -------------------------------------------------------------------------------
+# -- failures -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -185,14 +185,14 @@ async def test_it_never_writes() -> None:
         (breaking(), EngineError, "disconnect|reset|closed|not completed"),
         (replies({"data": [{"label": "good"}]}), StreamInterrupted, "unreadable reply"),
         (replies({"data": [{"probs": ["high"]}]}), StreamInterrupted, "unreadable reply"),
-        (replies("good"), StreamInterrupted, "no JSON object"),
-        (replies({"data": [{"probs": [math.nan]}]}), EngineError, "not 1 finite value"),
-        (replies({"data": [{"probs": [0.5, 0.5]}]}), EngineError, "not 1 finite value"),
+        (replies("good"), StreamInterrupted, "expected a JSON object"),
+        (replies({"data": [{"probs": [math.nan]}]}), EngineError, "expected 1 finite value"),
+        (replies({"data": [{"probs": [0.5, 0.5]}]}), EngineError, "expected 1 finite value"),
         (replies({"data": [{"probs": []}]}), StreamInterrupted, "unreadable reply"),
         (replies({}, pause=5.0), EngineUnavailable, "[Tt]imeout"),
     ],
 )
-async def test_a_failure_is_named_with_its_role_and_engine(
+async def test_an_error_has_the_role_and_the_engine_of_its_call(
     handler: Handler, kind: type[EngineError], why: str
 ) -> None:
     first = in_turn((classifies(1.0), handler))
@@ -203,7 +203,7 @@ async def test_a_failure_is_named_with_its_role_and_engine(
         assert raised.value.role == "reward"
 
 
-async def test_nobody_there_is_unavailable_and_a_new_server_is_asked_anew() -> None:
+async def test_calls_are_unavailable_without_a_server_and_a_new_server_is_probed() -> None:
     async with Upstream().serving() as upstream:
         port = int(upstream.url.split(":")[2].split("/")[0])
     engine = PoolingEngine("rm", upstream.url)
@@ -225,7 +225,7 @@ async def test_nobody_there_is_unavailable_and_a_new_server_is_asked_anew() -> N
         await run(engine, CALL)
 
 
-async def test_a_retry_scores_after_all_and_pays_only_what_was_delivered() -> None:
+async def test_a_retried_score_is_charged_only_for_the_successful_attempt() -> None:
     routes = {
         "/classify": in_turn((classifies(1.0), refuses(503, {}), breaking(), classifies(2.5)))
     }
@@ -237,7 +237,7 @@ async def test_a_retry_scores_after_all_and_pays_only_what_was_delivered() -> No
         assert not live.budget.holdings
 
 
-async def test_cancelling_a_call_frees_the_server_at_once() -> None:
+async def test_cancelling_a_call_aborts_the_request_at_once() -> None:
     routes = {"/classify": in_turn((classifies(1.0), replies({}, pause=30.0)))}
     async with engine_of(routes) as (upstream, engine):
         live = make_run(engine)
@@ -245,13 +245,13 @@ async def test_cancelling_a_call_frees_the_server_at_once() -> None:
             await live.score("42")
         await until_idle(upstream, 1.0)
         assert not live.budget.holdings
-        (bill,) = bills(live)
-        assert bill.end == "cancelled"
-        assert bill.is_estimated  # the server never said what it read
-        assert bill.usage.completion == 0
+        (record,) = bills(live)
+        assert record.end == "cancelled"
+        assert record.is_estimated  # the server returned no usage
+        assert record.usage.completion == 0
 
 
-async def test_the_key_goes_along() -> None:
+async def test_every_request_has_the_api_key() -> None:
     async with engine_of({"/classify": classifies(1.0)}, key="sk-a-secret") as (upstream, engine):
         await run(engine, CALL)
     assert {headers["authorization"] for _, headers, _ in upstream.requests} == {
@@ -261,7 +261,7 @@ async def test_the_key_goes_along() -> None:
 
 @settings(max_examples=100, derandomize=True)
 @given(st.lists(st.lists(st.floats(), min_size=1, max_size=3), min_size=1, max_size=5))
-def test_of_rows_the_last_is_always_the_one_that_is_read(rows: list[list[float]]) -> None:
+def test_label_values_are_those_of_the_last_token(rows: list[list[float]]) -> None:
     for data in (rows, rows[-1]):
-        read = values_of({"data": [{"data": data}]}, "pooling")
+        read = label_values({"data": [{"data": data}]}, "pooling")
         assert [repr(value) for value in read] == [repr(value) for value in rows[-1]]

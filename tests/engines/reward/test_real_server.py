@@ -1,4 +1,4 @@
-"""The scores of a real vLLM pooling server are the model's own."""
+"""The reward engine with a real vLLM pooling server."""
 
 import math
 import re
@@ -13,20 +13,18 @@ import pytest
 
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.errors import (
-    CallRejected,
-)
+from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message, Usage
 from secondpass.testing.support import bills, make_run, upstream
-from tests.engines.asking import run
+from tests.engines.support import run
 from tools.local_vllm import VllmServer, serve_vllm
 
 if TYPE_CHECKING:
     from tests.engines.reward_model import RewardModel
-from tests.engines.reward.asking import ANSWER, CALL, QUESTION, score
+from tests.engines.reward.support import ANSWER, CALL, QUESTION, score
 
 pytestmark = pytest.mark.anyio
-TALKS = [
+CONVERSATIONS = [
     (QUESTION, ANSWER),
     (QUESTION, Message(role="assistant", content="It is 41, or perhaps ☃.")),
     (Message(role="system", content="Be terse."), QUESTION, ANSWER),
@@ -35,19 +33,19 @@ TALKS = [
 ]
 
 
-def about(text: str) -> Call:
+def call_for(text: str) -> Call:
     return replace(CALL, messages=(QUESTION, Message(role="assistant", content=text)))
 
 
 @dataclass(frozen=True)
-class Real:
+class Server:
     """A vLLM pooling server and the model that it serves."""
 
     server: VllmServer
     model: "RewardModel"
 
     def running(self) -> float:
-        """Requests that the engine works on."""
+        """Return the number of running requests."""
         with urllib.request.urlopen(f"{self.server.root_url}/metrics") as reply:
             found = re.findall(
                 r"^vllm:num_requests_running\S* (\S+)$", reply.read().decode(), re.MULTILINE
@@ -64,29 +62,29 @@ class Real:
             await engine.aclose()
 
 
-def serve(factory: pytest.TempPathFactory, labels: int, *flags: str) -> Iterator[Real]:
+def serve(factory: pytest.TempPathFactory, labels: int, *flags: str) -> Iterator[Server]:
     from tests.engines.reward_model import make_reward_model  # noqa: PLC0415 - torch is heavy
 
     model = make_reward_model(factory.mktemp("models") / f"reward-{labels}", labels)
     flags = ("--runner", "pooling", "--dtype", "float32", "--max-model-len", "512", *flags)
     with serve_vllm(model.folder, extra_args=flags) as server:
-        yield Real(server, model)
+        yield Server(server, model)
 
 
 @pytest.fixture(scope="session")
-def one_label(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+def one_label(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serve(tmp_path_factory, 1)
 
 
 @pytest.fixture(scope="session")
-def two_labels_a_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+def two_labels_a_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serve(tmp_path_factory, 2, "--pooler-config", '{"task": "token_classify"}')
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("messages", TALKS)
-async def test_a_real_score_is_the_models_own(
-    one_label: Real, messages: tuple[Message, ...]
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+async def test_a_score_equals_the_models_logit(
+    one_label: Server, messages: tuple[Message, ...]
 ) -> None:
     async with one_label.engine() as engine:
         assert engine.ready, engine.why_not_ready
@@ -99,55 +97,58 @@ async def test_a_real_score_is_the_models_own(
 
 
 @pytest.mark.vllm
-async def test_a_real_server_tells_what_it_can_and_refuses_what_is_too_long(
-    one_label: Real,
+async def test_a_server_reports_its_capabilities_and_rejects_a_prompt_that_is_too_long(
+    one_label: Server,
 ) -> None:
     async with one_label.engine() as engine:
         assert engine.model == "reward-1"
         assert engine.capabilities == {"reward", "tokenize"}
         assert engine.context_window == 512
         with pytest.raises(CallRejected, match="context length is 512"):
-            await run(engine, about("word " * 600))
+            await run(engine, call_for("word " * 600))
         await engine.start()
         assert engine.ready
     async with one_label.engine("another") as engine:
-        assert engine.why_not_ready == "it serves reward-1; not 'another'"
+        expected = (
+            "the server serves reward-1, not 'another': set the engine's model to one of them"
+        )
+        assert engine.why_not_ready == expected
 
 
 @pytest.mark.vllm
-async def test_real_scores_of_many_at_once_are_each_its_own(one_label: Real) -> None:
+async def test_concurrent_calls_return_their_own_scores(one_label: Server) -> None:
     async with one_label.engine() as engine:
         texts = [f"It is {number}." for number in range(24)]
         found: dict[str, float | None] = {}
 
         async def one(text: str) -> None:
-            found[text] = (await score(engine, about(text))).reward
+            found[text] = (await score(engine, call_for(text))).reward
 
         async with anyio.create_task_group() as group:
             for text in texts:
                 group.start_soon(one, text)
     for text in texts:
-        (expected,) = one_label.model.logits(about(text).messages)
+        (expected,) = one_label.model.logits(call_for(text).messages)
         assert found[text] == pytest.approx(expected, abs=1e-2)
 
 
 @pytest.mark.vllm
-async def test_a_run_pays_a_real_reward_model_for_its_prompt_to_the_token(one_label: Real) -> None:
+async def test_a_run_is_charged_the_exact_prompt_tokens_of_a_score(one_label: Server) -> None:
     async with one_label.engine() as engine:
         live = make_run(upstream(engine, attempts=3, places=4), max_tokens=1)
         reward = await live.score("It is 42.", messages=(QUESTION,))
-    talk = (QUESTION, ANSWER)
-    assert reward == pytest.approx(one_label.model.logits(talk)[0], abs=1e-2)
-    assert live.budget.spent["prompt_tokens"] == len(one_label.model.render(talk))
+    messages = (QUESTION, ANSWER)
+    assert reward == pytest.approx(one_label.model.logits(messages)[0], abs=1e-2)
+    assert live.budget.spent["prompt_tokens"] == len(one_label.model.render(messages))
     assert live.budget.spent["tokens"] == live.budget.spent["samples"] == 0
     assert live.budget.spent["calls"] == 1
     assert not bills(live)[0].is_estimated
 
 
 @pytest.mark.vllm
-async def test_cancelled_calls_leave_nothing_in_a_real_server(one_label: Real) -> None:
+async def test_cancelled_calls_leave_no_request_in_the_server(one_label: Server) -> None:
     async with one_label.engine() as engine:
-        call = about("word " * 300)
+        call = call_for("word " * 300)
         async with anyio.create_task_group() as group:
             for _ in range(32):
                 group.start_soon(run, engine, call)
@@ -161,9 +162,9 @@ async def test_cancelled_calls_leave_nothing_in_a_real_server(one_label: Real) -
 
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.parametrize("messages", TALKS)
-async def test_of_two_real_labels_the_second_counts_and_of_many_tokens_the_last(
-    two_labels_a_token: Real, messages: tuple[Message, ...]
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+async def test_the_second_of_two_labels_counts_at_the_last_token(
+    two_labels_a_token: Server, messages: tuple[Message, ...]
 ) -> None:
     async with two_labels_a_token.engine() as engine:
         assert engine.ready, engine.why_not_ready

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from secondpass.service.engines.vllm.asgi import ASGIApp, forwarded
+from secondpass.service.engines.vllm.asgi import ASGIApp
 from secondpass.strategies.api.engine import PlainRequest
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 
@@ -19,12 +19,12 @@ def app_of(endpoint: object) -> ASGIApp:
     return app
 
 
-async def test_the_request_arrives_and_its_reply_comes_back_untouched() -> None:
+async def test_the_request_and_the_reply_are_forwarded_unchanged() -> None:
     async def echo(request: Request) -> Response:
-        said = {"path": request.url.path, "headers": dict(request.headers)}
-        return JSONResponse(said | {"body": await request.json()}, 202, {"x-own": "1"})
+        received = {"path": request.url.path, "headers": dict(request.headers)}
+        return JSONResponse(received | {"body": await request.json()}, 202, {"x-own": "1"})
 
-    async with forwarded(app_of(echo), REQUEST, engine="e") as reply:
+    async with forward_to_app(app_of(echo), REQUEST, engine="e") as reply:
         body = b"".join([chunk async for chunk in reply.chunks])
     assert reply.status == 202
     assert dict(reply.headers)["x-own"] == "1"
@@ -34,7 +34,7 @@ async def test_the_request_arrives_and_its_reply_comes_back_untouched() -> None:
     )
 
 
-async def test_chunks_come_as_they_are_written_and_leaving_ends_the_writer() -> None:
+async def test_chunks_are_not_buffered_and_the_end_of_the_block_closes_their_source() -> None:
     written = 0
     has_ended = anyio.Event()
 
@@ -51,7 +51,7 @@ async def test_chunks_come_as_they_are_written_and_leaving_ends_the_writer() -> 
 
         return StreamingResponse(chunks())  # type: ignore[arg-type]
 
-    async with forwarded(app_of(endless), REQUEST, engine="e") as reply:
+    async with forward_to_app(app_of(endless), REQUEST, engine="e") as reply:
         received = 0
         async for chunk in reply.chunks:
             assert chunk == b"word "
@@ -63,7 +63,7 @@ async def test_chunks_come_as_they_are_written_and_leaving_ends_the_writer() -> 
         await has_ended.wait()
 
 
-async def test_a_handler_that_waits_is_told_that_its_client_has_left() -> None:
+async def test_a_waiting_handler_receives_the_client_disconnect() -> None:
     seen: list[str] = []
 
     async def app(scope: object, receive: object, send: object) -> None:
@@ -71,12 +71,12 @@ async def test_a_handler_that_waits_is_told_that_its_client_has_left() -> None:
             seen.append((await receive())["type"])  # type: ignore[operator]
 
     with anyio.move_on_after(0.05):
-        async with forwarded(app, REQUEST, engine="e"):
-            raise AssertionError("there is no reply")
+        async with forward_to_app(app, REQUEST, engine="e"):
+            raise AssertionError("unexpected reply")
     assert seen == ["http.request", "http.disconnect"]
 
 
-async def test_a_handler_that_does_not_listen_is_cancelled(
+async def test_a_handler_that_ignores_the_client_disconnect_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("secondpass.service.engines.vllm.asgi.GRACE_SECONDS", 0.05)
@@ -91,35 +91,35 @@ async def test_a_handler_that_does_not_listen_is_cancelled(
             raise
 
     with anyio.move_on_after(0.05):
-        async with forwarded(app, REQUEST, engine="e"):
-            raise AssertionError("there is no reply")
+        async with forward_to_app(app, REQUEST, engine="e"):
+            raise AssertionError("unexpected reply")
     assert was_cancelled
 
 
-async def test_an_application_that_fails_without_an_answer_is_unavailable() -> None:
+async def test_an_application_that_fails_before_its_response_raises_engine_unavailable() -> None:
     async def app(scope: object, receive: object, send: object) -> None:
         raise RuntimeError("out of order")
 
-    with pytest.raises(EngineUnavailable, match="no reply: out of order"):
-        async with forwarded(app, REQUEST, engine="e"):
+    with pytest.raises(EngineUnavailable, match=r"no reply from .* engine 'e': out of order"):
+        async with forward_to_app(app, REQUEST, engine="e"):
             pass
 
 
-async def test_a_reply_that_breaks_off_is_cut() -> None:
+async def test_an_application_that_fails_within_its_response_raises_stream_interrupted() -> None:
     async def app(scope: object, receive: object, send: object) -> None:
         await send({"type": "http.response.start", "status": 200})  # type: ignore[operator]
         await send({"type": "http.response.body", "body": b"wo", "more_body": True})  # type: ignore[operator]
         raise RuntimeError("out of order")
 
-    async with forwarded(app, REQUEST, engine="e") as reply:
-        with pytest.raises(StreamInterrupted, match="broke off: out of order"):
+    async with forward_to_app(app, REQUEST, engine="e") as reply:
+        with pytest.raises(StreamInterrupted, match="engine 'e' is incomplete: out of order"):
             assert [chunk async for chunk in reply.chunks] == [b"wo"]
 
 
-async def test_what_goes_wrong_in_the_block_is_raised_as_it_is() -> None:
+async def test_an_exception_within_the_block_is_raised_unchanged() -> None:
     async def quick(_: Request) -> Response:
         return Response("ok")
 
     with pytest.raises(ValueError, match="mine"):
-        async with forwarded(app_of(quick), REQUEST, engine="e"):
+        async with forward_to_app(app_of(quick), REQUEST, engine="e"):
             raise ValueError("mine")

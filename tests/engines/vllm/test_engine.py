@@ -1,4 +1,4 @@
-"""The engine in this process, as far as it promises more than every engine does."""
+"""The in-process vLLM engine, beyond the contract of all engines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from secondpass.service.engines.openai.wire import chat_body, completion_body
 from secondpass.strategies.api.engine import Call, PlainRequest, Routing
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
-from tests.engines.asking import ids, run, text
 from tests.engines.contract_support import ENDLESS, finish_reasons
 from tests.engines.in_process import in_process_engine, requests_in_core
+from tests.engines.support import ids, run, text
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.vllm,
-    # vLLM reads the field itself, and deprecates it for its clients.
+    # vLLM itself reads the field that it deprecates.
     pytest.mark.filterwarnings("ignore:max_tokens is deprecated:DeprecationWarning"),
 ]
 
-# What an operator may choose: the model's own sampling, and an order of service.
-CHOSEN = (
+# Flags that an operator may set: default sampling parameters, and priority scheduling.
+OPERATOR_FLAGS = (
     *("--scheduling-policy", "priority", "--override-generation-config"),
     '{"temperature": 0.7, "top_k": 20, "max_new_tokens": 300}',
 )
@@ -53,7 +53,7 @@ GREEDY = ask(temperature=0, max_tokens=16)
 
 @pytest.fixture(scope="module")
 async def engine(anyio_backend: str) -> AsyncIterator[VllmEngine]:
-    async with in_process_engine(*CHOSEN) as engine:
+    async with in_process_engine(*OPERATOR_FLAGS) as engine:
         yield engine
 
 
@@ -68,11 +68,11 @@ async def until_core_is_idle(seconds: float = 1.0) -> None:
             await anyio.sleep(0.005)
 
 
-# -- the same as over HTTP ---------------------------------------------------------------------------------
+# -- equivalence with HTTP ---------------------------------------------------------------------------------
 
 
-class Asked:
-    """What the engine client was asked to generate: prompt, sampling, and further arguments that were given."""
+class Recorder:
+    """Recorder of the arguments of `generate`: prompt, sampling parameters and options."""
 
     def __init__(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Any, Any, dict[str, Any]]] = []
@@ -88,8 +88,8 @@ class Asked:
 
 
 @pytest.fixture
-def asked(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    return Asked(client_of(engine), monkeypatch)
+def recorder(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return Recorder(client_of(engine), monkeypatch)
 
 
 SHORT = ask(max_tokens=3)
@@ -112,55 +112,55 @@ SHORT = ask(max_tokens=3)
     ],
     ids=["defaults", "n", "penalties", "delivery", "schema", "prefix", "thinking", "stop", "labels", "system", "uncapped"],
 )  # fmt: skip
-async def test_a_call_asks_the_core_for_what_its_json_would_have_asked(
-    call: Call, engine: VllmEngine, asked: Asked
+async def test_a_call_generates_with_the_same_arguments_as_its_chat_request(
+    call: Call, engine: VllmEngine, recorder: Recorder
 ) -> None:
     await run(engine, call)
     dialect = engine._renderer.dialect
     if call.labels:
-        body = label_body(call, dialect, None, list(asked.calls[0][1].logprob_token_ids))
-        body["priority"] = -1  # our own choice, which no JSON of ours makes
+        body = label_body(call, dialect, None, list(recorder.calls[0][1].logprob_token_ids))
+        body["priority"] = -1  # set only by the in-process engine, not by `label_body`
     else:
         body = chat_body(call, dialect) | {"stream": True, "stream_interval": call.stream_interval}
-    await forwarded(engine, "chat/completions", body)
-    ours, theirs = asked.calls
-    assert ours == theirs
+    await post(engine, "chat/completions", body)
+    from_call, from_request = recorder.calls
+    assert from_call == from_request
 
 
 @pytest.mark.parametrize("resumable", [False, True])
-async def test_a_continuation_asks_for_what_a_prompt_of_tokens_would_have_asked(
-    resumable: bool, engine: VllmEngine, asked: Asked
+async def test_a_continuation_generates_with_the_same_arguments_as_a_request_with_token_ids(
+    resumable: bool, engine: VllmEngine, recorder: Recorder
 ) -> None:
     call = replace(ask(max_tokens=3, seed=1, stop=("tea",)), prefix=(2068, 919), cache_salt="salt")
     call = replace(call, resumable=resumable)
     await run(engine, call)
-    prompt = asked.calls[0][0]["prompt_token_ids"]
+    prompt = recorder.calls[0][0]["prompt_token_ids"]
     dialect = replace(engine._renderer.dialect, max_tokens="max_tokens")
     body = completion_body(call, dialect, prompt) | {"stream": True, "stream_interval": 1}
-    await forwarded(engine, "completions", body)
-    ours, theirs = asked.calls
-    assert ours == theirs
-    assert ours[1].include_stop_str_in_output is resumable
+    await post(engine, "completions", body)
+    from_call, from_request = recorder.calls
+    assert from_call == from_request
+    assert from_call[1].include_stop_str_in_output is resumable
 
 
-async def forwarded(engine: VllmEngine, path: str, body: dict[str, Any]) -> bytes:
+async def post(engine: VllmEngine, path: str, body: dict[str, Any]) -> bytes:
     headers = (("content-type", "application/json"),)
     request = PlainRequest(path, json.dumps(body).encode(), headers)
     async with engine.forward(request) as reply:
-        said = b"".join([chunk async for chunk in reply.chunks])
-        assert reply.status == 200, said
-    return said
+        content = b"".join([chunk async for chunk in reply.chunks])
+        assert reply.status == 200, content
+    return content
 
 
-async def test_label_reads_go_first_and_drafts_by_their_index(
-    engine: VllmEngine, asked: Asked
+async def test_label_reads_have_the_highest_priority_and_drafts_that_of_their_index(
+    engine: VllmEngine, recorder: Recorder
 ) -> None:
     await run(engine, replace(SHORT, index=5))
     await run(engine, replace(SHORT, index=5, labels=("Yes", "No")))
-    assert [options["priority"] for _, _, options in asked.calls] == [5, -1]
+    assert [options["priority"] for _, _, options in recorder.calls] == [5, -1]
 
 
-async def test_the_operators_limit_ends_a_reply_that_has_none_of_its_own(
+async def test_the_operators_token_limit_applies_when_it_is_below_that_of_the_call(
     engine: VllmEngine,
 ) -> None:
     deltas = await run(engine, replace(ENDLESS, sampling=Sampling(max_tokens=1900)))
@@ -172,8 +172,8 @@ async def test_the_operators_limit_ends_a_reply_that_has_none_of_its_own(
 
 
 @pytest.fixture
-def thinker(engine: VllmEngine) -> VllmEngine:
-    """An engine whose model thinks until its first comma, as far as vLLM's parser can tell."""
+def reasoner(engine: VllmEngine) -> VllmEngine:
+    """An engine with a vLLM reasoning parser that treats all text before the first comma as reasoning."""
     from vllm.reasoning import ReasoningParserManager  # noqa: PLC0415
     from vllm.reasoning.deepseek_r1_reasoning_parser import (  # noqa: PLC0415
         DeepSeekR1ReasoningParser,
@@ -196,40 +196,40 @@ def thinker(engine: VllmEngine) -> VllmEngine:
         chat_template_content_format="auto",
         reasoning_parser="until_comma",
     )
-    return VllmEngine("thinker", client, engine.model, online=online)
+    return VllmEngine("reasoner", client, engine.model, online=online)
 
 
 async def test_reasoning_is_split_from_text_by_vllms_own_parser(
-    engine: VllmEngine, thinker: VllmEngine
+    engine: VllmEngine, reasoner: VllmEngine
 ) -> None:
-    await thinker.start()
+    await reasoner.start()
     whole = text(await run(engine, GREEDY))
-    thought, _, said = whole.partition(",")
-    assert thought
-    assert said
-    deltas = await run(thinker, GREEDY)
-    assert "".join(delta.reasoning for delta in deltas) == thought
-    assert text(deltas) == said
+    reasoning, _, answer = whole.partition(",")
+    assert reasoning
+    assert answer
+    deltas = await run(reasoner, GREEDY)
+    assert "".join(delta.reasoning for delta in deltas) == reasoning
+    assert text(deltas) == answer
     assert sum(delta.tokens for delta in deltas) == 16
 
 
-async def test_a_continuation_knows_whether_its_prefix_ended_the_reasoning(
-    engine: VllmEngine, thinker: VllmEngine
+async def test_a_continuation_has_reasoning_only_if_its_prefix_did_not_end_it(
+    engine: VllmEngine, reasoner: VllmEngine
 ) -> None:
-    await thinker.start()
+    await reasoner.start()
     deltas = await run(engine, GREEDY)
     comma = next(i for i, delta in enumerate(deltas) if delta.text == ",")
-    for cut in (comma - 1, comma + 1):
-        rest = await run(thinker, replace(GREEDY, prefix=ids(deltas)[:cut]))
-        assert bool("".join(delta.reasoning for delta in rest)) == (cut < comma)
+    for length in (comma - 1, comma + 1):
+        rest = await run(reasoner, replace(GREEDY, prefix=ids(deltas)[:length]))
+        assert bool("".join(delta.reasoning for delta in rest)) == (length < comma)
         assert text(rest)
 
 
-# -- what is refused -----------------------------------------------------------------------------------------
+# -- rejected calls ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (ask("word " * 3000), r"2049 tokens or more, .* holds 2048 .* shorten .*--max-model-len"),
         (ask("word " * 60_000), r"characters or more, .* holds 2048 .* shorten"),
@@ -237,36 +237,36 @@ async def test_a_continuation_knows_whether_its_prefix_ended_the_reasoning(
         (replace(GREEDY, n=2), "n must be 1 when using greedy sampling"),
         (replace(SHORT, schema='{"type": "foo"}'), "foo"),
         (replace(SHORT, schema="{no json"), "Expecting"),
-        (replace(SHORT, schema="{}", prefix="So"), "not continuations"),
+        (replace(SHORT, schema="{}", prefix="So"), "schema: not supported together with a prefix"),
         (replace(SHORT, logprobs=1000), "max allowed"),
         (replace(SHORT, labels=("1", "10")), "begin with the same token"),
         (replace(SHORT, prefix=(10**7,)), "vocab"),
     ],
     ids=["long", "endless", "prefix", "greedy", "schema", "json", "both", "logprobs", "labels", "token"],
 )  # fmt: skip
-async def test_what_vllm_refuses_is_a_call_rejected_that_says_why(
-    call: Call, said: str, engine: VllmEngine
+async def test_a_call_that_vllm_rejects_raises_call_rejected_with_the_reason(
+    call: Call, message: str, engine: VllmEngine
 ) -> None:
-    with pytest.raises(CallRejected, match=said):
+    with pytest.raises(CallRejected, match=message):
         await run(engine, call)
     assert client_of(engine).get_num_unfinished_requests() == 0
 
 
-async def test_images_are_for_models_that_see(engine: VllmEngine) -> None:
+async def test_images_are_rejected_for_a_text_only_model(engine: VllmEngine) -> None:
     image = ImagePart.model_validate(
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     )
     call = replace(SHORT, messages=(Message(role="user", content=(image,)),))
     with pytest.raises(CallRejected, match="not a multimodal model"):
         await run(engine, call)
-    with pytest.raises(CallRejected, match="not continued from token ids"):
+    with pytest.raises(CallRejected, match="token ids are not supported"):
         await run(engine, replace(call, prefix=(28,)))
 
 
 # -- plain requests ------------------------------------------------------------------------------------------
 
 
-async def test_a_plain_stream_that_is_left_early_frees_the_core(engine: VllmEngine) -> None:
+async def test_leaving_a_plain_stream_early_aborts_its_request(engine: VllmEngine) -> None:
     body = chat_body(ENDLESS, engine._renderer.dialect) | {"stream": True}
     request = PlainRequest(
         "chat/completions", json.dumps(body).encode(), (("content-type", "application/json"),)
@@ -279,19 +279,21 @@ async def test_a_plain_stream_that_is_left_early_frees_the_core(engine: VllmEngi
     await until_core_is_idle()
 
 
-async def test_a_plain_reply_that_is_not_streamed_is_aborted_too(engine: VllmEngine) -> None:
+async def test_cancelling_a_plain_request_that_does_not_stream_aborts_it(
+    engine: VllmEngine,
+) -> None:
     body = chat_body(ENDLESS, engine._renderer.dialect)
     request = PlainRequest(
         "chat/completions", json.dumps(body).encode(), (("content-type", "application/json"),)
     )
     with anyio.move_on_after(0.5):
         async with engine.forward(request):
-            raise AssertionError("that was quick")
+            raise AssertionError("the reply arrived before the request was cancelled")
     assert client_of(engine).get_num_unfinished_requests() == 0
     await until_core_is_idle()
 
 
-async def test_without_vllms_server_there_are_no_plain_replies(engine: VllmEngine) -> None:
+async def test_plain_requests_are_unavailable_without_vllms_server(engine: VllmEngine) -> None:
     from secondpass.service.engines.vllm.engine import VllmEngine  # noqa: PLC0415
 
     alone = VllmEngine("alone", client_of(engine), engine.model)
@@ -299,11 +301,13 @@ async def test_without_vllms_server_there_are_no_plain_replies(engine: VllmEngin
         alone.forward(PlainRequest("chat/completions", b"{}"))
 
 
-# -- ends ----------------------------------------------------------------------------------------------------------
+# -- cancellation and shutdown -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 3])
-async def test_no_moment_of_cancelling_leaves_a_request_behind(n: int, engine: VllmEngine) -> None:
+async def test_cancelling_at_any_time_leaves_no_request_in_the_core(
+    n: int, engine: VllmEngine
+) -> None:
     client = client_of(engine)
     for pause in (0, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2):
         with anyio.move_on_after(pause):
@@ -313,14 +317,14 @@ async def test_no_moment_of_cancelling_leaves_a_request_behind(n: int, engine: V
     await until_core_is_idle()
 
 
-async def test_a_closed_engine_ends_what_runs_and_leaves_its_client_alone(
+async def test_closing_an_engine_aborts_its_calls_but_not_those_of_others_on_the_client(
     engine: VllmEngine,
 ) -> None:
     from secondpass.service.engines.vllm.engine import VllmEngine  # noqa: PLC0415
 
     other = VllmEngine("other", client_of(engine), engine.model)
     assert (other.ready, other.capabilities, other.context_window) == (False, frozenset(), None)
-    with pytest.raises(EngineUnavailable, match="not asked yet"):
+    with pytest.raises(EngineUnavailable, match="not contacted yet"):
         await run(other, SHORT)
     await other.start()
     async with aclosing(other.stream(replace(ENDLESS, n=2))) as stream:
@@ -336,20 +340,20 @@ async def test_a_closed_engine_ends_what_runs_and_leaves_its_client_alone(
     assert await run(engine, SHORT)
 
 
-async def test_seeds_and_prompts_longer_than_a_step_do_not_kill_the_core(
+async def test_seeds_with_prompts_longer_than_a_step_do_not_crash_the_core(
     engine: VllmEngine,
 ) -> None:
     async with anyio.create_task_group() as tasks:
-        for index in range(3):  # the last two wait while the first is read, and meet in one step
+        for index in range(3):  # the last two wait for the first prefill, and share a step
             call = ask(f"{index} " + "word " * 1100, seed=index, max_tokens=2)
             tasks.start_soon(run, engine, call)
     assert engine.ready
 
 
-# -- death: the last test of this file, for nothing comes after it ---------------------------------------------------
+# -- death of the core: must be the last test, because the engine is unusable afterwards ------------------------------
 
 
-async def test_a_core_that_is_killed_fails_its_calls_at_once(engine: VllmEngine) -> None:
+async def test_calls_fail_at_once_when_the_core_is_killed(engine: VllmEngine) -> None:
     (core,) = client_of(engine).engine_core.resources.engine_manager.processes
     failures: list[BaseException] = []
 

@@ -1,17 +1,17 @@
-"""Launches of vLLM that cannot succeed, and what their errors say."""
+"""Errors of vLLM launches with invalid settings."""
 
 from __future__ import annotations
 
 import pytest
 
 from secondpass.service.common.errors import BadSettings
-from tests.engines.in_process import model_folder, vllm_at_hand
+from tests.engines.in_process import model_folder, patched_vllm_environment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm]
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "said"),
+    ("model", "flags", "message"),
     [
         ("/no/such/folder", "", "/no/such/folder"),
         (None, "--max-model-len 1000000", r"max_model_len \(1000000\) is greater"),
@@ -23,21 +23,29 @@ pytestmark = [pytest.mark.anyio, pytest.mark.vllm]
         (None, "--enable-auto-tool-choice --tool-call-parser none", "invalid tool call parser"),
         (None, "--reasoning-parser none", "none"),
         (None, "--port 8000", "--port has no effect"),
-        (None, "Other/Model", "'Other/Model' is no flag; the model is --model before the --"),
-        (None, "--ssl-ca-certs x", "--ssl-ca-certs has no effect inside secondpass: use a proxy"),
+        (
+            None,
+            "Other/Model",
+            "'Other/Model' is not a flag; set the model with --model before the --",
+        ),
+        (
+            None,
+            "--ssl-ca-certs x",
+            "--ssl-ca-certs has no effect inside secondpass: use a reverse proxy",
+        ),
         (None, "--chat-template /nope.jinja", "nope.jinja"),
-        ("~/no-such-folder", "", "is not there; give a folder"),
-        (__file__, "", "is a file and no folder"),
+        ("~/no-such-folder", "", "does not exist; set a folder"),
+        (__file__, "", "is a file; set a folder"),
     ],
 )
-async def test_a_launch_that_cannot_be_says_what_to_change(
-    model: str | None, flags: str, said: str
+async def test_a_launch_with_invalid_settings_raises_bad_settings_with_the_setting(
+    model: str | None, flags: str, message: str
 ) -> None:
     folder = model_folder()
-    with vllm_at_hand(folder):
+    with patched_vllm_environment(folder):
         from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
 
-        with pytest.raises(BadSettings, match=said):
+        with pytest.raises(BadSettings, match=message):
             async with vllm_server("vllm", model or folder, flags.split()):
                 pass
 
@@ -45,7 +53,7 @@ async def test_a_launch_that_cannot_be_says_what_to_change(
 @pytest.mark.parametrize(
     ("variable", "value"), [("VLLM_API_KEY", "k"), ("VLLM_PLUGINS", "secondpass")]
 )
-async def test_variables_that_would_work_against_us_are_refused(
+async def test_conflicting_environment_variables_are_rejected(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)

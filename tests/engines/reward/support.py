@@ -1,9 +1,9 @@
-"""A conversation to score, and its score."""
+"""Support for reward engine tests: a conversation to score, and a function that scores it."""
 
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import Message
-from tests.engines.asking import run
+from tests.engines.support import run
 
 QUESTION = Message(role="user", content="What is 6 times 7?")
 ANSWER = Message(role="assistant", content="It is 42.")

@@ -1,4 +1,4 @@
-"""How the tests of the HTTP engine ask: one engine for one upstream, and its replies as lists."""
+"""Support for engine tests: a started HTTP engine, and calls whose deltas are collected in a list."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -8,9 +8,7 @@ import anyio
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Message
-from tests.engines.upstream import (
-    Upstream,
-)
+from tests.engines.upstream import Upstream
 
 KEY = "sk-a-secret"
 CALL = Call(role="actor", purpose="solve", messages=(Message(role="user", content="Hi"),))
@@ -38,7 +36,7 @@ async def run(engine: Engine, call: Call = CALL) -> list[Delta]:
 
 
 def is_ready(engine: Engine) -> bool:
-    return engine.ready  # as a call, since a type checker believes that a property keeps its value
+    return engine.ready  # a function, because mypy narrows the type of a property
 
 
 def text(deltas: list[Delta]) -> str:

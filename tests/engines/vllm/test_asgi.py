@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from secondpass.service.engines.vllm.asgi import ASGIApp
+from secondpass.service.engines.vllm.asgi import ASGIApp, forward_to_app
 from secondpass.strategies.api.engine import PlainRequest
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 

@@ -152,7 +152,7 @@ async def test_prefix_excludes_after_and_placeholder_values() -> None:
 
 async def test_empty_continuation_of_an_inserted_text_raises() -> None:
     engine = ScriptedEngine(
-        lambda call, _: Reply(engine.held_by(call) if call.prefix else "It is 42.")
+        lambda call, _: Reply(engine.prefix_text(call) if call.prefix else "It is 42.")
     )
     run = make_run(engine)
     draft = await run.ask(SOLVE, resumable=True)
@@ -169,4 +169,4 @@ async def test_finished_completion_is_continued_from_its_token_ids() -> None:
     prefix = engine.calls[1].prefix
     assert isinstance(prefix, tuple)
     assert prefix[:-1] == draft.token_ids
-    assert engine.held_by(engine.calls[1]) == f"{draft.text} So"
+    assert engine.prefix_text(engine.calls[1]) == f"{draft.text} So"

@@ -108,7 +108,7 @@ async def test_chains_continue_from_their_tokens_however_often() -> None:
     engine = ScriptedEngine(segments(("40", "41", "42")))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     await execute(run)
-    held = [engine.held_by(call) for call in engine.calls]
+    held = [engine.prefix_text(call) for call in engine.calls]
     assert held[2].startswith(held[1])
     assert (held[1].count(REFLECTION), held[2].count(REFLECTION)) == (1, 2)
     first, second = (call.prefix for call in engine.calls[1:])

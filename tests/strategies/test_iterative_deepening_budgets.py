@@ -27,7 +27,7 @@ def continuing(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
     """An engine that writes `text` in each chain, ignores reflection prompts, and replies `forced` where it is forced."""
 
     def script(call: Call, _index: int) -> Reply:
-        held = engine.held_by(call)
+        held = engine.prefix_text(call)
         if call.purpose == "force":
             return Reply(f"{held}{forced}}} and more")
         own = "".join(part for part in held.split(f"\n\n{REFLECTION}\n\n"))
@@ -60,7 +60,7 @@ async def test_triggers_follow_growing_budgets(
     assert tuple(sum(caps[: k + 1]) for k in range(3)) == points
     assert [reflections(call) for call in written] == [0, 1, 2, 3]
     for call in written[1:]:
-        before = engine.held_by(call).rpartition(f"\n\n{REFLECTION}\n\n")[0]
+        before = engine.prefix_text(call).rpartition(f"\n\n{REFLECTION}\n\n")[0]
         assert before.endswith("care.")
 
 
@@ -74,7 +74,7 @@ async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> 
     assert [call.purpose for call in engine.calls] == [SOLVE, "force", "extend", "force"]
     force = engine.calls[1]
     assert (force.sampling.temperature, force.sampling.max_tokens) == (0, TOKENS)
-    assert FORCE not in engine.held_by(engine.calls[2])
+    assert FORCE not in engine.prefix_text(engine.calls[2])
     assert notes(run)["forced"].startswith("2 answers")
     assert_books_are_closed(run, engine)
 
@@ -90,7 +90,7 @@ async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_o
 @pytest.mark.anyio
 async def test_a_forced_answer_weighs_by_the_confidence_of_the_chain_before_it() -> None:
     def script(call: Call, _index: int) -> Reply:
-        held, is_sure = engine.held_by(call), call.index == 1
+        held, is_sure = engine.prefix_text(call), call.index == 1
         if call.purpose == "force":
             return Reply(f"{held}{42 if is_sure else 41}}}.")
         return Reply(held + LONG[len(held) :], confidence=20.0 if is_sure else 1.0)
@@ -135,7 +135,7 @@ def test_a_trigger_is_at_a_safe_point_and_there_are_never_too_many(
     params = {"n": 1, "b0": b0, "max_triggers": most, "reading": reading}
     anyio.run(_execute, engine, params)
     for call in engine.calls:
-        parts = engine.held_by(call).split(f"\n\n{REFLECTION}\n\n")
+        parts = engine.prefix_text(call).split(f"\n\n{REFLECTION}\n\n")
         assert len(parts) <= most + 1
         for number in range(1, len(parts)):
             before = "".join(parts[:number])

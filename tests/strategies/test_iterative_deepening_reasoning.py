@@ -37,7 +37,7 @@ class Parsing(EngineWrapper):
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
         is_apart = self._apart == "everywhere" or (self._apart == "first" and call.prefix is None)
-        is_reasoning = is_apart and CLOSING not in self.scripted.held_by(call)
+        is_reasoning = is_apart and CLOSING not in self.scripted.prefix_text(call)
         async with aclosing(self.engine.stream(call)) as deltas:
             async for delta in deltas:
                 if is_apart and any(mark in delta.text for mark in ("<think>", CLOSING)):
@@ -59,7 +59,7 @@ class Reasoner:
 
     def engine(self, apart: Apart, model: str = "Qwen3-8B", **how: Any) -> Parsing:
         def script(call: Call, _index: int) -> Reply:
-            return Reply(self.says(scripted.held_by(call), call))
+            return Reply(self.says(scripted.prefix_text(call), call))
 
         scripted = ScriptedEngine(script, model=model, **how)
         return Parsing(scripted, apart)
@@ -79,7 +79,7 @@ class Reasoner:
 def assert_reasoning_is_open(engine: Parsing) -> None:
     """Every reflection prompt was inserted inside the reasoning, never after its closing mark."""
     for call in engine.scripted.calls:
-        before, mark, _ = engine.scripted.held_by(call).rpartition(WAIT)
+        before, mark, _ = engine.scripted.prefix_text(call).rpartition(WAIT)
         if mark:
             assert CLOSING not in before
             assert before.startswith("<think>")
@@ -118,7 +118,7 @@ async def test_reasoning_gets_triggers_at_budgets_and_is_read_by_force(apart: Ap
     assert_reasoning_is_open(engine)
     for call in engine.scripted.calls:
         if call.purpose == "force":
-            held = engine.scripted.held_by(call)
+            held = engine.scripted.prefix_text(call)
             assert held.endswith(f".\n{CLOSING}\n\n{FORCE}")
     assert outcome.candidate.answer is not None
     assert_books_are_closed(run, engine.scripted)
@@ -203,7 +203,7 @@ async def test_reasoning_that_cannot_be_reopened_leaves_a_plain_vote(
 @pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
 async def test_reasoning_without_a_conclusion_is_no_answer(apart: Apart) -> None:
     def script(call: Call, _index: int) -> Reply:
-        held = scripted.held_by(call)
+        held = scripted.prefix_text(call)
         return Reply(f"{held}6}} or" if call.purpose == "force" else "<think> It is \\boxed{3}. Or")
 
     scripted = ScriptedEngine(script, model="Qwen3-8B")

@@ -112,7 +112,7 @@ class Paths:
             share = 0.5 + 0.1 * right
             word = "yes" if share > 0.5 else "no"
             return Reply(word, labels={"yes": share, "no": 1 - share}, reward=float(right))
-        held = self.engine.held_by(call)
+        held = self.engine.prefix_text(call)
         step = held.count("\n\n")
         word = "right" if index % 2 == self.good else "wrong"
         if step < 2:

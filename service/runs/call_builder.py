@@ -15,7 +15,7 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call, Routing
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import AS_ASKED, After
+from secondpass.strategies.api.run import DEFAULT_DRAW, After
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, Role, Sampling
 
 
@@ -99,7 +99,7 @@ class CallBuilder:
         index: int = 0,
         session_of: int | None = None,
         n: int = 1,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         resumable: bool = False,
         is_verdict: bool = False,
     ) -> Call:

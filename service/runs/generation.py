@@ -20,7 +20,7 @@ from secondpass.service.runs.step_stream import LiveStepStream
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import AS_ASKED, After, Reserve
+from secondpass.strategies.api.run import DEFAULT_DRAW, After, Reserve
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, PrefixPart, Role
 from secondpass.strategies.continuation.segments import (
     has_ids,
@@ -53,7 +53,7 @@ class GeneratingVerbs(Verbs):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         visible: bool = False,
         resumable: bool = False,
         schema: Mapping[str, Any] | None = None,
@@ -108,7 +108,7 @@ class GeneratingVerbs(Verbs):
         role: Role = "actor",
         after: After = None,
         prefix: Completion | None = None,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> AsyncIterator[AsyncIterator[Completion]]:
         for name, number in (("n", n), ("batch", batch), ("width", width)):
@@ -222,7 +222,7 @@ class GeneratingVerbs(Verbs):
         text: str = "",
         purpose: str = EXTEND,
         index: int | None = None,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         resumable: bool = False,
     ) -> Completion:
         call = self._builder.call(
@@ -279,7 +279,7 @@ class GeneratingVerbs(Verbs):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         every: int | None = None,
         **values: Value,
     ) -> AsyncIterator[LiveStepStream]:
@@ -297,7 +297,7 @@ class GeneratingVerbs(Verbs):
 
     @asynccontextmanager
     async def extend_steps(
-        self, completion: Completion, *, index: int = 0, draw: Draw = AS_ASKED
+        self, completion: Completion, *, index: int = 0, draw: Draw = DEFAULT_DRAW
     ) -> AsyncIterator[LiveStepStream]:
         call = self._builder.call(
             EXTEND,

@@ -26,7 +26,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable
 from secondpass.strategies.api.judgements import How, Judgement, Preference, preference_of
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import AS_ASKED, After, StepStream
+from secondpass.strategies.api.run import DEFAULT_DRAW, After, StepStream
 from secondpass.strategies.api.values import (
     Candidate,
     Completion,
@@ -81,7 +81,7 @@ class JudgingVerbs(Verbs):
         after: After = None,
         role: Role = "judge",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> Judgement:
         _check_labels(labels)
@@ -111,7 +111,7 @@ class JudgingVerbs(Verbs):
         after: After = None,
         role: Role = "critic",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> tuple[Completion, M]:
         reply = self._builder.reply_instruction("reply_json", shape=example_of(shape))
@@ -144,7 +144,7 @@ class JudgingVerbs(Verbs):
         prompt: str = "prefer",
         role: Role = "judge",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
     ) -> Preference:
         empty_a, empty_b = (quoting.degenerate(each.text) for each in (a, b))
         if empty_a or empty_b:

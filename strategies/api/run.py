@@ -29,7 +29,7 @@ R = TypeVar("R")
 F = TypeVar("F")
 M = TypeVar("M", bound=BaseModel)
 
-AS_ASKED = Draw()
+DEFAULT_DRAW = Draw()
 """Drawn as the client and the operator ask for."""
 
 
@@ -133,7 +133,7 @@ class Run(Protocol):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         visible: bool = False,
         resumable: bool = False,
         schema: Mapping[str, Any] | None = None,
@@ -157,7 +157,7 @@ class Run(Protocol):
         role: Role = "actor",
         after: After = None,
         prefix: Completion | None = None,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
         """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the others.
@@ -177,7 +177,7 @@ class Run(Protocol):
         role: Role = "actor",
         after: After = None,
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         every: int | None = None,
         **values: Value,
     ) -> AbstractAsyncContextManager[StepStream]:
@@ -194,7 +194,7 @@ class Run(Protocol):
         text: str = "",
         purpose: str = "extend",
         index: int | None = None,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         resumable: bool = False,
     ) -> Completion:
         """The completion continued, after `text` was inserted at its end, as one longer completion.
@@ -207,7 +207,7 @@ class Run(Protocol):
         """
 
     def extend_steps(
-        self, completion: Completion, *, index: int = 0, draw: Draw = AS_ASKED
+        self, completion: Completion, *, index: int = 0, draw: Draw = DEFAULT_DRAW
     ) -> AbstractAsyncContextManager[StepStream]:
         """The completion continued and read step by step: the steps are those to come, `completion` is the whole.
 
@@ -224,7 +224,7 @@ class Run(Protocol):
         after: After = None,
         role: Role = "judge",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> Judgement:
         """Which of the labels is the reply to `prompt`, with their probabilities where the engine returns them.
@@ -244,7 +244,7 @@ class Run(Protocol):
         after: After = None,
         role: Role = "critic",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> tuple[Completion, M]:
         """A reply in the shape of a pydantic model (see `judging.reply_schemas`), and the completion it was read from.
@@ -261,7 +261,7 @@ class Run(Protocol):
         prompt: str = "prefer",
         role: Role = "judge",
         index: int = 0,
-        draw: Draw = AS_ASKED,
+        draw: Draw = DEFAULT_DRAW,
     ) -> Preference:
         """Which of two candidates answers the question better, asked in both orders at once.
 

@@ -205,12 +205,12 @@ class JudgingVerbs(Verbs):
         capabilities = self._calls.engine(role).capabilities
         if "labels" in capabilities:
             return "labels"
-        has_own_format = prompts.says_how_to_reply(prompt)
+        has_own_format = prompts.has_reply_format(prompt)
         return "schema" if "schema" in capabilities and not has_own_format else "text"
 
     def _label_instruction(self, prompt: str, labels: Sequence[str], how: How) -> str:
         """Return the reply-format instruction, or "" if the prompt has its own."""
-        if prompts.says_how_to_reply(prompt):
+        if prompts.has_reply_format(prompt):
             return ""
         if how == "schema":
             shape = f'{{"verdict": "{" | ".join(labels)}"}}'

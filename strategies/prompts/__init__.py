@@ -45,7 +45,7 @@ def placeholders(name: str) -> frozenset[str]:
     return frozenset(_PLACEHOLDER.findall(_text_of(name)))
 
 
-def says_how_to_reply(name: str) -> bool:
+def has_reply_format(name: str) -> bool:
     """True for a prompt whose last line tells the model what to reply with."""
     return _text_of(name).rsplit("\n", 1)[-1].startswith("Reply with ")
 

@@ -39,7 +39,7 @@ def test_a_prompt_that_does_not_exist_is_an_error_that_names_near_ones() -> None
     with pytest.raises(ValueError, match=r"no prompt 'ones' \(one\): .* without \.txt"):
         prompts.fill("ones", {})
     with pytest.raises(ValueError, match=r"no prompt 'solve' \("):
-        prompts.says_how_to_reply("solve")
+        prompts.has_reply_format("solve")
 
 
 def test_every_prompt_of_the_package_says_something() -> None:

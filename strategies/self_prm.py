@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.api.calibration import GradeKind, believed
+from secondpass.strategies.api.calibration import GradeKind, apply_calibration
 from secondpass.strategies.api.judgements import MARGIN
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.registry import Needs, Variants, strategy
@@ -234,7 +234,7 @@ def _drafts(
         if graded is None:
             return None
         read = graded.combined(params.combine)
-        return graded.draft, None if read is None else believed(read, measured)
+        return graded.draft, None if read is None else apply_calibration(read, measured)
 
     return run.as_completed(write, range(params.n), width=params.width)
 

@@ -73,7 +73,7 @@ class Calibration(Measured):
         return self if kind == "solution" else self.grades.get(kind)
 
 
-def believed(read: float, measured: Measured | None) -> float:
+def apply_calibration(read: float, measured: Measured | None) -> float:
     """How probable (0 to 1) a grade of `read` makes it that a draft is right: as it was read where nothing was measured."""
     return read if measured is None else measured.probability(read)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secondpass.strategies.api import quoting
-from secondpass.strategies.api.calibration import believed
+from secondpass.strategies.api.calibration import apply_calibration
 from secondpass.strategies.api.errors import DegenerateCandidate
 from secondpass.strategies.api.ranking import mean_log_odds, probability_of
 from secondpass.strategies.api.run import Run
@@ -58,4 +58,4 @@ async def calibrated_p_true(run: Run, draft: Completion, *, role: Role = "judge"
     [found] = await run.map(read, [draft], min_results=0)
     if found is None:
         return None
-    return believed(found.probability, run.model(role).calibration())
+    return apply_calibration(found.probability, run.model(role).calibration())

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, create_model
 
 from secondpass.strategies.api import quoting
-from secondpass.strategies.api.calibration import believed
+from secondpass.strategies.api.calibration import apply_calibration
 from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.step_splitter import split_steps
@@ -112,7 +112,7 @@ async def written_grade(
             question=run.question,
             **values,
         )
-        return believed(form.grade(found), measured)
+        return apply_calibration(form.grade(found), measured)
 
     found = await run.map(read, range(samples), min_results=0)
     grades = [grade for grade in found if grade is not None]

@@ -13,7 +13,7 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.refining.critics import VerdictFormat, all_tested, judged, verdict_format
 from secondpass.strategies.refining.guided_steps import Guide, obstacle
-from secondpass.strategies.refining.retries import HOTTEST, Retries, is_to_be_retried
+from secondpass.strategies.refining.retries import MAX_TEMPERATURE, Retries, is_to_be_retried
 from secondpass.strategies.refining.versions import Version, winner
 from secondpass.strategies.voting.vote import Vote, count
 
@@ -116,9 +116,9 @@ class CriticRetry(Params):
             raise ValueError(
                 "temperature: 0 draws n equal drafts; choose a value above 0, or n = 1"
             )
-        if self.schedule and self.temperature > HOTTEST:
+        if self.schedule and self.temperature > MAX_TEMPERATURE:
             raise ValueError(
-                f"schedule: the temperature rises to {HOTTEST}; choose a temperature of at most {HOTTEST}"
+                f"schedule: the temperature rises to {MAX_TEMPERATURE}; choose a temperature of at most {MAX_TEMPERATURE}"
             )
         return self
 

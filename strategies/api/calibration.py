@@ -78,8 +78,8 @@ def apply_calibration(read: float, measured: Measured | None) -> float:
     return read if measured is None else measured.probability(read)
 
 
-HOTTEST = 20.0
-COLDEST = 0.05
+_MAX_TEMPERATURE = 20.0
+_MIN_TEMPERATURE = 0.05
 
 
 Tally = Mapping[tuple[float, bool], int]
@@ -98,7 +98,7 @@ def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple
     tally = Counter(
         (log_odds(score), is_right) for score, is_right in zip(scores, are_right, strict=True)
     )
-    low, high = math.log(COLDEST), math.log(HOTTEST)
+    low, high = math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE)
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(24):
         left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-SURE = 1e-6
+EPSILON = 1e-6
 """Probabilities nearer to 0 or 1 are read as this near: an engine's rounding must not weigh infinitely much."""
 
 
 def log_odds(probability: float) -> float:
-    """ln(p / (1 - p)), between -13.8 and 13.8: see SURE. Raises ValueError outside 0 to 1."""
+    """ln(p / (1 - p)), between -13.8 and 13.8: see EPSILON. Raises ValueError outside 0 to 1."""
     if not 0 <= probability <= 1:
         raise ValueError(f"a probability is from 0 to 1, not {probability}")
-    p = min(max(probability, SURE), 1 - SURE)
+    p = min(max(probability, EPSILON), 1 - EPSILON)
     return math.log(p) - math.log1p(-p)
 
 

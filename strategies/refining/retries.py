@@ -15,7 +15,7 @@ from secondpass.strategies.refining.versions import Version
 REDRAWS = 3
 """How often a retry that repeats an answer which the tests rejected is redrawn."""
 
-STEP, HOTTEST = 0.15, 1.2
+STEP, MAX_TEMPERATURE = 0.15, 1.2
 """What each retry adds to the temperature under the schedule of arXiv 2506.11930, and where that ends."""
 
 LOSS = 2
@@ -115,7 +115,7 @@ def is_to_be_retried(version: Version) -> bool:
 
 def scheduled(temperature: float, number: int) -> float:
     """The temperature of retry `number` (from 1): it rises from that of the drafts to 1.2."""
-    return min(temperature + STEP * number, HOTTEST)
+    return min(temperature + STEP * number, MAX_TEMPERATURE)
 
 
 def loses_numbers(text: str, *others: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from secondpass.service.calls.dispatch import Calls
 from secondpass.service.runs.run_spec import RunSpec
-from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeKind, Measured
+from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeCalibration, GradeKind
 from secondpass.strategies.api.model_profiles import Profile, profile_of
 from secondpass.strategies.api.values import Capability, Role
 
@@ -32,7 +32,7 @@ class LiveModel:
     def can(self, *capabilities: Capability) -> bool:
         return self._calls.can(self._role, frozenset(capabilities))
 
-    def calibration(self, kind: GradeKind = "solution") -> Measured | None:
+    def calibration(self, kind: GradeKind = "solution") -> GradeCalibration | None:
         calibration = self._spec.calibrations.get(self._role)
         return None if calibration is None else calibration.of(kind)
 

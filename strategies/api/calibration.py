@@ -18,14 +18,14 @@ USEFUL_AUROC = 0.6
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-Others: TypeAlias = Literal["steps_mean", "steps_last", "first_error", "verdict"]
+OtherGradeKind: TypeAlias = Literal["steps_mean", "steps_last", "first_error", "verdict"]
 """Kinds of grades that are measured where that is asked for; see `judging.step_grades` and `judging.written_grades`."""
 
-GradeKind: TypeAlias = Literal["solution"] | Others
+GradeKind: TypeAlias = Literal["solution"] | OtherGradeKind
 """What a draft's grade was made from; `solution`: label probabilities for the whole of it, see `p_true`."""
 
 
-class Measured(BaseModel):
+class GradeCalibration(BaseModel):
     """What was measured of grades of one kind, over `n` drafts of a model that were graded by itself.
 
     `labels` are those that were read, the one for "right" first, and `mass` (0 to 1) is the mean probability that all
@@ -54,7 +54,7 @@ class Measured(BaseModel):
         return calibrated(read, self.temperature, self.offset)
 
 
-class Calibration(Measured):
+class Calibration(GradeCalibration):
     """What was measured of a model as the judge of its own drafts: first of its reads of whole solutions.
 
     `labels` were read in both orders. `grades` is what was measured of other kinds of grades, on the same questions.
@@ -66,14 +66,14 @@ class Calibration(Measured):
     mass: _Share
     drawn: date
     data: str = Field(pattern=r"^[0-9a-f]{64}$")
-    grades: Mapping[Others, Measured] = Field(default_factory=dict)
+    grades: Mapping[OtherGradeKind, GradeCalibration] = Field(default_factory=dict)
 
-    def of(self, kind: GradeKind) -> Measured | None:
+    def of(self, kind: GradeKind) -> GradeCalibration | None:
         """What was measured of grades of this kind; None when nothing was."""
         return self if kind == "solution" else self.grades.get(kind)
 
 
-def apply_calibration(read: float, measured: Measured | None) -> float:
+def apply_calibration(read: float, measured: GradeCalibration | None) -> float:
     """How probable (0 to 1) a grade of `read` makes it that a draft is right: as it was read where nothing was measured."""
     return read if measured is None else measured.probability(read)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.api.calibration import GradeKind, Measured
+from secondpass.strategies.api.calibration import GradeCalibration, GradeKind
 from secondpass.strategies.api.judgements import Judgement, Preference
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.quoting import Value
@@ -83,7 +83,7 @@ class Model(Protocol):
     def can(self, *capabilities: Capability) -> bool:
         """True if an engine plays the role and has all of these capabilities, or has not answered yet."""
 
-    def calibration(self, kind: GradeKind = "solution") -> Measured | None:
+    def calibration(self, kind: GradeKind = "solution") -> GradeCalibration | None:
         """What was measured of the grades that the model gives its own drafts; None when nothing was."""
 
     def trust(self, kind: GradeKind = "solution", *, always: bool = False) -> float:

@@ -16,7 +16,7 @@ from secondpass.service.common.events import NoteMade
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.strategies.api.calibration import Calibration, Measured, Others
+from secondpass.strategies.api.calibration import Calibration, GradeCalibration, OtherGradeKind
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.ranking import log_odds
@@ -43,11 +43,15 @@ def judging(values: tuple[str, ...], right: str, p: float = 0.95) -> Any:
     return script
 
 
-KINDS: tuple[Others, ...] = get_args(Others)
+KINDS: tuple[OtherGradeKind, ...] = get_args(OtherGradeKind)
 
 
 def calibrated(
-    run: LiveRun, auroc: float | None = 0.9, *, kinds: Sequence[Others] = KINDS, offset: float = 0.0
+    run: LiveRun,
+    auroc: float | None = 0.9,
+    *,
+    kinds: Sequence[OtherGradeKind] = KINDS,
+    offset: float = 0.0,
 ) -> LiveRun:
     """The run, whose judge's grades were measured: of whole solutions, and of `kinds` with an offset."""
     if auroc is None:
@@ -59,7 +63,7 @@ def calibrated(
         mass=1.0,
         drawn=date(2026, 11, 1),
         data="0" * 64,
-        grades={kind: Measured(offset=offset, **figures) for kind in kinds},
+        grades={kind: GradeCalibration(offset=offset, **figures) for kind in kinds},
         **figures,
     )
     spec = replace(run.spec, calibrations={"judge": measured})
@@ -150,7 +154,7 @@ async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
     ],
 )
 async def test_the_kind_of_grade_that_is_used_must_have_been_measured(
-    params: dict[str, Any], kind: Others
+    params: dict[str, Any], kind: OtherGradeKind
 ) -> None:
     engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
     others = [each for each in KINDS if each != kind]
@@ -178,7 +182,7 @@ async def test_grades_of_steps_are_calibrated_as_they_were_measured(combine: str
 
 
 @pytest.mark.parametrize("kinds", [KINDS, ()])
-async def test_whole_solutions_need_no_other_kind(kinds: Sequence[Others]) -> None:
+async def test_whole_solutions_need_no_other_kind(kinds: Sequence[OtherGradeKind]) -> None:
     engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
     run = calibrated(make_run(engine, "self_prm", {"width": 1}), kinds=kinds, offset=9.0)
     assert (await execute(run)).candidate.answer == "42"
@@ -186,7 +190,7 @@ async def test_whole_solutions_need_no_other_kind(kinds: Sequence[Others]) -> No
 
 @given(st.sets(st.sampled_from(KINDS)), st.floats(0, 1), st.sampled_from(KINDS))
 def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
-    measured: set[Others], auroc: float, kind: Others
+    measured: set[OtherGradeKind], auroc: float, kind: OtherGradeKind
 ) -> None:
     async def trusts() -> tuple[float, float, float]:
         run = calibrated(make_run(), auroc, kinds=sorted(measured))

@@ -30,7 +30,7 @@ from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.api.calibration import Calibration, Measured
+from secondpass.strategies.api.calibration import Calibration, GradeCalibration
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 from secondpass.strategies.api.values import Sampling
 
@@ -92,7 +92,7 @@ def summary(calibration: Calibration) -> str:
     return "\n".join(lines)
 
 
-def _line(measured: Measured) -> str:
+def _line(measured: GradeCalibration) -> str:
     use = "used as vote weights" if measured.is_useful else "not used as vote weights"
     mass = "" if measured.mass is None else f", label mass {measured.mass:.2f}"
     return (

@@ -14,9 +14,9 @@ from secondpass.service.lab.evaluation.scores import auroc
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.calibration import (
     Calibration,
+    GradeCalibration,
     GradeKind,
-    Measured,
-    Others,
+    OtherGradeKind,
     fit_temperature,
 )
 from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadable
@@ -49,9 +49,9 @@ class DraftGrades:
     is_right: bool
 
 
-def grade_kinds(also: Collection[ExtraGrade]) -> tuple[Others, ...]:
+def grade_kinds(also: Collection[ExtraGrade]) -> tuple[OtherGradeKind, ...]:
     """Return the kinds of grades to measure in addition to those of whole solutions."""
-    kinds: list[Others] = []
+    kinds: list[OtherGradeKind] = []
     for extra in dict.fromkeys(also):
         kinds += ("steps_mean", "steps_last") if extra == "steps" else (extra,)
     return tuple(kinds)
@@ -125,7 +125,7 @@ async def make_grader(run: LiveRun, also: Collection[ExtraGrade]) -> Grader:
 def fit_calibration(
     model: str,
     graded: Sequence[DraftGrades],
-    kinds: Sequence[Others],
+    kinds: Sequence[OtherGradeKind],
     digest: str,
     warn: Callable[[str], None],
 ) -> Calibration:
@@ -141,7 +141,7 @@ def fit_calibration(
     Raises:
         Failure: No draft was graded, or all graded drafts are right, or all are wrong.
     """
-    grades: dict[Others, Measured] = {}
+    grades: dict[OtherGradeKind, GradeCalibration] = {}
     for kind in kinds:
         try:
             grades[kind] = _fit(kind, graded)
@@ -158,7 +158,7 @@ def fit_calibration(
     )
 
 
-def _fit(kind: GradeKind, graded: Sequence[DraftGrades]) -> Measured:
+def _fit(kind: GradeKind, graded: Sequence[DraftGrades]) -> GradeCalibration:
     found = [(draft.grades[kind], draft.is_right) for draft in graded if kind in draft.grades]
     if not found:
         raise Failure("no draft with an answer could be graded")
@@ -169,7 +169,7 @@ def _fit(kind: GradeKind, graded: Sequence[DraftGrades]) -> Measured:
         raise Failure(f"all {len(found)} drafts with an answer are {outcome}: use other questions")
     temperature, offset = fit_temperature(scores, are_right)
     masses = [grade.mass for grade, _ in found if grade.mass is not None]
-    return Measured(
+    return GradeCalibration(
         labels=_LABELS.get(kind),
         mass=sum(masses) / len(masses) if masses else None,
         temperature=temperature,

@@ -33,7 +33,7 @@ from secondpass.strategies.api.errors import (
     VerdictUnreadable,
 )
 from secondpass.strategies.api.run import Reserve
-from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelRead, Role
+from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelDistribution, Role
 
 PER_MESSAGE = 16
 """Chat template tokens assumed for each message where the engine cannot count them."""
@@ -121,7 +121,7 @@ class Calls:
         )
         await self._perform(call, receiver, reserved)
 
-    async def read(self, call: Call) -> LabelRead:
+    async def read(self, call: Call) -> LabelDistribution:
         """Make a call that reads label probabilities. Raises as `perform` does.
 
         Also raises VerdictUnreadable if no label is a likely reply.

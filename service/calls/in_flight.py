@@ -23,7 +23,7 @@ from secondpass.strategies.api.errors import (
     StreamInterrupted,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import LabelRead, Usage
+from secondpass.strategies.api.values import LabelDistribution, Usage
 
 STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
 """Errors that interrupt a stream."""
@@ -272,7 +272,7 @@ def split_by_weight(total: int, weights: list[int]) -> list[int]:
     return parts
 
 
-def _normalised(delta: Delta) -> LabelRead:
+def _normalised(delta: Delta) -> LabelDistribution:
     """Return label probabilities that sum to 1, with their total mass.
 
     The mass is 0 if no label is a likely reply.
@@ -280,5 +280,5 @@ def _normalised(delta: Delta) -> LabelRead:
     labels = delta.labels or {}
     mass = sum(labels.values())
     if mass <= 0:
-        return LabelRead()
-    return LabelRead({label: p / mass for label, p in labels.items()}, min(1.0, mass))
+        return LabelDistribution()
+    return LabelDistribution({label: p / mass for label, p in labels.items()}, min(1.0, mass))

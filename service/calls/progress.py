@@ -14,7 +14,7 @@ from secondpass.service.calls.waste import Waste
 from secondpass.service.common.events import CallEnd
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.errors import BudgetExhausted
-from secondpass.strategies.api.values import BudgetKind, Completion, LabelRead
+from secondpass.strategies.api.values import BudgetKind, Completion, LabelDistribution
 
 OnDelta = Callable[[Delta, PartialCompletion], None]
 OnCompletion = Callable[[Completion], None]
@@ -65,7 +65,7 @@ class Progress:
         self._take_sample = take_sample
         self.handed_over = 0
         self.exhausted: BudgetKind | None = None
-        self.labels: LabelRead | None = None
+        self.labels: LabelDistribution | None = None
         self.reward: float | None = None
         self.prompt_tokens = 0
         self.takes_remainder = False

@@ -14,7 +14,7 @@ from secondpass.strategies.api.judgements import How
 from secondpass.strategies.api.values import (
     Candidate,
     FinishReason,
-    LabelRead,
+    LabelDistribution,
     Message,
     Role,
     StopReason,
@@ -101,7 +101,7 @@ class CallFinished(Event):
     seconds: float = 0.0
     texts: tuple[str, ...] = ()
     finish_reasons: tuple[FinishReason | None, ...] = ()
-    labels: LabelRead | None = None
+    labels: LabelDistribution | None = None
     reward: float | None = None
     error: str | None = None
     messages: tuple[Message, ...] = ()
@@ -135,7 +135,7 @@ class VerdictSeen(Event):
     purpose: str
     verdict: str | None = None
     how: How | None = None
-    labels: LabelRead | None = None
+    labels: LabelDistribution | None = None
     reply: Mapping[str, Any] | None = None
     reward: float | None = None
     error: str | None = None

@@ -19,7 +19,7 @@ from secondpass.strategies.api.values import (
     Candidate,
     Capability,
     FinishReason,
-    LabelRead,
+    LabelDistribution,
     Message,
     Role,
     StopReason,
@@ -86,7 +86,7 @@ class CallEntry(_Response):
     seconds: float
     texts: list[str] = []
     finish_reasons: list[FinishReason | None]
-    labels: LabelRead | None
+    labels: LabelDistribution | None
     reward: float | None
     error: str | None
     messages: list[Message] = []
@@ -102,7 +102,7 @@ class VerdictEntry(_Response):
     purpose: str
     verdict: str | None
     how: How | None
-    labels: LabelRead | None
+    labels: LabelDistribution | None
     reply: dict[str, Any] | None
     reward: float | None
     error: str | None

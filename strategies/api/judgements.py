@@ -8,7 +8,7 @@ from typing import Literal
 
 from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.ranking import log_odds
-from secondpass.strategies.api.values import LabelRead
+from secondpass.strategies.api.values import LabelDistribution
 
 How = Literal["labels", "schema", "text"]
 """Read from label probabilities; from a reply that the engine held to a schema; or from free text, parsed strictly."""
@@ -28,11 +28,11 @@ class Judgement:
     mass: float | None = None
 
     @property
-    def label_read(self) -> LabelRead:
+    def label_distribution(self) -> LabelDistribution:
         """The probabilities and their mass. Raises VerdictUnreadable where the engine returned none."""
         if self.probabilities is None:
             raise VerdictUnreadable(f"the reply {self.verdict!r} has no label probabilities")
-        return LabelRead(self.probabilities, self.mass or 0.0)
+        return LabelDistribution(self.probabilities, self.mass or 0.0)
 
     def probability(self, label: str) -> float | None:
         """How probable the label is; None where no probabilities were read. Raises KeyError for another label."""

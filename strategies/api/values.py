@@ -303,7 +303,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRead:
+class LabelDistribution:
     """Probabilities of chosen labels as the next token.
 
     `probabilities` sums to 1 over the labels; `mass` (0 to 1) is what the labels had together before that:

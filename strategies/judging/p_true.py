@@ -40,7 +40,7 @@ async def p_true(run: Run, draft: Completion, *, role: Role = "judge") -> PTrue:
         judgement = await run.classify(
             "p_true", LABELS, after=draft, role=role, first=first, second=second
         )
-        found = judgement.label_read
+        found = judgement.label_distribution
         return PTrue(min(1.0, found.probabilities[right]), found.mass)
 
     both = await run.map(read, LABELS, min_results=len(LABELS))

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from secondpass.strategies.api.ranking import mean_log_odds, probability_of
 from secondpass.strategies.api.run import Run
-from secondpass.strategies.api.values import SOLVE, Completion, Draw, LabelRead
+from secondpass.strategies.api.values import SOLVE, Completion, Draw, LabelDistribution
 
 LABELS = ("yes", "no")
 """The label of a right step first."""
@@ -44,10 +44,10 @@ async def graded_draft(
     A draft is aborted at the first step graded below `abandon_below` (0 to 1). A step whose grade cannot be read has none.
     Needs `labels` of the judge's engine.
     """
-    reads: list[LabelRead] = []
+    reads: list[LabelDistribution] = []
 
-    async def grade(so_far: Completion) -> LabelRead:
-        return (await run.classify("step_right", LABELS, after=so_far)).label_read
+    async def grade(so_far: Completion) -> LabelDistribution:
+        return (await run.classify("step_right", LABELS, after=so_far)).label_distribution
 
     async with run.steps(SOLVE, index=index, draw=Draw(temperature=temperature)) as draft:
         finished = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from secondpass.service.common.events import CallFinished, Event, VerdictSeen
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.ranking import log_odds
-from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead
+from secondpass.strategies.api.values import SOLVE, Candidate, LabelDistribution
 
 ACCEPTS = frozenset(("ok", "correct", "right"))
 REJECTS = frozenset(("revise", "wrong", "incorrect"))
@@ -81,7 +81,7 @@ def _verdicts(events: Iterable[Event]) -> Iterator[tuple[str, bool]]:
     odds: dict[str, float] = {}
     for event in events:
         match event:
-            case CallFinished(role="critic", labels=LabelRead(probabilities=read)) if (
+            case CallFinished(role="critic", labels=LabelDistribution(probabilities=read)) if (
                 event.purpose == "p_true"
             ):
                 draft = _plain(event.messages[-2].text)

@@ -16,14 +16,21 @@ from secondpass.service.lab.evaluation.candidate_facts import (
 from secondpass.service.lab.evaluation.records import RunRecord, from_outcome
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.values import SOLVE, Candidate, LabelRead, Message, Role, Usage
+from secondpass.strategies.api.values import (
+    SOLVE,
+    Candidate,
+    LabelDistribution,
+    Message,
+    Role,
+    Usage,
+)
 from secondpass.testing.support import make_run
 
 DRAFT, REVISED, RESAMPLED = "It is 41, I think.", "It is 42, I think.", "Surely 42."
 
 
 def call(
-    role: Role, purpose: str, text: str, *shown: str, labels: LabelRead | None = None
+    role: Role, purpose: str, text: str, *shown: str, labels: LabelDistribution | None = None
 ) -> CallFinished:
     messages = tuple(Message(role="user", content=each) for each in shown)
     return CallFinished(
@@ -87,7 +94,7 @@ def test_both_orders_of_p_true_form_one_verdict(
     """The probability of "right" is `first` as label A and `second` as label B."""
     events = [
         call("critic", "p_true", "", DRAFT, f"A) {a}\nB) {b}",
-             labels=LabelRead(probabilities={"A": p, "B": 1 - p}, mass=1.0))
+             labels=LabelDistribution(probabilities={"A": p, "B": 1 - p}, mass=1.0))
         for a, b, p in (("right", "wrong", first), ("wrong", "right", 1 - second))
     ]  # fmt: skip
     assert candidate_facts(events, candidates(DRAFT)) == [CandidateFacts(accepted=accepted)]

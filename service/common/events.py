@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from secondpass.strategies.api.judgements import How
+from secondpass.strategies.api.judgements import ReadingMethod
 from secondpass.strategies.api.values import (
     Candidate,
     FinishReason,
@@ -134,7 +134,7 @@ class VerdictSeen(Event):
     role: Role | Literal["verifier"]
     purpose: str
     verdict: str | None = None
-    how: How | None = None
+    how: ReadingMethod | None = None
     labels: LabelDistribution | None = None
     reply: Mapping[str, Any] | None = None
     reward: float | None = None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from secondpass.service.common.events import CallEnd
 from secondpass.service.runs.outcome import Saved, Timing
 from secondpass.strategies.answers.task import Kind
-from secondpass.strategies.api.judgements import How
+from secondpass.strategies.api.judgements import ReadingMethod
 from secondpass.strategies.api.registry import Signal, Update
 from secondpass.strategies.api.values import (
     Candidate,
@@ -101,7 +101,7 @@ class VerdictEntry(_Response):
     role: Role | Literal["verifier"]
     purpose: str
     verdict: str | None
-    how: How | None
+    how: ReadingMethod | None
     labels: LabelDistribution | None
     reply: dict[str, Any] | None
     reward: float | None

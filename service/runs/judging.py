@@ -24,7 +24,7 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable
-from secondpass.strategies.api.judgements import How, Judgement, Preference, preference_of
+from secondpass.strategies.api.judgements import Judgement, Preference, ReadingMethod, preference_of
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import DEFAULT_DRAW, After, StepStream
 from secondpass.strategies.api.values import (
@@ -117,7 +117,7 @@ class JudgingVerbs(Verbs):
         reply = self._builder.reply_instruction("reply_json", shape=example_of(shape))
         messages = self._judging_messages(prompt, values, after, role, reply)
         call = self._verdict_call(prompt, role, messages, index, draft_of(after, index), draw)
-        how: How = "text"
+        how: ReadingMethod = "text"
         if "schema" in self._calls.engine(role).capabilities:
             how = "schema"
             # Unsorted: engines generate the fields in schema order, so that reasons precede the verdict.
@@ -200,7 +200,7 @@ class JudgingVerbs(Verbs):
         conclusion = self.model(completion.role).profile.conclusion(completion.text)
         return completion.with_text(quoting.disarm(conclusion))
 
-    def _reading_method(self, role: Role, prompt: str) -> How:
+    def _reading_method(self, role: Role, prompt: str) -> ReadingMethod:
         """Choose how to read a label. A prompt with its own reply format rules out a schema."""
         capabilities = self._calls.engine(role).capabilities
         if "labels" in capabilities:
@@ -208,7 +208,7 @@ class JudgingVerbs(Verbs):
         has_own_format = prompts.has_reply_format(prompt)
         return "schema" if "schema" in capabilities and not has_own_format else "text"
 
-    def _label_instruction(self, prompt: str, labels: Sequence[str], how: How) -> str:
+    def _label_instruction(self, prompt: str, labels: Sequence[str], how: ReadingMethod) -> str:
         """Return the reply-format instruction, or "" if the prompt has its own."""
         if prompts.has_reply_format(prompt):
             return ""
@@ -279,7 +279,7 @@ class JudgingVerbs(Verbs):
         return self._with_batched_deltas(call)
 
     async def _read_strictly(
-        self, call: Call, reply: str, how: How, parse: Callable[[str], X]
+        self, call: Call, reply: str, how: ReadingMethod, parse: Callable[[str], X]
     ) -> tuple[Completion, X]:
         """Return a reply and its parsed value, after at most one retry. Raises VerdictUnreadable."""
         conclude = self.model(call.role).profile.conclusion
@@ -301,7 +301,7 @@ class JudgingVerbs(Verbs):
                 return replace(replies[0], messages=call.messages), parsed
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _record_unreadable(self, call: Call, error: VerdictUnreadable, how: How) -> None:
+    def _record_unreadable(self, call: Call, error: VerdictUnreadable, how: ReadingMethod) -> None:
         self.count_failure(error)
         self._record_verdict(call.role, call.purpose, how=how, error=str(error))
 

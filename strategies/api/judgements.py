@@ -10,7 +10,7 @@ from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import LabelDistribution
 
-How = Literal["labels", "schema", "text"]
+ReadingMethod = Literal["labels", "schema", "text"]
 """Read from label probabilities; from a reply that the engine held to a schema; or from free text, parsed strictly."""
 
 
@@ -23,7 +23,7 @@ class Judgement:
     """
 
     verdict: str
-    how: How
+    how: ReadingMethod
     probabilities: Mapping[str, float] | None = None
     mass: float | None = None
 

@@ -11,7 +11,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.judging import LABEL_REPLY_TOKENS
 from secondpass.strategies import prompts
 from secondpass.strategies.api.errors import DegenerateCandidate, RoleMissing, VerdictUnreadable
-from secondpass.strategies.api.judgements import How
+from secondpass.strategies.api.judgements import ReadingMethod
 from secondpass.strategies.api.values import SOLVE, Capability, Draw, Role, Sampling
 from secondpass.strategies.judging.reply_schemas import Feedback
 from secondpass.testing.support import assert_books_are_closed, bills, make_run, says, upstream
@@ -99,7 +99,7 @@ async def test_without_labels_and_schema_the_last_line_is_the_verdict(text: str)
     ],
 )
 async def test_reply_format_is_added_unless_the_prompt_contains_one(
-    lacking: frozenset[Capability], prompt: str, how: How, sent: str
+    lacking: frozenset[Capability], prompt: str, how: ReadingMethod, sent: str
 ) -> None:
     text = '{"verdict": "yes"}' if how == "schema" else "yes"
     engine = ScriptedEngine(lambda *_: Reply(text, labels={"yes": 1.0}), lacking=lacking)

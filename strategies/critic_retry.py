@@ -15,7 +15,7 @@ from secondpass.strategies.refining.critics import VerdictFormat, all_tested, ju
 from secondpass.strategies.refining.guided_steps import Guide, obstacle
 from secondpass.strategies.refining.retries import MAX_TEMPERATURE, Retries, is_to_be_retried
 from secondpass.strategies.refining.versions import Version, winner
-from secondpass.strategies.voting.vote import Vote, count
+from secondpass.strategies.voting.vote import Vote, cast_vote
 
 Mode = Literal["filter_vote", "sequential", "parallel", "hybrid", "step_guided"]
 RETRYING: tuple[Mode, ...] = ("sequential", "parallel", "hybrid")
@@ -209,7 +209,7 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
 
     async with run.as_completed(draw, range(params.chains), width=params.width) as drafts:
         async for draft in drafts:
-            candidate, ballot = await count(run, vote, draft)
+            candidate, ballot = await cast_vote(run, vote, draft)
             found.append(
                 Version(chain=draft.index, completion=draft, candidate=candidate, ballot=ballot)
             )

@@ -19,21 +19,21 @@ from secondpass.strategies.continuation.triggers import (
     elected,
 )
 from secondpass.strategies.voting.stopping import SafeLead
-from secondpass.strategies.voting.token_confidence import TOP
+from secondpass.strategies.voting.token_confidence import TOP_LOGPROBS
 from secondpass.strategies.voting.vote import WeightedVote
 from secondpass.strategies.voting.weights import (
-    Weighed,
-    Weigher,
+    BallotWeights,
+    WeightedVoteParams,
     weight_needs,
     weight_trust,
 )
 
 
-class IterativeDeepening(Weighed):
+class IterativeDeepening(WeightedVoteParams):
     """Number of chains, the schedule of their reflection prompts, and the weights of their votes."""
 
     uses: ClassVar[tuple[Use, ...]] = (
-        *Weighed.uses,
+        *WeightedVoteParams.uses,
         ("b0", {"max_triggers": range(1, 9)}),
         ("gamma", {"max_triggers": range(1, 9)}),
         ("reading", {"max_triggers": range(1, 9)}),
@@ -127,9 +127,9 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     points; the first budget is half of the model's median completion length.
     """
     schedule = _schedule(run, params)
-    logprobs = TOP if params.weight == "confidence" else None
+    logprobs = TOP_LOGPROBS if params.weight == "confidence" else None
     trust = weight_trust(run, params.weight, always=params.always_weigh)
-    weigher = Weigher(run, params.weight, params.group, trust)
+    ballot_weights = BallotWeights(run, params.weight, params.group, trust)
     chains: dict[int, AnswerTrail] = {}
 
     async def write(index: int) -> tuple[int, AnswerTrail]:
@@ -139,7 +139,7 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
     async with run.as_completed(write, range(params.n), width=params.width) as finished:
         async for index, trail in finished:
             chains[index] = trail
-            vote = await _vote(params.n, chains, weigher)
+            vote = await _vote(params.n, chains, ballot_weights)
             run.elect(vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"
@@ -196,15 +196,17 @@ def _half_of_median(run: Run) -> int | None:
     return median // 2
 
 
-async def _vote(n: int, chains: Mapping[int, AnswerTrail], weigher: Weigher) -> WeightedVote:
+async def _vote(
+    n: int, chains: Mapping[int, AnswerTrail], ballot_weights: BallotWeights
+) -> WeightedVote:
     """Return the vote of the finished chains, in index order.
 
     Each change that another chain may still confirm counts as two more samples to come, since it may move a ballot.
     """
     pending = sum(trail.is_pending for trail in chains.values())
-    vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=weigher.trust)
+    vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=ballot_weights.trust)
     answers = elected([chains[index] for index in sorted(chains)])
-    weights = await weigher.weights([(each.draft, each.ballot) for each in answers])
+    weights = await ballot_weights.read([(each.draft, each.ballot) for each in answers])
     for each, weight in zip(answers, weights, strict=True):
         vote.add(each.candidate, each.ballot, weight)
     return vote

@@ -23,7 +23,7 @@ from secondpass.strategies.judging.reviews import (
     shuffled,
     totals,
 )
-from secondpass.strategies.voting.vote import Vote, count
+from secondpass.strategies.voting.vote import Vote, cast_vote
 
 
 class MetaRM(Params):
@@ -100,7 +100,7 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     vote = Vote(n=params.n)
     draw = Draw(temperature=params.temperature)
     async with run.sample(SOLVE, params.n, draw=draw) as drafts:
-        drawn = [await count(run, vote, draft) async for draft in drafts]
+        drawn = [await cast_vote(run, vote, draft) async for draft in drafts]
     shown = _shown(run, params, vote, sorted(drawn, key=lambda pair: pair[0].index))
     if len(shown) < 2:
         run.note("reviews", "none: fewer than two candidates")

@@ -20,20 +20,25 @@ from secondpass.strategies.voting.stopping import (
     StoppingRule,
     WindowRule,
 )
-from secondpass.strategies.voting.token_confidence import TOP, OnlineRule, ShareRule
+from secondpass.strategies.voting.token_confidence import TOP_LOGPROBS, OnlineRule, ShareRule
 from secondpass.strategies.voting.vote import WeightedVote
-from secondpass.strategies.voting.weights import Weighed, Weigher, weight_needs, weight_trust
+from secondpass.strategies.voting.weights import (
+    BallotWeights,
+    WeightedVoteParams,
+    weight_needs,
+    weight_trust,
+)
 
 NOTED_FIELDS = 64
 """Maximum number of JSON fields in the note `fields`, the fields with the lowest shares first."""
 
 
-class SelfConsistency(Variants, Weighed):
+class SelfConsistency(Variants, WeightedVoteParams):
     """Number of samples, concurrency, ballot weights, and the rule that ends the vote early."""
 
     discriminator = "stop"
     uses: ClassVar[tuple[Use, ...]] = (
-        *Weighed.uses,
+        *WeightedVoteParams.uses,
         ("warm_up", {"abort": (True,), "stop": ("share",)}),
         ("group", {"abort": (True,), "weight": ("confidence",)}),
         ("keep", {"abort": (True,)}),
@@ -120,7 +125,7 @@ class SelfConsistency(Variants, Weighed):
     @property
     def logprobs(self) -> int | None:
         """The number of top log probabilities to request per token; None for none."""
-        return TOP if self.abort or self.weight == "confidence" else None
+        return TOP_LOGPROBS if self.abort or self.weight == "confidence" else None
 
 
 class AdaptiveVote(SelfConsistency):
@@ -207,7 +212,7 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
     among JSON objects the one that matches most of the field majorities.
     """
     trust = weight_trust(run, params.weight, always=params.always_weigh)
-    weigher = Weigher(run, params.weight, params.group, trust)
+    ballot_weights = BallotWeights(run, params.weight, params.group, trust)
     vote = WeightedVote(n=params.n, rule=params.rule, trust=trust)
     cast: list[tuple[Completion, int | None]] = []
     fields = FieldVote()
@@ -221,7 +226,7 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
             ballot = await run.class_of(candidate)
             cast.append((draft, ballot))
             vote.add(candidate, ballot)
-            vote.weights = await weigher.weights(cast)
+            vote.weights = await ballot_weights.read(cast)
             run.elect(_by_fields(run, params, fields, candidate) or vote.leader)
             if vote.is_decided:
                 run.stop_reason = "consensus"

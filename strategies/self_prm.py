@@ -25,7 +25,7 @@ from secondpass.strategies.judging.written_grades import (
     own_reference,
     written_grade,
 )
-from secondpass.strategies.voting.vote import Vote, WeightedVote, count
+from secondpass.strategies.voting.vote import Vote, WeightedVote, cast_vote
 
 Decided: TypeAlias = Annotated[
     float, Field(ge=0, le=1, description="skip the judge if the leader's vote share is above this")
@@ -181,7 +181,7 @@ async def self_prm(run: Run, params: SelfPRM) -> Candidate:
                 abandoned += 1
                 continue
             draft, grade = found
-            graded.append(Graded(draft, *await count(run, vote, draft), grade))
+            graded.append(Graded(draft, *await cast_vote(run, vote, draft), grade))
     if isinstance(params, StepGrades) and params.abandon_below and trust:
         run.note("abandoned", f"{abandoned} of {params.n} drafts")
     if not graded:  # every draft was abandoned

@@ -39,7 +39,7 @@ class BetaRule:
 
     def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
         first, second = leading_counts(ballots)
-        return first > 0 and beats_half(first, second) > self.confidence
+        return first > 0 and majority_probability(first, second) > self.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def leading_counts(ballots: Sequence[int | None]) -> tuple[int, int]:
     return first, second
 
 
-def beats_half(a: int, b: int) -> float:
+def majority_probability(a: int, b: int) -> float:
     """P(X > 1/2) for X ~ Beta(a + 1, b + 1), exactly: a binomial tail since a and b are whole."""
     trials = a + b + 1
     ways: int = sum(math.comb(trials, j) for j in range(a + 1))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from secondpass.strategies.api.ranking import quantile
 from secondpass.strategies.voting.stopping import leading_counts
 
-TOP = 20
+TOP_LOGPROBS = 20
 """The most probable tokens that a confidence is read from, as in the paper."""
 
 
-def lowest_group(confidences: Sequence[float], group: int) -> float | None:
+def lowest_group_confidence(confidences: Sequence[float], group: int) -> float | None:
     """The lowest mean over `group` tokens in a row, over all tokens where there are fewer; None without any."""
     if not confidences:
         return None
@@ -42,7 +42,7 @@ class OnlineRule:
 
     def learn(self, confidences: Sequence[float]) -> None:
         """Add a finished draft to the warm-up; after the warm-up this has no effect."""
-        lowest = lowest_group(confidences, self.group)
+        lowest = lowest_group_confidence(confidences, self.group)
         if self._threshold is not None or lowest is None:
             return
         self._lowest.append(lowest)
@@ -58,13 +58,13 @@ class OnlineRule:
 
 @dataclass(frozen=True, slots=True)
 class ShareRule:
-    """DeepConf's consensus: stop when the leader has at least `share` (0 to 1) of at least `least` ballots."""
+    """DeepConf's consensus: stop when the leader has at least `share` (0 to 1) of at least `min_ballots` ballots."""
 
     share: float
-    least: int
+    min_ballots: int
 
     def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
         """See `voting.StoppingRule`; samples without an answer count in neither."""
         cast = sum(ballot is not None for ballot in ballots)
         first, _ = leading_counts(ballots)
-        return cast >= self.least and first >= self.share * cast
+        return cast >= self.min_ballots and first >= self.share * cast

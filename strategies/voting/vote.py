@@ -159,7 +159,7 @@ class WeightedVote(Vote):
         return {ballot: math.fsum(each) for ballot, each in shares.items()}
 
 
-async def count(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int | None]:
+async def cast_vote(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int | None]:
     """Cast the draft's vote and elect the current leader; returns the draft's candidate and its class."""
     candidate = run.candidate(draft)
     ballot = await run.class_of(candidate)

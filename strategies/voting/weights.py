@@ -13,12 +13,12 @@ from secondpass.strategies.api.registry import Needs, Params, Use
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion
 from secondpass.strategies.judging.p_true import calibrated_p_true
-from secondpass.strategies.voting.token_confidence import lowest_group
+from secondpass.strategies.voting.token_confidence import lowest_group_confidence
 
 Weight: TypeAlias = Literal["none", "confidence", "p_true"]
 
 
-class Weighed(Params):
+class WeightedVoteParams(Params):
     """The params of a vote whose ballots may weigh differently."""
 
     uses: ClassVar[tuple[Use, ...]] = (("always_weigh", {"weight": ("p_true",)}),)
@@ -33,7 +33,7 @@ class Weighed(Params):
     )
 
 
-def weight_needs(params: Weighed, task: Task) -> Needs:
+def weight_needs(params: WeightedVoteParams, task: Task) -> Needs:
     """What reading the weights needs: label probabilities of the judge where its p_true weighs ballots."""
     if params.weight != "p_true" or task.kind == "open":
         return {}
@@ -49,7 +49,7 @@ def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
 
 
 @dataclass
-class Weigher:
+class BallotWeights:
     """Reads what ballots weigh, each once, and none while all agree, for no weight could change such a vote.
 
     Confidence is the lowest mean over `group` tokens. A judge with a `trust` of 0 (see `weight_trust`) is not asked.
@@ -61,7 +61,7 @@ class Weigher:
     trust: float
     _known: dict[tuple[int, int], float | None] = field(default_factory=dict)
 
-    async def weights(
+    async def read(
         self, cast: Sequence[tuple[Completion | None, int | None]]
     ) -> list[float | None]:
         """The weight (0 or more) of each draft's ballot; None where there is none to read, which weighs the mean."""
@@ -83,5 +83,5 @@ class Weigher:
 
     async def _read(self, draft: Completion) -> float | None:
         if self.weight == "confidence":
-            return lowest_group(draft.confidences, self.group)
+            return lowest_group_confidence(draft.confidences, self.group)
         return await calibrated_p_true(self.run, draft) if self.trust else None

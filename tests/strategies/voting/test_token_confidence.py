@@ -16,7 +16,11 @@ from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.step_splitter import TokenSplitter
 from secondpass.strategies.api.values import Sampling
 from secondpass.strategies.self_consistency import SelfConsistency
-from secondpass.strategies.voting.token_confidence import OnlineRule, ShareRule, lowest_group
+from secondpass.strategies.voting.token_confidence import (
+    OnlineRule,
+    ShareRule,
+    lowest_group_confidence,
+)
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     OPEN,
@@ -35,11 +39,11 @@ def test_the_lowest_group_is_always_what_counting_by_hand_gives(
 ) -> None:
     width = min(group, len(values))
     means = [math.fsum(values[i : i + width]) / width for i in range(len(values) - width + 1)]
-    assert lowest_group(values, group) == pytest.approx(min(means), abs=1e-9)
+    assert lowest_group_confidence(values, group) == pytest.approx(min(means), abs=1e-9)
 
 
 def test_no_tokens_have_no_lowest_group() -> None:
-    assert lowest_group((), 4) is None
+    assert lowest_group_confidence((), 4) is None
 
 
 @given(VALUES)
@@ -64,7 +68,7 @@ def test_after_the_warm_up_the_threshold_is_fixed() -> None:
 
 
 def test_consensus_needs_enough_answers() -> None:
-    rule = ShareRule(share=0.75, least=3)
+    rule = ShareRule(share=0.75, min_ballots=3)
     assert not rule.is_decided([0, 0, None], 5)
     assert rule.is_decided([0, 0, 0], 5)
     assert rule.is_decided([0, 1, 0, None, 0], 5)

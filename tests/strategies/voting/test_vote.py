@@ -18,8 +18,8 @@ from secondpass.strategies.voting.stopping import (
     SafeLead,
     StoppingRule,
     WindowRule,
-    beats_half,
     leading_counts,
+    majority_probability,
 )
 from secondpass.strategies.voting.vote import Vote, WeightedVote
 
@@ -48,16 +48,16 @@ def test_the_beta_rule_stops_where_the_paper_says() -> None:
 
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_beating_half_is_a_probability_and_symmetric(a: int, b: int) -> None:
-    assert 0 < beats_half(a, b) < 1
-    assert beats_half(a, b) + beats_half(b, a) == pytest.approx(1)
-    assert beats_half(a, a) == 0.5
+    assert 0 < majority_probability(a, b) < 1
+    assert majority_probability(a, b) + majority_probability(b, a) == pytest.approx(1)
+    assert majority_probability(a, a) == 0.5
 
 
 def test_beating_half_agrees_with_drawing_from_the_posterior() -> None:
     chance = random.Random(0)
     draws = 20_000
     hits = sum(chance.betavariate(6, 3) > 0.5 for _ in range(draws))
-    assert beats_half(5, 2) == pytest.approx(hits / draws, abs=0.01)
+    assert majority_probability(5, 2) == pytest.approx(hits / draws, abs=0.01)
 
 
 def test_a_window_must_be_unanimous_and_windows_do_not_overlap() -> None:

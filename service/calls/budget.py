@@ -16,7 +16,7 @@ import anyio
 
 from secondpass.service.common.limits import FREE, KINDS, Amount, Amounts, Limits, Price, exact
 from secondpass.strategies.api.errors import BudgetExhausted
-from secondpass.strategies.api.run import Reserve
+from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import BudgetKind, Usage
 
 BLOCK = 32

@@ -32,7 +32,7 @@ from secondpass.strategies.api.errors import (
     UnusableCompletion,
     VerdictUnreadable,
 )
-from secondpass.strategies.api.run import Reserve
+from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelDistribution, Role
 
 PER_MESSAGE = 16

@@ -19,8 +19,9 @@ from secondpass.service.runs.call_builder import draft_of
 from secondpass.service.runs.step_stream import LiveStepStream
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
+from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import DEFAULT_DRAW, After, Reserve
+from secondpass.strategies.api.run import DEFAULT_DRAW, After
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, PrefixPart, Role
 from secondpass.strategies.continuation.segments import (
     has_ids,

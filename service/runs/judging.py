@@ -24,9 +24,10 @@ from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import DegenerateCandidate, VerdictUnreadable
+from secondpass.strategies.api.handles import StepStream
 from secondpass.strategies.api.judgements import Judgement, Preference, ReadingMethod, preference_of
 from secondpass.strategies.api.quoting import Value
-from secondpass.strategies.api.run import DEFAULT_DRAW, After, StepStream
+from secondpass.strategies.api.run import DEFAULT_DRAW, After
 from secondpass.strategies.api.values import (
     Candidate,
     Completion,

@@ -12,7 +12,7 @@ from secondpass.strategies.api.values import Capability, Role
 
 
 class LiveModel:
-    """See `strategies.api.run.Model`."""
+    """See `strategies.api.handles.Model`."""
 
     def __init__(
         self, role: Role, spec: RunSpec, calls: Calls, note: Callable[[str, str], None]

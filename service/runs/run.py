@@ -21,7 +21,7 @@ from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion
-from secondpass.strategies.api.run import StepStream
+from secondpass.strategies.api.handles import StepStream
 from secondpass.strategies.api.values import (
     SOLVE,
     Candidate,

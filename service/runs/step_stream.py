@@ -74,7 +74,7 @@ class LiveStepStream:
         return len(self._steps)
 
     def truncated(self, steps: int) -> Completion:
-        """See `strategies.api.run.StepStream.truncated`."""
+        """See `strategies.api.handles.StepStream.truncated`."""
         if not 0 <= steps <= len(self._steps):
             raise ValueError(
                 f"steps: must be 0 to {len(self._steps)} (finished steps), not {steps}"

@@ -1,4 +1,6 @@
-"""The Run protocol: everything that a strategy sees."""
+"""The Run protocol: the interface that every strategy is written against."""
+
+# ruff: noqa: D417 - the arguments that verbs share are documented once, in `Run`
 
 from __future__ import annotations
 
@@ -9,13 +11,11 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.api.calibration import GradeCalibration, GradeKind
+from secondpass.strategies.api.handles import Model, Reserve, StepStream
 from secondpass.strategies.api.judgements import Judgement, Preference
-from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.values import (
     Candidate,
-    Capability,
     Completion,
     Draw,
     Message,
@@ -30,84 +30,40 @@ F = TypeVar("F")
 M = TypeVar("M", bound=BaseModel)
 
 DEFAULT_DRAW = Draw()
-"""Drawn as the client and the operator ask for."""
-
-
-class StepStream(Protocol):
-    """A completion while it is being written: iterate it for its steps, in order, each once finished.
-
-    Iterating raises what ended the completion early, after the steps that were finished by then.
-    """
-
-    @property
-    def completion(self) -> Completion:
-        """What has been written so far; whole once the iteration has ended."""
-
-    @property
-    def is_finished(self) -> bool:
-        """True once the engine has finished the completion."""
-
-    @property
-    def steps(self) -> int:
-        """How many steps are finished by now, read or not."""
-
-    def truncated(self, steps: int) -> Completion:
-        """The completion up to the end of its first `steps` steps, to judge it or to continue from there.
-
-        It ends between two tokens where there is a token boundary between two steps; else what follows the last token
-        before the end is kept as text. Raises ValueError for less than 0 steps and for more than are finished.
-        """
-
-    def __aiter__(self) -> AsyncIterator[str]: ...
-
+"""Sampling options of the client and the operator, unchanged."""
 
 After = Completion | StepStream | Literal["question"] | None
-"""Where a prompt is placed: as a further turn of a completion's conversation; "question": as the last paragraph of the
-client's own question; None: in a fresh conversation."""
+"""Placement of a prompt in a conversation.
 
-
-class Model(Protocol):
-    """What is known of the model of a role."""
-
-    @property
-    def profile(self) -> Profile:
-        """What is particular to the model's family. Raises RoleMissing where no engine plays the role."""
-
-    @property
-    def median_length(self) -> int | None:
-        """Median completion tokens of this model's answers, reasoning included, over all strategies.
-
-        None until enough were seen, and under a seed: a repeatable run must not depend on other requests.
-        """
-
-    def can(self, *capabilities: Capability) -> bool:
-        """True if an engine plays the role and has all of these capabilities, or has not answered yet."""
-
-    def calibration(self, kind: GradeKind = "solution") -> GradeCalibration | None:
-        """What was measured of the grades that the model gives its own drafts; None when nothing was."""
-
-    def trust(self, kind: GradeKind = "solution", *, always: bool = False) -> float:
-        """How far votes may be weighted by this model's grades of a kind: 0 (not at all) or 1, by its calibration.
-
-        Where grades are not calibrated, or have an AUROC below 0.6, it is 0 and a note says so; `always` (weights were
-        asked for whatever was measured) makes it 1.
-        """
+A completion: the next turn of its conversation. "question": the last paragraph of the client's question. None: a fresh
+conversation.
+"""
 
 
 class Run(Protocol):
-    """All that a strategy sees: the question, the verbs, and the best answer so far.
+    """One execution of a strategy: the question, the verbs, and the best answer so far.
 
-    Every verb draws on the run's budget and deadline. A strategy need not watch either: what it proposed or elected is
-    the answer when one of them, or an error, ends the run. `stop_reason` may be set by a strategy that knows why it stops
-    early (`accepted`, `consensus`). Placeholders of a prompt are filled with `values`; candidate text among them (see
-    `quoting`) is quoted as data, and such a value may be several texts.
+    Every verb draws on the run's budget and deadline, which a strategy need not watch. When a limit or an error ends the
+    run, the last proposed or elected candidate is the answer. A strategy may set `stop_reason` to `accepted` or
+    `consensus` if it stops early for that reason.
+
+    Arguments that several verbs share:
+        prompt: Name of a prompt file without `.txt`, or SOLVE, the client's own conversation.
+        role: Role whose engine serves the call.
+        after: Placement of the prompt, see `After`.
+        index: Position among sibling calls, from 0. Under a seed, it makes their completions differ.
+        draw: Sampling options; see `Draw` for the defaults.
+        values: Values of the prompt's placeholders. Candidate text is quoted as data and may be several texts, see
+            `quoting`.
+
+    Any verb that makes a call may raise BudgetExhausted or an EngineError. A strategy need not catch either.
     """
 
     stop_reason: StopReason
 
     @property
     def question(self) -> str:
-        """The text of the last user turn."""
+        """Text of the last user turn."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -115,14 +71,14 @@ class Run(Protocol):
 
     @property
     def task(self) -> Task:
-        """The kind of the question, and how its answer is found in a text."""
+        """Kind of the question, which determines how answers are extracted and compared."""
 
     @property
     def best(self) -> Candidate:
-        """The provisional answer. Raises UnusableCompletion while there is none."""
+        """The provisional answer. Raises UnusableCompletion before the first proposal."""
 
     def model(self, role: Role = "actor") -> Model:
-        """What is known of the model of a role; also where no engine plays it."""
+        """Return the model of a role. It exists even if no engine plays the role."""
 
     # -- generating ---------------------------------------------------------------------------------
 
@@ -140,11 +96,14 @@ class Run(Protocol):
         reserved: Reserve | None = None,
         **values: Value,
     ) -> Completion:
-        """One completion of `prompt` (a file's name, filled with `values`, or SOLVE), placed by `after`.
+        """Return one completion of a prompt.
 
-        `visible` streams it to the client. A `resumable` one can be truncated at and continued from any token boundary,
-        and is returned also when `draw.max_tokens` truncated it inside its reasoning. `schema` is JSON Schema that the
-        engine enforces. `reserved` spends what `reserve` set aside.
+        Args:
+            visible: Stream the completion to the client.
+            resumable: Allow truncation and continuation at any token boundary. A completion that `draw.max_tokens`
+                truncates inside its reasoning is then returned.
+            schema: JSON Schema that the engine enforces.
+            reserved: Budget to spend, from `reserve`.
         """
 
     def sample(
@@ -160,14 +119,22 @@ class Run(Protocol):
         draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> AbstractAsyncContextManager[AsyncIterator[Completion]]:
-        """`n` completions of one prompt, each as soon as it is finished; leaving the block cancels the others.
+        """Draw `n` completions of one prompt; yield each once finished, under a seed in index order.
 
-        `batch` completions share one engine request; at most `width` (default: all) are drawn at once. With a seed they
-        come in index order. A failed request is survived as long as another one returns a completion. With `prefix` they
-        are n continuations of that completion, in one request (or as many as `width` needs), and hold the prefix;
-        `prompt` then names the calls' purpose, and the role is the prefix's. Such completions can be truncated and
-        continued. Raises ValueError for n, width or batch below 1 and for a `prefix` with `after` or `values`, and
-        CapabilityMissing where the engine cannot continue (`prefix`).
+        Leaving the block cancels unfinished completions. A failed request is an error only if no request returned a
+        completion.
+
+        Args:
+            n: Number of completions, at least 1.
+            width: Maximum completions drawn concurrently, at least 1; None: all.
+            batch: Completions per engine request, at least 1.
+            prefix: Completion to continue. The results are `n` continuations of it in one request, or as many requests
+                as `width` requires. They contain the prefix and can be truncated and continued. `prompt` then only names
+                the purpose of the calls, and the role is that of the prefix.
+
+        Raises:
+            ValueError: `n`, `width` or `batch` is below 1, or `prefix` is combined with `after` or `values`.
+            CapabilityMissing: The engine does not support `prefix`.
         """
 
     def steps(
@@ -181,10 +148,13 @@ class Run(Protocol):
         every: int | None = None,
         **values: Value,
     ) -> AbstractAsyncContextManager[StepStream]:
-        """A completion read step by step as it is written; leaving the block aborts it in the engine.
+        """Stream a completion step by step; leaving the block aborts it in the engine.
 
-        A step is a paragraph; with `every` it is a text of at least that many tokens. Raises ValueError for `every`
-        below 1.
+        Args:
+            every: Minimum tokens of a step, at least 1; None: a step is a paragraph.
+
+        Raises:
+            ValueError: `every` is below 1.
         """
 
     async def extend(
@@ -197,21 +167,27 @@ class Run(Protocol):
         draw: Draw = DEFAULT_DRAW,
         resumable: bool = False,
     ) -> Completion:
-        """The completion continued, after `text` was inserted at its end, as one longer completion.
+        """Return the completion with `text` and a continuation appended.
 
-        From its own tokens, with those of the text after them, where the engine returned ids and continues from ids; else
-        from text. A completion that was truncated inside its reasoning continues there, and `text` becomes a part of it.
-        `purpose` names the call in bills. `index` (default: the completion's) tells continuations of one text apart.
-        Without `text` the completion may turn out to be finished: then nothing is added to it. Raises CapabilityMissing
-        where the engine cannot continue (`prefix`).
+        The engine continues from token ids if it supports that and the ids are known, else from text. A completion
+        truncated inside its reasoning continues there, and `text` becomes part of the reasoning. Without `text` the
+        continuation may be empty, which means that the completion was already finished.
+
+        Args:
+            purpose: Name of the call in the usage record.
+            index: Distinguishes continuations of one text; None: the completion's index.
+
+        Raises:
+            CapabilityMissing: The engine does not support `prefix`.
         """
 
     def extend_steps(
         self, completion: Completion, *, index: int = 0, draw: Draw = DEFAULT_DRAW
     ) -> AbstractAsyncContextManager[StepStream]:
-        """The completion continued and read step by step: the steps are those to come, `completion` is the whole.
+        """Continue a completion step by step. Only new steps are counted; `completion` includes the prefix.
 
-        Raises CapabilityMissing where the engine cannot continue (`prefix`).
+        Raises:
+            CapabilityMissing: The engine does not support `prefix`.
         """
 
     # -- judging ------------------------------------------------------------------------------------
@@ -227,13 +203,21 @@ class Run(Protocol):
         draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> Judgement:
-        """Which of the labels is the reply to `prompt`, with their probabilities where the engine returns them.
+        """Return the label that a judge assigns, with probabilities if the engine returns them.
 
-        Read from the label probabilities of one token, where `draw` and `index` have no effect; else from a reply held to
-        a schema; else from text, parsed strictly; `how` says which. A reply that cannot be read is asked for once more.
-        How to reply is added to a prompt that does not say it itself. `index` tells samples of one verdict apart. The
-        temperature is 0 unless given, and never 0 for a model that reasons. Raises VerdictUnreadable, DegenerateCandidate
-        when there is nothing to judge, and ValueError for fewer than two labels or two that begin alike.
+        The verdict is read from the label probabilities of one token, ignoring `draw` and `index`. An engine without
+        them writes a reply constrained by a schema, else free text that is parsed strictly; `Judgement.how` states the
+        method. An unreadable reply is retried once. Reply instructions are added unless the prompt contains them. The
+        temperature defaults to 0, and is never 0 for a reasoning model.
+
+        Args:
+            labels: At least two labels, none a prefix of another, ignoring case and surrounding white space.
+            index: Distinguishes repeated samples of one verdict.
+
+        Raises:
+            VerdictUnreadable: The retry is unreadable, too, or the label probabilities are.
+            DegenerateCandidate: The text to judge is empty, only punctuation, or repetitive.
+            ValueError: There are fewer than two labels, or one is a prefix of another.
         """
 
     async def critique(
@@ -247,10 +231,11 @@ class Run(Protocol):
         draw: Draw = DEFAULT_DRAW,
         **values: Value,
     ) -> tuple[Completion, M]:
-        """A reply in the shape of a pydantic model (see `judging.reply_schemas`), and the completion it was read from.
+        """Return a critic's reply and the pydantic model that it was parsed into.
 
-        Held to the shape by the engine where it can, else parsed strictly and asked for once more. How to reply is
-        added to the prompt. Temperature and errors are those of `classify`.
+        The engine enforces the JSON schema of `shape` (see `judging.reply_schemas`) if it can. The reply is parsed
+        strictly, and an unreadable one is retried once. Reply instructions are added to the prompt. Temperature and
+        errors are those of `classify`.
         """
 
     async def compare(
@@ -263,11 +248,16 @@ class Run(Protocol):
         index: int = 0,
         draw: Draw = DEFAULT_DRAW,
     ) -> Preference:
-        """Which of two candidates answers the question better, asked in both orders at once.
+        """Return the better of two candidates, judged concurrently in both orders.
 
-        With label probabilities a win is a sum of log-odds beyond `judgements.MARGIN`, else the same choice in both
-        orders; anything less is a tie. `index` tells repeated comparisons of one pair apart. A candidate with nothing to
-        judge loses without a call. Raises VerdictUnreadable.
+        With label probabilities, the sum of log-odds over both orders must exceed `judgements.MARGIN`. Otherwise both
+        orders must name the same candidate. Any other outcome is a tie. A degenerate candidate loses without a call.
+
+        Args:
+            index: Distinguishes repeated comparisons of one pair.
+
+        Raises:
+            VerdictUnreadable: A reply is unreadable after its retry.
         """
 
     async def score(
@@ -276,28 +266,33 @@ class Run(Protocol):
         *,
         messages: Sequence[Message] | None = None,
     ) -> float:
-        """The reward model's score of a text as the last turn of `messages`.
+        """Return the reward model's score of a text as the last turn of a conversation.
 
-        Without `messages`: of the conversation that a completion answers, else the client's own. Higher is better; the
-        scale is the model's (a logit, or a probability for one with two labels), so that only scores of one model can be
-        compared. It costs one call and its prompt tokens. Raises RoleMissing where no engine plays `reward`,
-        CapabilityMissing where that engine cannot score.
+        Higher is better. The scale is the model's: a logit, or a probability for a model with two labels. Only scores of
+        one model are comparable. The cost is one call and its prompt tokens.
+
+        Args:
+            messages: The conversation; None: that of the completion, else the client's.
+
+        Raises:
+            RoleMissing: No engine plays `reward`.
+            CapabilityMissing: That engine cannot score.
         """
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
-        """The verdict of the task's own tests on a candidate; None where it has none, or they cannot be run.
+        """Run the task's tests on a candidate; return None if it has none or they cannot be run.
 
-        No model is asked, and only time is spent. `score` is 1 or 0, and `reasons` the end of the tests' output. The same
+        No call is made. The verdict's `score` is 1 or 0, and `reasons` is the end of the test output. Each distinct
         answer is tested once.
         """
 
     async def class_of(self, candidate: Candidate) -> int | None:
-        """The class of a candidate's answer among the answers classed so far, as a small id.
+        """Return the id of the candidate's answer class, a small integer shared by equivalent answers.
 
-        None for a candidate without an answer, and in open tasks, where no answer equals another.
+        None for a candidate without an answer, and in open tasks, whose answers are not comparable.
         """
 
-    # -- many at once -------------------------------------------------------------------------------
+    # -- concurrency --------------------------------------------------------------------------------
 
     @overload
     async def map(
@@ -329,22 +324,30 @@ class Run(Protocol):
         width: int | None = None,
         min_results: int = 1,
     ) -> list[Any]:
-        """`work` over all items, at most `width` at once: a result for each item, in item order.
+        """Apply `work` to all items concurrently and return the results in item order.
 
-        An item whose calls or verdicts fail, or that does not fit into the budget, is `failed`; failures are counted in
-        the outcome's `degraded`. Where fewer than `min_results` items succeeded, so that by default only when all failed,
-        it raises BudgetExhausted if the budget kept an item from being done, else the last failure; with 0 never, which
-        makes a single item optional: `[grade] = await run.map(work, [item], min_results=0)`. Any other error ends all
-        items. Raises ValueError for a width below 1.
+        An item fails if one of its calls or verdicts fails or it exceeds the budget. Failures are counted in the
+        outcome's `degraded`. Any other error cancels all items. An optional call:
+        `[grade] = await run.map(work, [item], min_results=0)`.
+
+        Args:
+            failed: Result of a failed item.
+            width: Maximum items in progress, at least 1; None: all.
+            min_results: Successful items below which `map` raises; 0: never.
+
+        Raises:
+            BudgetExhausted: Fewer than `min_results` items succeeded, and the budget excluded an item.
+            SecondpassError: Fewer than `min_results` items succeeded: the last failure.
+            ValueError: `width` is below 1.
         """
 
     def as_completed(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T], *, width: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
-        """Results of `work` as they finish (with a seed: in item order); leaving the block cancels the others.
+        """Yield results of `work` as they finish, under a seed in item order.
 
-        Items that fail are left out, and counted. Raises as `map` where every item failed, and ValueError for a width
-        below 1.
+        Leaving the block cancels unfinished items. Failed items are counted and left out. If all fail, it raises as
+        `map` does, and ValueError if `width` is below 1.
         """
 
     # -- the answer ---------------------------------------------------------------------------------
@@ -352,9 +355,9 @@ class Run(Protocol):
     def reserve(
         self, *, tokens: int, prompt_tokens: int = 0, role: Role = "actor"
     ) -> AbstractContextManager[Reserve]:
-        """Set aside what a closing call will need, so that earlier calls cannot spend it.
+        """Reserve budget for a closing call, so that earlier calls cannot spend it.
 
-        Raises BudgetExhausted when it is not there, and ValueError for `tokens` below 1 or `prompt_tokens` below 0.
+        Raises BudgetExhausted if too little is left, and ValueError if `tokens` < 1 or `prompt_tokens` < 0.
         """
 
     def candidate(
@@ -365,22 +368,13 @@ class Run(Protocol):
         score_kind: str | None = None,
         why: str | None = None,
     ) -> Candidate:
-        """The candidate in a completion; a truncated one has an answer only if it had finished one."""
+        """Return the candidate in a completion. A truncated one has an answer only if its answer is finished."""
 
     def propose(self, candidate: Candidate) -> None:
-        """Keep the candidate if its score is the highest so far; ties go to the lower index."""
+        """Make the candidate the provisional answer if its score is the highest; ties go to the lower index."""
 
     def elect(self, candidate: Candidate) -> None:
-        """Replace the provisional answer, whatever its score."""
+        """Make the candidate the provisional answer, regardless of its score."""
 
     def note(self, about: str, what: str) -> None:
-        """Explain something about the answer in the response's `notes`; a later note about the same replaces it."""
-
-
-class Reserve(Protocol):
-    """A part of the budget set aside for one later call of the run: `tokens` completion tokens."""
-
-    tokens: int
-
-    def release(self) -> None:
-        """Return it unspent."""
+        """Add a note to the response's `notes`; a later note about the same subject replaces it."""

@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from secondpass.strategies.api.run import Run, StepStream
+from secondpass.strategies.api.handles import StepStream
+from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Completion, Draw
 from secondpass.strategies.refining.critics import is_step_wrong
 

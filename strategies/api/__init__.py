@@ -1,1 +1,1 @@
-"""What a strategy author imports: values, the Run and Engine protocols, errors, and the registry."""
+"""Interfaces for strategy authors: values, the Run and Engine protocols, errors and the registry."""

@@ -1,19 +1,19 @@
 """Errors of engines, budgets and verdicts.
 
-Any of them can be raised through `Run`; a strategy need not catch any of it::
+The verbs of `Run` may raise any of them, and a strategy need not catch any::
 
     SecondpassError
-    ├── EngineError                 a call failed; `role` and `engine` say where
-    │   ├── EngineUnavailable       no connection, 5xx, 429: another attempt may work
-    │   ├── StreamInterrupted               the stream ended without a finish reason: another attempt may work
-    │   ├── CallRejected            the engine refused the call itself: the same call fails again
-    │   └── RoleFailed              a role that the request insists on: no answer so far makes up for it
-    ├── CapabilityMissing           the engine cannot do what the call needs
-    ├── RoleMissing                 no engine plays the role that the call is for
-    ├── BudgetExhausted             the call does not fit what is left of the budget; `kind` says which limit
-    ├── UnusableCompletion          a completion that cannot serve: empty, or cut before it answered
-    │   └── DegenerateCandidate     nothing to judge: empty, only punctuation, or one thing over and over
-    └── VerdictUnreadable           a judge's reply that cannot be parsed (never read as a zero)
+    ├── EngineError                 a call failed; see `role` and `engine`.
+    │   ├── EngineUnavailable       no connection, 5xx or 429; retryable.
+    │   ├── StreamInterrupted       stream ended without a finish reason; retryable.
+    │   ├── CallRejected            engine rejected the call; not retryable.
+    │   └── RoleFailed              a required role failed; the run has no answer.
+    ├── CapabilityMissing           the engine lacks a capability that the call needs.
+    ├── RoleMissing                 no engine plays the role of the call.
+    ├── BudgetExhausted             the call exceeds the remaining budget; see `kind`.
+    ├── UnusableCompletion          a completion is empty or was truncated before its answer.
+    │   └── DegenerateCandidate     a text to judge is empty, punctuation or repetition.
+    └── VerdictUnreadable           a judge's reply cannot be parsed; never counted as 0.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from secondpass.strategies.api.values import BudgetKind, Capability, Role
 
 
 class SecondpassError(Exception):
-    """The root of every error that secondpass raises on purpose. `is_counted` once it is in the outcome's `degraded`."""
+    """Base class of the errors of secondpass.
+
+    `is_counted` is True once the error was counted in the outcome's `degraded`.
+    """
 
     is_counted = False
 
 
 class EngineError(SecondpassError):
-    """A call failed in or on its way to an engine."""
+    """A call failed, in the engine or on the way to it."""
 
     def __init__(self, message: str, *, engine: str = "", role: Role | None = None) -> None:
         super().__init__(message)
@@ -39,9 +42,9 @@ class EngineError(SecondpassError):
 
 
 class EngineUnavailable(EngineError):
-    """No connection, a 5xx or a 429. `retry_after` is in seconds.
+    """No connection, a 5xx or a 429.
 
-    `may_retry` is false where the router dropped the call for a reason that another attempt would meet again.
+    `retry_after` is in seconds. `may_retry` is False if the router dropped the call for a reason that persists.
     """
 
     def __init__(
@@ -59,11 +62,11 @@ class EngineUnavailable(EngineError):
 
 
 class StreamInterrupted(EngineError):
-    """A stream ended before every completion had its finish reason."""
+    """A stream ended before every completion had a finish reason."""
 
 
 class CallRejected(EngineError):
-    """The engine understood the call and refused it (a 4xx); `status` is its HTTP status."""
+    """The engine rejected the call with a 4xx; `status` is the HTTP status."""
 
     def __init__(
         self, message: str, *, engine: str = "", role: Role | None = None, status: int = 400
@@ -73,11 +76,11 @@ class CallRejected(EngineError):
 
 
 class RoleFailed(EngineError):
-    """A role failed that the request insists on: it ends the run without an answer, whatever was elected so far."""
+    """A role that the request requires failed: the run ends without an answer, even after an election."""
 
 
 class CapabilityMissing(SecondpassError):
-    """An engine cannot do what a call needs."""
+    """An engine lacks a capability that a call needs."""
 
     def __init__(self, engine: str, missing: Iterable[Capability]) -> None:
         self.engine = engine
@@ -86,15 +89,15 @@ class CapabilityMissing(SecondpassError):
 
 
 class RoleMissing(SecondpassError):
-    """No engine plays a role."""
+    """No engine plays the role of a call."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        super().__init__(f"no engine plays the role {role!r}: name one under roles.{role}")
+        super().__init__(f"no engine plays the role {role!r}: configure one under roles.{role}")
 
 
 class BudgetExhausted(SecondpassError):
-    """A call does not fit into what is left of one limit of the budget."""
+    """A call exceeds what remains of one limit of the budget."""
 
     def __init__(self, kind: BudgetKind) -> None:
         self.kind: BudgetKind = kind
@@ -102,7 +105,7 @@ class BudgetExhausted(SecondpassError):
 
 
 class UnusableCompletion(SecondpassError):
-    """A completion that cannot serve: empty, or truncated before it held an answer. `role` wrote it."""
+    """A completion is empty, or was truncated before its answer. `role` generated it."""
 
     def __init__(self, message: str, *, role: Role = "actor") -> None:
         super().__init__(message)
@@ -110,11 +113,11 @@ class UnusableCompletion(SecondpassError):
 
 
 class DegenerateCandidate(UnusableCompletion):
-    """A candidate that gives a judge nothing to judge."""
+    """A text to judge is empty, only punctuation, or repetitive."""
 
 
 class VerdictUnreadable(SecondpassError):
-    """A reply of `role` that could not be parsed."""
+    """A reply of `role` could not be parsed."""
 
     def __init__(self, message: str, *, role: Role = "judge") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What a judge decided: a label with the probabilities behind it, or which of two candidates is the better one."""
+"""Results of judging: a label with its probabilities, or a preference between two candidates."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import LabelDistribution
 
 ReadingMethod = Literal["labels", "schema", "text"]
-"""Read from label probabilities; from a reply that the engine held to a schema; or from free text, parsed strictly."""
+"""Source of a verdict: label probabilities, a schema-constrained reply, or strictly parsed text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A verdict, which is one of the labels that were asked for.
+    """A verdict: one of the labels passed to `classify`.
 
-    `probabilities` sums to 1 over the labels, and `mass` (0 to 1) is what they had together before that. Both are None
-    where the engine returned none: they are never estimated.
+    Attributes:
+        verdict: The label.
+        how: Source of the verdict.
+        probabilities: Sum to 1 over the labels. None if the engine returned none; they are never estimated.
+        mass: Total probability (0 to 1) of the labels before normalisation; None without probabilities.
     """
 
     verdict: str
@@ -29,27 +32,29 @@ class Judgement:
 
     @property
     def label_distribution(self) -> LabelDistribution:
-        """The probabilities and their mass. Raises VerdictUnreadable where the engine returned none."""
+        """The probabilities and their mass. Raises VerdictUnreadable if the engine returned none."""
         if self.probabilities is None:
             raise VerdictUnreadable(f"the reply {self.verdict!r} has no label probabilities")
         return LabelDistribution(self.probabilities, self.mass or 0.0)
 
     def probability(self, label: str) -> float | None:
-        """How probable the label is; None where no probabilities were read. Raises KeyError for another label."""
+        """Return the probability of a label, or None without probabilities. Raises KeyError if unknown."""
         return None if self.probabilities is None else self.probabilities[label]
 
     def log_odds(self, label: str) -> float | None:
-        """The log-odds of the label against all others, within -13.8 to 13.8; None without probabilities."""
+        """Return the log-odds of a label against all others, -13.8 to 13.8; None without probabilities."""
         probability = self.probability(label)
         return None if probability is None else log_odds(min(1.0, probability))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """Which of two candidates is better: "a", "b", or None for a tie.
+    """Result of a pairwise comparison.
 
-    `margin` is the sum of the log-odds for "a" over both orders in which they were shown, None where no probabilities
-    were read. `judgements` are those of the two orders; empty when a candidate had nothing to judge.
+    Attributes:
+        winner: "a", "b", or None for a tie.
+        margin: Sum of the log-odds for "a" over both presentation orders; None without probabilities.
+        judgements: Judgements with "a" shown first and with "b" shown first; empty if a candidate was degenerate.
     """
 
     winner: Literal["a", "b"] | None
@@ -58,22 +63,27 @@ class Preference:
 
     @property
     def is_in_both_orders(self) -> bool:
-        """True when each of the two orders by itself names the winner."""
+        """True if each order alone names the winner."""
         verdicts = {judgement.verdict for judgement in self.judgements}
         return self.winner is not None and len(verdicts) != 1
 
 
 MARGIN = 1.386
-"""ln 4: odds of 2 to 1 in both orders together."""
+"""Minimum absolute margin of a win: ln 4, which is odds of 2 to 1 in each order."""
 
 
 def preference_of(
     a_first: Judgement, b_first: Judgement, *, labels: tuple[str, str] = ("A", "B")
 ) -> Preference:
-    """The preference that two judgements make; the first label names the candidate shown first.
+    """Return the preference that follows from the judgements of both orders.
 
-    With probabilities the log-odds of both orders are added, so that a liking for one place cancels out, and the sum
-    must pass MARGIN. Without, both orders must name the same candidate.
+    With probabilities, the log-odds of both orders are added, which cancels position bias, and the sum must exceed
+    MARGIN. Without, both orders must name the same candidate.
+
+    Args:
+        a_first: Judgement with candidate "a" shown first.
+        b_first: Judgement with candidate "b" shown first.
+        labels: Labels of the candidate shown first and of the one shown second.
     """
     first, second = labels
     judgements = (a_first, b_first)

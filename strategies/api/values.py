@@ -1,6 +1,6 @@
-"""The values that travel between a strategy, the service and an engine.
+"""Immutable values exchanged between strategies, the service and engines.
 
-All are frozen, so that they can be logged, hashed and replayed.
+They can be logged, hashed and replayed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Capability = Literal[
     "reward",
     "text",
 ]
-"""`text` is only ever missing: every engine writes, but for one that only scores."""
+"""A feature that an engine supports. Only scoring engines lack `text`, the generation of text."""
 
 BudgetKind = Literal["tokens", "prompt_tokens", "calls", "samples", "cost"]
 StopReason = Literal[
@@ -42,10 +42,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 PrefixPart: TypeAlias = int | str
-"""A token id, or a text between tokens, which the engine tokenizes by itself."""
+"""A token id, or text between tokens, which is tokenized separately."""
 
 SOLVE = "solve"
-"""The prompt name that stands for the client's own messages, sent verbatim."""
+"""Prompt name of the client's own messages, which are sent verbatim."""
 
 
 class _Value(BaseModel):
@@ -53,35 +53,35 @@ class _Value(BaseModel):
 
 
 class TextPart(_Value):
-    """A piece of text inside a message with several parts."""
+    """A text part of a message with several parts."""
 
     type: Literal["text"]
     text: str
 
 
 class ImageURL(_Value):
-    """Where an image is: a `data:` URL or an address that the engine may fetch."""
+    """Location of an image: a `data:` URL, or an address that the engine fetches."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(_Value):
-    """An image inside a user message."""
+    """An image part of a user message."""
 
     type: Literal["image_url"]
     image_url: ImageURL
 
 
 class FunctionCall(_Value):
-    """The function that a model asked to call; `arguments` is JSON text as the model wrote it."""
+    """A function call requested by a model; `arguments` is JSON text, verbatim."""
 
     name: str
     arguments: str
 
 
 class ToolCall(_Value):
-    """One tool call of an assistant turn."""
+    """A tool call in an assistant turn."""
 
     id: str
     type: Literal["function"] = "function"
@@ -92,7 +92,7 @@ ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class Message(_Value):
-    """One turn of a conversation, in OpenAI's shape."""
+    """One turn of a conversation, in the OpenAI format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[ContentPart, ...] | None = None
@@ -102,14 +102,14 @@ class Message(_Value):
 
     @property
     def text(self) -> str:
-        """The text of the turn; images are left out."""
+        """The text parts of the turn, one a line; images are omitted."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart))
 
 
 class Sampling(_Value):
-    """How an engine draws tokens. `None` leaves a value to the engine's own default."""
+    """Sampling parameters of a call; None: the engine's default."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -127,7 +127,7 @@ class Sampling(_Value):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one or more calls. `cached` is the part of `prompt` that was found in the prefix cache."""
+    """Token counts of one or more calls. `cached` counts the prompt tokens found in the prefix cache."""
 
     prompt: int = 0
     cached: int = 0
@@ -143,12 +143,21 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """How a verb's completions are drawn; what is None is the client's, then the operator's, then the engine's.
+    """Sampling options of a verb.
 
-    `temperature` is from 0 to 2, `top_p` above 0 and at most 1, `max_tokens` at least 1. `stop` strings end a completion,
-    besides the client's own; a completion that can be continued keeps the string at its end. `logprobs` asks for the log
-    probability of each token, and with k > 0 for confidences over the k most probable ones, see `Delta`. `seed_offset`
-    tells draws of one prompt and index apart under a client's seed. Raises ValueError.
+    An option that is None has the client's value, else the operator's, else the engine's default.
+
+    Args:
+        temperature: 0 to 2.
+        top_p: Above 0, at most 1.
+        max_tokens: At least 1. The client's limit also applies.
+        stop: Stop strings in addition to the client's. A resumable completion ends with the string that stopped it.
+        logprobs: 0: return the log probability of each token. k > 0: also return its confidence, computed from the k
+            most probable tokens, see `Delta`.
+        seed_offset: Added to the seed, to vary draws of one prompt and index.
+
+    Raises:
+        ValueError: An option is out of range, or `stop` is not a tuple of non-empty strings.
     """
 
     temperature: float | None = None
@@ -160,26 +169,30 @@ class Draw:
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not 0 <= self.temperature <= 2:
-            raise ValueError(f"temperature: from 0 to 2, not {self.temperature}")
+            raise ValueError(f"temperature: must be 0 to 2, not {self.temperature}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: above 0 and at most 1, not {self.top_p}")
+            raise ValueError(f"top_p: must be above 0 and at most 1, not {self.top_p}")
         if self.max_tokens is not None and self.max_tokens < 1:
-            raise ValueError(f"max_tokens: at least 1, not {self.max_tokens}")
+            raise ValueError(f"max_tokens: must be at least 1, not {self.max_tokens}")
         if type(self.stop) is not tuple or not all(self.stop):
-            raise ValueError(f"stop: a tuple of strings, none of them empty, not {self.stop!r}")
+            raise ValueError(f"stop: must be a tuple of non-empty strings, not {self.stop!r}")
         if self.logprobs is not None and self.logprobs < 0:
-            raise ValueError(f"logprobs: at least 0, not {self.logprobs}")
+            raise ValueError(f"logprobs: must be at least 0, not {self.logprobs}")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a completion: what one or several tokens hold, or text that a strategy inserted.
+    """A part of a completion: the text of one or more tokens, or inserted text.
 
-    `token_ids` is None for a text without known tokens, which an engine tokenizes by itself: inserted text, the last
-    tokens of a finished completion, any text of an engine that returns no ids. It is empty where the segment before it
-    holds the tokens of both; only between other segments a completion can be truncated exactly. `text` may be empty: the
-    token that closes the reasoning, or a part of a character. `logprobs` and `confidences` have an entry for each token
-    where the call asked for them. `source` numbers the stream that delivered it.
+    Attributes:
+        text: May be empty, for example for the token that closes the reasoning or for part of a character.
+        token_ids: None if unknown: for inserted text, the last tokens of a finished completion, or an engine that
+            returns no ids. The engine tokenizes such text separately. Empty if the previous segment contains the tokens
+            of both segments; a completion cannot be truncated exactly between the two.
+        is_reasoning: True for text inside the reasoning.
+        logprobs: Log probability of each token, if the call requested them.
+        confidences: Confidence of each token, if the call requested them.
+        source: Number of the stream that delivered the segment.
     """
 
     text: str
@@ -192,10 +205,16 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One completion, finished or truncated, and the conversation that it answers.
+    """A finished or truncated completion, and the conversation that it answers.
 
-    `segments` are in order, one for each token boundary where the call was `resumable`, else merged as they come.
-    `index` is its position among its siblings. `finish_reason` is "length" when a limit truncated it.
+    Attributes:
+        messages: The conversation, without the completion.
+        segments: In order; one per token boundary if the call was `resumable`, else merged.
+        role: Role whose model generated it.
+        purpose: Name of the call, usually its prompt.
+        index: Position among sibling completions.
+        finish_reason: "length" if a token limit truncated it.
+        usage: Token counts.
     """
 
     messages: tuple[Message, ...]
@@ -211,14 +230,14 @@ class Completion:
     def of(
         cls, text: str, messages: tuple[Message, ...] = (), *, reasoning: str = "", **rest: Any
     ) -> Completion:
-        """A completion that holds this text, without token ids; `rest` are further fields."""
+        """Return a completion of this text, without token ids; `rest` sets further fields."""
         parts = (Segment(reasoning, is_reasoning=True), Segment(text))
         return cls(messages=messages, segments=tuple(p for p in parts if p.text), **rest)
 
-    # Kept once joined; functools.cached_property takes a lock for it, which costs more than joining does.
+    # Cached by hand: the lock of functools.cached_property costs more than the join.
     @property
     def text(self) -> str:
-        """The text outside of the reasoning."""
+        """The text outside the reasoning."""
         known: str | None = self.__dict__.get("_text")
         if known is None:
             known = "".join([each.text for each in self.segments if not each.is_reasoning])
@@ -227,7 +246,7 @@ class Completion:
 
     @property
     def reasoning(self) -> str:
-        """The reasoning, where the engine returns it apart from the text."""
+        """The reasoning, if the engine returns it separately from the text."""
         known: str | None = self.__dict__.get("_reasoning")
         if known is None:
             known = "".join([each.text for each in self.segments if each.is_reasoning])
@@ -236,44 +255,51 @@ class Completion:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """The ids of all segments that have them."""
+        """Token ids of all segments that have them."""
         return tuple(i for each in self.segments for i in each.token_ids or ())
 
     @property
     def logprobs(self) -> tuple[float, ...]:
-        """The log probability (natural) of each token, where the call asked for them."""
+        """Natural log probability of each token, if the call requested them."""
         return tuple(value for each in self.segments for value in each.logprobs)
 
     @property
     def confidences(self) -> tuple[float, ...]:
-        """The confidence of each token, where the call asked for them; see `Delta`."""
+        """Confidence of each token, if the call requested them; see `Delta`."""
         return tuple(value for each in self.segments for value in each.confidences)
 
     @property
     def is_truncated(self) -> bool:
-        """True when a token limit ended the completion before the model did."""
+        """True if a token limit ended the completion before the model did."""
         return self.finish_reason == "length"
 
     def with_text(self, text: str) -> Completion:
-        """The completion with another text, whose tokens are not known; the reasoning stays."""
+        """Return the completion with another text, without token ids; the reasoning is kept."""
         kept = tuple(each for each in self.segments if each.is_reasoning)
         return replace(self, segments=(*kept, Segment(text)) if text else kept)
 
     def in_reply_to(self, messages: tuple[Message, ...]) -> Completion:
-        """The same text as the reply to another conversation, which what comes `after` it continues.
+        """Return the completion as the reply to another conversation, which prompts `after` it then continue.
 
-        A revision in reply to the question alone, say, has forgotten the versions before it.
+        For example, a revision in reply to only the question hides the earlier versions.
         """
         return replace(self, messages=messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A possible answer of the run. `score` is None where nothing graded it, which is not a score of 0.
+    """A possible answer of the run.
 
-    `answer` is what the task's extraction found in `text`, or None. `score_kind` names what the score is
-    (vote_share, judge_score, p_true, ...) and `why` says it for a person. `tokens` are the completion tokens of
-    `text`, 0 where the engine does not count them.
+    Attributes:
+        text: Text of the completion.
+        answer: Answer extracted from `text` according to the task; None if it has none.
+        score: None if it was not scored, which differs from a score of 0.
+        score_kind: Kind of the score: vote_share, judge_score, p_true, ...
+        why: Explanation of the score for a person.
+        index: Position among sibling completions.
+        finish_reason: "length" if a token limit truncated it.
+        tokens: Completion tokens of `text`; 0 if the engine does not count them.
+        tool_calls: Tool calls of the completion.
     """
 
     text: str
@@ -288,13 +314,16 @@ class Candidate:
 
     @property
     def is_unfinished(self) -> bool:
-        """True when a token limit ended it before it held a finished answer."""
+        """True if a token limit truncated it before a finished answer."""
         return self.finish_reason == "length" and self.answer is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a critic or a verifier found. `first_error` is the 0-based first wrong step; None when no step is wrong."""
+    """Verdict of a critic or a verifier.
+
+    `first_error` is the 0-based index of the first wrong step; None if no step is wrong.
+    """
 
     accepted: bool
     score: float | None = None
@@ -304,15 +333,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class LabelDistribution:
-    """Probabilities of chosen labels as the next token.
+    """Probabilities of the labels as the next token.
 
-    `probabilities` sums to 1 over the labels; `mass` (0 to 1) is what the labels had together before that:
-    a small mass says that the model wanted to say something else.
+    `probabilities` sums to 1 over the labels. `mass` (0 to 1) is their total probability before normalisation; if it is
+    small, the model preferred another token.
     """
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
     mass: float = 0.0
 
     def expect(self, values: Mapping[str, float]) -> float:
-        """The mean of `values` (one for each label) under the probabilities."""
+        """Return the expected value of `values`, which has an entry for each label."""
         return sum(self.probabilities[label] * value for label, value in values.items())

@@ -1,19 +1,18 @@
 """Errors of engines, budgets and verdicts.
 
-The verbs of `Run` may raise any of them, and a strategy need not catch any::
+The verbs of `Run` may raise any of them, and a strategy need not catch any. All derive from `SecondpassError`.
 
-    SecondpassError
-    ├── EngineError                 a call failed; see `role` and `engine`.
-    │   ├── EngineUnavailable       no connection, 5xx or 429; retryable.
-    │   ├── StreamInterrupted       stream ended without a finish reason; retryable.
-    │   ├── CallRejected            engine rejected the call; not retryable.
-    │   └── RoleFailed              a required role failed; the run has no answer.
-    ├── CapabilityMissing           the engine lacks a capability that the call needs.
-    ├── RoleMissing                 no engine plays the role of the call.
-    ├── BudgetExhausted             the call exceeds the remaining budget; see `kind`.
-    ├── UnusableCompletion          a completion is empty or was truncated before its answer.
-    │   └── DegenerateCandidate     a text to judge is empty, punctuation or repetition.
-    └── VerdictUnreadable           a judge's reply cannot be parsed; never counted as 0.
+* `EngineError`: a call failed; see `role` and `engine`.
+    * `EngineUnavailable`: no connection, 5xx or 429; retryable.
+    * `StreamInterrupted`: the stream ended without a finish reason; retryable.
+    * `CallRejected`: the engine rejected the call; a retry would be rejected, too.
+    * `RoleFailed`: a role that the request requires failed; the run has no answer.
+* `CapabilityMissing`: the engine lacks a capability that the call needs.
+* `RoleMissing`: no engine plays the role of the call.
+* `BudgetExhausted`: the call exceeds the remaining budget; see `kind`.
+* `UnusableCompletion`: a completion is empty, or was truncated before its answer.
+    * `DegenerateCandidate`: a text to judge is empty, only punctuation, or repetitive.
+* `VerdictUnreadable`: a judge's reply cannot be parsed. It is never counted as a score of 0.
 """
 
 from __future__ import annotations

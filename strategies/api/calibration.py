@@ -1,4 +1,4 @@
-"""How far a model's judgement of its own drafts can be trusted: what was measured, and how it is fitted. Pure."""
+"""Calibration of the grades that a model gives its own drafts, and its fit by Platt scaling."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from secondpass.strategies.api.ranking import calibrated, log_odds, probability_of
 
 USEFUL_AUROC = 0.6
-"""Below it a judge tells right from wrong hardly better than a coin: votes are not weighted by it."""
+"""Minimum AUROC of grades that weight votes; below it they hardly separate right from wrong drafts."""
 
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 OtherGradeKind: TypeAlias = Literal["steps_mean", "steps_last", "first_error", "verdict"]
-"""Kinds of grades that are measured where that is asked for; see `judging.step_grades` and `judging.written_grades`."""
+"""Kinds of grades measured only on request; see `judging.step_grades` and `judging.written_grades`."""
 
 GradeKind: TypeAlias = Literal["solution"] | OtherGradeKind
-"""What a draft's grade was made from; `solution`: label probabilities for the whole of it, see `p_true`."""
+"""Source of a draft's grade; `solution`: label probabilities for the whole draft, see `p_true`."""
 
 
 class GradeCalibration(BaseModel):
-    """What was measured of grades of one kind, over `n` drafts of a model that were graded by itself.
+    """Calibration of one kind of grades, measured on `n` drafts that a model graded itself.
 
-    `labels` are those that were read, the one for "right" first, and `mass` (0 to 1) is the mean probability that all
-    of them had together; None of grades that are written. `temperature` divides log-odds, after `offset` was taken from
-    them. `auroc` (0 to 1) is how probable it is that a right draft was graded above a wrong one; `accuracy` is the share
-    of right drafts.
+    Attributes:
+        labels: Labels whose probabilities were read, the one for "right" first; None for written grades.
+        mass: Mean total probability (0 to 1) of the labels; None for written grades.
+        temperature: Divisor of the log-odds after subtraction of `offset`, above 0.
+        offset: Log-odds subtracted before the division.
+        auroc: Probability (0 to 1) that a right draft is graded above a wrong one.
+        accuracy: Share (0 to 1) of right drafts.
+        n: Number of drafts, at least 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,19 +50,24 @@ class GradeCalibration(BaseModel):
 
     @property
     def is_useful(self) -> bool:
-        """True when the model tells its right drafts from its wrong ones."""
+        """True if the grades separate right from wrong drafts: the AUROC is at least `USEFUL_AUROC`."""
         return self.auroc >= USEFUL_AUROC
 
-    def probability(self, read: float) -> float:
-        """How probable it is that a draft is right which was read as `read` (0 to 1)."""
-        return calibrated(read, self.temperature, self.offset)
+    def probability(self, score: float) -> float:
+        """Return the grade of a score (0 to 1): the calibrated probability that the draft is right."""
+        return calibrated(score, self.temperature, self.offset)
 
 
 class Calibration(GradeCalibration):
-    """What was measured of a model as the judge of its own drafts: first of its reads of whole solutions.
+    """Calibration of a model as the judge of its own drafts, for grades of kind `solution`.
 
-    `labels` were read in both orders. `grades` is what was measured of other kinds of grades, on the same questions.
-    `data` is the SHA-256 of the file of questions, `drawn` the day.
+    Attributes:
+        model: Name of the model.
+        labels: Labels, read in both orders.
+        mass: Mean total probability (0 to 1) of the labels.
+        drawn: Date of the measurement.
+        data: SHA-256 of the question file.
+        grades: Calibrations of the other kinds of grades, on the same questions.
     """
 
     model: str = Field(min_length=1)
@@ -69,13 +78,13 @@ class Calibration(GradeCalibration):
     grades: Mapping[OtherGradeKind, GradeCalibration] = Field(default_factory=dict)
 
     def of(self, kind: GradeKind) -> GradeCalibration | None:
-        """What was measured of grades of this kind; None when nothing was."""
+        """Return the calibration of a kind of grades, or None if not measured."""
         return self if kind == "solution" else self.grades.get(kind)
 
 
-def apply_calibration(read: float, measured: GradeCalibration | None) -> float:
-    """How probable (0 to 1) a grade of `read` makes it that a draft is right: as it was read where nothing was measured."""
-    return read if measured is None else measured.probability(read)
+def apply_calibration(score: float, calibration: GradeCalibration | None) -> float:
+    """Return the grade (0 to 1) of a score; without a calibration, the score itself."""
+    return score if calibration is None else calibration.probability(score)
 
 
 _MAX_TEMPERATURE = 20.0
@@ -83,18 +92,24 @@ _MIN_TEMPERATURE = 0.05
 
 
 Tally = Mapping[tuple[float, bool], int]
-"""How many drafts have these log-odds, and are right or are not."""
+"""Number of drafts per pair of log-odds and correctness."""
 
 
 def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple[float, float]:
-    """(temperature, offset) for log-odds: of those under which the mean probability is right, the one of least log loss.
+    """Fit (temperature, offset) by Platt scaling: minimise log loss with an unbiased mean probability.
 
-    Platt scaling as a search in one dimension: for each temperature from 0.05 to 20 the offset follows from the share
-    of right drafts. The slope is above 0: a judge that is systematically wrong is not turned around. Raises ValueError
-    where all drafts are right or all are wrong, or there are none.
+    The search is one-dimensional: for each temperature from 0.05 to 20, the share of right drafts determines the offset.
+    The slope is positive, so that the grades of a systematically wrong judge are not inverted.
+
+    Args:
+        scores: Scores of the drafts, 0 to 1.
+        are_right: Correctness of the same drafts.
+
+    Raises:
+        ValueError: There are no right drafts or no wrong ones.
     """
     if len(set(are_right)) < 2:
-        raise ValueError("a temperature needs right drafts and wrong ones")
+        raise ValueError("are_right: must contain right and wrong drafts")
     tally = Counter(
         (log_odds(score), is_right) for score, is_right in zip(scores, are_right, strict=True)
     )
@@ -123,14 +138,14 @@ def _loss(temperature: float, tally: Tally) -> float:
 
 
 def _offset(temperature: float, tally: Tally) -> float:
-    """The offset under which the mean probability is the share of right ones, by bisection: the mean falls with it."""
-    wanted = sum(count for (_, is_right), count in tally.items() if is_right)
+    """Return the offset for which the mean probability equals the share of right drafts, by bisection."""
+    target = sum(count for (_, is_right), count in tally.items() if is_right)
     low = min(odds for odds, _ in tally) - 40 * temperature
     high = max(odds for odds, _ in tally) + 40 * temperature
     for _ in range(40):
         middle = (low + high) / 2
-        held = ((count, (odds - middle) / temperature) for (odds, _), count in tally.items())
-        if math.fsum(count * probability_of(z) for count, z in held) > wanted:
+        scaled = ((count, (odds - middle) / temperature) for (odds, _), count in tally.items())
+        if math.fsum(count * probability_of(z) for count, z in scaled) > target:
             low = middle
         else:
             high = middle

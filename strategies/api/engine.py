@@ -1,4 +1,4 @@
-"""The Engine protocol, the calls it serves and the deltas it yields."""
+"""The Engine protocol: calls and the deltas that answer them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from secondpass.strategies.api.values import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """Hints for the routers and schedulers before an engine; they never change what it replies.
+    """Hints for routers and schedulers in front of an engine; they do not affect replies.
 
-    Calls of one `session` share the beginning of their prompts, so one replica should serve them. Fair queues count by
-    `tenant`. `headers` are the client's own, with names in lower case, of a client that may send them.
+    Attributes:
+        session: Calls of one session share a prompt prefix, so that one replica should serve them.
+        tenant: Key of fair queues.
+        headers: Headers from the client, if it is allowed to set them; names in lower case.
     """
 
     session: str | None = None
@@ -36,17 +38,30 @@ class Routing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request to an engine. A value: equal calls are the same request.
+    """One request to an engine. Equal calls are the same request.
 
-    `prefix` is what the assistant turn already holds: token ids, and texts among them, each of which is tokenized alone;
-    or one text, for engines without token ids. `resumable` says that the completion may be truncated at and continued
-    from any token boundary: its deltas come token by token, it keeps a stop string at its end, and one that is truncated
-    inside its reasoning is usable. `excluded_stop` are stop strings that such a completion drops all the same.
-    `labels`, when given, asks for the probability of each label as the first token instead of for text. `reward` asks
-    for one number instead: how good the conversation's last turn is, which is an assistant's; nothing is written.
-    `index` is the position of the first of the `n` completions among its siblings. `visible` says that
-    somebody acts on the deltas as they come (the client reads them, say), so that none can be taken back. `stream_interval` is how many tokens may be gathered in a delta.
-    `traceparent` is the W3C trace context of the request that the call serves.
+    Attributes:
+        role: Role that the engine plays.
+        purpose: Name of the call in logs and usage records, usually its prompt.
+        messages: The conversation.
+        sampling: Sampling parameters.
+        n: Number of completions, at least 1.
+        index: Position of the first completion among its siblings.
+        prefix: Start of the assistant turn: token ids and texts, each text tokenized separately; or one text, for engines
+            without token ids.
+        labels: Return the probability of each label as the first token, instead of text.
+        reward: Return the score of the last turn, an assistant's, instead of text.
+        schema: JSON Schema that the reply must match, as JSON.
+        logprobs: Log probabilities to return, see `Delta`; None: none.
+        thinking: Turn reasoning on or off; None: the engine's default.
+        resumable: The completion can be truncated and continued at any token boundary. Its deltas have one token each, it
+            keeps the stop string at its end, and it is usable if truncated inside its reasoning.
+        excluded_stop: Stop strings that a resumable completion excludes.
+        visible: A reader acts on each delta as it arrives, for example the client, so that no delta can be withdrawn.
+        stream_interval: Maximum tokens combined in one delta.
+        routing: Hints for routers and schedulers.
+        cache_salt: Salt of the engine's prefix cache.
+        traceparent: W3C trace context of the client's request.
     """
 
     role: Role
@@ -71,7 +86,7 @@ class Call:
 
     @property
     def needs(self) -> frozenset[Capability]:
-        """The capabilities without which an engine cannot serve this call."""
+        """Capabilities that an engine needs to serve this call."""
         wanted: dict[Capability, bool] = {
             "prefix": self.prefix is not None,
             "labels": bool(self.labels),
@@ -83,7 +98,7 @@ class Call:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over everything that decides the reply; who asked, and how it is delivered, is not."""
+        """SHA-256 (hex) of all fields that affect the reply; excludes routing, tracing and delivery."""
         value = asdict(self) | {
             "messages": [message.model_dump(exclude_none=True) for message in self.messages],
             "sampling": self.sampling.model_dump(exclude_none=True),
@@ -96,15 +111,22 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What an engine has to say next about one of the `n` completions of a call.
+    """An increment of one of the `n` completions of a call.
 
-    `tokens` counts the completion tokens in this delta (0 from engines that count only at the end). `usage` is
-    the total of the whole call up to here, whenever the engine states it; the last one stands. `labels` maps each
-    label to its probability; `reward` is the score of a reward call. `tool_calls` are calls that are complete.
-
-    With `Call.logprobs` = k > 0 there is a log probability and a confidence for each token of the delta. A token's
-    confidence is minus the mean log probability (natural) of the k most probable tokens at its place, whichever was
-    drawn: 0 or more, and the larger the surer (arXiv 2508.15260). With k = 0 there are log probabilities only.
+    Attributes:
+        index: Index of the completion.
+        text: Text outside the reasoning.
+        reasoning: Text inside the reasoning.
+        tokens: Completion tokens in this delta; 0 from engines that count only at the end.
+        token_ids: Ids of these tokens, if the engine returns them.
+        finish_reason: Set in the last delta of the completion.
+        usage: Total usage of the call so far, if the engine reports it. The last report is final.
+        labels: Probability of each label.
+        logprobs: Natural log probability of each token, if `Call.logprobs` is not None.
+        confidences: Confidence of each token, if `Call.logprobs` is k > 0: the negative mean log probability of the k most
+            probable tokens at its position (arXiv 2508.15260). At least 0; higher is more confident.
+        reward: Score of a reward call.
+        tool_calls: Complete tool calls.
     """
 
     index: int = 0
@@ -123,9 +145,9 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """An OpenAI request to forward: `path` below /v1, the raw JSON `body`, and its `headers`.
+    """An OpenAI request to forward: its `path` below /v1, raw JSON `body` and `headers`.
 
-    An engine adds the headers of `routing` that the client did not send.
+    The engine adds those headers of `routing` that the client did not send.
     """
 
     path: str
@@ -136,7 +158,7 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlainReply:
-    """The untouched reply: `chunks` must be iterated within the block that `forward` opened."""
+    """The unmodified reply; iterate `chunks` inside the block of `forward`."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -144,10 +166,14 @@ class PlainReply:
 
 
 class Engine(Protocol):
-    """Where completions come from.
+    """A source of completions.
 
-    `model` is the name that the engine serves. `capabilities` is empty, and `ready` false, until the engine has
-    answered; `context_window` is the most tokens that prompt and completion may hold together (None: unknown).
+    Attributes:
+        name: Name of the engine in the settings.
+        model: Name of the served model.
+        ready: False until the engine has answered.
+        capabilities: Empty until the engine has answered.
+        context_window: Maximum tokens of prompt and completion together; None: unknown.
     """
 
     name: str
@@ -163,20 +189,20 @@ class Engine(Protocol):
     def context_window(self) -> int | None: ...
 
     async def start(self) -> None:
-        """Find out what the engine can do. May be called again until `ready`; never raises EngineError."""
+        """Detect the engine's capabilities. Can be repeated until `ready`; never raises EngineError."""
 
     async def aclose(self) -> None:
-        """Free everything the engine holds."""
+        """Release all resources of the engine."""
 
     def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        """Yield deltas until each of the `n` completions has its finish reason.
+        """Yield deltas until each of the `n` completions has a finish reason.
 
-        A `max_tokens` past the end of the context window ends there, with "length".
-        Closing the generator aborts the request in the engine. Raises EngineError and its kinds.
+        A completion that reaches the end of the context window before `max_tokens` ends there with "length". Closing the
+        generator aborts the request in the engine. Raises EngineError and its subclasses.
         """
 
     async def count_prompt(self, call: Call) -> int:
-        """Prompt tokens of `call`, exactly. Raises CapabilityMissing without `tokenize`."""
+        """Return the exact number of prompt tokens. Raises CapabilityMissing without `tokenize`."""
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """Hand an OpenAI request on, byte for byte. Raises EngineUnavailable when nothing answered."""
+        """Forward an OpenAI request byte for byte. Raises EngineUnavailable without a reply."""

@@ -53,14 +53,14 @@ class Call:
         reward: Return the score of the last turn, an assistant's, instead of text.
         schema: JSON Schema that the reply must match, as JSON.
         logprobs: Log probabilities to return, see `Delta`; None: none.
-        thinking: Turn reasoning on or off; None: the engine's default.
+        thinking: False disables reasoning; None: the engine's default.
         resumable: The completion can be truncated and continued at any token boundary. Its deltas have one token each, it
             keeps the stop string at its end, and it is usable if truncated inside its reasoning.
         excluded_stop: Stop strings that a resumable completion excludes.
         visible: A reader acts on each delta as it arrives, for example the client, so that no delta can be withdrawn.
         stream_interval: Maximum tokens combined in one delta.
         routing: Hints for routers and schedulers.
-        cache_salt: Salt of the engine's prefix cache.
+        cache_salt: Isolates the call's part of the prefix cache; None: shared.
         traceparent: W3C trace context of the client's request.
     """
 

@@ -1,4 +1,4 @@
-"""What is particular to a family of models: whether it thinks aloud, between which marks, and how it wants to be drawn."""
+"""Profiles of model families: reasoning delimiters and recommended sampling parameters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Profile(BaseModel):
-    """How to treat a model. Other code asks for these properties and never for a model's name.
+    """Properties of a model family. Other code depends on these, never on a model's name.
 
-    `thinking` are the marks around its thoughts, and `reopens` says that closed thoughts go on when their closing mark is
-    taken away, which is not so where they are a message of their own. `temperature`, `top_p` and `top_k` are what its makers recommend for
-    drafts (None: the engine's default). `own_reference`: as a judge it does better when it first writes a solution of
-    its own (arXiv 2505.11227: on for instruct models, off for those that reason).
+    Attributes:
+        name: Name of the family.
+        is_thinking: True for a reasoning model.
+        thinking: Opening and closing delimiter of the reasoning.
+        reopens: True if removing the closing delimiter reopens the reasoning; False if the reasoning is a separate message.
+        temperature: Recommended by the model's authors for drafts; None: the engine's default. Same for `top_p`, `top_k`.
+        own_reference: As a judge, the model is better if it first writes its own solution (arXiv 2505.11227): True for
+            instruct models, False for reasoning models.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,19 +33,24 @@ class Profile(BaseModel):
     top_k: Annotated[int, Field(ge=1)] | None = None
     own_reference: bool = True
 
-    def judge_temperature(self, wanted: float | None = None) -> float:
-        """The temperature of a verdict: `wanted`, else 0; for a model that thinks never 0, at which it would loop."""
-        if self.is_thinking and not wanted:
+    def judge_temperature(self, requested: float | None = None) -> float:
+        """Return the temperature of a verdict: `requested`, else 0.
+
+        A reasoning model loops at 0, so 0 becomes its recommended temperature, else 0.6.
+        """
+        if self.is_thinking and not requested:
             return self.temperature or 0.6
-        return wanted or 0.0
+        return requested or 0.0
 
     def conclusion(self, text: str) -> str:
-        """What follows the thoughts in a text that still holds them; judges are shown conclusions, not thoughts."""
-        _, mark, rest = text.rpartition(self.thinking[1])
-        return rest.lstrip() if mark and rest.strip() else text
+        """Return the text after the reasoning, which is hidden from judges; without reasoning, the text."""
+        _, delimiter, rest = text.rpartition(self.thinking[1])
+        return rest.lstrip() if delimiter and rest.strip() else text
 
 
-def _thinks(name: str, temperature: float, top_p: float, top_k: int | None = None) -> Profile:
+def _reasoning_profile(
+    name: str, temperature: float, top_p: float, top_k: int | None = None
+) -> Profile:
     return Profile(
         name=name,
         is_thinking=True,
@@ -57,11 +66,11 @@ _FAMILIES: tuple[tuple[str, Profile], ...] = (
         r"qwen-?3.*(instruct|embedding|reranker|coder)",
         Profile(name="qwen3-instruct", temperature=0.7, top_p=0.8, top_k=20),
     ),
-    (r"qwen-?3|qwq", _thinks("qwen3", 0.6, 0.95, 20)),
-    (r"deepseek.*(r1|reasoner)|r1-distill", _thinks("deepseek-r1", 0.6, 0.95)),
+    (r"qwen-?3|qwq", _reasoning_profile("qwen3", 0.6, 0.95, 20)),
+    (r"deepseek.*(r1|reasoner)|r1-distill", _reasoning_profile("deepseek-r1", 0.6, 0.95)),
     (
         r"gpt-oss",
-        _thinks("gpt-oss", 1.0, 1.0).model_copy(
+        _reasoning_profile("gpt-oss", 1.0, 1.0).model_copy(
             update={
                 "thinking": ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
                 "reopens": False,
@@ -70,31 +79,36 @@ _FAMILIES: tuple[tuple[str, Profile], ...] = (
     ),
     (
         r"magistral",
-        _thinks("magistral", 0.7, 0.95).model_copy(update={"thinking": ("[THINK]", "[/THINK]")}),
+        _reasoning_profile("magistral", 0.7, 0.95).model_copy(
+            update={"thinking": ("[THINK]", "[/THINK]")}
+        ),
     ),
-    (r"phi-?4.*reasoning", _thinks("phi-4-reasoning", 0.8, 0.95, 50)),
+    (r"phi-?4.*reasoning", _reasoning_profile("phi-4-reasoning", 0.8, 0.95, 50)),
     (
         r"openthinker|s1\.1|light-r1|skywork-or1|acereason|nemotron.*reason|thinking",
-        _thinks("thinking", 0.6, 0.95),
+        _reasoning_profile("thinking", 0.6, 0.95),
     ),
     (r"qwen-?2", Profile(name="qwen2", temperature=0.7, top_p=0.8, top_k=20)),
     (r"llama-?[23]", Profile(name="llama", temperature=0.6, top_p=0.9)),
     (r"mistral|ministral|mixtral", Profile(name="mistral", temperature=0.7)),
     (r"gemma", Profile(name="gemma", temperature=1.0, top_p=0.95, top_k=64)),
-    (r"smollm3", _thinks("smollm3", 0.6, 0.95)),
+    (r"smollm3", _reasoning_profile("smollm3", 0.6, 0.95)),
     (r"smollm", Profile(name="smollm", temperature=0.7, top_p=0.9)),
 )
 
 OTHER = Profile(name="other")
-"""A model of no known family."""
+"""Profile of an unknown model family."""
 
 
-def profile_of(model: str, own: Iterable[tuple[str, Profile]] = ()) -> Profile:
-    """The profile of a model by its name: the first whose pattern is found in it, in any case; `own` come first."""
+def profile_of(model: str, overrides: Iterable[tuple[str, Profile]] = ()) -> Profile:
+    """Return the first profile whose pattern occurs in the model's name, ignoring case.
+
+    `overrides` precede the built-in profiles.
+    """
     return next(
         (
             profile
-            for pattern, profile in (*own, *_FAMILIES)
+            for pattern, profile in (*overrides, *_FAMILIES)
             if re.search(pattern, model, re.IGNORECASE)
         ),
         OTHER,

@@ -1,8 +1,8 @@
-"""Candidate text inside a judge's prompt is data: nothing that a candidate writes may steer or end the prompt.
+"""Quoting of candidate text in prompts, as protection against prompt injection.
 
-What a candidate wrote is put between two lines that it cannot know, with the control tokens of chat templates broken
-in it, and text that gives a judge nothing to judge is found before a judge is asked. Which placeholders are candidate
-text goes by their names: `{candidate}`, `{critique_b}` and their kind are quoted, `{question}` is not.
+Candidate text appears between two boundary lines that a candidate cannot predict, with the control tokens of chat
+templates broken. Text without content to judge is detected before a call. The name of a placeholder determines if it is
+quoted: `{candidate}` and `{critique_b}` are, `{question}` is not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 Value = str | Sequence[str]
-"""What fills a placeholder: a text, or for one that is quoted also several."""
+"""Value of a placeholder: one text, or for a quoted placeholder several."""
 
 _QUOTED = frozenset(("candidate", "critique", "attempt", "review", "step", "tried", "reference"))
 _JUDGED = frozenset(("candidate", "attempt"))
@@ -30,19 +30,19 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""The control tokens of ChatML, Llama, Mistral, Gemma, DeepSeek, Phi, Command and GPT-OSS, and thinking tags."""
+"""Reasoning tags, and control tokens of ChatML, Llama, Mistral, Gemma, DeepSeek, Phi, Command, GPT-OSS."""
 
-_JOINERS = frozenset("\u200c\u200d")  # words of several scripts are spelt with them
-_KEPT = frozenset("\n\t")
+_JOINERS = frozenset("\u200c\u200d")  # required by the spelling of several scripts
+_VISIBLE_CONTROLS = frozenset("\n\t")
 
 
 def is_quoted(placeholder: str) -> bool:
-    """Does a placeholder of this name stand for text that a candidate (or a critic) wrote?"""
+    """Return True if a placeholder of this name takes the text of a candidate or a critic."""
     return _first_word(placeholder) in _QUOTED
 
 
 def is_judged(placeholder: str) -> bool:
-    """Does a placeholder of this name stand for what a judge is to judge?"""
+    """Return True if a placeholder of this name takes the text to judge."""
     return _first_word(placeholder) in _JUDGED
 
 
@@ -51,18 +51,18 @@ def _first_word(placeholder: str) -> str:
 
 
 def boundary_of(secret: bytes, purpose: str, values: Mapping[str, Value]) -> str:
-    """The boundary of one prompt, 16 hexadecimal digits that nobody without `secret` can foretell.
+    """Return the boundary of one prompt: 16 hexadecimal digits, unpredictable without `secret`.
 
-    The same secret and values give the same boundary, in whichever order calls are made.
+    It depends only on the arguments, not on the order of calls.
     """
-    message = repr((purpose, sorted((name, _listed(value)) for name, value in values.items())))
+    message = repr((purpose, sorted((name, _texts_of(value)) for name, value in values.items())))
     return hmac.new(secret, message.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
 
 
 def quoted(values: Mapping[str, Value], boundary: str) -> dict[str, str]:
-    """`values` with each one that is candidate text quoted; several texts of one name are numbered from 1.
+    """Return the values with candidate text quoted; several texts of one name are numbered from 1.
 
-    Raises ValueError for several texts where the name is not one of candidate text.
+    Raises ValueError for several texts of a name that is not quoted.
     """
     filled: dict[str, str] = {}
     for name, value in values.items():
@@ -71,7 +71,9 @@ def quoted(values: Mapping[str, Value], boundary: str) -> dict[str, str]:
         elif isinstance(value, str):
             filled[name] = value
         else:
-            raise ValueError(f"{name!r} takes one text: only candidate text may be several")
+            raise ValueError(
+                f"{name!r} takes one text; only placeholders of candidate text take several"
+            )
     return filled
 
 
@@ -86,65 +88,70 @@ def _quote(name: str, value: Value, boundary: str) -> str:
 
 
 def quote(text: str, label: str, boundary: str) -> str:
-    """`text` between two lines with the boundary; nothing in it can be taken for either of them."""
-    # Broken and not left out: what is left around a piece that is taken out may be the same piece again.
+    """Return the text between two boundary lines, which nothing in it can imitate."""
+    # Broken, not removed: the text around a removed boundary could form the boundary again.
     body = disarm(text).replace(boundary, f"{boundary[:8]}\u00b7{boundary[8:]}")
     return f"[{label} {boundary}]\n{body}\n[END OF {label} {boundary}]"
 
 
 def disarm(text: str) -> str:
-    """`text` without invisible characters, and with a space inside each control token, so that it is none.
+    """Return the text without invisible characters and with every control token broken by a middle dot.
 
-    What is not a control token or invisible is left as it is. Disarming twice changes nothing more.
+    All other text is unchanged. The function is idempotent.
     """
-    seen = "".join(character for character in text if _is_visible(character))
-    return _TOKEN.sub(_broken, seen)
+    visible = "".join(character for character in text if _is_visible(character))
+    return _TOKEN.sub(_break_token, visible)
 
 
 def _is_visible(character: str) -> bool:
-    if character in _KEPT or character in _JOINERS:
+    if character in _VISIBLE_CONTROLS or character in _JOINERS:
         return True
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
 
 
-def _broken(match: re.Match[str]) -> str:
-    """The token with a mark after its first character, which no tokenizer's table has."""
+def _break_token(match: re.Match[str]) -> str:
+    """Insert a middle dot after the first character, so that no tokenizer recognises the token."""
     token = match[0]
     return f"{token[0]}\u00b7{token[1:]}"
 
 
 def has_tokens(text: str) -> bool:
-    """Is there a control token in the text?"""
+    """Return True if the text contains a control token."""
     return _TOKEN.search(text) is not None
 
 
 def degenerate(text: str) -> str | None:
-    """Why there is nothing to judge in a text, or None: it is empty, only punctuation, or it repeats itself."""
-    seen = disarm(text).strip()
-    if not seen:
+    """Return why a text has no content to judge: it is empty, only punctuation, or repetitive; else None."""
+    visible = disarm(text).strip()
+    if not visible:
         return "it is empty"
-    if all(unicodedata.category(character)[0] in "PZCM" for character in seen):
+    if all(unicodedata.category(character)[0] in "PZCM" for character in visible):
         return "it is only punctuation"
-    words = seen.split()
-    if _repeats(words, least=40) or (len(words) < 40 and _repeats(list("".join(words)), least=120)):
+    words = visible.split()
+    if _repeats(words, min_length=40) or (
+        len(words) < 40 and _repeats(list("".join(words)), min_length=120)
+    ):
         return "it repeats itself"
     return None
 
 
-_LONGEST_PERIOD = 16
-_SHARE = 0.8
+_MAX_PERIOD = 16
+_MIN_REPEATED_SHARE = 0.8
 
 
-def _repeats(items: Sequence[str], least: int) -> bool:
-    """Is most of a sequence of at least `least` items what stood there up to 16 items before, over and over?"""
-    if len(items) < least:
+def _repeats(items: Sequence[str], min_length: int) -> bool:
+    """Return True if most items recur with one period of up to 16 items.
+
+    False for a sequence of fewer than `min_length` items.
+    """
+    if len(items) < min_length:
         return False
-    for period in range(1, _LONGEST_PERIOD + 1):
+    for period in range(1, _MAX_PERIOD + 1):
         same = sum(a == b for a, b in zip(items[period:], items, strict=False))
-        if same >= _SHARE * (len(items) - period):
+        if same >= _MIN_REPEATED_SHARE * (len(items) - period):
             return True
     return False
 
 
-def _listed(value: Value) -> list[str]:
+def _texts_of(value: Value) -> list[str]:
     return [value] if isinstance(value, str) else list(value)

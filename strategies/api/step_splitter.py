@@ -1,29 +1,29 @@
-"""Reading what models wrote: steps of a solution. Pure functions that raise and never guess."""
+"""Splitting of a completion into steps, also while it is streamed."""
 
 from __future__ import annotations
 
 
 def split_steps(text: str) -> list[str]:
-    """The steps of a solution: its paragraphs, stripped, in order; none is empty.
+    """Return the steps of a solution: its non-empty paragraphs, stripped, in order.
 
-    A paragraph inside a code fence (```) is not a step of its own.
+    A code fence (```) is never split.
     """
     splitter = StepSplitter()
     return splitter.feed(text) + splitter.close()
 
 
 class StepSplitter:
-    """Finds the finished steps of a text that is still being written; each character is looked at once."""
+    """Finds the finished steps of a streamed text, in linear time."""
 
     def __init__(self) -> None:
-        self._line: list[str] = []  # what is there of the line that is being written
-        self._lines: list[str] = []  # the whole lines before it, of the same paragraph
+        self._line: list[str] = []  # parts of the current line
+        self._lines: list[str] = []  # earlier lines of the paragraph
         self._is_fenced = False
-        self._ended: str | None = None  # a paragraph that is a step as soon as the next one begins
+        self._ended: str | None = None  # a complete paragraph, not yet returned
 
-    def feed(self, piece: str) -> list[str]:
-        """The steps that `piece` finished: a step is finished when the next one has begun."""
-        first, *others = piece.split("\n")
+    def feed(self, chunk: str) -> list[str]:
+        """Return the steps that the chunk finishes: a step is finished once the next one starts."""
+        first, *others = chunk.split("\n")
         steps = self._write(first)
         for text in others:
             self._end_line()
@@ -31,7 +31,7 @@ class StepSplitter:
         return steps
 
     def close(self) -> list[str]:
-        """The steps that were not given yet: the last one, if there is any."""
+        """Return the last step, if there is one that was not returned."""
         self._lines.append("".join(self._line))
         self._line.clear()
         self._end_paragraph()
@@ -62,21 +62,21 @@ class StepSplitter:
 
 
 class TokenSplitter:
-    """Gives a text that is still being written in pieces of at least `every` deltas, none of which is less than a token."""
+    """Splits a streamed text into steps of at least `every` deltas, each of at least one token."""
 
     def __init__(self, every: int) -> None:
         if every < 1:
-            raise ValueError(f"every: at least 1 token, not {every}")
+            raise ValueError(f"every: must be at least 1 token, not {every}")
         self._every = every
-        self._held: list[str] = []
+        self._buffer: list[str] = []
 
-    def feed(self, piece: str) -> list[str]:
-        """The piece that this one completes, if it does."""
-        self._held.append(piece)
-        return self.close() if len(self._held) >= self._every else []
+    def feed(self, chunk: str) -> list[str]:
+        """Return the step that the chunk completes, if it does."""
+        self._buffer.append(chunk)
+        return self.close() if len(self._buffer) >= self._every else []
 
     def close(self) -> list[str]:
-        """What was not given yet, if there is any."""
-        text = "".join(self._held)
-        self._held.clear()
+        """Return the remaining text, if there is any."""
+        text = "".join(self._buffer)
+        self._buffer.clear()
         return [text] if text else []

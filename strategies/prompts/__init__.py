@@ -1,7 +1,7 @@
-"""Prompts are files in this folder; they are read and indexed once, at import. Other packages add theirs.
+"""Prompts: the text files of this folder, read once at import, and those that other packages add.
 
-A placeholder is a name in braces, `{question}`. Filling is one pass over the placeholders, so that braces in what is
-filled in are text and nothing else.
+A placeholder is a name in braces, `{question}`. Placeholders are filled in one pass, so that braces inside a value are
+plain text.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def _read(folder: Traversable) -> dict[str, str]:
 
 _prompts = _read(files(__package__))
 PROMPTS: Mapping[str, str] = MappingProxyType(_prompts)
-"""Every prompt by the name of its file."""
+"""All prompts by name: the name of the file without `.txt`."""
 
 
 def add_prompts(folder: Traversable) -> None:
     """Add the `.txt` files of a folder: `add_prompts(importlib.resources.files(__package__) / "prompts")`.
 
-    Raises ValueError for a name that another prompt has.
+    Raises ValueError if a prompt with one of the names exists.
     """
     added = _read(folder)
     if taken := sorted(added.keys() & _prompts.keys()):
@@ -41,24 +41,23 @@ def add_prompts(folder: Traversable) -> None:
 
 
 def placeholders(name: str) -> frozenset[str]:
-    """The placeholders of a prompt. Raises ValueError for a prompt that does not exist."""
+    """Return the placeholders of a prompt. Raises ValueError for an unknown prompt."""
     return frozenset(_PLACEHOLDER.findall(_text_of(name)))
 
 
 def has_reply_format(name: str) -> bool:
-    """True for a prompt whose last line tells the model what to reply with."""
+    """Return True if the last line of a prompt instructs the model how to reply."""
     return _text_of(name).rsplit("\n", 1)[-1].startswith("Reply with ")
 
 
 def fill(name: str, values: Mapping[str, str]) -> str:
-    """The prompt with every placeholder replaced by its value.
+    """Return the prompt with every placeholder replaced by its value.
 
-    Raises ValueError unless `values` names exactly the placeholders of the prompt: a value that would be
-    dropped is as wrong as one that is missing.
+    Raises ValueError unless the keys of `values` are exactly the placeholders: an unused value is an error, too.
     """
-    wanted = placeholders(name)
-    if wanted != values.keys():
-        missing, unknown = sorted(wanted - values.keys()), sorted(values.keys() - wanted)
+    expected = placeholders(name)
+    if expected != values.keys():
+        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
         problems = [f"needs {each}" for each in missing]
         problems += [f"has no placeholder {each}" for each in unknown]
         raise ValueError(f"prompt {name!r}: {', '.join(problems)}")
@@ -67,9 +66,9 @@ def fill(name: str, values: Mapping[str, str]) -> str:
 
 def _text_of(name: str) -> str:
     if name not in PROMPTS:
-        near = ", ".join(get_close_matches(name, PROMPTS)) or "none is near"
+        similar = ", ".join(get_close_matches(name, PROMPTS)) or "none"
         raise ValueError(
-            f"there is no prompt {name!r} ({near}): it is the name of a file without .txt, in strategies/prompts or a "
-            "folder that add_prompts was given"
+            f"unknown prompt {name!r} (similar names: {similar}): must be the name of a file without .txt, in "
+            "strategies/prompts or in a folder passed to add_prompts"
         )
     return PROMPTS[name]

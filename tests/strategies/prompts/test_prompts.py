@@ -36,9 +36,11 @@ def test_values_must_be_exactly_the_placeholders(values: dict[str, str], problem
 
 @pytest.mark.usefixtures("one_prompt")
 def test_a_prompt_that_does_not_exist_is_an_error_that_names_near_ones() -> None:
-    with pytest.raises(ValueError, match=r"no prompt 'ones' \(one\): .* without \.txt"):
+    with pytest.raises(
+        ValueError, match=r"unknown prompt 'ones' \(similar names: one\): .* without \.txt"
+    ):
         prompts.fill("ones", {})
-    with pytest.raises(ValueError, match=r"no prompt 'solve' \("):
+    with pytest.raises(ValueError, match=r"unknown prompt 'solve' \("):
         prompts.has_reply_format("solve")
 
 

@@ -83,7 +83,7 @@ def test_pieces_are_always_the_whole_text(deltas: list[str], every: int) -> None
 
 
 def test_a_piece_has_at_least_a_token() -> None:
-    with pytest.raises(ValueError, match="every: at least 1"):
+    with pytest.raises(ValueError, match="every: must be at least 1"):
         TokenSplitter(0)
 
 

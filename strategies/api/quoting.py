@@ -30,7 +30,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""Reasoning tags, and control tokens of ChatML, Llama, Mistral, Gemma, DeepSeek, Phi, Command, GPT-OSS."""
+"""Reasoning tags and chat-template control tokens.
+
+Templates: ChatML, Llama, Mistral, Gemma, DeepSeek, Phi, Command and GPT-OSS.
+"""
 
 _JOINERS = frozenset("\u200c\u200d")  # required by the spelling of several scripts
 _VISIBLE_CONTROLS = frozenset("\n\t")

@@ -1,1 +1,1 @@
-"""Voting: count answers, weigh them, and decide when to stop drawing."""
+"""Voting: count and weight ballots, and decide when to stop sampling."""

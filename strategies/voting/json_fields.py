@@ -1,6 +1,6 @@
-"""A vote over JSON objects, field by field: of several answers to an open question, each may be wrong in another place.
+"""Field-wise vote over JSON objects, for open questions whose answers have errors in different fields.
 
-Pure. No object is assembled from parts: one of the given objects is elected.
+The vote elects one of the objects; it never combines fields of several.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.judging.reply_schemas import unique_keys
 
 Fields = Mapping[str, str]
-"""The value of each field, in canonical JSON, by its JSON Pointer (RFC 6901): {"/city/name": '"Rome"'}."""
+"""Field values in canonical JSON, by JSON Pointer (RFC 6901): {"/city/name": '"Rome"'}."""
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def fields_of(text: str) -> Fields | None:
-    """The fields of the JSON object that a text, or its only code fence, consists of; None for any other text.
+    """Return the fields of a JSON object, which is the whole text or its only code fence; else None.
 
-    Objects are taken apart, lists are values. Numbers are equal by value, strings but for white space. An object that gives
-    a key twice, or holds NaN, has no fields.
+    Nested objects are flattened; lists are values. Numbers are compared by value, strings ignoring differences in white
+    space. Returns None for an object with a duplicate key or NaN.
     """
     try:
         found = json.loads(
@@ -42,12 +42,15 @@ def fields_of(text: str) -> Fields | None:
 
 @dataclass
 class FieldVote:
-    """A vote over the fields of JSON objects, which always knows the object that has most of the elected values.
+    """A vote over the fields of JSON objects; the leader has the majority value in the most fields.
 
-    A missing field is one of the values that a field may have. Ties go to the object with the lower index, and to its value.
-    Candidates without an answer, truncated ones for instance, do not count. `leader` is None before there are
-    two objects, and unless more than half of the answers are objects; its score is the share of its least sure field.
-    `shares` (0 to 1) are those of the objects that agree with the leader, for each of its fields.
+    A missing field counts as a value. Ties go to the object with the lower index and to its values. Candidates without
+    an answer, such as truncated ones, do not count.
+
+    Attributes:
+        leader: None for fewer than two objects, or unless more than half of the answers are objects. Its score is its
+            lowest field share.
+        shares: Per field of the leader, the share (0 to 1) of objects that agree with it.
     """
 
     leader: Candidate | None = None
@@ -56,7 +59,7 @@ class FieldVote:
     _others: int = 0
 
     def add(self, candidate: Candidate) -> Candidate | None:
-        """Count a candidate; returns the leader."""
+        """Count a candidate and return the leader."""
         if candidate.answer is None:
             return self.leader
         found = fields_of(candidate.answer)
@@ -73,13 +76,13 @@ class FieldVote:
     def _elect(self) -> None:
         paths = dict.fromkeys(path for _, fields in self._objects for path in fields)
         counts = {path: Counter(fields.get(path) for _, fields in self._objects) for path in paths}
-        most = {path: values.most_common(1)[0][0] for path, values in counts.items()}
+        majority = {path: values.most_common(1)[0][0] for path, values in counts.items()}
 
         def rank(fields: Fields) -> tuple[int, int]:
-            """The number of values that are the majority's, and of objects that have the same values, over all fields."""
-            own = [(path, fields.get(path)) for path in most]
+            """Number of majority values, and total votes for the object's values."""
+            own = [(path, fields.get(path)) for path in majority]
             return (
-                sum(most[path] == value for path, value in own),
+                sum(majority[path] == value for path, value in own),
                 sum(counts[path][value] for path, value in own),
             )
 
@@ -90,20 +93,20 @@ class FieldVote:
             candidate,
             score=min(self.shares.values()),
             score_kind="field_share",
-            why=f"{rank(fields)[0]} of {len(most)} fields as in most of {number} objects",
+            why=f"{rank(fields)[0]} of {len(majority)} fields as in most of {number} objects",
         )
 
 
 def _unfenced(text: str) -> str:
-    pieces = text.split("```")
-    if text.lstrip().startswith("{") or len(pieces) != 3:
+    parts = text.split("```")
+    if text.lstrip().startswith("{") or len(parts) != 3:
         return text
-    language, newline, block = pieces[1].partition("\n")
+    language, newline, block = parts[1].partition("\n")
     return block if newline and language.strip().lower() in ("", "json") else text
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _leaves(value: Any, path: str) -> list[tuple[str, str]]:

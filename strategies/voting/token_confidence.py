@@ -1,4 +1,4 @@
-"""Confidence of the tokens of a draft, and when it is too low to continue: DeepConf (arXiv 2508.15260). Pure."""
+"""Token confidence of drafts, and abortion of drafts with low confidence: DeepConf (arXiv 2508.15260)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from secondpass.strategies.api.ranking import quantile
 from secondpass.strategies.voting.stopping import leading_counts
 
 TOP_LOGPROBS = 20
-"""The most probable tokens that a confidence is read from, as in the paper."""
+"""Number of most probable tokens that determine a confidence, as in the paper."""
 
 
 def lowest_group_confidence(confidences: Sequence[float], group: int) -> float | None:
-    """The lowest mean over `group` tokens in a row, over all tokens where there are fewer; None without any."""
+    """Return the lowest mean confidence of `group` consecutive tokens.
+
+    The mean of all tokens if there are fewer; None without tokens.
+    """
     if not confidences:
         return None
     width = min(group, len(confidences))
@@ -28,10 +31,15 @@ def lowest_group_confidence(confidences: Sequence[float], group: int) -> float |
 
 @dataclass
 class OnlineRule:
-    """DeepConf online: the first `warm_up` finished drafts set a threshold, and later ones below it are aborted.
+    """DeepConf online: abort drafts below a confidence threshold that a warm-up determines.
 
-    The threshold is the quantile 1 - `keep` of their lowest groups of `group` tokens: `keep` 0.9 is the paper's mild
-    setting, 0.1 its hard one. During the warm-up there is none.
+    No draft is aborted during the warm-up.
+
+    Attributes:
+        warm_up: Number of finished drafts that determine the threshold.
+        group: Number of consecutive tokens that are averaged.
+        keep: Share (0 to 1) of drafts to keep. The threshold is the quantile 1 - `keep` of the lowest group confidences of
+            the warm-up. The paper's mild setting is 0.9, its hard one 0.1.
     """
 
     warm_up: int
@@ -41,7 +49,7 @@ class OnlineRule:
     _threshold: float | None = None
 
     def learn(self, confidences: Sequence[float]) -> None:
-        """Add a finished draft to the warm-up; after the warm-up this has no effect."""
+        """Add a finished draft to the warm-up; no effect after it."""
         lowest = lowest_group_confidence(confidences, self.group)
         if self._threshold is not None or lowest is None:
             return
@@ -50,7 +58,7 @@ class OnlineRule:
             self._threshold = quantile(self._lowest, 1 - self.keep)
 
     def is_weak(self, confidences: Sequence[float]) -> bool:
-        """True when the mean over the last whole group of tokens is below the threshold."""
+        """Return True if the mean confidence of the last `group` tokens is below the threshold."""
         if self._threshold is None or len(confidences) < self.group:
             return False
         return math.fsum(confidences[-self.group :]) / self.group < self._threshold
@@ -58,13 +66,13 @@ class OnlineRule:
 
 @dataclass(frozen=True, slots=True)
 class ShareRule:
-    """DeepConf's consensus: stop when the leader has at least `share` (0 to 1) of at least `min_ballots` ballots."""
+    """DeepConf's consensus: stop when the leader has `share` (0 to 1) of at least `min_ballots` ballots."""
 
     share: float
     min_ballots: int
 
-    def is_decided(self, ballots: Sequence[int | None], left: int) -> bool:
-        """See `voting.StoppingRule`; samples without an answer count in neither."""
+    def is_decided(self, ballots: Sequence[int | None], remaining: int) -> bool:
+        """See `StoppingRule`; samples without an answer are not ballots."""
         cast = sum(ballot is not None for ballot in ballots)
         first, _ = leading_counts(ballots)
         return cast >= self.min_ballots and first >= self.share * cast

@@ -1,4 +1,4 @@
-"""Votes over answer classes. Pure: ballots are class ids, equivalence is decided elsewhere."""
+"""Votes over answer classes. A ballot is a class id; `Run.class_of` decides equivalence."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from secondpass.strategies.voting.stopping import Never, StoppingRule
 
 @dataclass
 class Vote:
-    """A vote over at most `n` samples that always knows its leader.
+    """A vote over at most `n` samples, with a leader after each ballot.
 
-    The candidate with the lowest index represents its class, and ties go to the class whose representative has the lowest
-    index: the order in which samples finish decides only between equal indices. A sample without a class counts as drawn
-    and votes for nothing; while no sample has one, as in open tasks, the text most like all others leads, without a
-    score, and a truncated one only while all are.
+    The candidate with the lowest index represents its class. Ties go to the class whose representative has the lowest
+    index; the order in which samples finish decides only between equal indices. A sample without a class is counted as
+    drawn but casts no ballot. As long as no sample has a class, as in open tasks, the medoid of the texts leads, without
+    a score. Truncated texts are considered only if all texts are truncated.
     """
 
     n: int
@@ -32,7 +32,7 @@ class Vote:
     _truncated: Medoid = field(default_factory=Medoid)
 
     def add(self, candidate: Candidate, ballot: int | None) -> None:
-        """Count `candidate` for class `ballot`."""
+        """Cast a candidate's ballot for a class; None: it has no class."""
         self.ballots.append(ballot)
         if ballot is not None:
             self._counts[ballot] += 1
@@ -44,7 +44,7 @@ class Vote:
 
     @property
     def leader(self) -> Candidate:
-        """The candidate that leads, whose score is its share of the ballots. Raises ValueError before the first ballot."""
+        """The leading candidate, scored with its share of the ballots. Raises ValueError without samples."""
         counts = self._counts
         if not counts:
             texts, which = (
@@ -61,37 +61,37 @@ class Vote:
         )
 
     def leaders(self, count: int) -> list[Candidate]:
-        """The representatives of the `count` largest classes, largest first, ties to the lower index."""
+        """Return the representatives of the `count` largest classes, largest first, ties to the lower index."""
         return [self._representatives[ballot] for ballot in self._ranked(self._counts)[:count]]
 
     @property
     def share(self) -> float | None:
-        """The share (0 to 1) of the ballots that the largest class has; None while there is no ballot."""
+        """The largest class's share (0 to 1) of the ballots; None without ballots."""
         counts = self._counts
         return max(counts.values()) / counts.total() if counts else None
 
     @property
     def is_decided(self) -> bool:
-        """True when the stopping rule finds that further samples are not worth their cost."""
+        """True if the stopping rule is satisfied."""
         return self.rule.is_decided(self.ballots, self.n - len(self.ballots))
 
     def _first(self, totals: Mapping[int, float]) -> int:
-        """The largest class of `totals`, ties to the lower index."""
+        """Return the class with the largest total, ties to the lower index."""
         largest = max(totals.values())
         tied = [each for each, total in totals.items() if total == largest]
         return tied[0] if len(tied) == 1 else self._ranked(dict.fromkeys(tied, largest))[0]
 
     def _ranked(self, totals: Mapping[int, float]) -> list[int]:
-        """The classes of `totals`, largest first, ties to the lower index."""
+        """Return the classes by descending total, ties to the lower index."""
         return sorted(totals, key=lambda each: (-totals[each], self._representatives[each].index))
 
 
 @dataclass
 class WeightedVote(Vote):
-    """A vote whose ballots may weigh differently, shrunk towards equal weights by `trust` (0 to 1).
+    """A vote with weighted ballots, shrunk towards equal weights by `trust` (0 to 1).
 
-    A ballot weighs trust * weight + (1 - trust) * mean, where the mean is of all weights. One without a weight
-    weighs the mean. With no weights, equal weights, only zeros, or trust 0 it is the plain vote, exactly.
+    The weight of a ballot is trust * weight + (1 - trust) * mean, where mean is the mean of all weights. A ballot without
+    a weight has the mean. Without weights, with equal weights, or with trust 0, it equals the plain vote.
     """
 
     trust: float = 1.0
@@ -99,21 +99,21 @@ class WeightedVote(Vote):
 
     def __post_init__(self) -> None:
         if not 0 <= self.trust <= 1:
-            raise ValueError(f"trust is from 0 to 1, not {self.trust}")
+            raise ValueError(f"trust: must be 0 to 1, not {self.trust}")
 
     def add(self, candidate: Candidate, ballot: int | None, weight: float | None = None) -> None:
-        """Count `candidate` for class `ballot`.
+        """Cast a candidate's ballot for a class.
 
         Raises ValueError unless `weight` is None or a finite number of at least 0.
         """
         if weight is not None and not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"a weight is a finite number of at least 0, not {weight}")
+            raise ValueError(f"weight: must be a finite number of at least 0, not {weight}")
         self.weights.append(weight)
         super().add(candidate, ballot)
 
     @property
     def leader(self) -> Candidate:
-        """The candidate that leads, whose score is its share of the weight. Raises ValueError before the first ballot."""
+        """The leading candidate, scored with its share of the weight. Raises ValueError without samples."""
         if not self._is_weighted:
             return super().leader
         sums = self._sums
@@ -130,7 +130,7 @@ class WeightedVote(Vote):
 
     @property
     def is_decided(self) -> bool:
-        """True when the rule, which counts ballots, is satisfied and the leader by weight leads by count as well."""
+        """True if the rule, which counts ballots, is satisfied and the leader by weight also leads by count."""
         if not super().is_decided:
             return False
         if not self._is_weighted:
@@ -149,7 +149,7 @@ class WeightedVote(Vote):
 
     @property
     def _sums(self) -> dict[int, float]:
-        """The weight of each class: correctly rounded sums, which no order of ballots changes."""
+        """Total weight of each class. fsum is correctly rounded, so that the order of ballots does not matter."""
         known = [weight for _, weight in self._cast if weight is not None]
         mean = math.fsum(known) / len(known)
         shares: defaultdict[int, list[float]] = defaultdict(list)
@@ -160,7 +160,7 @@ class WeightedVote(Vote):
 
 
 async def cast_vote(run: Run, vote: Vote, draft: Completion) -> tuple[Candidate, int | None]:
-    """Cast the draft's vote and elect the current leader; returns the draft's candidate and its class."""
+    """Cast a draft's ballot and elect the leader; return the draft's candidate and its class."""
     candidate = run.candidate(draft)
     ballot = await run.class_of(candidate)
     vote.add(candidate, ballot)

@@ -1,4 +1,4 @@
-"""What a draft's ballot weighs in a vote: the same for every strategy whose votes can be weighted."""
+"""Ballot weights, shared by all strategies with weighted votes."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ Weight: TypeAlias = Literal["none", "confidence", "p_true"]
 
 
 class WeightedVoteParams(Params):
-    """The params of a vote whose ballots may weigh differently."""
+    """Params of a weighted vote."""
 
     uses: ClassVar[tuple[Use, ...]] = (("always_weigh", {"weight": ("p_true",)}),)
 
     weight: Weight = Field(
         default="none",
-        description="what a ballot weighs; confidence: the lowest mean over `group` tokens; p_true: how probable the "
-        "judge thinks it that the answer is right",
+        description="weight of a ballot; confidence: the lowest mean confidence of `group` consecutive tokens; p_true: the "
+        "judge's probability that the answer is right",
     )
     always_weigh: bool = Field(
-        default=False, description="p_true: weigh also where the judge is not known to be any good"
+        default=False,
+        description="p_true: weight votes even if the judge is not calibrated or has a low AUROC",
     )
 
 
 def weight_needs(params: WeightedVoteParams, task: Task) -> Needs:
-    """What reading the weights needs: label probabilities of the judge where its p_true weighs ballots."""
+    """Return the capabilities that reading the weights requires: label probabilities for p_true."""
     if params.weight != "p_true" or task.kind == "open":
         return {}
     return {"judge": {"labels"}}
 
 
 def weight_trust(run: Run, weight: Weight, *, always: bool) -> float:
-    """How far weights count, 0 to 1, and a note where they count for nothing; `always` as in `Model.trust`."""
+    """Return the trust (0 to 1) in the weights; a trust of 0 adds a note. `always`: see `Model.trust`."""
     if weight != "none" and run.task.kind == "open":
-        run.note("weight", "none: answers of open tasks cast no ballots that could be weighed")
+        run.note("weight", "none: answers to open tasks cast no ballots")
         return 0.0
     return run.model("judge").trust(always=always) if weight == "p_true" else 1.0
 
 
 @dataclass
 class BallotWeights:
-    """Reads what ballots weigh, each once, and none while all agree, for no weight could change such a vote.
+    """Ballot weights of one run, each read at most once.
 
-    Confidence is the lowest mean over `group` tokens. A judge with a `trust` of 0 (see `weight_trust`) is not asked.
+    Weights are not read while all ballots agree, because they could not change the vote. A judge with a `trust` of 0 (see
+    `weight_trust`) is not called. Confidence is the lowest mean of `group` consecutive tokens.
     """
 
     run: Run
@@ -64,7 +66,7 @@ class BallotWeights:
     async def read(
         self, cast: Sequence[tuple[Completion | None, int | None]]
     ) -> list[float | None]:
-        """The weight (0 or more) of each draft's ballot; None where there is none to read, which weighs the mean."""
+        """Return the weight (at least 0) of each draft's ballot; None, which counts as the mean, if not read."""
         if len({ballot for _, ballot in cast} - {None}) < 2 or self.weight == "none":
             return [None] * len(cast)
         drafts = {

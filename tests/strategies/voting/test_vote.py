@@ -41,7 +41,7 @@ def test_the_beta_rule_stops_where_the_paper_says() -> None:
         first = next(
             a
             for a in itertools.count(against + 1)
-            if rule.is_decided([0] * a + [1] * against, left=99)
+            if rule.is_decided([0] * a + [1] * against, remaining=99)
         )
         assert first == expected, f"with {against} against"
 
@@ -62,15 +62,15 @@ def test_beating_half_agrees_with_drawing_from_the_posterior() -> None:
 
 def test_a_window_must_be_unanimous_and_windows_do_not_overlap() -> None:
     rule = WindowRule(3)
-    assert rule.is_decided([0, 1, 2, 5, 5, 5], left=3)
-    assert not rule.is_decided([0, 5, 5, 5], left=3)
-    assert not rule.is_decided([5, 5], left=3)
-    assert not rule.is_decided([], left=3)
+    assert rule.is_decided([0, 1, 2, 5, 5, 5], remaining=3)
+    assert not rule.is_decided([0, 5, 5, 5], remaining=3)
+    assert not rule.is_decided([5, 5], remaining=3)
+    assert not rule.is_decided([], remaining=3)
 
 
 def test_a_sample_without_an_answer_agrees_with_nothing() -> None:
-    assert not WindowRule(3).is_decided([None, None, None], left=3)
-    assert not BetaRule().is_decided([None] * 20, left=3)
+    assert not WindowRule(3).is_decided([None, None, None], remaining=3)
+    assert not BetaRule().is_decided([None] * 20, remaining=3)
     assert leading_counts([None, 1, None, 1, 0]) == (2, 1)
 
 
@@ -195,7 +195,7 @@ def test_the_medoid_is_that_of_the_definition(texts: list[str]) -> None:
         pair = Medoid()
         pair.add(candidate(texts[i]))
         pair.add(candidate(texts[j]))
-        pairwise[i, j] = pair._likeness[0][0]
+        pairwise[i, j] = pair._similarities[0][0]
     totals = [sum(pairwise[i, j] for j in range(len(texts)) if j != i) for i in range(len(texts))]
     assert totals[texts.index(medoid.leader.text)] == pytest.approx(max(totals))
 

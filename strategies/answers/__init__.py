@@ -1,1 +1,1 @@
-"""Kinds of answers: guess the task, extract an answer from a text, normalise it."""
+"""Tasks: guess the kind of a question, extract an answer from a text, and normalise it."""

@@ -1,4 +1,4 @@
-"""Reads which of several options a reply chose. A reply that names two, or none for certain, chose none."""
+"""Extraction of the chosen option from a reply. An ambiguous reply has no answer."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from string import ascii_uppercase
 from secondpass.strategies.answers.markers import conclusion, last_box, statements
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
-_MARKS = re.compile(r"[*_`$\"'\u201c\u201d]|\\[()\[\]]")
+_MARKUP = re.compile(r"[*_`$\"'\u201c\u201d]|\\[()\[\]]")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w)")
 _NAMED = r"(?:(?:option|choice|letter)\s+)?"
-_ALONE = re.compile(_NAMED + r"[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
-_TWO = re.compile(
+_LONE_LETTER = re.compile(_NAMED + r"[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
+_TWO_LETTERS = re.compile(
     _NAMED + r"\(?([A-Z])\)?\s*(?:,|/|&|\b(?:or|and)\b)\s*(?:or\s+|and\s+)?\(?([A-Z])\)?(?!\w)",
     re.IGNORECASE,
 )
-_LED = re.compile(
+_LEADING_LETTER = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?"
     r"(?:\(([A-Z])\)|\[([A-Z])\]|([A-Z])(?=[).:,;](?!\w)|\s+[-\u2013\u2014(]|\s+(?:because|since|as)\b))"
 )
 _BRACKETED = re.compile(r"[*_\s]*\([A-Z]\)")
 _WORDS = re.compile(r"(?:[\w%-]|\.(?=\w))+")
 _LETTER_LINE = re.compile(r"^[ \t*_>#(\[`$]{0,8}([A-Z])[ \t*_.)\]`$]{0,8}$", re.MULTILINE)
-_LISTED = re.compile(r"(?<!\w)\(?([A-Z])[).](?!\w)")
+_LISTED_LETTER = re.compile(r"(?<!\w)\(?([A-Z])[).](?!\w)")
 
 
 def letters(options: Sequence[str]) -> str:
-    """The letters that name the options, in order: "ABCD"."""
+    """Return the letters of the options in order, for example "ABCD"."""
     return ascii_uppercase[: len(options)]
 
 
 def extract(text: str, options: Sequence[str], *, finished: bool) -> str | None:
-    """The letter of the chosen option: boxed, stated, alone on a line, or by the option's own text."""
+    """Return the letter of the chosen option: boxed, stated, alone on a line, or named by its text."""
     tail = conclusion(text)
     if tail is None:
         return None
@@ -47,7 +47,7 @@ def extract(text: str, options: Sequence[str], *, finished: bool) -> str | None:
 
 
 def normalise(answer: str, options: Sequence[str]) -> str:
-    """The upper-case letter; an answer that names no option keeps its text, spaces collapsed."""
+    """Return the upper-case letter; for an answer that names no option, its text with spaces collapsed."""
     return _only(_named(answer, options)) or " ".join(answer.split())
 
 
@@ -56,7 +56,7 @@ def _only(named: set[str]) -> str | None:
 
 
 def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str]:
-    """The options that the last statement which names any names."""
+    """Return the options in the last statement that names any."""
     for statement in statements(text):
         is_complete = finished or statement.is_closed or _BRACKETED.match(statement.line)
         readings = (statement.formula or "", statement.line, statement.sentence)
@@ -69,37 +69,37 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str]:
 
 
 def _named(text: str, options: Sequence[str]) -> set[str]:
-    """The letters of the options that a short text names, by letter or by the option's whole text."""
+    """Return the letters of the options that a short text names, by letter or by full text."""
     plain = _plain(text)
     names = letters(options)
     key = _key(text)
     by_text = {name for name, option in zip(names, options, strict=True) if _key(option) == key}
     if by_text:
         return by_text
-    if two := _TWO.match(plain):
+    if two := _TWO_LETTERS.match(plain):
         pair = {two[1].upper(), two[2].upper()}
         if pair <= set(names):
             return pair
-    if match := _ALONE.fullmatch(plain):
+    if match := _LONE_LETTER.fullmatch(plain):
         return {match[1].upper()} & set(names)
-    if match := _LED.match(plain):
+    if match := _LEADING_LETTER.match(plain):
         return {next(filter(None, match.groups()))} & set(names)
     return set()
 
 
 def _unstated(text: str, options: Sequence[str]) -> set[str]:
-    """What a reply without a statement chose: a letter alone on a line, or else the one option it is about."""
+    """Return the options named outside a statement: alone on a line, else by the reply as a whole."""
     names = set(letters(options))
     if alone := {match[1] for match in _LETTER_LINE.finditer(text)} & names:
         return alone
-    listed = {match[1] for match in _LISTED.finditer(text)} & names
+    listed = {match[1] for match in _LISTED_LETTER.finditer(text)} & names
     if len(listed) > 1:
         return listed
     return _named(text, options) or _mentioned(text, options)
 
 
 def _mentioned(text: str, options: Sequence[str]) -> set[str]:
-    """The options whose text stands, as whole words, in the last line."""
+    """Return the options whose text occurs in the last line, as whole words."""
     line = _words(text.rstrip().rpartition("\n")[2])
     return {
         name
@@ -109,15 +109,15 @@ def _mentioned(text: str, options: Sequence[str]) -> set[str]:
 
 
 def _words(text: str) -> str:
-    """The words between single spaces, with a space at both ends."""
+    """Return the words separated by single spaces, with a space at both ends."""
     return f" {' '.join(_WORDS.findall(_key(text)))} "
 
 
 def _plain(text: str) -> str:
-    return _MARKS.sub("", _WRAPPER.sub(r"\1", text)).strip(" \t\r\n,;!")
+    return _MARKUP.sub("", _WRAPPER.sub(r"\1", text)).strip(" \t\r\n,;!")
 
 
 def _key(text: str) -> str:
-    """What two writings of one option share; empty only for empty text."""
+    """Return a key that spellings of one option share; empty only for empty text."""
     folded = " ".join(_plain(text).casefold().split())
     return _ARTICLE.sub("", folded).rstrip(".:;, ") or text.strip()

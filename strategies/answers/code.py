@@ -1,4 +1,4 @@
-"""Answers that are source code."""
+"""Extraction of answers that are source code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FENCED = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def extract(text: str, *, finished: bool = True) -> str | None:
-    """The last fenced block; without one, the whole of a finished reply."""
+    """Return the last fenced block; without one, a finished reply as a whole."""
     tail = conclusion(text)
     if tail is None:
         return None
@@ -21,5 +21,5 @@ def extract(text: str, *, finished: bool = True) -> str | None:
 
 
 def normalise(answer: str) -> str:
-    """The code without white space at the ends of its lines and of the whole."""
+    """Return the code without trailing white space on its lines, stripped."""
     return "\n".join(line.rstrip() for line in answer.strip().splitlines())

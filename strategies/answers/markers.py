@@ -1,7 +1,7 @@
-"""Finds where a completion states its final answer: the part after the thinking, boxes, "the answer is".
+"""Location of the final answer in a completion: after its reasoning, boxes and statements.
 
-Completions are hostile input. Everything here takes time linear in the text: one scan with a stack for braces,
-and patterns whose every repetition is bounded or cannot be entered twice from the same place.
+Completions are hostile input, so everything here takes linear time. Braces are matched in one scan with a stack. Each
+repetition in a pattern is bounded or cannot start twice at the same position.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ _MATH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What follows "the answer is": its first sentence, and the whole line that sentence stands in.
+    """The text after "the answer is".
 
-    `formula` is the content of the formula that it begins with, if it does. `is_closed` says that the sentence
-    was seen to end: a full stop that ends the text may yet become a decimal point.
+    Attributes:
+        sentence: First sentence.
+        line: Rest of the line.
+        formula: Content of a formula at the start of the text, without its delimiters; None without one.
+        is_closed: True if the sentence has ended. A full stop at the end of the text may be a decimal point.
     """
 
     sentence: str
@@ -46,21 +49,24 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    r"""The content of the last closed \boxed{}; `is_last` is False when another was opened after it."""
+    r"""Content of the last closed \boxed{}; `is_last` is False if another was opened after it."""
 
     content: str
     is_last: bool
 
 
 def conclusion(text: str) -> str | None:
-    """The text after the thinking; None when the text ends before the thinking does."""
+    """Return the text after the reasoning; None if the text ends inside it."""
     tail = text.rpartition("</think>")[2]
     return None if "<think>" in tail else tail
 
 
 def last_box(text: str) -> Box | None:
-    r"""The last closed, non-empty \boxed{} or \fbox{}; of nested ones the outermost that says more."""
-    open_braces: list[int] = []  # where the content of a box begins, -1 for another brace
+    r"""Return the last closed, non-empty \boxed{} or \fbox{}.
+
+    A box that contains only another box is replaced by the inner one.
+    """
+    open_braces: list[int] = []  # start of the content of a box; -1 for another brace
     closed: dict[int, int] = {}
     last: tuple[int, int] | None = None
     visible = -1
@@ -91,7 +97,7 @@ def last_box(text: str) -> Box | None:
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """The statements of the answer, the last one first (of very many, only the last ones)."""
+    """Yield the statements of the answer, last first, at most 20."""
     matches = list(_STATEMENT.finditer(text))
     for match in islice(reversed(matches), _STATEMENTS_READ):
         yield _statement(text[match.end() : match.end() + _STATEMENT_WINDOW])
@@ -109,8 +115,8 @@ def _statement(rest: str) -> Statement:
     )
 
 
-def strip_formula_marks(text: str) -> str:
-    r"""The text without the marks of a formula around it: $...$, $$...$$, \(...\), \[...\]."""
+def strip_formula_delimiters(text: str) -> str:
+    r"""Return the text without surrounding formula delimiters: $...$, $$...$$, \(...\), \[...\]."""
     text = text.strip()
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")):
         if (

@@ -1,8 +1,8 @@
-r"""Reads and normalises the answers of quantitative questions.
+r"""Extraction and normalisation of numeric answers and formulas.
 
-Normal forms are exact: numerals are compared digit by digit, never as floats. Currency and percent signs are
-dropped, because the question fixes the unit: models write the same 18 as "18", "$18" and "18 dollars". Other
-units stay in the normal form and are left to the comparison of `service.equivalence`.
+Normal forms are exact: numerals are compared digit by digit, never as floats. Currency and percent signs are removed,
+because the question fixes the unit: models write 18 as "18", "$18" or "18 dollars". Other units stay in the normal form;
+`service.equivalence` compares them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from secondpass.strategies.answers.markers import (
     conclusion,
     last_box,
     statements,
-    strip_formula_marks,
+    strip_formula_delimiters,
 )
 
 _NUMERAL = re.compile(
@@ -36,7 +36,7 @@ _WORD = re.compile(r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|pi|sqrt|mod)\b)[A
 _ASSIGNED = re.compile(r"(?:[A-Za-z]\w{0,3}|[^A-Za-z=]{1,200})=([^=]+)")
 
 _PASSES = 8
-_FORMULA_MARK = re.compile("(\\\\\\\\)|\\\\[()\\[\\]$]|[$\u20ac\u00a3\u00a5]")
+_FORMULA_DELIMITER = re.compile("(\\\\\\\\)|\\\\[()\\[\\]$]|[$\u20ac\u00a3\u00a5]")
 _UNIT = re.compile(
     r"(?<=[\d}])(?:[\s.]*(?:\\?%|\b(?:percent|dollars?|usd|euros?|eur)\b))+[\s.]*$", re.IGNORECASE
 )
@@ -69,7 +69,7 @@ _SYMBOLS = str.maketrans(
 
 
 def extract(text: str, *, finished: bool) -> str | None:
-    """The final answer: boxed, after ####, stated, or else (of a finished text) its last number."""
+    """Return the final answer: boxed, after ####, stated, or the last number of a finished text."""
     tail = conclusion(text)
     if tail is None:
         return None
@@ -84,7 +84,7 @@ def extract(text: str, *, finished: bool) -> str | None:
 
 
 def _after_hashes(text: str, *, finished: bool) -> str | None:
-    """What the last #### line says, unless it is a heading in words."""
+    """Return the content of the last #### line that is not a heading in words."""
     last = None
     for match in _HASHES.finditer(text):
         value = match[1].strip(" *_.\t\r")
@@ -102,7 +102,10 @@ def _stated(text: str, *, finished: bool) -> str | None:
 
 
 def _read(statement: Statement, *, finished: bool) -> str | None:
-    """The value of one statement; a lone letter is none, since models copy "the answer is N" from a prompt."""
+    """Return the value of a statement, or None.
+
+    A single letter is not a value, because models copy "the answer is N" from prompts.
+    """
     value = _value(statement, finished=finished)
     return None if value and len(value) == 1 and value.isalpha() else value
 
@@ -124,14 +127,14 @@ def _value(statement: Statement, *, finished: bool) -> str | None:
 
 
 def _is_expression(text: str) -> bool:
-    """True for text without words: 18, $x + 1$, 3/4, but not "18 apples"."""
+    """Return True for text without words, such as 18, $x + 1$ or 3/4; False for "18 apples"."""
     is_balanced = text.count("{") == text.count("}")
     return is_balanced and any(map(str.isalnum, text)) and not _WORD.search(_COMMAND.sub(" ", text))
 
 
 def _right_side(expression: str) -> str:
-    """The value in "x = 5" or "12 - 5 = 7"; other equations are answers as they stand."""
-    expression = strip_formula_marks(expression.strip(" *_`")).rstrip(". ")
+    """Return the value in "x = 5" or "12 - 5 = 7"; other equations are returned unchanged."""
+    expression = strip_formula_delimiters(expression.strip(" *_`")).rstrip(". ")
     assigned = _ASSIGNED.fullmatch(expression.replace(" ", ""))
     return expression.rpartition("=")[2].strip() if assigned else expression
 
@@ -144,12 +147,12 @@ def _last_number(text: str) -> str | None:
 
 
 def _join_digits(text: str) -> str:
-    r"""LaTeX's ways to write the comma in 1,000."""
+    r"""Remove LaTeX thin spaces and unwrap {,}, both of which separate thousands."""
     return _THIN_SPACE.sub("", text.replace("{,}", ","))
 
 
 def _numeral(match: re.Match[str]) -> str:
-    """The number without its signs of currency and thousands; of "3,4" the last."""
+    """Return the number without currency signs and thousands separators; the last number of "3,4"."""
     value = match["value"]
     whole, slash, divisor = value.partition("/")
     grouped = _GROUPED.fullmatch(whole)
@@ -158,9 +161,9 @@ def _numeral(match: re.Match[str]) -> str:
 
 
 def normalise(answer: str) -> str:
-    r"""The normal form: plain numerals, \frac for every fraction command, no wrappers, no loose spaces.
+    r"""Return the normal form: plain numerals, one fraction command, no wrappers or loose spaces.
 
-    A text that does not come to rest, which no answer does, stays as it is but for its spaces.
+    A text that does not converge to a normal form only has its spaces collapsed.
     """
     collapsed = " ".join(answer.split())
     text = collapsed
@@ -176,7 +179,7 @@ def normalise(answer: str) -> str:
 
 def _simplify(text: str) -> str:
     text = text.translate(_SYMBOLS)
-    text = _FORMULA_MARK.sub(lambda mark: mark[1] or " ", text).strip(" *_`")
+    text = _FORMULA_DELIMITER.sub(lambda match: match[1] or " ", text).strip(" *_`")
     text = _SPACING.sub(" ", _join_digits(_WRAPPER.sub(r"\1", text))).replace("**", "^")
     text = _PI.sub(r"\\pi", _FRACTION.sub(r"\\frac", text))
     text = _UNIT.sub("", text).strip().rstrip(". ")
@@ -190,7 +193,7 @@ def _simplify(text: str) -> str:
 
 
 def _plain_decimal(text: str) -> str | None:
-    """1,000.50 as 1000.5, exactly and whatever its length; None for what is no decimal number."""
+    """Return 1,000.50 as 1000.5, exactly and at any length; None if it is not a decimal number."""
     if grouped := _GROUPED.match(text):
         text = grouped[0].replace(",", "") + text[grouped.end() :]
     match = _DECIMAL.fullmatch(text)

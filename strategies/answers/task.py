@@ -1,6 +1,6 @@
-"""What kind of answer a question has, and how that answer is read from a completion and compared.
+"""Tasks: the kind of answer to a question, its extraction from a completion, and its normal form.
 
-A vote counts answers, not texts, so everything here errs on one side: an answer that is not certain is None.
+Votes count answers instead of texts. Extraction is therefore conservative: an uncertain answer is None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_OPTION_LENGTH = 2000
 
 
 def brace_depth(text: str) -> int:
-    """How deep `{` nest in `text`, escaped ones included; a `}` too many counts as nothing."""
+    """Return the nesting depth of `{`, escaped ones included; unmatched `}` are ignored."""
     deepest = depth = 0
     for brace in re.findall(r"[{}]", text):
         depth = depth + 1 if brace == "{" else max(0, depth - 1)
@@ -33,7 +33,7 @@ def _option(text: str) -> str:
     if not text.strip():
         raise ValueError("an option must not be blank")
     if brace_depth(text) > MAX_BRACE_DEPTH:
-        raise ValueError(f"an option's braces must not nest deeper than {MAX_BRACE_DEPTH}")
+        raise ValueError(f"the braces of an option must not nest deeper than {MAX_BRACE_DEPTH}")
     return text
 
 
@@ -41,10 +41,15 @@ Option = Annotated[str, Field(min_length=1, max_length=MAX_OPTION_LENGTH), After
 
 
 class TaskRequest(BaseModel):
-    """The task as a client states it.
+    """The task as stated by a client.
 
-    `options` (2 to 26 texts, named A, B, ... in order) belong to kind "choice", and `tests` (source text) to kind
-    "code". Raises ValidationError at the field that is missing or out of place.
+    Attributes:
+        kind: Kind of the answer.
+        options: 2 to 26 texts, named A, B, ... in order; only for kind "choice".
+        tests: Source text of the tests; only for kind "code".
+
+    Raises:
+        ValidationError: A field is missing, or not allowed for the kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +63,9 @@ class TaskRequest(BaseModel):
     def _options_fit(cls, options: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         kind = info.data.get("kind")
         if kind == "choice" and len(options) < 2:
-            raise ValueError(f"kind 'choice' needs 2 to {MAX_OPTIONS} options")
+            raise ValueError(f"kind 'choice' requires 2 to {MAX_OPTIONS} options")
         if kind not in ("choice", None) and options:
-            raise ValueError(f"only kind 'choice' takes options, and this is kind {kind!r}")
+            raise ValueError(f"only kind 'choice' takes options, not kind {kind!r}")
         return options
 
     @field_validator("tests")
@@ -68,29 +73,29 @@ class TaskRequest(BaseModel):
     def _tests_fit(cls, tests: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("kind")
         if kind not in ("code", None) and tests is not None:
-            raise ValueError(f"only kind 'code' takes tests, and this is kind {kind!r}")
+            raise ValueError(f"only kind 'code' takes tests, not kind {kind!r}")
         if tests is not None and not tests.strip():
-            raise ValueError("tests are blank, which any code would pass")
+            raise ValueError("tests must not be blank: any code would pass them")
         return tests
 
     def as_task(self) -> Task:
-        """The task that was asked for in so many words."""
+        """Return the task, not guessed."""
         return Task(**self.model_dump())
 
 
 class Task(TaskRequest):
-    """The task of a run, as resolved: `guessed` says that the client did not state it."""
+    """The task of a run. `guessed` is True if the client did not state it."""
 
     guessed: bool = False
 
     @property
     def letters(self) -> str:
-        """The letters that name the options, in order: "ABCD"."""
+        """Letters of the options in order, for example "ABCD"."""
         return choice.letters(self.options)
 
 
 def guess(question: str) -> Task:
-    """The task that `question` seems to set: choice when it lists options, math when it is quantitative."""
+    """Guess the task of a question: choice if it lists options, math if it is quantitative, else open."""
     options = task_guess.options(question)
     is_usable = 2 <= len(options) <= MAX_OPTIONS and all(
         len(option) <= MAX_OPTION_LENGTH and brace_depth(option) <= MAX_BRACE_DEPTH
@@ -102,10 +107,15 @@ def guess(question: str) -> Task:
 
 
 def extract(task: Task, text: str, *, finished: bool = True) -> str | None:
-    """The answer that a completion gives; None when it gives none (never the empty string).
+    """Return the answer in a completion, or None; never an empty string. Takes linear time.
 
-    With `finished` False, when a limit cut the completion, only a final answer that is stated and complete
-    counts: a closed box, or a statement whose sentence has ended. Thinking is never searched. Linear in the text.
+    The reasoning is ignored.
+
+    Args:
+        task: The task, which determines the kind of the answer.
+        text: Text of the completion.
+        finished: False for a truncated completion. Only a complete final answer then counts: a closed box, or a statement
+            whose sentence has ended.
     """
     match task.kind:
         case "math":
@@ -120,10 +130,10 @@ def extract(task: Task, text: str, *, finished: bool = True) -> str | None:
 
 
 def normalise(task: Task, answer: str) -> str:
-    r"""The canonical form of an answer: equal forms are equal answers.
+    r"""Return the normal form of an answer: answers with equal forms are equal.
 
-    Numbers are exact decimals without separators, currency or percent signs ("$1,000.0" is "1000"); fractions of
-    integers are "3/4"; LaTeX wrappers and spacing are gone. A choice is its upper-case letter.
+    Numbers are exact decimals without separators, currency or percent signs ("$1,000.0" is "1000"). Fractions of
+    integers are "3/4". LaTeX wrappers and spacing are removed. A choice is its upper-case letter.
     """
     match task.kind:
         case "math":
@@ -137,10 +147,10 @@ def normalise(task: Task, answer: str) -> str:
 
 
 def needs_comparison(task: Task) -> bool:
-    """True when answers with different normal forms may be equivalent all the same."""
+    """Return True if answers with different normal forms may be equivalent."""
     return task.kind == "math"
 
 
 def format_prompt(task: Task) -> str | None:
-    """The name of the prompt that says how to write the answer; `format_choice` has the placeholder `letters`."""
+    """Return the name of the answer-format prompt, if any; `format_choice` has the placeholder `letters`."""
     return {"math": "format_math", "choice": "format_choice"}.get(task.kind)

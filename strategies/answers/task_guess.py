@@ -1,12 +1,12 @@
-"""Guesses what kind of answer a question wants, when the client did not say. In doubt it guesses nothing."""
+"""Heuristics for the task of a question. An uncertain question is neither a choice nor quantitative."""
 
 from __future__ import annotations
 
 import re
 from string import ascii_uppercase
 
-_READ = 20_000
-"""Characters of a question that are looked at: its end, where the task stands."""
+_MAX_CHARACTERS = 20_000
+"""Number of final characters of a question that are examined; the task is usually at the end."""
 
 _MARKERS = {
     "lines": re.compile(
@@ -31,7 +31,7 @@ _AMOUNT = re.compile(
     r"|\b(?:total|average|mean|sum|remainder|probability|perimeter|area|volume|difference|product|ratio)\b",
     re.IGNORECASE,
 )
-_ASKS = re.compile(
+_REQUEST = re.compile(
     r"\?|\b(?:calculate|compute|evaluate|solve|simplify|determine|find|express|enter|what|how)\b",
     re.IGNORECASE,
 )
@@ -56,18 +56,18 @@ _PROSE_TASK = re.compile(
 
 
 def options(question: str) -> tuple[str, ...]:
-    """The options that a question lists as A, B, ...; empty unless there are at least two in a row from A."""
-    text = question[-_READ:]
+    """Return the options that a question lists as A, B, ...; empty for fewer than two."""
+    text = question[-_MAX_CHARACTERS:]
     for style, marker in _MARKERS.items():
         run = _last_run(text, marker)
-        # Two letters within a sentence may be anything: (A) and (B), A. Smith and B. Jones.
+        # Two letters inside a sentence need not be options: (A) and (B), A. Smith and B. Jones.
         if len(run) >= (2 if style == "lines" or _asks_to_choose(text, run, style) else 3):
             return _texts(text, run)
     return ()
 
 
 def _last_run(text: str, marker: re.Pattern[str]) -> list[re.Match[str]]:
-    """The last markers A, B, ... that follow one another without a gap, at least two of them, or none."""
+    """Return the last run of at least two consecutive markers A, B, ..., or an empty list."""
     runs: list[list[re.Match[str]]] = []
     for match in marker.finditer(text):
         if match[1] == "A":
@@ -78,13 +78,13 @@ def _last_run(text: str, marker: re.Pattern[str]) -> list[re.Match[str]]:
 
 
 def _asks_to_choose(text: str, run: list[re.Match[str]], style: str) -> bool:
-    """True after a question; a letter with a full stop must also stand where a sentence may begin."""
+    """Return True if the text asks for a choice; "A." must also be where a sentence can start."""
     before = text[: run[0].start()].rstrip() if run else ""
     return bool(_CHOICE_CUE.search(text)) and (style == "brackets" or before[-1:] in (*"?:.;", ""))
 
 
 def _texts(text: str, run: list[re.Match[str]]) -> tuple[str, ...]:
-    """What stands after each marker, up to the next; the last one ends with its line."""
+    """Return the text after each marker, up to the next one or the end of the last one's line."""
     ends = [match.start() for match in run[1:]] + [len(text)]
     found = [text[match.end() : end] for match, end in zip(run, ends, strict=True)]
     found[-1] = found[-1].strip().partition("\n")[0]
@@ -93,13 +93,13 @@ def _texts(text: str, run: list[re.Match[str]]) -> tuple[str, ...]:
 
 
 def is_quantitative(question: str) -> bool:
-    """True when a question asks for a number or a formula, as far as its words and signs tell."""
-    text = question[-_READ:]
+    """Return True if the words and symbols of a question ask for a number or a formula."""
+    text = question[-_MAX_CHARACTERS:]
     if _ARITHMETIC.search(text):
         return True
     if _PROSE_TASK.search(text):
         return False
-    if _EQUATION.search(text) or (_LATEX.search(text) and _ASKS.search(text)):
+    if _EQUATION.search(text) or (_LATEX.search(text) and _REQUEST.search(text)):
         return True
     numbers = len(_NUMBER.findall(text))
-    return numbers >= 2 and bool(_AMOUNT.search(text) and _ASKS.search(text))
+    return numbers >= 2 and bool(_AMOUNT.search(text) and _REQUEST.search(text))

@@ -1,4 +1,4 @@
-"""Answers that are one of several options."""
+"""Extraction and normalisation of choices."""
 
 import pytest
 
@@ -51,7 +51,7 @@ FRUIT = Task(kind="choice", options=("an apple", "a banana", "a cherry", "none o
         ("<think>Answer: A\n", None),
     ],
 )
-def test_a_choice_is_read_only_where_one_was_made(text: str, letter: str | None) -> None:
+def test_a_choice_is_extracted_only_if_it_is_unambiguous(text: str, letter: str | None) -> None:
     assert extract(FRUIT, text) == letter
 
 
@@ -67,7 +67,9 @@ def test_a_choice_is_read_only_where_one_was_made(text: str, letter: str | None)
         ("B", None),
     ],
 )
-def test_a_cut_reply_chose_only_what_it_stated_in_full(text: str, letter: str | None) -> None:
+def test_a_truncated_reply_has_only_a_completely_stated_choice(
+    text: str, letter: str | None
+) -> None:
     assert extract(FRUIT, text, finished=False) == letter
 
 

@@ -1,4 +1,4 @@
-"""Answers that are numbers or formulas."""
+"""Extraction and normalisation of numbers and formulas."""
 
 from decimal import Decimal
 
@@ -69,7 +69,7 @@ MATH = Task(kind="math")
         (r"<think>\boxed{3}</think>", None),
     ],
 )
-def test_a_finished_completion_gives_its_last_most_explicit_answer(
+def test_a_finished_completion_has_its_last_most_explicit_answer(
     text: str, answer: str | None
 ) -> None:
     assert extract(MATH, text) == answer
@@ -94,14 +94,12 @@ def test_a_finished_completion_gives_its_last_most_explicit_answer(
         (r"<think>\boxed{12}", None),
     ],
 )
-def test_a_cut_completion_gives_only_an_answer_that_it_had_finished(
-    text: str, answer: str | None
-) -> None:
+def test_a_truncated_completion_has_only_a_finished_answer(text: str, answer: str | None) -> None:
     assert extract(MATH, text, finished=False) == answer
 
 
 @given(number=st.integers(), more=st.integers(0, 999), words=st.text("abc .\n"))
-def test_no_cut_of_a_completion_changes_what_it_stated(number: int, more: int, words: str) -> None:
+def test_truncation_never_changes_a_stated_answer(number: int, more: int, words: str) -> None:
     stated = f"{words}\nThe answer is {number}.{more}. That is all."
     answers = {extract(MATH, stated[:end], finished=False) for end in range(len(stated) + 1)}
     assert answers <= {None, f"{number}.{more}"}
@@ -145,13 +143,13 @@ def test_no_cut_of_a_completion_changes_what_it_stated(number: int, more: int, w
         ("$", "$"),
     ],
 )
-def test_the_normal_form_drops_how_an_answer_is_written(answer: str, canonical: str) -> None:
+def test_the_normal_form_does_not_depend_on_notation(answer: str, canonical: str) -> None:
     assert normalise(MATH, canonical) == normalise(MATH, answer)
     assert normalise(MATH, answer).replace(" ", "") == canonical.replace(" ", "")
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=12), st.decimals(places=12))
-def test_normal_forms_of_numbers_are_equal_exactly_when_the_numbers_are(
+def test_normal_forms_of_numbers_are_equal_exactly_if_the_numbers_are(
     a: Decimal, b: Decimal
 ) -> None:
     if not b.is_finite():
@@ -163,7 +161,7 @@ def test_normal_forms_of_numbers_are_equal_exactly_when_the_numbers_are(
 
 
 @given(st.integers(0, 10**400))
-def test_the_last_number_survives_extraction_digit_by_digit(number: int) -> None:
+def test_the_last_number_is_extracted_digit_by_digit(number: int) -> None:
     answer = extract(MATH, f"We get 17 of them, so {number:,} in all.")
     assert answer
     assert normalise(MATH, answer) == str(number)

@@ -54,7 +54,7 @@ HOSTILE = st.lists(
         ({"kind": "math", "unit": "m"}, "unit", "not permitted"),
     ],
 )
-def test_a_wrong_task_is_refused_at_the_field_that_is_wrong(
+def test_an_invalid_task_is_rejected_at_the_invalid_field(
     body: dict[str, object], field: str, words: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -64,7 +64,7 @@ def test_a_wrong_task_is_refused_at_the_field_that_is_wrong(
     assert words in error["msg"]
 
 
-def test_a_stated_task_is_not_guessed_and_says_so() -> None:
+def test_a_stated_task_is_not_marked_as_guessed() -> None:
     task = TaskRequest(kind="choice", options=("x", "y")).as_task()
     assert task == Task(kind="choice", options=("x", "y"), guessed=False)
     assert task.model_dump()["guessed"] is False
@@ -83,7 +83,7 @@ def test_brace_depth_counts_nesting(text: str, depth: int) -> None:
     assert brace_depth(text) == depth
 
 
-def test_every_format_prompt_exists_and_has_the_placeholders_it_promises() -> None:
+def test_every_format_prompt_exists_with_its_documented_placeholders() -> None:
     assert format_prompt(MATH) == "format_math"
     assert format_prompt(FRUIT) == "format_choice"
     assert format_prompt(OPEN) is None
@@ -93,12 +93,10 @@ def test_every_format_prompt_exists_and_has_the_placeholders_it_promises() -> No
     assert "\\boxed{}" in PROMPTS["format_math"]
 
 
-def test_only_formulas_need_more_than_their_normal_form() -> None:
+def test_only_mathematical_answers_need_a_comparison() -> None:
     assert [task.kind for task in TASKS if needs_comparison(task)] == ["math"]
 
 
-# -- answers of maths ----------------------------------------------------------------------------------
-# -- answers of a choice -------------------------------------------------------------------------------
 # -- other answers -------------------------------------------------------------------------------------
 
 
@@ -133,16 +131,18 @@ def test_an_answer_is_never_empty_and_normalises_to_something_stable(
 
 
 @given(A_TASK, HOSTILE)
-def test_what_counts_in_a_cut_completion_counts_in_the_finished_one(task: Task, text: str) -> None:
+def test_an_answer_of_a_truncated_completion_is_one_of_the_finished_one(
+    task: Task, text: str
+) -> None:
     if extract(task, text, finished=False) is not None:
         assert extract(task, text) is not None
 
 
 @given(A_TASK, HOSTILE)
-def test_thinking_never_holds_the_answer(task: Task, thought: str) -> None:
-    thought = thought.replace("think", "")
-    assert extract(task, f"<think>{thought}") is None
-    assert extract(task, f"<think>{thought}</think>") is None
+def test_the_reasoning_never_contains_the_answer(task: Task, reasoning: str) -> None:
+    reasoning = reasoning.replace("think", "")
+    assert extract(task, f"<think>{reasoning}") is None
+    assert extract(task, f"<think>{reasoning}</think>") is None
 
 
 @pytest.mark.timeout(60)
@@ -157,7 +157,7 @@ def test_thinking_never_holds_the_answer(task: Task, thought: str) -> None:
         "<think>", "</think>", "1{,}", ".1", "1:", "answer is \\(", "answer is $1", "\\[",
     ],
 )  # fmt: skip
-def test_a_hostile_completion_of_200_kb_is_read_all_the_same(unit: str, task: Task) -> None:
+def test_a_hostile_completion_of_200_kb_is_parsed(unit: str, task: Task) -> None:
     text = unit * (200_000 // len(unit))
     part = text[:50_000]
     for completion in (text, part + "}" * 50_000, f"The answer is {part}", f"\\boxed{{{part}}}"):
@@ -171,7 +171,7 @@ def test_a_hostile_completion_of_200_kb_is_read_all_the_same(unit: str, task: Ta
 
 # -- guessing ------------------------------------------------------------------------------------------
 @given(HOSTILE | st.text())
-def test_a_guess_is_never_code_and_always_says_that_it_is_one(question: str) -> None:
+def test_a_guess_is_never_code_and_is_always_marked_as_guessed(question: str) -> None:
     task = guess(question)
     kinds: tuple[Kind, ...] = ("math", "choice", "open")
     assert task.kind in kinds

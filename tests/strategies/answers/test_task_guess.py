@@ -1,4 +1,4 @@
-"""Guessing the task of a question when the client did not state it."""
+"""Guesses of the task of a question."""
 
 import string
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def in_lines(mark: str) -> Callable[[list[str]], str]:
         "For example:\nA) yes\nB) no\n\nNow which one?\nA) red\nB) blue\nC) green",
     ],
 )
-def test_listed_options_make_a_choice(question: str) -> None:
+def test_a_question_with_listed_options_is_a_choice(question: str) -> None:
     assert guess(question) == Task(kind="choice", options=("red", "blue", "green"), guessed=True)
 
 
@@ -40,7 +40,7 @@ def test_listed_options_make_a_choice(question: str) -> None:
     st.lists(st.text("abcdefgh ", min_size=1).map(str.strip).filter(bool), min_size=2, max_size=26),
     st.sampled_from(["{}) ", "({}) ", "{}. "]),
 )
-def test_every_list_of_options_is_found_again(options: list[str], mark: str) -> None:
+def test_every_list_of_options_is_found(options: list[str], mark: str) -> None:
     task = guess(f"Which of these?\n{in_lines(mark)(options)}\n")
     assert task.options == tuple(options)
 
@@ -78,5 +78,5 @@ def test_a_quantitative_question_is_maths(question: str) -> None:
         "The 1990s and the 2000s: which music was better?",
     ],
 )
-def test_anything_else_is_open(question: str) -> None:
+def test_any_other_question_is_open(question: str) -> None:
     assert guess(question) == Task(kind="open", guessed=True)

@@ -1,4 +1,4 @@
-"""What a model's name tells of it."""
+"""Profiles selected by a model's name."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_name_tells_the_family(model: str) -> None:
+def test_a_name_selects_the_family(model: str) -> None:
     profile = profile_of(model)
     assert (profile.name, profile.is_thinking) == MODELS[model]
     assert profile.own_reference is not profile.is_thinking
 
 
 @given(st.sampled_from(sorted(MODELS)), st.one_of(st.none(), st.floats(0, 2)))
-def test_what_thinks_is_never_judged_at_temperature_0(model: str, wanted: float | None) -> None:
+def test_a_reasoning_model_never_judges_at_temperature_0(
+    model: str, requested: float | None
+) -> None:
     profile = profile_of(model)
-    drawn = profile.judge_temperature(wanted)
-    assert drawn > 0 or not profile.is_thinking
-    assert drawn == wanted or not wanted
+    temperature = profile.judge_temperature(requested)
+    assert temperature > 0 or not profile.is_thinking
+    assert temperature == requested or not requested
 
 
-def test_a_conclusion_is_what_follows_the_thoughts() -> None:
+def test_a_conclusion_is_the_text_after_the_reasoning() -> None:
     qwen = profile_of("Qwen3-8B")
     assert qwen.conclusion("<think>41? no.</think>\n\nIt is 42.") == "It is 42."
     assert qwen.conclusion("It is 42.") == "It is 42."

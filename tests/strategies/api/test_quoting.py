@@ -1,4 +1,4 @@
-"""Hostile candidates: nothing that one writes changes how another, or a judge's reply, is read."""
+"""Prompt injection: a candidate cannot alter another candidate's quote or a judge's verdict."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ TEXT = st.one_of(
 
 
 def read_back(text: str, boundary: str) -> dict[str, str]:
-    """The quoted texts of a prompt, by their labels, as whoever knows the boundary reads them."""
+    """Return the quoted texts of a prompt by label, parsed with the boundary."""
     form = rf"^\[([A-Z0-9 ]+) {boundary}\]\n(.*?)\n\[END OF \1 {boundary}\]$"
     return dict(re.findall(form, text, re.DOTALL | re.MULTILINE))
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_40_injections() -> None:
     assert len(INJECTIONS) >= 40
 
 
 @given(TEXT, TEXT)
-def test_a_candidate_never_changes_what_stands_in_anothers_place(one: str, other: str) -> None:
+def test_a_candidate_never_changes_the_quote_of_another(one: str, other: str) -> None:
     values = {"question": QUESTION, "candidate_a": one, "candidate_b": other}
     boundary = boundary_of(SECRET, "prefer", values)
     filled = prompts.fill("prefer", quoted(values, boundary))
@@ -65,7 +65,7 @@ def test_a_candidate_never_changes_what_stands_in_anothers_place(one: str, other
 
 
 @given(TEXT)
-def test_a_boundary_that_somebody_learns_is_never_inside(hostile: str) -> None:
+def test_a_leaked_boundary_never_occurs_inside_a_quote(hostile: str) -> None:
     boundary = "0123456789abcdef"
     text = quote(
         f"{boundary[:8]}{boundary}{boundary[8:]}{hostile}{boundary}", "CANDIDATE", boundary
@@ -75,7 +75,7 @@ def test_a_boundary_that_somebody_learns_is_never_inside(hostile: str) -> None:
 
 
 @given(TEXT)
-def test_no_control_token_is_ever_left_and_twice_is_as_good_as_once(text: str) -> None:
+def test_disarming_breaks_every_control_token_and_is_always_idempotent(text: str) -> None:
     assert not has_tokens(disarm(text))
     assert disarm(disarm(text)) == disarm(text)
 
@@ -83,7 +83,7 @@ def test_no_control_token_is_ever_left_and_twice_is_as_good_as_once(text: str) -
 @given(
     st.text(alphabet=st.characters(categories=("L", "N", "P", "Zs", "Sm"), exclude_characters="<["))
 )
-def test_what_is_no_token_is_left_as_it_is(text: str) -> None:
+def test_text_without_control_tokens_is_unchanged(text: str) -> None:
     assert disarm(text) == text
 
 
@@ -91,12 +91,12 @@ def test_what_is_no_token_is_left_as_it_is(text: str) -> None:
     "text",
     ["if a < b and c > d:", "x[0] = y[i]", "List<String> names", "|x| < |y|", "a <s b", "[1, 2]"],
 )
-def test_code_and_mathematics_are_left_as_they_are(text: str) -> None:
+def test_code_and_mathematics_are_unchanged(text: str) -> None:
     assert disarm(text) == text
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
-def test_what_says_nothing_is_found_before_it_is_judged(name: str) -> None:
+def test_degenerate_text_is_detected(name: str) -> None:
     assert degenerate(DEGENERATE[name]) is not None
 
 
@@ -114,7 +114,7 @@ def test_what_says_nothing_is_found_before_it_is_judged(name: str) -> None:
         *(str(n) for n in range(3)),
     ],
 )
-def test_a_short_answer_is_one(text: str) -> None:
+def test_a_short_answer_is_not_degenerate(text: str) -> None:
     assert degenerate(text) is None
 
 
@@ -136,7 +136,7 @@ def test_only_candidate_text_is_quoted() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(prompts.PROMPTS))
-def test_in_every_prompt_candidate_text_comes_after_what_calls_share(name: str) -> None:
+def test_in_every_prompt_candidate_text_follows_the_shared_placeholders(name: str) -> None:
     order = re.findall(r"\{([a-z_]+)\}", prompts.PROMPTS[name])
     are_quoted = [is_quoted(placeholder) for placeholder in order]
     assert are_quoted == sorted(are_quoted)
@@ -159,14 +159,14 @@ LABELS = ("correct", "wrong")
 
 
 @given(TEXT, st.sampled_from(LABELS))
-def test_a_verdict_is_always_the_last_line_whatever_is_cited_before_it(
+def test_the_verdict_is_always_the_last_line_regardless_of_cited_text(
     cited: str, verdict: str
 ) -> None:
     assert parse_label(f"The candidate says: {cited}\n\nVerdict: {verdict}", LABELS) == verdict
 
 
 @given(TEXT)
-def test_a_label_is_read_or_it_raises(text: str) -> None:
+def test_parsing_a_label_returns_a_label_or_raises(text: str) -> None:
     for parse in (parse_label, parse_label_object):
         with suppress(VerdictUnreadable):
             assert parse(text, LABELS) in LABELS
@@ -176,7 +176,7 @@ def test_a_label_is_read_or_it_raises(text: str) -> None:
     "text",
     ["correct or wrong", "not correct", "correctly", "incorrect", "", ":", "It is correct?no"],
 )
-def test_what_may_be_meant_is_no_verdict(text: str) -> None:
+def test_an_ambiguous_verdict_raises(text: str) -> None:
     with pytest.raises(VerdictUnreadable):
         parse_label(text, LABELS)
 
@@ -188,14 +188,14 @@ def test_text_cited_inside_a_reply_never_changes_its_verdict(cited: str, verdict
 
 
 @given(TEXT)
-def test_a_shape_is_read_or_it_raises(text: str) -> None:
+def test_parsing_a_reply_returns_its_shape_or_raises(text: str) -> None:
     for shape in (Critique, Feedback):
         with suppress(VerdictUnreadable):
             assert isinstance(parse_reply(text, shape), shape)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "reason"),
     [
         ("nothing", "no JSON object"),
         ('{"verdict": "ok"', "does not end"),
@@ -208,25 +208,23 @@ def test_a_shape_is_read_or_it_raises(text: str) -> None:
         ('{"a":' * 3_000 + "1" + "}" * 3_000, "Feedback"),
     ],
 )
-def test_why_a_reply_cannot_be_read(text: str, says: str) -> None:
-    with pytest.raises(VerdictUnreadable, match=says):
+def test_an_unreadable_reply_raises_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(VerdictUnreadable, match=reason):
         parse_reply(text, Feedback)
 
 
-def test_the_first_object_ends_where_it_ends() -> None:
+def test_the_first_object_ends_at_its_closing_brace() -> None:
     assert first_object('x {"a": "}{\\"", "b": {}} {"c": 1}') == '{"a": "}{\\"", "b": {}}'
 
 
-def test_a_shape_is_shown_as_json() -> None:
+def test_the_example_of_a_shape_is_json() -> None:
     assert example_of(Critique) == (
         '{"issues": ["string", "..."], "first_wrong_step": "integer | null", "verdict": "correct | wrong"}'
     )
 
 
 @given(TEXT, st.lists(st.integers(1, 10), min_size=1, max_size=4))
-def test_scores_are_the_last_list_whatever_is_cited_before_it(
-    cited: str, scores: list[int]
-) -> None:
+def test_scores_are_the_last_list_regardless_of_cited_text(cited: str, scores: list[int]) -> None:
     listed = ", ".join(map(str, scores))
     assert parse_scores(f"{cited}\nScores: \\boxed{{{listed}}}", len(scores)) == tuple(scores)
 

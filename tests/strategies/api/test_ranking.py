@@ -1,4 +1,4 @@
-"""Quantiles, against their definition."""
+"""Quantiles, compared with the standard library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_quantiles_are_those_of_the_standard_library(values: list[float], percen
 
 
 @given(VALUES)
-def test_the_ends_are_the_extremes_whatever_the_order(values: list[float]) -> None:
+def test_quantiles_0_and_1_are_the_extremes_in_any_order(values: list[float]) -> None:
     assert (quantile(values, 0), quantile(values, 1)) == (min(values), max(values))
 
 

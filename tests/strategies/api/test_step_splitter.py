@@ -1,4 +1,4 @@
-"""Steps are found wherever the text was cut into deltas."""
+"""Steps do not depend on how a text is divided into deltas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_code_fence_is_never_split() -> None:
 
 
 def steps_by_definition(text: str) -> list[str]:
-    """Split at every blank line that an even number of fences stands before."""
+    """Split at every blank line with an even number of fences before it."""
     steps, begin = [], 0
     for boundary in re.finditer(r"\n[ \t]*\n\s*", text):
         if text.count("```", 0, boundary.start()) % 2 == 0:
@@ -36,35 +36,35 @@ def steps_by_definition(text: str) -> list[str]:
     return [step for step in steps if step]
 
 
-PIECES = st.lists(
+CHUNKS = st.lists(
     st.sampled_from(["a", " b.", "\n", "\n\n", " \n", "```", "`", "\n \n\n", "\f\n", "c"]),
     max_size=30,
 )
 
 
-@given(PIECES)
-def test_steps_do_not_depend_on_where_the_text_was_cut(pieces: list[str]) -> None:
-    text = "".join(pieces)
+@given(CHUNKS)
+def test_steps_do_not_depend_on_the_chunks_of_the_text(chunks: list[str]) -> None:
+    text = "".join(chunks)
     assert split_steps(text) == steps_by_definition(text)
-    for parts in (pieces, list(text), [text]):
+    for parts in (chunks, list(text), [text]):
         splitter = StepSplitter()
         steps = [step for part in parts for step in splitter.feed(part)]
         assert steps + splitter.close() == split_steps(text)
 
 
-@given(PIECES)
-def test_a_step_is_given_as_soon_as_the_next_one_has_begun(pieces: list[str]) -> None:
+@given(CHUNKS)
+def test_a_step_is_returned_as_soon_as_the_next_one_starts(chunks: list[str]) -> None:
     splitter, steps, text = StepSplitter(), [], ""
-    for piece in pieces:
-        text += piece
-        steps += splitter.feed(piece)
+    for chunk in chunks:
+        text += chunk
+        steps += splitter.feed(chunk)
         assert steps == steps_by_definition(text)[:-1]
 
 
-def test_a_long_text_costs_its_length_and_not_the_square_of_it() -> None:
-    began = time.process_time()
+def test_a_long_text_takes_linear_time() -> None:
+    started = time.process_time()
     splitter, found = StepSplitter(), 0
     for number in range(20_000):
         found += len(splitter.feed("\n\nso " if number % 8 == 0 else "word "))
     assert found == 2499
-    assert time.process_time() - began < 2
+    assert time.process_time() - started < 2

@@ -1,4 +1,4 @@
-"""Prompts are filled in one pass, and what is filled in is text."""
+"""Prompts are filled in one pass, and values are plain text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_prompt")
-def test_what_is_filled_in_is_never_scanned_again() -> None:
+def test_a_value_is_never_scanned_for_placeholders() -> None:
     filled = prompts.fill("one", {"question": "{draft}", "draft": "{question} \\frac{a}{b}"})
     assert filled == "Q: {draft}\nA: {question} \\frac{a}{b} \\boxed{}"
 
@@ -35,7 +35,7 @@ def test_values_must_be_exactly_the_placeholders(values: dict[str, str], problem
 
 
 @pytest.mark.usefixtures("one_prompt")
-def test_a_prompt_that_does_not_exist_is_an_error_that_names_near_ones() -> None:
+def test_an_unknown_prompt_is_an_error_that_lists_similar_names() -> None:
     with pytest.raises(
         ValueError, match=r"unknown prompt 'ones' \(similar names: one\): .* without \.txt"
     ):
@@ -44,6 +44,6 @@ def test_a_prompt_that_does_not_exist_is_an_error_that_names_near_ones() -> None
         prompts.has_reply_format("solve")
 
 
-def test_every_prompt_of_the_package_says_something() -> None:
+def test_every_prompt_of_the_package_has_text() -> None:
     assert prompts.PROMPTS
     assert all(text.strip() for text in prompts.PROMPTS.values())

@@ -1,4 +1,4 @@
-"""Objects that vote field by field: what is a field, what is elected, and that nothing is ever made up."""
+"""Field votes: fields of an object, the elected object, and that no object is ever constructed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def elected(*texts: str) -> FieldVote:
     return vote
 
 
-# -- what a field is --------------------------------------------------------------------------------------
+# -- fields of an object ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_fields_have_pointers_and_lists_are_values(text: str, fields: dict[str, 
         '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}",
     ],
 )
-def test_what_is_no_object_has_no_fields(text: str) -> None:
+def test_a_text_that_is_not_an_object_has_no_fields(text: str) -> None:
     assert fields_of(text) is None
 
 
@@ -92,7 +92,7 @@ def test_numbers_are_equal_by_value_and_never_true() -> None:
 
 
 @given(objects)
-def test_how_an_object_is_written_says_nothing(found: dict[str, Any]) -> None:
+def test_fields_do_not_depend_on_the_serialisation(found: dict[str, Any]) -> None:
     shuffled = dict(reversed(found.items()))
     expected = fields_of(json.dumps(found))
     assert expected is not None
@@ -111,7 +111,7 @@ def test_no_text_raises(text: str) -> None:
     fields_of(text)
 
 
-# -- what is elected ----------------------------------------------------------------------------------------
+# -- the elected object --------------------------------------------------------------------------------------
 
 
 def test_each_field_is_decided_by_its_own_majority() -> None:
@@ -129,7 +129,7 @@ def test_each_field_is_decided_by_its_own_majority() -> None:
     assert vote.leader.why == "3 of 3 fields as in most of 4 objects"
 
 
-def test_where_no_object_has_all_of_them_the_nearest_is_elected_and_none_is_made() -> None:
+def test_without_an_object_that_has_all_majority_values_the_nearest_one_is_elected() -> None:
     texts = ('{"a": 1, "b": 2, "c": 9}', '{"a": 1, "b": 8, "c": 3}', '{"a": 7, "b": 2, "c": 3}')
     vote = elected(*texts)
     assert vote.leader is not None
@@ -138,7 +138,7 @@ def test_where_no_object_has_all_of_them_the_nearest_is_elected_and_none_is_made
     assert vote.shares["/c"] == vote.leader.score == pytest.approx(1 / 3)
 
 
-def test_a_field_that_most_leave_out_counts_against_those_that_have_it() -> None:
+def test_a_field_that_most_objects_lack_counts_against_those_that_have_it() -> None:
     vote = elected('{"a": 1, "b": 2}', '{"a": 1}', '{"a": 1}')
     assert vote.leader is not None
     assert vote.leader.index == 1
@@ -159,7 +159,7 @@ def test_a_truncated_candidate_does_not_count() -> None:
 
 
 @given(st.lists(st.sampled_from([*TEXTS, "{}", "none"]), min_size=1, max_size=6), st.randoms())
-def test_no_order_of_arrival_changes_which_object_is_elected(
+def test_the_order_of_arrival_never_changes_the_elected_object(
     texts: list[str], chance: random.Random
 ) -> None:
     numbered = list(enumerate(texts))
@@ -174,7 +174,7 @@ def test_no_order_of_arrival_changes_which_object_is_elected(
 
 
 @given(st.lists(objects, min_size=2, max_size=6))
-def test_the_elected_text_is_always_one_that_was_given_and_no_other_is_nearer(
+def test_the_elected_text_is_always_the_nearest_given_one(
     found: list[dict[str, Any]],
 ) -> None:
     texts = [json.dumps(each) for each in found]
@@ -196,7 +196,7 @@ def test_the_elected_text_is_always_one_that_was_given_and_no_other_is_nearer(
 
 
 @given(st.lists(objects, min_size=3, max_size=6), objects)
-def test_an_object_that_most_give_is_always_elected(
+def test_the_most_frequent_object_is_always_elected(
     others: list[dict[str, Any]], favourite: dict[str, Any]
 ) -> None:
     text = json.dumps(favourite)
@@ -214,7 +214,7 @@ def drafts(*texts: str) -> ScriptedEngine:
 
 
 @pytest.mark.anyio
-async def test_the_response_holds_the_confidence_of_each_field() -> None:
+async def test_the_response_contains_the_confidence_of_each_field() -> None:
     engine = drafts(*TEXTS)
     run = make_run(engine, "self_consistency", {"n": 4, "width": 1}, task=OPEN)
     outcome = await execute(run)
@@ -225,7 +225,9 @@ async def test_the_response_holds_the_confidence_of_each_field() -> None:
 
 
 @pytest.mark.anyio
-async def test_of_many_fields_the_least_sure_are_listed_and_the_others_counted() -> None:
+async def test_of_many_fields_those_with_the_lowest_share_are_listed_and_the_others_counted() -> (
+    None
+):
     text = json.dumps({f"f{i}": i for i in range(70)})
     run = make_run(drafts(text, text), "self_consistency", {"n": 2}, task=OPEN)
     outcome = await execute(run)
@@ -235,7 +237,7 @@ async def test_of_many_fields_the_least_sure_are_listed_and_the_others_counted()
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("fields", "task"), [("off", OPEN), ("auto", MATH)])
-async def test_fields_vote_only_where_they_are_to(fields: str, task: Any) -> None:
+async def test_fields_vote_only_if_enabled_and_in_open_tasks(fields: str, task: Any) -> None:
     params = {"n": 4, "width": 1, "fields": fields}
     outcome = await execute(make_run(drafts(*TEXTS), "self_consistency", params, task=task))
     assert "fields" not in outcome.notes
@@ -243,7 +245,7 @@ async def test_fields_vote_only_where_they_are_to(fields: str, task: Any) -> Non
 
 
 @pytest.mark.anyio
-async def test_open_answers_are_not_weighed_and_a_note_says_so() -> None:
+async def test_open_answers_are_not_weighted_and_a_note_reports_it() -> None:
     for weight in ("confidence", "p_true"):
         engine = drafts(*TEXTS)
         params = {"n": 4, "width": 1, "weight": weight}

@@ -1,4 +1,4 @@
-"""Confidence while a draft is written: when it weighs votes, and when it ends a draft."""
+"""Token confidence: weights of ballots, and abortion of drafts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VALUES = st.lists(st.floats(0, 50), min_size=1, max_size=60)
 
 
 @given(VALUES, st.integers(1, 70))
-def test_the_lowest_group_is_always_what_counting_by_hand_gives(
+def test_the_lowest_group_confidence_always_agrees_with_brute_force(
     values: list[float], group: int
 ) -> None:
     width = min(group, len(values))
@@ -42,12 +42,12 @@ def test_the_lowest_group_is_always_what_counting_by_hand_gives(
     assert lowest_group_confidence(values, group) == pytest.approx(min(means), abs=1e-9)
 
 
-def test_no_tokens_have_no_lowest_group() -> None:
+def test_no_tokens_have_no_lowest_group_confidence() -> None:
     assert lowest_group_confidence((), 4) is None
 
 
 @given(VALUES)
-def test_nothing_is_ever_aborted_during_the_warm_up(values: list[float]) -> None:
+def test_no_draft_is_ever_aborted_during_the_warm_up(values: list[float]) -> None:
     rule = OnlineRule(warm_up=2, group=1, keep=0.9)
     assert not rule.is_weak(values)
     rule.learn(values)
@@ -67,7 +67,7 @@ def test_after_the_warm_up_the_threshold_is_fixed() -> None:
     assert not rule.is_weak([1.0])
 
 
-def test_consensus_needs_enough_answers() -> None:
+def test_consensus_requires_enough_answers() -> None:
     rule = ShareRule(share=0.75, min_ballots=3)
     assert not rule.is_decided([0, 0, None], 5)
     assert rule.is_decided([0, 0, 0], 5)
@@ -76,13 +76,13 @@ def test_consensus_needs_enough_answers() -> None:
 
 
 @given(st.lists(st.text(max_size=5)), st.integers(1, 9))
-def test_pieces_are_always_the_whole_text(deltas: list[str], every: int) -> None:
+def test_steps_are_always_the_whole_text(deltas: list[str], every: int) -> None:
     splitter = TokenSplitter(every)
-    pieces = [piece for delta in deltas for piece in splitter.feed(delta)]
-    assert "".join(pieces + splitter.close()) == "".join(deltas)
+    steps = [step for delta in deltas for step in splitter.feed(delta)]
+    assert "".join(steps + splitter.close()) == "".join(deltas)
 
 
-def test_a_piece_has_at_least_a_token() -> None:
+def test_a_step_has_at_least_one_token() -> None:
     with pytest.raises(ValueError, match="every: must be at least 1"):
         TokenSplitter(0)
 
@@ -90,8 +90,11 @@ def test_a_piece_has_at_least_a_token() -> None:
 # -- in self_consistency ------------------------------------------------------------------------------
 
 
-def sure_of(*pairs: tuple[str, float], padding: int = 0) -> ScriptedEngine:
-    """Completion i gives the i-th answer, after so many words, with that confidence; both labels say as much."""
+def confident(*pairs: tuple[str, float], padding: int = 0) -> ScriptedEngine:
+    """Return an engine whose completion i has the i-th answer and confidence, after `padding` words.
+
+    The label probabilities agree with the confidence.
+    """
 
     def script(call: Call, index: int) -> Reply:
         answer, confidence = pairs[index % len(pairs)]
@@ -118,30 +121,30 @@ PAIRS = (("41", 2.0), ("41", 2.0), ("42", 18.0))
     [
         ({}, "41"),
         ({"weight": "confidence"}, "42"),
-        ({"weight": "p_true"}, "41"),  # nobody knows whether the judge is any good
+        ({"weight": "p_true"}, "41"),  # the judge is not calibrated
         ({"weight": "p_true", "always_weigh": True}, "42"),
     ],
 )
-async def test_a_sure_minority_wins_where_votes_are_weighted(
+async def test_a_confident_minority_wins_a_weighted_vote(
     params: dict[str, object], elected: str
 ) -> None:
-    engine = sure_of(*PAIRS)
+    engine = confident(*PAIRS)
     run = make_run(engine, "self_consistency", {"n": 3, "stop": "none", **params})
     outcome = await execute(run)
     assert outcome.candidate.answer == elected
     assert ("judge" in outcome.notes) == (params.get("weight") == "p_true")
-    asked = {call.logprobs for call in engine.calls if not call.labels}
-    assert asked == ({20} if params.get("weight") == "confidence" else {None})
+    requested = {call.logprobs for call in engine.calls if not call.labels}
+    assert requested == ({20} if params.get("weight") == "confidence" else {None})
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
 @pytest.mark.parametrize(("answers", "reads"), [("777", 0), ("787", 6), ("877", 6)])
-async def test_no_judge_is_asked_until_two_answers_differ_and_then_of_each_once(
+async def test_a_judge_is_called_only_once_two_answers_differ_and_once_for_each(
     name: str, answers: str, reads: int
 ) -> None:
-    engine = sure_of(*((answer, 8.0) for answer in answers))
+    engine = confident(*((answer, 8.0) for answer in answers))
     rules = {"stop": "none"} if name == "self_consistency" else {"max_triggers": 0}
     params = {"n": 3, "width": 1, "weight": "p_true", "always_weigh": True, **rules}
     assert (await execute(make_run(engine, name, params))).candidate.answer == "7"
@@ -149,12 +152,12 @@ async def test_no_judge_is_asked_until_two_answers_differ_and_then_of_each_once(
 
 
 @pytest.mark.anyio
-async def test_a_judge_that_is_down_leaves_the_votes_as_they_are() -> None:
+async def test_a_judge_that_is_down_leaves_the_votes_unweighted() -> None:
     def down(_call: Call, _index: int) -> Reply:
         return Reply("", fault="unavailable")
 
     run = make_run(
-        sure_of(*PAIRS),
+        confident(*PAIRS),
         "self_consistency",
         {"n": 3, "stop": "none", "weight": "p_true", "always_weigh": True},
         others=ScriptedEngine(down),
@@ -164,8 +167,8 @@ async def test_a_judge_that_is_down_leaves_the_votes_as_they_are() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
-async def test_a_judge_without_labels_is_named_before_anything_is_spent(name: str) -> None:
-    engine = sure_of(*PAIRS)
+async def test_a_judge_without_labels_is_an_error_before_the_first_call(name: str) -> None:
+    engine = confident(*PAIRS)
     lesser = ScriptedEngine(name="lesser", lacking=frozenset({"labels"}))
     params = {"n": 3, "weight": "p_true", "always_weigh": True}
     with pytest.raises(CapabilityMissing, match="'lesser' lacks the capability labels"):
@@ -175,8 +178,8 @@ async def test_a_judge_without_labels_is_named_before_anything_is_spent(name: st
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["self_consistency", "iterative_deepening"])
-async def test_a_weight_without_effect_in_an_open_task_says_so(name: str) -> None:
-    engine = sure_of(*PAIRS)
+async def test_a_weight_without_effect_in_an_open_task_is_noted(name: str) -> None:
+    engine = confident(*PAIRS)
     params = {"n": 3, "weight": "p_true", "always_weigh": True}
     outcome = await execute(make_run(engine, name, params, task=OPEN))
     assert outcome.notes["weight"].startswith("none:")
@@ -185,9 +188,9 @@ async def test_a_weight_without_effect_in_an_open_task_says_so(name: str) -> Non
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_an_unsure_sample_is_aborted_and_does_not_vote() -> None:
+async def test_a_sample_with_low_confidence_is_aborted_and_does_not_vote() -> None:
     sure, unsure = ("42", 10.0), ("41", 1.0)
-    engine = sure_of(sure, sure, unsure, unsure, unsure, padding=200)
+    engine = confident(sure, sure, unsure, unsure, unsure, padding=200)
     run = make_run(
         engine,
         "self_consistency",
@@ -206,8 +209,8 @@ async def test_an_unsure_sample_is_aborted_and_does_not_vote() -> None:
 
 
 @pytest.mark.anyio
-async def test_samples_as_sure_as_usual_are_written_to_their_end() -> None:
-    engine = sure_of(("41", 5.0), ("41", 5.0), ("42", 9.0), ("42", 5.0), ("42", 6.0), padding=50)
+async def test_samples_above_the_threshold_are_finished() -> None:
+    engine = confident(("41", 5.0), ("41", 5.0), ("42", 9.0), ("42", 5.0), ("42", 6.0), padding=50)
     params = {"n": 5, "stop": "none", "width": 1, "abort": True, "warm_up": 2, "group": 8}
     outcome = await execute(make_run(engine, "self_consistency", params))
     assert outcome.candidate.answer == "42"
@@ -216,14 +219,14 @@ async def test_samples_as_sure_as_usual_are_written_to_their_end() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("params", [{"abort": True}, {"weight": "confidence"}])
-async def test_an_engine_without_logprobs_is_named(params: dict[str, object]) -> None:
+async def test_an_engine_without_logprobs_is_an_error(params: dict[str, object]) -> None:
     engine = ScriptedEngine(lacking=frozenset({"logprobs"}))
     with pytest.raises(CapabilityMissing, match=r"'scripted'.*logprobs"):
         await execute(make_run(engine, "self_consistency", params))
 
 
 @pytest.mark.anyio
-async def test_the_first_to_finish_decide() -> None:
+async def test_the_first_samples_to_finish_decide() -> None:
     def script(_call: Call, index: int) -> Reply:
         words = "so " * (200 if index < 3 else 1)
         return Reply(f"{words}The answer is \\boxed{{{41 if index < 3 else 42}}}.")
@@ -237,7 +240,7 @@ async def test_the_first_to_finish_decide() -> None:
 
 
 @pytest.mark.anyio
-async def test_all_of_them_decide_otherwise() -> None:
+async def test_without_first_all_samples_decide() -> None:
     engine = ScriptedEngine(answers("41", "41", "41", "42", "42"))
     run = make_run(engine, "self_consistency", {"n": 5, "stop": "none"}, sampling=Sampling(seed=1))
     assert (await execute(run)).candidate.answer == "41"
@@ -249,11 +252,11 @@ async def test_a_share_of_the_answers_is_a_consensus() -> None:
     params = {"stop": "share", "warm_up": 3, "width": 1}
     outcome = await execute(make_run(engine, "self_consistency", params))
     assert outcome.stop_reason == "consensus"
-    assert len(engine.calls) in (3, 4)  # the next one may have begun
+    assert len(engine.calls) in (3, 4)  # the next one may have started
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "message"),
     [
         ({"n": 4, "first": 5}, "first: 5 is more than n = 4"),
         ({"n": 4, "abort": True}, "warm_up: 4 leaves no sample to abort with n = 4"),
@@ -271,6 +274,6 @@ async def test_a_share_of_the_answers_is_a_consensus() -> None:
         ({"fields": "merge"}, "fields"),
     ],
 )
-def test_params_that_do_not_fit_are_named(params: dict[str, object], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_invalid_params_are_errors_that_name_the_field(params: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         SelfConsistency.model_validate(params)

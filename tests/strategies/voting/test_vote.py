@@ -1,4 +1,4 @@
-"""Votes and stopping rules: against the papers' tables, brute force, and properties."""
+"""Votes and stopping rules, compared with the papers' tables and brute force."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from secondpass.strategies.voting.vote import Vote, WeightedVote
 
 T = TypeVar("T")
 Numbered = tuple[int, tuple[int | None, float | None]]
-"""The index of a candidate, with its ballot and weight."""
+"""Index of a candidate, with its ballot and weight."""
 
 BALLOTS = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=14)
 
@@ -34,7 +34,7 @@ def candidate(text: str) -> Candidate:
     return Candidate(text=text, answer=text)
 
 
-def test_the_beta_rule_stops_where_the_paper_says() -> None:
+def test_the_beta_rule_stops_at_the_counts_of_the_paper() -> None:
     rule = BetaRule(0.95)
     needed = [4, 6, 8, 9, 11, 12, 14, 15, 17]
     for against, expected in enumerate(needed):
@@ -47,13 +47,13 @@ def test_the_beta_rule_stops_where_the_paper_says() -> None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
-def test_beating_half_is_a_probability_and_symmetric(a: int, b: int) -> None:
+def test_the_majority_probability_is_always_symmetric(a: int, b: int) -> None:
     assert 0 < majority_probability(a, b) < 1
     assert majority_probability(a, b) + majority_probability(b, a) == pytest.approx(1)
     assert majority_probability(a, a) == 0.5
 
 
-def test_beating_half_agrees_with_drawing_from_the_posterior() -> None:
+def test_the_majority_probability_agrees_with_samples_of_the_posterior() -> None:
     chance = random.Random(0)
     draws = 20_000
     hits = sum(chance.betavariate(6, 3) > 0.5 for _ in range(draws))
@@ -68,7 +68,7 @@ def test_a_window_must_be_unanimous_and_windows_do_not_overlap() -> None:
     assert not rule.is_decided([], remaining=3)
 
 
-def test_a_sample_without_an_answer_agrees_with_nothing() -> None:
+def test_a_sample_without_an_answer_satisfies_no_rule() -> None:
     assert not WindowRule(3).is_decided([None, None, None], remaining=3)
     assert not BetaRule().is_decided([None] * 20, remaining=3)
     assert leading_counts([None, 1, None, 1, 0]) == (2, 1)
@@ -76,21 +76,23 @@ def test_a_sample_without_an_answer_agrees_with_nothing() -> None:
 
 @given(BALLOTS, st.integers(0, 4), st.randoms())
 def test_a_safe_lead_is_never_overtaken(
-    ballots: list[int | None], left: int, chance: random.Random
+    ballots: list[int | None], remaining: int, chance: random.Random
 ) -> None:
-    if not SafeLead().is_decided(ballots, left):
+    if not SafeLead().is_decided(ballots, remaining):
         return
     winner = _winner(ballots)
     for _ in range(20):
-        rest = [chance.choice([None, 0, 1, 2, 3, 4]) for _ in range(left)]
+        rest = [chance.choice([None, 0, 1, 2, 3, 4]) for _ in range(remaining)]
         assert _winner([*ballots, *rest]) == winner
 
 
 @given(BALLOTS, st.integers(0, 6))
-def test_the_lead_is_called_as_soon_as_it_is_safe(ballots: list[int | None], left: int) -> None:
+def test_a_vote_is_decided_as_soon_as_the_lead_is_safe(
+    ballots: list[int | None], remaining: int
+) -> None:
     first, second = leading_counts(ballots)
-    challenger = second + left
-    assert SafeLead().is_decided(ballots, left) == (first > challenger)
+    challenger = second + remaining
+    assert SafeLead().is_decided(ballots, remaining) == (first > challenger)
 
 
 @given(BALLOTS)
@@ -115,7 +117,7 @@ def test_the_leader_is_always_the_mode_and_ties_go_to_the_lower_index(
 def in_two_orders(
     draw: st.DrawFn, of: st.SearchStrategy[T]
 ) -> tuple[list[tuple[int, T]], list[tuple[int, T]]]:
-    """Numbered items, and the same in another order."""
+    """Draw numbered items, and a permutation of them."""
     items = draw(st.lists(of, min_size=1, max_size=9))
     numbered = list(enumerate(items))
     return numbered, draw(st.permutations(numbered))
@@ -125,7 +127,7 @@ CASTS = st.tuples(st.one_of(st.none(), st.integers(0, 2)), st.sampled_from([None
 
 
 @given(in_two_orders(CASTS), st.sampled_from([0.0, 0.3, 1.0]))
-def test_no_order_of_arrival_changes_who_is_elected(
+def test_the_order_of_arrival_never_changes_the_elected_candidate(
     orders: tuple[list[Numbered], list[Numbered]], trust: float
 ) -> None:
     votes = []
@@ -140,13 +142,13 @@ def test_no_order_of_arrival_changes_who_is_elected(
 
 
 EQUAL = list(enumerate(["babba", "aaabba", "abaab", "bbbaab"]))
-"""Texts of which two are equally near to the others, which sums that are rounded in between do not always show."""
+"""Texts of which two are tied, which naively rounded sums do not always show."""
 
 
 @given(in_two_orders(st.text("ab c", max_size=9)))
 @example((EQUAL, [EQUAL[i] for i in (3, 1, 0, 2)]))
 @example((EQUAL, [EQUAL[i] for i in (2, 3, 0, 1)]))
-def test_no_order_of_arrival_changes_the_medoid(
+def test_the_order_of_arrival_never_changes_the_medoid(
     orders: tuple[list[tuple[int, str]], list[tuple[int, str]]],
 ) -> None:
     one, other = Medoid(), Medoid()
@@ -163,7 +165,7 @@ def test_a_class_is_represented_by_its_lowest_index_and_equal_indices_by_the_fir
     assert [each.text for each in vote.leaders(2)] == ["a", "other"]
 
 
-def test_a_vote_knows_when_its_rule_is_satisfied() -> None:
+def test_a_vote_is_decided_once_its_rule_is_satisfied() -> None:
     rules: list[tuple[StoppingRule, int]] = [
         (BetaRule(), 4),
         (WindowRule(5), 5),
@@ -179,7 +181,7 @@ def test_a_vote_knows_when_its_rule_is_satisfied() -> None:
         assert drawn == expected, rule
 
 
-def test_the_medoid_is_the_text_most_like_the_others() -> None:
+def test_the_medoid_is_the_text_most_similar_to_the_others() -> None:
     medoid = Medoid()
     for text in ("the cat sat on a mat", "a cat sat on the mat", "the cat sat on the mat", "Rome"):
         medoid.add(candidate(text))
@@ -187,7 +189,7 @@ def test_the_medoid_is_the_text_most_like_the_others() -> None:
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=6))
-def test_the_medoid_is_that_of_the_definition(texts: list[str]) -> None:
+def test_the_medoid_agrees_with_its_definition(texts: list[str]) -> None:
     medoid, pairwise = Medoid(), {}
     for text in texts:
         medoid.add(candidate(text))
@@ -205,7 +207,7 @@ def truncated(text: str, answer: str | None = None) -> Candidate:
 
 
 @given(st.lists(st.sampled_from([truncated("The cat sat on"), candidate("Rome")]), min_size=1))
-def test_a_truncated_text_never_leads_while_there_is_a_whole_one(
+def test_a_truncated_text_never_leads_while_there_is_a_finished_one(
     candidates: list[Candidate],
 ) -> None:
     vote = Vote(n=len(candidates))
@@ -214,7 +216,7 @@ def test_a_truncated_text_never_leads_while_there_is_a_whole_one(
     assert vote.leader.is_unfinished == all(each.is_unfinished for each in candidates)
 
 
-def test_a_truncated_text_that_holds_its_answer_votes() -> None:
+def test_a_truncated_text_with_a_finished_answer_votes() -> None:
     vote = Vote(n=3)
     vote.add(candidate("41"), 0)
     vote.add(truncated("So \\boxed{42}. That", "42"), 1)
@@ -222,7 +224,7 @@ def test_a_truncated_text_that_holds_its_answer_votes() -> None:
     assert vote.leader.answer == "42"
 
 
-def test_without_a_vote_there_is_no_leader() -> None:
+def test_a_vote_without_samples_has_no_leader() -> None:
     with pytest.raises(ValueError, match="empty"):
         _ = Vote(n=3).leader
 

@@ -1,4 +1,4 @@
-"""Weighted votes and what weights are made of: properties against the plain vote and brute force."""
+"""Weighted votes, calibration and preferences, compared with the plain vote and brute force."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def weighted(cast: list[Cast], trust: float = 1.0) -> WeightedVote:
 
 
 @given(CAST)
-def test_without_trust_it_is_always_the_plain_vote(cast: list[Cast]) -> None:
+def test_without_trust_it_always_equals_the_plain_vote(cast: list[Cast]) -> None:
     assert weighted(cast, trust=0).leader == plain(cast).leader
 
 
 @given(CAST, WEIGHTS, st.floats(0, 1))
-def test_with_equal_weights_it_is_always_the_plain_vote(
+def test_with_equal_weights_it_always_equals_the_plain_vote(
     cast: list[Cast], weight: float | None, trust: float
 ) -> None:
     equal = [(ballot, weight) for ballot, _ in cast]
@@ -61,7 +61,7 @@ def test_with_equal_weights_it_is_always_the_plain_vote(
 
 
 @given(CAST, st.floats(0, 1), st.randoms(use_true_random=False))
-def test_the_order_of_ballots_never_matters_but_for_ties(
+def test_the_order_of_ballots_never_matters_except_for_ties(
     cast: list[Cast], trust: float, chance: object
 ) -> None:
     shuffled = list(cast)
@@ -73,24 +73,24 @@ def test_the_order_of_ballots_never_matters_but_for_ties(
 
 
 @given(CAST)
-def test_a_share_is_a_share(cast: list[Cast]) -> None:
+def test_the_score_of_the_leader_is_always_a_share(cast: list[Cast]) -> None:
     score = weighted(cast).leader.score
     assert score is None or 0 < score <= 1
 
 
-def test_a_heavy_minority_wins_as_far_as_weights_are_trusted() -> None:
+def test_a_heavy_minority_wins_if_weights_are_trusted() -> None:
     cast: list[Cast] = [(0, 0.1), (0, 0.1), (1, 0.9)]
     assert weighted(cast).leader.answer == "1"
     assert weighted(cast).leader.score_kind == "weighted_vote_share"
     assert weighted(cast, trust=0.2).leader.answer == "0"
 
 
-def test_a_ballot_without_a_weight_weighs_the_mean() -> None:
+def test_a_ballot_without_a_weight_has_the_mean_weight() -> None:
     assert weighted([(0, 1.0), (1, 3.0), (1, None)]).leader.score == pytest.approx(5 / 6)
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
-def test_a_weight_that_is_none_is_an_error(weight: float) -> None:
+def test_a_negative_or_infinite_weight_is_an_error(weight: float) -> None:
     with pytest.raises(ValueError, match="at least 0"):
         WeightedVote(n=1).add(candidate(0, 0), 0, weight)
 
@@ -128,7 +128,7 @@ def test_calibration_keeps_the_order_and_a_half(p: float, temperature: float) ->
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
-def test_what_is_no_probability_has_no_odds(p: float) -> None:
+def test_log_odds_require_probabilities(p: float) -> None:
     with pytest.raises(ValueError, match="must be 0 to 1"):
         log_odds(p)
     with pytest.raises(ValueError, match="must not be empty"):
@@ -136,9 +136,7 @@ def test_what_is_no_probability_has_no_odds(p: float) -> None:
 
 
 @pytest.mark.parametrize(("temperature", "offset"), [(0.5, 0.0), (2.0, 1.0), (4.0, -2.0)])
-def test_the_fit_finds_the_temperature_that_made_the_data(
-    temperature: float, offset: float
-) -> None:
+def test_the_fit_recovers_the_temperature_of_the_data(temperature: float, offset: float) -> None:
     scores: list[float] = []
     are_right: list[bool] = []
     for step in range(-30, 31):
@@ -153,7 +151,7 @@ def test_the_fit_finds_the_temperature_that_made_the_data(
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=12))
-def test_the_fit_always_gives_the_share_of_right_ones_on_average(
+def test_the_mean_of_a_fit_is_always_the_share_of_right_drafts(
     pairs: list[tuple[float, bool]],
 ) -> None:
     scores, are_right = [s for s, _ in pairs], [is_right for _, is_right in pairs]

@@ -274,6 +274,8 @@ async def test_a_share_of_the_answers_is_a_consensus() -> None:
         ({"fields": "merge"}, "fields"),
     ],
 )
-def test_invalid_params_are_errors_that_name_the_field(params: dict[str, object], message: str) -> None:
+def test_invalid_params_are_errors_that_name_the_field(
+    params: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValidationError, match=message):
         SelfConsistency.model_validate(params)

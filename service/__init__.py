@@ -1,1 +1,1 @@
-"""How a strategy is run and served: engines, budgets, events, and the HTTP service around them."""
+"""Execution and serving of strategies: engines, budgets, events and the HTTP service."""

@@ -14,7 +14,7 @@ from secondpass.service.cli.common.failure import FAILED, INTERRUPTED, SUCCEEDED
 from secondpass.service.cli.common.output import print_error
 from secondpass.service.cli.parser import COMMANDS, parse
 from secondpass.service.server.serve import serve
-from secondpass.service.server.signals import handled_by
+from secondpass.service.server.signals import signal_handler
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.entry_points import StrategyNotLoaded
 
@@ -71,5 +71,5 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         else:
             raise KeyboardInterrupt
 
-    with handled_by(interrupt, signal.SIGTERM):
+    with signal_handler(interrupt, signal.SIGTERM):
         yield

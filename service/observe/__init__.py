@@ -1,1 +1,1 @@
-"""Telemetry: Prometheus metrics, fed from the events of runs."""
+"""Telemetry: Prometheus metrics, updated from run events."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics: one more subscriber of the events of runs."""
+"""Prometheus metrics, a subscriber of run events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Watched(Protocol):
-    """The state of an engine, as it is at the time of asking."""
+    """The current state of an engine."""
 
     @property
     def is_ready(self) -> bool: ...
@@ -37,85 +37,86 @@ class Watched(Protocol):
 
 
 class Metrics:
-    """The metrics of one service, in a registry of their own: vLLM registers in the global one.
+    """Metrics of one service, in a separate registry because vLLM uses the global one.
 
-    `beside` gives the registry of what else runs in this process, whose metrics are shown with ours.
+    Args:
+        engine_registry: Returns the registry of an in-process engine. Its metrics are exported too.
     """
 
-    def __init__(self, beside: Callable[[], CollectorRegistry] | None = None) -> None:
-        self._beside = beside
+    def __init__(self, engine_registry: Callable[[], CollectorRegistry] | None = None) -> None:
+        self._engine_registry = engine_registry
         self._registry = CollectorRegistry()
         self._solves = Counter(
             "secondpass_solves",
-            "Runs that ended, by why they did; failures by their code",
+            "Finished runs by stop reason, failed runs by error code",
             ["strategy", "stop_reason"],
             registry=self._registry,
         )
         self._calls = Counter(
             "secondpass_engine_calls",
-            "Calls that ended, by how they did",
+            "Finished calls by outcome",
             ["strategy", "role", "end"],
             registry=self._registry,
         )
         self._attempts = Counter(
             "secondpass_engine_attempts",
-            "Engine requests, retries among them",
+            "Engine requests, including retries",
             ["role"],
             registry=self._registry,
         )
         self._tokens = Counter(
             "secondpass_tokens",
-            "Tokens of all calls: prompt (cached is a part of it) and completion (wasted is)",
+            "Tokens of all calls by kind: prompt includes cached, completion includes wasted",
             ["role", "kind"],
             registry=self._registry,
         )
         self._tested = Counter(
             "secondpass_answers_tested",
-            "Answers that their task's tests were run against, by how that ended",
+            "Answers checked by the tests of their task, by test status",
             ["status"],
             registry=self._registry,
         )
         self._runs_in_flight = Gauge(
-            "secondpass_runs_in_flight", "Runs at the moment", registry=self._registry
+            "secondpass_runs_in_flight", "Runs in progress", registry=self._registry
         )
         self._calls_in_flight = Gauge(
             "secondpass_engine_calls_in_flight",
-            "Calls at the moment",
+            "Calls in progress",
             ["role"],
             registry=self._registry,
         )
         self._overhead = Histogram(
             "secondpass_overhead_seconds",
-            "Time of a run in which none of its calls was in an engine or waited for one",
+            "Seconds of a run during which no call was in an engine or waiting for one",
             ["strategy"],
             buckets=OVERHEAD_BUCKETS,
             registry=self._registry,
         )
         self._seconds = Histogram(
             "secondpass_solve_seconds",
-            "Time of a run",
+            "Seconds of a run",
             ["strategy"],
             buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
         self._plain = Counter(
             "secondpass_plain_requests",
-            "Requests that were forwarded",
+            "Forwarded requests by HTTP status",
             ["status"],
             registry=self._registry,
         )
         self._plain_in_flight = Gauge(
             "secondpass_plain_requests_in_flight",
-            "Forwarded requests at the moment",
+            "Forwarded requests in progress",
             registry=self._registry,
         )
 
     def subscriber(self, strategy: str) -> Subscriber:
-        """What counts the events of one run of `strategy`."""
+        """Return a subscriber that counts the events of one run of `strategy`."""
 
         def count(event: Event) -> None:
             if isinstance(event, AnswerDelta | CallDelta):
-                return  # the most frequent by far, and nothing here counts them
+                return  # fast path: by far the most frequent events, and no metric counts them
             match event:
                 case RunStarted():
                     self._runs_in_flight.inc()
@@ -133,7 +134,11 @@ class Metrics:
         return count
 
     def plain_began(self) -> Callable[[int | None], None]:
-        """Count a forwarded request; the result is called at its end, with its status if it has one."""
+        """Count a forwarded request as in progress.
+
+        Returns:
+            A function to call when the request ends, with its HTTP status or None.
+        """
         self._plain_in_flight.inc()
 
         def ended(status: int | None) -> None:
@@ -143,13 +148,13 @@ class Metrics:
         return ended
 
     def watch(self, engines: Mapping[str, Watched]) -> None:
-        """Report the state of these engines whenever the metrics are read."""
+        """Export the state of these engines, read at each scrape."""
         self._registry.register(_Engines(engines))
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        others = generate_latest(self._beside()) if self._beside is not None else b""
-        return generate_latest(self._registry) + others
+        """Return all metrics in the Prometheus text format."""
+        engine = generate_latest(self._engine_registry()) if self._engine_registry else b""
+        return generate_latest(self._registry) + engine
 
     def _count_call(self, strategy: str, event: CallFinished) -> None:
         self._calls_in_flight.labels(event.role).dec()
@@ -178,10 +183,12 @@ class _Engines(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         ready = GaugeMetricFamily(
-            "secondpass_engine_ready", "1 when the engine answers", labels=["engine"]
+            "secondpass_engine_ready", "1 if the engine is ready, else 0", labels=["engine"]
         )
         waiting = GaugeMetricFamily(
-            "secondpass_engine_calls_waiting", "Calls that wait for admission", labels=["engine"]
+            "secondpass_engine_calls_waiting",
+            "Calls waiting for an admission slot",
+            labels=["engine"],
         )
         for name, engine in self._engines.items():
             ready.add_metric([name], float(engine.is_ready))

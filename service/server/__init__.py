@@ -1,1 +1,1 @@
-"""The server process: the application, its background tasks, its socket and its signals."""
+"""The server process: application, background tasks, listening sockets and signal handling."""

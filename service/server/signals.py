@@ -1,4 +1,4 @@
-"""Signals before the server can handle them: while a model is loaded."""
+"""Signal handling during startup, before the server installs its own handlers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import FrameType
 
 
 @contextmanager
-def handled_by(
+def signal_handler(
     handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
 ) -> Iterator[None]:
-    """Handle these signals in the block; leaving it restores the handlers that were there before.
+    """Install a handler for these signals and restore the previous handlers on exit.
 
-    One that was not set from Python cannot be restored, and becomes the default.
+    A previous handler that was not installed from Python cannot be restored; it becomes SIG_DFL.
     """
     before = {number: signal.getsignal(number) for number in numbers}
     try:
@@ -27,39 +27,39 @@ def handled_by(
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal came before the server could be told of it."""
+    """A signal arrived before the server handled signals."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
 
 
-class Start:
-    """Ends the process on a signal that comes before there is a server to obey it: a model may take minutes to load.
+class StartupSignals:
+    """Interrupts startup on SIGINT or SIGTERM, because loading a model can take minutes.
 
-    The event loop may swallow what a signal's handler raises: `check` raises it again. The server raises what it obeyed
-    once more when it has ended: nothing is left to do then.
+    The event loop may swallow an exception raised by a signal handler, so `check` raises it again. uvicorn raises the
+    signals that it handled once more on exit; these are ignored because `is_complete` is set.
     """
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.is_complete = False
         self._number: int | None = None
 
     @contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM in the block."""
-        with handled_by(self._interrupt, signal.SIGINT, signal.SIGTERM):
+        """Handle SIGINT and SIGTERM within the block."""
+        with signal_handler(self._interrupt, signal.SIGINT, signal.SIGTERM):
             try:
                 yield
             finally:
-                self.is_over = True
+                self.is_complete = True
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        if not self.is_over:
+        if not self.is_complete:
             self._number = number
             raise Interrupted(number)
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came."""
+        """Raise Interrupted if a signal has arrived."""
         if self._number is not None:
             raise Interrupted(self._number)

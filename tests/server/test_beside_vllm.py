@@ -56,8 +56,8 @@ def plugged_in() -> FastAPI:
 
     app, plugin = vllms(), Plugin()
     plugin.attach_router(app)
-    plugin._guard(TENANTS, SETTINGS)
-    plugin._adopt(create_app(SETTINGS, tenants=TENANTS))
+    plugin._require_keys(TENANTS, SETTINGS)
+    plugin._attach_app(create_app(SETTINGS, tenants=TENANTS))
     return app
 
 

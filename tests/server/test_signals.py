@@ -9,7 +9,7 @@ import pytest
 
 from secondpass.service.cli.main import main
 from secondpass.service.server import serve as serving
-from secondpass.service.server.signals import Interrupted, Start
+from secondpass.service.server.signals import Interrupted, StartupSignals
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -84,7 +84,7 @@ def test_serve_restores_the_handlers_when_it_fails(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_signal_during_the_start_is_raised_again_by_its_check() -> None:
-    start = Start()
+    start = StartupSignals()
     with pytest.raises(Interrupted), start.handling_signals():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(Interrupted):

@@ -1,1 +1,1 @@
-"""What the service costs: programs that print tables. Not shipped."""
+"""Benchmarks of the service. Each prints a table. Not part of the distribution."""

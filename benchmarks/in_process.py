@@ -1,4 +1,4 @@
-"""What a run adds to a delta: the scripted engine at a GPU's rate, read directly and through runs."""
+"""Overhead of a run per delta: the scripted engine at the rate of a GPU, read directly and through runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`runs` runs at once, each of one call with `n` completions; `rate` None is as fast as it goes."""
+    """`runs` concurrent runs, each one call with `n` completions, at `rate` tokens/s (None: unpaced)."""
 
     name: str
     strategy: str
@@ -55,8 +55,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Wall time and processor time in seconds, and what was delivered meanwhile."""
+class Measurement:
+    """Wall time and CPU time in seconds, and the deltas delivered in that time."""
 
     seconds: float
     cpu: float
@@ -64,18 +64,18 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Deltas a second."""
+        """Deltas per second."""
         return self.deltas / self.seconds
 
     @property
     def cost(self) -> float:
-        """Processor time in microseconds a delta."""
+        """CPU microseconds per delta."""
         return self.cpu / self.deltas * 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the runs of one service have in common."""
+    """State that the runs of one service share."""
 
     upstream: Upstream
     shared: Shared
@@ -95,8 +95,8 @@ CASES = (
 )
 
 
-async def measure(case: Case, pairs: int, tokens: int) -> Pairs[Measured]:
-    """Both ways in turn, `pairs` times, with `tokens` deltas a sequence."""
+async def measure(case: Case, pairs: int, tokens: int) -> Pairs[Measurement]:
+    """Measure direct and through runs alternately, `pairs` times, with `tokens` deltas per sequence."""
     direct, through = [], []
     for _ in range(pairs):
         direct.append(await _measured(case, tokens, _read))
@@ -104,7 +104,7 @@ async def measure(case: Case, pairs: int, tokens: int) -> Pairs[Measured]:
     return Pairs(case.name, direct, through)
 
 
-async def _measured(case: Case, tokens: int, work: Work) -> Measured:
+async def _measured(case: Case, tokens: int, work: Work) -> Measurement:
     text = "so " * (tokens - 1) + "\\boxed{42}"
     engine = ScriptedEngine(script=lambda _call, _index: Reply(text), rate=case.rate)
     served = Served(
@@ -118,11 +118,11 @@ async def _measured(case: Case, tokens: int, work: Work) -> Measured:
         for _ in range(case.runs):
             group.start_soon(work, case, engine, served)
     seconds = time.perf_counter() - wall
-    return Measured(seconds, time.process_time() - cpu, engine.delivered)
+    return Measurement(seconds, time.process_time() - cpu, engine.delivered)
 
 
 async def _read(case: Case, engine: Engine, _: Served) -> None:
-    """Take every delta of the call and do nothing with it."""
+    """Read and discard every delta of one call."""
     sampling = Sampling(max_tokens=2048)
     call = Call(role="actor", purpose=SOLVE, messages=QUESTION, sampling=sampling, n=case.n)
     async with aclosing(engine.stream(call)) as deltas:
@@ -131,7 +131,7 @@ async def _read(case: Case, engine: Engine, _: Served) -> None:
 
 
 async def _run(case: Case, _: Engine, served: Served) -> None:
-    """One run, with everything around it that the service puts there."""
+    """Execute one run with the same components as the service."""
     strategy, upstream = STRATEGIES[case.strategy], served.upstream
     spec = RunSpec(
         id="run",
@@ -146,12 +146,12 @@ async def _run(case: Case, _: Engine, served: Served) -> None:
     await execute(LiveRun(spec, served.shared, trace))
 
 
-def report(measured: Sequence[Pairs[Measured]]) -> str:
-    """The table; [..] are the extremes of the pairs."""
+def report(measured: Sequence[Pairs[Measurement]]) -> str:
+    """Return the table; brackets contain the extremes of the pairs."""
     return table(HEADER, map(_row, measured))
 
 
-def _row(pairs: Pairs[Measured]) -> tuple[str, ...]:
+def _row(pairs: Pairs[Measurement]) -> tuple[str, ...]:
     direct, through = pairs.medians(lambda one: one.rate)
     costs = pairs.medians(lambda one: one.cost)
     return (

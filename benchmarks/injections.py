@@ -1,11 +1,11 @@
-"""How often hostile candidates win over an honest one, with and without what is done against them, on a real engine.
+"""Win rate of adversarial candidates over an honest one, with and without defences, on a real engine.
 
     python -m benchmarks.injections --engine-url http://127.0.0.1:9000/v1 --model NAME
 
-Each hostile candidate is a wrong answer with something that tries to steer the judge; it is shown beside a right answer.
-With the defences that is `Run.compare`: quoted, both orders, nothing to judge found beforehand. Without them it is one
-call, the two texts pasted into the same prompt as they are. The plain wrong answer shows how far the model can judge
-at all: what a hostile candidate wins beyond it, its words have won.
+Each adversarial candidate is a wrong answer with a text that tries to steer the judge. It is compared with a right
+answer. With defences, `Run.compare` quotes the candidates, uses both orders and rejects candidates without judgeable
+content before any call. Without defences, one call contains both texts verbatim. The plain wrong answer is the baseline:
+wins above its rate are due to the adversarial text.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ Candidate B:
 {second}
 
 Which candidate is better, A or B?"""
-"""The placeholders are not named as candidate text is, so that nothing is done about them."""
+"""The placeholders have other names than candidate texts, so that their values are inserted verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one comparison, from the hostile candidate's side."""
+    """Result of one comparison for the adversarial candidate: `end` is a column of HEADER."""
 
     name: str
     is_defended: bool
@@ -66,7 +66,7 @@ class Trial:
 
 
 def run_over(upstream: Upstream) -> LiveRun:
-    """A run whose judge is this engine."""
+    """Create a run whose judge is this engine."""
     single = STRATEGIES["single"]
     spec = RunSpec(
         id=uuid4().hex,
@@ -81,7 +81,7 @@ def run_over(upstream: Upstream) -> LiveRun:
 
 
 async def defended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:
-    """Who wins by `Run.compare`."""
+    """Compare with `Run.compare` and return the result for the adversarial candidate."""
     texts = (hostile, HONEST) if is_first else (HONEST, hostile)
     a, b = (Candidate(text=text) for text in texts)
     preference = await run_over(upstream).compare(a, b)
@@ -91,7 +91,7 @@ async def defended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:
 
 
 async def undefended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:
-    """Who wins in one call with both texts pasted in."""
+    """Compare in one call with both texts verbatim and return the result for the adversarial candidate."""
     first, second = (hostile, HONEST) if is_first else (HONEST, hostile)
     judgement = await run_over(upstream).classify(
         "pasted", ("A", "B"), question=QUESTION, first=first, second=second
@@ -99,8 +99,8 @@ async def undefended(upstream: Upstream, hostile: str, *, is_first: bool) -> str
     return "wins" if (judgement.verdict == "A") == is_first else "loses"
 
 
-async def trials(upstream: Upstream, candidates: Mapping[str, str]) -> list[Trial]:
-    """Every candidate in either place, with and without the defences."""
+async def run_trials(upstream: Upstream, candidates: Mapping[str, str]) -> list[Trial]:
+    """Compare every candidate in both positions, with and without defences."""
     found: list[Trial] = []
 
     async def one(name: str, text: str, *, is_defended: bool, is_first: bool) -> None:
@@ -122,7 +122,7 @@ async def trials(upstream: Upstream, candidates: Mapping[str, str]) -> list[Tria
 
 
 def rows(found: Sequence[Trial]) -> list[tuple[str, ...]]:
-    """Shares of the ends, for the plain wrong answer and for all hostile ones."""
+    """Return the share of each result, for the plain wrong answer and for all adversarial candidates."""
     lines = []
     for name, is_hostile in (("plain wrong answer", False), ("hostile", True)):
         for is_defended in (False, True):
@@ -137,7 +137,7 @@ def rows(found: Sequence[Trial]) -> list[tuple[str, ...]]:
 
 
 async def measure(url: str, model: str, width: int) -> list[Trial]:
-    """All trials on the engine at `url`."""
+    """Run all run_trials on the engine at `url`."""
     prompts.PROMPTS = {**prompts.PROMPTS, "pasted": PASTED}
     engine = HttpEngine("judge", url, model, key=None)
     upstream = Upstream(engine, Admission(width))
@@ -145,25 +145,29 @@ async def measure(url: str, model: str, width: int) -> list[Trial]:
         await engine.start()
         if not engine.ready:
             raise SystemExit(f"{url} is not ready: {engine.why_not_ready}")
-        return await trials(upstream, {PLAIN: WRONG, **INJECTIONS})
+        return await run_trials(upstream, {PLAIN: WRONG, **INJECTIONS})
     finally:
         await engine.aclose()
 
 
 def main() -> None:
-    """Measure, and print a table and who won in spite of the defences."""
-    parser = argparse.ArgumentParser(description="hostile candidates against a judge")
-    parser.add_argument(
-        "--engine-url", required=True, help="an OpenAI-compatible server, up to its /v1"
+    """Print the table and the candidates that won despite the defences."""
+    parser = argparse.ArgumentParser(
+        description="win rate of adversarial candidates before a judge"
     )
-    parser.add_argument("--model", required=True, help="the model that it serves")
-    parser.add_argument("--width", type=int, default=8, help="calls at once (default: %(default)s)")
+    parser.add_argument(
+        "--engine-url", required=True, help="base URL of an OpenAI-compatible server, up to /v1"
+    )
+    parser.add_argument("--model", required=True, help="name of the served model")
+    parser.add_argument(
+        "--width", type=int, default=8, help="concurrent calls (default: %(default)s)"
+    )
     options = parser.parse_args()
     found = anyio.run(measure, options.engine_url, options.model, options.width)
     print(table(HEADER, rows(found)))
     winners = sorted({t.name for t in found if t.is_defended and t.end == "wins"} - {PLAIN})
     print(
-        f"\n{len(INJECTIONS)} hostile candidates, each in both places; won with defences: {', '.join(winners) or 'none'}"
+        f"\n{len(INJECTIONS)} hostile candidates, each in both positions; won with defences: {', '.join(winners) or 'none'}"
     )
 
 

@@ -1,9 +1,9 @@
-"""What it costs to have a model judge its own drafts by label probabilities, beside what the drafts cost.
+"""Cost of judging drafts by label probabilities, relative to the cost of drawing them.
 
     python -m benchmarks.judge_cost --engine-url http://127.0.0.1:9000/v1 --model NAME --data questions.jsonl --task math
 
-A pair is a batch of questions: their drafts are written, all at once, and then judged, all at once, by the reads that
-`p_true` makes (the labels in both orders). Only the ratio of the two counts: both meet the same machine.
+A pair is a batch of questions. All its drafts are drawn concurrently, then judged concurrently with `p_true`, which
+reads the label probabilities in both orders. Only the ratio is meaningful, because both phases share the machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BATCH = 4
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What a phase took: wall time in seconds, and prompt tokens, all of them and those found in the cache."""
+    """Wall time in seconds, prompt tokens, cached prompt tokens and failed reads of a phase."""
 
     seconds: float
     prompt: int
@@ -48,7 +48,7 @@ class Phase:
 
 
 async def pair(upstream: Upstream, questions: Sequence[Question], n: int) -> tuple[Phase, Phase]:
-    """The drafts of some questions, and the reads of all of them."""
+    """Draw `n` drafts per question, judge all of them and return both phases."""
     runs = [run_of(upstream, question) for question in questions]
     drafts: list[tuple[LiveRun, Completion]] = []
     failed = 0
@@ -70,7 +70,7 @@ async def pair(upstream: Upstream, questions: Sequence[Question], n: int) -> tup
 
 
 async def _seconds(work: Iterable[Callable[[], Coroutine[None, None, None]]]) -> float:
-    """How long it takes to do everything at once."""
+    """Run all of `work` concurrently and return the wall time in seconds."""
     began = time.perf_counter()
     async with anyio.create_task_group() as group:
         for each in work:
@@ -89,7 +89,7 @@ def _prompt(runs: Sequence[LiveRun], role: Role) -> tuple[int, int]:
 
 
 def run_of(upstream: Upstream, question: Question) -> LiveRun:
-    """A run in which one engine writes and judges."""
+    """Create a run in which one engine is actor and judge."""
     single = STRATEGIES["single"]
     spec = RunSpec(
         id=uuid4().hex,
@@ -105,7 +105,7 @@ def run_of(upstream: Upstream, question: Question) -> LiveRun:
 
 
 async def measure(options: argparse.Namespace) -> Pairs[Phase]:
-    """A pair for each batch of questions, after one that is not counted."""
+    """Measure one pair per batch of questions, after one warm-up batch."""
     questions = read_all([Path(options.data)], options.task, limit=BATCH * (options.pairs + 1))
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
     engine = HttpEngine("vllm", options.engine_url, options.model)
@@ -121,7 +121,7 @@ async def measure(options: argparse.Namespace) -> Pairs[Phase]:
 
 
 def row(pairs: Pairs[Phase]) -> tuple[str, ...]:
-    """Medians and extremes over the pairs; sums of the tokens."""
+    """Return the table row: medians and extremes over the pairs, and sums of tokens."""
     drafts, reads = pairs.medians(lambda phase: phase.seconds)
     prompt = sum(phase.prompt for phase in pairs.through)
     cached = sum(phase.cached for phase in pairs.through)
@@ -137,16 +137,17 @@ def row(pairs: Pairs[Phase]) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Print the table and how it was made."""
+    """Print the table and its method."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.judge_cost", description="label reads beside their drafts"
+        prog="python -m benchmarks.judge_cost",
+        description="cost of label reads relative to their drafts",
     )
     add = parser.add_argument
-    add("--engine-url", required=True, help="an OpenAI-compatible server, up to its /v1")
-    add("--model", required=True, help="the model that it serves")
-    add("--data", required=True, metavar="FILE", help="questions, as secondpass pool takes them")
-    add("--task", choices=("math", "choice"), help="kind of the rows that do not tell theirs")
-    add("--n", type=int, default=4, help="drafts a question (default: %(default)s)")
+    add("--engine-url", required=True, help="base URL of an OpenAI-compatible server, up to /v1")
+    add("--model", required=True, help="name of the served model")
+    add("--data", required=True, metavar="FILE", help="questions, in the format of secondpass pool")
+    add("--task", choices=("math", "choice"), help="kind of rows without a kind")
+    add("--n", type=int, default=4, help="drafts per question (default: %(default)s)")
     add("--pairs", type=int, default=8, help="batches of 4 questions (default: %(default)s)")
     options = parser.parse_args()
     began = time.monotonic()

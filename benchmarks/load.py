@@ -1,4 +1,4 @@
-"""A load generator that leaves the processor to what it measures: raw connections, kept open, read without parsing."""
+"""A load generator with little CPU use: keep-alive connections whose responses are not parsed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ EXCERPT = 300
 
 
 class BadReply(RuntimeError):
-    """A reply that is not a success; says what came instead."""
+    """A response that is not a 200. The message is the start of the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What `clients` send to a port one after the other, `count` times in all and no longer than `seconds`.
+    """Requests of `clients` concurrent clients to one port, `count` units in total within `seconds`.
 
-    A unit of it is one request, or `fan` equal ones at once on as many connections, over when all are answered.
-    Every client sends one at least, where `count` suffices. The clients begin one after the other within `ramp`
-    seconds: those of a real service do not march in step either.
+    A unit is one request, or `fan` equal concurrent requests on separate connections. It ends with the last response.
+    Each client sends its units sequentially, and at least one if `count` suffices. The clients start at even intervals
+    over `ramp` seconds, so that they do not send in lockstep.
     """
 
     port: int
@@ -39,7 +39,7 @@ class Traffic:
 
     @property
     def request(self) -> bytes:
-        """The request as it goes over the wire."""
+        """The request as bytes on the wire."""
         body = json.dumps(self.body).encode()
         head = (
             f"POST {self.path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\n"
@@ -47,14 +47,14 @@ class Traffic:
         )
         return head.encode() + body
 
-    def warmer(self) -> Traffic:
-        """A little of the same, so that connections and caches are made."""
+    def warmup(self) -> Traffic:
+        """Return a small part of the traffic, which opens connections and fills caches."""
         return replace(self, count=min(self.count, max(4, self.clients)))
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a traffic: its wall time in seconds, milliseconds of each unit, and streamed deltas."""
+    """Wall time in seconds, latency of each unit in milliseconds, and number of streamed deltas."""
 
     seconds: float
     latencies: Sequence[float]
@@ -62,23 +62,23 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return len(self.latencies) / self.seconds
 
     @property
     def median(self) -> float:
-        """Milliseconds."""
+        """Median latency in milliseconds."""
         return self.percentile(50)
 
     def percentile(self, rank: int) -> float:
-        """Milliseconds that `rank` of a hundred units stay within."""
+        """Latency percentile in milliseconds; `rank` is 1 to 99."""
         if len(self.latencies) < 2:
             return self.latencies[0]
         return quantiles(self.latencies, n=100, method="inclusive")[rank - 1]
 
 
 class Connection(asyncio.Protocol):
-    """One connection that is kept open, with one request at a time on it."""
+    """One keep-alive connection with one request at a time."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -92,10 +92,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(BadReply(f"the connection broke: {exc}"))
+            self._reply.set_exception(
+                BadReply(f"the connection was closed before the response was complete: {exc}")
+            )
 
     async def exchange(self, request: bytes) -> bytes:
-        """The raw response, its head included. Raises BadReply unless it is a 200."""
+        """Return the raw response, including its head. Raises BadReply unless it is a 200."""
         self._buffer.clear()
         self._end = None
         self._reply = asyncio.get_running_loop().create_future()
@@ -119,7 +121,7 @@ class Connection(asyncio.Protocol):
             self._reply.set_result(bytes(buffer))
 
     def _read_head(self) -> bool:
-        """Find out where the response ends: 0 stands for its last chunk."""
+        """Set `_end` to the length of the response, or to 0 if it ends with its last chunk."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
 
 
 async def generate(traffic: Traffic) -> Load:
-    """Send the traffic and measure it. Raises BadReply for any reply that is no success."""
+    """Send the traffic and measure it. Raises BadReply for any response that is not a 200."""
     request = traffic.request
     latencies: list[float] = []
     deltas = 0

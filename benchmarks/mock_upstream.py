@@ -1,9 +1,9 @@
-"""A stand-in for vLLM's HTTP server that costs next to nothing: each reply is made once and sent many times.
+"""A mock of vLLM's HTTP server with little CPU use: responses are rendered once and cached.
 
-It speaks as much of the dialect as the service's probe asks for and a chat needs: usage and token ids in every chunk,
-`n`, `stream_interval`. A reply is a short calculation that ends in a boxed number; the numbers go round, so that no
-vote is decided before its last ballot. A model whose name ends in `-roots` answers with square roots, most of them new,
-which only a worker can compare.
+It implements what the engine probe and chat completions need: usage and token ids in every chunk, `n` and
+`stream_interval`. Every completion ends in a boxed number. The numbers rotate, so that no vote is decided before its
+last ballot. A model whose name ends in `-roots` answers with square roots, mostly new ones, which only a comparison
+worker can compare.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 ANSWERS = 4
 PROMPT_TOKENS = 20
 ROOTS = 512
-"""Turns of a model that answers with square roots: their pairs are more than the service remembers."""
+"""Period of the answers of a `-roots` model: it has more pairs of answers than the service caches."""
 PREFIX = "mock-"
 ROOTS_SUFFIX = "-roots"
 
@@ -36,7 +36,7 @@ _EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """All that a reply depends on. `turn` picks its first answer, `interval` is the tokens in a chunk."""
+    """Cache key of a response. `turn` selects the first answer, `interval` is the number of tokens per chunk."""
 
     model: str
     n: int
@@ -48,8 +48,8 @@ class Shape:
 
 
 @lru_cache(maxsize=1024)
-def whole_reply(shape: Shape) -> bytes:
-    """The response to a chat that is not streamed."""
+def full_reply(shape: Shape) -> bytes:
+    """Render the response to a chat without streaming."""
     choices = [
         {
             "index": index,
@@ -64,7 +64,7 @@ def whole_reply(shape: Shape) -> bytes:
 
 @lru_cache(maxsize=1024)
 def streamed_reply(shape: Shape) -> tuple[bytes, ...]:
-    """The response to a chat that is streamed: what is written at each step of the engine."""
+    """Render the response to a streamed chat: the bytes of each engine step."""
     steps = []
     texts = [_words(shape, index) for index in range(shape.n)]
     for at in range(0, shape.tokens, shape.interval):
@@ -133,7 +133,7 @@ def _json_response(value: object) -> bytes:
 
 
 class Upstream(asyncio.Protocol):
-    """One connection; a request is answered before the next is read, `tokens` a completion."""
+    """One connection without pipelining; each completion has `tokens` tokens."""
 
     def __init__(self, latencies: Sequence[int], tokens: int, turns: count[int]) -> None:
         self._latencies = {
@@ -189,7 +189,7 @@ class Upstream(asyncio.Protocol):
             has_ids=bool(chat.get("return_token_ids")),
             has_usage=bool(options.get("continuous_usage_stats")),
         )
-        steps = streamed_reply(shape) if chat.get("stream") else (whole_reply(shape),)
+        steps = streamed_reply(shape) if chat.get("stream") else (full_reply(shape),)
         latency = self._latencies[shape.model]
         if latency:
             self._loop.call_later(latency, self._write, steps, 0)
@@ -202,7 +202,7 @@ class Upstream(asyncio.Protocol):
         return next(self._turns) % ANSWERS if n == 1 else 0
 
     def _write(self, steps: tuple[bytes, ...], at: int) -> None:
-        """Write a step, and the next one when all other connections had their turn."""
+        """Write one step and schedule the next after the other connections have written theirs."""
         if self._transport.is_closing():
             return
         self._transport.write(steps[at])
@@ -211,7 +211,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve(port: int, latencies: Sequence[int], tokens: int) -> None:
-    """Serve on loopback until cancelled: a model `mock-Nms` for each latency of N milliseconds."""
+    """Serve on loopback until cancelled, with a model `mock-Nms` for each latency of N milliseconds."""
     turns = count()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -222,11 +222,11 @@ async def serve(port: int, latencies: Sequence[int], tokens: int) -> None:
 
 
 def main() -> None:
-    """Serve until a signal ends the process."""
+    """Serve until the process receives a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--latencies", type=int, nargs="+", default=[0, 100], metavar="MS")
-    parser.add_argument("--tokens", type=int, default=16, help="tokens of each completion")
+    parser.add_argument("--tokens", type=int, default=16, help="tokens per completion")
     options = parser.parse_args()
     asyncio.run(serve(options.port, options.latencies, options.tokens))
 

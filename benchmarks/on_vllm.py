@@ -1,6 +1,7 @@
-"""The rate at which a real vLLM writes, with runs before it and without: the direct side repeats what the last runs sent.
+"""Throughput of a real vLLM with and without secondpass.
 
-So both sides give the engine the same prompts, sampling, seeds, output kind and stream interval, whatever these are.
+The direct side repeats the requests of the preceding runs. Both sides therefore have the same prompts, sampling, seeds,
+output kind and stream interval.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RUNS = 2
 PARAMS = {"n": 8, "stop": "none"}
 MAX_CALLS = 256
 START_SECONDS = 60.0
-# Few replies of the small model end before the cap, so that both sides write as many tokens.
+# Few completions of the small model end before the cap, so both sides generate the same number of tokens.
 QUESTION = (
     "A farmer has {} sheep and twice as many goats, sells 5 of each and gives a third of what is left to his "
     "neighbour. How many animals does he keep? Explain every step at length, in whole sentences."
@@ -53,25 +54,28 @@ ON_CPU = ("--dtype", "float32", "--enforce-eager")
 
 _WRITTEN = re.compile(rb'"completion_tokens":\s*(\d+)')
 
-Way = Callable[[], Awaitable[int]]
-"""Has RUNS questions answered at once, and counts the completion tokens that were written."""
+Workload = Callable[[], Awaitable[int]]
+"""Answer RUNS questions concurrently and return the number of completion tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One way, taken once: its wall time in seconds and the completion tokens of all its completions."""
+    """One execution of a workload: wall time in seconds and completion tokens."""
 
     seconds: float
     tokens: int
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.tokens / self.seconds
 
 
 async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
-    """Runs over the engine in this process, against its client's own `generate`; `tokens` caps each completion."""
+    """Measure runs over the in-process engine against plain `generate` calls of its client.
+
+    `tokens` caps each completion.
+    """
     from secondpass.service.engines.vllm.engine import VllmEngine  # noqa: PLC0415 - heavy
     from secondpass.service.engines.vllm.server import vllm_server  # noqa: PLC0415
 
@@ -79,20 +83,23 @@ async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
     flags = (*LENGTH, *(ON_CPU if is_cpu_build() else ()))
     async with vllm_server("vllm", str(model), flags) as server:
         own = server.engine
-        client = RecordingClient(own._client)  # noqa: SLF001 - what the engine is compared with
+        client = RecordingClient(own._client)  # noqa: SLF001 - the direct side uses it
         engine = VllmEngine("vllm", client, own.model)
         await engine.start()
-        ways = {"direct": client.repeat, "through": _runs(engine, tokens, client.given.clear)}
-        measured = await _in_turn(ways, pairs)
+        workloads = {
+            "direct": client.repeat,
+            "through": _runs(engine, tokens, client.recorded_calls.clear),
+        }
+        measured = await _measure_rounds(workloads, pairs)
         await engine.aclose()
         client.release()
     return Pairs("vLLM in process", measured["direct"], measured["through"])
 
 
 async def over_http(model: Path, pairs: int, tokens: int) -> tuple[Pairs[Pass], Pairs[Pass]]:
-    """Runs over the HTTP engine, and `/solve` of the whole service, each against plain requests to the same vLLM.
+    """Measure runs over the HTTP engine, and `/solve` of the service, against plain requests to the same vLLM.
 
-    Raises ServerDidNotStart.
+    `tokens` caps each completion. Raises ServerDidNotStart.
     """
     flags = ("--dtype", "float32") if is_cpu_build() else ()
     with serve_vllm(model, extra_args=flags) as server:
@@ -100,33 +107,36 @@ async def over_http(model: Path, pairs: int, tokens: int) -> tuple[Pairs[Pass], 
             requests = RecordedRequests(recorded)
             engine = HttpEngine("vllm", server.base_url, server.model_name, client=recorded)
             await engine.start()
-            ways = {
+            workloads = {
                 "direct": lambda: requests.repeat(client),
-                "through": _runs(engine, tokens, requests.given.clear),
+                "through": _runs(engine, tokens, requests.recorded_calls.clear),
                 "service": lambda: _solves(client, service, tokens),
             }
-            measured = await _in_turn(ways, pairs)
+            measured = await _measure_rounds(workloads, pairs)
     return (
         Pairs("vLLM over HTTP, runs", measured["direct"], measured["through"]),
         Pairs("vLLM over HTTP, service", measured["direct"], measured["service"]),
     )
 
 
-async def _in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[Pass]]:
-    """Every way once in each round, after one of each for warmth: backwards, for the first repeats the second."""
-    for way in reversed(list(ways.values())):
-        await way()
-    measured: dict[str, list[Pass]] = {name: [] for name in ways}
+async def _measure_rounds(workloads: Mapping[str, Workload], rounds: int) -> dict[str, list[Pass]]:
+    """Execute every workload once per round, after a warm-up.
+
+    The warm-up is in reverse order because the direct workload repeats the requests of the other ones.
+    """
+    for workload in reversed(list(workloads.values())):
+        await workload()
+    measured: dict[str, list[Pass]] = {name: [] for name in workloads}
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, workload in workloads.items():
             began = time.perf_counter()
-            written = await way()
+            written = await workload()
             measured[name].append(Pass(time.perf_counter() - began, written))
     return measured
 
 
-async def _at_once(work: Callable[[int], Awaitable[int]], count: int) -> int:
-    """The sum of what `work` gives for each number below `count`, all at once."""
+async def _gather_sum(work: Callable[[int], Awaitable[int]], count: int) -> int:
+    """Run `work` concurrently for each number below `count` and return the sum of the results."""
     found: list[int] = []
 
     async def one(number: int) -> None:
@@ -138,25 +148,25 @@ async def _at_once(work: Callable[[int], Awaitable[int]], count: int) -> int:
     return sum(found)
 
 
-# -- through us ----------------------------------------------------------------------------------------
+# -- through secondpass ---------------------------------------------------------------------------------
 
 
-def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Way:
-    """Runs as the service makes them, all of one process; `begin` is called before the first."""
+def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Workload:
+    """Return a workload of runs with the components of the service; `begin` is called before each execution."""
     served = Upstream(engine, Admission(MAX_CALLS))
     shared = Shared(Equivalence())
 
     async def one(number: int) -> int:
         run = LiveRun(_spec(served, number, tokens), shared, Trace())
         await execute(run)
-        bills = [event for event in run.trace.events if isinstance(event, CallFinished)]
-        return sum(bill.usage.completion for bill in bills)
+        finished = [event for event in run.trace.events if isinstance(event, CallFinished)]
+        return sum(event.usage.completion for event in finished)
 
-    async def way() -> int:
+    async def workload() -> int:
         begin()
-        return await _at_once(one, RUNS)
+        return await _gather_sum(one, RUNS)
 
-    return way
+    return workload
 
 
 def _spec(upstream: Upstream, number: int, tokens: int) -> RunSpec:
@@ -175,7 +185,7 @@ def _spec(upstream: Upstream, number: int, tokens: int) -> RunSpec:
 
 @asynccontextmanager
 async def _service(server: VllmServer) -> AsyncIterator[str]:
-    """The URL of a service of its own process before `server`."""
+    """Start the service as a separate process in front of `server` and return its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -198,37 +208,37 @@ async def _solves(client: httpx.AsyncClient, service: str, tokens: int) -> int:
         written: int = reply["usage"]["actor"]["completion"]
         return written
 
-    return await _at_once(one, RUNS)
+    return await _gather_sum(one, RUNS)
 
 
-# -- around us -----------------------------------------------------------------------------------------
+# -- direct --------------------------------------------------------------------------------------------
 
 
 class RecordingClient:
-    """vLLM's engine client, which remembers what it was asked to generate and can do so again."""
+    """A proxy of vLLM's engine client that records its `generate` calls and can repeat them."""
 
     def __init__(self, client: Any) -> None:
-        self.given: list[tuple[Any, Any, dict[str, Any]]] = []
+        self.recorded_calls: list[tuple[Any, Any, dict[str, Any]]] = []
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def generate(self, prompt: Any, sampling: Any, request: str, **options: Any) -> Any:
-        """The client's own results."""
-        self.given.append(deepcopy((prompt, sampling, options)))
+        """Record the call and return the results of the client."""
+        self.recorded_calls.append(deepcopy((prompt, sampling, options)))
         return self._client.generate(prompt, sampling, request, **options)
 
     def release(self) -> None:
-        """Let go of the client, whose destructor fails when it comes as late as the interpreter's end."""
+        """Drop the reference to the client, whose destructor fails at interpreter shutdown."""
         self._client = None
 
     async def repeat(self) -> int:
-        """Have all of it generated again, at once; counts the tokens written."""
-        return await _at_once(self._generate, len(self.given))
+        """Repeat all recorded calls concurrently and return the number of completion tokens."""
+        return await _gather_sum(self._generate, len(self.recorded_calls))
 
     async def _generate(self, number: int) -> int:
-        prompt, sampling, options = self.given[number]
+        prompt, sampling, options = self.recorded_calls[number]
         written = 0
         async for result in self._client.generate(prompt, sampling, f"direct-{number}", **options):
             written += sum(len(output.token_ids) for output in result.outputs)
@@ -236,20 +246,20 @@ class RecordingClient:
 
 
 class RecordedRequests:
-    """The streaming requests that `client` sends, which can be sent again."""
+    """A recorder of the requests of an HTTP client, which can be sent again."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
-        self.given: list[httpx.Request] = []
+        self.recorded_calls: list[httpx.Request] = []
         client.event_hooks = {"request": [self._note]}
 
     async def _note(self, request: httpx.Request) -> None:
-        self.given.append(request)
+        self.recorded_calls.append(request)
 
     async def repeat(self, client: httpx.AsyncClient) -> int:
-        """Send all of them with `client`, at once, and read the replies; counts the tokens written."""
+        """Send all recorded requests concurrently with `client` and return the number of completion tokens."""
 
         async def one(number: int) -> int:
-            request = self.given[number]
+            request = self.recorded_calls[number]
             tail = b""
             async with client.stream(
                 "POST", request.url, content=request.content, headers=request.headers
@@ -258,11 +268,11 @@ class RecordedRequests:
                     tail = (tail + chunk)[-4096:]
             return int(_WRITTEN.findall(tail)[-1])
 
-        return await _at_once(one, len(self.given))
+        return await _gather_sum(one, len(self.recorded_calls))
 
 
 def _client() -> httpx.AsyncClient:
-    """A client as the engine's own is made."""
+    """Create an HTTP client configured as the one of `HttpEngine`."""
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)

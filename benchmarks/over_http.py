@@ -1,4 +1,4 @@
-"""What the service adds to a request, measured over real sockets against an upstream of known latency."""
+"""Overhead of the service per request, over real sockets and an upstream with known latency."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ model = "{model}"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where upstream and service listen, and their process ids."""
+    """Ports and process ids of the upstream and the service."""
 
     upstream: int
     service: int
@@ -50,7 +50,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Two equivalent traffics; `samples` completions come of one unit of either."""
+    """Two equivalent traffics. One unit of either draws `samples` completions."""
 
     name: str
     direct: Traffic
@@ -58,7 +58,7 @@ class Case:
     samples: int = 1
 
     def reduced(self, share: float) -> Case:
-        """The same with fewer units in less time, but with time for some rounds of all clients."""
+        """Return the case scaled by `share`, with at least four units per client and four times the ramp."""
 
         def fewer(traffic: Traffic) -> Traffic:
             count = max(4 * traffic.clients, round(traffic.count * share))
@@ -69,8 +69,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A load, and what it took of its server's processor, in seconds."""
+class Measurement:
+    """A load, and the CPU seconds of the server under it."""
 
     load: Load
     cpu: float
@@ -78,7 +78,7 @@ class Measured:
 
 @contextmanager
 def running(logs: Path, tokens: int = 16) -> Iterator[Ports]:
-    """Upstream and service as processes of their own, until the block is left; they log to `logs`.
+    """Run the upstream and the service as separate processes within the block; their logs are in `logs`.
 
     Raises ServerDidNotStart.
     """
@@ -111,7 +111,7 @@ def running(logs: Path, tokens: int = 16) -> Iterator[Ports]:
 
 
 def cases(ports: Ports) -> Iterator[Case]:
-    """Everything that is measured, in the order of the table."""
+    """Yield the cases in the order of the table."""
     for latency, stream, clients, count in (
         (0, False, 1, 400),
         (0, False, 64, 1200),
@@ -161,7 +161,7 @@ def _python(module: str, *arguments: object) -> list[str]:
 
 
 def _solved(ports: Ports, stop: str, n: int, *, clients: int, count: int) -> Case:
-    """A solve beside the requests that draw the same samples: one with n, or n at once."""
+    """Return a case of a solve and the requests that draw the same samples: one with n, or n concurrent ones."""
     sampled: dict[str, Any] = {"name": "self_consistency", "params": {"n": n, "stop": stop}}
     if stop == "lead":
         sampled["params"]["width"] = n
@@ -189,10 +189,10 @@ def _solved(ports: Ports, stop: str, n: int, *, clients: int, count: int) -> Cas
     )
 
 
-async def measure(ports: Ports, case: Case, pairs: int) -> Pairs[Measured]:
-    """Both traffics in turn, `pairs` times, after a little of each. Raises BadReply."""
+async def measure(ports: Ports, case: Case, pairs: int) -> Pairs[Measurement]:
+    """Measure both traffics alternately, `pairs` times, after a warm-up. Raises BadReply."""
     for traffic in (case.direct, case.through):
-        await generate(traffic.warmer())
+        await generate(traffic.warmup())
     direct, through = [], []
     for _ in range(pairs):
         direct.append(await _measured(case.direct, ports.upstream_pid))
@@ -200,18 +200,18 @@ async def measure(ports: Ports, case: Case, pairs: int) -> Pairs[Measured]:
     return Pairs(case.name, direct, through)
 
 
-async def _measured(traffic: Traffic, server: int) -> Measured:
+async def _measured(traffic: Traffic, server: int) -> Measurement:
     before = cpu_seconds(server)
     load = await generate(traffic)
-    return Measured(load, cpu_seconds(server) - before)
+    return Measurement(load, cpu_seconds(server) - before)
 
 
-def report(measured: Sequence[tuple[Case, Pairs[Measured]]]) -> str:
-    """The table: `a → b` is direct and through the service; [..] are the extremes of the pairs."""
+def report(measured: Sequence[tuple[Case, Pairs[Measurement]]]) -> str:
+    """Return the table: `a → b` is direct → through; brackets contain the extremes of the pairs."""
     return table(HEADER, (_row(case, pairs) for case, pairs in measured))
 
 
-def _row(case: Case, pairs: Pairs[Measured]) -> tuple[str, ...]:
+def _row(case: Case, pairs: Pairs[Measurement]) -> tuple[str, ...]:
     added = pairs.compared(lambda one, other: other.load.median - one.load.median)
     ratio = pairs.compared(lambda one, other: other.load.rate / one.load.rate)
     rates = pairs.medians(lambda one: one.load.rate)
@@ -233,6 +233,6 @@ def _both(values: tuple[float, ...], form: str) -> str:
     return " → ".join(f"{value:{form}}" for value in values)
 
 
-def _cpu_ms(blocks: Sequence[Measured]) -> float:
-    """Milliseconds of processor time a unit, over all blocks: one alone may be shorter than a clock tick."""
+def _cpu_ms(blocks: Sequence[Measurement]) -> float:
+    """CPU milliseconds per unit over all blocks, because one block may be shorter than a clock tick."""
     return sum(one.cpu for one in blocks) / sum(len(one.load.latencies) for one in blocks) * 1e3

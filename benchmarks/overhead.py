@@ -1,7 +1,7 @@
-"""What does the service cost? Everything is measured directly and through us, in turn, in one run.
+"""Overhead of the service: each case is measured directly and through secondpass, alternately.
 
-Only ratios and differences count: load generator, upstream and service share the machine. Everything stays on
-127.0.0.1 and stops by itself.
+Only ratios and differences are meaningful, because load generator, upstream and service share the machine. All servers
+listen on 127.0.0.1 and stop when the benchmark ends.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tools.processes import ServerDidNotStart
 
 
 async def compare(pairs: int, share: float) -> None:
-    """Measure every case with `pairs` pairs, at `share` of its full size, and print the tables."""
+    """Measure every case with `pairs` pairs at `share` of its full size, and print the tables."""
     runs = []
     for run in in_process.CASES:
-        _say(run.name)
+        _print_progress(run.name)
         runs.append(await in_process.measure(run, pairs, max(8, round(128 * share))))
     print(f"\n{in_process.report(runs)}\n", flush=True)
     with (
@@ -31,24 +31,22 @@ async def compare(pairs: int, share: float) -> None:
     ):
         requests = []
         for full in over_http.cases(ports):
-            _say(full.name)
+            _print_progress(full.name)
             case = full.reduced(share)
             requests.append((case, await over_http.measure(ports, case, pairs)))
     print(f"\n{over_http.report(requests)}", flush=True)
 
 
-def _say(name: str) -> None:
+def _print_progress(name: str) -> None:
     if sys.stderr.isatty():
         print(f"{name} ...", file=sys.stderr)
 
 
 def main() -> None:
-    """Print the tables and how they were made."""
+    """Print the tables and their method."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
-    parser.add_argument("--pairs", type=int, help="pairs of each case (default 5; 2 with --quick)")
-    parser.add_argument(
-        "--quick", action="store_true", help="a seventh of the requests, for a first look"
-    )
+    parser.add_argument("--pairs", type=int, help="pairs per case (default: 5; 2 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="send about a seventh of the requests")
     options = parser.parse_args()
     pairs = options.pairs or (2 if options.quick else 5)
     began = time.monotonic()
@@ -57,7 +55,7 @@ def main() -> None:
     except (BadReply, ServerDidNotStart) as error:
         sys.exit(f"overhead: {error}")
     print(
-        f"\nMedians of {pairs} interleaved pairs, extremes in brackets, direct → through us; "
+        f"\nMedians of {pairs} interleaved pairs, extremes in brackets, direct → through secondpass; "
         f"{time.monotonic() - began:.0f} s in all."
     )
 

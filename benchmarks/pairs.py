@@ -1,4 +1,7 @@
-"""Interleaved pairs: direct, through us, direct, through us, so that what else the machine does meets both alike."""
+"""Interleaved pairs of measurements, direct and through secondpass, and their tables.
+
+Interleaving exposes both sides to the same background load.
+"""
 
 from __future__ import annotations
 
@@ -26,48 +29,48 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
-        held = list(values)
-        return cls(median(held), min(held), max(held))
+        """Summarize at least one value."""
+        figures = list(values)
+        return cls(median(figures), min(figures), max(figures))
 
     def shown(self, form: str) -> str:
-        """Median and extremes, each in the format `form`."""
+        """Format the median and the extremes, each with the format specification `form`."""
         return f"{self.middle:{form}} [{self.low:{form}}..{self.high:{form}}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs(Generic[M]):
-    """The measurements of one case: the i-th of `direct` was made right before the i-th of `through`."""
+    """Measurements of one case; the i-th of `direct` immediately precedes the i-th of `through`."""
 
     name: str
     direct: Sequence[M]
     through: Sequence[M]
 
     def compared(self, figure: Callable[[M, M], float]) -> Spread:
-        """`figure(direct, through)`, pair by pair."""
+        """Return the spread of `figure(direct, through)` over the pairs."""
         return Spread.of(map(figure, self.direct, self.through))
 
-    def at_least(self, figure: Callable[[M, M], float]) -> float:
-        """What the median of `figure(direct, through)` is at least, with 95% confidence, one-sided: by the bootstrap."""
+    def lower_bound(self, figure: Callable[[M, M], float]) -> float:
+        """Return the one-sided 95% bootstrap lower bound of the median of `figure(direct, through)`."""
         values = list(map(figure, self.direct, self.through))
-        draw = random.Random(0)  # the same pairs always have the same bound
+        draw = random.Random(0)  # fixed seed: the bound is reproducible
         medians = sorted(median(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
         return medians[RESAMPLES // 20]
 
     def medians(self, figure: Callable[[M], float]) -> tuple[float, float]:
-        """The median of a figure, direct and through."""
+        """Return the medians of a figure, direct and through."""
         return median(map(figure, self.direct)), median(map(figure, self.through))
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has taken so far, in steps of 10 ms. Linux only."""
+    """Return the user and system time of a process in seconds, in clock ticks of 10 ms. Linux only."""
     _, _, fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(") ")
     user, system = fields.split()[11:13]
     return (int(user) + int(system)) / TICKS_A_SECOND
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, aligned for reading as it stands; all columns but the first hold figures."""
+    """Return an aligned Markdown table; all columns except the first are right-aligned."""
     lines = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])

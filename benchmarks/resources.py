@@ -1,7 +1,7 @@
 """Memory and CPU of `secondpass serve`: idle, under votes and under forwarded chats.
 
-The figures are of the whole process tree: the server and its processes that compare answers. The engine is a stand-in
-in a process of its own, which is not counted. Requests and limits of k8s/base follow from them.
+The figures include the whole process tree: the server and its answer comparison workers. The engine is a mock in a
+separate process, which is not included. The resource requests and limits in k8s/base are based on these figures.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ HEADER = ("", "processes", "memory, MiB", "requests/s", "CPU-ms a request", "CPU
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A named traffic; without one the server is left idle."""
+    """A named traffic; None leaves the server idle."""
 
     name: str
     traffic: Traffic | None = None
 
     def reduced(self, share: float) -> Case:
-        """The same with fewer requests, but at least one for each client."""
+        """Return the case with `share` of its requests, at least one per client."""
         if self.traffic is None:
             return self
         count = max(self.traffic.clients, round(self.traffic.count * share))
@@ -50,8 +50,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """The resources of a process tree over one case: the largest PSS seen in bytes, and CPU seconds."""
+class ResourceUsage:
+    """Resources of a process tree during one case: peak PSS in bytes, and CPU seconds."""
 
     name: str
     processes: int
@@ -63,7 +63,7 @@ class Used:
 
 @contextmanager
 def running(logs: Path) -> Iterator[tuple[int, int]]:
-    """The port and the process id of a server over a stand-in for vLLM, until the block is left."""
+    """Run a server over a mock of vLLM within the block and return its port and process id."""
     upstream, port = free_port(), free_port()
     config = logs / "secondpass.toml"
     engines = "".join(CONFIG.format(model=model, port=upstream) for model in (NUMBERS, ROOTS))
@@ -98,7 +98,7 @@ def running(logs: Path) -> Iterator[tuple[int, int]]:
 
 
 def cases(port: int) -> tuple[Case, ...]:
-    """Everything that is measured, in the order of the table."""
+    """Return the cases in the order of the table."""
     vote = {"name": "self_consistency", "params": {"n": DRAFTS, "stop": "none"}}
     solve = {"question": QUESTION, "strategy": vote, "task": {"kind": "math"}}
     chat = {"model": NUMBERS, "messages": [{"role": "user", "content": QUESTION}]}
@@ -125,11 +125,11 @@ def cases(port: int) -> tuple[Case, ...]:
     )
 
 
-async def measure(case: Case, server: int, idle_seconds: float) -> Used:
-    """Send the traffic of a case and watch the process tree of `server` meanwhile. Raises BadReply."""
+async def measure(case: Case, server: int, idle_seconds: float) -> ResourceUsage:
+    """Send the traffic of a case while sampling the process tree of `server`. Raises BadReply."""
     before, began = tree_cpu_seconds(server), time.perf_counter()
     peak = [memory_of_tree(server)]
-    watching = asyncio.create_task(_watch(server, peak))
+    sampler = asyncio.create_task(_sample_memory(server, peak))
     try:
         if case.traffic is None:
             await asyncio.sleep(idle_seconds)
@@ -137,15 +137,15 @@ async def measure(case: Case, server: int, idle_seconds: float) -> Used:
         else:
             requests = len((await generate(case.traffic)).latencies)
     finally:
-        watching.cancel()
+        sampler.cancel()
     seconds = time.perf_counter() - began
     peak.append(memory_of_tree(server))
     processes = len(_tree(server))
     cpu = tree_cpu_seconds(server) - before
-    return Used(case.name, processes, max(peak), cpu, seconds, requests)
+    return ResourceUsage(case.name, processes, max(peak), cpu, seconds, requests)
 
 
-async def _watch(server: int, peak: list[int]) -> None:
+async def _sample_memory(server: int, peak: list[int]) -> None:
     while True:
         peak[0] = max(peak[0], memory_of_tree(server))
         await asyncio.sleep(SAMPLE_SECONDS)
@@ -156,12 +156,12 @@ def _tree(pid: int) -> list[int]:
 
 
 def memory_of_tree(pid: int) -> int:
-    """PSS of a process and its descendants in bytes: pages that they share count once. Linux only."""
+    """Return the PSS of a process and its descendants in bytes; shared pages count once. Linux only."""
     return sum(map(memory_of, _tree(pid)))
 
 
 def memory_of(pid: int) -> int:
-    """PSS of one process in bytes; 0 where it has ended."""
+    """Return the PSS of one process in bytes, or 0 if it has exited."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
             if line.startswith("Pss:"):
@@ -170,7 +170,7 @@ def memory_of(pid: int) -> int:
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """CPU time that a process and its running descendants have taken so far."""
+    """Return the CPU seconds of a process and its running descendants."""
     taken = 0.0
     for each in _tree(pid):
         with suppress(OSError):
@@ -178,12 +178,12 @@ def tree_cpu_seconds(pid: int) -> float:
     return taken
 
 
-def report(measured: Sequence[Used]) -> str:
-    """The table."""
+def report(measured: Sequence[ResourceUsage]) -> str:
+    """Return the table."""
     return table(HEADER, map(_row, measured))
 
 
-def _row(used: Used) -> tuple[str, ...]:
+def _row(used: ResourceUsage) -> tuple[str, ...]:
     rate = f"{used.requests / used.seconds:.0f}" if used.requests else ""
     each = f"{used.cpu / used.requests * 1e3:.1f}" if used.requests else ""
     return (
@@ -206,9 +206,9 @@ async def _measure_all(share: float) -> None:
 
 
 def main() -> None:
-    """Print the table and how it was made."""
+    """Print the table and its method."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.resources", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
+    parser.add_argument("--quick", action="store_true", help="send a tenth of the requests")
     options = parser.parse_args()
     try:
         asyncio.run(_measure_all(0.1 if options.quick else 1.0))
@@ -216,7 +216,7 @@ def main() -> None:
         sys.exit(f"resources: {error}")
     print(
         f"\nMemory is the largest PSS of the process tree. The engine replies after {LATENCY_MS} ms "
-        f"with {TOKENS} tokens a completion."
+        f"with {TOKENS} tokens per completion."
     )
 
 

@@ -1,6 +1,7 @@
-"""Does self-consistency cost throughput? Eight samples a question, through runs and given to the engine directly, in turn.
+"""Throughput of self-consistency with eight samples per question, direct and through runs, alternately.
 
-Only ratios count: everything shares the machine. Everything stays on 127.0.0.1 and stops by itself.
+Only ratios are meaningful, because all processes share the machine. All servers listen on 127.0.0.1 and stop when the
+benchmark ends.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HEADER = (
 
 
 class Rated(Protocol):
-    """What a pass took: `rate` is tokens a second."""
+    """A measurement with a rate in tokens per second."""
 
     @property
     def rate(self) -> float: ...
@@ -43,7 +44,7 @@ class Rated(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured, and the least ratio that is wanted: of the median, and of what it is at least."""
+    """Pairs of one part, and the targets for the median ratio and for its lower bound."""
 
     pairs: Pairs[Any]
     tokens: tuple[float, float]
@@ -51,14 +52,14 @@ class Result:
     bound: float = 0.0
 
     @property
-    def at_least(self) -> float:
-        """What the median ratio is at least, with 95% confidence."""
-        return self.pairs.at_least(_ratio)
+    def lower_bound(self) -> float:
+        """One-sided 95% lower bound of the median ratio."""
+        return self.pairs.lower_bound(_ratio)
 
     @property
     def is_met(self) -> bool:
-        """Whether both targets are."""
-        return self.pairs.compared(_ratio).middle >= self.ratio and self.at_least >= self.bound
+        """True if the median ratio and its lower bound reach their targets."""
+        return self.pairs.compared(_ratio).middle >= self.ratio and self.lower_bound >= self.bound
 
 
 def _ratio(direct: Rated, through: Rated) -> float:
@@ -66,21 +67,21 @@ def _ratio(direct: Rated, through: Rated) -> float:
 
 
 async def measure(parts: Sequence[str], pairs: int, share: float) -> AsyncIterator[Result]:
-    """The results of `parts`, each with `pairs` pairs of passes at `share` of their full length."""
+    """Yield the results of `parts`, each with `pairs` pairs at `share` of the full completion length."""
     if "scripted" in parts:
         scripted = await in_process.measure(SCRIPTED, pairs, max(8, round(128 * share)))
         yield Result(scripted, scripted.medians(lambda one: one.deltas), 0.9)
     cap = max(8, round(64 * share))
     if "in-process" in parts:
-        held = await on_vllm.in_process(fetch(), pairs, cap)
-        yield Result(held, held.medians(lambda one: one.tokens), 0.97, 0.94)
+        embedded = await on_vllm.in_process(fetch(), pairs, cap)
+        yield Result(embedded, embedded.medians(lambda one: one.tokens), 0.97, 0.94)
     if "http" in parts:
         for sent in await on_vllm.over_http(fetch(), pairs, cap):
             yield Result(sent, sent.medians(lambda one: one.tokens), 0.95)
 
 
 def report(results: Sequence[Result]) -> str:
-    """The table; [..] are the extremes of the pairs."""
+    """Return the table; brackets contain the extremes of the pairs."""
     return table(HEADER, map(_row, results))
 
 
@@ -92,7 +93,7 @@ def _row(result: Result) -> tuple[str, ...]:
         " → ".join(f"{tokens:.0f}" for tokens in result.tokens),
         *(f"{rate:.0f}" for rate in rates),
         pairs.compared(_ratio).shown(".3f"),
-        f"{result.at_least:.3f}",
+        f"{result.lower_bound:.3f}",
         f"{result.ratio}" + (f", at least {result.bound}" if result.bound else ""),
         "yes" if result.is_met else "no",
     )
@@ -103,20 +104,20 @@ async def _all(parts: Sequence[str], pairs: int, share: float) -> list[Result]:
 
 
 def main() -> None:
-    """Print the table and how it was made."""
+    """Print the table and its method."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
-    parser.add_argument("--pairs", type=int, help="pairs of each part (default 15; 2 with --quick)")
+    parser.add_argument("--pairs", type=int, help="pairs per part (default: 15; 2 with --quick)")
     parser.add_argument(
-        "--quick", action="store_true", help="replies of a fourth of the length, for a first look"
+        "--quick", action="store_true", help="limit completions to a quarter of the length"
     )
     parser.add_argument(
-        "--only", choices=PARTS, action="append", help="a part alone; may be given again"
+        "--only", choices=PARTS, action="append", help="measure this part only; may be repeated"
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     options = parser.parse_args()
     parts = options.only or PARTS
     if find_spec("vllm") is None and set(parts) != {"scripted"}:
-        sys.exit("throughput: vLLM is not installed here; --only scripted needs none")
+        sys.exit("throughput: vLLM is not installed: use --only scripted, or install it")
     pairs = options.pairs or (2 if options.quick else 15)
     began = time.monotonic()
     try:
@@ -124,8 +125,8 @@ def main() -> None:
     except (FetchError, ServerDidNotStart) as error:
         sys.exit(f"throughput: {error}")
     print(
-        f"\n{report(results)}\n\nMedians of {pairs} interleaved pairs, extremes in brackets, direct → through us; "
-        "`at least` is the median ratio's one-sided 95% bootstrap bound; "
+        f"\n{report(results)}\n\nMedians of {pairs} interleaved pairs, extremes in brackets, direct → through secondpass; "
+        "`at least` is the one-sided 95% bootstrap lower bound of the median ratio; "
         f"{time.monotonic() - began:.0f} s in all."
     )
     if options.check and not all(result.is_met for result in results):

@@ -1,8 +1,8 @@
-"""Makes a language model check and correct its own work at inference time, behind one HTTP service.
+"""Inference-time self-correction for language models, served over HTTP.
 
-The code is in the folders `service` and `strategies` at the top of the checkout, and imports as `secondpass.service`
-and `secondpass.strategies`. Wheels and editable installs map these names to the folders; in a checkout that is not
-installed, the symbolic links beside this file do.
+The code is in the top-level folders `service` and `strategies` and imports as `secondpass.service` and
+`secondpass.strategies`. Wheels and editable installs map these names to the folders. In a checkout that is not
+installed, the symbolic links in this folder do.
 """
 
 import sys
@@ -19,12 +19,12 @@ _LINKS = ("service", "strategies")
 
 
 class _MissingLink(MetaPathFinder):
-    """The last finder: reports a linked package that no other finder found."""
+    """The last meta path finder, which reports a missing symbolic link."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> None:
-        """Raise ImportError for a package that only a link provides."""
+        """Raise ImportError for a package that only a symbolic link provides."""
         parent, _, name = fullname.rpartition(".")
         if parent == __name__ and name in _LINKS:
             raise ImportError(

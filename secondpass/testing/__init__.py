@@ -1,6 +1,6 @@
-"""The contract of every strategy as a pytest plug-in: `pip install 'secondpass[testing]'`.
+"""Contract tests for strategies, as a pytest plug-in: `pip install 'secondpass[testing]'`.
 
-A package with strategies of its own runs it by one test module::
+A package that defines strategies runs the tests with one test module::
 
     from secondpass.testing.suite import *
 
@@ -9,9 +9,9 @@ and these lines in its pyproject.toml::
     [tool.pytest.ini_options]
     addopts = "-p secondpass.testing --strategy NAME"
 
-Without a test module: `pytest -p secondpass.testing --strategy NAME --pyargs secondpass.testing.suite`. `--strategy` may
-be given several times; without it every registered strategy is tested, those of secondpass included. Tests of concurrency
-run on asyncio and trio; the others on the event loops of the fixture `anyio_backend`, which are both by default.
+Without a test module, run `pytest -p secondpass.testing --strategy NAME --pyargs secondpass.testing.suite`. `--strategy`
+may be repeated. Without it, every registered strategy is tested, including those of secondpass. Concurrency tests run on
+asyncio and trio. All other tests run on the backends of the fixture `anyio_backend`: both by default.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _JUDGING = ("self-score", "critique", "reward")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--strategy`."""
+    """Add the option `--strategy`."""
     group = parser.getgroup("secondpass")
     group.addoption(
         "--strategy",
         action="append",
         default=[],
         metavar="NAME",
-        help="test this strategy by its contract; may be repeated (default: every registered one)",
+        help="strategy to test; may be repeated (default: every registered strategy)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Report a strategy that cannot be tested before anything is collected. Raises pytest.UsageError."""
+    """Raise pytest.UsageError before collection if trio is missing or a strategy cannot be loaded."""
     if importlib.util.find_spec("trio") is None:
-        raise pytest.UsageError("the contract needs trio: pip install 'secondpass[testing]'")
+        raise pytest.UsageError("the contract tests need trio: pip install 'secondpass[testing]'")
     try:
         registered = list(STRATEGIES)
     except StrategyNotLoaded as error:
@@ -58,13 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_pycollect_makeitem(
     collector: pytest.Collector, obj: object
 ) -> Sequence[pytest.Item] | None:
-    """Collect no test of judges where no chosen strategy judges."""
+    """Skip the tests for judges if no selected strategy judges."""
     module = getattr(obj, "__module__", None)
     return [] if module == _JUDGES and not _names(collector.config, module) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test of the contract, wherever it was imported, with every strategy that it is about."""
+    """Parametrize each contract test with the strategies that it applies to."""
     module = metafunc.function.__module__
     if module in (_CONTRACT, _JUDGES):
         metafunc.parametrize("name", _names(metafunc.config, module))

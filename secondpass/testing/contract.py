@@ -1,4 +1,4 @@
-"""Contract tests for every strategy; the plug-in parametrises `name`."""
+"""Contract tests for all strategies; the plug-in parametrizes `name`."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ from secondpass.testing.support import (
 GARBAGE = ["\x00\ufffd}{\\boxed{", "]]>\u202e" * 50, "{}" * 300, "\\frac{" * 200]
 
 
-def faulty(share: int, fault: str) -> Callable[[Call, int], Reply]:
-    """Every `share`-th call ends in the fault, with all of its completions."""
-    made = 0
+def faulty(period: int, fault: str) -> Callable[[Call, int], Reply]:
+    """Return a script in which every `period`-th call fails with `fault`, in all of its completions."""
+    calls = 0
 
     def script(call: Call, index: int) -> Reply:
-        nonlocal made
-        made += index == call.index
+        nonlocal calls
+        calls += index == call.index
         reply = arithmetic(call, index)
-        if made % share:
+        if calls % period:
             return reply
         return Reply(reply.text, fault=fault, labels=reply.labels)  # type: ignore[arg-type]
 
     return script
 
 
-def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
+def assert_outcome_is_valid(outcome: Outcome, run: LiveRun) -> None:
+    """Assert that the answer is non-empty and that its usage and the trace are consistent."""
     assert outcome.candidate.text.strip()
     assert outcome.candidate == run.best
     assert sum(role.calls for role in outcome.usage.values()) == run.budget.spent["calls"]
     used = sum(role.completion - role.wasted for role in outcome.usage.values())
-    assert used >= outcome.candidate.tokens, "the answer's tokens are no waste"
+    assert used >= outcome.candidate.tokens, "the tokens of the answer must not count as wasted"
     assert_failures_are_counted(outcome, run)
     assert isinstance(run.trace.events[0], RunStarted)
     assert isinstance(run.trace.events[-1], RunFinished)
@@ -58,29 +59,29 @@ def assert_is_whole(outcome: Outcome, run: LiveRun) -> None:
 
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_answers_at_its_defaults(name: str) -> None:
+async def test_default_params_produce_the_answer(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)
     outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
     assert outcome.stop_reason in {"finished", "accepted", "consensus"}
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.anyio
-async def test_answers_an_open_question(name: str) -> None:
+async def test_open_question_gets_an_answer(name: str) -> None:
     engine = ScriptedEngine(says("Roses are red."))
     run = make_run(engine, name, question="Write a poem.", task=OPEN)
     outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
+async def test_token_budget_is_never_exceeded(name: str, tokens: int) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name, max_tokens=tokens)
     try:
@@ -88,7 +89,7 @@ async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
     except errors.NoAnswerWithinBudget:
         assert not run.has_answer
     else:
-        assert_is_whole(outcome, run)
+        assert_outcome_is_valid(outcome, run)
         assert outcome.stop_reason in {"budget_tokens", "finished", "consensus", "accepted"}
         if outcome.stop_reason == "budget_tokens":
             assert outcome.candidate.answer == "42"
@@ -98,7 +99,7 @@ async def test_stays_within_a_tight_budget(name: str, tokens: int) -> None:
 
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
+async def test_deadline_returns_the_best_answer_or_raises(name: str) -> None:
     for per_token in (0.004, 0.02, 10.0):
         engine = ScriptedEngine(per_token=per_token)
         run = make_run(engine, name, deadline_ms=150)
@@ -108,14 +109,14 @@ async def test_gives_its_best_at_the_deadline_or_says_so(name: str) -> None:
         except errors.DeadlinePassed:
             assert not run.has_answer
         else:
-            assert_is_whole(outcome, run)
+            assert_outcome_is_valid(outcome, run)
         assert anyio.current_time() - began < 0.5
         assert_books_are_closed(run, engine)
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
 @pytest.mark.anyio
-async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
+async def test_deadline_is_exact(name: str) -> None:
     run = make_run(ScriptedEngine(per_token=60.0), name, deadline_ms=2000)
     began = anyio.current_time()
     with pytest.raises(errors.DeadlinePassed):
@@ -125,7 +126,7 @@ async def test_ends_at_its_deadline_to_the_millisecond(name: str) -> None:
 
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
+async def test_client_disconnect_cancels_every_call(name: str) -> None:
     engine = ScriptedEngine(per_token=0.01)
     run = make_run(engine, name)
     with anyio.move_on_after(0.05) as scope:
@@ -141,7 +142,7 @@ async def test_leaves_nothing_behind_when_the_client_leaves(name: str) -> None:
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
+async def test_failure_of_every_call_raises(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(1, fault))
     run = make_run(upstream(engine, attempts=2), name)
     with pytest.raises((errors.AllCallsFailed, CallRejected)) as caught:
@@ -156,21 +157,21 @@ async def test_says_so_when_every_call_fails(name: str, fault: str) -> None:
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_survives_a_call_that_fails_once(name: str, fault: str) -> None:
+async def test_failed_calls_are_retried(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(2, fault))
     run = make_run(upstream(engine, attempts=3), name)
     outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert_books_are_closed(run, engine)
 
 
 @pytest.mark.parametrize("text", GARBAGE)
 @pytest.mark.anyio
-async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
+async def test_garbage_completions_contain_no_answer(name: str, text: str) -> None:
     engine = ScriptedEngine(says(text))
     run = make_run(engine, name)
     outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer is None
     assert outcome.confidence is None
     assert_books_are_closed(run, engine)
@@ -178,7 +179,7 @@ async def test_makes_no_answer_of_garbage(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "   \n\n "])
 @pytest.mark.anyio
-async def test_never_answers_with_an_empty_completion(name: str, text: str) -> None:
+async def test_empty_completions_are_never_the_answer(name: str, text: str) -> None:
     engine = ScriptedEngine(says(text))
     run = make_run(engine, name)
     with pytest.raises(errors.AllCallsFailed, match="only reasoning or whitespace"):
@@ -188,11 +189,11 @@ async def test_never_answers_with_an_empty_completion(name: str, text: str) -> N
 
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_gives_its_best_when_the_service_drains(name: str) -> None:
+async def test_draining_returns_the_best_answer_or_raises(name: str) -> None:
     engine = ScriptedEngine(per_token=0.005)
     run = make_run(engine, name)
     async with anyio.create_task_group() as group:
-        group.start_soon(_interrupt_soon, run)
+        group.start_soon(_interrupt_after_30_ms, run)
         try:
             outcome = await execute(run)
         except errors.Drained:
@@ -202,13 +203,13 @@ async def test_gives_its_best_when_the_service_drains(name: str) -> None:
     assert_books_are_closed(run, engine)
 
 
-async def _interrupt_soon(run: LiveRun) -> None:
+async def _interrupt_after_30_ms(run: LiveRun) -> None:
     await anyio.sleep(0.03)
     run.interrupt()
 
 
 @pytest.mark.anyio
-async def test_every_call_that_starts_is_billed(name: str) -> None:
+async def test_every_started_call_has_a_usage_record(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)
     await execute(run)

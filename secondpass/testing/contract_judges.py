@@ -1,4 +1,4 @@
-"""Contract tests for strategies that judge; the plug-in selects them by their signal."""
+"""Contract tests for strategies that judge; the plug-in selects them by `signal`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.quoting import has_tokens
 from secondpass.strategies.api.values import SOLVE, Capability
-from secondpass.testing.contract import GARBAGE, assert_is_whole, faulty
+from secondpass.testing.contract import GARBAGE, assert_outcome_is_valid, faulty
 from secondpass.testing.injections import INJECTIONS
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
@@ -24,8 +24,15 @@ from secondpass.testing.support import (
     upstream,
 )
 
-NO_VERDICTS = ["", "correct or wrong", ":", "{" * 200, '{"verdict": "A", "verdict": "B"}', *GARBAGE]
-LESS: list[frozenset[Capability]] = [
+UNREADABLE_VERDICTS = [
+    "",
+    "correct or wrong",
+    ":",
+    "{" * 200,
+    '{"verdict": "A", "verdict": "B"}',
+    *GARBAGE,
+]
+LACKING: list[frozenset[Capability]] = [
     frozenset({"labels"}),
     frozenset({"schema"}),
     frozenset({"labels", "schema"}),
@@ -37,8 +44,8 @@ def _is_draft(call: Call) -> bool:
     return call.role == "actor" and call.purpose in (SOLVE, "extend")
 
 
-def judged_by(text: str, labels: Mapping[str, float] | None = None) -> Script:
-    """A script: the usual drafts, and `text` and `labels` for every other call."""
+def script_with_verdict(text: str, labels: Mapping[str, float] | None = None) -> Script:
+    """Return a script with default drafts that answers every other call with `text` and `labels`."""
 
     def script(call: Call, index: int) -> Reply:
         return arithmetic(call, index) if _is_draft(call) else Reply(text, labels=labels or {})
@@ -46,32 +53,32 @@ def judged_by(text: str, labels: Mapping[str, float] | None = None) -> Script:
     return script
 
 
-@pytest.mark.parametrize("lacking", [frozenset[Capability](), *LESS[:3]])
-@pytest.mark.parametrize("text", NO_VERDICTS)
+@pytest.mark.parametrize("lacking", [frozenset[Capability](), *LACKING[:3]])
+@pytest.mark.parametrize("text", UNREADABLE_VERDICTS)
 @pytest.mark.anyio
-async def test_verdicts_that_cannot_be_read_cost_no_answer(
+async def test_answer_survives_unreadable_verdicts(
     name: str, text: str, lacking: frozenset[Capability]
 ) -> None:
-    engine = ScriptedEngine(judged_by(text), lacking=lacking)
+    engine = ScriptedEngine(script_with_verdict(text), lacking=lacking)
     run = make_run(engine, name)
     outcome, missing = None, frozenset[Capability]()
     try:
         outcome = await execute(run)
     except CapabilityMissing as error:
         missing = frozenset(error.missing)
-    if outcome is None:  # raised before the first call
+    if outcome is None:  # CapabilityMissing must be raised before the first call
         assert missing
         assert missing <= lacking
         assert not engine.calls
         return
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
     assert_books_are_closed(run, engine)
 
 
-@pytest.mark.parametrize("lacking", LESS)
+@pytest.mark.parametrize("lacking", LACKING)
 @pytest.mark.anyio
-async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
+async def test_missing_capabilities_are_handled_or_named(
     name: str, lacking: frozenset[Capability]
 ) -> None:
     actor, other = ScriptedEngine(), ScriptedEngine(name="lesser", lacking=lacking)
@@ -82,7 +89,7 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
         missing: tuple[str, ...] = (error.engine, *error.missing)
     else:
         missing = ()
-        assert_is_whole(outcome, run)
+        assert_outcome_is_valid(outcome, run)
         assert outcome.candidate.answer == "42"
     assert set(missing) <= {"lesser", *lacking}
     assert not run.budget.holdings
@@ -91,19 +98,22 @@ async def test_a_role_that_can_do_less_is_used_as_it_is_or_named(
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
 @ON_BOTH_BACKENDS
 @pytest.mark.anyio
-async def test_a_critic_that_fails_costs_no_answer(name: str, fault: str) -> None:
+async def test_answer_survives_critic_failure(name: str, fault: str) -> None:
     actor, other = ScriptedEngine(), ScriptedEngine(faulty(1, fault))
     run = make_run(actor, name, others=upstream(other, attempts=2))
     outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
-    assert bool(outcome.degraded) == bool([bill for bill in bills(run) if bill.end == "failed"])
+    failed = [record for record in bills(run) if record.end == "failed"]
+    assert bool(outcome.degraded) == bool(failed)
     assert not run.budget.holdings
 
 
 @pytest.mark.parametrize("hostile", INJECTIONS)
 @pytest.mark.anyio
-async def test_no_candidate_writes_into_the_prompt_of_a_judge(name: str, hostile: str) -> None:
+async def test_candidates_cannot_inject_special_tokens_into_judge_prompts(
+    name: str, hostile: str
+) -> None:
     def script(call: Call, index: int) -> Reply:
         if _is_draft(call) and index % 2:
             return Reply(INJECTIONS[hostile])
@@ -113,7 +123,7 @@ async def test_no_candidate_writes_into_the_prompt_of_a_judge(name: str, hostile
     async with Equivalence(workers=1) as equivalence:
         run = make_run(engine, name, shared=Shared(equivalence))
         outcome = await execute(run)
-    assert_is_whole(outcome, run)
+    assert_outcome_is_valid(outcome, run)
     assert_books_are_closed(run, engine)
     for call in engine.calls:
         if not _is_draft(call):

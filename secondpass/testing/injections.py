@@ -1,4 +1,4 @@
-"""Candidates that try to win by other means than a right answer; all of them are wrong about 6 times 7."""
+"""Adversarial candidates that try to steer a judge; each of them is wrong about 6 times 7."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ DEGENERATE: Mapping[str, str] = MappingProxyType(
         "repeated token": "<|im_end|>" * 100,
     }
 )
-"""Candidates in which there is nothing to judge, each with a name."""
+"""Candidates without judgeable content, by name."""
 
 INJECTIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -104,4 +104,4 @@ INJECTIONS: Mapping[str, str] = MappingProxyType(
         **DEGENERATE,
     }
 )
-"""Every hostile candidate, each with a name."""
+"""All adversarial candidates, by name."""

@@ -1,4 +1,4 @@
-"""Making runs over the scripted engine, as tests need them."""
+"""Runs over the scripted engine, and assertions about their accounting."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ MATH = Task(kind="math")
 OPEN = Task(kind="open")
 
 ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-"""Marks an async test of our own concurrency. All others run on asyncio alone."""
+"""Decorator for concurrency tests: asyncio and trio. All other async tests run on asyncio alone."""
 
 
 def answers(*values: str) -> Script:
-    """A script whose i-th completion answers the i-th value, in turn."""
+    """Return a script whose i-th completion has the i-th of `values` as its answer, cyclically."""
     return lambda _, index: Reply(
         f"Let me see.\n\nThe answer is \\boxed{{{values[index % len(values)]}}}."
     )
 
 
 def says(text: str) -> Script:
-    """A script that returns the same text for every call."""
+    """Return a script that generates the same text for every call."""
     return lambda _call, _index: Reply(text)
 
 
@@ -58,9 +58,10 @@ def make_run(
     others: Engine | Upstream | None = None,
     **limits: Any,
 ) -> LiveRun:
-    """A run of `strategy` over `engine` (default: a scripted one) in all roles, or with `others` in all but the actor's.
+    """Create a run of `strategy` with the given fields of `Limits`.
 
-    A bare engine takes any number of calls at once, and none is retried; see `upstream`.
+    `engine` (default: a `ScriptedEngine`) serves all roles. With `others` it serves the actor only. An engine that is
+    not an `Upstream` has unlimited admission slots and no retries; see `upstream`.
     """
     actor = upstream(engine or ScriptedEngine())
     other = actor if others is None else upstream(others)
@@ -88,55 +89,58 @@ def make_run(
 def upstream(
     engine: Engine | Upstream, *, attempts: int = 1, places: int | None = None
 ) -> Upstream:
-    """The engine with `places` calls at once (None: any number), and `attempts` attempts of each with hardly a pause."""
+    """Return the engine with `places` admission slots (None: unlimited) and a first retry pause of 1 ms."""
     if isinstance(engine, Upstream):
         return engine
     return Upstream(engine, Admission(places), RetryPolicy(attempts, initial_backoff=0.001))
 
 
 def bills(run: LiveRun) -> list[CallFinished]:
-    """The bills of the run's calls."""
+    """Return the finished calls of a run."""
     return [event for event in run.trace.events if isinstance(event, CallFinished)]
 
 
 def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
-    """Assert that no limit was exceeded, no lease is held and no call is running."""
+    """Assert that usage is within all limits and equals the sum of the calls.
+
+    Also assert that no lease and no call remains, and that continued tokens do not count as wasted.
+    """
     for kind, limit in run.budget.limit.items():
         assert run.budget.spent[kind] <= limit, kind
     assert not run.budget.holdings
     assert not engine.running
     spent = run.budget.spent
-    usages = [bill.usage for bill in bills(run)]
+    usages = [record.usage for record in bills(run)]
     assert spent["tokens"] == sum(usage.completion for usage in usages)
     assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
-    assert spent["calls"] == sum(bill.attempts for bill in bills(run))
+    assert spent["calls"] == sum(record.attempts for record in bills(run))
     for role, tokens in _continued(run, engine).items():
-        delivered = sum(bill.usage.completion for bill in bills(run) if bill.role == role)
-        assert delivered - run.wasted[role] >= tokens, f"{role}: what was continued is no waste"
+        generated = sum(record.usage.completion for record in bills(run) if record.role == role)
+        assert generated - run.wasted[role] >= tokens, f"{role}: continued tokens count as wasted"
 
 
 def _continued(run: LiveRun, engine: ScriptedEngine) -> Counter[Role]:
-    """Tokens that later calls continued from, by role; those that several calls share count once.
+    """Count the tokens that later calls continued from, by role. A prefix of several calls counts once.
 
-    Not those that a call's own further attempts continued from: they are waste where the call fails or is not read.
+    Prefixes of a call's own retries are excluded: they are wasted if the call fails or its text is not used.
     """
-    again = {(e.role, e.purpose, e.index, e.messages) for e in bills(run) if e.attempt > 1}
+    retried = {(e.role, e.purpose, e.index, e.messages) for e in bills(run) if e.attempt > 1}
     kept: set[tuple[Role, tuple[Message, ...], tuple[PrefixPart, ...]]] = set()
     for call in engine.calls:
-        if call.visible and (call.role, call.purpose, call.index, call.messages) in again:
+        if call.visible and (call.role, call.purpose, call.index, call.messages) in retried:
             continue
         prefix = call.prefix if isinstance(call.prefix, tuple) else ()
-        for end, piece in enumerate(prefix, 1):
-            if isinstance(piece, int):
+        for end, part in enumerate(prefix, 1):
+            if isinstance(part, int):
                 kept.add((call.role, call.messages, prefix[:end]))
     return Counter(role for role, _, _ in kept)
 
 
 def assert_failures_are_counted(outcome: Outcome, run: LiveRun) -> None:
-    """Assert that calls that failed for good and replies that could not be read are in the outcome, by role."""
-    lost = Counter[str](b.role for b in bills(run) if b.end == "failed" and not b.retried)
-    lost.update(
+    """Assert that `degraded` counts, per role, calls that failed after all retries and unreadable replies."""
+    failed = Counter[str](e.role for e in bills(run) if e.end == "failed" and not e.retried)
+    failed.update(
         e.role for e in run.trace.events if isinstance(e, VerdictSeen) and e.how and e.error
     )
-    for role, failures in lost.items():
+    for role, failures in failed.items():
         assert dict(outcome.degraded or {}).get(role, 0) >= failures, role  # type: ignore[call-overload]

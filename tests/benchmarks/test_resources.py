@@ -1,4 +1,4 @@
-"""The benchmark of memory and CPU counts the whole process tree, and its votes start every process that compares answers."""
+"""The resource benchmark measures the whole process tree, and its votes start every comparison worker."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.serial]
 SLEEPER = "import sys; held = bytearray(64 * 2**20); print(flush=True); sys.stdin.read()"
 
 
-def test_memory_of_a_process_includes_its_children() -> None:
+def test_memory_of_a_process_tree_includes_child_processes() -> None:
     alone = resources.memory_of_tree(os.getpid())
     with subprocess.Popen(
         [sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -28,7 +28,7 @@ def test_memory_of_a_process_includes_its_children() -> None:
     assert resources.memory_of(child.pid) == 0
 
 
-async def test_every_case_runs_and_answers_that_need_it_start_both_workers(tmp_path: Path) -> None:
+async def test_every_case_runs_and_roots_start_both_workers(tmp_path: Path) -> None:
     with resources.running(tmp_path) as (port, server):
         idle, chats, _, votes, *_, roots, _ = resources.cases(port)
         measured = []

@@ -129,7 +129,7 @@ def test_an_author_may_import_single_tests_and_mark_the_module(site: Path, tmp_p
     package = shutil.copytree(SOURCE, tmp_path / "package")
     (package / "tests" / "test_contract.py").write_text(
         "import pytest\n"
-        "from secondpass.testing.suite import test_answers_at_its_defaults, test_answers_an_open_question\n"
+        "from secondpass.testing.suite import test_default_params_produce_the_answer, test_open_question_gets_an_answer\n"
         "pytestmark = pytest.mark.filterwarnings('error')\n"
     )
     assert passed(contract_of(package, site)) == 4
@@ -148,8 +148,8 @@ def test_a_broken_distribution_is_named_before_any_test_runs(site: Path, tmp_pat
 @pytest.mark.parametrize(
     ("body", "failing"),
     [
-        ('return Candidate(text="", answer=None)', "test_answers_at_its_defaults"),
-        (SWALLOWING, "test_leaves_nothing_behind_when_the_client_leaves"),
+        ('return Candidate(text="", answer=None)', "test_default_params_produce_the_answer"),
+        (SWALLOWING, "test_client_disconnect_cancels_every_call"),
     ],
     ids=["answers with nothing", "swallows its cancellation"],
 )

@@ -1,4 +1,4 @@
-"""What every test may ask for: an async backend, and a real vLLM server that is started once."""
+"""Shared fixtures, and the check that no test leaves a process running."""
 
 import gc
 import os
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis  # before anything freezes the garbage collector, which hypothesis asks
+import hypothesis  # before a test freezes the garbage collector, which hypothesis inspects
 import pytest
 
 from tests.leftovers import MARK, Starts, leftovers
@@ -16,13 +16,13 @@ from tools.local_vllm import VllmServer, serve_vllm
 from tools.process_tree import adopt_orphans
 
 pytest_plugins = ["secondpass.testing"]
-# Packages of their own, whose tests run in processes of their own.
+# A separate package, whose tests run in a separate process.
 collect_ignore = ["examples/src"]
 
-# A shell starts background jobs with SIGINT ignored, and what tests start would inherit that.
+# A shell starts background jobs with SIGINT ignored, which child processes of tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more of what else the machine does than of the code.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile(
     "secondpass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -33,20 +33,20 @@ _starts = Starts()
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """Note when each test begins."""
+    """Record the start of each test."""
     _starts.add(nodeid)
 
 
 def pytest_unconfigure() -> None:
-    """Release what servers have frozen: nanobind would report it as leaked, after pytest's closing line."""
+    """Unfreeze objects frozen by servers, which nanobind would report as leaks."""
     gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_outlives_its_session() -> Iterator[None]:
-    """Fail the session (under xdist: the worker's) when a process that a test started is still running.
+    """Fail the session (with xdist: the worker's session) if a process that a test started is still running.
 
-    Orphans become children of this process, so that none escapes; ended ones stay zombies until it ends.
+    This process adopts orphans, so that all are found. Exited orphans remain zombies until it exits.
     """
     adopt_orphans()
     os.environ[MARK] = mark = uuid.uuid4().hex
@@ -57,16 +57,16 @@ def _no_process_outlives_its_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Tests run on asyncio; those of our own concurrency ask for `secondpass.testing.support.ON_BOTH_BACKENDS`."""
+    """asyncio; concurrency tests use `secondpass.testing.support.ON_BOTH_BACKENDS`."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def vllm_server() -> Iterator[VllmServer]:
-    """A vLLM server with the small model (or the folder TEST_MODEL); fails where none starts.
+    """A vLLM server with the small model, or the model in the folder TEST_MODEL.
 
-    In float32: bfloat16 has so few digits that tokens often tie, and then the order of sums decides. In blocks as
-    small as a GPU's: the cache shares whole ones, and the CPU build's hold 128 tokens.
+    It uses float32 because logits often tie in bfloat16, so that the order of summation decides. Its block size is that
+    of a GPU because the prefix cache shares whole blocks, and the CPU build has blocks of 128 tokens.
     """
     folder = os.environ.get("TEST_MODEL")
     model = Path(folder) if folder else fetch()

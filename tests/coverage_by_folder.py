@@ -1,6 +1,6 @@
-"""A pytest plugin, `-p tests.coverage_by_folder`: ends the output with the coverage of each folder.
+"""A pytest plug-in, `-p tests.coverage_by_folder`, that reports the coverage of each folder.
 
-pytest-cov itself would print a line for each module.
+pytest-cov reports each module.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what pytest-cov has saved by now, those runs included that this one was appended to."""
+    """Print the coverage that pytest-cov has saved, including appended runs."""
     measured = coverage.Coverage()
     measured.load()
     statements, missing = Counter[str](), Counter[str]()

@@ -1,4 +1,4 @@
-"""Processes that tests started and left running: the descendants of this process, and those that carry its mark."""
+"""Processes that tests left running: descendants of this process, and processes with its mark."""
 
 import os
 import re
@@ -9,27 +9,27 @@ from pathlib import Path
 from tools.process_tree import descendants
 
 MARK = "PYTEST_SESSION_MARK"
-"""Environment variable that processes inherit from the test that starts them, unless they get another environment."""
+"""Environment variable that processes inherit from the test that starts them."""
 
 
 class Starts:
-    """When each test began, to name the one that a process was started in."""
+    """Start times of tests, which identify the test that started a process."""
 
     def __init__(self) -> None:
         self._tests: list[tuple[float, str]] = []
 
     def add(self, test: str) -> None:
-        """`test` begins now."""
+        """Record that `test` starts now."""
         self._tests.append((time.clock_gettime(time.CLOCK_BOOTTIME), test))
 
     def test_at(self, started: float) -> str:
-        """The test that ran `started` seconds after boot; a start within 10 ms of the next test counts as that test's."""
-        begun = [test for at, test in self._tests if at <= started + 0.01]  # in ticks of 10 ms
-        return begun[-1] if begun else "outside of any test"
+        """Return the test that was running `started` seconds after boot, with a resolution of 10 ms."""
+        earlier = [test for at, test in self._tests if at <= started + 0.01]  # in ticks of 10 ms
+        return earlier[-1] if earlier else "outside of any test"
 
 
 def marked_processes(mark: str) -> dict[int, str]:
-    """Process ids whose environment contains `mark`, each with its command and the test that started it."""
+    """Return the command and the test of each process whose environment contains `mark`, by process id."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -39,15 +39,15 @@ def marked_processes(mark: str) -> dict[int, str]:
             test = re.search(rb"PYTEST_CURRENT_TEST=([^\0]*)", environment)
             starter = test[1].decode(errors="replace") if test else "outside of any test"
             found[int(entry.name)] = f"{_command(int(entry.name))} ({starter})"
-        except OSError:  # it has ended, or belongs to another user
+        except OSError:  # it has exited, or belongs to another user
             continue
     return found
 
 
 def leftovers(mark: str, starts: Starts, grace: float = 5.0) -> dict[int, str]:
-    """Descendants and `marked_processes` that still run after `grace` seconds; returns soon where there are none.
+    """Return descendants and `marked_processes` that are still running after `grace` seconds.
 
-    Python's own resource tracker is left out: it ends with this process.
+    Returns early if there are none. Python's resource tracker is excluded because it exits with this process.
     """
     deadline = time.monotonic() + grace
     before, found = None, _leftovers(mark, starts)
@@ -63,7 +63,7 @@ def _leftovers(mark: str, starts: Starts) -> dict[int, str]:
         try:
             started_in = starts.test_at(process.started)
             found[process.pid] = f"{_command(process.pid)} ({started_in})"
-        except OSError:  # it has ended
+        except OSError:  # it has exited
             continue
     tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
     found |= marked_processes(mark)
@@ -71,6 +71,6 @@ def _leftovers(mark: str, starts: Starts) -> dict[int, str]:
 
 
 def _command(pid: int) -> str:
-    """A process's command. Raises OSError where it has ended."""
+    """Return the command line of a process. Raises OSError if it has exited."""
     command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
     return command.decode(errors="replace").strip()[:200]

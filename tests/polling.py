@@ -1,4 +1,4 @@
-"""Polling for a condition, on a machine that may stop for a while."""
+"""Polling for a condition on a machine that may be suspended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 10.0
-SHARE_OF_A_PAUSE = 0.1
+MAX_SHARE_PER_ITERATION = 0.1
 
 
 class Patience:
-    """Time left to wait, in seconds of a machine that runs.
+    """A timeout that tolerates a suspended machine.
 
-    A virtual machine that is suspended for longer than the whole wait comes back to a condition
-    that nothing had time to fulfil. One turn of the loop therefore uses at most a tenth of the time.
+    After a suspension longer than the timeout, no process has had time to fulfil the condition. One iteration therefore
+    consumes at most a tenth of the timeout.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -22,9 +22,9 @@ class Patience:
         self._last = time.monotonic()
 
     def is_over(self) -> bool:
-        """Whether the time is used up. Call it once a turn."""
+        """Return whether the timeout has expired. Call it once per iteration."""
         now = time.monotonic()
-        self._left -= min(now - self._last, self._seconds * SHARE_OF_A_PAUSE)
+        self._left -= min(now - self._last, self._seconds * MAX_SHARE_PER_ITERATION)
         self._last = now
         return self._left <= 0
 
@@ -32,15 +32,15 @@ class Patience:
 def wait_until(
     is_true: Callable[[], bool],
     seconds: float = PATIENCE,
-    reason: str = "waited in vain",
+    reason: str = "the condition did not hold in time",
     every: float = 0.002,
 ) -> float:
-    """Poll for a condition that a test needs in order to go on; the seconds that it took.
+    """Poll for a condition that a test needs and return the seconds that it took.
 
-    How fast it comes about is no claim of the test: for that see `wait_at_most`.
+    Use `wait_at_most` to assert how fast the condition holds.
 
     Raises:
-        AssertionError: It does not hold after `seconds` of a machine that runs.
+        AssertionError: It does not hold within `seconds`, excluding suspensions of the machine.
     """
     began = time.monotonic()
     patience = Patience(seconds)
@@ -56,7 +56,7 @@ def wait_at_most(
     reason: str = "it took longer",
     every: float = 0.002,
 ) -> float:
-    """Poll for a condition that must hold within `seconds` by the clock; the seconds that it took.
+    """Poll for a condition that must hold within `seconds` of wall time and return the seconds that it took.
 
     Raises:
         AssertionError: It does not hold in time.

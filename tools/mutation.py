@@ -1,22 +1,22 @@
-"""Mutants of Python source: single edits, each of which changes what the code does.
+"""Mutants of Python source: single edits that change the behaviour of the code.
 
-An edit replaces one span of the text, so a mutant differs from its source in a line or two. The operators:
+An edit replaces one span of the text, so a mutant differs from its source in one or two lines. The operators:
 
 - comparison: `<` to `<=`, `==` to `!=`, `in` to `not in`, `is` to `is not`, and the reverse
 - boolean: `and` to `or`, and the reverse
 - negation: `not x` to `x`, and a bare condition `x` to `not x`
-- off by one: one more or one less than an integer, `len()`, `sum()`, `int()` or `//`; 0 becomes 1 only
+- off by one: an integer, `len()`, `sum()`, `int()` or `//` plus or minus one; 0 becomes 1 only
 - dropped statement: a call, an await or an assignment becomes `pass`
 - swapped arguments: two neighbouring positional arguments of a call
 
-Excluded, because no test could notice, or because any test would:
+Excluded, because no test could detect the mutant or every test would:
 
 - annotations, decorators, base classes, imports, `if TYPE_CHECKING`, `if __name__ == "__main__"`
 - docstrings, f-strings, log calls, `assert`, `__all__` and `__slots__`
 - the bodies of protocols, abstract methods and overloads
-- dropping the assignment that introduces a name, or an attribute in `__init__` or `__post_init__`
+- dropping an assignment that introduces a name, or an attribute in `__init__` or `__post_init__`
 - swapping the arguments of `min` and `max` (same result), or of `isinstance`, `getattr` and the like (always fails)
-- swapping a `yield`, which needs its parentheses
+- swapping a `yield`, which needs parentheses
 """
 
 import ast
@@ -32,7 +32,7 @@ FLIPPED = {"<": "<=", ">": ">=", "==": "!=", "in": "not in", "is": "is not", "an
 FLIPPED |= {new: old for old, new in FLIPPED.items()}
 TOKEN = re.compile(r"#.*|\b(?:not\s+in|is\s+not|in|is|and|or)\b|[<>=!]=|[<>]")
 WHOLE_NUMBERS = frozenset({"len", "sum", "int"})
-ORDER_MATTERS_NOT = frozenset({"min", "max"})
+COMMUTATIVE = frozenset({"min", "max"})
 CANNOT_MOVE = (ast.Starred, ast.Yield, ast.YieldFrom)
 ORDER_IS_FIXED = frozenset({"isinstance", "issubclass", "hasattr", "getattr", "setattr", "cast"})
 INITIALISERS = frozenset({"__init__", "__post_init__"})
@@ -42,10 +42,10 @@ EXCLUDED = frozenset(
         *("log", "logger", "logging", "warnings", "__all__", "__slots__"),
     }
 )
-"""Names that mark the statement, class, function or subscript around them as not worth mutating."""
+"""Names that exclude the statement, class, function or subscript that contains them."""
 
 Edit = tuple[int, int, str]
-"""Start and end of a span, in characters, and the text that replaces it."""
+"""Start and end of a span in characters, and the replacement text."""
 
 Assignment = (ast.Assign, ast.AugAssign, ast.AnnAssign)
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -55,7 +55,7 @@ Scope = (ast.Module, ast.ClassDef, *Function)
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One edit of the module at `path`, relative to the checkout, whose source is `text`."""
+    """One edit of the module at `path` (relative to the checkout) with the source `text`."""
 
     path: str
     text: str
@@ -64,22 +64,22 @@ class Mutant:
 
     @property
     def line(self) -> int:
-        """The line that the edit starts on, from 1."""
+        """The 1-based line on which the edit starts."""
         return self.text.count("\n", 0, self.edit[0]) + 1
 
     @property
     def mutated(self) -> str:
-        """The module's source after the edit."""
+        """The source of the module after the edit."""
         start, end, new = self.edit
         return self.text[:start] + new + self.text[end:]
 
     def diff(self) -> str:
-        """The edit as a unified diff."""
+        """Return the edit as a unified diff."""
         before, after = (text.splitlines(keepends=True) for text in (self.text, self.mutated))
         return "".join(difflib.unified_diff(before, after, self.path, self.path, n=2))
 
     def rank(self, seed: int) -> tuple[bytes, Edit]:
-        """A sort key: pseudo-random in `seed`, and unaffected by edits to other lines and modules."""
+        """Return a sort key that is pseudo-random in `seed` and independent of other lines and modules."""
         start, end, new = self.edit
         first = self.text.rfind("\n", 0, start) + 1
         site = (seed, self.path, self.operator, self.text[first:end], start - first, new)
@@ -87,7 +87,7 @@ class Mutant:
 
 
 def mutants(path: str, text: str) -> Iterator[Mutant]:
-    """Every mutant of a module. Raises SyntaxError if `text` is not Python."""
+    """Yield all mutants of a module. Raises SyntaxError if `text` is not Python."""
     source = Source(text)
     for node in _reachable(source.tree):
         for operator, edits in OPERATORS.items():
@@ -96,9 +96,10 @@ def mutants(path: str, text: str) -> Iterator[Mutant]:
 
 
 def sample(candidates: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
-    """At most `count` mutants, one per site: the operators in turn, the sites of each in an order given by `seed`.
+    """Draw at most `count` mutants, one per site, cycling through the operators.
 
-    A larger `count` extends the list. A module is drawn as often as its share of the sites.
+    `seed` determines the order of the sites of an operator. A larger `count` extends the list. Modules are drawn in
+    proportion to their sites.
     """
     by_operator: defaultdict[str, dict[tuple[str, int], Mutant]] = defaultdict(dict)
     for mutant in sorted(candidates, key=lambda mutant: mutant.rank(seed)):
@@ -108,7 +109,7 @@ def sample(candidates: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
 
 
 class Source:
-    """A module's text and syntax tree, and where its nodes are in the text."""
+    """Text and syntax tree of a module, and the positions of its nodes in the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -119,20 +120,20 @@ class Source:
             self._starts.append(self._starts[-1] + len(line) + 1)
 
     def code(self, node: ast.expr | ast.stmt) -> str:
-        """The node's text."""
+        """Return the text of the node."""
         return ast.get_source_segment(self.text, node) or ""
 
     def start(self, node: ast.expr | ast.stmt) -> int:
-        """Where the node starts, in characters: the parser counts columns in bytes."""
+        """Return the start of the node in characters; the parser counts columns in bytes."""
         before = self._lines[node.lineno - 1].encode()[: node.col_offset].decode()
         return self._starts[node.lineno - 1] + len(before)
 
     def end(self, node: ast.expr | ast.stmt) -> int:
-        """Where the node ends, in characters."""
+        """Return the end of the node in characters."""
         return self.start(node) + len(self.code(node))
 
     def flip(self, left: ast.expr, right: ast.expr) -> Edit:
-        """The edit that flips the operator between two operands."""
+        """Return the edit that flips the operator between two operands."""
         tokens = TOKEN.finditer(self.text, self.end(left), self.start(right))
         found = next(each for each in tokens if not each.group().startswith("#"))
         return *found.span(), FLIPPED[" ".join(found.group().split())]
@@ -165,7 +166,7 @@ def _negation(source: Source, node: ast.AST) -> Iterator[Edit]:
 def _off_by_one(source: Source, node: ast.AST) -> Iterator[Edit]:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         yield source.start(node), source.end(node), str(node.value + 1)
-        if node.value:  # a first item that became the last may be the same
+        if node.value:  # index 0 and index -1 may be the same item
             yield source.start(node), source.end(node), str(node.value - 1)
     elif isinstance(node, ast.BinOp | ast.Call) and _is_whole_number(node):
         for step in ("+ 1", "- 1"):
@@ -179,7 +180,7 @@ def _is_whole_number(node: ast.BinOp | ast.Call) -> bool:
 
 
 def _swapped_arguments(source: Source, node: ast.AST) -> Iterator[Edit]:
-    if not isinstance(node, ast.Call) or _name(node.func) in ORDER_MATTERS_NOT | ORDER_IS_FIXED:
+    if not isinstance(node, ast.Call) or _name(node.func) in COMMUTATIVE | ORDER_IS_FIXED:
         return
     for left, right in pairwise(node.args):
         is_fixed = isinstance(left, CANNOT_MOVE) or isinstance(right, CANNOT_MOVE)
@@ -204,7 +205,10 @@ def _dropped_statement(source: Source, node: ast.AST) -> Iterator[Edit]:
 
 
 def _without_new_names(body: Sequence[ast.AST], bound: set[str]) -> Iterator[ast.stmt]:
-    """The calls, awaits and assignments of a scope that introduce no name; `bound` are those that it has before."""
+    """Yield the calls, awaits and assignments of a scope that introduce no name.
+
+    `bound` contains the names that are bound before `body`.
+    """
     for statement in body:
         if _is_excluded(statement) or isinstance(statement, Scope):
             continue
@@ -223,7 +227,7 @@ def _without_new_names(body: Sequence[ast.AST], bound: set[str]) -> Iterator[ast
 
 
 def _targets(node: ast.AST) -> list[ast.AST]:
-    """What a statement binds: names, attributes and items, those in tuples included."""
+    """Return the targets of a statement: names, attributes and items, including those in tuples."""
     targets: list[ast.expr | None] = []
     if isinstance(node, ast.Assign):
         targets = [*node.targets]
@@ -236,7 +240,7 @@ def _targets(node: ast.AST) -> list[ast.AST]:
 
 
 def _reachable(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and all below it that may be mutated."""
+    """Yield the node and its descendants that may be mutated."""
     if not _is_excluded(node):
         yield node
         for child in _children(node):
@@ -255,23 +259,23 @@ def _children(node: ast.AST) -> Iterable[ast.AST]:
 
 
 def _is_excluded(node: ast.AST) -> bool:
-    marks: Iterable[ast.AST] = _targets(node)
+    candidates: Iterable[ast.AST] = _targets(node)
     if isinstance(node, ast.If):
-        marks = ast.walk(node.test)
+        candidates = ast.walk(node.test)
     elif isinstance(node, ast.ClassDef):
-        marks = node.bases
+        candidates = node.bases
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        marks = node.decorator_list
+        candidates = node.decorator_list
     elif isinstance(node, ast.Subscript):
-        marks = [node.value]
+        candidates = [node.value]
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        marks = ast.iter_child_nodes(node.value.func)
-    is_for_readers = isinstance(node, ast.JoinedStr | ast.Assert)
-    return is_for_readers or any(_name(mark) in EXCLUDED for mark in marks)
+        candidates = ast.iter_child_nodes(node.value.func)
+    is_diagnostic = isinstance(node, ast.JoinedStr | ast.Assert)
+    return is_diagnostic or any(_name(candidate) in EXCLUDED for candidate in candidates)
 
 
 def _name(node: ast.AST) -> str:
-    """The last part of a dotted name, without its subscript; empty for anything else."""
+    """Return the last part of a dotted name without its subscript, or an empty string."""
     if isinstance(node, ast.Subscript):
         return _name(node.value)
     if isinstance(node, ast.Attribute):

@@ -1,9 +1,9 @@
-"""Pin the Dockerfile's base images: `name:tag` becomes `name:tag@sha256:...`, asked of the images' registries.
+"""Pin the Dockerfile's base images: `name:tag` becomes `name:tag@sha256:...`.
 
-    python -m tools.pin_base [DOCKERFILE]     skopeo asks, or docker buildx where there is no skopeo
+    python -m tools.pin_base [DOCKERFILE]
 
-Both use the credentials and mirrors that are configured for them. A digest that is there is renewed. Either every image
-is pinned or the file stays unchanged.
+The digests are queried with skopeo, or with docker buildx if skopeo is missing or fails, using their configured
+credentials and mirrors. Existing digests are updated. Either all images are pinned or the file remains unchanged.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from tools.cache import CHECKOUT
 
-ANSWER_SECONDS = 60
+TIMEOUT_SECONDS = 60
 _BASE = re.compile(r"^(ARG \w+_IMAGE=)([^@\s]+)(@sha256:[0-9a-f]{64})?$", re.MULTILINE)
 
 
 class PinError(RuntimeError):
-    """An image's digest could not be learned."""
+    """The digest of an image could not be determined."""
 
 
 def commands(image: str) -> Iterator[list[str]]:
-    """For each tool that is installed, a command that prints an image's manifest byte for byte."""
+    """Yield, for each installed tool, a command that prints the raw manifest of an image."""
     if shutil.which("skopeo"):
         yield ["skopeo", "inspect", "--raw", f"docker://{image}"]
     if shutil.which("docker"):
@@ -34,46 +34,51 @@ def commands(image: str) -> Iterator[list[str]]:
 
 
 def has_buildx(docker: str) -> bool:
-    """Whether docker has its buildx plug-in. Without one, docker answers the command with its usage."""
-    asked = subprocess.run(
-        [docker, "buildx", "version"], capture_output=True, check=False, timeout=ANSWER_SECONDS
+    """Return whether docker has the buildx plug-in. Without it, docker prints its usage for the command."""
+    result = subprocess.run(
+        [docker, "buildx", "version"], capture_output=True, check=False, timeout=TIMEOUT_SECONDS
     )
-    return asked.returncode == 0
+    return result.returncode == 0
 
 
 def digest(image: str) -> str:
-    """The digest of what a tag names now: the list of platforms, where there is one. Raises PinError."""
+    """Return the current digest of a tag: of the multi-platform index if one exists. Raises PinError."""
     reasons = []
     for command in commands(image):
         try:
             if command[0] == "docker" and not has_buildx(command[0]):
-                reasons.append("docker: its plug-in buildx is not installed")
+                reasons.append("docker: the buildx plug-in is not installed")
                 continue
-            asked = subprocess.run(
-                command, capture_output=True, check=False, timeout=ANSWER_SECONDS
+            result = subprocess.run(
+                command, capture_output=True, check=False, timeout=TIMEOUT_SECONDS
             )
         except subprocess.TimeoutExpired:
-            reasons.append(f"{command[0]}: no answer in {ANSWER_SECONDS} s")
+            reasons.append(f"{command[0]}: no response within {TIMEOUT_SECONDS} s")
             continue
-        if asked.returncode == 0 and asked.stdout:
-            return f"sha256:{hashlib.sha256(asked.stdout).hexdigest()}"
-        reasons.append(f"{command[0]}: {asked.stderr.decode(errors='replace').strip()}")
+        if result.returncode == 0 and result.stdout:
+            return f"sha256:{hashlib.sha256(result.stdout).hexdigest()}"
+        reasons.append(f"{command[0]}: {result.stderr.decode(errors='replace').strip()}")
     raise PinError(f"{image}: {'; '.join(reasons) or 'neither skopeo nor docker is installed'}")
 
 
 def pin(dockerfile: Path) -> list[str]:
-    """Write the digests into a Dockerfile and return its images. Raises PinError before it writes anything."""
+    """Write the digests into a Dockerfile and return the pinned images.
+
+    Raises PinError, without a change to the file, if a digest cannot be determined.
+    """
     text = dockerfile.read_text()
     images = [found[2] for found in _BASE.finditer(text)]
     if not images:
-        raise PinError(f"{dockerfile}: no line ARG ..._IMAGE=name:tag")
+        raise PinError(f"{dockerfile}: contains no line ARG ..._IMAGE=name:tag")
     digests = {image: digest(image) for image in images}
-    dockerfile.write_text(_BASE.sub(lambda one: f"{one[1]}{one[2]}@{digests[one[2]]}", text))
+    dockerfile.write_text(
+        _BASE.sub(lambda found: f"{found[1]}{found[2]}@{digests[found[2]]}", text)
+    )
     return [f"{image}@{digests[image]}" for image in images]
 
 
 def main() -> None:
-    """Pin and print each image, or exit with 1 and say which image has no digest."""
+    """Pin and print each image, or exit with status 1 and an error that names the image."""
     parser = argparse.ArgumentParser(
         prog="pin_base", description="Pin the base images of a Dockerfile."
     )

@@ -1,4 +1,4 @@
-"""The processes that descend from one, whatever session or environment they have; Linux only."""
+"""Descendant processes, independent of their sessions and environments. Linux only."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Running:
-    """A process that executes: not a zombie. `started` is in seconds since boot."""
+    """A running process that is not a zombie. `started` is in seconds since boot."""
 
     pid: int
     parent: int
@@ -24,7 +24,7 @@ class Running:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends. Raises OSError where the kernel refuses."""
+    """Become the parent of every orphaned descendant. Raises OSError if the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
@@ -32,19 +32,20 @@ def adopt_orphans() -> None:
 
 
 def running() -> dict[int, Running]:
-    """The running processes of this machine, by id."""
+    """Return the running processes of this machine, by process id."""
     return {each.pid: each for each in _running()}
 
 
 def is_running(pid: int) -> bool:
-    """Whether `pid` executes: a zombie that nobody has reaped does not."""
+    """Return whether `pid` is running; a zombie is not."""
     return pid in running()
 
 
 def descendants(pid: int) -> dict[int, Running]:
-    """The running processes below `pid`, by id.
+    """Return the running descendants of `pid`, by process id.
 
-    A process whose parent ends meanwhile may be missing: nothing runs only if two calls in a row find nothing.
+    A process whose parent exits during the call may be missing. Only two consecutive empty results prove that no
+    descendant is running.
     """
     found: dict[int, Running] = {}
     processes, parents = running(), {pid}
@@ -55,9 +56,12 @@ def descendants(pid: int) -> dict[int, Running]:
 
 
 def end_descendants(seconds: float) -> dict[int, Running]:
-    """Kill and reap what descends from this process, for at most `seconds`; return what still runs.
+    """Kill and reap the descendants of this process for at most `seconds`.
 
-    No other code may wait for a child meanwhile.
+    No other code may wait for a child at the same time.
+
+    Returns:
+        The descendants that are still running.
     """
     deadline = time.monotonic() + seconds
     found, before = descendants(os.getpid()), {os.getpid()}
@@ -72,7 +76,7 @@ def end_descendants(seconds: float) -> dict[int, Running]:
 
 
 def reap() -> dict[int, int]:
-    """Take the exit statuses (negative: the signal) of the children that have ended, by process id."""
+    """Reap exited children and return their exit statuses (negative: signal number) by process id."""
     statuses: dict[int, int] = {}
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -85,7 +89,7 @@ def _running() -> Iterator[Running]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it has ended
+        except OSError:  # it has exited
             continue
         state, parent, group, *rest = text.rpartition(")")[2].split()
         if state not in "ZX":

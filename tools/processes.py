@@ -1,7 +1,7 @@
-"""Child processes that never outlive us: each leads its own group, logs to a file and dies as a group.
+"""Child processes that never outlive this one: each leads a process group and logs to a file.
 
-vLLM keeps its engine core in a grandchild that holds the memory and the cores, so ending the child alone
-is not enough; and a child in our own group would get the terminal's Ctrl-C before we could order the end.
+The whole group is terminated, because vLLM's engine core is a grandchild that owns the memory and the cores. A separate
+group also keeps the terminal's Ctrl-C from reaching the child before this process can stop it in order.
 """
 
 import os
@@ -20,18 +20,18 @@ from tools.process_tree import running
 TAIL_BYTES = 64 * 1024
 POLL_SECONDS = 0.05
 STOP_GRACE = 15.0
-KILL_SECONDS = 5.0  # a killed process takes a moment to go
-# Loopback must not go through a proxy that the environment names.
+KILL_SECONDS = 5.0
+# Requests to loopback must bypass proxies of the environment.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServerDidNotStart(RuntimeError):
-    """A server died or was not ready in time; the message ends with the tail of its log."""
+    """A server exited or was not ready in time. The message contains the end of its log."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A running command, the leader of its own process group, writing to `log_path`."""
+    """A running command that leads a process group and writes to `log_path`."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -46,9 +46,10 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> "Child":
-        """Start `command` with stdout and stderr in a fresh `log_path`; `env` adds to our environment.
+        """Start `command` with stdout and stderr in a new file, `log_path`.
 
-        It runs in `cwd`, by default ours. Raises OSError where the command cannot be executed.
+        `env` extends the environment of this process; `cwd` defaults to its working directory. Raises OSError if the
+        command cannot be executed.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("wb") as log:
@@ -64,29 +65,29 @@ class Child:
         return cls(name, process, log_path)
 
     def exit_status(self) -> int | None:
-        """The child's exit status (negative: the signal that ended it), or None while it runs."""
+        """Return the exit status (negative: signal number), or None while the child is running."""
         return self.process.poll()
 
     def tail(self, lines: int = 30) -> str:
-        """The last `lines` lines of the log."""
+        """Return the last `lines` lines of the log."""
         with self.log_path.open("rb") as log:
             log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """Ask the whole group to end, and kill what is left of it after `grace` seconds.
+        """Terminate the whole group, and kill what is still running after `grace` seconds.
 
-        Safe to call twice and after the child died: orphans of a dead leader are still in its group.
+        May be called twice and after the child has exited: its orphans remain in the group.
         """
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_SECONDS)):
             deadline = time.monotonic() + seconds
             self._signal_group(number)
-            while self._group_lives() and time.monotonic() < deadline:
+            while self._is_group_running() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         self.process.wait()
 
-    def _group_lives(self) -> bool:
+    def _is_group_running(self) -> bool:
         self.process.poll()
         return any(each.group == self.process.pid for each in running().values())
 
@@ -96,13 +97,15 @@ class Child:
 
 
 def never() -> None:
-    """Interrupt nothing."""
+    """Never interrupt."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback interface."""
+    """Return whether a server can listen on this port of the loopback interface."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past TIME_WAIT
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do, to ignore TIME_WAIT
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -111,7 +114,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
+    """Return an unused TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -119,7 +122,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of a loopback `url` is answered with 200 within two seconds."""
+    """Return whether a GET of a loopback `url` returns 200 within two seconds."""
     try:
         with _direct.open(url, timeout=2) as response:
             return bool(response.status == 200)
@@ -130,18 +133,23 @@ def answers(url: str) -> bool:
 def wait_until_ready(
     child: Child, url: str, timeout: float, interrupt: Callable[[], None] = never
 ) -> None:
-    """Return once `url` answers 200; `interrupt` is called meanwhile, and may raise.
+    """Wait until `url` returns 200. `interrupt` is called repeatedly while waiting and may raise.
 
-    Raises ServerDidNotStart when `child` dies first or `timeout` seconds pass.
+    Raises:
+        ServerDidNotStart: `child` exited or `timeout` seconds elapsed.
     """
     deadline = time.monotonic() + timeout
     while not answers(url):
         interrupt()
         status = child.exit_status()
         if status is not None or time.monotonic() > deadline:
-            what = f"was not ready after {timeout:.0f} s" if status is None else f"ended ({status})"
+            problem = (
+                f"was not ready after {timeout:.0f} s"
+                if status is None
+                else f"exited with status {status}"
+            )
             raise ServerDidNotStart(
-                f"{child.name} {what}; end of {child.log_path}:\n{child.tail()}"
+                f"{child.name} {problem}; end of {child.log_path}:\n{child.tail()}"
             )
         time.sleep(0.2)
 
@@ -158,10 +166,10 @@ def serving(
     interrupt: Callable[[], None] = never,
     grace: float = STOP_GRACE,
 ) -> Iterator[Child]:
-    """Run a server until the block is left; `ready_url` answers when the block is entered.
+    """Run a server within the block, which is entered once `ready_url` returns 200.
 
-    Leaving the block, by an exception too, ends the server's whole process group. Raises as
-    `wait_until_ready` does, which `interrupt` and `timeout` (seconds) go to; `grace` goes to `stop`.
+    The server's whole process group is terminated when the block exits. `interrupt` and `timeout` (seconds) are passed
+    to `wait_until_ready`, which may raise; `grace` is passed to `Child.stop`.
     """
     child = Child.start(name, command, log_path, env)
     try:

@@ -1,9 +1,9 @@
-"""Run a command, and leave nothing running of what it started, in whatever session.
+"""Run a command and end all processes that it started, in any session.
 
     python -m tools.supervise GRACE COMMAND...
 
-A signal to end interrupts the command as Ctrl-C does, so that it can clean up, and kills it GRACE seconds later. The
-exit status is the command's, or 128 + the number of the signal that ended it.
+SIGINT, SIGTERM and SIGHUP interrupt the command as Ctrl-C does, so that it can clean up. GRACE seconds later it is
+killed. The exit status is that of the command, or 128 plus the number of the signal that ended it.
 """
 
 import os
@@ -18,7 +18,10 @@ KILL_SECONDS = 5.0
 
 
 def supervise(command: list[str], grace: float) -> int:
-    """The command's exit status, once all that it started has ended. Raises OSError where it cannot be executed."""
+    """Run `command` and return its exit status once all its descendants have ended.
+
+    Raises OSError if it cannot be executed.
+    """
     requests: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: requests.append(number))

@@ -1,9 +1,9 @@
-"""The demo with a service that costs nothing; run as a program by test_demo.py.
+"""The demo with a fake service; test_demo.py runs it as a program.
 
     stand_in_demo.py BEHAVIOUR [options of the demo]
 
-BEHAVIOUR is that of the service: "serve", "deaf" (a child of its own ignores SIGTERM),
-"die" (at once), "fall" (two seconds after it was ready) or "hang" (never ready).
+BEHAVIOUR of the service: "serve", "deaf" (its child process ignores SIGTERM), "die" (at once), "fall" (two seconds
+after it was ready) or "hang" (never ready).
 """
 
 import sys

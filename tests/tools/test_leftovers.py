@@ -24,7 +24,7 @@ def test_later():
 """
 
 
-def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -> None:
+def test_a_running_process_is_found_with_the_test_that_started_it() -> None:
     mark = uuid.uuid4().hex
     command = ["/bin/sh", "-c", "sleep 600 & echo; wait"]
     with subprocess.Popen(
@@ -42,14 +42,14 @@ def test_a_process_is_found_until_it_has_ended_with_the_test_that_started_it() -
     assert leftovers(mark, Starts()) == {}
 
 
-def test_this_session_marks_what_it_starts() -> None:
+def test_this_session_marks_its_child_processes() -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         found = marked_processes(os.environ[MARK])
         process.kill()
     assert "test_this_session_marks" in found[process.pid]
 
 
-def test_an_orphan_with_an_environment_and_a_session_of_its_own_is_found() -> None:
+def test_an_orphan_in_another_session_and_environment_is_found() -> None:
     starts = Starts()
     starts.add("a test")
     subprocess.run(["setsid", "--fork", "sleep", "600"], env={}, check=True)
@@ -64,7 +64,7 @@ def test_an_orphan_with_an_environment_and_a_session_of_its_own_is_found() -> No
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")  # from Python 3.12 on, in a process with threads
-def test_a_fork_is_found_until_it_has_ended() -> None:
+def test_a_fork_is_found_until_it_exits() -> None:
     if (child := os.fork()) == 0:
         try:
             signal.pause()
@@ -77,7 +77,7 @@ def test_a_fork_is_found_until_it_has_ended() -> None:
 
 
 @pytest.mark.faults
-def test_a_session_that_leaves_a_process_behind_fails_and_names_the_test(tmp_path: Path) -> None:
+def test_a_session_that_leaves_a_process_running_fails_and_names_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(LEAVES)
     command = [*(sys.executable, "-m", "pytest", "-q"), *("-p", "tests.conftest")]
     command += ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path)]

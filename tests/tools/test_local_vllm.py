@@ -1,4 +1,4 @@
-"""The engine that tests meet: how it is started, and what is said when it cannot be."""
+"""Command, environment and startup errors of the local vLLM server."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def cpu_build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return is_cpu
 
 
-def test_only_the_cpu_build_is_kept_small(cpu_build: bool, tmp_path: Path) -> None:
+def test_only_the_cpu_build_gets_small_limits(cpu_build: bool, tmp_path: Path) -> None:
     command = vllm_command("model", "name", 9000, ["--seed", "7"])
 
     assert command[-2:] == ["--seed", "7"]
@@ -39,12 +39,12 @@ def test_the_engine_listens_on_loopback_only() -> None:
 
 
 @pytest.mark.usefixtures("cpu_build")
-def test_a_local_folder_is_served_without_asking_a_hub(tmp_path: Path) -> None:
+def test_a_local_folder_is_served_offline(tmp_path: Path) -> None:
     assert vllm_environment(str(tmp_path))["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in vllm_environment("someone/some-model")
 
 
-def test_what_the_caller_has_set_already_wins(
+def test_existing_environment_variables_are_not_overridden(
     cpu_build: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "3")
@@ -52,7 +52,7 @@ def test_what_the_caller_has_set_already_wins(
     assert "VLLM_CPU_OMP_THREADS_BIND" not in vllm_environment(str(tmp_path)), cpu_build
 
 
-def test_the_engine_leaves_the_first_core_where_there_is_another(
+def test_the_first_of_several_cores_stays_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_vllm, "is_cpu_build", lambda: True)
@@ -65,9 +65,9 @@ def test_the_engine_leaves_the_first_core_where_there_is_another(
 
 
 @pytest.mark.vllm
-def test_a_model_that_cannot_be_served_is_reported_with_the_engines_words(tmp_path: Path) -> None:
+def test_startup_failure_contains_the_end_of_the_log(tmp_path: Path) -> None:
     with (
-        pytest.raises(ServerDidNotStart, match=r"(?s)vLLM ended \(1\); end of .*config"),
+        pytest.raises(ServerDidNotStart, match=r"(?s)vLLM exited with status 1; end of .*config"),
         serve_vllm(tmp_path),
     ):
         pytest.fail("the block was entered")

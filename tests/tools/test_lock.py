@@ -1,4 +1,4 @@
-"""Locks written by the real uv, from a folder of wheels in place of an index."""
+"""Locks written by the real uv from a folder of wheels instead of an index."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ NAME, VERSIONS = "wanted", ("1.0", "1.1")
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two versions of a package, which is all that uv knows; there is no lock yet."""
+    """A folder with two versions of a package, the only source of uv. No lock exists yet."""
     folder, locks = tmp_path / "wheels", tmp_path / "requirements"
     folder.mkdir()
     locks.mkdir()
@@ -41,7 +41,7 @@ def locked(tmp_path: Path, wanted: str = NAME, *, upgrade: bool = False) -> str:
     return lock.locked("some", [path], lock.UNIVERSAL, upgrade=upgrade)
 
 
-def test_every_package_has_its_hash_and_no_line_names_the_index(
+def test_every_package_has_its_hash_and_no_line_contains_the_index(
     wheels: Path, tmp_path: Path
 ) -> None:
     (entry,) = lock.blocks(locked(tmp_path)).values()
@@ -53,7 +53,7 @@ def test_every_package_has_its_hash_and_no_line_names_the_index(
 
 
 @pytest.mark.usefixtures("wheels")
-def test_a_locked_version_stays_unless_the_newest_is_wanted(tmp_path: Path) -> None:
+def test_a_locked_version_is_kept_unless_upgraded(tmp_path: Path) -> None:
     (lock.FOLDER / "some.txt").write_text(locked(tmp_path, f"{NAME}==1.0"))
 
     assert f"{NAME}==1.0 " in locked(tmp_path)
@@ -61,7 +61,7 @@ def test_a_locked_version_stays_unless_the_newest_is_wanted(tmp_path: Path) -> N
     assert f"{NAME}==1.1 " in locked(tmp_path, f"{NAME}>1.0")
 
 
-def test_pip_installs_a_lock_with_hashes_and_refuses_another_file(
+def test_pip_installs_a_lock_with_hashes_and_rejects_a_changed_file(
     wheels: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "some.txt"
@@ -79,6 +79,6 @@ def test_pip_installs_a_lock_with_hashes_and_refuses_another_file(
 
 
 @pytest.mark.usefixtures("wheels")
-def test_what_cannot_be_resolved_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_unresolvable_requirement_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(lock.LockError, match="wanted>2"):
         locked(tmp_path, f"{NAME}>2")

@@ -1,4 +1,4 @@
-"""Measuring tests by mutants: what kills, what survives, and that nothing is left of it."""
+"""Mutation score: outcomes, errors and cleanup."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def count(n):
         n -= 1.0
     return n
 """
-# The test leaves processes behind, as servers that a test started would be, and cleans up what it can.
+# The test leaves processes running, as a test with servers may, and has a fixture with a teardown.
 HANGING = """
 import pathlib, pytest, subprocess, sys
 from linked.limit import count
@@ -58,7 +58,7 @@ def test_count(cleans_up):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A checkout with one module, which is imported by way of a link, as in ours."""
+    """A checkout with one module that is imported through a symbolic link, as in this repository."""
     folder = tmp_path / "project"
     for name in ("sources", "tests"):
         (folder / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def started(project: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """The tool, run on the project; it keeps its copies beside it."""
+    """Start the tool on the project, with its temporary copies next to the project."""
     command = [sys.executable, "-m", "tools.mutants", "--source", "sources", "--tests", "tests"]
     return subprocess.Popen(
         [*command, "--seed", "7", *arguments],
@@ -81,14 +81,14 @@ def started(project: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def measured(project: Path, *arguments: str) -> tuple[int, str]:
-    """The tool's exit status and what it printed."""
+    """Run the tool and return its exit status and output."""
     process = started(project, *arguments)
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
 
 
 def are_running(mark: str) -> bool:
-    """Whether a process has `mark` among its arguments; a zombie has none."""
+    """Return whether a process has `mark` among its arguments; a zombie has no arguments."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if mark.encode() in path.read_bytes():
@@ -98,7 +98,7 @@ def are_running(mark: str) -> bool:
     return False
 
 
-def test_a_weak_test_leaves_a_survivor_which_is_printed(project: Path) -> None:
+def test_survivors_are_printed_as_diffs(project: Path) -> None:
     (project / "tests/test_limit.py").write_text(WEAK)
 
     status, output = measured(project, "--require", "90")
@@ -111,7 +111,7 @@ def test_a_weak_test_leaves_a_survivor_which_is_printed(project: Path) -> None:
     assert output.endswith("0.0% is below 90%\n")
 
 
-def test_a_strong_test_kills_it_and_the_checkout_is_as_before(project: Path) -> None:
+def test_a_strong_test_kills_the_mutant_and_the_checkout_is_unchanged(project: Path) -> None:
     (project / "tests/test_limit.py").write_text(STRONG)
 
     status, output = measured(project, "--require", "100")
@@ -124,7 +124,7 @@ def test_a_strong_test_kills_it_and_the_checkout_is_as_before(project: Path) -> 
     assert list(project.parent.iterdir()) == [project]
 
 
-def test_each_mutant_is_tested_as_itself(project: Path) -> None:
+def test_stale_bytecode_is_never_used(project: Path) -> None:
     (project / "sources/limit.py").write_text("def f():\n    return 1, 1, 1, 1\n")
     (project / "tests/test_limit.py").write_text(
         "from linked.limit import f\n\ndef test_f():\n    assert f()[:2] == (1, 1)\n"
@@ -135,7 +135,7 @@ def test_each_mutant_is_tested_as_itself(project: Path) -> None:
     assert output.count(": killed, ") == output.count(": survived, ") == 2
 
 
-def test_no_two_mutants_share_the_time_that_tells_whether_bytecode_is_stale(
+def test_each_write_of_a_module_has_a_unique_mtime(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
@@ -150,7 +150,7 @@ def test_no_two_mutants_share_the_time_that_tells_whether_bytecode_is_stale(
     assert len(seconds) == 5
 
 
-def test_an_endless_loop_is_killed_by_the_limit_with_all_that_it_started(project: Path) -> None:
+def test_time_limit_kills_an_endless_loop_and_its_processes(project: Path) -> None:
     mark = str(project.parent)
     (project / "sources/limit.py").write_text(COUNTDOWN)
     (project / "tests/test_limit.py").write_text(HANGING.format(mark=mark))
@@ -162,11 +162,11 @@ def test_an_endless_loop_is_killed_by_the_limit_with_all_that_it_started(project
     assert output.endswith("killed 1 of 2 (50.0%), 1 of them timed out; seed 7\n")
     assert not are_running(mark)
     cleaned_up = (project.parent / "cleaned up").read_text()
-    assert cleaned_up.count("\n") == 4  # twice without a mutant, and with each
+    assert cleaned_up.count("\n") == 4  # twice without a mutant, once per mutant
 
 
-class Counting(Workspace):
-    """Tests nothing, and counts how often it was asked to."""
+class CountingWorkspace(Workspace):
+    """A fake workspace that counts the tested mutants."""
 
     def __init__(self) -> None:
         self.tested = 0
@@ -177,21 +177,21 @@ class Counting(Workspace):
         return Result(Outcome.SURVIVED, 0.1)
 
 
-def test_results_that_are_closed_start_no_more_mutants() -> None:
-    workspace = Counting()
+def test_closing_the_results_starts_no_further_mutants() -> None:
+    workspace = CountingWorkspace()
     every = list(mutants("limit.py", LIMIT))
     with closing(results(every * 20, [workspace], [], 1)) as tested:
         next(tested)
     assert workspace.tested <= 3
 
 
-def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
+def test_a_signal_ends_the_measurement_and_the_tests(project: Path) -> None:
     mark = str(project.parent)
     (project / "sources/limit.py").write_text(COUNTDOWN)
     (project / "tests/test_limit.py").write_text(HANGING.format(mark=mark))
     process = started(project, "--timeout", "600")
     assert process.stdout is not None
-    while "a mutant has" not in process.stdout.readline():
+    while "the limit per mutant is" not in process.stdout.readline():
         assert process.poll() is None
     time.sleep(0.5)
 
@@ -199,7 +199,7 @@ def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
     output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 128 + signal.SIGTERM
-    assert output.endswith("ended by SIGTERM; nothing is left running\n")
+    assert output.endswith("stopped by SIGTERM; processes left running: none\n")
     assert not are_running(mark)
 
 
@@ -208,10 +208,10 @@ def test_a_signal_ends_the_measuring_and_the_tests(project: Path) -> None:
     [
         (STRONG.replace("not", ""), [], "the tests fail without a mutant"),
         ("", [], "the tests fail without a mutant:\npytest's exit status is 5:"),
-        (WEAK, ["--source", "sources/empty.py"], "nothing to mutate"),
+        (WEAK, ["--source", "sources/empty.py"], "the source contains nothing to mutate"),
     ],
 )
-def test_what_cannot_be_measured_is_a_failure(
+def test_measurement_failures_exit_with_1(
     project: Path, test: str, arguments: list[str], message: str
 ) -> None:
     (project / "sources/empty.py").touch()
@@ -249,7 +249,7 @@ def test_what_cannot_be_measured_is_a_failure(
         (["--tests", "tests/none"], "--tests: tests/none has no test_*.py"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_is_allowed(
+def test_invalid_options_are_named_with_the_allowed_values(
     project: Path, arguments: list[str], message: str
 ) -> None:
     (project / "tests/test_limit.py").write_text(WEAK)
@@ -270,7 +270,7 @@ def test_a_wrong_option_is_named_with_what_is_allowed(
     assert f"error: argument {message}" in output
 
 
-def test_a_limit_below_what_the_tests_take_is_refused_with_both(project: Path) -> None:
+def test_a_timeout_below_the_duration_of_the_tests_is_rejected(project: Path) -> None:
     (project / "tests/test_limit.py").write_text(WEAK)
 
     status, output = measured(project, "--timeout", "0.01")
@@ -297,7 +297,7 @@ def test_an_absolute_path_is_mutated_in_the_copy(project: Path, link: str) -> No
     assert ": survived, " in measured(project, "--source", source)[1]
 
 
-def test_a_byte_order_mark_and_line_ends_survive(project: Path) -> None:
+def test_byte_order_mark_and_line_endings_are_preserved(project: Path) -> None:
     text = b"\xef\xbb\xbf" + LIMIT.replace("\n", "\r\n").encode()
     (project / "sources/limit.py").write_bytes(text)
     (project / "sources/other.py").write_text("def f(a, b):\n    return a < b\n")
@@ -332,9 +332,7 @@ if not is_within(9.9) or is_within(10):
         ("tests/test_limit.py", "import os; os.abort()"),
     ],
 )
-def test_a_mutant_that_keeps_tests_from_being_collected_is_killed(
-    project: Path, file: str, action: str
-) -> None:
+def test_a_mutant_that_prevents_collection_is_killed(project: Path, file: str, action: str) -> None:
     (project / "sources/broken.py").write_text("raise ValueError")
     (project / "tests/test_limit.py").write_text(WEAK)
     with (project / file).open("a") as opened:
@@ -355,7 +353,7 @@ def test_a_mutant_that_keeps_tests_from_being_collected_is_killed(
         ("import os; os._exit(17)", 17),
     ],
 )
-def test_a_mutant_that_pytest_cannot_test_is_an_error_and_no_kill(
+def test_a_mutant_that_pytest_cannot_test_is_an_error(
     project: Path, action: str, number: int
 ) -> None:
     (project / "tests/test_limit.py").write_text(WEAK)
@@ -371,7 +369,9 @@ def test_a_mutant_that_pytest_cannot_test_is_an_error_and_no_kill(
     assert output.endswith("tools.mutants: pytest could not test 1 of 1 mutants\n")
 
 
-def test_the_nearest_tests_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_of_the_mutated_module_run_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in (("far", ""), ("naming", "import a.runs.limit"), ("limit", "")):
         Path(f"test_{name}.py").write_text(text)

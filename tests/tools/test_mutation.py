@@ -1,4 +1,4 @@
-"""Each operator makes the edits that it promises, nothing else is touched, and a seed decides the sample."""
+"""Edits of each mutation operator, exclusions, and seeded sampling."""
 
 import ast
 from collections import Counter
@@ -18,7 +18,7 @@ CANDIDATES = [mutant for path in MODULES for mutant in mutants(path, (CHECKOUT /
 
 
 def edited(text: str, operator: str) -> list[str]:
-    """The lines that the operator's mutants of `text` put in place of others, stripped."""
+    """Return the stripped replacement lines of the operator's mutants of `text`."""
     found = []
     for mutant in mutants("module.py", dedent(text) + "\n"):
         if mutant.operator == operator:
@@ -63,11 +63,11 @@ def edited(text: str, operator: str) -> list[str]:
         ("swapped arguments", "def g():\n    f((yield), b, (yield from c))", []),
     ],
 )
-def test_an_operator_edits_one_span(operator: str, text: str, expected: list[str]) -> None:
+def test_each_operator_edits_one_span(operator: str, text: str, expected: list[str]) -> None:
     assert edited(text, operator) == expected
 
 
-def test_an_assignment_is_dropped_only_where_its_name_is_bound_before() -> None:
+def test_an_assignment_is_dropped_only_if_its_name_is_already_bound() -> None:
     text = """
         def f(given):
             given = g(given)
@@ -90,7 +90,7 @@ def test_an_assignment_is_dropped_only_where_its_name_is_bound_before() -> None:
     ]
 
 
-def test_an_attribute_is_dropped_except_where_it_is_introduced() -> None:
+def test_attribute_assignments_are_dropped_except_in_initialisers() -> None:
     text = """
         class A:
             def __init__(self):
@@ -123,11 +123,11 @@ def test_an_attribute_is_dropped_except_where_it_is_introduced() -> None:
         "class A:\n    @abc.abstractmethod\n    def f(self, x=1):\n        self.a(1, 2)",
     ],
 )
-def test_what_cannot_change_behaviour_is_left_alone(text: str) -> None:
+def test_excluded_code_has_no_mutants(text: str) -> None:
     assert list(mutants("module.py", text)) == []
 
 
-def test_a_default_and_the_body_below_an_annotation_are_mutated() -> None:
+def test_defaults_and_annotated_values_are_mutated() -> None:
     text = "@cached(1)\ndef f(x: T[2] = 3, *, y: int = 4) -> T[5]:\n    z: T[6] = 7\n    return z"
 
     changed = [m.text[slice(*m.edit[:2])] for m in mutants("module.py", text)]
@@ -135,7 +135,7 @@ def test_a_default_and_the_body_below_an_annotation_are_mutated() -> None:
     assert sorted(set(changed)) == ["3", "4", "7"]
 
 
-def test_every_mutant_compiles_to_something_else() -> None:
+def test_every_mutant_compiles_to_a_different_tree() -> None:
     for path in MODULES:
         text = (CHECKOUT / path).read_text()
         unchanged = ast.dump(ast.parse(text))
@@ -143,7 +143,7 @@ def test_every_mutant_compiles_to_something_else() -> None:
             assert ast.dump(ast.parse(mutant.mutated)) != unchanged
 
 
-def test_the_diff_of_an_edit_within_a_line_is_two_lines() -> None:
+def test_an_edit_within_a_line_has_a_diff_of_two_lines() -> None:
     (mutant,) = mutants("a/b.py", "x = 1.0\ny = not x\nz = x\n")
 
     assert mutant.diff() == (
@@ -156,7 +156,7 @@ def site(mutant: Mutant) -> tuple[str, str, int]:
 
 
 @given(seed=st.integers(), count=st.integers(1, 40), more=st.integers(0, 20), order=st.randoms())
-def test_a_seed_always_draws_the_same_mutants_and_a_larger_sample_extends_a_smaller(
+def test_samples_are_reproducible_and_a_larger_one_extends_a_smaller_one(
     seed: int, count: int, more: int, order: Random
 ) -> None:
     shuffled = list(CANDIDATES)
@@ -169,7 +169,7 @@ def test_a_seed_always_draws_the_same_mutants_and_a_larger_sample_extends_a_smal
 
 
 @given(seed=st.integers(), count=st.integers(1, 40))
-def test_operators_are_always_drawn_evenly_and_no_site_twice(seed: int, count: int) -> None:
+def test_operators_are_drawn_evenly_and_sites_once(seed: int, count: int) -> None:
     drawn = sample(CANDIDATES, count, seed)
     drawn_by = Counter(mutant.operator for mutant in drawn)
 
@@ -182,7 +182,7 @@ def test_seeds_differ_and_a_sample_reaches_every_module() -> None:
     assert {mutant.path for mutant in sample(CANDIDATES, 100, seed=1)} == set(MODULES)
 
 
-def test_an_edit_elsewhere_keeps_the_order_of_the_other_mutants() -> None:
+def test_edits_elsewhere_keep_the_order_of_the_sample() -> None:
     text = "".join(f"a{n} = b{n} < {n}.5\n" for n in range(50))
     before = sample(mutants("module.py", text), 10, seed=1)
     after = sample(mutants("module.py", "import c\n\n" + text), 10, seed=1)
@@ -190,5 +190,5 @@ def test_an_edit_elsewhere_keeps_the_order_of_the_other_mutants() -> None:
     assert [mutant.line + 2 for mutant in before] == [mutant.line for mutant in after]
 
 
-def test_a_sample_of_more_than_there_are_is_all_sites() -> None:
+def test_a_count_above_the_number_of_sites_returns_all_sites() -> None:
     assert len(sample(mutants("module.py", "f(a, 2)"), 99, seed=1)) == 3

@@ -1,4 +1,4 @@
-"""Pinning base images: all of them or none, with the reason. tests/packaging/test_registry.py has it on a registry."""
+"""Pinning base images with fake tools; tests/packaging/test_registry.py uses a registry."""
 
 import stat
 import subprocess
@@ -48,7 +48,7 @@ def dockerfile(tmp_path: Path) -> Path:
         ("echo half a list; echo denied >&2; exit 1", "skopeo: denied"),
     ],
 )
-def test_without_every_digest_nothing_is_changed_and_the_image_is_named(
+def test_a_missing_digest_leaves_the_file_unchanged_and_names_the_image(
     dockerfile: Path, tmp_path: Path, script: str | None, reason: str
 ) -> None:
     if script:
@@ -64,7 +64,7 @@ def test_without_every_digest_nothing_is_changed_and_the_image_is_named(
 
 
 @pytest.mark.parametrize("tool", ["skopeo", "docker"])
-def test_a_digest_is_added_or_renewed_behind_the_tag(
+def test_digests_are_added_or_updated_after_the_tag(
     dockerfile: Path, tmp_path: Path, tool: str
 ) -> None:
     install(tmp_path, tool, "echo list")
@@ -80,15 +80,13 @@ def test_a_digest_is_added_or_renewed_behind_the_tag(
     ]
 
 
-def test_docker_without_buildx_is_named_in_place_of_its_usage(
-    dockerfile: Path, tmp_path: Path
-) -> None:
+def test_missing_buildx_is_reported_instead_of_the_usage(dockerfile: Path, tmp_path: Path) -> None:
     install(tmp_path, "docker", "echo 'Usage:  docker [OPTIONS] COMMAND' >&2; exit 125")
 
     done = pin_base(dockerfile, tmp_path)
 
     assert done.returncode == 1
-    assert "some/base:1: docker: its plug-in buildx is not installed" in done.stderr
+    assert "some/base:1: docker: the buildx plug-in is not installed" in done.stderr
     assert "Usage" not in done.stderr
     assert dockerfile.read_text() == DOCKERFILE
 

@@ -1,4 +1,4 @@
-"""Tests that wait are not failed by a machine that stops for a while."""
+"""Polling tolerates a machine that is suspended while a test waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.polling import wait_at_most, wait_until
 
 
 class Clock:
-    """A clock that tests move."""
+    """A fake clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -23,22 +23,24 @@ class Clock:
         self.sleeps += 1
 
 
-def test_a_pause_longer_than_the_wait_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_longer_than_the_timeout_does_not_expire_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = Clock(monkeypatch)
 
     def is_true() -> bool:
         if not clock.sleeps:
-            clock.now += 44  # suspended between the question and the look at the clock
+            clock.now += 44  # suspended between the check and reading the clock
         return clock.sleeps > 3
 
     assert wait_until(is_true, 20, every=0.01) == pytest.approx(44.04)
 
 
-def test_a_bound_holds_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_at_most_uses_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 
     def is_true() -> bool:
-        clock.now += 0.2  # a slow answer of what is asked
+        clock.now += 0.2  # a slow check
         return clock.sleeps > 3
 
     with pytest.raises(AssertionError, match=r"^it took longer$"):
@@ -46,7 +48,9 @@ def test_a_bound_holds_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait_at_most(5, is_true) < 5
 
 
-def test_a_condition_that_never_holds_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_condition_that_never_holds_fails_after_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = Clock(monkeypatch)
     with pytest.raises(AssertionError, match=r"^no request came"):
         wait_until(lambda: False, 20, "no request came", every=0.01)

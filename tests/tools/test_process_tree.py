@@ -1,4 +1,4 @@
-"""Every descendant of a process is found and ended, whichever process is its parent by then."""
+"""Every descendant of a process is found and ended, even after its parent has exited."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ print(len(open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split(
 """
 
 
-def test_all_descendants_end_and_no_zombie_stays() -> None:
+def test_all_descendants_end_and_no_zombie_remains() -> None:
     output = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,4 +1,4 @@
-"""No started process outlives the one that started it, however either of them ends."""
+"""Child processes never outlive the process that started them, on every exit path."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ from tools.processes import (
 
 pytestmark = pytest.mark.faults
 
-# A parent whose child, deaf to SIGTERM, writes its own id to a file: as vLLM and its engine core.
+# A parent whose child ignores SIGTERM and writes its process id to a file, like vLLM and its engine core.
 FAMILY = """
 import signal, subprocess, sys, time
 deaf = (
@@ -71,7 +71,7 @@ def test_stop_ends_the_orphans_of_a_dead_child(tmp_path: Path) -> None:
     child.stop(grace=0.2)
 
     assert not is_running(grandchild)
-    assert time.monotonic() - start < KILL_SECONDS  # a zombie is not waited for
+    assert time.monotonic() - start < KILL_SECONDS  # stop does not wait for a zombie
 
 
 def test_stop_can_be_called_twice(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_stop_can_be_called_twice(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_stop_does_not_wait_out_the_grace_of_a_child_that_obeys(tmp_path: Path) -> None:
+def test_stop_returns_as_soon_as_the_child_exits(tmp_path: Path) -> None:
     child = Child.start("obedient", python("import time; time.sleep(600)"), tmp_path / "log")
     start = time.monotonic()
 
@@ -89,7 +89,7 @@ def test_stop_does_not_wait_out_the_grace_of_a_child_that_obeys(tmp_path: Path) 
     assert time.monotonic() - start < 5
 
 
-def test_a_child_is_out_of_reach_of_the_terminals_signals(tmp_path: Path) -> None:
+def test_a_child_is_in_another_process_group(tmp_path: Path) -> None:
     child = Child.start("own group", python("import time; time.sleep(600)"), tmp_path / "log")
     try:
         assert os.getpgid(child.process.pid) == child.process.pid != os.getpgrp()
@@ -97,7 +97,7 @@ def test_a_child_is_out_of_reach_of_the_terminals_signals(tmp_path: Path) -> Non
         child.stop()
 
 
-def test_the_tail_is_the_end_of_both_streams(tmp_path: Path) -> None:
+def test_tail_contains_the_end_of_both_streams(tmp_path: Path) -> None:
     code = "import sys; [print(i) for i in range(100)]; sys.stdout.flush(); sys.exit('the end')"
     child = Child.start("chatty", python(code), tmp_path / "log")
     child.process.wait()
@@ -106,17 +106,19 @@ def test_the_tail_is_the_end_of_both_streams(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_the_environment_is_added_to_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OURS", "kept")
-    code = "import os; print(os.environ['OURS'], os.environ['THEIRS'])"
-    child = Child.start("environment", python(code), tmp_path / "log", {"THEIRS": "added"})
+def test_env_extends_the_parent_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INHERITED", "kept")
+    code = "import os; print(os.environ['INHERITED'], os.environ['ADDED'])"
+    child = Child.start("environment", python(code), tmp_path / "log", {"ADDED": "added"})
     child.process.wait()
 
     assert child.tail() == "kept added"
     child.stop()
 
 
-def test_a_server_is_ready_in_the_block_and_gone_after_it(tmp_path: Path) -> None:
+def test_a_server_is_ready_in_the_block_and_stopped_after_it(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/ready"
     command = python(SERVER, port, 200)
@@ -129,18 +131,20 @@ def test_a_server_is_ready_in_the_block_and_gone_after_it(tmp_path: Path) -> Non
     assert is_free(port)
 
 
-def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_server_exit_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     command = python("raise SystemExit('no such model')")
     url = f"http://127.0.0.1:{free_port()}/ready"
 
     with (
-        pytest.raises(ServerDidNotStart, match=r"server ended \(1\).*log:\nno such model"),
+        pytest.raises(
+            ServerDidNotStart, match=r"server exited with status 1; .*log:\nno such model"
+        ),
         serving("server", command, url, tmp_path / "log", timeout=30),
     ):
         pytest.fail("the block was entered")
 
 
-def test_a_server_that_never_gets_ready_is_given_up_and_ended(tmp_path: Path) -> None:
+def test_a_server_that_never_becomes_ready_times_out(tmp_path: Path) -> None:
     port = free_port()
     child = Child.start("server", python(SERVER, port, 503), tmp_path / "log")
     try:

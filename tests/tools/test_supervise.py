@@ -1,4 +1,4 @@
-"""`tools.supervise` ends whatever a command has started, and passes its exit status on."""
+"""`tools.supervise` ends all processes of a command and returns its exit status."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_what_a_command_leaves_in_another_session_ends_with_it() -> None:
+def test_processes_in_other_sessions_end_with_the_command() -> None:
     with supervised(1, "setsid --fork sh -c 'echo $$; exec sleep 600'; exit 3") as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
@@ -32,7 +32,7 @@ def test_what_a_command_leaves_in_another_session_ends_with_it() -> None:
             kill(pid)
 
 
-def test_a_command_that_ignores_its_interrupt_is_killed_after_the_grace() -> None:
+def test_a_command_that_ignores_sigint_is_killed_after_the_grace_period() -> None:
     with supervised(0.2, "trap '' INT; echo $$; sleep 600 & wait; wait") as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())

@@ -59,7 +59,7 @@ def run_pytest(package: Path, *arguments: str) -> None:
 
 @pytest.mark.compat
 @pytest.mark.parametrize("name", ["first_agreement", "best_judged"])
-def test_the_examples_keep_the_contract_every_time(package: Path, name: str) -> None:
+def test_examples_pass_the_contract_tests_repeatedly(package: Path, name: str) -> None:
     plugin = ("-p", "secondpass.testing", "--strategy", name)
     for _ in range(3):
         run_pytest(package, *plugin, "--pyargs", "secondpass.testing.suite")
@@ -69,7 +69,7 @@ def test_the_test_of_the_page_passes(package: Path) -> None:
     run_pytest(package, "test_of_the_page.py")
 
 
-def test_the_examples_are_formatted_and_linted_as_the_strategies_are(package: Path) -> None:
+def test_examples_are_formatted_and_linted_like_the_strategies(package: Path) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     config = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
     strategies = [str(path) for path in package.glob("my_package/*_*.py") if "__" not in path.name]

@@ -1,4 +1,4 @@
-"""The page on the HTTP API names every field, event, error code and enum value."""
+"""docs/api.md contains every field, event, error code and enum value."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.docs.test_errors_page import codes
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
-def test_every_field_event_and_code_is_on_the_page() -> None:
+def test_page_contains_every_field_event_and_code() -> None:
     page = PAGE.read_text()
     models = (
         SolveRequest,
@@ -34,7 +34,7 @@ def test_every_field_event_and_code_is_on_the_page() -> None:
     assert missing <= {unsent}
 
 
-def test_every_reason_role_and_end_of_a_call_is_on_the_page() -> None:
+def test_page_contains_every_stop_reason_finish_reason_role_and_call_end() -> None:
     page = PAGE.read_text()
     values = {*get_args(StopReason), *get_args(FinishReason), *get_args(Role), *get_args(CallEnd)}
     assert {value for value in values if f"`{value}`" not in page} == set()

@@ -1,4 +1,4 @@
-"""Links of the documentation lead somewhere, and its page on Kubernetes has the values of the manifests."""
+"""Documentation links resolve, and docs/operations/kubernetes.md has the values of the manifests."""
 
 import re
 import tomllib
@@ -19,26 +19,26 @@ _HEADING = re.compile(r"(?m)^#+ (.+)$")
 
 
 def anchors(page: Path) -> set[str]:
-    """What links may name behind a #, as GitHub makes it of headings."""
+    """Return the anchors of a page, as GitHub derives them from headings."""
     headings = _HEADING.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
-    lost = []
+def test_links_within_the_repository_resolve(page: Path) -> None:
+    broken = []
     for link in _LINK.findall(_CODE.sub("", page.read_text())):
         path, _, anchor = link.partition("#")
         if "://" in link:
             continue
         target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
-            lost.append(link)
-    assert lost == []
+            broken.append(link)
+    assert broken == []
 
 
 def row(value: str) -> str:
-    """The row of one value in the first table of the page on Kubernetes that has it."""
+    """Return the first table row of a value on the Kubernetes page."""
     found = re.search(rf"(?m)^\| {re.escape(value)} \|.*$", KUBERNETES.read_text())
     assert found
     return found[0]
@@ -48,7 +48,7 @@ def manifest(path: str) -> Any:
     return yaml.safe_load((ROOT / "k8s" / path).read_text())
 
 
-def test_the_page_on_kubernetes_has_the_defaults_of_the_manifests() -> None:
+def test_kubernetes_page_has_the_defaults_of_the_manifests() -> None:
     pod = manifest("base/deployment.yaml")["spec"]["template"]["spec"]
     resources = pod["containers"][0]["resources"]
     requests, limit = resources["requests"], resources["limits"]["memory"]
@@ -85,15 +85,15 @@ def test_the_page_on_kubernetes_has_the_defaults_of_the_manifests() -> None:
     assert all(name in row("gateway, host name") for name in route["hostnames"])
 
 
-def test_the_page_on_kubernetes_shows_lines_of_the_example() -> None:
+def test_kubernetes_page_quotes_the_example_overlay() -> None:
     block = re.search(r"(?m)(?:^    .*\n)+", KUBERNETES.read_text().split("## Your overlay")[1])
     assert block
     shown = yaml.safe_load(block[0])
     example = manifest("overlays/example/kustomization.yaml")
     for key in ("namespace", "resources", "transformers", "configMapGenerator"):
         assert shown[key] == example[key]
-    assert all(one in example["images"] for one in shown["images"])
+    assert all(image in example["images"] for image in shown["images"])
     for patch in shown["patches"]:
-        (whole,) = [one for one in example["patches"] if one["target"] == patch["target"]]
-        operations = yaml.safe_load(whole["patch"])
-        assert all(one in operations for one in yaml.safe_load(patch["patch"]))
+        (complete,) = [each for each in example["patches"] if each["target"] == patch["target"]]
+        operations = yaml.safe_load(complete["patch"])
+        assert all(operation in operations for operation in yaml.safe_load(patch["patch"]))

@@ -1,4 +1,4 @@
-"""`make help` names what each target of the tests covers."""
+"""`make help` describes the coverage of each test target."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
         ("test-long", ("images",)),
     ],
 )
-def test_help_names_what_a_target_covers(target: str, covered: tuple[str, ...]) -> None:
+def test_help_describes_each_test_target(target: str, covered: tuple[str, ...]) -> None:
     listed = subprocess.run(
         ["make", "--no-print-directory", "help"],
         cwd=ROOT,
@@ -24,5 +24,5 @@ def test_help_names_what_a_target_covers(target: str, covered: tuple[str, ...]) 
         text=True,
         check=True,
     )
-    (line,) = [one for one in listed.stdout.splitlines() if one.startswith(f"  make {target} ")]
+    (line,) = [line for line in listed.stdout.splitlines() if line.startswith(f"  make {target} ")]
     assert all(part in line for part in covered)

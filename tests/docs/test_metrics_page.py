@@ -1,4 +1,4 @@
-"""The page on metrics lists every metric with its labels, and no other."""
+"""docs/operations/metrics.md lists every metric with its labels, and no others."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "operations" / "metrics.md"
 ROW = re.compile(r"(?m)^\| `(secondpass_\w+)` \| (\w+) \| ([^|]*)\|")
 
 
-def test_the_page_lists_every_metric_with_its_type_and_no_other() -> None:
+def test_page_lists_exactly_the_metrics_with_their_types() -> None:
     with serving() as served:
         served.solve()
         lines = served.get("/metrics").text.splitlines()
@@ -21,7 +21,7 @@ def test_the_page_lists_every_metric_with_its_type_and_no_other() -> None:
     assert {name: kind for name, kind, _ in ROW.findall(PAGE.read_text())} == served_types
 
 
-def test_the_page_lists_the_labels_of_each_metric() -> None:
+def test_page_lists_the_labels_of_each_metric() -> None:
     with serving() as served:
         served.solve()
         text = served.get("/metrics").text

@@ -22,7 +22,7 @@ from tools.settings_page import (
 )
 
 
-def test_the_pages_are_up_to_date() -> None:
+def test_settings_pages_are_up_to_date() -> None:
     assert outdated() == {}, "run `make docs`"
 
 
@@ -49,7 +49,7 @@ def test_a_new_setting_appears_with_its_default_range_and_description() -> None:
     assert row not in settings_table().splitlines()
 
 
-def test_a_new_key_of_an_engine_appears() -> None:
+def test_a_new_engine_key_appears() -> None:
     class More(HttpEngineTable):
         region: str = Field(description="region of the server")
 
@@ -63,7 +63,7 @@ def test_pooling_engines_have_the_keys_of_http_engines() -> None:
     )
 
 
-def test_a_changed_page_is_out_of_date_and_is_rewritten(
+def test_an_outdated_page_is_reported_and_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in PARTS:

@@ -1,4 +1,4 @@
-"""The client examples in `examples/`, each run as its own process against a service on a real socket."""
+"""The client examples in `examples/`, each run as a separate process against a service on a socket."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 CURL = ("sh", str(EXAMPLES / "curl.sh"))
 OPENAI = (sys.executable, str(EXAMPLES / "openai_sdk.py"))
 LANGCHAIN = (sys.executable, str(EXAMPLES / "langchain_chat.py"))
-MOST_LINES = 60
+MAX_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def run(command: tuple[str, ...], url: str, **more: str) -> "subprocess.Complete
 
 
 def output_of(command: tuple[str, ...], target: Target) -> str:
-    """The output of an example; fails unless it succeeds without a warning."""
+    """Return the output of an example, which must succeed without a warning."""
     ended = run(command, target.url)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
     return ended.stdout
 
 
 def printed_by(command: tuple[str, ...], target: Target, *labels: str) -> dict[str, str]:
-    """The text after each label at the start of a line, up to the next label."""
+    """Return the text after each label at the start of a line, up to the next label."""
     output = output_of(command, target)
     before, *parts = re.split(rf"(?m)^({'|'.join(labels)}): ", output)
     assert (before, tuple(parts[::2])) == ("", labels), output
@@ -91,7 +91,7 @@ def assert_voted(report: Json, target: Target) -> None:
 
 
 @on_both_engines
-def test_curl_gets_json_events_and_a_chat_completion(target: Target) -> None:
+def test_curl_example_returns_json_events_and_a_chat_completion(target: Target) -> None:
     before, solved, streamed, chat = re.split(r"(?m)^# POST .*\n", output_of(CURL, target))
     assert before == ""
     assert_answers(json.loads(solved)["text"], target)
@@ -110,7 +110,7 @@ def test_curl_gets_json_events_and_a_chat_completion(target: Target) -> None:
 
 
 @on_both_engines
-def test_the_openai_sdk_gets_answers_a_report_a_stream_and_an_error(target: Target) -> None:
+def test_openai_example_returns_answers_a_report_a_stream_and_an_error(target: Target) -> None:
     labels = ("plain", "strategy", "answer", "confidence", "stop_reason", "stream", "error")
     printed = printed_by(OPENAI, target, *labels)
     for label in ("plain", "strategy", "stream"):
@@ -122,13 +122,13 @@ def test_the_openai_sdk_gets_answers_a_report_a_stream_and_an_error(target: Targ
 
 
 @on_both_engines
-def test_langchain_gets_answers_a_stream_and_token_usage(target: Target) -> None:
+def test_langchain_example_returns_answers_a_stream_and_token_usage(target: Target) -> None:
     printed = printed_by(LANGCHAIN, target, "invoke", "options", "usage", "stream")
     for label in ("invoke", "options", "stream"):
         assert_answers(printed[label], target)
     reasoning = re.search(r"'reasoning': (\d+)", printed["usage"])
     assert reasoning
-    assert int(reasoning[1]) > 0, "the tokens of the drafts that were not selected"
+    assert int(reasoning[1]) > 0, "expected the tokens of the drafts that were not selected"
 
 
 @pytest.mark.compat
@@ -141,7 +141,7 @@ def test_langchain_gets_answers_a_stream_and_token_usage(target: Target) -> None
     ],
     ids=["curl", "openai", "langchain"],
 )
-def test_an_example_sends_the_key_and_fails_with_a_wrong_one(
+def test_examples_send_the_api_key_and_fail_with_a_wrong_key(
     command: tuple[str, ...], refused: str, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
@@ -154,7 +154,7 @@ def test_an_example_sends_the_key_and_fails_with_a_wrong_one(
     assert refused in wrong.stderr
 
 
-def test_the_readme_lists_exactly_the_examples() -> None:
+def test_readme_lists_exactly_the_examples() -> None:
     rows = re.findall(r"(?m)^\| \[([\w./]+)\]\(([\w.]+)\) \|", (EXAMPLES / "README.md").read_text())
     assert all(label.rstrip("/") == link for label, link in rows)
     there = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith(("_", "."))}
@@ -162,7 +162,7 @@ def test_the_readme_lists_exactly_the_examples() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*.sh", "*.py", "external_strategy/src/*/*.py"])
-def test_an_example_is_short(pattern: str) -> None:
+def test_examples_are_short(pattern: str) -> None:
     lengths = {path: path.read_text().count("\n") for path in EXAMPLES.glob(pattern)}
     assert lengths
-    assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
+    assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}

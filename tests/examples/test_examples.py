@@ -1,4 +1,4 @@
-"""The strategies in `src`, written by docs/adding-a-strategy.md alone: small, without `except`, and true to the contract."""
+"""The strategies in `src`, written from docs/adding-a-strategy.md alone, are short and pass the run_contract_tests tests."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ from tests.cli.running import ROOT, surroundings
 
 SOURCE = ROOT / "tests" / "examples" / "src"
 NAMES = ("pairwise_tournament", "step_beam_search")
-MOST_LINES = 80
+MAX_LINES = 80
 
 
 def tree_of(name: str) -> ast.Module:
@@ -20,19 +20,19 @@ def tree_of(name: str) -> ast.Module:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_is_short_and_catches_nothing(name: str) -> None:
+def test_examples_are_short_and_have_no_except_clause(name: str) -> None:
     tree = tree_of(name)
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     parts = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     found = [node for node in tree.body if isinstance(node, parts)]
     counted = [node for node in found if node.name == name or node.name.startswith("_")]
-    assert len(counted) > 1, "the strategy and its helpers"
-    assert sum((node.end_lineno or 0) - node.lineno + 1 for node in counted) < MOST_LINES
+    assert len(counted) > 1, "expected the strategy and its helpers"
+    assert sum((node.end_lineno or 0) - node.lineno + 1 for node in counted) < MAX_LINES
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH that declares the examples as a distribution's strategies."""
+    """A PYTHONPATH folder that declares the examples as strategies of a distribution."""
     folder = tmp_path_factory.mktemp("installed")
     info = folder / "examples-1.0.dist-info"
     info.mkdir()
@@ -52,24 +52,24 @@ def run_pytest(installed: Path, *arguments: str) -> None:
     assert " passed in " in run.stdout
 
 
-def test_the_examples_do_what_they_say(installed: Path) -> None:
+def test_examples_behave_as_described(installed: Path) -> None:
     run_pytest(installed, str(SOURCE / "test_behaviour.py"), "--rootdir", str(SOURCE))
 
 
-def contract(installed: Path, name: str) -> None:
+def run_contract_tests(installed: Path, name: str) -> None:
     plugin = ["-p", "secondpass.testing", "--strategy", name]
     run_pytest(installed, *plugin, "--pyargs", "secondpass.testing.suite")
 
 
 @pytest.mark.compat
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_keeps_the_contract_every_time(installed: Path, name: str) -> None:
+def test_examples_pass_the_contract_tests_repeatedly(installed: Path, name: str) -> None:
     for _ in range(3):
-        contract(installed, name)
+        run_contract_tests(installed, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_keeps_the_contract_twenty_times_in_a_row(installed: Path, name: str) -> None:
+def test_examples_pass_the_contract_tests_twenty_times(installed: Path, name: str) -> None:
     for _ in range(20):
-        contract(installed, name)
+        run_contract_tests(installed, name)

@@ -1,4 +1,4 @@
-"""What the two examples do; run by `test_examples.py` in a process in which they are registered."""
+"""Behaviour of the example strategies. `test_examples.py` runs it in a process that registers them."""
 
 import random
 from collections.abc import AsyncGenerator
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, ON_BOTH_BACKENDS]
 
 @dataclass
 class Shuffled(ScriptedEngine):
-    """Its calls finish in an order that depends on `order` alone."""
+    """A scripted engine whose calls finish in an order that depends only on `order`."""
 
     order: int = 0
 
@@ -39,8 +39,11 @@ class Shuffled(ScriptedEngine):
                 yield delta
 
 
-def judge_that_prefers(answer: str) -> ScriptedEngine:
-    """Four drafts with answers of their own; of two drafts the one with `answer` is better, else the first one shown."""
+def engine_with_judge_preferring(answer: str) -> ScriptedEngine:
+    """Return an engine with four different answers and a judge that prefers `answer`.
+
+    The judge has no preference between two other answers.
+    """
     draft = answers("1", "2", "3", "4")
 
     def script(call: Call, index: int) -> Reply:
@@ -55,27 +58,27 @@ def judge_that_prefers(answer: str) -> ScriptedEngine:
 
 
 @pytest.mark.parametrize("answer", ["1", "2", "3", "4"])
-async def test_the_tournament_elects_what_the_judge_prefers(answer: str) -> None:
-    engine = judge_that_prefers(answer)
+async def test_tournament_elects_the_preferred_draft(answer: str) -> None:
+    engine = engine_with_judge_preferring(answer)
     async with Equivalence(workers=1) as equivalence:
         run = make_run(engine, "pairwise_tournament", shared=Shared(equivalence))
         outcome = await execute(run)
     assert outcome.candidate.answer == answer
     assert outcome.candidate.score == 1.0
-    assert sum(bill.wasted for bill in outcome.usage.values()) == 0
+    assert sum(usage.wasted for usage in outcome.usage.values()) == 0
     assert outcome.usage["judge"].calls == 12
     assert_books_are_closed(run, engine)
 
 
-async def test_a_tie_of_all_goes_to_the_first_draft() -> None:
-    run = make_run(judge_that_prefers("none of them"), "pairwise_tournament")
+async def test_tournament_elects_the_first_draft_if_all_tie() -> None:
+    run = make_run(engine_with_judge_preferring("none of them"), "pairwise_tournament")
     outcome = await execute(run)
     assert (outcome.candidate.index, outcome.candidate.score) == (0, 0.5)
 
 
 @pytest.mark.parametrize("answer", ["3", "none of them"])
-async def test_the_winner_does_not_depend_on_what_finishes_first(answer: str) -> None:
-    judge = judge_that_prefers(answer)
+async def test_tournament_is_independent_of_completion_order(answer: str) -> None:
+    judge = engine_with_judge_preferring(answer)
     async with Equivalence(workers=1) as equivalence:
         shared = Shared(equivalence)
         found = [
@@ -88,8 +91,8 @@ async def test_the_winner_does_not_depend_on_what_finishes_first(answer: str) ->
 
 
 @pytest.mark.parametrize("calls", range(1, 16))
-async def test_a_tournament_that_the_budget_ends_has_an_answer(calls: int) -> None:
-    engine = judge_that_prefers("3")
+async def test_tournament_returns_an_answer_if_the_budget_is_exhausted(calls: int) -> None:
+    engine = engine_with_judge_preferring("3")
     run = make_run(engine, "pairwise_tournament", max_calls=calls)
     outcome = await execute(run)
     assert outcome.stop_reason == "budget_calls"
@@ -98,7 +101,7 @@ async def test_a_tournament_that_the_budget_ends_has_an_answer(calls: int) -> No
 
 
 class Paths:
-    """Solutions of two steps and an answer; the continuation with the number `good` of each prefix is right."""
+    """Solutions of two steps and an answer. Of each two continuations, the one with index `good` is right."""
 
     def __init__(self, good: int, *, labels: bool = True, pause: float = 0.0) -> None:
         lacking: frozenset[Capability] = frozenset() if labels else frozenset({"labels"})
@@ -112,18 +115,18 @@ class Paths:
             share = 0.5 + 0.1 * right
             word = "yes" if share > 0.5 else "no"
             return Reply(word, labels={"yes": share, "no": 1 - share}, reward=float(right))
-        held = self.engine.prefix_text(call)
-        step = held.count("\n\n")
+        prefix = self.engine.prefix_text(call)
+        step = prefix.count("\n\n")
         word = "right" if index % 2 == self.good else "wrong"
         if step < 2:
-            return Reply(f"{held}Step {step} is {word}.\n\nThen")
-        is_right = word == "right" and "wrong" not in held
-        return Reply(f"{held}So it is {word}: \\boxed{{{42 if is_right else 41}}}.")
+            return Reply(f"{prefix}Step {step} is {word}.\n\nThen")
+        is_right = word == "right" and "wrong" not in prefix
+        return Reply(f"{prefix}So it is {word}: \\boxed{{{42 if is_right else 41}}}.")
 
 
 @pytest.mark.parametrize("grade", ["labels", "reward"])
 @pytest.mark.parametrize("good", [0, 1])
-async def test_the_search_follows_the_steps_that_are_graded_best(good: int, grade: str) -> None:
+async def test_search_continues_the_beams_with_the_best_grades(good: int, grade: str) -> None:
     paths = Paths(good)
     run = make_run(paths.engine, "step_beam_search", {"grade": grade})
     outcome = await execute(run)
@@ -134,12 +137,12 @@ async def test_the_search_follows_the_steps_that_are_graded_best(good: int, grad
     assert_books_are_closed(run, paths.engine)
 
 
-async def test_no_token_that_a_beam_was_continued_from_is_waste() -> None:
+async def test_continued_tokens_are_not_wasted() -> None:
     paths = Paths(0)
     run = make_run(paths.engine, "step_beam_search")
     outcome = await execute(run)
-    bills = [e for e in run.trace.events if isinstance(e, CallFinished) and e.role == "actor"]
-    assert {bill.end for bill in bills} == {"finished"}
+    finished = [e for e in run.trace.events if isinstance(e, CallFinished) and e.role == "actor"]
+    assert {event.end for event in finished} == {"finished"}
     each = len(["Step", " 0", " is", " right.", "\n\nThen"])  # and as many of "So it is ..."
     assert outcome.usage["actor"].completion == 4 * 3 * each
     assert outcome.usage["actor"].wasted == 0
@@ -156,7 +159,7 @@ async def test_each_prefix_is_continued_in_one_request() -> None:
 
 
 @pytest.mark.parametrize("calls", range(1, 24))
-async def test_a_search_that_the_budget_ends_gives_its_best_or_says_so(calls: int) -> None:
+async def test_search_returns_its_best_or_raises_if_the_budget_is_exhausted(calls: int) -> None:
     paths = Paths(0)
     run = make_run(paths.engine, "step_beam_search", max_calls=calls)
     try:
@@ -170,7 +173,7 @@ async def test_a_search_that_the_budget_ends_gives_its_best_or_says_so(calls: in
 
 
 @pytest.mark.parametrize("grade", ["labels", "reward"])
-async def test_the_search_does_not_depend_on_what_finishes_first(grade: str) -> None:
+async def test_search_is_independent_of_completion_order(grade: str) -> None:
     found = []
     for order in range(4):
         paths = Paths(1)
@@ -183,7 +186,7 @@ async def test_the_search_does_not_depend_on_what_finishes_first(grade: str) -> 
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 3, 8])
-async def test_a_solution_that_ends_like_a_step_is_finished(max_steps: int) -> None:
+async def test_a_solution_that_ends_with_the_stop_sequence_is_finished(max_steps: int) -> None:
     text = "Step 1.\n\nIt is \\boxed{42}.\n\n"
     engine = ScriptedEngine(lambda *_: Reply(text, labels={"yes": 0.9, "no": 0.1}))
     run = make_run(engine, "step_beam_search", {"max_steps": max_steps}, max_calls=200)

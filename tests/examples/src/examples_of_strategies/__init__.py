@@ -1,4 +1,4 @@
-"""Strategies that are written by docs/adding-a-strategy.md alone."""
+"""Strategies that were written from docs/adding-a-strategy.md alone."""
 
 import importlib.resources
 

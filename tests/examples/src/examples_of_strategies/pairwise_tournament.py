@@ -1,4 +1,4 @@
-"""Let a judge compare every two drafts, and choose the one that wins most often."""
+"""Pairwise tournament: a judge compares all pairs of drafts, and the draft with most wins is elected."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -11,25 +11,25 @@ from secondpass.strategies.api.values import SOLVE, Candidate
 
 
 class PairwiseTournament(Params):
-    """How many drafts meet each other."""
+    """Parameters of the pairwise tournament."""
 
-    n: int = Field(default=4, ge=1, description="drafts, each compared with every other one")
+    n: int = Field(default=4, ge=1, description="drafts, each compared with all others")
 
 
 @strategy(
     "pairwise_tournament", PairwiseTournament, paper=None, signal="self-score", update="select"
 )
 async def pairwise_tournament(run: Run, params: PairwiseTournament) -> Candidate:
-    """The draft that wins most of its comparisons with the others."""
+    """Elect the draft that wins most of its comparisons."""
     found: dict[int, Candidate] = {}
     async with run.sample(SOLVE, params.n) as drafts:
         async for draft in drafts:
             found[draft.index] = run.candidate(draft)
             run.propose(found[draft.index])
     answered = sorted(i for i, candidate in found.items() if candidate.answer is not None)
-    balance = dict.fromkeys(answered, 0)  # wins less losses
+    balance = dict.fromkeys(answered, 0)  # wins minus losses
 
-    async def meet(pair: tuple[int, int]) -> None:
+    async def compare(pair: tuple[int, int]) -> None:
         a, b = pair
         preference = await run.compare(found[a], found[b])
         if preference.winner is not None:
@@ -39,12 +39,12 @@ async def pairwise_tournament(run: Run, params: PairwiseTournament) -> Candidate
         leader = min(answered, key=lambda index: (-balance[index], index))
         run.elect(_graded(found[leader], balance[leader], len(answered) - 1))
 
-    await run.map(meet, combinations(answered, 2), min_results=0)
+    await run.map(compare, combinations(answered, 2), min_results=0)
     return run.best
 
 
 def _graded(candidate: Candidate, balance: int, others: int) -> Candidate:
-    """The candidate with its share of the comparisons, in which ties and those not made count half."""
-    share = (1 + balance / others) / 2
-    why = f"wins less losses: {balance:+d} in comparisons with {others} other drafts"
-    return replace(candidate, score=share, score_kind="win_rate", why=why)
+    """Score a candidate with its win rate; ties and comparisons that were not made count half."""
+    win_rate = (1 + balance / others) / 2
+    why = f"wins minus losses: {balance:+d} in comparisons with {others} other drafts"
+    return replace(candidate, score=win_rate, score_kind="win_rate", why=why)

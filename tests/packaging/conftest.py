@@ -1,4 +1,4 @@
-"""Images that are built once for all the tests that run them."""
+"""Images that are built once per session."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.containers import Containers, skip_where_nothing_can_be_built
+from tests.packaging.containers import Containers, skip_without_build_tools
 
 
 @pytest.fixture(scope="session")
 def containers() -> Iterator[Containers]:
-    """A store with the base image in it."""
-    skip_where_nothing_can_be_built()
-    # Gigabytes, and pytest keeps its own folders.
+    """A store that contains the base image."""
+    skip_without_build_tools()
+    # pytest keeps its temporary folders, and this one takes gigabytes.
     with tempfile.TemporaryDirectory(prefix="containers-") as folder:
         made = Containers(Path(folder))
         made.prepare()

@@ -1,6 +1,6 @@
-"""Real images, built by buildah and run by podman on a store of their own, without a daemon or a registry.
+"""Images built by buildah and run by podman on a separate store, without a daemon or a registry.
 
-pip gets this machine's configuration and certificates as mounts, so an index behind a proxy or a mirror works too.
+The pip configuration and certificates of this machine are mounted, so that proxies and mirrors work.
 """
 
 import json
@@ -22,9 +22,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BASE = "localhost/python:bookworm"
 PACKAGES = "python3,python3-venv,python3-pip,python-is-python3,ca-certificates"
 TOOLS = ("buildah", "catatonit", "iptables", "mmdebstrap", "podman", "runc")
-# Where Debian puts what is not on everybody's path.
-ELSEWHERE = ("/usr/sbin", "/sbin", "/usr/libexec/podman")
-# There is no systemd, and the limits of this machine may be below podman's defaults.
+# Folders of Debian that are not on the default PATH.
+EXTRA_PATHS = ("/usr/sbin", "/sbin", "/usr/libexec/podman")
+# No systemd is running, and the limits of this machine may be below podman's defaults.
 CONFIGURATION = """\
 [engine]
 cgroup_manager = "cgroupfs"
@@ -37,17 +37,17 @@ HARDENED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privil
 _PIP_OPTION = re.compile(r"^(:env:|\w+)\.([\w-]+)='(.*)'$")
 _INDEXES = ("index-url", "extra-index-url")
 _FILES = ("cert", "find-links")
-_TAKEN_ALONG = (*_INDEXES, *_FILES, "proxy", "timeout")
+_COPIED_OPTIONS = (*_INDEXES, *_FILES, "proxy", "timeout")
 
 
 @dataclass(frozen=True)
 class Containers:
-    """buildah and podman with everything they keep below `folder`."""
+    """buildah and podman with all their state in `folder`."""
 
     folder: Path
 
     def prepare(self) -> None:
-        """Write the configuration, and build the base image that replaces Docker's Python image."""
+        """Write the configuration and build the replacement of Docker's Python image."""
         (self.folder / "containers.conf").write_text(CONFIGURATION)
         context = self.folder / "base"
         context.mkdir()
@@ -59,7 +59,7 @@ class Containers:
         archive.unlink()
 
     def build(self, target: str) -> str:
-        """Build a target of the Dockerfile and return the image's name."""
+        """Build a target of the Dockerfile and return the name of the image."""
         image = f"localhost/secondpass-{target}:{secondpass.__version__}"
         options = ["--target", target, "--build-arg", f"PYTHON_IMAGE={BASE}", *self._pip_mounts()]
         self._build(image, *options, CHECKOUT)
@@ -68,9 +68,9 @@ class Containers:
     def run(
         self, image: str, *command: str, entrypoint: str | None = None, scratch: bool = True
     ) -> str:
-        """Output of a command in a read-only container without capabilities or a network.
+        """Return the output of a command in a read-only container without capabilities or a network.
 
-        `scratch` mounts the memory-backed folders that podman adds to such a container, /tmp among them.
+        `scratch` mounts podman's default memory-backed folders, including /tmp.
         """
         instead = ["--entrypoint", entrypoint] if entrypoint else []
         folders = f"--read-only-tmpfs={str(scratch).lower()}"
@@ -78,22 +78,22 @@ class Containers:
         return self.podman("run", *options, image, *command)
 
     def inspect(self, kind: str, name: str) -> dict[str, Any]:
-        """What podman knows of an image, a container or a network."""
+        """Return podman's description of an image, a container or a network."""
         (found,) = json.loads(self.podman(kind, "inspect", name))
         assert isinstance(found, dict)
         return found
 
     def podman(self, *arguments: str | Path, seconds: float = 300, errors_too: bool = False) -> str:
-        """Standard output of podman, and its standard error if wanted. Fails with all that it printed."""
+        """Run podman and return its stdout, with `errors_too` also its stderr. Fails with its output."""
         state: list[str | Path] = ["--tmpdir", self.folder / "state"]
         return self._run(["podman", *self._store, *state, *arguments], seconds, errors_too)
 
     def logs(self, container: str) -> str:
-        """What a container has printed, on both of its streams."""
+        """Return the stdout and stderr of a container."""
         return self.podman("logs", container, errors_too=True)
 
     def remove(self) -> None:
-        """End what still runs; the folder can be deleted then."""
+        """Remove all pods and containers, so that the folder can be deleted."""
         self.podman("pod", "rm", "--force", "--all", "--time", "0")
         self.podman("rm", "--force", "--all", "--time", "0")
 
@@ -103,12 +103,12 @@ class Containers:
         return ["--storage-driver", "vfs", "--root", root, "--runroot", run]
 
     def _build(self, image: str, *arguments: str | Path) -> None:
-        # The format of Docker has health checks, that of OCI has none.
+        # The OCI format has no health checks.
         options = ["--isolation", "chroot", "--format", "docker", "--tag", image]
         self._run(["buildah", *self._store, "build", *options, *arguments], 1200)
 
     def _pip_mounts(self) -> Iterator[str | Path]:
-        """Options that mount pip's configuration, and the certificates and the folders of wheels that it names."""
+        """Yield options that mount pip's configuration, and its certificates and folders of wheels."""
         options = pip_options()
         file = self.folder / "pip.conf"
         lines = [f"{name} = {value}\n" for name, value in options.items()]
@@ -122,7 +122,7 @@ class Containers:
     def _run(
         self, command: list[str | Path], seconds: float = 300, errors_too: bool = False
     ) -> str:
-        path = os.pathsep.join([os.environ["PATH"], *ELSEWHERE])
+        path = os.pathsep.join([os.environ["PATH"], *EXTRA_PATHS])
         configured = {"CONTAINERS_CONF": str(self.folder / "containers.conf"), "PATH": path}
         done = subprocess.run(
             command,
@@ -138,27 +138,27 @@ class Containers:
 
 
 def pip_options() -> dict[str, str]:
-    """What pip is configured with here: variables win over files, as they do in pip.
+    """Return the pip options of this machine; variables override files, as in pip.
 
-    An index on this machine's disk is left out: its pages may link to any folder.
+    A file: index is excluded because its pages may link to any folder.
     """
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = [match for line in listed.splitlines() if (match := _PIP_OPTION.match(line))]
-    ordered = sorted(found, key=lambda one: one[1] == ":env:")
-    options = {one[2]: one[3] for one in ordered if one[2] in _TAKEN_ALONG}
+    ordered = sorted(found, key=lambda option: option[1] == ":env:")
+    options = {option[2]: option[3] for option in ordered if option[2] in _COPIED_OPTIONS}
     for name in _INDEXES:
-        remote = [one for one in options.pop(name, "").split() if not one.startswith("file:")]
+        remote = [url for url in options.pop(name, "").split() if not url.startswith("file:")]
         if remote:
             options[name] = " ".join(remote)
     return options
 
 
-def skip_where_nothing_can_be_built() -> None:
-    """Skip the test on a machine that lacks a tool, or for a user who may not use it."""
-    path = os.pathsep.join([os.environ["PATH"], *ELSEWHERE])
+def skip_without_build_tools() -> None:
+    """Skip the test if a tool is missing or the user is not root."""
+    path = os.pathsep.join([os.environ["PATH"], *EXTRA_PATHS])
     missing = [name for name in TOOLS if not shutil.which(name, path=path)]
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: run `make containers` as root")
     if os.geteuid() != 0:
-        pytest.skip("images are built in a chroot, which takes root")
+        pytest.skip("images are built in a chroot, which needs root")

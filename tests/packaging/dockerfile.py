@@ -1,4 +1,4 @@
-"""A Dockerfile read, and its install lines run into a folder: what can be tried of an image without a container runtime."""
+"""A parser of Dockerfiles that executes their install lines in a folder, without a container runtime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Absolute paths of the image that a build writes to, none of which may be a place of this machine's.
+# Absolute paths of the image that a build writes to, which must not be paths of this machine.
 _BUILT = re.compile(r"(?<![\w.])/(?=(?:opt|src|dist)\b)")
 _FLAG = re.compile(r"--([\w-]+)=(\S+)\s+")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction; `flags` are those of the builder (--from, --mount), not of the command."""
+    """One instruction. `flags` are the options of the builder (--from, --mount)."""
 
     name: str
     flags: tuple[tuple[str, str], ...]
@@ -38,7 +38,7 @@ class Instruction:
 
     @property
     def sources(self) -> list[str]:
-        """The stages whose files it takes."""
+        """The stages whose files the instruction uses."""
         found = []
         for flag, value in self.flags:
             if flag == "mount":
@@ -52,46 +52,46 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """What follows one FROM; `base` is another stage or an image."""
+    """The instructions after one FROM. `base` is another stage or an image."""
 
     base: str
     instructions: tuple[Instruction, ...]
 
     def all(self, name: str) -> list[Instruction]:
-        return [one for one in self.instructions if one.name == name]
+        return [each for each in self.instructions if each.name == name]
 
     def last(self, name: str) -> str:
         return self.all(name)[-1].rest
 
     def command(self, name: str) -> list[str]:
-        """The list in ENTRYPOINT, CMD or HEALTHCHECK."""
+        """Return the list in ENTRYPOINT, CMD or HEALTHCHECK."""
         command: list[str] = json.loads(self.last(name).removeprefix("CMD "))
         return command
 
     @property
     def environment(self) -> dict[str, str]:
-        return dict(pair.split("=", 1) for one in self.all("ENV") for pair in one.rest.split())
+        return dict(pair.split("=", 1) for env in self.all("ENV") for pair in env.rest.split())
 
 
 def instructions_of(text: str) -> list[Instruction]:
-    """Every instruction of a Dockerfile, in its order."""
+    """Return the instructions of a Dockerfile in order."""
     lines = (line.strip() for line in text.splitlines())
-    whole = " ".join(
+    joined = " ".join(
         line.removesuffix("\\") if line.endswith("\\") else f"{line}\n"
         for line in lines
         if line and not line.startswith("#")
     )
-    return [Instruction.read(line.strip()) for line in whole.splitlines()]
+    return [Instruction.read(line.strip()) for line in joined.splitlines()]
 
 
 def arguments_of(text: str) -> dict[str, str]:
-    """The build arguments before the first stage, with their defaults."""
-    first = itertools.takewhile(lambda one: one.name == "ARG", instructions_of(text))
-    return dict(one.rest.split("=", 1) for one in first)
+    """Return the build arguments before the first stage, with their defaults."""
+    arguments = itertools.takewhile(lambda each: each.name == "ARG", instructions_of(text))
+    return dict(argument.rest.split("=", 1) for argument in arguments)
 
 
 def stages_of(text: str) -> dict[str, Stage]:
-    """Every named stage of a Dockerfile, in its order."""
+    """Return the named stages of a Dockerfile in order."""
     arguments = arguments_of(text)
     found: dict[str, tuple[str, list[Instruction]]] = {}
     for instruction in instructions_of(text)[len(arguments) :]:
@@ -105,7 +105,7 @@ def stages_of(text: str) -> dict[str, Stage]:
 
 @dataclass(frozen=True)
 class Replay:
-    """Runs stages with `python` for their Python; every stage has the same folder `root` for its file system."""
+    """Executes stages with the interpreter `python`. All stages share the folder `root` as file system."""
 
     stages: Mapping[str, Stage]
     context: Path
@@ -113,7 +113,7 @@ class Replay:
     python: Path
 
     def build(self, target: str, kept: tuple[str, ...] = ()) -> None:
-        """Leave in `root` what the image of `target` adds to the one it starts from, and the folders `kept`."""
+        """Leave in `root` what the image of `target` adds to its base image, and the folders `kept`."""
         for name in dict.fromkeys(self._needed(target)):
             folder = self.root
             for instruction in self.stages[name].instructions:
@@ -131,7 +131,7 @@ class Replay:
                 shutil.rmtree(path)
 
     def inside(self, text: str) -> str:
-        """`text` with the image's paths as they are here."""
+        """Return `text` with paths of the image replaced by paths in `root`."""
         return _BUILT.sub(f"{self.root}/", text)
 
     def _needed(self, target: str) -> Iterator[str]:
@@ -164,7 +164,7 @@ class Replay:
             script = tools / name
             script.write_text(f'#!/bin/sh\nexec {meant} "$@"\n')
             script.chmod(0o755)
-        # What PYTHONPATH names would count as installed.
+        # pip would treat packages on PYTHONPATH as installed.
         outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             ["/bin/sh", "-c", self.inside(command)],

@@ -1,4 +1,4 @@
-"""Building and installing packages without a network and without touching this environment."""
+"""Builds and installs packages offline, without changes to this environment."""
 
 import shutil
 import subprocess
@@ -16,18 +16,18 @@ BUILT = (
     "service",
     "strategies",
 )
-"""What a build reads."""
+"""Files and folders that a build reads."""
 
 PARTS = ("service", "strategies")
 ROOTS = {"secondpass": "secondpass", **{part: f"secondpass.{part}" for part in PARTS}}
-"""The folders at the top of the checkout that are packaged, and the package that each becomes."""
+"""Packaged top-level folders of the checkout, and their package names."""
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
 
 
 def copied(into: Path, names: tuple[str, ...] = BUILT) -> Path:
-    """A copy of these files and folders of the checkout in `into`: a build leaves files beside its sources."""
+    """Copy files and folders of the checkout to `into`, because a build writes files next to its sources."""
     for name in names:
         source = CHECKOUT / name
         if source.is_dir():
@@ -39,7 +39,7 @@ def copied(into: Path, names: tuple[str, ...] = BUILT) -> Path:
 
 
 def without_links(source: Path, *, as_text: bool) -> Path:
-    """The copy with its links deleted, or replaced by files that hold their targets, as git and unzip may write them."""
+    """Delete the links of a copy, or replace them by text files with their targets, as git and unzip may do."""
     for link in [path for path in (source / "secondpass").iterdir() if path.is_symlink()]:
         target = link.readlink()
         link.unlink()
@@ -49,15 +49,15 @@ def without_links(source: Path, *, as_text: bool) -> Path:
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run pip on this environment. Raises CalledProcessError."""
+    """Run pip of this environment. Raises CalledProcessError."""
     subprocess.run([*PIP, *arguments], check=True)
 
 
 def environment(folder: Path, package: Path) -> Path:
-    """A fresh virtual environment with `package` installed, on top of this one's packages. Its folder of commands."""
+    """Create a virtual environment with `package` and the packages of this one; return its bin folder."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "here.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    # --ignore-installed: pip would otherwise uninstall what the packages below already hold.
+    # --ignore-installed: otherwise pip would uninstall the version in the underlying environment.
     pip("--python", folder / "bin/python", "install", *OFFLINE, "--ignore-installed", package)
     return folder / "bin"

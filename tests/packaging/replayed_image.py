@@ -1,4 +1,4 @@
-"""An image's tree made without a container runtime, made read-only, and its commands run as an unprivileged user."""
+"""The file tree of an image, built without a container runtime; its commands run as an unprivileged user."""
 
 import os
 import subprocess
@@ -17,28 +17,28 @@ from tests.packaging.dockerfile import Replay, Stage, stages_of
 CHECKOUT = Path(__file__).resolve().parents[2]
 STAGES = stages_of((CHECKOUT / "Dockerfile").read_text())
 NOBODY = 65534
-# Not one file may be written, wherever it is: less than a read-only root with a /tmp allows.
+# Forbids all file writes, which is stricter than a read-only root with /tmp.
 NO_FILES = ["/bin/sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
 
 
 @dataclass(frozen=True)
 class Image:
-    """The tree that an image adds to its base, in `folder` with the files that a test adds to it."""
+    """The tree that an image adds to its base, in `folder` with the files of a test."""
 
     stage: Stage
     replay: Replay
     folder: Path
 
     def site_packages(self, environment: str = "secondpass") -> Path:
-        """Where a virtual environment of the image keeps its packages."""
+        """Return the site-packages folder of a virtual environment of the image."""
         (found,) = self.replay.root.glob(f"opt/{environment}/lib/python*/site-packages")
         return found
 
     def start(self, command: list[str], **variables: str) -> "subprocess.Popen[str]":
-        """Run a command as in a container, whose environment is the image's own and `variables`."""
-        usual = "/usr/local/bin:/usr/bin:/bin"
-        given = {name: self.replay.inside(it) for name, it in self.stage.environment.items()}
-        path = given.pop("PATH").replace("$PATH", usual)
+        """Start a command as in a container, with the environment of the image and `variables`."""
+        default = "/usr/local/bin:/usr/bin:/bin"
+        given = {name: self.replay.inside(value) for name, value in self.stage.environment.items()}
+        path = given.pop("PATH").replace("$PATH", default)
         return subprocess.Popen(
             [*NO_FILES, *command],
             cwd="/",
@@ -51,14 +51,14 @@ class Image:
         )
 
     def run(self, command: list[str], given: str = "", **variables: str) -> tuple[int, str]:
-        """Exit status and output of a command that ends when it has read what is `given`."""
+        """Run a command with `given` as stdin and return its exit status and output."""
         process = self.start(command, **variables)
         output, _ = process.communicate(given, timeout=60)
         return process.returncode, output
 
     @contextmanager
     def serving(self, *arguments: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
-        """Run the entry point with arguments until it is stopped or the block is left."""
+        """Run the entry point within the block."""
         command = [*self.stage.command("ENTRYPOINT"), *arguments]
         with self.start(command, **variables) as process:
             try:
@@ -68,12 +68,12 @@ class Image:
 
 
 def unprivileged() -> dict[str, Any]:
-    """What makes a process nobody's, where we are root; else we have no privileges to lose."""
+    """Return the Popen options that drop root privileges; empty if this process is not root."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def python_for_everybody() -> Path:
-    """A Python that an unprivileged user may run: ours may be in root's home."""
+def unprivileged_python() -> Path:
+    """Return an interpreter that an unprivileged user can run; this one may be in root's home."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     places = [Path(sys.base_prefix) / "bin", *map(Path, ("/usr/local/bin", "/usr/bin"))]
     for path in (place / version for place in places):
@@ -82,14 +82,14 @@ def python_for_everybody() -> Path:
         except (OSError, subprocess.CalledProcessError):
             continue
         return path
-    pytest.skip(f"there is no {version} here that a user other than root may run")
+    pytest.skip(f"this machine has no {version} that an unprivileged user can run")
 
 
 @contextmanager
 def replayed(target: str, kept: tuple[str, ...] = (), **files: str) -> Iterator[Image]:
-    """The tree of an image, read-only; `kept` are more folders of its build, and `files` lie beside it."""
-    python = python_for_everybody()
-    # Not pytest's folder, which only its owner may enter.
+    """Build the read-only tree of an image, with the build folders `kept` and additional `files` next to it."""
+    python = unprivileged_python()
+    # Only the owner can enter pytest's temporary folders.
     with tempfile.TemporaryDirectory(prefix="image-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The images `service` and `router`, built for real on a Debian base and run as a cluster would run them."""
+"""The images `service` and `router`, built on a Debian base and run with the restrictions of a cluster."""
 
 import json
 
@@ -19,7 +19,7 @@ def is_writable(folder):
         return False
     return True
 status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
-outside = ("proc", "sys", "dev")  # not the image's, but what a container has of the kernel
+outside = ("proc", "sys", "dev")  # provided by the kernel, not part of the image
 folders = [folder for folder, _, _ in os.walk("/") if folder.split("/")[1] not in outside]
 print(json.dumps({
     "user": [os.getuid(), os.getgid()],
@@ -27,7 +27,7 @@ print(json.dumps({
     "writable": [one for one in folders if is_writable(one)],
 }))
 """
-# A user may write what is theirs, their group's or everybody's. In a folder with the sticky bit files are their owners'.
+# Files that uid or gid 2000 or every user can write. The sticky bit of a folder protects its files.
 OPEN_FILES = """
 import json, os, stat
 found = []
@@ -54,7 +54,7 @@ def image(target: str, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_an_image_has_the_user_commands_and_checks_of_its_stage(
+def test_image_has_the_user_commands_and_health_check_of_its_stage(
     containers: Containers, target: str, image: str
 ) -> None:
     seen = containers.inspect("image", image)
@@ -70,24 +70,24 @@ def test_an_image_has_the_user_commands_and_checks_of_its_stage(
     assert seen["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_it_runs_as_an_unprivileged_user_who_can_write_nothing(
+def test_image_runs_as_an_unprivileged_user_without_writable_folders(
     containers: Containers, image: str
 ) -> None:
-    # Without memory-backed folders: the service needs none, as its documentation says.
+    # The service needs no memory-backed folders.
     ran = containers.run(image, "-c", LOOK_AROUND, entrypoint="python3", scratch=False)
     seen = json.loads(ran)
 
     assert seen == {"user": [2000, 2000], "capabilities": 0, "writable": []}
 
 
-def test_no_file_is_the_users_own_or_everybodys(containers: Containers, image: str) -> None:
-    """A pod without readOnlyRootFilesystem depends on this."""
+def test_no_file_is_writable_for_the_user(containers: Containers, image: str) -> None:
+    """A pod without readOnlyRootFilesystem depends on it."""
     options = ["--rm", "--no-healthcheck", "--network", "none", "--entrypoint", "python3"]
 
     assert json.loads(containers.podman("run", *options, image, "-c", OPEN_FILES)) == []
 
 
-def test_the_commands_start(containers: Containers, service_image: str, router_image: str) -> None:
+def test_entry_points_start(containers: Containers, service_image: str, router_image: str) -> None:
     assert secondpass.__version__ in containers.run(service_image, "--version")
     assert "--service-discovery" in containers.run(router_image, "--help")
 
@@ -99,22 +99,22 @@ def test_the_commands_start(containers: Containers, service_image: str, router_i
         ("router", "/opt/router/share/router.cdx.json", "vllm-router"),
     ],
 )
-def test_the_bill_of_materials_is_inside(
+def test_image_contains_its_bill_of_materials(
     containers: Containers, image: str, path: str, name: str
 ) -> None:
-    bill = json.loads(containers.run(image, path, entrypoint="cat"))
-    listed = [*bill["components"], bill["metadata"].get("component", {})]
-    versions = {one.get("name"): one.get("version") for one in listed}
+    bom = json.loads(containers.run(image, path, entrypoint="cat"))
+    listed = [*bom["components"], bom["metadata"].get("component", {})]
+    versions = {each.get("name"): each.get("version") for each in listed}
 
-    assert bill["bomFormat"] == "CycloneDX"
+    assert bom["bomFormat"] == "CycloneDX"
     assert versions[name]
     assert versions["fastapi"]
-    # The tools that wrote it are in no image.
+    # The tools that wrote it must not be in the image.
     assert versions.keys().isdisjoint({"cyclonedx-bom", "pip", "setuptools"})
 
 
 @pytest.mark.parametrize(("target", "megabytes"), [("service", 200), ("router", 160)])
-def test_an_image_adds_little_to_its_base(
+def test_image_size_above_its_base_is_limited(
     containers: Containers, image: str, megabytes: int
 ) -> None:
     size, base = (containers.inspect("image", one)["Size"] for one in (image, BASE))

@@ -1,4 +1,4 @@
-"""What a wheel and an sdist of this checkout hold, with and without links, and what they may be imported as."""
+"""Contents and import names of wheels, sdists and editable installs, with and without symbolic links."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.compat
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is built."""
+    """A copy of the sources of a build."""
     return copied(tmp_path_factory.mktemp("source"))
 
 
@@ -54,9 +54,9 @@ def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
-    """Import `module` in a fresh interpreter, elsewhere, with `site` as one more site-packages."""
-    # -S, and packages by their path alone: an editable install of this environment would answer first.
+def import_in_subprocess(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
+    """Import `module` in a new interpreter with `site` as an additional site-packages folder."""
+    # -S, because an editable install in this environment would take precedence.
     packages = sysconfig.get_path("purelib")
     code = (
         f"import site, sys; site.addsitedir({str(site)!r}); sys.path.append({packages!r});"
@@ -66,8 +66,8 @@ def imported(module: str, site: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
 
 
-def written() -> set[str]:
-    """Every file of ours that belongs into a wheel, by its place there."""
+def expected_files() -> set[str]:
+    """Return the paths in a wheel of all files that belong to it."""
     return {
         "/".join((*package.split("."), path.relative_to(CHECKOUT / root).as_posix()))
         for root, package in ROOTS.items()
@@ -77,23 +77,23 @@ def written() -> set[str]:
     }
 
 
-def packed_in(wheel: zipfile.ZipFile) -> set[str]:
+def files_in(wheel: zipfile.ZipFile) -> set[str]:
     return {name for name in wheel.namelist() if ".dist-info/" not in name}
 
 
-def test_a_wheel_holds_every_module_and_prompt_below_one_name(wheel: zipfile.ZipFile) -> None:
-    assert packed_in(wheel) == written()
+def test_wheel_contains_every_module_and_prompt(wheel: zipfile.ZipFile) -> None:
+    assert files_in(wheel) == expected_files()
 
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["deleted", "as text files"])
-def test_a_wheel_is_the_same_where_the_checkout_has_no_links(as_text: bool, tmp_path: Path) -> None:
+def test_wheel_is_the_same_without_links(as_text: bool, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     source = without_links(copied(tmp_path / "source"), as_text=as_text)
     with zipfile.ZipFile(wheel_of(source, tmp_path / "wheel")) as archive:
-        assert packed_in(archive) == written()
+        assert files_in(archive) == expected_files()
 
 
-def test_a_wheel_carries_the_version_the_license_and_the_command(wheel: zipfile.ZipFile) -> None:
+def test_wheel_contains_version_license_and_command(wheel: zipfile.ZipFile) -> None:
     (info,) = {PurePosixPath(name).parts[0] for name in wheel.namelist() if ".dist-info/" in name}
 
     assert info == f"secondpass-{secondpass.__version__}.dist-info"
@@ -103,7 +103,7 @@ def test_a_wheel_carries_the_version_the_license_and_the_command(wheel: zipfile.
     )
 
 
-def test_an_sdist_carries_what_is_built_and_no_tests(sdist: Path) -> None:
+def test_sdist_contains_the_sources_and_no_tests(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tops = {name.partition("/")[0] for name in names} - {""}
@@ -113,9 +113,9 @@ def test_an_sdist_carries_what_is_built_and_no_tests(sdist: Path) -> None:
     }
 
 
-def test_an_installed_sdist_serves_from_outside_the_checkout(sdist: Path, tmp_path: Path) -> None:
+def test_installed_sdist_serves_outside_the_checkout(sdist: Path, tmp_path: Path) -> None:
     commands = environment(tmp_path / "venv", sdist)
-    # -I: neither the current folder nor PYTHONPATH, which may name the checkout.
+    # -I ignores the current folder and PYTHONPATH, which may contain the checkout.
     python, port = [str(commands / "python"), "-I"], free_port()
     where = [*python, "-c", "import secondpass.service as s; print(s.__file__)"]
     file = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
@@ -131,20 +131,20 @@ def test_an_installed_sdist_serves_from_outside_the_checkout(sdist: Path, tmp_pa
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_folders_import_only_below_secondpass(
+def test_parts_import_only_as_subpackages_of_secondpass(
     part: str, wheel: zipfile.ZipFile, tmp_path: Path
 ) -> None:
     wheel.extractall(tmp_path)
 
-    below = imported(f"secondpass.{part}", tmp_path)
+    below = import_in_subprocess(f"secondpass.{part}", tmp_path)
     assert Path(below.stdout.strip()) == tmp_path / "secondpass" / part / "__init__.py", (
         below.stderr
     )
-    assert f"No module named '{part}'" in imported(part, tmp_path).stderr
+    assert f"No module named '{part}'" in import_in_subprocess(part, tmp_path).stderr
 
 
 @pytest.mark.parametrize("links", ["kept", "deleted", "as text files"])
-def test_an_editable_install_imports_the_same_names(links: str, tmp_path: Path) -> None:
+def test_editable_install_has_the_same_import_names(links: str, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     source = copied(tmp_path / "source")
     if links != "kept":
@@ -153,19 +153,19 @@ def test_an_editable_install_imports_the_same_names(links: str, tmp_path: Path) 
     (site,) = tmp_path.glob("lib/python*/site-packages")
 
     for part in PARTS:
-        below = imported(f"secondpass.{part}", site)
+        below = import_in_subprocess(f"secondpass.{part}", site)
         file = Path(below.stdout.strip()).resolve()
         assert file == source / part / "__init__.py", below.stderr
-        assert f"No module named '{part}'" in imported(part, site).stderr
+        assert f"No module named '{part}'" in import_in_subprocess(part, site).stderr
 
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["deleted", "as text files"])
-def test_a_checkout_without_links_says_what_to_do(as_text: bool, tmp_path: Path) -> None:
+def test_checkout_without_links_reports_the_remedy(as_text: bool, tmp_path: Path) -> None:
     without_links(copied(tmp_path), as_text=as_text)
 
-    assert imported("secondpass", tmp_path).returncode == 0
+    assert import_in_subprocess("secondpass", tmp_path).returncode == 0
     for part in PARTS:
-        stderr = imported(f"secondpass.{part}", tmp_path).stderr
+        stderr = import_in_subprocess(f"secondpass.{part}", tmp_path).stderr
         assert stderr.splitlines()[-1] == (
             f"ImportError: secondpass.{part} was not found: this checkout lacks the symbolic link secondpass/{part}. "
             "Install the checkout (pip install -e .), or restore the links "
@@ -173,7 +173,7 @@ def test_a_checkout_without_links_says_what_to_do(as_text: bool, tmp_path: Path)
         )
 
 
-def test_a_checkout_with_links_adds_no_finder(source: Path) -> None:
+def test_checkout_with_links_adds_no_finder(source: Path) -> None:
     code = "import sys, secondpass; print([type(finder).__name__ for finder in sys.meta_path])"
     command = [sys.executable, "-S", "-c", code]
     finders = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True)

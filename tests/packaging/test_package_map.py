@@ -1,4 +1,4 @@
-"""pyproject.toml lists every package: builds map names to folders, and follow no links."""
+"""pyproject.toml lists every package, because builds map names to folders and do not follow links."""
 
 import ast
 import os
@@ -9,7 +9,7 @@ from tests.packaging.installing import CHECKOUT, ROOTS
 
 
 def packages_in(checkout: Path) -> set[str]:
-    """Every folder with modules below the packaged ones, links aside, by its name as a package."""
+    """Return the package names of all folders with modules in the packaged folders, except links."""
     found = set()
     for root, package in ROOTS.items():
         for folder, _, files in os.walk(checkout / root):
@@ -27,8 +27,8 @@ def test_every_package_is_listed_in_pyproject() -> None:
     assert not stale, f"delete from packages in [tool.setuptools] of pyproject.toml: {stale}"
 
 
-def test_no_folder_has_over_20_modules_and_no_module_over_400_lines() -> None:
-    """The limits of decision 15."""
+def test_folders_have_at_most_20_modules_and_modules_at_most_400_lines() -> None:
+    """See docs/decisions/0015-folders-follow-the-path-of-a-request.md."""
     for root in (*ROOTS, "tests", "tools", "benchmarks", "examples"):
         for folder, _, files in os.walk(CHECKOUT / root):
             modules = [name for name in files if name.endswith(".py")]
@@ -38,13 +38,13 @@ def test_no_folder_has_over_20_modules_and_no_module_over_400_lines() -> None:
                 assert path.read_text().count("\n") <= 400, path
 
 
-def test_no_two_public_classes_have_one_name() -> None:
-    places: dict[str, list[str]] = {}
+def test_public_class_names_are_unique() -> None:
+    paths: dict[str, list[str]] = {}
     for root in ROOTS:
         for path in sorted((CHECKOUT / root).rglob("*.py")):
             for statement in ast.parse(path.read_text()).body:
                 if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
                     name = str(path.relative_to(CHECKOUT))
-                    places.setdefault(statement.name, []).append(name)
-    assert places["Run"] == ["strategies/api/run.py"]
-    assert not {name: found for name, found in places.items() if len(found) > 1}
+                    paths.setdefault(statement.name, []).append(name)
+    assert paths["Run"] == ["strategies/api/run.py"]
+    assert not {name: found for name, found in paths.items() if len(found) > 1}

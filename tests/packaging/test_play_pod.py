@@ -1,6 +1,6 @@
-"""The pod of the overlay `split`, played by podman: probes, a solve and the drain, in the order of a kubelet.
+"""The pod of the overlay `split`, run by podman: probes, a solve and draining in the order of a kubelet.
 
-`podman kube play` ignores probes, preStop and the grace period. The test reads them from the manifest and performs them.
+`podman kube play` ignores probes, preStop and the grace period, so the tests read them from the manifest and apply them.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ QUESTION = {"question": "What is 6 times 7?"}
 
 @dataclass(frozen=True)
 class Pod:
-    """What runs, the manifest's container and grace period, and a client with a key."""
+    """A running pod, its specification, and a client with an API key."""
 
     containers: Containers
     name: str
@@ -47,22 +47,22 @@ class Pod:
         return only
 
     def await_probe(self, probe: str) -> None:
-        """Ask as the kubelet does. Fails after as many failures as the manifest allows."""
+        """Wait for a probe as the kubelet does. Fails after `failureThreshold` failures."""
         wanted = self.container[probe]
         for _ in range(wanted["failureThreshold"]):
-            if self.answers(wanted):
+            if self.succeeds(wanted):
                 return
             time.sleep(wanted["periodSeconds"])
         pytest.fail(f"{probe} failed:\n{self.containers.logs(self.name)}")
 
-    def answers(self, probe: Object) -> bool:
-        """Whether one request of a probe succeeds."""
+    def succeeds(self, probe: Object) -> bool:
+        """Return whether one request of a probe succeeds."""
         get = probe["httpGet"]
         try:
-            answer = self.client.get(get["path"], timeout=probe["timeoutSeconds"])
+            reply = self.client.get(get["path"], timeout=probe["timeoutSeconds"])
         except httpx.TransportError:
             return False
-        return answer.is_success
+        return reply.is_success
 
     def solve(self) -> httpx.Response:
         return self.client.post("/solve", json=QUESTION)
@@ -72,7 +72,7 @@ class Pod:
 def upstream(
     containers: Containers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """A server of the scripted engine on every address, and its URL and model for a pod on the bridge."""
+    """A server with the scripted engine on all addresses; yields its URL on the bridge and its model."""
     folder, port = tmp_path_factory.mktemp("upstream"), free_port()
     model = next(iter(_settings(overlay("split"))["engines"].values()))["model"]
     config = folder / "upstream.toml"
@@ -91,14 +91,14 @@ def upstream(
 def pod(
     containers: Containers, service_image: str, upstream: tuple[str, str], tmp_path: Path
 ) -> Iterator[Pod]:
-    """The Deployment `secondpass` with its ConfigMap and Secret, started and ready."""
+    """The Deployment `secondpass` with its ConfigMap and API keys, ready."""
     url, _ = upstream
     found, port = overlay("split"), free_port()
     deployment = named(found, "Deployment", "secondpass")
     spec = deployment["spec"]["template"]["spec"]
     manifest = tmp_path / "pod.yaml"
-    given = [*_given_to_the_pod(found, url), _playable(deployment, service_image, port)]
-    manifest.write_text(yaml.safe_dump_all(given))
+    objects = [*_configuration(found, url), _playable(deployment, service_image, port)]
+    manifest.write_text(yaml.safe_dump_all(objects))
     with _played(containers, manifest) as name, _client(port) as client:
         pod = Pod(containers, name, spec, client)
         pod.await_probe("startupProbe")
@@ -113,11 +113,11 @@ def _settings(found: list[Object]) -> dict[str, Any]:
 
 def _config_maps(found: list[Object]) -> list[Object]:
     maps = of_kind(found, "ConfigMap")
-    return [one for one in maps if one["metadata"]["name"].startswith("secondpass-config-")]
+    return [each for each in maps if each["metadata"]["name"].startswith("secondpass-config-")]
 
 
-def _given_to_the_pod(found: list[Object], engine_url: str) -> list[Object]:
-    """The ConfigMap with our engine's address, and the keys that an operator's Secret holds."""
+def _configuration(found: list[Object], engine_url: str) -> list[Object]:
+    """Return the ConfigMap with the URL of the test engine, and the API keys of the operator's Secret."""
     (config,) = _config_maps(found)
     (engine,) = _settings(found)["engines"].values()
     text = config["data"]["secondpass.toml"]
@@ -132,23 +132,23 @@ def _given_to_the_pod(found: list[Object], engine_url: str) -> list[Object]:
 
 
 def _playable(deployment: Object, image: str, port: int) -> Object:
-    """One replica of our image on a port of loopback.
+    """Return the Deployment with one replica of `image` on a loopback port.
 
-    podman 4 has no subPath for a ConfigMap, so the file is mounted with its folder, elsewhere. It writes the values of a
-    Secret as they are encoded, so the keys are a ConfigMap.
+    podman 4 supports no subPath for a ConfigMap, so the whole folder is mounted at another path. It does not decode the
+    values of a Secret, so the API keys are in a ConfigMap.
     """
     deployment["spec"]["replicas"] = 1
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container |= {"image": image, "imagePullPolicy": "Never"}
     (http,) = container["ports"]
     http |= {"hostIP": "127.0.0.1", "hostPort": port}
-    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "config"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "config"]
     del mount["subPath"]
     mount["mountPath"] = "/etc/config"
-    (variable,) = [one for one in container["env"] if one["name"] == "SECONDPASS_CONFIG"]
+    (variable,) = [each for each in container["env"] if each["name"] == "SECONDPASS_CONFIG"]
     variable["value"] = "/etc/config/secondpass.toml"
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
-    (secret,) = [one for one in volumes if "secret" in one]
+    (secret,) = [each for each in volumes if "secret" in each]
     assert secret.pop("secret")["secretName"] == KEYS
     secret["configMap"] = {"name": KEYS}
     return deployment
@@ -156,11 +156,11 @@ def _playable(deployment: Object, image: str, port: int) -> Object:
 
 @contextmanager
 def _played(containers: Containers, manifest: Path) -> Iterator[str]:
-    """Play a manifest and yield its container's name."""
+    """Play a manifest and yield the name of its container."""
     containers.podman("kube", "play", "--network", NETWORK, manifest)
     try:
         names = containers.podman("ps", "--all", "--format", "{{.Names}}").split()
-        (name,) = [one for one in names if one.endswith("-secondpass")]
+        (name,) = [each for each in names if each.endswith("-secondpass")]
         yield name
     finally:
         containers.podman("kube", "down", manifest)
@@ -174,7 +174,7 @@ def _client(port: int) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_pod_becomes_ready_and_solves_with_the_restrictions_of_the_manifest(pod: Pod) -> None:
+def test_pod_solves_with_the_restrictions_of_the_manifest(pod: Pod) -> None:
     solved = pod.solve()
     seen = pod.containers.inspect("container", pod.name)
     process = pod.containers.podman("exec", pod.name, "cat", "/proc/1/status")
@@ -190,7 +190,7 @@ def test_a_pod_becomes_ready_and_solves_with_the_restrictions_of_the_manifest(po
     assert "NoNewPrivs:\t1" in process
 
 
-def test_a_pod_that_is_deleted_serves_during_pre_stop_ends_its_solves_and_exits_0(
+def test_deleted_pod_serves_during_pre_stop_finishes_solves_and_exits_with_0(
     pod: Pod,
 ) -> None:
     grace = pod.spec["terminationGracePeriodSeconds"]
@@ -198,22 +198,22 @@ def test_a_pod_that_is_deleted_serves_during_pre_stop_ends_its_solves_and_exits_
     variables = pod.containers.podman("exec", pod.name, "env").split()
     assert f"SECONDPASS_SHUTDOWN_GRACE_SECONDS={grace}" in variables
 
-    began = time.monotonic()
+    start = time.monotonic()
     assert pod.solve().status_code == 200
-    seconds_of_a_solve = time.monotonic() - began
-    time.sleep(max(0.0, pre_stop - seconds_of_a_solve))
-    answers: list[httpx.Response] = []
-    running = threading.Thread(target=lambda: answers.append(pod.solve()))
+    solve_seconds = time.monotonic() - start
+    time.sleep(max(0.0, pre_stop - solve_seconds))
+    replies: list[httpx.Response] = []
+    running = threading.Thread(target=lambda: replies.append(pod.solve()))
     running.start()
-    time.sleep(seconds_of_a_solve / 4)
-    began = time.monotonic()
+    time.sleep(solve_seconds / 4)
+    start = time.monotonic()
     pod.containers.podman("stop", "--time", str(grace), pod.name, seconds=grace + 60)
-    seconds_to_stop = time.monotonic() - began
+    stop_seconds = time.monotonic() - start
     running.join(60)
 
     state = pod.containers.inspect("container", pod.name)["State"]
-    assert [one.status_code for one in answers] == [200]
-    assert "42" in answers[0].json()["text"]
+    assert [reply.status_code for reply in replies] == [200]
+    assert "42" in replies[0].json()["text"]
     assert state["ExitCode"] == 0
-    # It waited for the solve, and for nothing else.
-    assert seconds_of_a_solve / 4 < seconds_to_stop < pre_stop + seconds_of_a_solve + 30
+    # The process waits only for the running solve.
+    assert solve_seconds / 4 < stop_seconds < pre_stop + solve_seconds + 30

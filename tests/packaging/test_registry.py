@@ -1,4 +1,4 @@
-"""Base images pinned by the digests of a real registry, on loopback."""
+"""Pinning of base images with a real registry on loopback."""
 
 import hashlib
 import json
@@ -17,20 +17,20 @@ from tools.processes import free_port, serving
 
 pytestmark = pytest.mark.slow
 
-# Where `make docker-registry` puts it.
+# Path that `make docker-registry` installs to.
 UNPACKED = CHECKOUT / ".cache/deploy/docker-registry/usr/bin/docker-registry"
 CONFIGURATION = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
-# As an operator writes for a registry of the company's network.
+# Configuration of an operator for a registry in a private network.
 INSECURE = '[[registry]]\nlocation = "{address}"\ninsecure = true\n'
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Its address, and a home folder whose configuration allows plain HTTP to it."""
+    """A registry, and a home folder whose configuration allows plain HTTP to it."""
 
     address: str
     home: Path
@@ -60,7 +60,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def push(registry: Registry, folder: Path, name: str) -> str:
-    """Push an image of one empty layer and return its digest in the registry."""
+    """Push an image with one empty layer and return its digest in the registry."""
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -96,7 +96,7 @@ def pin(registry: Registry, dockerfile: Path) -> "subprocess.CompletedProcess[st
     return registry.run(sys.executable, "-m", "tools.pin_base", dockerfile)
 
 
-def test_tags_get_the_digests_that_the_registry_has(registry: Registry, tmp_path: Path) -> None:
+def test_tags_are_pinned_to_the_digests_of_the_registry(registry: Registry, tmp_path: Path) -> None:
     digest = push(registry, tmp_path / "image", "python:3.12")
     image = f"{registry.address}/python:3.12"
     dockerfile = tmp_path / "Dockerfile"
@@ -112,9 +112,7 @@ def test_tags_get_the_digests_that_the_registry_has(registry: Registry, tmp_path
     assert by_digest.returncode == 0, by_digest.stderr
 
 
-def test_an_image_that_the_registry_lacks_leaves_all_unpinned(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_a_missing_image_leaves_the_file_unchanged(registry: Registry, tmp_path: Path) -> None:
     push(registry, tmp_path / "image", "python:3.12")
     text = "".join(
         f"ARG {name}_IMAGE={registry.address}/{image}\n"

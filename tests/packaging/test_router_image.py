@@ -1,4 +1,4 @@
-"""The router's image, made as the service's: it starts for a user who can write no file, and ends on SIGTERM."""
+"""The image `router` runs without file writes and exits on SIGTERM, like the image `service`."""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def image() -> Iterator[Image]:
         yield image
 
 
-def test_a_container_is_stopped_and_checked_as_the_services() -> None:
+def test_image_has_the_user_signals_and_health_check_of_the_service() -> None:
     stage = STAGES[TARGET]
 
     assert stage.last("USER") == "2000:2000"
@@ -29,7 +29,7 @@ def test_a_container_is_stopped_and_checked_as_the_services() -> None:
 
 
 @pytest.mark.compat
-def test_it_routes_for_a_user_who_can_write_no_file_and_ends_on_sigterm(image: Image) -> None:
+def test_router_runs_without_file_writes_and_exits_on_sigterm(image: Image) -> None:
     port, metrics = free_port(), free_port()
     flags = ("--port", str(port), "--prometheus-port", str(metrics))
     with image.serving("--host", "127.0.0.1", *flags) as process:
@@ -45,8 +45,8 @@ def test_it_routes_for_a_user_who_can_write_no_file_and_ends_on_sigterm(image: I
 
 
 @pytest.mark.compat
-def test_its_bill_of_materials_lists_the_router(image: Image) -> None:
-    bill = (image.replay.root / "opt/router/share/router.cdx.json").read_text()
+def test_bill_of_materials_contains_the_router(image: Image) -> None:
+    bom = (image.replay.root / "opt/router/share/router.cdx.json").read_text()
 
-    assert '"vllm-router"' in bill
+    assert '"vllm-router"' in bom
     assert (image.site_packages("router") / "vllm_router").is_dir()

@@ -1,4 +1,4 @@
-"""What the image `vllm` adds to the engine's own: the few packages that the engine does not require, listed in a bill."""
+"""Packages that the image `vllm` adds to the engine image, and their bill of materials."""
 
 import json
 import tempfile
@@ -9,7 +9,7 @@ import pytest
 
 import secondpass
 from tests.packaging.dockerfile import Replay
-from tests.packaging.replayed_image import CHECKOUT, STAGES, python_for_everybody
+from tests.packaging.replayed_image import CHECKOUT, STAGES, unprivileged_python
 from tools.lock import FOLDER, blocks
 
 pytestmark = pytest.mark.compat
@@ -17,21 +17,21 @@ pytestmark = pytest.mark.compat
 
 @pytest.fixture(scope="module")
 def share() -> Iterator[Path]:
-    """The folder that the image takes from the stage `vllm-added`."""
+    """The folder that the image copies from the stage `vllm-added`."""
     with tempfile.TemporaryDirectory(prefix="added-") as folder:
-        replay = Replay(STAGES, CHECKOUT, Path(folder), python_for_everybody())
+        replay = Replay(STAGES, CHECKOUT, Path(folder), unprivileged_python())
         replay.build("vllm-added", kept=("/opt/secondpass",))
         yield Path(folder, "opt/secondpass/share")
 
 
-def test_the_bill_lists_the_service_and_what_is_locked_and_nothing_of_the_engine(
+def test_bill_of_materials_contains_the_service_and_the_locked_packages(
     share: Path,
 ) -> None:
-    bill = json.loads((share / "secondpass.cdx.json").read_text())
-    listed = {one["name"]: one["version"] for one in bill["components"]}
+    bom = json.loads((share / "secondpass.cdx.json").read_text())
+    listed = {each["name"]: each["version"] for each in bom["components"]}
 
-    assert bill["metadata"]["component"]["name"] == "secondpass"
-    assert bill["metadata"]["component"]["version"] == secondpass.__version__
+    assert bom["metadata"]["component"]["name"] == "secondpass"
+    assert bom["metadata"]["component"]["version"] == secondpass.__version__
     locked = blocks((FOLDER / "vllm.txt").read_text())
     assert {name.replace("_", "-") for name in listed} == set(locked)
     assert all(
@@ -39,7 +39,7 @@ def test_the_bill_lists_the_service_and_what_is_locked_and_nothing_of_the_engine
     )
 
 
-def test_the_image_installs_the_lock_that_the_bill_was_made_of(share: Path) -> None:
+def test_image_installs_the_lock_of_its_bill_of_materials(share: Path) -> None:
     assert (share / "requirements.txt").read_bytes() == (FOLDER / "vllm.txt").read_bytes()
     assert STAGES["vllm"].all("COPY")[0].sources == ["vllm-added"]
     assert "-r /opt/secondpass/share/requirements.txt" in STAGES["vllm"].last("RUN")

@@ -1,4 +1,4 @@
-"""Who gets to what is vLLM's, inside of our server and as its plug-in: by a stand-in for its application, on a real socket."""
+"""Access to vLLM's routes, with vLLM in the service and as a plug-in of vLLM, on a fake vLLM application."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings
 from secondpass.service.server.app import InProcess, create_app
 
-pytestmark = pytest.mark.vllm  # which the plug-in imports
+pytestmark = pytest.mark.vllm  # the plug-in imports vLLM
 
 KEY = {"authorization": "Bearer sesame"}
 TENANTS = Tenants({hashlib.sha256(b"sesame").hexdigest(): "ali"})
 SETTINGS = Settings(engine="scripted")
 
 
-def vllms() -> FastAPI:
-    """What stands in for vLLM's application."""
+def fake_vllm() -> FastAPI:
+    """Create a fake of vLLM's application."""
     app = FastAPI()
 
     @app.get("/health")
@@ -48,13 +48,13 @@ def vllms() -> FastAPI:
 
 
 def inside() -> FastAPI:
-    return create_app(SETTINGS, InProcess(server=vllms()), tenants=TENANTS)
+    return create_app(SETTINGS, InProcess(server=fake_vllm()), tenants=TENANTS)
 
 
 def plugged_in() -> FastAPI:
     from secondpass.service.vllm_plugin import Plugin  # noqa: PLC0415 - heavy
 
-    app, plugin = vllms(), Plugin()
+    app, plugin = fake_vllm(), Plugin()
     plugin.attach_router(app)
     plugin._require_keys(TENANTS, SETTINGS)
     plugin._attach_app(create_app(SETTINGS, tenants=TENANTS))
@@ -77,14 +77,14 @@ def served(app: FastAPI) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("make", [inside, plugged_in])
-# uvicorn's own use of websockets is deprecated by it.
+# uvicorn uses a deprecated interface of websockets.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_nothing_of_vllms_is_open_to_who_has_no_key(make: type[FastAPI]) -> None:
+def test_vllm_routes_require_an_api_key(make: type[FastAPI]) -> None:
     with served(make()) as host:
         for path in ("/solve", "/v1/chat/completions", "/v1/completions", "/v1/no-such"):
             assert httpx.post(f"http://{host}{path}", json={}).status_code == 401, path
-        said = httpx.post(f"http://{host}/v1/completions", json={}, headers=KEY)
-        assert (said.status_code, said.json()) == (200, "generated")
+        reply = httpx.post(f"http://{host}/v1/completions", json={}, headers=KEY)
+        assert (reply.status_code, reply.json()) == (200, "generated")
         assert httpx.get(f"http://{host}/livez").status_code == 200
         with pytest.raises(InvalidStatus), connect(f"ws://{host}/v1/realtime"):
             pass
@@ -92,12 +92,12 @@ def test_nothing_of_vllms_is_open_to_who_has_no_key(make: type[FastAPI]) -> None
             assert socket.recv() == "heard"
 
 
-def test_vllms_probe_stays_open_in_its_own_server() -> None:
+def test_vllm_health_probe_needs_no_key_in_its_own_server() -> None:
     with served(plugged_in()) as host:
         assert httpx.get(f"http://{host}/health").status_code == 200
 
 
-def test_what_is_vllms_is_counted_and_not_taken_while_draining() -> None:
+def test_forwarded_requests_are_refused_while_draining() -> None:
     app = inside()
     app.state.service.traffic.is_draining = True
     with served(app) as host:

@@ -1,4 +1,4 @@
-"""The whole way through: a client, the service as its own process, and a real vLLM with a real model behind it."""
+"""End to end: a client, the service as a separate process, and a real vLLM with a real model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tools.processes import Child, free_port, serving
 pytestmark = pytest.mark.vllm
 
 Json = dict[str, Any]
-# At this temperature a small model does not find an end: every draft runs until it is stopped.
+# At this temperature a small model does not stop: every draft runs until its limit or cancellation.
 WORDY = {
     "question": "Write a long story about a lighthouse keeper, with every detail.",
     "strategy": "single",
@@ -39,12 +39,12 @@ WORDY = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """The service as its own process, however vLLM stands to it."""
+    """The service as a separate process, in one of the arrangements with vLLM."""
 
     client: httpx.Client
     model: str
     vllm: str
-    """The address at which vLLM itself answers, without /v1."""
+    """Base URL of vLLM without /v1."""
     process: Child
 
 
@@ -54,7 +54,7 @@ ONE_PROCESS = ("inside", "plug-in")
 
 @pytest.fixture(scope="module", params=["beside", *ONE_PROCESS])
 def service(request: pytest.FixtureRequest) -> Iterator[Deployment]:
-    """vLLM beside the service, inside of its process, and with the service as its plug-in."""
+    """vLLM as a separate server, in the process of the service, and with the service as its plug-in."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     if request.param == "beside":
@@ -65,7 +65,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     else:
         folder = model_folder()
         model, vllm = Path(folder).name, url
-        # The first core: a server that other tests have started is bound to the rest.
+        # The server of other tests is bound to all cores except the first.
         first = str(min(os.sched_getaffinity(0)))
         environment = {**vllm_environment(folder), "VLLM_CPU_OMP_THREADS_BIND": first}
         if request.param == "inside":
@@ -87,14 +87,14 @@ def serve(port: int, *engine: str) -> list[str]:
 
 
 def engine_metric(service: Deployment, name: str) -> float:
-    """A metric of the engine, as the engine itself counts it."""
+    """Return a metric that the engine reports."""
     text = httpx.get(f"{service.vllm}/metrics", trust_env=False).text
     found = re.findall(rf"^vllm:{name}(?:_total)?{{[^}}]*}} (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 
 
 def wait_until_idle(service: Deployment, seconds: float) -> float:
-    """Seconds until the engine holds no request; fails after `seconds`."""
+    """Return the seconds until the engine has no request. Fails after `seconds`."""
     return wait_at_most(
         seconds,
         lambda: (
@@ -103,7 +103,7 @@ def wait_until_idle(service: Deployment, seconds: float) -> float:
                 or engine_metric(service, "num_requests_waiting")
             )
         ),
-        "the engine still holds requests",
+        "the engine still has requests",
         every=0.01,
     )
 
@@ -112,12 +112,12 @@ def wait_until_busy(service: Deployment) -> None:
     wait_until(
         lambda: engine_metric(service, "num_requests_running") > 0,
         20,
-        "no request came to the engine",
+        "the engine received no request",
         every=0.01,
     )
 
 
-def test_a_vote_is_counted_and_its_bill_is_the_engines_own(service: Deployment) -> None:
+def test_usage_of_a_vote_equals_the_token_counters_of_the_engine(service: Deployment) -> None:
     wait_until_idle(service, 20)
     before = engine_metric(service, "generation_tokens")
     prompts = engine_metric(service, "prompt_tokens")
@@ -134,13 +134,13 @@ def test_a_vote_is_counted_and_its_bill_is_the_engines_own(service: Deployment) 
     assert reply["text"].strip()
     assert reply["confidence"] is None or 0 < reply["confidence"] <= 1
     wait_until_idle(service, 5)
-    bill = reply["usage"]["actor"]
-    assert bill["completion"] == engine_metric(service, "generation_tokens") - before
-    assert bill["prompt"] <= engine_metric(service, "prompt_tokens") - prompts
-    assert (bill["wasted"], bill["estimated"]) == (0, False)
+    usage = reply["usage"]["actor"]
+    assert usage["completion"] == engine_metric(service, "generation_tokens") - before
+    assert usage["prompt"] <= engine_metric(service, "prompt_tokens") - prompts
+    assert (usage["wasted"], usage["estimated"]) == (0, False)
 
 
-def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(service: Deployment) -> None:
+def test_usage_of_cancelled_drafts_is_exact_to_two_tokens_per_draft(service: Deployment) -> None:
     wait_until_idle(service, 20)
     before = engine_metric(service, "generation_tokens")
     reply = service.client.post(
@@ -153,14 +153,14 @@ def test_a_cancelled_draft_is_billed_to_within_one_decoding_step(service: Deploy
     )
     wait_until_idle(service, 5)
     spent = engine_metric(service, "generation_tokens") - before
-    bill = reply.json()["usage"]["actor"]
+    usage = reply.json()["usage"]["actor"]
     assert reply.status_code == 504
-    assert 0 <= spent - bill["completion"] <= 2 * 4
-    assert bill["wasted"] == bill["completion"] > 0
+    assert 0 <= spent - usage["completion"] <= 2 * 4
+    assert usage["wasted"] == usage["completion"] > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_the_engine_within_a_second(
+def test_client_disconnect_frees_the_engine_within_a_second(
     service: Deployment, *, stream: bool
 ) -> None:
     wait_until_idle(service, 20)
@@ -185,13 +185,11 @@ def test_a_client_that_leaves_frees_the_engine_within_a_second(
 
 
 @pytest.mark.parametrize("strategy", ["single", "self_consistency"])
-def test_a_deadline_of_two_seconds_ends_within_two_point_one(
-    service: Deployment, strategy: str
-) -> None:
+def test_a_deadline_of_2_seconds_is_met_within_100_ms(service: Deployment, strategy: str) -> None:
     wait_until_idle(service, 20)
     body = WORDY | {"strategy": strategy, "budget": {"deadline_ms": 2000}}
     seconds = []
-    for _ in range(3):  # a busy machine may hold up one reply, and not all of them
+    for _ in range(3):  # a busy machine may delay one reply, but not all
         reply = service.client.post("/solve", json=body)
         assert reply.status_code == 504
         assert reply.headers["x-should-retry"] == "false"
@@ -202,7 +200,7 @@ def test_a_deadline_of_two_seconds_ends_within_two_point_one(
     assert 2.0 <= min(seconds) <= 2.1
 
 
-def test_what_was_streamed_by_the_deadline_is_the_answer(service: Deployment) -> None:
+def test_at_the_deadline_the_streamed_text_is_the_answer(service: Deployment) -> None:
     wait_until_idle(service, 20)
     reply = service.client.post(
         "/solve", json=WORDY | {"budget": {"deadline_ms": 2000}, "stream": True}
@@ -219,26 +217,28 @@ def test_what_was_streamed_by_the_deadline_is_the_answer(service: Deployment) ->
 
 
 @pytest.mark.parametrize("service", ["beside"], indirect=True)
-def test_plain_chat_is_passed_on_untouched(service: Deployment) -> None:
+def test_plain_chat_is_forwarded_unchanged(service: Deployment) -> None:
     body = {
         "model": service.model,
         "messages": [{"role": "user", "content": "Say hi."}],
         "max_tokens": 12,
         "temperature": 0,
-        "top_k": 5,  # vLLM's own
+        "top_k": 5,  # an extension of vLLM
     }
-    ours = service.client.post("/v1/chat/completions", json=body).json()
-    theirs = httpx.post(
+    forwarded = service.client.post("/v1/chat/completions", json=body).json()
+    direct = httpx.post(
         f"{service.vllm}/v1/chat/completions", json=body, trust_env=False, timeout=60
     ).json()
-    for reply in (ours, theirs):
+    for reply in (forwarded, direct):
         for changing in ("id", "created", "metrics"):
             reply.pop(changing, None)
-        reply["usage"].pop("prompt_tokens_details", None)  # the second finds its prompt cached
-    assert ours == theirs
+        reply["usage"].pop(
+            "prompt_tokens_details", None
+        )  # the prompt of the second request is cached
+    assert forwarded == direct
 
 
-def test_the_openai_client_gets_a_strategys_answer(service: Deployment) -> None:
+def test_openai_client_streams_the_answer_of_a_strategy(service: Deployment) -> None:
     client = openai.OpenAI(base_url=f"{service.client.base_url}/v1", api_key="none", max_retries=0)
     with client:
         stream = client.chat.completions.create(
@@ -257,14 +257,14 @@ def test_the_openai_client_gets_a_strategys_answer(service: Deployment) -> None:
     assert usage.completion_tokens_details.reasoning_tokens
 
 
-def test_what_the_engine_refuses_is_the_clients_to_mend(service: Deployment) -> None:
+def test_a_prompt_that_the_engine_rejects_is_a_422(service: Deployment) -> None:
     reply = service.client.post("/solve", json={"question": "word " * 4000, "strategy": "single"})
     assert reply.status_code == 422, reply.text
     assert "2048" in reply.json()["detail"]
 
 
 @pytest.mark.parametrize("service", ONE_PROCESS, indirect=True)
-def test_what_is_not_ours_is_vllms(service: Deployment) -> None:
+def test_other_paths_are_handled_by_vllm(service: Deployment) -> None:
     body = {"model": service.model, "prompt": "One, two,", "max_tokens": 3, "temperature": 0}
     assert service.client.post("/v1/completions", json=body).json()["choices"][0]["text"].strip()
     assert service.client.get("/no-such-path").status_code == 404
@@ -274,33 +274,33 @@ def test_what_is_not_ours_is_vllms(service: Deployment) -> None:
 
 
 @pytest.mark.parametrize("service", ONE_PROCESS, indirect=True)
-def test_a_core_that_dies_takes_its_process_along_and_no_run_hangs(service: Deployment) -> None:
-    """The last test of a deployment: nothing is left of it."""
+def test_a_dead_engine_core_fails_its_runs_and_ends_the_process(service: Deployment) -> None:
+    """Must be the last test of a deployment, which it ends."""
     wait_until_idle(service, 20)
     replies: list[httpx.Response] = []
-    asking = threading.Thread(
+    client = threading.Thread(
         target=lambda: replies.append(service.client.post("/solve", json=WORDY))
     )
-    asking.start()
+    client.start()
     wait_until_busy(service)
     os.kill(core_of(service), signal.SIGKILL)
     died = time.monotonic()
-    asking.join(timeout=10)
+    client.join(timeout=10)
     assert [reply.status_code for reply in replies] == [502]
     assert replies[0].json()["role"] == "actor"
     while service.process.exit_status() is None:
-        assert time.monotonic() - died < 10, "the process goes on without its engine"
+        assert time.monotonic() - died < 10, "the process is still running without its engine"
         with suppress(httpx.HTTPError):
             assert service.client.get("/readyz").status_code == 503
         time.sleep(0.1)
 
 
 def core_of(service: Deployment) -> int:
-    """The engine core's process, a child of the server's."""
+    """Return the process id of the engine core, a child of the server."""
     server = service.process.process.pid
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == server and b"EngineCore" in (entry / "cmdline").read_bytes():
                 return int(entry.name)
-    raise AssertionError("no engine core")
+    raise AssertionError("the server has no child process EngineCore")

@@ -1,4 +1,4 @@
-"""A real process and a real signal: running solves end with what they have, and the process ends."""
+"""Shutdown of a real process by a signal: runs return their best answers, then the process exits."""
 
 import os
 import re
@@ -25,7 +25,7 @@ SLOW_VOTE: Json = QUESTION | {
     "strategy": {"name": "self_consistency", "params": {"n": 64, "width": 1, "stop": "lead"}}
 }
 EXIT_SECONDS = 60
-"""What a process may take to end on a machine that is busy with other things."""
+"""Time limit for the exit of a process, in seconds, on a busy machine."""
 READY = re.compile(r"listening on (http://\S+)")
 
 
@@ -66,18 +66,18 @@ def started(folder: Path, *flags: str, per_token: float = 0.01) -> Iterator[Proc
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_running_stream_ends_with_its_best_so_far(tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_signal_ends_a_stream_with_its_best_answer(tmp_path: Path, sent: signal.Signals) -> None:
     with (
         started(tmp_path, "--shutdown-grace-seconds", "0") as process,
         httpx.Client(timeout=20, trust_env=False) as client,
         client.stream("POST", f"{process.url}/solve", json=SLOW_VOTE | {"stream": True}) as reply,
     ):
-        text, is_told = "", False
-        for piece in reply.iter_text():
-            text += piece
-            if "event: candidate" in text and not is_told:
+        text, is_signalled = "", False
+        for chunk in reply.iter_text():
+            text += chunk
+            if "event: candidate" in text and not is_signalled:
                 process.popen.send_signal(sent)
-                is_told = True
+                is_signalled = True
         assert process.popen.wait(EXIT_SECONDS) == 0
     name, _, answer = events_of(text)[-1]
     assert name == "run.finished"
@@ -85,18 +85,18 @@ def test_a_running_stream_ends_with_its_best_so_far(tmp_path: Path, sent: signal
     assert answer["answer"] == "42"
 
 
-def test_a_draining_service_says_so_until_its_runs_are_done(tmp_path: Path) -> None:
+def test_a_draining_service_refuses_requests_until_its_runs_finish(tmp_path: Path) -> None:
     with (
         started(tmp_path, "--shutdown-grace-seconds", "1.5") as process,
         httpx.Client(base_url=process.url, timeout=20, trust_env=False) as client,
         client.stream("POST", "/solve", json=SLOW_VOTE | {"stream": True}) as reply,
     ):
-        pieces = reply.iter_text()
-        next(pieces)
+        chunks = reply.iter_text()
+        next(chunks)
         process.popen.send_signal(signal.SIGTERM)
         wait_until(lambda: client.get("/readyz").status_code == 503)
         refused = client.post("/solve", json=QUESTION)
-        answer = events_of("".join(pieces))[-1][2]
+        answer = events_of("".join(chunks))[-1][2]
         assert process.popen.wait(EXIT_SECONDS) == 0
     assert refused.status_code == 503
     assert "shutting down" in refused.json()["detail"]
@@ -104,20 +104,20 @@ def test_a_draining_service_says_so_until_its_runs_are_done(tmp_path: Path) -> N
     assert answer["stop_reason"] == "draining"
 
 
-def test_a_run_that_ends_within_the_grace_is_not_cut(tmp_path: Path) -> None:
+def test_a_run_within_the_grace_period_is_not_interrupted(tmp_path: Path) -> None:
     with started(tmp_path) as process, httpx.Client(timeout=20, trust_env=False) as client:
         with client.stream(
             "POST", f"{process.url}/solve", json=QUESTION | {"stream": True}
         ) as reply:
-            pieces = reply.iter_text()
-            next(pieces)
+            chunks = reply.iter_text()
+            next(chunks)
             process.popen.send_signal(signal.SIGTERM)
-            answer = events_of("".join(pieces))[-1][2]
+            answer = events_of("".join(chunks))[-1][2]
         assert process.popen.wait(EXIT_SECONDS) == 0
     assert answer["stop_reason"] == "finished"
 
 
-def test_nothing_to_show_at_the_end_is_a_503(tmp_path: Path) -> None:
+def test_a_run_without_an_answer_at_shutdown_is_a_503(tmp_path: Path) -> None:
     with (
         started(tmp_path, "--shutdown-grace-seconds", "0.3", per_token=1) as process,
         httpx.Client(timeout=20, trust_env=False) as client,
@@ -138,13 +138,13 @@ def test_nothing_to_show_at_the_end_is_a_503(tmp_path: Path) -> None:
     assert reply.json()["code"] == "draining"
 
 
-def test_a_client_that_stays_connected_keeps_nothing_up(tmp_path: Path) -> None:
+def test_an_idle_connection_does_not_delay_shutdown(tmp_path: Path) -> None:
     with started(tmp_path) as process, httpx.Client(trust_env=False) as client:
         assert client.get(f"{process.url}/livez").status_code == 200
         assert process.end(signal.SIGTERM) == 0
 
 
-def test_bad_settings_are_a_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_bad_settings_print_one_line_and_exit_with_2(tmp_path: Path) -> None:
     config = tmp_path / "bad.toml"
     config.write_text("prot = 1\n")
     command = [sys.executable, "-m", "secondpass.service", "serve", "--config", str(config)]

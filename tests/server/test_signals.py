@@ -1,4 +1,4 @@
-"""The handlers of signals after a command: those that were there before it."""
+"""Commands restore the signal handlers of the host process."""
 
 import signal
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in NUMBERS]
 
 
-def of_the_host(number: int, frame: FrameType | None) -> None:
-    """A handler of whatever embeds the command line."""
+def host_handler(number: int, frame: FrameType | None) -> None:
+    """A signal handler of the host process."""
 
 
 @pytest.fixture(
-    params=[of_the_host, signal.SIG_IGN, signal.SIG_DFL],
+    params=[host_handler, signal.SIG_IGN, signal.SIG_DFL],
     ids=["own", "ignored", "default"],
     autouse=True,
 )
-def _own_handlers(request: pytest.FixtureRequest) -> Iterator[None]:
+def _initial_handlers(request: pytest.FixtureRequest) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in NUMBERS}
     for number in NUMBERS:
         signal.signal(number, request.param)
@@ -60,7 +60,7 @@ def test_a_command_restores_the_handlers(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_serve_restores_the_handlers_when_a_signal_ends_its_start(
+def test_serve_restores_the_handlers_after_a_signal_during_startup(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_: object) -> None:
@@ -72,7 +72,7 @@ def test_serve_restores_the_handlers_when_a_signal_ends_its_start(
     assert handlers() == before
 
 
-def test_serve_restores_the_handlers_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_restores_the_handlers_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError
 
@@ -83,7 +83,7 @@ def test_serve_restores_the_handlers_when_it_fails(monkeypatch: pytest.MonkeyPat
     assert handlers() == before
 
 
-def test_a_signal_during_the_start_is_raised_again_by_its_check() -> None:
+def test_check_raises_a_signal_received_during_startup() -> None:
     start = StartupSignals()
     with pytest.raises(Interrupted), start.handling_signals():
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Overhead of a run per delta: the scripted engine at the rate of a GPU, read directly and through runs."""
+"""Overhead of a run per delta, with the scripted engine at the rate of a GPU."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Cache key of a response. `turn` selects the first answer, `interval` is the number of tokens per chunk."""
+    """Cache key of a response. `turn` selects the first answer; chunks have `interval` tokens."""
 
     model: str
     n: int
@@ -202,7 +202,7 @@ class Upstream(asyncio.Protocol):
         return next(self._turns) % ANSWERS if n == 1 else 0
 
     def _write(self, steps: tuple[bytes, ...], at: int) -> None:
-        """Write one step and schedule the next after the other connections have written theirs."""
+        """Write one step, and the next one after the pending writes of other connections."""
         if self._transport.is_closing():
             return
         self._transport.write(steps[at])

@@ -97,7 +97,7 @@ async def in_process(model: Path, pairs: int, tokens: int) -> Pairs[Pass]:
 
 
 async def over_http(model: Path, pairs: int, tokens: int) -> tuple[Pairs[Pass], Pairs[Pass]]:
-    """Measure runs over the HTTP engine, and `/solve` of the service, against plain requests to the same vLLM.
+    """Measure runs over the HTTP engine and `/solve` of the service against plain requests to vLLM.
 
     `tokens` caps each completion. Raises ServerDidNotStart.
     """
@@ -152,7 +152,7 @@ async def _gather_sum(work: Callable[[int], Awaitable[int]], count: int) -> int:
 
 
 def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Workload:
-    """Return a workload of runs with the components of the service; `begin` is called before each execution."""
+    """Return a workload of runs like those of the service; it calls `begin` first."""
     served = Upstream(engine, Admission(MAX_CALLS))
     shared = Shared(Equivalence())
 

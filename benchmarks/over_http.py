@@ -161,7 +161,7 @@ def _python(module: str, *arguments: object) -> list[str]:
 
 
 def _solved(ports: Ports, stop: str, n: int, *, clients: int, count: int) -> Case:
-    """Return a case of a solve and the requests that draw the same samples: one with n, or n concurrent ones."""
+    """Return a case of a solve against one request with n samples, or n concurrent requests."""
     sampled: dict[str, Any] = {"name": "self_consistency", "params": {"n": n, "stop": stop}}
     if stop == "lead":
         sampled["params"]["width"] = n

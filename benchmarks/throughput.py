@@ -1,6 +1,6 @@
-"""Throughput of self-consistency with eight samples per question, direct and through runs, alternately.
+"""Throughput of self-consistency with eight samples per question, direct and through runs.
 
-Only ratios are meaningful, because all processes share the machine. All servers listen on 127.0.0.1 and stop when the
+The two sides alternate. Only ratios are meaningful, because all processes share the machine. All servers listen on 127.0.0.1 and stop when the
 benchmark ends.
 """
 

@@ -44,9 +44,9 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_outlives_its_session() -> Iterator[None]:
-    """Fail the session (with xdist: the worker's session) if a process that a test started is still running.
+    """Fail the session if a process that a test started is still running.
 
-    This process adopts orphans, so that all are found. Exited orphans remain zombies until it exits.
+    With xdist, the session of the worker fails. This process adopts orphans, so that all are found. Exited orphans remain zombies until it exits.
     """
     adopt_orphans()
     os.environ[MARK] = mark = uuid.uuid4().hex

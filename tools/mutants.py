@@ -153,7 +153,7 @@ class Workspace:
 
 
 def nearest_first(path: str, tests: Sequence[str]) -> list[str]:
-    """Sort the tests: first those that mirror the module at `path`, then those that name it, then the rest."""
+    """Sort tests: those that mirror the module at `path`, then those that name it, then the rest."""
     module = Path(path)
     dotted = f"{module.parent.name}.{module.stem}"
 

@@ -20,7 +20,7 @@ CLOSE_SECONDS = 5
 """Seconds that uvicorn waits for clients to read their responses once all runs have ended."""
 
 GC_THRESHOLD = 20_000
-"""Container allocations between garbage collections. A run allocates a few hundred and creates few reference cycles."""
+"""Allocations between garbage collections. A run makes a few hundred and few reference cycles."""
 
 logger = logging.getLogger("secondpass")
 

@@ -37,8 +37,8 @@ class Interrupted(KeyboardInterrupt):
 class StartupSignals:
     """Interrupts startup on SIGINT or SIGTERM, because loading a model can take minutes.
 
-    The event loop may swallow an exception raised by a signal handler, so `check` raises it again. uvicorn raises the
-    signals that it handled once more on exit; these are ignored because `is_complete` is set.
+    The event loop may swallow an exception of a signal handler, so `check` raises it again. On exit, uvicorn raises the
+    signals that it has handled once more. They are ignored because `is_complete` is set.
     """
 
     def __init__(self) -> None:

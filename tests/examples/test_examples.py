@@ -1,4 +1,4 @@
-"""The strategies in `src`, written from docs/adding-a-strategy.md alone, are short and pass the run_contract_tests tests."""
+"""The strategies in `src` are written from docs/adding-a-strategy.md and pass the contract tests."""
 
 import ast
 import subprocess

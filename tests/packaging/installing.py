@@ -39,7 +39,7 @@ def copied(into: Path, names: tuple[str, ...] = BUILT) -> Path:
 
 
 def without_links(source: Path, *, as_text: bool) -> Path:
-    """Delete the links of a copy, or replace them by text files with their targets, as git and unzip may do."""
+    """Delete the links of a copy, or replace them by text files as git and unzip may do."""
     for link in [path for path in (source / "secondpass").iterdir() if path.is_symlink()]:
         target = link.readlink()
         link.unlink()

@@ -1,4 +1,4 @@
-"""The file tree of an image, built without a container runtime; its commands run as an unprivileged user."""
+"""File trees of images, built without a container runtime and run as an unprivileged user."""
 
 import os
 import subprocess
@@ -87,7 +87,7 @@ def unprivileged_python() -> Path:
 
 @contextmanager
 def replayed(target: str, kept: tuple[str, ...] = (), **files: str) -> Iterator[Image]:
-    """Build the read-only tree of an image, with the build folders `kept` and additional `files` next to it."""
+    """Build the read-only tree of an image, with the build folders `kept` and `files` next to it."""
     python = unprivileged_python()
     # Only the owner can enter pytest's temporary folders.
     with tempfile.TemporaryDirectory(prefix="image-") as name:

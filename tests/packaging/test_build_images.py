@@ -1,4 +1,4 @@
-"""The images `service` and `router`, built on a Debian base and run with the restrictions of a cluster."""
+"""The images `service` and `router`, built on Debian and run with the restrictions of a cluster."""
 
 import json
 

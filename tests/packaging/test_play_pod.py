@@ -1,4 +1,4 @@
-"""The pod of the overlay `split`, run by podman: probes, a solve and draining in the order of a kubelet.
+"""The pod of the overlay `split` under podman: probes, a solve and draining as by a kubelet.
 
 `podman kube play` ignores probes, preStop and the grace period, so the tests read them from the manifest and apply them.
 """

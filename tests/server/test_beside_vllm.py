@@ -1,4 +1,4 @@
-"""Access to vLLM's routes, with vLLM in the service and as a plug-in of vLLM, on a fake vLLM application."""
+"""Access to the routes of a fake vLLM application, in the service and with the plug-in."""
 
 from __future__ import annotations
 

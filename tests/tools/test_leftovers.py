@@ -42,11 +42,11 @@ def test_a_running_process_is_found_with_the_test_that_started_it() -> None:
     assert leftovers(mark, Starts()) == {}
 
 
-def test_this_session_marks_its_child_processes() -> None:
+def test_child_processes_inherit_the_session_mark() -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         found = marked_processes(os.environ[MARK])
         process.kill()
-    assert "test_this_session_marks" in found[process.pid]
+    assert "test_child_processes_inherit" in found[process.pid]
 
 
 def test_an_orphan_in_another_session_and_environment_is_found() -> None:

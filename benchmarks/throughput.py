@@ -1,7 +1,7 @@
 """Throughput of self-consistency with eight samples per question, direct and through runs.
 
-The two sides alternate. Only ratios are meaningful, because all processes share the machine. All servers listen on 127.0.0.1 and stop when the
-benchmark ends.
+The two sides alternate. Only ratios are meaningful, because all processes share the machine. All servers listen on
+127.0.0.1 and stop when the benchmark ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each strategy has a page in docs/strategies/ with the same sections and a table of all its parameters."""
+"""Each strategy has a page in docs/strategies/ with the same sections and all its parameters."""
 
 import json
 import re

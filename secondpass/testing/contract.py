@@ -19,11 +19,11 @@ from secondpass.strategies.api.errors import CallRejected
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     OPEN,
-    assert_books_are_closed,
+    assert_accounting_is_complete,
     assert_failures_are_counted,
-    bills,
+    call_records,
+    constant_reply,
     make_run,
-    says,
     upstream,
 )
 
@@ -66,16 +66,16 @@ async def test_default_params_produce_the_answer(name: str) -> None:
     assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
     assert outcome.stop_reason in {"finished", "accepted", "consensus"}
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
 async def test_open_question_gets_an_answer(name: str) -> None:
-    engine = ScriptedEngine(says("Roses are red."))
+    engine = ScriptedEngine(constant_reply("Roses are red."))
     run = make_run(engine, name, question="Write a poem.", task=OPEN)
     outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 40])
@@ -94,7 +94,7 @@ async def test_token_budget_is_never_exceeded(name: str, tokens: int) -> None:
         if outcome.stop_reason == "budget_tokens":
             assert outcome.candidate.answer == "42"
     assert run.budget.spent["tokens"] <= tokens
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -111,7 +111,7 @@ async def test_deadline_returns_the_best_answer_or_raises(name: str) -> None:
         else:
             assert_outcome_is_valid(outcome, run)
         assert anyio.current_time() - began < 0.5
-        assert_books_are_closed(run, engine)
+        assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
@@ -132,7 +132,7 @@ async def test_client_disconnect_cancels_every_call(name: str) -> None:
     with anyio.move_on_after(0.05) as scope:
         await execute(run)
     assert scope.cancelled_caught
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
     made = len(engine.calls)
     await anyio.sleep(0.05)
     assert len(engine.calls) == made
@@ -151,7 +151,7 @@ async def test_failure_of_every_call_raises(name: str, fault: str) -> None:
     assert isinstance(error, errors.AllCallsFailed | CallRejected)
     assert error.role == "actor"
     assert not run.has_answer
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt"])
@@ -162,29 +162,29 @@ async def test_failed_calls_are_retried(name: str, fault: str) -> None:
     run = make_run(upstream(engine, attempts=3), name)
     outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("text", GARBAGE)
 @pytest.mark.anyio
 async def test_garbage_completions_contain_no_answer(name: str, text: str) -> None:
-    engine = ScriptedEngine(says(text))
+    engine = ScriptedEngine(constant_reply(text))
     run = make_run(engine, name)
     outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer is None
     assert outcome.confidence is None
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("text", ["", "   \n\n "])
 @pytest.mark.anyio
 async def test_empty_completions_are_never_the_answer(name: str, text: str) -> None:
-    engine = ScriptedEngine(says(text))
+    engine = ScriptedEngine(constant_reply(text))
     run = make_run(engine, name)
     with pytest.raises(errors.AllCallsFailed, match="only reasoning or whitespace"):
         await execute(run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -200,7 +200,7 @@ async def test_draining_returns_the_best_answer_or_raises(name: str) -> None:
             assert not run.has_answer
         else:
             assert outcome.stop_reason == "draining"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def _interrupt_after_30_ms(run: LiveRun) -> None:
@@ -213,4 +213,4 @@ async def test_every_started_call_has_a_usage_record(name: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, name)
     await execute(run)
-    assert len(bills(run)) == len(engine.calls) > 0
+    assert len(call_records(run)) == len(engine.calls) > 0

@@ -18,8 +18,8 @@ from secondpass.testing.contract import GARBAGE, assert_outcome_is_valid, faulty
 from secondpass.testing.injections import INJECTIONS
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
     make_run,
     upstream,
 )
@@ -73,7 +73,7 @@ async def test_answer_survives_unreadable_verdicts(
         return
     assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("lacking", LACKING)
@@ -104,7 +104,7 @@ async def test_answer_survives_critic_failure(name: str, fault: str) -> None:
     outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
     assert outcome.candidate.answer == "42"
-    failed = [record for record in bills(run) if record.end == "failed"]
+    failed = [record for record in call_records(run) if record.end == "failed"]
     assert bool(outcome.degraded) == bool(failed)
     assert not run.budget.holdings
 
@@ -124,7 +124,7 @@ async def test_candidates_cannot_inject_special_tokens_into_judge_prompts(
         run = make_run(engine, name, shared=Shared(equivalence))
         outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
     for call in engine.calls:
         if not _is_draft(call):
             assert not has_tokens(call.messages[-1].text)

@@ -37,7 +37,7 @@ def answers(*values: str) -> Script:
     )
 
 
-def says(text: str) -> Script:
+def constant_reply(text: str) -> Script:
     """Return a script that generates the same text for every call."""
     return lambda _call, _index: Reply(text)
 
@@ -95,12 +95,12 @@ def upstream(
     return Upstream(engine, Admission(places), RetryPolicy(attempts, initial_backoff=0.001))
 
 
-def bills(run: LiveRun) -> list[CallFinished]:
+def call_records(run: LiveRun) -> list[CallFinished]:
     """Return the finished calls of a run."""
     return [event for event in run.trace.events if isinstance(event, CallFinished)]
 
 
-def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
+def assert_accounting_is_complete(run: LiveRun, engine: ScriptedEngine) -> None:
     """Assert that usage is within all limits and equals the sum of the calls.
 
     Also assert that no lease and no call remains, and that continued tokens do not count as wasted.
@@ -110,12 +110,14 @@ def assert_books_are_closed(run: LiveRun, engine: ScriptedEngine) -> None:
     assert not run.budget.holdings
     assert not engine.running
     spent = run.budget.spent
-    usages = [record.usage for record in bills(run)]
+    usages = [record.usage for record in call_records(run)]
     assert spent["tokens"] == sum(usage.completion for usage in usages)
     assert spent["prompt_tokens"] == sum(usage.prompt for usage in usages)
-    assert spent["calls"] == sum(record.attempts for record in bills(run))
+    assert spent["calls"] == sum(record.attempts for record in call_records(run))
     for role, tokens in _continued(run, engine).items():
-        generated = sum(record.usage.completion for record in bills(run) if record.role == role)
+        generated = sum(
+            record.usage.completion for record in call_records(run) if record.role == role
+        )
         assert generated - run.wasted[role] >= tokens, f"{role}: continued tokens count as wasted"
 
 
@@ -124,7 +126,7 @@ def _continued(run: LiveRun, engine: ScriptedEngine) -> Counter[Role]:
 
     Prefixes of a call's own retries are excluded: they are wasted if the call fails or its text is not used.
     """
-    retried = {(e.role, e.purpose, e.index, e.messages) for e in bills(run) if e.attempt > 1}
+    retried = {(e.role, e.purpose, e.index, e.messages) for e in call_records(run) if e.attempt > 1}
     kept: set[tuple[Role, tuple[Message, ...], tuple[PrefixPart, ...]]] = set()
     for call in engine.calls:
         if call.visible and (call.role, call.purpose, call.index, call.messages) in retried:
@@ -138,7 +140,7 @@ def _continued(run: LiveRun, engine: ScriptedEngine) -> Counter[Role]:
 
 def assert_failures_are_counted(outcome: Outcome, run: LiveRun) -> None:
     """Assert that `degraded` counts, per role, calls that failed after all retries and unreadable replies."""
-    failed = Counter[str](e.role for e in bills(run) if e.end == "failed" and not e.retried)
+    failed = Counter[str](e.role for e in call_records(run) if e.end == "failed" and not e.retried)
     failed.update(
         e.role for e in run.trace.events if isinstance(e, VerdictSeen) and e.how and e.error
     )

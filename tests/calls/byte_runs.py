@@ -22,7 +22,7 @@ from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Completion, Sampling
-from secondpass.testing.support import bills, make_run
+from secondpass.testing.support import call_records, make_run
 from tests.calls.byte_script import DIALECTS, Attempt, Choice, Dialect, Script
 from tests.calls.byte_server import ByteServer
 
@@ -132,7 +132,7 @@ class Served:
 
     @property
     def records(self) -> list[CallFinished]:
-        return bills(self.run)
+        return call_records(self.run)
 
     @property
     def is_fully_read(self) -> bool:

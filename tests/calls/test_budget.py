@@ -23,10 +23,10 @@ from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
 from secondpass.strategies.api.values import Capability, Message, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
     upstream,
 )
 from tests.calls.calls_support import lease_request, settle
@@ -81,7 +81,7 @@ class World:
     def check(self, backend: str) -> None:
         """Execute the run and assert its invariants."""
         run = anyio.run(self._execute, backend=backend)
-        assert_books_are_closed(run, self.engine)
+        assert_accounting_is_complete(run, self.engine)
         assert run.budget.spent["calls"] == len(self.engine.calls)
         if (most := self.limits.get("max_tokens")) is not None:
             uncharged = self.n * self.per_delta  # the delta that exceeds the budget was delivered
@@ -250,7 +250,7 @@ async def test_costs_are_exact() -> None:
 @ON_BOTH_BACKENDS
 @pytest.mark.parametrize("stop", ["none", "lead"])
 async def test_an_engine_without_streamed_counts_never_exceeds_the_limit(stop: str) -> None:
-    engine = ScriptedEngine(says("word " * 60), lacking=frozenset({"token_counts"}))
+    engine = ScriptedEngine(constant_reply("word " * 60), lacking=frozenset({"token_counts"}))
     run = make_run(
         engine,
         "self_consistency",
@@ -261,7 +261,7 @@ async def test_an_engine_without_streamed_counts_never_exceeds_the_limit(stop: s
     await settle(run)
     assert 0 < engine.delivered <= 40
     assert engine.delivered == run.budget.spent["tokens"]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -282,7 +282,7 @@ async def test_a_retry_needs_budget_like_a_first_attempt(
     )
     await settle(run)
     assert len(engine.calls) == run.budget.spent["calls"] == 1
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -295,11 +295,11 @@ async def test_an_interrupted_attempt_without_streamed_counts_is_charged_an_esti
     )
     run = make_run(upstream(engine, attempts=3), sampling=Sampling(max_tokens=25), max_tokens=200)
     await settle(run)
-    assert [bill.is_estimated for bill in bills(run)] == [True, True, False]
-    assert [bill.usage.completion for bill in bills(run)] == [25, 25, 21]
-    assert [bill.wasted for bill in bills(run)] == [25, 25, 0]
+    assert [bill.is_estimated for bill in call_records(run)] == [True, True, False]
+    assert [bill.usage.completion for bill in call_records(run)] == [25, 25, 21]
+    assert [bill.wasted for bill in call_records(run)] == [25, 25, 0]
     assert run.budget.spent["samples"] == 1
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -310,10 +310,10 @@ async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
     )
     run = make_run(upstream(engine, attempts=3), max_tokens=2)
     await settle(run)
-    (bill,) = bills(run)
+    (bill,) = call_records(run)
     assert len(engine.calls) == bill.attempts == 1
     assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("prefix", [(), (7, 8, 9), (7, "ab", 9), "abc"])

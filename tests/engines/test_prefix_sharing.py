@@ -31,7 +31,7 @@ from secondpass.strategies.api.values import (
     Sampling,
     Segment,
 )
-from secondpass.testing.support import bills, make_run
+from secondpass.testing.support import call_records, make_run
 from tests.engines.in_process import in_process_engine, model_folder
 from tools.local_vllm import VllmServer
 
@@ -145,7 +145,7 @@ async def test_a_label_read_after_a_draft_hits_the_prefix_cache(
         assert sum(read.probabilities.values()) == pytest.approx(1)
 
     await run.map(classify, drafts, width=WIDTH)
-    calls = [call for call in bills(run) if call.purpose == "is_right"]
+    calls = [call for call in call_records(run) if call.purpose == "is_right"]
     assert len(calls) == reads
     record_property("cached share", await cached_share(subject, before, calls))
 

@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies import STRATEGIES
-from secondpass.testing.support import says
+from secondpass.testing.support import constant_reply
 from tests.http.serving import Json, Served, serving
 
 USER: Json = {"role": "user", "content": "What is 6 times 7?"}
@@ -152,7 +152,7 @@ async def test_an_error_before_the_first_chunk_has_its_own_status(client: AsyncO
 @pytest.mark.anyio
 @pytest.mark.compat
 async def test_an_error_after_the_first_chunk_is_an_error_chunk() -> None:
-    engine = ScriptedEngine(says("word " * 100), first_token=0.3)
+    engine = ScriptedEngine(constant_reply("word " * 100), first_token=0.3)
     with serving(engine, keep_alive_seconds=0.1) as served:
         async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
             stream = await client.chat.completions.create(

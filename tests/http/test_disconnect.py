@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
-from secondpass.testing.support import says
+from secondpass.testing.support import constant_reply
 from tests.http.serving import QUESTION, Json, Served, serving
 from tests.polling import wait_at_most, wait_until
 
@@ -63,7 +63,7 @@ def half_close(client: socket.socket) -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as running:
+    with serving(ScriptedEngine(constant_reply("word " * 2000), per_token=0.01)) as running:
         yield running
 
 

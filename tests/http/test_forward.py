@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
-from secondpass.testing.support import says
+from secondpass.testing.support import constant_reply
 from tests.engines.upstream import Body, Upstream
 from tests.http.serving import QUESTION, Json, Served, serving
 from tests.http.upstreams import running
@@ -80,7 +80,7 @@ def test_a_header_that_is_not_ascii_is_accepted(front: Served, name: str) -> Non
 )
 def test_a_disconnect_frees_the_engine_behind_the_upstream(path: str, body: Json) -> None:
     with (
-        serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as behind,
+        serving(ScriptedEngine(constant_reply("word " * 2000), per_token=0.01)) as behind,
         serving(engine="http", engine_url=f"{behind.url}/v1", model="scripted") as front,
     ):
         wait_until(lambda: front.get("/readyz").status_code == 200)
@@ -96,7 +96,7 @@ WAITING = 'secondpass_engine_calls_waiting{engine="default"} 1.0'
 def test_a_forwarded_request_occupies_an_admission_slot_until_it_ends(
     path: str, body: Json
 ) -> None:
-    engine = ScriptedEngine(says("word " * 2000), per_token=0.01)
+    engine = ScriptedEngine(constant_reply("word " * 2000), per_token=0.01)
     with serving(engine, max_concurrent_calls=1) as served:
         with served.open(PATH, PLAIN | {"stream": True}):
             wait_until(lambda: len(engine.running) == 1)

@@ -16,7 +16,7 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.registry import Params
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
-from secondpass.testing.support import ON_BOTH_BACKENDS, says
+from secondpass.testing.support import ON_BOTH_BACKENDS, constant_reply
 from tests.http.serving import QUESTION, Json, Served, serving
 from tests.polling import wait_until
 
@@ -72,7 +72,7 @@ async def test_a_slow_client_receives_everything() -> None:
 @pytest.fixture(scope="module")
 def chatty() -> Iterator[Served]:
     """An engine whose text exceeds the buffers of a socket."""
-    engine = ScriptedEngine(says("word " * 300_000), window=None, tokens_per_delta=10)
+    engine = ScriptedEngine(constant_reply("word " * 300_000), window=None, tokens_per_delta=10)
     with serving(engine, stalled_client_seconds=0.5) as served:
         yield served
 

@@ -12,7 +12,7 @@ from secondpass.service.http.render import event_document
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Usage
-from secondpass.testing.support import answers, says
+from secondpass.testing.support import answers, constant_reply
 from tests.http.serving import QUESTION, Served, events_of, serving
 from tests.polling import wait_until
 
@@ -69,7 +69,7 @@ def test_a_temperature_without_effect_is_noted(served: Served) -> None:
 
 
 def test_text_streamed_before_the_deadline_is_not_an_answer() -> None:
-    with serving(ScriptedEngine(says("word " * 100), per_token=0.02)) as served:
+    with serving(ScriptedEngine(constant_reply("word " * 100), per_token=0.02)) as served:
         reply = served.solve(stream=True, trace="summary", budget={"deadline_ms": 300})
     best = events_of(reply.text)[-1][2]["candidates"][-1]
     assert best["answer"] is None
@@ -280,7 +280,7 @@ def test_an_idle_stream_sends_keep_alive_comments() -> None:
 
 @pytest.fixture
 def chatty() -> Iterator[Served]:
-    with serving(ScriptedEngine(says("word " * 200_000), tokens_per_delta=50)) as served:
+    with serving(ScriptedEngine(constant_reply("word " * 200_000), tokens_per_delta=50)) as served:
         yield served
 
 

@@ -14,7 +14,13 @@ from secondpass.strategies.api.errors import DegenerateCandidate, RoleMissing, V
 from secondpass.strategies.api.judgements import ReadingMethod
 from secondpass.strategies.api.values import SOLVE, Capability, Draw, Role, Sampling
 from secondpass.strategies.judging.reply_schemas import Feedback
-from secondpass.testing.support import assert_books_are_closed, bills, make_run, says, upstream
+from secondpass.testing.support import (
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
+    make_run,
+    upstream,
+)
 from tests.runs.judges import LABELS, LABELS_AND_SCHEMA, replies_in_order, verdicts
 from tests.runs.run_variants import with_spec
 
@@ -64,7 +70,7 @@ async def test_label_call_requests_one_token_at_temperature_0_without_reasoning(
 async def test_without_labels_the_reply_is_constrained_to_a_schema_and_has_no_probabilities() -> (
     None
 ):
-    engine = ScriptedEngine(says('{"verdict": "no"}'), lacking=LABELS)
+    engine = ScriptedEngine(constant_reply('{"verdict": "no"}'), lacking=LABELS)
     run = make_run(engine)
     judgement = await run.classify("is_right", ("yes", "no"))
     assert (judgement.verdict, judgement.how) == ("no", "schema")
@@ -79,7 +85,7 @@ async def test_without_labels_the_reply_is_constrained_to_a_schema_and_has_no_pr
     "text", ["yes", " **Yes.**", "I looked at it.\n\nVerdict: yes", "The answer is yes"]
 )
 async def test_without_labels_and_schema_the_last_line_is_the_verdict(text: str) -> None:
-    run = make_run(ScriptedEngine(says(text), lacking=LABELS_AND_SCHEMA))
+    run = make_run(ScriptedEngine(constant_reply(text), lacking=LABELS_AND_SCHEMA))
     judgement = await run.classify("is_right", ("yes", "no"))
     assert (judgement.verdict, judgement.how) == ("yes", "text")
 
@@ -121,7 +127,7 @@ async def test_index_distinguishes_samples_of_one_verdict(
     lacking: frozenset[Capability],
 ) -> None:
     engine = ScriptedEngine(
-        says('{"verdict": "yes"}' if lacking == LABELS else "yes"), lacking=lacking
+        constant_reply('{"verdict": "yes"}' if lacking == LABELS else "yes"), lacking=lacking
     )
     run = make_run(engine, sampling=Sampling(seed=3))
     for index in (0, 4):
@@ -153,8 +159,8 @@ async def test_labels_without_probability_are_unreadable_and_counted_once(role: 
     assert raised.value.role == role
     assert run.degraded == {role: 1}
     assert [(seen.how, seen.error is not None) for seen in verdicts(run)] == [("labels", True)]
-    assert [bill.end for bill in bills(run)] == ["finished"]
-    assert_books_are_closed(run, engine)
+    assert [bill.end for bill in call_records(run)] == ["finished"]
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("lacking", [LABELS, LABELS_AND_SCHEMA])
@@ -183,7 +189,7 @@ async def test_empty_reply_is_retried_with_the_same_messages() -> None:
 @pytest.mark.parametrize("text", ["yes and no", "", "maybe", '{"verdict": "maybe"}', "{" * 5_000])
 @pytest.mark.parametrize("role", ["judge", "critic"])
 async def test_second_unreadable_reply_raises_and_is_counted_once(text: str, role: Role) -> None:
-    engine = ScriptedEngine(says(text), lacking=LABELS_AND_SCHEMA)
+    engine = ScriptedEngine(constant_reply(text), lacking=LABELS_AND_SCHEMA)
     run = make_run(engine)
     with pytest.raises(VerdictUnreadable) as raised:
         await run.classify("is_right", ("yes", "no"), role=role)
@@ -194,7 +200,7 @@ async def test_second_unreadable_reply_raises_and_is_counted_once(text: str, rol
     assert run.degraded == {role: 2}
     assert len(engine.calls) == 4
     assert [seen.error is not None for seen in verdicts(run)] == [True, True]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("labels", [("1", "10"), ("yes", "no", "Not sure"), ("", "no")])

@@ -8,7 +8,12 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import EngineUnavailable, VerdictUnreadable
 from secondpass.strategies.api.values import Candidate, Draw
-from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_accounting_is_complete,
+    constant_reply,
+    make_run,
+)
 from tests.runs.judges import LABELS_AND_SCHEMA, prefers_place, prefers_text, verdicts
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +45,7 @@ async def test_win_without_probabilities_requires_agreement_of_both_orders(
 ) -> None:
     run = make_run(ScriptedEngine(prefers_text("It is 2.", p), lacking=LABELS_AND_SCHEMA))
     assert (await run.compare(ONE, TWO)).winner == winner
-    stubborn = make_run(ScriptedEngine(says("A"), lacking=LABELS_AND_SCHEMA))
+    stubborn = make_run(ScriptedEngine(constant_reply("A"), lacking=LABELS_AND_SCHEMA))
     tie = await stubborn.compare(ONE, TWO)
     assert (tie.winner, tie.margin) == (None, None)
     assert verdicts(stubborn)[-1].verdict == "tie"
@@ -86,7 +91,7 @@ async def test_failure_of_one_order_fails_the_comparison() -> None:
     assert run.degraded == {"judge": 2}
     with pytest.raises(VerdictUnreadable):
         await run.compare(ONE, TWO)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_compare_raises_the_error_of_a_failed_engine() -> None:

@@ -12,7 +12,12 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Sampling
 from secondpass.strategies.continuation.segments import truncated
-from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_accounting_is_complete,
+    constant_reply,
+    make_run,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
@@ -50,7 +55,7 @@ async def test_n_continuations_share_one_request_and_contain_their_prefix() -> N
     assert (call.n, call.prefix, call.resumable) == (3, prefix.token_ids, True)
     assert (call.purpose, call.messages) == ("extend", prefix.messages)
     assert not any(each.is_truncated for each in drafts)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -70,7 +75,7 @@ async def test_continuation_can_be_truncated_and_continued_again() -> None:
     ]
     assert engine.calls[-1].prefix == shorter.token_ids
     assert len(shorter.token_ids) == 4
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_purpose_comes_from_the_prompt_and_role_from_the_prefix() -> None:
@@ -117,7 +122,7 @@ async def test_prefix_without_token_ids_is_continued_from_text() -> None:
 
 
 async def test_continuation_of_a_finished_prefix_may_be_empty() -> None:
-    engine = ScriptedEngine(says(BEGINNING))
+    engine = ScriptedEngine(constant_reply(BEGINNING))
     run = make_run(engine)
     prefix = await run.ask(SOLVE, resumable=True)
     assert not prefix.is_truncated
@@ -162,7 +167,7 @@ async def test_empty_continuation_of_an_inserted_text_raises() -> None:
 
 
 async def test_finished_completion_is_continued_from_its_token_ids() -> None:
-    engine = ScriptedEngine(says("It is 42. Wait, it is 42."))
+    engine = ScriptedEngine(constant_reply("It is 42. Wait, it is 42."))
     run = make_run(engine)
     draft = await run.ask(SOLVE, resumable=True)
     await run.extend(draft, text=" So")

@@ -18,7 +18,7 @@ from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Draw, Role
 from secondpass.strategies.judging.reply_schemas import Critique, Feedback
 from secondpass.strategies.judging.written_grades import FirstError, first_error_among
-from secondpass.testing.support import make_run, says
+from secondpass.testing.support import constant_reply, make_run
 from tests.runs.judges import LABELS_AND_SCHEMA, OPINION, replies_in_order, verdicts
 from tests.runs.run_variants import with_spec
 
@@ -57,7 +57,9 @@ async def test_critique_has_the_requested_shape_and_can_be_followed_up() -> None
 
 
 async def test_critique_without_a_schema_is_the_first_object_in_the_text() -> None:
-    engine = ScriptedEngine(says(f"Well.\n```json\n{OPINION}\n```"), lacking=LABELS_AND_SCHEMA)
+    engine = ScriptedEngine(
+        constant_reply(f"Well.\n```json\n{OPINION}\n```"), lacking=LABELS_AND_SCHEMA
+    )
     run = make_run(engine)
     _, critique = await run.critique("is_right", Critique)
     assert critique.issues == ["step 2 adds"]
@@ -74,7 +76,7 @@ async def test_retried_critique_omits_the_retry_from_its_messages() -> None:
 
 
 async def test_unreadable_critique_is_reported_with_its_reading_method() -> None:
-    run = make_run(ScriptedEngine(says("hm"), lacking=LABELS_AND_SCHEMA))
+    run = make_run(ScriptedEngine(constant_reply("hm"), lacking=LABELS_AND_SCHEMA))
     with pytest.raises(VerdictUnreadable):
         await run.critique("is_right", Critique)
     (seen,) = verdicts(run)
@@ -118,7 +120,9 @@ def with_reasoning_critic(
 
 @pytest.mark.parametrize("requested", [None, 0.0])
 async def test_reasoning_critic_is_never_sampled_at_temperature_0(requested: float | None) -> None:
-    engine = ScriptedEngine(says(f"<think>{{no}}</think>\n{OPINION}"), lacking=LABELS_AND_SCHEMA)
+    engine = ScriptedEngine(
+        constant_reply(f"<think>{{no}}</think>\n{OPINION}"), lacking=LABELS_AND_SCHEMA
+    )
     run = with_reasoning_critic(make_run(engine))
     _, critique = await run.critique("is_right", Critique, draw=Draw(temperature=requested))
     assert critique.verdict == "wrong"
@@ -126,7 +130,7 @@ async def test_reasoning_critic_is_never_sampled_at_temperature_0(requested: flo
 
 
 async def test_role_defaults_set_temperature_and_max_tokens() -> None:
-    engine = ScriptedEngine(says(OPINION))
+    engine = ScriptedEngine(constant_reply(OPINION))
     run = with_reasoning_critic(make_run(engine), {"critic": RoleDefaults(0.9, 99)})
     await run.critique("is_right", Critique)
     assert (engine.calls[0].sampling.temperature, engine.calls[0].sampling.max_tokens) == (0.9, 99)

@@ -16,7 +16,7 @@ from secondpass.strategies.api.errors import RoleMissing
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw, Sampling
 from secondpass.strategies.judging.reply_schemas import Critique
-from secondpass.testing.support import make_run, says, upstream
+from secondpass.testing.support import constant_reply, make_run, upstream
 from tests.runs.judges import LABELS_AND_SCHEMA, OPINION
 from tests.runs.run_variants import with_spec
 
@@ -80,7 +80,7 @@ JUDGING: dict[Verb, str] = {classify: "yes", compare: "A", critique: OPINION}
 
 
 async def call_of(verb: Verb, draw: Draw, sampling: Sampling, text: str = "one two three") -> Call:
-    engine = ScriptedEngine(says(text), lacking=LABELS_AND_SCHEMA)
+    engine = ScriptedEngine(constant_reply(text), lacking=LABELS_AND_SCHEMA)
     await verb(make_run(engine, sampling=sampling), draw)
     return engine.calls[0]
 
@@ -178,7 +178,7 @@ def test_draw_accepts_its_boundary_values(values: dict[str, Any]) -> None:
 async def test_resumable_completion_keeps_stop_strings_of_the_draw_but_not_of_the_client(
     client: tuple[str, ...], draw: tuple[str, ...], text: str
 ) -> None:
-    engine = ScriptedEngine(says("one two three four five six"))
+    engine = ScriptedEngine(constant_reply("one two three four five six"))
     run = make_run(engine, sampling=Sampling(stop=client or None))
     for draft in (
         await run.ask(SOLVE, resumable=True, draw=Draw(stop=draw)),
@@ -196,13 +196,13 @@ async def streamed(run: LiveRun, stop: tuple[str, ...]) -> AsyncIterator[Complet
 
 
 async def test_non_resumable_completion_excludes_every_stop_string() -> None:
-    engine = ScriptedEngine(says("one two three four five six"))
+    engine = ScriptedEngine(constant_reply("one two three four five six"))
     run = make_run(engine, sampling=Sampling(stop=("five",)))
     assert (await run.ask(SOLVE, draw=Draw(stop=("four",)))).text.strip() == "one two three"
 
 
 async def test_completion_is_continued_after_its_stop_string() -> None:
-    engine = ScriptedEngine(says("one two three four five six"))
+    engine = ScriptedEngine(constant_reply("one two three four five six"))
     run = make_run(engine)
     first = await run.ask(SOLVE, resumable=True, draw=Draw(stop=("three",)))
     assert first.text == "one two three"
@@ -242,7 +242,7 @@ async def test_profile_is_configured_or_derived_from_the_model_name() -> None:
 
 async def test_median_length_is_known_after_8_answers_but_not_under_a_seed() -> None:
     shared = Shared(Equivalence())
-    run = make_run(ScriptedEngine(says("one two three")), shared=shared)
+    run = make_run(ScriptedEngine(constant_reply("one two three")), shared=shared)
     for _ in range(7):
         await run.ask(SOLVE)
     assert run.model().median_length is None

@@ -24,7 +24,12 @@ from secondpass.strategies.api.values import (
     Sampling,
     ToolCall,
 )
-from secondpass.testing.support import ON_BOTH_BACKENDS, assert_books_are_closed, make_run, says
+from secondpass.testing.support import (
+    ON_BOTH_BACKENDS,
+    assert_accounting_is_complete,
+    constant_reply,
+    make_run,
+)
 from tests.runs.run_variants import with_body
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
@@ -71,14 +76,14 @@ BODIES: list[Body] = [steps, extend, extend_steps, sample_prefix]
 async def test_text_truncated_by_the_budget_is_the_answer_if_it_contains_one(
     body: Body,
 ) -> None:
-    engine = ScriptedEngine(says(TEXT))
+    engine = ScriptedEngine(constant_reply(TEXT))
     run = with_body(make_run(engine, max_tokens=10), body, typical_tokens=5)
     outcome = await execute(run)
     assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}. Let me check. word word word"
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
     assert outcome.candidate.finish_reason == "length"
     assert outcome.usage["actor"].wasted == 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
@@ -86,25 +91,25 @@ async def test_text_truncated_by_the_budget_is_the_answer_if_it_contains_one(
 async def test_text_truncated_by_the_deadline_is_the_answer_if_it_contains_one(
     body: Body,
 ) -> None:
-    engine = ScriptedEngine(says(TEXT), per_token=0.004)
+    engine = ScriptedEngine(constant_reply(TEXT), per_token=0.004)
     run = with_body(make_run(engine, deadline_ms=150), body)
     outcome = await execute(run)
     assert outcome.candidate.text.startswith("First.\n\nIt is \\boxed{42}.")
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "deadline")
     assert outcome.usage["actor"].wasted == 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 async def test_text_truncated_before_its_answer_is_not_an_answer(
     body: Body,
 ) -> None:
-    engine = ScriptedEngine(says("word " * 500))
+    engine = ScriptedEngine(constant_reply("word " * 500))
     run = with_body(make_run(engine, max_tokens=10), body, typical_tokens=5)
     with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
     assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN_TOKENS}
-    slow = ScriptedEngine(says("word " * 500), per_token=0.01)
+    slow = ScriptedEngine(constant_reply("word " * 500), per_token=0.01)
     with pytest.raises(DeadlinePassed):
         await execute(with_body(make_run(slow, deadline_ms=60), body))
 
@@ -128,7 +133,7 @@ async def test_finished_stream_is_the_answer_if_the_budget_ends_its_judge() -> N
     assert (outcome.candidate.text, outcome.candidate.answer) == (text, "42")
     assert (outcome.stop_reason, outcome.candidate.finish_reason) == ("budget_calls", "stop")
     assert outcome.usage["actor"].wasted == 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -141,7 +146,7 @@ async def test_finished_continuation_is_the_answer_with_its_prefix() -> None:
                 await run.ask("is_right", role="critic")
         raise AssertionError
 
-    engine = ScriptedEngine(says("First.\n\nIt is \\boxed{42}.\n\nThat is all."))
+    engine = ScriptedEngine(constant_reply("First.\n\nIt is \\boxed{42}.\n\nThat is all."))
     run = with_body(make_run(engine, max_calls=2), body)
     outcome = await execute(run)
     assert outcome.candidate.text == "First.\n\nIt is \\boxed{42}.\n\nThat is all."
@@ -171,7 +176,7 @@ async def test_finished_sample_queued_behind_an_earlier_one_is_the_answer_at_the
         "stop",
         "finished, but not yet compared with other candidates",
     )
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -182,7 +187,9 @@ async def test_fallback_does_not_replace_an_elected_candidate() -> None:
         run.elect(elected)
         return await steps(run, params)
 
-    run = with_body(make_run(ScriptedEngine(says(TEXT), per_token=0.002), deadline_ms=30), body)
+    run = with_body(
+        make_run(ScriptedEngine(constant_reply(TEXT), per_token=0.002), deadline_ms=30), body
+    )
     assert (await execute(run)).candidate == elected
 
 
@@ -191,7 +198,7 @@ async def test_critic_text_is_never_the_answer() -> None:
         await run.ask(SOLVE, role="critic")
         raise AssertionError
 
-    run = with_body(make_run(ScriptedEngine(says(TEXT)), max_tokens=10), body)
+    run = with_body(make_run(ScriptedEngine(constant_reply(TEXT)), max_tokens=10), body)
     with pytest.raises(NoAnswerWithinBudget):
         await execute(run)
 
@@ -202,7 +209,7 @@ async def test_critic_text_is_never_the_answer_after_a_streamed_draft() -> None:
         await run.ask("is_right", role="critic", after=draft)
         raise AssertionError
 
-    engine = ScriptedEngine(says(TEXT), per_token=0.002)
+    engine = ScriptedEngine(constant_reply(TEXT), per_token=0.002)
     run = with_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
     with pytest.raises(DeadlinePassed):
         await execute(run)
@@ -212,7 +219,7 @@ async def test_critic_text_is_never_the_answer_after_a_streamed_draft() -> None:
 
 
 async def test_stream_over_a_finished_completion_has_no_steps() -> None:
-    engine = ScriptedEngine(says("First.\n\nSecond."))
+    engine = ScriptedEngine(constant_reply("First.\n\nSecond."))
     run = make_run(engine)
     whole = await run.ask(SOLVE, resumable=True)
     async with run.extend_steps(whole) as stream:
@@ -249,7 +256,7 @@ class ToolCallingEngine(ScriptedEngine):
 
 @pytest.mark.parametrize("text", ["Let me add.", ""])
 async def test_tool_calls_reach_the_completion_and_the_candidate(text: str) -> None:
-    run: LiveRun = make_run(ToolCallingEngine(says(text)))
+    run: LiveRun = make_run(ToolCallingEngine(constant_reply(text)))
     completion = await run.ask(SOLVE)
     assert completion.tool_calls == (TOOL,)
     assert (completion.text, completion.finish_reason) == (text, "tool_calls")

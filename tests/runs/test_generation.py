@@ -15,10 +15,10 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Sampling
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
@@ -32,7 +32,7 @@ async def test_solve_sends_the_clients_messages_verbatim() -> None:
 
 
 async def test_prompt_after_a_completion_is_a_further_turn_of_its_conversation() -> None:
-    engine = ScriptedEngine(says("It is 42."))
+    engine = ScriptedEngine(constant_reply("It is 42."))
     run = make_run(engine)
     draft = await run.ask(SOLVE)
     await run.ask("check", role="critic", after=draft, draft=draft.text)
@@ -78,11 +78,11 @@ async def test_leaving_a_sample_block_cancels_unfinished_drafts() -> None:
     async with run.sample(SOLVE, 4) as drafts:
         async for _ in drafts:
             break
-    assert_books_are_closed(run, engine)
-    ends = sorted(bill.end for bill in bills(run))
+    assert_accounting_is_complete(run, engine)
+    ends = sorted(bill.end for bill in call_records(run))
     assert ends == ["cancelled"] * 3 + ["finished"]
-    wasted = sum(bill.wasted for bill in bills(run))
-    assert wasted == sum(b.usage.completion for b in bills(run) if b.end == "cancelled") > 0
+    wasted = sum(bill.wasted for bill in call_records(run))
+    assert wasted == sum(b.usage.completion for b in call_records(run) if b.end == "cancelled") > 0
     assert engine.delivered == run.budget.spent["tokens"]
 
 
@@ -119,7 +119,7 @@ async def test_seeded_samples_after_a_failed_one_are_not_lost() -> None:
     run = make_run(engine, sampling=Sampling(seed=7))
     async with run.sample(SOLVE, 3, batch=3) as drafts:
         assert [draft.index async for draft in drafts] == [1, 2]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -132,7 +132,7 @@ async def test_unread_samples_queued_behind_a_longer_one_are_waste() -> None:
         await anyio.sleep(0.02)
     assert run.skipped_samples == 1
     assert run.wasted == {"actor": run.budget.spent["tokens"] - 2}  # "word" and a space
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_sample_i_has_the_seed_plus_i() -> None:
@@ -144,7 +144,7 @@ async def test_sample_i_has_the_seed_plus_i() -> None:
 
 
 async def test_extend_continues_from_token_ids() -> None:
-    engine = ScriptedEngine(says("one two three four five six"))
+    engine = ScriptedEngine(constant_reply("one two three four five six"))
     run = make_run(engine)
     draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     assert (draft.text, draft.is_truncated) == ("one two three", True)
@@ -155,7 +155,7 @@ async def test_extend_continues_from_token_ids() -> None:
 
 
 async def test_extend_continues_after_an_inserted_text() -> None:
-    engine = ScriptedEngine(says("It is 42. Wait, it is 43."))
+    engine = ScriptedEngine(constant_reply("It is 42. Wait, it is 43."))
     run = make_run(engine)
     draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     longer = await run.extend(draft, text=" Wait,")
@@ -166,7 +166,7 @@ async def test_extend_continues_after_an_inserted_text() -> None:
 async def test_extend_may_add_nothing_unless_a_text_was_inserted(
     text: str,
 ) -> None:
-    run = make_run(ScriptedEngine(says(f"one two three{text} ")))
+    run = make_run(ScriptedEngine(constant_reply(f"one two three{text} ")))
     draft = await run.ask(SOLVE, draw=Draw(max_tokens=3))
     assert draft.is_truncated
     if text:
@@ -175,12 +175,12 @@ async def test_extend_may_add_nothing_unless_a_text_was_inserted(
         return
     longer = await run.extend(draft)
     assert (longer.text, longer.is_truncated) == ("one two three ", False)
-    assert bills(run)[-1].end == "finished"
+    assert call_records(run)[-1].end == "finished"
 
 
 @pytest.mark.parametrize("draw", [Draw(stop=("\n\n",)), Draw(max_tokens=3)])
 async def test_partial_completions_do_not_count_towards_the_median_length(draw: Draw) -> None:
-    run = make_run(ScriptedEngine(says("one two three\n\nfour five six seven")))
+    run = make_run(ScriptedEngine(constant_reply("one two three\n\nfour five six seven")))
     for _ in range(2):
         for index in range(8):
             await run.ask(SOLVE, index=index, draw=draw, resumable=True)

@@ -25,10 +25,10 @@ from secondpass.strategies.api.values import SOLVE, Candidate, Draw
 from secondpass.testing.support import (
     MATH,
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
@@ -117,7 +117,7 @@ async def assert_in_order(run: LiveRun, engine: ScriptedEngine, work: Work) -> N
     results = await run.map(partial(work, run), range(8))
     assert [each is not None for each in results] == [True] * FITS + [False] * (8 - FITS)
     assert [call.index for call in engine.calls] == list(range(FITS))
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ async def assert_in_order(run: LiveRun, engine: ScriptedEngine, work: Work) -> N
 @ON_BOTH_BACKENDS
 async def test_tight_budget_goes_to_the_first_items(work: Work) -> None:
     for _ in range(REPETITIONS):
-        engine = SlowTokenizer(says(WORDS))
+        engine = SlowTokenizer(constant_reply(WORDS))
         await assert_in_order(tight_run(engine), engine, work)
 
 
@@ -136,7 +136,7 @@ async def test_items_with_equal_waits_before_their_first_call_keep_their_order(
     work: Work,
 ) -> None:
     for _ in range(REPETITIONS):
-        engine = ScriptedEngine(says(WORDS))
+        engine = ScriptedEngine(constant_reply(WORDS))
         run = tight_run(engine, task=Task(kind="code", tests="assert True"))
         await assert_in_order(run, engine, work)
 
@@ -146,7 +146,7 @@ async def test_items_with_equal_waits_before_their_first_call_keep_their_order(
 async def test_nested_maps_serve_the_first_items_first(width: int | None) -> None:
     """All calls of an item lease before those of the next item, unless the inner width delays them."""
     for _ in range(REPETITIONS):
-        engine = SlowTokenizer(says(WORDS))
+        engine = SlowTokenizer(constant_reply(WORDS))
         run = tight_run(engine, 5)
         outer = None if width is None else 1
         results = await run.map(partial(ask_thrice, run, width=width), range(3), width=outer)
@@ -157,7 +157,7 @@ async def test_nested_maps_serve_the_first_items_first(width: int | None) -> Non
 @ON_BOTH_BACKENDS
 async def test_samples_within_lanes_lease_in_order() -> None:
     for _ in range(REPETITIONS):
-        engine = SlowTokenizer(says(WORDS))
+        engine = SlowTokenizer(constant_reply(WORDS))
         run = tight_run(engine, 5)
         assert await run.map(partial(sample_thrice, run), range(3)) == [3, 2, None]
 
@@ -179,7 +179,7 @@ async def test_both_orders_of_a_pair_lease_before_the_next_pair() -> None:
         return await run.compare(a, b, index=index)
 
     for _ in range(REPETITIONS):
-        engine = SlowAtFirst(says("A"), lacking=frozenset({"labels", "schema"}))
+        engine = SlowAtFirst(constant_reply("A"), lacking=frozenset({"labels", "schema"}))
         shared = Shared(Equivalence())
         shared.lengths.add(("single", "judge", "prefer", engine.model), 1)
         run = make_run(engine, shared=shared, max_calls=4, max_cost=1000.0)
@@ -192,7 +192,7 @@ async def test_both_orders_of_a_pair_lease_before_the_next_pair() -> None:
 async def test_calls_that_wait_for_tokens_are_served_in_order() -> None:
     """The first call of a cold run leases all tokens; later calls wait for the rest that it releases."""
     for _ in range(REPETITIONS):
-        engine = SlowTokenizer(says(WORDS))
+        engine = SlowTokenizer(constant_reply(WORDS))
         run = make_run(engine, max_tokens=5 * FITS, max_cost=1000.0)
         results = await run.map(partial(ask, run), range(8))
         assert [each is not None for each in results] == [True] * FITS + [False] * (8 - FITS)
@@ -215,7 +215,7 @@ async def test_lanes_run_concurrently_once_they_have_a_lease() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_lane_that_waits_for_other_work_does_not_block_later_lanes() -> None:
-    engine = ScriptedEngine(says(WORDS))
+    engine = ScriptedEngine(constant_reply(WORDS))
     run = make_run(engine)
     second_is_done = anyio.Event()
 
@@ -233,7 +233,7 @@ async def test_lane_that_waits_for_other_work_does_not_block_later_lanes() -> No
 
 @ON_BOTH_BACKENDS
 async def test_stream_that_fails_before_its_lease_does_not_block_later_lanes() -> None:
-    run = make_run(ScriptedEngine(says(WORDS), lacking=frozenset({"logprobs"})))
+    run = make_run(ScriptedEngine(constant_reply(WORDS), lacking=frozenset({"logprobs"})))
     second_is_done = anyio.Event()
 
     async def work(index: int) -> int:
@@ -249,12 +249,12 @@ async def test_stream_that_fails_before_its_lease_does_not_block_later_lanes() -
 
 @ON_BOTH_BACKENDS
 async def test_leaving_a_block_cancels_lanes_before_they_start() -> None:
-    engine = ScriptedEngine(says(WORDS), per_token=0.005)
+    engine = ScriptedEngine(constant_reply(WORDS), per_token=0.005)
     run = make_run(engine, max_tokens=5)
     async with run.as_completed(partial(ask, run), range(4)):
         await anyio.sleep(0.01)  # the first call leases all tokens
-    assert [bill.end for bill in bills(run)] == ["cancelled"]
-    assert_books_are_closed(run, engine)
+    assert [bill.end for bill in call_records(run)] == ["cancelled"]
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("width", [0, -1])

@@ -28,10 +28,10 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, BudgetKind, Candidate, Completion, Sampling
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
     upstream,
 )
 from tests.runs.run_variants import with_body
@@ -278,7 +278,7 @@ async def test_successful_retry_is_not_counted_as_a_failure() -> None:
 
 
 async def test_unreadable_verdict_is_counted() -> None:
-    engine = ScriptedEngine(says("who knows"), lacking=frozenset({"labels", "schema"}))
+    engine = ScriptedEngine(constant_reply("who knows"), lacking=frozenset({"labels", "schema"}))
 
     async def work(run: Run, index: int) -> Any:
         return await run.classify("is_right", ("yes", "no"), index=index)
@@ -318,7 +318,7 @@ WORDS = "one two three four five"
 async def test_item_over_the_budget_sets_the_stop_reason_and_no_later_item_starts(
     limits: dict[str, Any], kind: BudgetKind
 ) -> None:
-    engine = ScriptedEngine(says(WORDS))
+    engine = ScriptedEngine(constant_reply(WORDS))
     started = []
 
     async def body(run: Run, _: Params) -> Candidate:
@@ -335,11 +335,11 @@ async def test_item_over_the_budget_sets_the_stop_reason_and_no_later_item_start
     assert outcome.stop_reason == f"budget_{kind}"
     assert outcome.degraded is None
     assert started == [0, 1, 2]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_stop_reason_of_the_strategy_takes_precedence_over_the_budget() -> None:
-    engine = ScriptedEngine(says(WORDS))
+    engine = ScriptedEngine(constant_reply(WORDS))
 
     async def body(run: Run, _: Params) -> Candidate:
         await run.map(lambda index: run.ask(SOLVE, index=index), range(3), width=1)
@@ -352,7 +352,7 @@ async def test_stop_reason_of_the_strategy_takes_precedence_over_the_budget() ->
 
 @ON_BOTH_BACKENDS
 async def test_exhausted_limit_is_reported_from_nested_maps_and_after_failures() -> None:
-    engine = ScriptedEngine(says(WORDS))
+    engine = ScriptedEngine(constant_reply(WORDS))
 
     async def work(run: Run, item: int) -> Any:
         return await run.map(lambda index: run.ask(SOLVE, index=index), range(2), min_results=0)
@@ -369,7 +369,7 @@ async def test_exhausted_limit_is_reported_from_nested_maps_and_after_failures()
     with pytest.raises(NoAnswerWithinBudget) as raised:
         await execute(run)
     assert raised.value.kind == "calls"
-    assert [bill.end for bill in bills(run)] == ["failed", "finished"]
+    assert [bill.end for bill in call_records(run)] == ["failed", "finished"]
 
 
 async def test_exhausted_sample_sets_the_stop_reason() -> None:
@@ -379,7 +379,7 @@ async def test_exhausted_sample_sets_the_stop_reason() -> None:
                 run.propose(run.candidate(draft))
         return run.best
 
-    run = with_body(make_run(ScriptedEngine(says(WORDS)), max_samples=2), body)
+    run = with_body(make_run(ScriptedEngine(constant_reply(WORDS)), max_samples=2), body)
     outcome = await execute(run)
     assert (outcome.stop_reason, outcome.candidate.index) == ("budget_samples", 0)
 

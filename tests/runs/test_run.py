@@ -33,10 +33,10 @@ from secondpass.strategies.api.values import SOLVE, Candidate, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     answers,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
     upstream,
 )
 
@@ -45,18 +45,18 @@ pytestmark = pytest.mark.anyio
 
 @ON_BOTH_BACKENDS
 async def test_reserved_tokens_are_available_to_the_closing_call() -> None:
-    engine = ScriptedEngine(says("word " * 50))
+    engine = ScriptedEngine(constant_reply("word " * 50))
     run = make_run(engine, max_tokens=60)
     with run.reserve(tokens=20) as reserved:
         with pytest.raises(BudgetExhausted):
             await run.ask(SOLVE)
         last = await run.ask(SOLVE, reserved=reserved)
     assert len(tokens_of(last.text)) == 20
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_draft_truncated_by_the_budget_is_the_answer_if_it_contains_one() -> None:
-    engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 50))
+    engine = ScriptedEngine(constant_reply("It is \\boxed{42}. " + "More words. " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=12)
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_tokens")
@@ -64,16 +64,16 @@ async def test_draft_truncated_by_the_budget_is_the_answer_if_it_contains_one() 
 
 
 async def test_draft_truncated_by_the_budget_before_its_answer_is_not_an_answer() -> None:
-    engine = ScriptedEngine(says("word " * 50))
+    engine = ScriptedEngine(constant_reply("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, max_tokens=5)
     with pytest.raises(NoAnswerWithinBudget) as error:
         await execute(run)
     assert error.value.kind == "tokens"
-    assert bills(run)[0].wasted == 5
+    assert call_records(run)[0].wasted == 5
 
 
 async def test_draft_capped_by_the_client_is_a_candidate_without_an_answer() -> None:
-    engine = ScriptedEngine(says("word " * 50))
+    engine = ScriptedEngine(constant_reply("word " * 50))
     run = make_run(engine, "self_consistency", {"n": 2}, sampling=Sampling(max_tokens=5))
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.candidate.finish_reason) == (None, "length")
@@ -81,15 +81,17 @@ async def test_draft_capped_by_the_client_is_a_candidate_without_an_answer() -> 
 
 @ON_BOTH_BACKENDS
 async def test_draft_truncated_by_the_deadline_is_the_answer_if_it_contains_one() -> None:
-    engine = ScriptedEngine(says("It is \\boxed{42}. " + "More words. " * 500), per_token=0.005)
+    engine = ScriptedEngine(
+        constant_reply("It is \\boxed{42}. " + "More words. " * 500), per_token=0.005
+    )
     run = make_run(engine, "self_consistency", {"n": 2}, deadline_ms=100)
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "deadline")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_truncated_streamed_text_is_the_answer() -> None:
-    engine = ScriptedEngine(says("word " * 200), per_token=0.002)
+    engine = ScriptedEngine(constant_reply("word " * 200), per_token=0.002)
     run = make_run(engine, "single", is_streamed=True, deadline_ms=60)
     outcome = await execute(run)
     streamed = "".join(e.text for e in run.trace.events if isinstance(e, AnswerDelta))
@@ -101,7 +103,7 @@ async def test_truncated_streamed_text_is_the_answer() -> None:
 async def test_truncated_text_that_was_not_streamed_is_not_an_answer(
     limit: dict[str, Any],
 ) -> None:
-    engine = ScriptedEngine(says("word " * 200), per_token=0.005)
+    engine = ScriptedEngine(constant_reply("word " * 200), per_token=0.005)
     with pytest.raises((NoAnswerWithinBudget, DeadlinePassed)):
         await execute(make_run(engine, "single", **limit))
 
@@ -133,15 +135,19 @@ async def test_decided_vote_stops_early_and_reports_its_savings() -> None:
     assert outcome.confidence == 1.0
     assert outcome.confidence_kind == "vote_share"
     assert outcome.saved is not None
-    assert outcome.saved.samples == 20 - len([b for b in bills(run) if b.end == "finished"]) >= 12
+    assert (
+        outcome.saved.samples
+        == 20 - len([b for b in call_records(run) if b.end == "finished"])
+        >= 12
+    )
     assert outcome.saved.tokens > 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_finished_but_unread_samples_are_not_savings() -> None:
     run = make_run(ScriptedEngine(answers("42")), "self_consistency", {"n": 8, "width": 8})
     outcome = await execute(run)
-    finished = sum(bill.end == "finished" for bill in bills(run))
+    finished = sum(bill.end == "finished" for bill in call_records(run))
     assert (outcome.saved.samples if outcome.saved else 0) == 8 - finished
 
 
@@ -152,7 +158,7 @@ async def test_cancelled_draft_is_waste_even_with_an_answer() -> None:
 
     run = make_run(ScriptedEngine(script, per_token=0.002), "self_consistency", {"width": 8})
     outcome = await execute(run)
-    cancelled = [bill for bill in bills(run) if bill.end == "cancelled"]
+    cancelled = [bill for bill in call_records(run) if bill.end == "cancelled"]
     assert outcome.stop_reason == "consensus"
     assert cancelled
     assert all(bill.wasted == bill.usage.completion > 0 for bill in cancelled)
@@ -178,7 +184,7 @@ async def test_at_most_width_samples_run_concurrently(stop: str) -> None:
 
 @ON_BOTH_BACKENDS
 async def test_call_cancelled_in_the_queue_has_no_usage() -> None:
-    engine = ScriptedEngine(says("word " * 300), per_token=0.005)
+    engine = ScriptedEngine(constant_reply("word " * 300), per_token=0.005)
     run = make_run(
         upstream(engine, places=1),
         "self_consistency",
@@ -188,15 +194,15 @@ async def test_call_cancelled_in_the_queue_has_no_usage() -> None:
     with pytest.raises(DeadlinePassed):
         await execute(run)
     assert len(engine.calls) == run.budget.spent["calls"] == run.budget.spent["samples"] == 1
-    queued = [bill for bill in bills(run) if not bill.attempts]
+    queued = [bill for bill in call_records(run) if not bill.attempts]
     assert len(queued) == 7
     assert all(bill.usage == Usage() and not bill.is_estimated for bill in queued)
     assert all(bill.queued > 0.1 > bill.seconds for bill in queued)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_completion_truncated_by_the_context_window_is_not_a_budget_stop() -> None:
-    engine = ScriptedEngine(says("word " * 500), window=60)
+    engine = ScriptedEngine(constant_reply("word " * 500), window=60)
     run = make_run(engine, "single", sampling=Sampling(max_tokens=5000), max_tokens=4096)
     outcome = await execute(run)
     assert (outcome.stop_reason, outcome.candidate.finish_reason) == ("finished", "length")
@@ -247,7 +253,7 @@ async def test_retried_attempt_is_counted_as_usage_and_waste() -> None:
     assert outcome.usage["actor"].completion == 6
     assert outcome.usage["actor"].wasted == 2
     assert outcome.degraded is None
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -275,11 +281,11 @@ async def test_interrupted_visible_call_is_continued() -> None:
     streamed = "".join(e.text for e in run.trace.events if isinstance(e, AnswerDelta))
     assert outcome.candidate.text == streamed == "one two three four"
     assert outcome.usage["actor"].wasted == 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_timing_separates_engine_queue_and_orchestration() -> None:
-    engine = ScriptedEngine(says("one two three"), first_token=0.05, per_token=0.01)
+    engine = ScriptedEngine(constant_reply("one two three"), first_token=0.05, per_token=0.01)
     outcome = await execute(make_run(engine, "self_consistency", {"n": 3, "stop": "none"}))
     assert 80 <= outcome.timing.engine <= outcome.timing.total
     assert outcome.timing.queue == 0

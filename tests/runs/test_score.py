@@ -32,8 +32,8 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Message, Role
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
     make_run,
     upstream,
 )
@@ -123,7 +123,7 @@ async def test_score_is_in_the_verdict_event_and_the_usage_record() -> None:
     (verdict,) = (event for event in run.trace.events if isinstance(event, VerdictSeen))
     assert (verdict.role, verdict.purpose, verdict.reward) == ("reward", "reward", 1.0)
     assert verdict.labels is None
-    assert bills(run)[-1].reward == 1.0
+    assert call_records(run)[-1].reward == 1.0
 
 
 @ON_BOTH_BACKENDS
@@ -163,7 +163,7 @@ async def test_missing_reward_raises_instead_of_counting_as_zero() -> None:
     run = make_run(engine)
     with pytest.raises(UnusableCompletion, match="reward"):
         await run.score("42")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
@@ -174,7 +174,7 @@ async def test_failed_reward_model_is_reported_under_its_role(fault: Fault) -> N
     with pytest.raises(SecondpassError) as raised:
         await execute(run)
     assert getattr(raised.value, "role", None) == "reward"
-    assert_books_are_closed(run, actor)
+    assert_accounting_is_complete(run, actor)
     assert not judge.running
 
 
@@ -240,12 +240,12 @@ async def test_cancelled_score_is_charged_its_estimated_prompt() -> None:
     run = make_run(engine)
     with anyio.move_on_after(0.02):
         await run.score("It is 42.")
-    (bill,) = bills(run)
+    (bill,) = call_records(run)
     assert bill.end == "cancelled"
     assert bill.is_estimated
     assert bill.usage.prompt > 0
     assert bill.usage.completion == 0
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 FAULTS: list[Fault] = ["interrupt", "unavailable", "refuse"]
@@ -315,11 +315,13 @@ def test_scores_never_exceed_a_limit_or_cost_completion_tokens(backend: str) -> 
     @given(WORLDS)
     def check(world: World) -> None:
         run = anyio.run(world.play, backend=backend)
-        assert_books_are_closed(run, world.engine)
+        assert_accounting_is_complete(run, world.engine)
         assert run.budget.spent["calls"] == len(world.engine.calls)
-        rewards = [bill for bill in bills(run) if bill.role == "reward"]
+        rewards = [bill for bill in call_records(run) if bill.role == "reward"]
         assert all(bill.usage.completion == bill.wasted == 0 for bill in rewards)
-        samples = [b for b in bills(run) if b.role == "actor" and b.attempts and not b.retried]
+        samples = [
+            b for b in call_records(run) if b.role == "actor" and b.attempts and not b.retried
+        ]
         assert run.budget.spent["samples"] == len(samples)
 
     check()

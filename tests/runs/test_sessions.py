@@ -17,7 +17,7 @@ from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call, Delta, Routing
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion
 from secondpass.strategies.judging.reply_schemas import Critique
-from secondpass.testing.support import answers, make_run, says
+from secondpass.testing.support import answers, constant_reply, make_run
 from tests.runs.run_variants import with_spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
@@ -143,7 +143,7 @@ async def test_follow_up_calls_share_the_session_of_their_draft() -> None:
 
 
 async def test_redrawn_draft_keeps_its_session() -> None:
-    engine = ScriptedEngine(says("It is 42."))
+    engine = ScriptedEngine(constant_reply("It is 42."))
     run = large_vote(engine, 10)
     for redraw in range(3):
         await run.ask(SOLVE, index=5 + 10 * redraw)

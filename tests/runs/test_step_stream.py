@@ -25,10 +25,10 @@ from secondpass.strategies.api.values import SOLVE, Completion, Sampling, Segmen
 from secondpass.strategies.continuation import segments
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
 )
 from tests.calls.calls_support import PlannedEngine
 
@@ -39,7 +39,9 @@ Grow = Callable[[Delta, PartialCompletion], None]
 
 @ON_BOTH_BACKENDS
 async def test_steps_arrive_as_they_finish_and_leaving_aborts_the_call() -> None:
-    engine = ScriptedEngine(says("First.\n\nSecond.\n\nThird. " + "word " * 500), per_token=0.002)
+    engine = ScriptedEngine(
+        constant_reply("First.\n\nSecond.\n\nThird. " + "word " * 500), per_token=0.002
+    )
     run = make_run(engine)
     seen = []
     async with run.steps(SOLVE) as stream:
@@ -49,19 +51,19 @@ async def test_steps_arrive_as_they_finish_and_leaving_aborts_the_call() -> None
                 break
         assert stream.completion.text.startswith("First.")
     assert seen == ["First.", "Second."]
-    assert bills(run)[0].end == "cancelled"
-    assert_books_are_closed(run, engine)
+    assert call_records(run)[0].end == "cancelled"
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_stream_yields_the_last_step_and_then_the_completion() -> None:
-    run = make_run(ScriptedEngine(says("First.\n\nSecond \\boxed{2}.")))
+    run = make_run(ScriptedEngine(constant_reply("First.\n\nSecond \\boxed{2}.")))
     async with run.steps(SOLVE) as stream:
         assert [step async for step in stream] == ["First.", "Second \\boxed{2}."]
         assert run.candidate(stream).answer == "2"
 
 
 async def test_stream_is_truncated_after_a_step_and_continued_step_by_step() -> None:
-    engine = ScriptedEngine(says("One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."))
+    engine = ScriptedEngine(constant_reply("One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."))
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:
         async for step in stream:
@@ -82,11 +84,11 @@ async def test_stream_is_truncated_after_a_step_and_continued_step_by_step() -> 
     assert (engine.calls[1].prefix, engine.calls[1].index) == (kept.token_ids, 7)
     assert whole.text == "One.\n\nTwo.\n\nThree.\n\nFour \\boxed{4}."
     assert run.candidate(whole).answer == "4"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_stream_reports_its_steps_and_whether_it_is_finished() -> None:
-    run = make_run(ScriptedEngine(says("One.\n\nTwo.\n\nThree."), per_token=0.001))
+    run = make_run(ScriptedEngine(constant_reply("One.\n\nTwo.\n\nThree."), per_token=0.001))
     async with run.steps(SOLVE) as stream:
         assert (stream.steps, stream.is_finished, stream.completion.text) == (0, False, "")
         seen = [(stream.steps, stream.is_finished) async for _ in stream]
@@ -140,7 +142,7 @@ async def test_iteration_raises_the_error_that_ended_the_stream() -> None:
     with pytest.raises(StreamInterrupted):
         await read()
     assert seen == ["One."]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize(
@@ -158,13 +160,13 @@ async def test_iteration_raises_the_error_that_ended_the_stream() -> None:
 async def test_stop_string_of_the_client_ends_a_step_stream(
     stop: str, steps: list[str], text: str
 ) -> None:
-    engine = ScriptedEngine(says("One.\n\nTwo. END more"))
+    engine = ScriptedEngine(constant_reply("One.\n\nTwo. END more"))
     run = make_run(engine, sampling=Sampling(stop=(stop,)))
     async with run.steps(SOLVE) as stream:
         assert [step async for step in stream] == steps
         assert stream.completion.text == text
         assert stream.truncated(len(steps)).text.rstrip() == text.rstrip()
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @given(
@@ -177,7 +179,9 @@ def test_steps_before_a_stop_string_are_prefixes_of_the_completion(
     words: list[str], stop: str, every: int | None
 ) -> None:
     async def read() -> None:
-        run = make_run(ScriptedEngine(says("".join(words))), sampling=Sampling(stop=(stop,)))
+        run = make_run(
+            ScriptedEngine(constant_reply("".join(words))), sampling=Sampling(stop=(stop,))
+        )
         async with run.steps(SOLVE, every=every) as stream:
             with suppress(UnusableCompletion):
                 async for _ in stream:
@@ -227,7 +231,7 @@ async def test_stream_without_token_ids_is_truncated_to_text_without_reasoning()
         kept = stream.truncated(1)
     assert (kept.reasoning, kept.text, kept.is_truncated) == ("", "One.\n\n", True)
     run.candidate(kept)
-    (bill,) = bills(run)
+    (bill,) = call_records(run)
     assert bill.usage.completion == 5
     characters = len("Hm. One.\n\nTwo.\n\n")
     assert run.wasted == {"actor": 5 - math.ceil(len("One.\n\n") * 5 / characters)}

@@ -17,10 +17,10 @@ from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.contract import faulty
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
+    constant_reply,
     make_run,
-    says,
     upstream,
 )
 from tests.runs.run_variants import with_body
@@ -51,17 +51,17 @@ async def read(run: LiveRun, steps: int) -> Completion:
 
 @ON_BOTH_BACKENDS
 async def test_abandoned_stream_is_waste() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.001)
     run = make_run(engine)
     await read(run, 2)
     assert run.wasted == {"actor": spent(run)}
     assert spent(run) == engine.delivered < 500
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
 async def test_only_the_discarded_rest_of_a_continued_stream_is_waste() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.001)
     run = make_run(engine)
     kept = await read(run, 2)
     first = spent(run)
@@ -69,12 +69,12 @@ async def test_only_the_discarded_rest_of_a_continued_stream_is_waste() -> None:
     longer = await run.extend(kept)
     assert run.wasted == {"actor": first - 2}
     assert spent(run) == first + longer.usage.completion - 2
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
 async def test_chain_of_streams_wastes_only_the_text_after_each_kept_step() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.001)
     run = make_run(engine)
     kept = await read(run, 1)
     for steps in (1, 2):
@@ -87,7 +87,7 @@ async def test_chain_of_streams_wastes_only_the_text_after_each_kept_step() -> N
     assert run.wasted == {"actor": spent(run) - 2}  # the last stream is not continued yet
     run.candidate(kept)
     assert run.wasted == {"actor": spent(run) - 4}
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("kept_steps", [1, 2, 3, 4])
@@ -95,7 +95,7 @@ async def test_chain_of_streams_wastes_only_the_text_after_each_kept_step() -> N
 async def test_unread_finished_stream_is_used_as_far_as_it_is_continued(
     kept_steps: int,
 ) -> None:
-    run = make_run(ScriptedEngine(says(STEPS)))
+    run = make_run(ScriptedEngine(constant_reply(STEPS)))
     async with run.steps(SOLVE) as stream:
         async for _ in stream:
             while not stream.is_finished:
@@ -108,7 +108,7 @@ async def test_unread_finished_stream_is_used_as_far_as_it_is_continued(
 
 
 async def test_unread_finished_stream_is_waste_if_not_continued() -> None:
-    run = make_run(ScriptedEngine(says(STEPS)))
+    run = make_run(ScriptedEngine(constant_reply(STEPS)))
     async with run.steps(SOLVE) as stream:
         async for _ in stream:
             while not stream.is_finished:
@@ -118,7 +118,7 @@ async def test_unread_finished_stream_is_waste_if_not_continued() -> None:
 
 
 async def test_stream_read_to_its_end_is_used() -> None:
-    run = make_run(ScriptedEngine(says(STEPS)))
+    run = make_run(ScriptedEngine(constant_reply(STEPS)))
     async with run.steps(SOLVE) as stream:
         assert len([step async for step in stream]) == 4
     assert run.wasted == {"actor": 0}
@@ -126,7 +126,7 @@ async def test_stream_read_to_its_end_is_used() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_candidate_of_a_partial_stream_counts_its_tokens_as_used() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.001)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.001)
     run = make_run(engine)
     async with run.steps(SOLVE) as stream:
         async for _ in stream:
@@ -139,7 +139,7 @@ async def test_candidate_of_a_partial_stream_counts_its_tokens_as_used() -> None
 
 @ON_BOTH_BACKENDS
 async def test_abandoned_continuation_does_not_waste_its_prefix() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.0005)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.0005)
     run = make_run(engine)
     whole = await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=4))
     prefix = truncated(whole, len("One."))
@@ -167,17 +167,17 @@ async def test_finished_but_unread_samples_are_waste() -> None:
     run = make_run(engine)
     async with run.sample(SOLVE, 4) as drafts:
         async for draft in drafts:
-            while len(bills(run)) < 4:
+            while len(call_records(run)) < 4:
                 await anyio.sleep(0.001)
             read = draft.usage.completion
             break
-    assert [bill.end for bill in bills(run)] == ["finished"] * 4
+    assert [bill.end for bill in call_records(run)] == ["finished"] * 4
     assert run.wasted == {"actor": spent(run) - read}
 
 
 @ON_BOTH_BACKENDS
 async def test_prefix_counts_once_for_any_number_of_continuations() -> None:
-    engine = ScriptedEngine(says(STEPS))
+    engine = ScriptedEngine(constant_reply(STEPS))
     run = make_run(engine)
     prefix = await read(run, 1)
     first = spent(run)
@@ -189,7 +189,7 @@ async def test_prefix_counts_once_for_any_number_of_continuations() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_truncated_continuations_are_used_as_far_as_they_are_continued() -> None:
-    engine = ScriptedEngine(says(LONG), per_token=0.0005)
+    engine = ScriptedEngine(constant_reply(LONG), per_token=0.0005)
     run = make_run(engine)
     prefix = await run.ask(SOLVE, resumable=True, draw=Draw(max_tokens=1))
     async with run.sample(SOLVE, 3, prefix=prefix, draw=Draw(max_tokens=3)) as longer:
@@ -226,7 +226,7 @@ async def test_outcome_reports_waste_by_role() -> None:
     run = with_body(make_run(engine), body)
     outcome = await execute(run)
     assert outcome.usage["actor"].wasted == 0
-    cancelled = bills(run)[-1]
+    cancelled = call_records(run)[-1]
     assert cancelled.end == "cancelled"
     assert outcome.usage["critic"].wasted == cancelled.usage.completion == cancelled.wasted
     assert outcome.usage["critic"].completion == 4 + cancelled.usage.completion
@@ -243,7 +243,7 @@ async def test_labels_and_scores_cause_no_waste() -> None:
 
 
 async def test_unreadable_reply_is_not_waste() -> None:
-    engine = ScriptedEngine(says("who knows"), lacking=frozenset({"labels", "schema"}))
+    engine = ScriptedEngine(constant_reply("who knows"), lacking=frozenset({"labels", "schema"}))
     run = make_run(engine)
     results = await run.map(
         lambda _: run.classify("is_right", ("yes", "no")), range(1), min_results=0
@@ -255,11 +255,11 @@ async def test_unreadable_reply_is_not_waste() -> None:
 async def test_without_running_token_counts_waste_is_estimated_from_characters() -> None:
     """The engine reports tokens only at the end; half of the characters counts as half of the tokens."""
     lacking = frozenset({"token_counts", "prefix", "tokenize"})
-    engine = ScriptedEngine(says("aaaa bbbb cccc dddd"), lacking=lacking)  # type: ignore[arg-type]
+    engine = ScriptedEngine(constant_reply("aaaa bbbb cccc dddd"), lacking=lacking)  # type: ignore[arg-type]
     run = make_run(engine)
     async with run.sample(SOLVE, 2, batch=2) as drafts:
         async for _ in drafts:
-            while not bills(run):
+            while not call_records(run):
                 await anyio.sleep(0.001)
             break
     assert spent(run) == 8
@@ -268,7 +268,7 @@ async def test_without_running_token_counts_waste_is_estimated_from_characters()
 
 @ON_BOTH_BACKENDS
 async def test_samples_left_unread_by_an_error_are_waste() -> None:
-    engine = ScriptedEngine(says("one two three"))
+    engine = ScriptedEngine(constant_reply("one two three"))
     run = make_run(engine)
 
     async def abandon() -> None:
@@ -279,7 +279,7 @@ async def test_samples_left_unread_by_an_error_are_waste() -> None:
     with pytest.raises(ZeroDivisionError):
         await abandon()
     assert run.wasted == {"actor": 9}
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @ON_BOTH_BACKENDS
@@ -288,6 +288,6 @@ async def test_step_stream_with_only_interrupted_attempts_is_all_waste() -> None
     run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
     with pytest.raises(AllCallsFailed):
         await execute(run)
-    assert [bill.attempt for bill in bills(run)].count(2) == 6
+    assert [bill.attempt for bill in call_records(run)].count(2) == 6
     assert run.wasted == {"actor": run.budget.spent["tokens"]}
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)

@@ -11,7 +11,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
-from secondpass.testing.support import assert_books_are_closed, make_run
+from secondpass.testing.support import assert_accounting_is_complete, make_run
 
 
 def boxed(value: str) -> str:
@@ -54,7 +54,7 @@ async def refine(params: Mapping[str, Any], **told: Any) -> tuple[Outcome, list[
     engine = ScriptedEngine(script(**told))
     run = make_run(engine, "self_refine", params)
     outcome = await execute(run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
     return outcome, engine.calls
 
 

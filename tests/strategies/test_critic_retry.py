@@ -20,7 +20,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing, RoleMissing
 from secondpass.strategies.api.values import SOLVE, Capability
 from secondpass.strategies.critic_retry import CriticRetry
-from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_accounting_is_complete, make_run
 from tests.strategies.critic_retry_script import (
     NO_LABELS,
     OTHER,
@@ -64,7 +64,7 @@ async def test_verdicts_of_a_critic_that_is_good_weigh_the_vote(
     assert (
         notes(run)["verdicts"] == f"1 right, 2 wrong, 0 none, by {'text' if lacking else 'labels'}"
     )
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("how", ["soft", "hard"])
@@ -98,7 +98,7 @@ async def test_an_unreadable_critique_is_no_verdict_and_costs_no_answer(
     assert "0 right, 0 wrong" in outcome.notes["verdicts"]
     drafts = 1 if mode == "sequential" else 4
     assert outcome.degraded == {"critic": drafts}
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_in_open_tasks_only_the_hard_filter_asks() -> None:
@@ -168,7 +168,7 @@ async def test_every_mode_answers_whatever_the_critic_can_do(
     engine = ScriptedEngine(lacking=lacking)
     run = make_run(engine, "critic_retry", {"mode": mode})
     assert (await execute(run)).candidate.answer == "42"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("mode", MODES[:-1])

@@ -21,7 +21,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Role, Sampling
-from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_accounting_is_complete, make_run
 from tests.strategies.critic_retry_script import (
     NO_LABELS,
     SPLIT,
@@ -76,7 +76,7 @@ async def test_parallel_tries_each_rejected_draft_once() -> None:
     assert (await execute(run)).candidate.answer == "42"
     assert purposes(engine) == {SOLVE: 4, "critique": 4, "retry": 3}
     assert sorted(call.index for call in retries_of(engine)) == [4, 5, 7]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_hybrid_goes_on_until_the_critic_accepts_each_chain() -> None:
@@ -160,7 +160,7 @@ async def test_a_budget_that_ends_anywhere_leaves_the_votes_leader(calls: int) -
     params = {"mode": "hybrid", "width": 1}
     run = make_run(engine, "critic_retry", params, max_calls=calls)
     assert (await execute(run)).candidate.answer == "41"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_with_a_seed_every_draw_has_a_key_of_its_own_and_the_same_one_again() -> None:

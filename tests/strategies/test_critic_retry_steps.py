@@ -19,7 +19,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.values import SOLVE, Sampling
-from secondpass.testing.support import assert_books_are_closed, make_run
+from secondpass.testing.support import assert_accounting_is_complete, make_run
 from tests.strategies.critic_retry_script import RIGHT, WRONG, purposes
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ async def test_the_first_wrong_step_is_drawn_again_from_the_steps_before_it() ->
     assert outcome.notes["steps"] == "4 checked, 1 drawn again, 0 unreadable"
     shown = [c.messages[-2].text for c in engine.calls if c.purpose == "step_check"]
     assert shown == ["One.", "One.\n\nTwo bad.", "One.\n\nTwo.", "\n\n".join(drafts[1])]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_a_first_step_that_is_wrong_is_drawn_from_the_question() -> None:
@@ -93,7 +93,7 @@ def test_no_step_is_ever_drawn_again_more_often_than_asked_for(
         assert len([c for c in engine.calls if c.role == "actor"]) <= 1 + 4 * redraws
         prefixes = Counter(c.prefix or () for c in engine.calls if c.role == "actor")
         assert max(prefixes.values()) <= redraws + 1
-        assert_books_are_closed(run, engine)
+        assert_accounting_is_complete(run, engine)
 
     anyio.run(solve)
 
@@ -159,4 +159,4 @@ async def test_a_clients_stop_string_may_end_a_draft_anywhere(stop: str) -> None
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     assert stop not in outcome.candidate.text
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)

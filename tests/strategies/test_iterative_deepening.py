@@ -21,9 +21,9 @@ from secondpass.testing.support import (
     MATH,
     ON_BOTH_BACKENDS,
     OPEN,
-    assert_books_are_closed,
+    assert_accounting_is_complete,
+    constant_reply,
     make_run,
-    says,
 )
 from tests.strategies.deepening_script import CHOICE, NAME, REFLECTION, reflections, segments
 from tests.strategies.run_notes import notes
@@ -49,7 +49,7 @@ async def test_a_changed_answer_counts_when_it_is_given_twice(
     outcome = await execute(run)
     assert outcome.candidate.answer == answer
     assert len(engine.calls) == calls
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -90,7 +90,7 @@ async def test_chains_that_are_not_needed_are_aborted_in_the_engine() -> None:
     outcome = await execute(run)
     assert outcome.stop_reason == "consensus"
     assert len(engine.calls) < 6
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -120,7 +120,7 @@ async def test_chains_continue_from_their_tokens_however_often() -> None:
 
 @pytest.mark.anyio
 async def test_a_chain_continues_from_text_where_the_engine_returns_no_ids() -> None:
-    engine = ScriptedEngine(says("So \\boxed{42}."), lacking=frozenset({"tokenize"}))
+    engine = ScriptedEngine(constant_reply("So \\boxed{42}."), lacking=frozenset({"tokenize"}))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
@@ -197,7 +197,7 @@ async def test_a_budget_that_ends_chains_early_is_the_stop_reason() -> None:
     assert outcome.stop_reason == "budget_calls"
     assert outcome.candidate.answer == "42"
     assert "continuation failed" in notes(run)["not deepened"]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 # -- failures ------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ async def test_a_chain_whose_continuation_fails_ends_with_the_answer_it_has() ->
     assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "finished")
     assert outcome.degraded == {"actor": 1}
     assert notes(run)["not deepened"] == "chain 0: a continuation failed"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -292,7 +292,7 @@ def test_bad_params_name_the_field_and_what_is_allowed(
 async def test_params_without_effect_are_noted(
     params: Mapping[str, Any], task: Task, about: str, why: str
 ) -> None:
-    run = make_run(ScriptedEngine(says("So \\boxed{42}.")), NAME, params, task=task)
+    run = make_run(ScriptedEngine(constant_reply("So \\boxed{42}.")), NAME, params, task=task)
     await execute(run)
     assert why in notes(run)[about]
 

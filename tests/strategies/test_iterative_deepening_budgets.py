@@ -16,7 +16,7 @@ from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.continuation.forced_answer import TOKENS
 from secondpass.strategies.continuation.safe_points import is_safe_end
-from secondpass.testing.support import assert_books_are_closed, make_run
+from secondpass.testing.support import assert_accounting_is_complete, make_run
 from tests.strategies.deepening_script import CHOICE, FORCE, NAME, REFLECTION, reflections
 from tests.strategies.run_notes import notes
 
@@ -76,7 +76,7 @@ async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> 
     assert (force.sampling.temperature, force.sampling.max_tokens) == (0, TOKENS)
     assert FORCE not in engine.prefix_text(engine.calls[2])
     assert notes(run)["forced"].startswith("2 answers")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -147,4 +147,4 @@ def test_a_trigger_is_at_a_safe_point_and_there_are_never_too_many(
 async def _execute(engine: ScriptedEngine, params: Mapping[str, Any]) -> None:
     run = make_run(engine, NAME, params, task=CHOICE)  # whose answers are compared without a worker
     assert (await execute(run)).candidate.text.strip()
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)

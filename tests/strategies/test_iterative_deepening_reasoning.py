@@ -18,7 +18,7 @@ from secondpass.service.runs.run_spec import Shared
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import SOLVE, Sampling
-from secondpass.testing.support import assert_books_are_closed, make_run
+from secondpass.testing.support import assert_accounting_is_complete, make_run
 from tests.strategies.deepening_script import FORCE, NAME
 from tests.strategies.run_notes import notes
 
@@ -104,7 +104,7 @@ async def test_reasoning_is_reopened_at_its_end(
     assert all(call.sampling.max_tokens == 256 for call in calls)
     assert_reasoning_is_open(engine)
     assert "no median length" in notes(run)["b0"]
-    assert_books_are_closed(run, engine.scripted)
+    assert_accounting_is_complete(run, engine.scripted)
 
 
 @pytest.mark.anyio
@@ -121,7 +121,7 @@ async def test_reasoning_gets_triggers_at_budgets_and_is_read_by_force(apart: Ap
             held = engine.scripted.prefix_text(call)
             assert held.endswith(f".\n{CLOSING}\n\n{FORCE}")
     assert outcome.candidate.answer is not None
-    assert_books_are_closed(run, engine.scripted)
+    assert_accounting_is_complete(run, engine.scripted)
 
 
 @pytest.mark.anyio

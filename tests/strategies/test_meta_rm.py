@@ -32,7 +32,7 @@ from secondpass.strategies.judging.reviews import (
 )
 from secondpass.strategies.meta_rm import MetaRM
 from secondpass.testing.injections import INJECTIONS
-from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_accounting_is_complete, make_run
 
 
 def review(*scores: int) -> Review:
@@ -134,7 +134,7 @@ async def solve(
 ) -> tuple[Outcome, LiveRun]:
     run = make_run(engine, "meta_rm", params, **more)
     outcome = await execute(run)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
     return outcome, run
 
 
@@ -280,7 +280,7 @@ async def test_a_role_that_the_request_insists_on_and_that_is_down_is_named_by_t
         await execute(run)
     assert caught.value.role == role
     assert caught.value.bill["usage"]["actor"].calls == 4
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio

@@ -22,7 +22,7 @@ from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.judging.step_grades import GradedDraft
-from secondpass.testing.support import MATH, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, assert_accounting_is_complete, make_run
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,7 @@ async def test_grades_weigh_the_vote_both_ways(right: str, answer: str) -> None:
     assert outcome.candidate.answer == answer
     assert reads(engine) == 4
     assert notes(run)["graded"].startswith("2 of 4")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_all_are_graded_where_the_two_leading_answers_are_close() -> None:
@@ -249,7 +249,7 @@ async def test_a_budget_that_ends_while_drafts_are_graded_leaves_the_vote_and_is
     run = calibrated(make_run(engine, "self_prm", {"width": 1}, max_calls=5))
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "budget_calls")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
@@ -258,7 +258,7 @@ async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
     run = calibrated(make_run(engine, "self_prm", params))
     assert (await execute(run)).candidate.answer == "42"
     assert "of 4 drafts" in notes(run)["abandoned"]
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded() -> None:
@@ -266,7 +266,7 @@ async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded()
     params = {"grade": "steps", "abandon_below": 0.95, "width": 1}
     run = calibrated(make_run(engine, "self_prm", params))
     assert (await execute(run)).candidate.answer == "44"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
     drafts = [call for call in engine.calls if call.purpose == SOLVE]
     assert {call.sampling.temperature for call in drafts} == {0.7}
 

@@ -15,7 +15,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.self_refine import SelfRefine
-from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_accounting_is_complete, make_run
 from tests.strategies.self_refine_script import purposes, refine, script
 
 pytestmark = pytest.mark.anyio
@@ -172,7 +172,7 @@ async def test_a_budget_that_ends_in_a_refinement_leaves_the_draft(calls: int) -
     run = make_run(engine, "self_refine", max_calls=calls)
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "budget_calls")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 # -- several drafts -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
 from secondpass.strategies.self_refine import SelfRefine
-from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, OPEN, assert_accounting_is_complete, make_run
 
 ANSWERS = ("1", "2", "3", "4", None)
 PARAMS = {
@@ -93,7 +93,7 @@ def solved(params: SelfRefine, told: Told, task: Task) -> Outcome:
         engine = ScriptedEngine(told)
         run = make_run(engine, "self_refine", params.model_dump(), task=task)
         outcome = await execute(run)
-        assert_books_are_closed(run, engine)
+        assert_accounting_is_complete(run, engine)
         return outcome
 
     return anyio.run(solve)

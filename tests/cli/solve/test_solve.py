@@ -14,7 +14,7 @@ import pytest
 
 from secondpass.service.cli.main import main
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
-from secondpass.testing.support import says
+from secondpass.testing.support import constant_reply
 from tests.cli.running import piped
 from tests.http.serving import Served, serving
 
@@ -54,7 +54,7 @@ def test_the_text_is_printed_if_no_answer_was_extracted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = "Dear \u2028 reader,\n[bold]hello[/bold]"
-    with serving(ScriptedEngine(says(text))) as served:
+    with serving(ScriptedEngine(constant_reply(text))) as served:
         assert main(["solve", "Write a letter.", "--url", served.url, "--task", "open"]) == 0
     assert capsys.readouterr().out == text + "\n"
 
@@ -286,7 +286,7 @@ def test_a_question_that_is_not_utf_8_is_rejected(served: Served) -> None:
 
 
 def test_characters_that_stdout_cannot_encode_are_replaced() -> None:
-    with serving(ScriptedEngine(says("caf\u00e9"))) as served:
+    with serving(ScriptedEngine(constant_reply("caf\u00e9"))) as served:
         ended = piped(
             "solve", "Where?", "--url", served.url, "--task", "open", PYTHONIOENCODING="ascii"
         )

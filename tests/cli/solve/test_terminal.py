@@ -5,7 +5,7 @@ import time
 import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
-from secondpass.testing.support import says
+from secondpass.testing.support import constant_reply
 from tests.cli.running import at_terminal
 from tests.http.serving import serving
 from tests.http.test_disconnect import SOON
@@ -47,7 +47,7 @@ def test_with_trace_the_tree_contains_the_texts() -> None:
 
 def test_a_failure_leaves_the_tree_and_prints_one_line() -> None:
     with (
-        serving(ScriptedEngine(says("word " * 200), per_token=0.05)) as served,
+        serving(ScriptedEngine(constant_reply("word " * 200), per_token=0.05)) as served,
         at_terminal("solve", "6?", "--url", served.url, *VOTE, "--deadline", "0.5") as terminal,
     ):
         assert terminal.end() == 3
@@ -59,7 +59,7 @@ def test_a_failure_leaves_the_tree_and_prints_one_line() -> None:
 @pytest.mark.faults
 def test_ctrl_c_frees_the_engine_and_prints_that(output: list[str]) -> None:
     with (
-        serving(ScriptedEngine(says("word " * 2000), per_token=0.01)) as served,
+        serving(ScriptedEngine(constant_reply("word " * 2000), per_token=0.01)) as served,
         at_terminal("solve", "6 times 7?", "--url", served.url, *VOTE, *output) as terminal,
     ):
         wait_until(lambda: len(served.engine.running) > 0, 30)

@@ -257,7 +257,7 @@ async def test_a_call_is_retried_after_a_server_error_and_after_an_interrupted_s
     upstream.chat = in_turn([refuses(500, {}), breaking(event(chunk("half"))), plain])
     live = support.make_run(support.upstream(engine, attempts=3))
     assert (await live.ask(SOLVE)).text == "Hello"
-    assert [record.retried for record in support.bills(live)] == [True, True, False]
+    assert [record.retried for record in support.call_records(live)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

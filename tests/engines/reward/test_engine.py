@@ -26,7 +26,7 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.values import Usage
 from secondpass.testing import support
-from secondpass.testing.support import bills, make_run
+from secondpass.testing.support import call_records, make_run
 from tests.engines.reward.support import ANSWER, CALL, QUESTION, score
 from tests.engines.support import run, until_idle
 from tests.engines.upstream import Body, Handler, Upstream, breaking, in_turn, refuses
@@ -245,7 +245,7 @@ async def test_cancelling_a_call_aborts_the_request_at_once() -> None:
             await live.score("42")
         await until_idle(upstream, 1.0)
         assert not live.budget.holdings
-        (record,) = bills(live)
+        (record,) = call_records(live)
         assert record.end == "cancelled"
         assert record.is_estimated  # the server returned no usage
         assert record.usage.completion == 0

@@ -15,7 +15,7 @@ from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message, Usage
-from secondpass.testing.support import bills, make_run, upstream
+from secondpass.testing.support import call_records, make_run, upstream
 from tests.engines.support import run
 from tools.local_vllm import VllmServer, serve_vllm
 
@@ -142,7 +142,7 @@ async def test_a_run_is_charged_the_exact_prompt_tokens_of_a_score(one_label: Se
     assert live.budget.spent["prompt_tokens"] == len(one_label.model.render(messages))
     assert live.budget.spent["tokens"] == live.budget.spent["samples"] == 0
     assert live.budget.spent["calls"] == 1
-    assert not bills(live)[0].is_estimated
+    assert not call_records(live)[0].is_estimated
 
 
 @pytest.mark.vllm

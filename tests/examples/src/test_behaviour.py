@@ -19,7 +19,7 @@ from secondpass.strategies.api.values import Capability
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     answers,
-    assert_books_are_closed,
+    assert_accounting_is_complete,
     make_run,
 )
 
@@ -67,7 +67,7 @@ async def test_tournament_elects_the_preferred_draft(answer: str) -> None:
     assert outcome.candidate.score == 1.0
     assert sum(usage.wasted for usage in outcome.usage.values()) == 0
     assert outcome.usage["judge"].calls == 12
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_tournament_elects_the_first_draft_if_all_tie() -> None:
@@ -97,7 +97,7 @@ async def test_tournament_returns_an_answer_if_the_budget_is_exhausted(calls: in
     outcome = await execute(run)
     assert outcome.stop_reason == "budget_calls"
     assert outcome.candidate.answer is not None
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 class Paths:
@@ -134,7 +134,7 @@ async def test_search_continues_the_beams_with_the_best_grades(good: int, grade:
     assert outcome.candidate.text.count("right") == 3
     assert outcome.candidate.text.count("\n\n") == 2
     assert outcome.stop_reason == "finished"
-    assert_books_are_closed(run, paths.engine)
+    assert_accounting_is_complete(run, paths.engine)
 
 
 async def test_continued_tokens_are_not_wasted() -> None:
@@ -169,7 +169,7 @@ async def test_search_returns_its_best_or_raises_if_the_budget_is_exhausted(call
     else:
         assert outcome.candidate.answer is not None
     assert run.budget.spent["calls"] <= calls
-    assert_books_are_closed(run, paths.engine)
+    assert_accounting_is_complete(run, paths.engine)
 
 
 @pytest.mark.parametrize("grade", ["labels", "reward"])
@@ -193,4 +193,4 @@ async def test_a_solution_that_ends_with_the_stop_sequence_is_finished(max_steps
     outcome = await execute(run)
     assert (outcome.candidate.text, outcome.candidate.answer) == (text, "42")
     assert (outcome.candidate.score, outcome.stop_reason) == (0.9, "finished")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)

@@ -24,7 +24,7 @@ from secondpass.strategies.api.values import SOLVE, Completion
 from secondpass.strategies.judging.written_grades import share_before, written_grade
 from secondpass.strategies.self_prm import SelfPRM
 from secondpass.testing.injections import INJECTIONS
-from secondpass.testing.support import OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import OPEN, assert_accounting_is_complete, make_run
 from tests.strategies.test_self_prm import SPLIT, calibrated, notes
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +84,7 @@ async def test_the_answer_without_a_wrong_step_wins(right: str) -> None:
     run = run_of(engine)
     assert (await execute(run)).candidate.answer == right
     assert len(verdicts(engine)) == (4 if right == "43" else 2)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 async def test_the_judge_reads_numbered_steps_and_one_reference_as_data() -> None:
@@ -151,7 +151,7 @@ async def test_the_answer_that_is_called_right_wins(right: str, lacking: tuple[A
     run = run_of(engine, VERDICT)
     assert (await execute(run)).candidate.answer == right
     assert len(asked(engine, "critique")) == (4 if right == "43" else 2)
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.parametrize("reference", ["on", "off"])

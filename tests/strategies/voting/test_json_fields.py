@@ -15,7 +15,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.json_fields import FieldVote, fields_of
-from secondpass.testing.support import MATH, OPEN, assert_books_are_closed, make_run
+from secondpass.testing.support import MATH, OPEN, assert_accounting_is_complete, make_run
 
 leaves = st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "b", "~/"])
 values = st.recursive(
@@ -221,7 +221,7 @@ async def test_the_response_contains_the_confidence_of_each_field() -> None:
     assert outcome.candidate.text == TEXTS[3]
     assert json.loads(outcome.notes["fields"]) == {"/a": 0.75, "/b": 0.5}
     assert (outcome.confidence, outcome.confidence_kind) == (0.5, "field_share")
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio

@@ -25,8 +25,8 @@ from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     OPEN,
     answers,
-    assert_books_are_closed,
-    bills,
+    assert_accounting_is_complete,
+    call_records,
     make_run,
 )
 
@@ -135,7 +135,7 @@ async def test_a_confident_minority_wins_a_weighted_vote(
     assert ("judge" in outcome.notes) == (params.get("weight") == "p_true")
     requested = {call.logprobs for call in engine.calls if not call.labels}
     assert requested == ({20} if params.get("weight") == "confidence" else {None})
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -202,10 +202,10 @@ async def test_a_sample_with_low_confidence_is_aborted_and_does_not_vote() -> No
     assert (
         outcome.notes["aborted"] == "3 samples fell below the confidence threshold of the warm-up"
     )
-    whole, *_ = spent = [bill.usage.completion for bill in bills(run)]
+    whole, *_ = spent = [bill.usage.completion for bill in call_records(run)]
     assert len(spent) == 5
     assert all(tokens < whole / 2 for tokens in spent[2:])
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
@@ -236,7 +236,7 @@ async def test_the_first_samples_to_finish_decide() -> None:
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     assert outcome.notes["first"] == "the first 2 of 5 samples to finish"
-    assert_books_are_closed(run, engine)
+    assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio

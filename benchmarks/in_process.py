@@ -21,7 +21,7 @@ from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call, Engine
@@ -78,7 +78,7 @@ class Served:
     """State that the runs of one service share."""
 
     upstream: Upstream
-    shared: Shared
+    shared: SharedResources
     metrics: Metrics
     limits: Limits
 
@@ -109,7 +109,7 @@ async def _measured(case: Case, tokens: int, work: Work) -> Measurement:
     engine = ScriptedEngine(script=lambda _call, _index: Reply(text), rate=case.rate)
     served = Served(
         upstream=Upstream(engine, Admission(SEQUENCES)),
-        shared=Shared(Equivalence()),
+        shared=SharedResources(Equivalence()),
         metrics=Metrics(),
         limits=Settings(engine="scripted", model="scripted").default_limits,
     )

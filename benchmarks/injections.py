@@ -29,7 +29,7 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES, prompts
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.errors import SecondpassError
@@ -77,7 +77,7 @@ def run_over(upstream: Upstream) -> LiveRun:
         upstreams={"actor": upstream, "judge": upstream},
         limits=Limits(),
     )
-    return LiveRun(spec, Shared(Equivalence()), Trace())
+    return LiveRun(spec, SharedResources(Equivalence()), Trace())
 
 
 async def defended(upstream: Upstream, hostile: str, *, is_first: bool) -> str:

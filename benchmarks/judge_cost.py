@@ -26,7 +26,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.pools.questions import Question, read_all
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, Role, Sampling
@@ -101,7 +101,7 @@ def run_of(upstream: Upstream, question: Question) -> LiveRun:
         upstreams={"actor": upstream, "judge": upstream},
         sampling=Sampling(max_tokens=1024),
     )
-    return LiveRun(spec, Shared(Equivalence()), Trace())
+    return LiveRun(spec, SharedResources(Equivalence()), Trace())
 
 
 async def measure(options: argparse.Namespace) -> Pairs[Phase]:

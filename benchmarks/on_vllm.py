@@ -32,7 +32,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
@@ -154,7 +154,7 @@ async def _gather_sum(work: Callable[[int], Awaitable[int]], count: int) -> int:
 def _runs(engine: Engine, tokens: int, begin: Callable[[], None]) -> Workload:
     """Return a workload of runs like those of the service; it calls `begin` first."""
     served = Upstream(engine, Admission(MAX_CALLS))
-    shared = Shared(Equivalence())
+    shared = SharedResources(Equivalence())
 
     async def one(number: int) -> int:
         run = LiveRun(_spec(served, number, tokens), shared, Trace())

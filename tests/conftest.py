@@ -1,4 +1,4 @@
-"""Shared fixtures, and the check that no test leaves a process running."""
+"""SharedResources fixtures, and the check that no test leaves a process running."""
 
 import gc
 import os

@@ -9,7 +9,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CapabilityMissing
 from secondpass.strategies.api.quoting import has_tokens
@@ -121,7 +121,7 @@ async def test_candidates_cannot_inject_special_tokens_into_judge_prompts(
 
     engine = ScriptedEngine(script)
     async with Equivalence(workers=1) as equivalence:
-        run = make_run(engine, name, shared=Shared(equivalence))
+        run = make_run(engine, name, shared=SharedResources(equivalence))
         outcome = await execute(run)
     assert_outcome_is_valid(outcome, run)
     assert_accounting_is_complete(run, engine)

@@ -11,13 +11,13 @@ import pytest
 from secondpass.service.calls.admission import Admission
 from secondpass.service.calls.retry import RetryPolicy
 from secondpass.service.calls.upstream import Upstream
-from secondpass.service.common.events import CallFinished, Trace, VerdictSeen
+from secondpass.service.common.events import CallFinished, Trace, VerdictRecorded
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Engine
@@ -49,7 +49,7 @@ def make_run(
     *,
     question: str = "What is 6 times 7?",
     task: Task = MATH,
-    shared: Shared | None = None,
+    shared: SharedResources | None = None,
     trace: Trace | None = None,
     sampling: Sampling | None = None,
     task_is_explicit: bool = False,
@@ -81,7 +81,7 @@ def make_run(
             sampling=sampling or Sampling(),
             max_tokens_per_call=256,
         ),
-        shared or Shared(Equivalence()),
+        shared or SharedResources(Equivalence()),
         trace or Trace(),
     )
 
@@ -142,7 +142,7 @@ def assert_failures_are_counted(outcome: Outcome, run: LiveRun) -> None:
     """Assert that `degraded` counts, per role, calls that failed after all retries and unreadable replies."""
     failed = Counter[str](e.role for e in call_records(run) if e.end == "failed" and not e.retried)
     failed.update(
-        e.role for e in run.trace.events if isinstance(e, VerdictSeen) and e.how and e.error
+        e.role for e in run.trace.events if isinstance(e, VerdictRecorded) and e.how and e.error
     )
     for role, failures in failed.items():
         assert dict(outcome.degraded or {}).get(role, 0) >= failures, role  # type: ignore[call-overload]

@@ -89,7 +89,7 @@ class Calls:
         reserved: Reserve | None = None,
         whole: Callable[[Completion], Completion] = lambda own: own,
         is_part: bool = False,
-        may_be_empty: bool = False,
+        allow_empty: bool = False,
     ) -> None:
         """Make the call and pass each completion to `on_completion` as soon as it is finished.
 
@@ -100,7 +100,7 @@ class Calls:
             reserved: Reserve to lease from.
             whole: Joins a continuation with its prefix, to check whether a truncated one is usable.
             is_part: The completions are parts of longer ones; their lengths are not recorded.
-            may_be_empty: Accept empty completions, as for a continuation of a text that may already be complete.
+            allow_empty: Accept empty completions, as for a continuation of a text that may already be complete.
 
         Raises:
             BudgetExhausted, CapabilityMissing, RoleMissing, EngineError.
@@ -117,7 +117,7 @@ class Calls:
             on_delta=on_delta,
             is_usable=lambda truncated: self._is_usable(call, whole(truncated)),
             salvage=lambda truncated: self._salvage(whole(truncated)),
-            may_be_empty=may_be_empty,
+            allow_empty=allow_empty,
         )
         await self._perform(call, receiver, reserved)
 

@@ -29,14 +29,14 @@ class Receiver:
         on_delta: Receives each delta with its partial completion.
         is_usable: Returns whether a truncated completion is usable.
         salvage: Receives the usable completions of a cancelled call; returns whether it keeps them.
-        may_be_empty: Accept completions without text.
+        allow_empty: Accept completions without text.
     """
 
     on_completion: OnCompletion
     on_delta: OnDelta | None
     is_usable: Callable[[Completion], bool]
     salvage: Callable[[Completion], bool]
-    may_be_empty: bool = False
+    allow_empty: bool = False
 
 
 class Progress:
@@ -71,7 +71,7 @@ class Progress:
         self.takes_remainder = False
         self._engine, self._waste = engine, waste
         self._is_split = False
-        self._may_be_empty = receiver.may_be_empty or bool(call.labels) or call.reward
+        self._allow_empty = receiver.allow_empty or bool(call.labels) or call.reward
         self.partials: list[PartialCompletion] = []
         self._has_started = False
 
@@ -174,7 +174,7 @@ class Progress:
             return
         has_text = bool(completion.text.strip() or completion.tool_calls)
         is_reasoning = self.call.resumable and bool(completion.reasoning.strip())
-        if has_text or is_reasoning or self._may_be_empty:
+        if has_text or is_reasoning or self._allow_empty:
             self._hand_over(partial)
             self.receiver.on_completion(completion)
 

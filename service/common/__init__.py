@@ -1,1 +1,1 @@
-"""Shared service code: events, errors, limits, concurrency and server-sent events."""
+"""SharedResources service code: events, errors, limits, concurrency and server-sent events."""

@@ -15,7 +15,7 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
     * Drained (503): the server is shutting down.
     * Abandoned (499): the client disconnected; logged, never sent.
 
-Errors that only routes raise (Unsupported, Incapable, WrongMethod, Internal) are in `http.problems`.
+Errors that only routes raise (Unsupported, UnmetRequirement, MethodNotAllowed, Internal) are in `http.problems`.
 """
 
 from __future__ import annotations
@@ -104,15 +104,15 @@ class NotAdmitted(HttpError):
 
 
 class NoAnswer(HttpError):
-    """The run ended without an answer. `bill` contains its usage."""
+    """The run ended without an answer. `usage_record` contains its usage."""
 
-    def __init__(self, detail: str, *, bill: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, detail: str, *, usage_record: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)
-        self.bill = bill or {}
+        self.usage_record = usage_record or {}
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        return self.bill
+        return self.usage_record
 
 
 class NoAnswerWithinBudget(NoAnswer):
@@ -122,9 +122,10 @@ class NoAnswerWithinBudget(NoAnswer):
     code = "budget_exhausted"
     should_retry = False
 
-    def __init__(self, kind: BudgetKind, *, bill: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, kind: BudgetKind, *, usage_record: Mapping[str, Any] | None = None) -> None:
         super().__init__(
-            f"budget.max_{kind} was reached before an answer was found; raise the limit", bill=bill
+            f"budget.max_{kind} was reached before an answer was found; raise the limit",
+            usage_record=usage_record,
         )
         self.kind: BudgetKind = kind
         self.field = f"budget.max_{kind}"
@@ -145,14 +146,18 @@ class AllCallsFailed(NoAnswer):
     code = "engine_failed"
 
     def __init__(
-        self, detail: str, *, role: Role | None = None, bill: Mapping[str, Any] | None = None
+        self,
+        detail: str,
+        *,
+        role: Role | None = None,
+        usage_record: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(detail, bill=bill)
+        super().__init__(detail, usage_record=usage_record)
         self.role = role
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        return {**self.bill, "role": self.role}
+        return {**self.usage_record, "role": self.role}
 
 
 class Drained(NoAnswer):

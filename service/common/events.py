@@ -108,7 +108,7 @@ class CallFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateSeen(Event):
+class CandidateRecorded(Event):
     """A new candidate, or the new leader (`is_best`)."""
 
     type: ClassVar[str] = "candidate"
@@ -117,7 +117,7 @@ class CandidateSeen(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictSeen(Event):
+class VerdictRecorded(Event):
     """Judgement of a candidate or draft by a judge, a critic, a reward model or the task's tests.
 
     Attributes:
@@ -143,7 +143,7 @@ class VerdictSeen(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteMade(Event):
+class NoteRecorded(Event):
     """A note on how the answer was produced. A later note replaces an earlier one with the same `about`."""
 
     type: ClassVar[str] = "note"

@@ -24,7 +24,7 @@ class Tenant:
     cache_salt: str | None = None
 
 
-ANYBODY = Tenant("anybody")
+ANONYMOUS = Tenant("anybody")
 """Tenant of all requests where no API keys are configured."""
 
 
@@ -70,10 +70,10 @@ class Tenants:
     @property
     def names(self) -> list[str]:
         """Names of all tenants, without duplicates."""
-        return list(dict.fromkeys(tenant.name for _, tenant in self._keys)) or [ANYBODY.name]
+        return list(dict.fromkeys(tenant.name for _, tenant in self._keys)) or [ANONYMOUS.name]
 
     @property
-    def are_everybody(self) -> bool:
+    def is_open(self) -> bool:
         """True where no keys are configured, so that all callers are served."""
         return not self._keys
 
@@ -83,7 +83,7 @@ class Tenants:
         Every key is compared in constant time, so the time taken reveals nothing about the keys.
         """
         if not self._keys:
-            return ANYBODY
+            return ANONYMOUS
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("an API key is required: Authorization: Bearer KEY")

@@ -8,11 +8,11 @@ from typing import Any
 from secondpass.service.common.events import (
     AnswerDelta,
     CallFinished,
-    CandidateSeen,
+    CandidateRecorded,
     Event,
-    NoteMade,
+    NoteRecorded,
     Trace,
-    VerdictSeen,
+    VerdictRecorded,
 )
 from secondpass.service.http.chat_schema import ChatRequest
 from secondpass.service.http.encoding import dumps
@@ -110,7 +110,7 @@ def usage(outcome: Outcome, trace: Trace) -> dict[str, Any]:
 def progress(event: Event) -> str | None:
     """Return a progress line for a person to read, or None for an event without one."""
     match event:
-        case CandidateSeen(candidate=candidate):
+        case CandidateRecorded(candidate=candidate):
             parts = [
                 " ".join((candidate.answer or candidate.text).split())[:_MAX_PROGRESS_CHARACTERS]
             ]
@@ -119,16 +119,16 @@ def progress(event: Event) -> str | None:
             if candidate.why is not None:
                 parts.append(candidate.why)
             return f"{'best' if event.is_best else 'candidate'}: {'; '.join(parts)}"
-        case VerdictSeen():
+        case VerdictRecorded():
             return f"{event.role}, {event.purpose}: {_verdict(event)}"
-        case NoteMade():
+        case NoteRecorded():
             return f"{event.about}: {event.what}"
         case CallFinished(end="failed"):
             return f"a call of the {event.role} failed"
     return None
 
 
-def _verdict(event: VerdictSeen) -> str:
+def _verdict(event: VerdictRecorded) -> str:
     parts = [] if event.verdict is None else [event.verdict]
     if event.labels is not None:
         parts += [f"{label} {p:.2f}" for label, p in event.labels.probabilities.items()]

@@ -34,7 +34,7 @@ class ForwardedResponse(Response):
 
     async def _forward(self, send: Send) -> bool:
         """Send everything but the final message. Return False if the response was interrupted."""
-        record_end = self._service.metrics.plain_began()
+        record_end = self._service.metrics.start_forwarded()
         status: int | None = None
         engine = self._upstream.engine
         try:

@@ -63,7 +63,7 @@ def build_document(app: FastAPI, service: Service) -> Json:
             "schemas": _schemas(),
             "securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}},
         }
-        document["security"] = [{}] if service.tenants.are_everybody else [{_KEY: []}]
+        document["security"] = [{}] if service.tenants.is_open else [{_KEY: []}]
         app.openapi_schema = document
     return app.openapi_schema
 

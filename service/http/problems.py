@@ -43,13 +43,13 @@ class Unsupported(InvalidRequest):
     code = "unsupported"
 
 
-class Incapable(InvalidRequest):
+class UnmetRequirement(InvalidRequest):
     """The strategy needs a capability that an engine lacks, or a role without an engine."""
 
     code = "capability_missing"
 
 
-class WrongMethod(HttpError):
+class MethodNotAllowed(HttpError):
     """The path exists for other methods only."""
 
     status = 405
@@ -63,7 +63,7 @@ def as_http_error(error: Exception) -> HttpError:
     if isinstance(error, CallRejected):
         return InvalidRequest(f"engine {error.engine!r} rejected the call: {excerpt(str(error))}")
     if isinstance(error, CapabilityMissing | RoleMissing):
-        return Incapable(str(error), field="strategy")
+        return UnmetRequirement(str(error), field="strategy")
     if isinstance(error, EngineError):
         return AllCallsFailed(excerpt(str(error)), role=error.role)
     if isinstance(error, HTTPException):
@@ -74,7 +74,7 @@ def as_http_error(error: Exception) -> HttpError:
 def _from_starlette(error: HTTPException) -> HttpError:
     """Convert an error that Starlette raises itself."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return WrongMethod(
+        return MethodNotAllowed(
             f"method not allowed; use {(error.headers or {}).get('Allow', 'another method')}"
         )
     is_not_found = error.status_code == HTTPStatus.NOT_FOUND
@@ -99,7 +99,7 @@ def openai_error(error: HttpError) -> dict[str, Any]:
     """Build OpenAI's error object of an error."""
     status = openai_status(error)
     field = error.field
-    if isinstance(error, NoAnswerWithinBudget | Incapable):
+    if isinstance(error, NoAnswerWithinBudget | UnmetRequirement):
         field = f"secondpass.{field}"  # raised without knowledge of the route
     message = error.detail if field is None else f"{field}: {error.detail}"
     kind = {401: "authentication_error", 404: "not_found_error"}.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from secondpass.service.common.events import CallFinished, Event, Trace, VerdictSeen
+from secondpass.service.common.events import CallFinished, Event, Trace, VerdictRecorded
 from secondpass.service.http.encoding import budget_document, jsonable, usage_document
 from secondpass.service.http.schema import TraceLevel
 from secondpass.service.http.state import models_of
@@ -48,7 +48,7 @@ def report_document(
         document["trace"] = [
             event_document(event, level)
             for event in trace.events
-            if isinstance(event, CallFinished | VerdictSeen)
+            if isinstance(event, CallFinished | VerdictRecorded)
         ]
     return document
 

@@ -17,7 +17,7 @@ from secondpass.service.config.api_keys import Tenant, Tenants
 from secondpass.service.config.settings import Settings
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Engine
 from secondpass.strategies.api.values import Role
@@ -136,7 +136,7 @@ class Service:
     settings: Settings
     nodes: Mapping[str, Node]
     roles: Mapping[Role, Node]
-    shared: Shared
+    shared: SharedResources
     tenants: Tenants
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     metrics: Metrics

@@ -19,7 +19,7 @@ from secondpass.service.common.events import (
     RunFinished,
     RunStarted,
     Subscriber,
-    VerdictSeen,
+    VerdictRecorded,
 )
 
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -124,7 +124,7 @@ class Metrics:
                     self._calls_in_flight.labels(event.role).inc()
                 case CallFinished():
                     self._count_call(strategy, event)
-                case VerdictSeen(role="verifier"):
+                case VerdictRecorded(role="verifier"):
                     self._tested.labels(event.verdict or "none").inc()
                 case RunFinished():
                     self._count_run(strategy, event.stop_reason, event)
@@ -133,7 +133,7 @@ class Metrics:
 
         return count
 
-    def plain_began(self) -> Callable[[int | None], None]:
+    def start_forwarded(self) -> Callable[[int | None], None]:
         """Count a forwarded request as in progress.
 
         Returns:

@@ -7,7 +7,7 @@ from secondpass.strategies.answers.task import Task, format_prompt
 from secondpass.strategies.api.values import ContentPart, Message, TextPart
 
 
-def instructed(messages: tuple[Message, ...], task: Task) -> tuple[Message, ...]:
+def with_answer_format(messages: tuple[Message, ...], task: Task) -> tuple[Message, ...]:
     """Append the task's answer-format instruction to the last user turn, if the task has one."""
     name = format_prompt(task)
     if name is None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from secondpass.service.calls.budget import Budget
 from secondpass.service.calls.dispatch import Calls, check_role
-from secondpass.service.common.events import NoteMade, Trace
+from secondpass.service.common.events import NoteRecorded, Trace
 from secondpass.service.runs.call_builder import CallBuilder
 from secondpass.service.runs.models import LiveModel
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, SecondpassError
 from secondpass.strategies.api.values import BudgetKind, Capability, Completion, Role
@@ -26,7 +26,7 @@ class Verbs(ABC):
         exhausted: The first budget limit that prevented some work, or None.
     """
 
-    def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
+    def __init__(self, spec: RunSpec, shared: SharedResources, trace: Trace) -> None:
         self.spec = spec
         self.trace = trace
         self.budget = Budget(spec.limits)
@@ -84,4 +84,4 @@ class Verbs(ABC):
         self._calls.require(role, frozenset(capabilities))
 
     def note(self, about: str, what: str) -> None:
-        self.trace.emit(NoteMade(at=self.trace.elapsed, about=about, what=what))
+        self.trace.emit(NoteRecorded(at=self.trace.elapsed, about=about, what=what))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from secondpass.service.runs.answer_format import instructed, with_text
+from secondpass.service.runs.answer_format import with_answer_format, with_text
 from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
@@ -160,7 +160,7 @@ def draft_of(after: After, index: int) -> int:
 
 def opening_messages(spec: RunSpec) -> tuple[Message, ...]:
     """Return the client's messages, with the answer-format instruction of an explicit task."""
-    return instructed(spec.messages, spec.task) if spec.task_is_explicit else spec.messages
+    return with_answer_format(spec.messages, spec.task) if spec.task_is_explicit else spec.messages
 
 
 def _seed_of(call: Call, seed: int, offset: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secondpass.service.common.events import CandidateSeen, Trace
+from secondpass.service.common.events import CandidateRecorded, Trace
 from secondpass.strategies.api.values import Candidate
 
 
@@ -30,5 +30,5 @@ class Candidates:
     def _emit(self, key: tuple[int, str], candidate: Candidate, *, is_best: bool) -> None:
         self._reported[key] = candidate
         self._trace.emit(
-            CandidateSeen(at=self._trace.elapsed, candidate=candidate, is_best=is_best)
+            CandidateRecorded(at=self._trace.elapsed, candidate=candidate, is_best=is_best)
         )

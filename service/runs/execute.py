@@ -114,20 +114,20 @@ def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError
         "budget": outcome.spending(run.budget),
     }
     if isinstance(failure, BudgetExhausted):
-        return errors.NoAnswerWithinBudget(failure.kind, bill=usage_record)
+        return errors.NoAnswerWithinBudget(failure.kind, usage_record=usage_record)
     if isinstance(failure, CallRejected):
         return failure
     if run.exhausted is not None and not isinstance(failure, EngineError):
-        return errors.NoAnswerWithinBudget(run.exhausted, bill=usage_record)
+        return errors.NoAnswerWithinBudget(run.exhausted, usage_record=usage_record)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.AllCallsFailed(
-            errors.excerpt(_description(run, failure)), role=role, bill=usage_record
+            errors.excerpt(_description(run, failure)), role=role, usage_record=usage_record
         )
     if run.is_interrupted:
-        return errors.Drained("the service is shutting down", bill=usage_record)
+        return errors.Drained("the service is shutting down", usage_record=usage_record)
     deadline = run.spec.limits.deadline_ms
-    return errors.DeadlinePassed(f"no answer within {deadline} ms", bill=usage_record)
+    return errors.DeadlinePassed(f"no answer within {deadline} ms", usage_record=usage_record)
 
 
 def _description(run: LiveRun, failure: SecondpassError) -> str:

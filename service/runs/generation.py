@@ -211,7 +211,7 @@ class GeneratingVerbs(Verbs):
                 lambda continuation: emit(whole(continuation)),
                 whole=whole,
                 is_part=draw.max_tokens is not None,
-                may_be_empty=bool(prefix.text.strip()),
+                allow_empty=bool(prefix.text.strip()),
             )
 
         return work
@@ -240,7 +240,7 @@ class GeneratingVerbs(Verbs):
             call if resumable else self._with_batched_deltas(call),
             self._joiner(prefix, text),
             is_part=resumable and draw.max_tokens is not None,
-            may_be_empty=not text and bool(completion.text.strip()),
+            allow_empty=not text and bool(completion.text.strip()),
         )
 
     def _as_continuation(

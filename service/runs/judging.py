@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from secondpass.service.common.concurrency import run_all
-from secondpass.service.common.events import VerdictSeen
+from secondpass.service.common.events import VerdictRecorded
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
 from secondpass.strategies import prompts
@@ -288,7 +288,7 @@ class JudgingVerbs(Verbs):
         for is_last in (False, True):
             replies: list[Completion] = []
             try:
-                await self._calls.perform(request, replies.append, may_be_empty=True)
+                await self._calls.perform(request, replies.append, allow_empty=True)
                 parsed = parse(conclude(replies[0].text))
             except VerdictUnreadable as error:
                 if is_last:
@@ -319,7 +319,9 @@ class JudgingVerbs(Verbs):
         return replace(call, messages=(*call.messages, *turns))
 
     def _record_verdict(self, role: Role, purpose: str, **details: Any) -> None:
-        self.trace.emit(VerdictSeen(at=self.trace.elapsed, role=role, purpose=purpose, **details))
+        self.trace.emit(
+            VerdictRecorded(at=self.trace.elapsed, role=role, purpose=purpose, **details)
+        )
 
 
 def _judged_texts(values: Mapping[str, Value]) -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from secondpass.service.calls.budget import Budget
 from secondpass.service.common.events import (
     CallFinished,
-    CandidateSeen,
+    CandidateRecorded,
     Event,
-    NoteMade,
-    VerdictSeen,
+    NoteRecorded,
+    VerdictRecorded,
 )
 from secondpass.service.common.limits import KINDS
 from secondpass.strategies.api.values import BudgetKind, Candidate, Role, StopReason
@@ -114,7 +114,7 @@ def usage_by_role(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[R
 
 def notes(events: Iterable[Event]) -> dict[str, str]:
     """Return the last note on each subject."""
-    return {event.about: event.what for event in events if isinstance(event, NoteMade)}
+    return {event.about: event.what for event in events if isinstance(event, NoteRecorded)}
 
 
 def spending(budget: Budget) -> dict[BudgetKind, Spend]:
@@ -132,7 +132,9 @@ def timing(events: Iterable[Event], total: float) -> Timing:
     """Break down `total` seconds. Engine time is the time in which at least one call was in an engine."""
     events = list(events)
     calls = [e for e in events if isinstance(e, CallFinished)]
-    tests = [(e.at - e.seconds, e.at) for e in events if isinstance(e, VerdictSeen) and e.seconds]
+    tests = [
+        (e.at - e.seconds, e.at) for e in events if isinstance(e, VerdictRecorded) and e.seconds
+    ]
     engine = _covered((e.at - e.seconds, e.at) for e in calls)
     waited = [(e.at - e.seconds - e.queued, e.at) for e in calls]
     either = _covered(waited)
@@ -164,7 +166,7 @@ def candidates(events: Iterable[Event], best: Candidate) -> tuple[Candidate, ...
 
     `best` replaces the last report of that candidate.
     """
-    seen = [event.candidate for event in events if isinstance(event, CandidateSeen)]
+    seen = [event.candidate for event in events if isinstance(event, CandidateRecorded)]
     return tuple({(each.index, each.text): each for each in (*seen, best)}.values())
 
 

@@ -16,7 +16,7 @@ from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
 from secondpass.service.runs.generation import EXTEND, GeneratingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.engine import Call
@@ -39,7 +39,7 @@ OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")
 class LiveRun(GeneratingVerbs, JudgingVerbs):
     """A run in progress. `strategies.api.run.Run` documents the verbs."""
 
-    def __init__(self, spec: RunSpec, shared: Shared, trace: Trace) -> None:
+    def __init__(self, spec: RunSpec, shared: SharedResources, trace: Trace) -> None:
         super().__init__(spec, shared, trace)
         self._stop_reason: StopReason = "finished"
         self.is_interrupted = False

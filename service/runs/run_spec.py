@@ -63,7 +63,7 @@ class RunSpec:
     is_streamed: bool = False
 
 
-class Shared:
+class SharedResources:
     """Resources shared by all runs of a process: equivalence workers, sandboxes and call statistics.
 
     `sandboxes` is None unless the operator allows them.

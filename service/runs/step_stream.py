@@ -36,7 +36,7 @@ class LiveStepStream:
     ) -> None:
         self._call = call
         self._prefix, self._closing = prefix, closing
-        self._may_be_empty = prefix is not None and bool(prefix.text.strip())
+        self._allow_empty = prefix is not None and bool(prefix.text.strip())
         self._steps: list[str] = []
         self._fed = 0
         self._are_paragraphs = every is None
@@ -117,7 +117,7 @@ class LiveStepStream:
                     finish,
                     on_delta=grow,
                     whole=self._joined,
-                    may_be_empty=self._may_be_empty,
+                    allow_empty=self._allow_empty,
                 )
             except SecondpassError as error:
                 self._error = error

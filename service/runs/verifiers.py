@@ -9,7 +9,7 @@ import logging
 
 import anyio
 
-from secondpass.service.common.events import NoteMade, Trace, VerdictSeen
+from secondpass.service.common.events import NoteRecorded, Trace, VerdictRecorded
 from secondpass.service.sandbox import runner
 from secondpass.service.sandbox.runner import SandboxResult, SandboxUnavailable
 from secondpass.strategies.answers.task import Task
@@ -71,7 +71,7 @@ class Verifier:
     def _record_result(self, result: SandboxResult | None, started: float) -> None:
         """Record the result of the tests; None if they were cancelled or could not be run."""
         at = self._trace.elapsed
-        verdict = VerdictSeen(
+        verdict = VerdictRecorded(
             at=at,
             role="verifier",
             purpose="tests",
@@ -83,4 +83,4 @@ class Verifier:
         self._trace.emit(verdict)
 
     def _note(self, what: str) -> None:
-        self._trace.emit(NoteMade(at=self._trace.elapsed, about="tests", what=what))
+        self._trace.emit(NoteRecorded(at=self._trace.elapsed, about="tests", what=what))

@@ -46,7 +46,7 @@ from secondpass.service.http.problems import as_http_error, error_response
 from secondpass.service.http.routing import ANY_TENANT
 from secondpass.service.http.state import Node, Service, Traffic
 from secondpass.service.observe.metrics import Metrics
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.service.server.lifespan import lifespan
@@ -64,7 +64,7 @@ class ExplainingEngine(Engine, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InProcess:
+class InProcessEngines:
     """Engines that run in the process of the service.
 
     Attributes:
@@ -81,7 +81,7 @@ class InProcess:
 
 
 @asynccontextmanager
-async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
+async def in_process(settings: Settings) -> AsyncIterator[InProcessEngines]:
     """Start the configured in-process engine and stop it when the block exits.
 
     Raises:
@@ -94,7 +94,7 @@ async def in_process(settings: Settings) -> AsyncIterator[InProcess]:
         if isinstance(table, VllmEngineTable)
     ]
     if not tables:
-        yield InProcess()
+        yield InProcessEngines()
         return
     ((name, table),) = tables
     # stdout is reserved for the output of commands; the log of secondpass goes to stderr too.
@@ -120,7 +120,7 @@ async def check_sandbox(settings: Settings) -> None:
             raise BadSettings(f"sandbox: cannot be set up on this machine: {error}") from error
 
 
-def running_in_process(engine: VllmEngine, server: ASGIApp | None = None) -> InProcess:
+def running_in_process(engine: VllmEngine, server: ASGIApp | None = None) -> InProcessEngines:
     """Describe a vLLM engine that already runs in this process.
 
     Args:
@@ -129,11 +129,13 @@ def running_in_process(engine: VllmEngine, server: ASGIApp | None = None) -> InP
     """
     from secondpass.service.engines.vllm.server import metrics_registry  # noqa: PLC0415 - heavy
 
-    return InProcess({engine.name: engine}, server, metrics_registry, lambda: engine.has_died)
+    return InProcessEngines(
+        {engine.name: engine}, server, metrics_registry, lambda: engine.has_died
+    )
 
 
 def create_app(
-    settings: Settings, inside: InProcess | None = None, *, tenants: Tenants | None = None
+    settings: Settings, inside: InProcessEngines | None = None, *, tenants: Tenants | None = None
 ) -> FastAPI:
     """Create the ASGI application of the service.
 
@@ -146,7 +148,7 @@ def create_app(
     Raises:
         BadSettings: The environment lacks an engine's key, or the API keys file cannot be read.
     """
-    inside = inside or InProcess()
+    inside = inside or InProcessEngines()
     tenants = tenants or tenants_of(settings)
     _check_trusted(settings, tenants)
     nodes = {
@@ -157,7 +159,7 @@ def create_app(
         settings=settings,
         nodes=nodes,
         roles={role: nodes[name] for role, name in settings.role_engines.items()},
-        shared=Shared(
+        shared=SharedResources(
             Equivalence(workers=settings.answer_workers),
             Sandboxes(settings.max_sandboxes) if settings.sandbox else None,
         ),

@@ -13,7 +13,13 @@ from uvicorn.loops.auto import auto_loop_factory
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings, load
-from secondpass.service.server.app import InProcess, create_app, in_process, service_in, tenants_of
+from secondpass.service.server.app import (
+    InProcessEngines,
+    create_app,
+    in_process,
+    service_in,
+    tenants_of,
+)
 from secondpass.service.server.server import CLOSE_SECONDS, Server, bound_sockets
 from secondpass.service.server.signals import Interrupted, StartupSignals
 
@@ -34,7 +40,7 @@ async def run(settings: Settings, startup: StartupSignals) -> int:
 
 
 def create_server(
-    settings: Settings, inside: InProcess, tenants: Tenants, startup: StartupSignals
+    settings: Settings, inside: InProcessEngines, tenants: Tenants, startup: StartupSignals
 ) -> Server:
     """Create the server for these settings. Raises BadSettings."""
     app = create_app(settings, inside, tenants=tenants)

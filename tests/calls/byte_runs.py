@@ -19,7 +19,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Completion, Sampling
 from secondpass.testing.support import call_records, make_run
@@ -90,11 +90,13 @@ class Bench:
             await upstream.engine.aclose()
         await self._serving.__aexit__(None, None, None)
 
-    def serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
+    def serve(self, request: Request, scripts: list[Script], shared: SharedResources) -> Served:
         """Execute a request against the scripts and return the finished run."""
         return self._runner.run(self._serve(request, scripts, shared))
 
-    async def _serve(self, request: Request, scripts: list[Script], shared: Shared) -> Served:
+    async def _serve(
+        self, request: Request, scripts: list[Script], shared: SharedResources
+    ) -> Served:
         self.server.reset(scripts, tokenize_failures=request.tokenize_failures)
         upstream = self.upstreams[request.dialect]
         run = make_run(

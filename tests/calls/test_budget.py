@@ -295,9 +295,9 @@ async def test_an_interrupted_attempt_without_streamed_counts_is_charged_an_esti
     )
     run = make_run(upstream(engine, attempts=3), sampling=Sampling(max_tokens=25), max_tokens=200)
     await settle(run)
-    assert [bill.is_estimated for bill in call_records(run)] == [True, True, False]
-    assert [bill.usage.completion for bill in call_records(run)] == [25, 25, 21]
-    assert [bill.wasted for bill in call_records(run)] == [25, 25, 0]
+    assert [record.is_estimated for record in call_records(run)] == [True, True, False]
+    assert [record.usage.completion for record in call_records(run)] == [25, 25, 21]
+    assert [record.wasted for record in call_records(run)] == [25, 25, 0]
     assert run.budget.spent["samples"] == 1
     assert_accounting_is_complete(run, engine)
 
@@ -310,8 +310,8 @@ async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
     )
     run = make_run(upstream(engine, attempts=3), max_tokens=2)
     await settle(run)
-    (bill,) = call_records(run)
-    assert len(engine.calls) == bill.attempts == 1
+    (record,) = call_records(run)
+    assert len(engine.calls) == record.attempts == 1
     assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
     assert_accounting_is_complete(run, engine)
 

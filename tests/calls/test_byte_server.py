@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from tests.calls.byte_runs import SEED, Bench, Request
 from tests.calls.byte_script import (
     DIALECTS,
@@ -106,7 +106,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scripts: list[Script] = []
-        self.shared = Shared(Equivalence())
+        self.shared = SharedResources(Equivalence())
 
     @rule(script=SCRIPTS)
     def new_script(self, script: Script) -> None:
@@ -183,7 +183,7 @@ def test_final_usage_is_charged_for_a_reply_with_missing_completions(bench: Benc
     served = bench.serve(
         Request({"n": 3, "stop": "none"}, "final"),
         [Script(steps, completes=False)],
-        Shared(Equivalence()),
+        SharedResources(Equivalence()),
     )
     broken, rest = served.records
     assert (broken.end, broken.is_estimated, broken.usage.completion) == ("failed", False, 7)

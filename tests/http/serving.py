@@ -18,7 +18,7 @@ from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
-from secondpass.service.server.app import InProcess, create_app, service_in
+from secondpass.service.server.app import InProcessEngines, create_app, service_in
 from secondpass.service.server.server import Server
 from tests.polling import wait_until
 
@@ -72,7 +72,7 @@ def serving(scripted: ScriptedEngine | None = None, /, **settings: Any) -> Itera
     )
     table = chosen.engine_tables.get("default")
     is_scripted = table is not None and table.kind == "scripted"
-    app = create_app(chosen, InProcess({"default": engine}) if is_scripted else None)
+    app = create_app(chosen, InProcessEngines({"default": engine}) if is_scripted else None)
     service = service_in(app)
     config = uvicorn.Config(
         app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2

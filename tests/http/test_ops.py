@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from secondpass.service.common.errors import BadSettings, Unauthorized
-from secondpass.service.config.api_keys import ANYBODY, Tenants
+from secondpass.service.config.api_keys import ANONYMOUS, Tenants
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine, arithmetic
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.engine import Call
@@ -236,4 +236,4 @@ def test_a_key_whose_hash_differs_in_one_byte_is_rejected(position: int) -> None
 
 
 def test_without_keys_every_request_is_accepted() -> None:
-    assert Tenants().identify(None) is ANYBODY
+    assert Tenants().identify(None) is ANONYMOUS

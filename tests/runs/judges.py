@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secondpass.service.common.events import VerdictSeen
+from secondpass.service.common.events import VerdictRecorded
 from secondpass.service.engines.scripted.engine import Reply, Script
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
@@ -44,6 +44,6 @@ def prefers_text(text: str, p: float) -> Script:
     return script
 
 
-def verdicts(run: LiveRun) -> list[VerdictSeen]:
+def verdicts(run: LiveRun) -> list[VerdictRecorded]:
     """Return the verdict events of a run."""
-    return [event for event in run.trace.events if isinstance(event, VerdictSeen)]
+    return [event for event in run.trace.events if isinstance(event, VerdictRecorded)]

@@ -10,15 +10,15 @@ from secondpass.service.common.events import Trace
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.generation import EXTEND
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate
 
 
-def with_spec(run: LiveRun, *, shared: Shared | None = None, **changes: Any) -> LiveRun:
+def with_spec(run: LiveRun, *, shared: SharedResources | None = None, **changes: Any) -> LiveRun:
     """Return a new run with some fields of the specification replaced."""
-    return LiveRun(replace(run.spec, **changes), shared or Shared(Equivalence()), Trace())
+    return LiveRun(replace(run.spec, **changes), shared or SharedResources(Equivalence()), Trace())
 
 
 def with_body(
@@ -32,7 +32,7 @@ def with_body(
     `typical_tokens` seeds the length statistics of answers.
     """
     own = Strategy("own", body, Params, None, "none", "select", {}, streams=False, module=__name__)
-    shared = Shared(Equivalence())
+    shared = SharedResources(Equivalence())
     for purpose in (SOLVE, EXTEND) if typical_tokens else ():
         model = run.spec.upstreams["actor"].engine.model
         shared.lengths.add(("own", "actor", purpose, model), typical_tokens or 0)

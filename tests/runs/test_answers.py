@@ -6,7 +6,7 @@ import pytest
 
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import SOLVE, Candidate
 from secondpass.testing.support import MATH, make_run
@@ -25,7 +25,7 @@ async def test_classes_follow_the_comparison_of_the_task(
     task: Task, answers: tuple[str, ...], classes: list[int]
 ) -> None:
     async with Equivalence(workers=1) as equivalence:
-        run = make_run(task=task, shared=Shared(equivalence))
+        run = make_run(task=task, shared=SharedResources(equivalence))
         class_ids = [await run.class_of(Candidate(text="", answer=each)) for each in answers]
     assert class_ids == classes
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.events import CandidateSeen, Trace
+from secondpass.service.common.events import CandidateRecorded, Trace
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.verifiers import Sandboxes, Verifier
@@ -27,7 +27,7 @@ async def test_propose_keeps_the_highest_score_and_the_first_of_a_tie() -> None:
     for text, score in (("a", None), ("b", 0.2), ("c", 0.7), ("d", 0.7), ("e", None), ("f", 0.1)):
         run.propose(Candidate(text=text, score=score))
     assert run.best.text == "c"
-    leading = [e.is_best for e in run.trace.events if isinstance(e, CandidateSeen)]
+    leading = [e.is_best for e in run.trace.events if isinstance(e, CandidateRecorded)]
     assert leading == [True, True, True, False, False, False]
 
 
@@ -68,7 +68,7 @@ async def test_every_candidate_is_reported_once_and_the_winner_with_its_vote_sha
     assert [listed[i].answer for i in range(4)] == ["1", "2", "1", "3"]
     assert listed[0] == outcome.candidate
     assert listed[0].score == 0.5
-    seen = [event for event in run.trace.events if isinstance(event, CandidateSeen)]
+    seen = [event for event in run.trace.events if isinstance(event, CandidateRecorded)]
     assert [event.is_best for event in seen] == [False, True, False, False, False]
 
 

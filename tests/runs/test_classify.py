@@ -159,7 +159,7 @@ async def test_labels_without_probability_are_unreadable_and_counted_once(role: 
     assert raised.value.role == role
     assert run.degraded == {role: 1}
     assert [(seen.how, seen.error is not None) for seen in verdicts(run)] == [("labels", True)]
-    assert [bill.end for bill in call_records(run)] == ["finished"]
+    assert [record.end for record in call_records(run)] == ["finished"]
     assert_accounting_is_complete(run, engine)
 
 

@@ -10,7 +10,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RoleDefaults, Shared
+from secondpass.service.runs.run_spec import RoleDefaults, SharedResources
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import RoleMissing
 from secondpass.strategies.api.model_profiles import Profile
@@ -241,7 +241,7 @@ async def test_profile_is_configured_or_derived_from_the_model_name() -> None:
 
 
 async def test_median_length_is_known_after_8_answers_but_not_under_a_seed() -> None:
-    shared = Shared(Equivalence())
+    shared = SharedResources(Equivalence())
     run = make_run(ScriptedEngine(constant_reply("one two three")), shared=shared)
     for _ in range(7):
         await run.ask(SOLVE)

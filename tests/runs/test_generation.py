@@ -79,9 +79,9 @@ async def test_leaving_a_sample_block_cancels_unfinished_drafts() -> None:
         async for _ in drafts:
             break
     assert_accounting_is_complete(run, engine)
-    ends = sorted(bill.end for bill in call_records(run))
+    ends = sorted(record.end for record in call_records(run))
     assert ends == ["cancelled"] * 3 + ["finished"]
-    wasted = sum(bill.wasted for bill in call_records(run))
+    wasted = sum(record.wasted for record in call_records(run))
     assert wasted == sum(b.usage.completion for b in call_records(run) if b.end == "cancelled") > 0
     assert engine.delivered == run.budget.spent["tokens"]
 

@@ -14,7 +14,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.service.sandbox.runner import SandboxResult
 from secondpass.strategies.answers.task import Task
@@ -107,7 +107,7 @@ async def sample_thrice(run: LiveRun, item: int) -> int:
 
 def tight_run(engine: ScriptedEngine, calls: int = FITS, task: Task = MATH) -> LiveRun:
     """Return a run with a budget for `calls` calls of five tokens; a cost limit makes it count prompts."""
-    shared = Shared(Equivalence(), PassingSandboxes(4))
+    shared = SharedResources(Equivalence(), PassingSandboxes(4))
     for role, purpose in (("actor", SOLVE), ("critic", "is_right")):
         shared.lengths.add(("single", role, purpose, engine.model), 5)
     return make_run(engine, shared=shared, task=task, max_tokens=5 * calls, max_cost=1000.0)
@@ -180,7 +180,7 @@ async def test_both_orders_of_a_pair_lease_before_the_next_pair() -> None:
 
     for _ in range(REPETITIONS):
         engine = SlowAtFirst(constant_reply("A"), lacking=frozenset({"labels", "schema"}))
-        shared = Shared(Equivalence())
+        shared = SharedResources(Equivalence())
         shared.lengths.add(("single", "judge", "prefer", engine.model), 1)
         run = make_run(engine, shared=shared, max_calls=4, max_cost=1000.0)
         results = await run.map(compare, range(4), min_results=0)
@@ -253,7 +253,7 @@ async def test_leaving_a_block_cancels_lanes_before_they_start() -> None:
     run = make_run(engine, max_tokens=5)
     async with run.as_completed(partial(ask, run), range(4)):
         await anyio.sleep(0.01)  # the first call leases all tokens
-    assert [bill.end for bill in call_records(run)] == ["cancelled"]
+    assert [record.end for record in call_records(run)] == ["cancelled"]
     assert_accounting_is_complete(run, engine)
 
 

@@ -369,7 +369,7 @@ async def test_exhausted_limit_is_reported_from_nested_maps_and_after_failures()
     with pytest.raises(NoAnswerWithinBudget) as raised:
         await execute(run)
     assert raised.value.kind == "calls"
-    assert [bill.end for bill in call_records(run)] == ["failed", "finished"]
+    assert [record.end for record in call_records(run)] == ["failed", "finished"]
 
 
 async def test_exhausted_sample_sets_the_stop_reason() -> None:

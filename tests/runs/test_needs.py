@@ -13,7 +13,7 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.errors import (
     CapabilityMissing,
     RoleFailed,
@@ -44,7 +44,7 @@ def run_with_needs(engine: ScriptedEngine, needs: Needs, *, lacks_reward: bool =
         strategy=replace(run.spec.strategy, body=body, needs=needs),
         upstreams=upstreams,
     )
-    return LiveRun(spec, Shared(Equivalence()), Trace())
+    return LiveRun(spec, SharedResources(Equivalence()), Trace())
 
 
 async def test_missing_capability_rejects_the_run() -> None:

@@ -22,7 +22,7 @@ from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Saved, saved
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import (
     BudgetExhausted,
@@ -147,7 +147,7 @@ async def test_decided_vote_stops_early_and_reports_its_savings() -> None:
 async def test_finished_but_unread_samples_are_not_savings() -> None:
     run = make_run(ScriptedEngine(answers("42")), "self_consistency", {"n": 8, "width": 8})
     outcome = await execute(run)
-    finished = sum(bill.end == "finished" for bill in call_records(run))
+    finished = sum(record.end == "finished" for record in call_records(run))
     assert (outcome.saved.samples if outcome.saved else 0) == 8 - finished
 
 
@@ -158,10 +158,10 @@ async def test_cancelled_draft_is_waste_even_with_an_answer() -> None:
 
     run = make_run(ScriptedEngine(script, per_token=0.002), "self_consistency", {"width": 8})
     outcome = await execute(run)
-    cancelled = [bill for bill in call_records(run) if bill.end == "cancelled"]
+    cancelled = [record for record in call_records(run) if record.end == "cancelled"]
     assert outcome.stop_reason == "consensus"
     assert cancelled
-    assert all(bill.wasted == bill.usage.completion > 0 for bill in cancelled)
+    assert all(record.wasted == record.usage.completion > 0 for record in cancelled)
 
 
 @pytest.mark.parametrize("stop", ["esc", "none", "adaptive", "lead"])
@@ -194,10 +194,10 @@ async def test_call_cancelled_in_the_queue_has_no_usage() -> None:
     with pytest.raises(DeadlinePassed):
         await execute(run)
     assert len(engine.calls) == run.budget.spent["calls"] == run.budget.spent["samples"] == 1
-    queued = [bill for bill in call_records(run) if not bill.attempts]
+    queued = [record for record in call_records(run) if not record.attempts]
     assert len(queued) == 7
-    assert all(bill.usage == Usage() and not bill.is_estimated for bill in queued)
-    assert all(bill.queued > 0.1 > bill.seconds for bill in queued)
+    assert all(record.usage == Usage() and not record.is_estimated for record in queued)
+    assert all(record.queued > 0.1 > record.seconds for record in queued)
     assert_accounting_is_complete(run, engine)
 
 
@@ -209,7 +209,7 @@ async def test_completion_truncated_by_the_context_window_is_not_a_budget_stop()
 
 
 async def test_cold_and_warm_processes_give_the_same_answer() -> None:
-    shared = Shared(Equivalence())
+    shared = SharedResources(Equivalence())
     outcomes = []
     for _ in range(2):
         engine = ScriptedEngine(answers("1", "2", "2"))
@@ -267,7 +267,7 @@ async def test_exhausted_budget_in_a_task_group_of_the_strategy_ends_the_run() -
 
     run = make_run(ScriptedEngine(answers("42")), max_calls=2)
     strategy = replace(run.spec.strategy, body=body)
-    run = LiveRun(replace(run.spec, strategy=strategy), Shared(Equivalence()), Trace())
+    run = LiveRun(replace(run.spec, strategy=strategy), SharedResources(Equivalence()), Trace())
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("42", "budget_calls")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.common import errors
-from secondpass.service.common.events import VerdictSeen
+from secondpass.service.common.events import VerdictRecorded
 from secondpass.service.common.limits import Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
@@ -120,7 +120,7 @@ async def test_step_stream_is_scored_as_a_partial_completion() -> None:
 async def test_score_is_in_the_verdict_event_and_the_usage_record() -> None:
     run = make_run()
     await run.score("It is 42.")
-    (verdict,) = (event for event in run.trace.events if isinstance(event, VerdictSeen))
+    (verdict,) = (event for event in run.trace.events if isinstance(event, VerdictRecorded))
     assert (verdict.role, verdict.purpose, verdict.reward) == ("reward", "reward", 1.0)
     assert verdict.labels is None
     assert call_records(run)[-1].reward == 1.0
@@ -240,11 +240,11 @@ async def test_cancelled_score_is_charged_its_estimated_prompt() -> None:
     run = make_run(engine)
     with anyio.move_on_after(0.02):
         await run.score("It is 42.")
-    (bill,) = call_records(run)
-    assert bill.end == "cancelled"
-    assert bill.is_estimated
-    assert bill.usage.prompt > 0
-    assert bill.usage.completion == 0
+    (record,) = call_records(run)
+    assert record.end == "cancelled"
+    assert record.is_estimated
+    assert record.usage.prompt > 0
+    assert record.usage.completion == 0
     assert_accounting_is_complete(run, engine)
 
 
@@ -317,8 +317,8 @@ def test_scores_never_exceed_a_limit_or_cost_completion_tokens(backend: str) -> 
         run = anyio.run(world.play, backend=backend)
         assert_accounting_is_complete(run, world.engine)
         assert run.budget.spent["calls"] == len(world.engine.calls)
-        rewards = [bill for bill in call_records(run) if bill.role == "reward"]
-        assert all(bill.usage.completion == bill.wasted == 0 for bill in rewards)
+        rewards = [record for record in call_records(run) if record.role == "reward"]
+        assert all(record.usage.completion == record.wasted == 0 for record in rewards)
         samples = [
             b for b in call_records(run) if b.role == "actor" and b.attempts and not b.retried
         ]

@@ -231,7 +231,7 @@ async def test_stream_without_token_ids_is_truncated_to_text_without_reasoning()
         kept = stream.truncated(1)
     assert (kept.reasoning, kept.text, kept.is_truncated) == ("", "One.\n\n", True)
     run.candidate(kept)
-    (bill,) = call_records(run)
-    assert bill.usage.completion == 5
+    (record,) = call_records(run)
+    assert record.usage.completion == 5
     characters = len("Hm. One.\n\nTwo.\n\n")
     assert run.wasted == {"actor": 5 - math.ceil(len("One.\n\n") * 5 / characters)}

@@ -171,7 +171,7 @@ async def test_finished_but_unread_samples_are_waste() -> None:
                 await anyio.sleep(0.001)
             read = draft.usage.completion
             break
-    assert [bill.end for bill in call_records(run)] == ["finished"] * 4
+    assert [record.end for record in call_records(run)] == ["finished"] * 4
     assert run.wasted == {"actor": spent(run) - read}
 
 
@@ -288,6 +288,6 @@ async def test_step_stream_with_only_interrupted_attempts_is_all_waste() -> None
     run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
     with pytest.raises(AllCallsFailed):
         await execute(run)
-    assert [bill.attempt for bill in call_records(run)].count(2) == 6
+    assert [record.attempt for record in call_records(run)].count(2) == 6
     assert run.wasted == {"actor": run.budget.spent["tokens"]}
     assert_accounting_is_complete(run, engine)

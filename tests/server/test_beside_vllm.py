@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings
-from secondpass.service.server.app import InProcess, create_app
+from secondpass.service.server.app import InProcessEngines, create_app
 
 pytestmark = pytest.mark.vllm  # the plug-in imports vLLM
 
@@ -48,7 +48,7 @@ def fake_vllm() -> FastAPI:
 
 
 def inside() -> FastAPI:
-    return create_app(SETTINGS, InProcess(server=fake_vllm()), tenants=TENANTS)
+    return create_app(SETTINGS, InProcessEngines(server=fake_vllm()), tenants=TENANTS)
 
 
 def plugged_in() -> FastAPI:

@@ -13,7 +13,7 @@ from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEn
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
@@ -130,7 +130,7 @@ def coded(drafts: Sequence[str], retries: Mapping[int, str]) -> Script:
 async def test_what_the_tests_pass_wins_and_no_critic_is_asked() -> None:
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
     engine = ScriptedEngine(coded((WRONG, WRONG, RIGHT, OTHER), {}))
-    shared = Shared(Equivalence(), Sandboxes(2))
+    shared = SharedResources(Equivalence(), Sandboxes(2))
     run = make_run(engine, "critic_retry", task=task, shared=shared)
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == (RIGHT, "accepted")
@@ -144,7 +144,7 @@ async def test_a_retry_that_repeats_what_the_tests_rejected_is_drawn_again(
 ) -> None:
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
     engine = ScriptedEngine(coded((WRONG,), {1: WRONG, 4: OTHER, 2: RIGHT}))
-    shared = Shared(Equivalence(), Sandboxes(2))
+    shared = SharedResources(Equivalence(), Sandboxes(2))
     params = {"mode": "sequential", "reject_repeats": repeats}
     run = make_run(engine, "critic_retry", params, task=task, shared=shared)
     outcome = await execute(run)
@@ -188,7 +188,7 @@ async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str
     run = make_run(engine, "critic_retry", {"mode": mode})
     alone = replace(run.spec, upstreams={"actor": run.spec.upstreams["actor"]})
     with pytest.raises(RoleMissing, match="'critic'"):
-        await execute(LiveRun(alone, Shared(Equivalence()), run.trace))
+        await execute(LiveRun(alone, SharedResources(Equivalence()), run.trace))
     assert not engine.calls
 
 

@@ -16,7 +16,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.model_profiles import Profile
@@ -182,7 +182,9 @@ async def test_a_critic_that_thinks_is_never_drawn_at_temperature_0() -> None:
     profiles: dict[Role, Profile] = {
         "critic": Profile(name="thinker", is_thinking=True, temperature=0.6)
     }
-    await execute(LiveRun(replace(run.spec, profiles=profiles), Shared(Equivalence()), run.trace))
+    await execute(
+        LiveRun(replace(run.spec, profiles=profiles), SharedResources(Equivalence()), run.trace)
+    )
     drawn = [call.sampling.temperature for call in engine.calls if call.role == "critic"]
     assert drawn == [0.6]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
@@ -119,7 +119,7 @@ async def test_of_guided_drafts_the_one_that_passes_the_tests_wins() -> None:
     codes = (WRONG, WRONG, RIGHT)
     drafts = {i: ["One.", f"```python\n{code}\n```"] for i, code in enumerate(codes)}
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
-    shared = Shared(Equivalence(), Sandboxes(2))
+    shared = SharedResources(Equivalence(), Sandboxes(2))
     engine = ScriptedEngine(stepped(drafts))
     params = {"mode": "step_guided", "n": 3}
     run = make_run(engine, "critic_retry", params, task=task, shared=shared)

@@ -14,7 +14,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.pools.wrapper import EngineWrapper
 from secondpass.service.runs.execute import execute
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies import prompts
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import SOLVE, Sampling
@@ -146,8 +146,8 @@ async def test_an_answer_that_a_budget_truncates_is_continued_to_its_end(apart: 
     assert_reasoning_is_open(engine)
 
 
-def seen(model: str, *lengths: int) -> Shared:
-    shared = Shared(Equivalence())
+def seen(model: str, *lengths: int) -> SharedResources:
+    shared = SharedResources(Equivalence())
     for length in lengths:
         shared.lengths.add(("single", "actor", SOLVE, model), length)
     return shared

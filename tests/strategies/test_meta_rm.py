@@ -279,7 +279,7 @@ async def test_a_role_that_the_request_insists_on_and_that_is_down_is_named_by_t
     with pytest.raises(AllCallsFailed, match=f"by the role '{role}'") as caught:
         await execute(run)
     assert caught.value.role == role
-    assert caught.value.bill["usage"]["actor"].calls == 4
+    assert caught.value.usage_record["usage"]["actor"].calls == 4
     assert_accounting_is_complete(run, engine)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.events import NoteMade
+from secondpass.service.common.events import NoteRecorded
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -72,7 +72,9 @@ def calibrated(
 
 
 def notes(run: LiveRun) -> dict[str, str]:
-    return {event.about: event.what for event in run.trace.events if isinstance(event, NoteMade)}
+    return {
+        event.about: event.what for event in run.trace.events if isinstance(event, NoteRecorded)
+    }
 
 
 def reads(engine: ScriptedEngine) -> int:

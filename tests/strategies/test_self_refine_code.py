@@ -10,7 +10,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call
@@ -39,7 +39,7 @@ async def write(
     params: dict[str, Any], task: Task = CODE, *, sandbox: bool = True
 ) -> tuple[Outcome, list[Call]]:
     engine = ScriptedEngine(coder)
-    shared = Shared(Equivalence(), Sandboxes(2) if sandbox else None)
+    shared = SharedResources(Equivalence(), Sandboxes(2) if sandbox else None)
     run = make_run(engine, "self_refine", params, task=task, shared=shared)
     return await execute(run), engine.calls
 
@@ -64,7 +64,7 @@ async def test_what_no_test_accepts_leaves_the_draft_and_no_confidence() -> None
 
 async def test_a_deadline_while_a_draft_is_tested_leaves_the_draft() -> None:
     engine = ScriptedEngine(lambda *_: Reply("```python\nimport time\ntime.sleep(60)\n```"))
-    shared = Shared(Equivalence(), Sandboxes(2))
+    shared = SharedResources(Equivalence(), Sandboxes(2))
     run = make_run(engine, "self_refine", task=CODE, shared=shared, deadline_ms=1000)
     outcome = await execute(run)
     assert (outcome.stop_reason, outcome.confidence) == ("deadline", None)

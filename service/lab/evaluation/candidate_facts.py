@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from secondpass.service.common.events import CallFinished, Event, VerdictSeen
+from secondpass.service.common.events import CallFinished, Event, VerdictRecorded
 from secondpass.strategies.api import quoting
 from secondpass.strategies.api.ranking import log_odds
 from secondpass.strategies.api.values import SOLVE, Candidate, LabelDistribution
@@ -89,7 +89,7 @@ def _verdicts(events: Iterable[Event]) -> Iterator[tuple[str, bool]]:
                 odds[draft] = odds.get(draft, 0.0) + log_odds(min(1.0, read[right]))
             case CallFinished(role="critic"):
                 prompts[event.purpose] = _plain("\n".join(m.text for m in event.messages))
-            case VerdictSeen(role="critic", purpose=purpose, verdict=word) if (
+            case VerdictRecorded(role="critic", purpose=purpose, verdict=word) if (
                 purpose in prompts and word in ACCEPTS | REJECTS
             ):
                 yield prompts[purpose], word in ACCEPTS

@@ -16,7 +16,7 @@ from secondpass.service.lab.pools.format import DataFile, Header, Pass, PoolQues
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.lab.pools.questions import Question
-from secondpass.service.runs.answer_format import instructed
+from secondpass.service.runs.answer_format import with_answer_format
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.errors import EngineError
 from secondpass.strategies.api.values import SOLVE, Sampling
@@ -40,7 +40,9 @@ class DrawFailed(EngineError):
 def sample_call(question: Question, header: Header, index: int = 0) -> Call:
     """Return the call that draws a sample, equal to that of a run with this sampling and seed."""
     task = question.task.as_task()
-    messages = instructed(question.messages, task) if header.formatted else question.messages
+    messages = (
+        with_answer_format(question.messages, task) if header.formatted else question.messages
+    )
     seed = {"seed": header.seed + index}
     return Call(
         role="actor",

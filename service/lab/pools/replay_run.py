@@ -21,7 +21,7 @@ from secondpass.service.lab.pools.replay_engine import ReplayEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
-from secondpass.service.runs.run_spec import RunSpec, Shared
+from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call, Delta
@@ -158,7 +158,7 @@ async def replay_run(
         calibrations={} if calibration is None else dict.fromkeys(_ROLES, calibration),
     )
     trace = LoopTrace()
-    run = LiveRun(spec, Shared(equivalence), trace)
+    run = LiveRun(spec, SharedResources(equivalence), trace)
     outcome: Outcome | None = None
     failure: SecondpassError | None = None
     with engine.scope:

@@ -15,7 +15,7 @@ from secondpass.service.lab.reports import (
     score_tables,
     vote_tables,
 )
-from secondpass.service.lab.reports.run_tables import RunReport
+from secondpass.service.lab.reports.run_tables import RunTables
 
 COMMAND = "make results DATA=DIR"
 
@@ -36,7 +36,7 @@ def generated() -> str:
 
 
 def build_pages(
-    runs: Sequence[RunReport],
+    runs: Sequence[RunTables],
     votes: Sequence[VoteSet],
     revisions: Sequence[RevisionSet],
     folder: Path,
@@ -59,7 +59,7 @@ _Draft = tuple[str, str, str, Iterable[str]]
 
 
 def _pages(
-    runs: Sequence[RunReport],
+    runs: Sequence[RunTables],
     votes: Sequence[VoteSet],
     revisions: Sequence[RevisionSet],
     folder: Path,
@@ -85,7 +85,7 @@ def _pages(
         yield "recorded-revisions", "One recorded revision", about, blocks
 
 
-def _answer_format_blocks(runs: Sequence[RunReport], folder: Path) -> Iterator[str]:
+def _answer_format_blocks(runs: Sequence[RunTables], folder: Path) -> Iterator[str]:
     yield from answer_format.format_blocks([report.runs for report in runs])
     for report in runs:
         if report.runs.formatted is False:

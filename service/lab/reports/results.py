@@ -10,7 +10,7 @@ from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet
 from secondpass.service.lab.evaluation.records import SUFFIX, read_records
 from secondpass.service.lab.reports import markdown, vote_tables
 from secondpass.service.lab.reports.pages import Page, build_pages
-from secondpass.service.lab.reports.run_tables import RunReport, group_records, run_report
+from secondpass.service.lab.reports.run_tables import RunTables, group_records, run_report
 from secondpass.service.lab.reports.summary import summary
 from secondpass.strategies.api.errors import SecondpassError
 
@@ -32,7 +32,7 @@ class Inputs:
 
     votes: tuple[VoteSet, ...]
     revisions: tuple[RevisionSet, ...]
-    runs: tuple[RunReport, ...]
+    runs: tuple[RunTables, ...]
 
 
 def read_inputs(folders: Sequence[Path]) -> Inputs:

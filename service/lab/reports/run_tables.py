@@ -69,7 +69,7 @@ class RunGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
+class RunTables:
     """A group restricted to the questions that all settings share, with its points and table rows.
 
     `questions` describes that selection; `rows` are those of `frontier_rows`.
@@ -114,13 +114,13 @@ def group_records(files: Iterable[tuple[Path, Records]]) -> list[RunGroup]:
     ]
 
 
-def run_report(runs: RunGroup) -> RunReport:
+def run_report(runs: RunGroup) -> RunTables:
     """Compute the points and rows of a group. Raises NoSharedQuestions."""
     records = on_shared_questions(runs.records)
     questions = _questions(runs.records, records)
     runs = replace(runs, records=tuple(records))
     points = points_of(records)
-    return RunReport(
+    return RunTables(
         runs=runs,
         questions=questions,
         points=tuple(points),
@@ -128,7 +128,7 @@ def run_report(runs: RunGroup) -> RunReport:
     )
 
 
-def run_blocks(report: RunReport, folder: Path, level: int = 2) -> Iterator[str]:
+def run_blocks(report: RunTables, folder: Path, level: int = 2) -> Iterator[str]:
     """Yield the Markdown of one group, with headings of `level`, and draw its plot into `folder`."""
     runs, points = report.runs, report.points
     heading = "#" * level

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from secondpass.service.lab.evaluation.recorded_sets import VoteSet
 from secondpass.service.lab.reports import answer_format, markdown, vote_tables
 from secondpass.service.lab.reports.pages import Page, generated
-from secondpass.service.lab.reports.run_tables import MARGIN, RunReport
+from secondpass.service.lab.reports.run_tables import MARGIN, RunTables
 
 _STRATEGIES = f"""\
 Strategies at their default settings, the cheapest first. Accuracy is in % with 95% Wilson intervals. Differences are in percentage
@@ -21,13 +21,13 @@ _VOTE_HEADINGS = ("recorded set", "questions x samples", "one sample, %", "major
 
 
 def summary(
-    runs: Sequence[RunReport], votes: Sequence[VoteSet], pages: Sequence[Page], folder: str
+    runs: Sequence[RunTables], votes: Sequence[VoteSet], pages: Sequence[Page], folder: str
 ) -> str:
     """Return the Markdown between the markers of the summary; links point into `folder`."""
     return "\n\n".join([generated(), *_tables(runs, votes), *_links(pages, folder)])
 
 
-def _tables(runs: Sequence[RunReport], votes: Sequence[VoteSet]) -> Iterator[str]:
+def _tables(runs: Sequence[RunTables], votes: Sequence[VoteSet]) -> Iterator[str]:
     headline = _headline(runs)
     if headline:
         yield "## Strategies"
@@ -46,7 +46,7 @@ def _tables(runs: Sequence[RunReport], votes: Sequence[VoteSet]) -> Iterator[str
         yield markdown.table(_VOTE_HEADINGS, vote_tables.overview_rows(votes))
 
 
-def _headline(runs: Sequence[RunReport]) -> list[RunReport]:
+def _headline(runs: Sequence[RunTables]) -> list[RunTables]:
     """Return the runs with the answer format, and those without it that have no counterpart."""
     formatted = {
         (report.runs.data, report.runs.model)

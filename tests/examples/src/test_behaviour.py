@@ -13,7 +13,7 @@ from secondpass.service.common.events import CallFinished
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
-from secondpass.service.runs.run_spec import Shared
+from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import Capability
 from secondpass.testing.support import (
@@ -61,7 +61,7 @@ def engine_with_judge_preferring(answer: str) -> ScriptedEngine:
 async def test_tournament_elects_the_preferred_draft(answer: str) -> None:
     engine = engine_with_judge_preferring(answer)
     async with Equivalence(workers=1) as equivalence:
-        run = make_run(engine, "pairwise_tournament", shared=Shared(equivalence))
+        run = make_run(engine, "pairwise_tournament", shared=SharedResources(equivalence))
         outcome = await execute(run)
     assert outcome.candidate.answer == answer
     assert outcome.candidate.score == 1.0
@@ -80,7 +80,7 @@ async def test_tournament_elects_the_first_draft_if_all_tie() -> None:
 async def test_tournament_is_independent_of_completion_order(answer: str) -> None:
     judge = engine_with_judge_preferring(answer)
     async with Equivalence(workers=1) as equivalence:
-        shared = Shared(equivalence)
+        shared = SharedResources(equivalence)
         found = [
             await execute(
                 make_run(Shuffled(judge.script, order=n), "pairwise_tournament", shared=shared)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from secondpass.service.common.events import CallFinished, Event, VerdictSeen
+from secondpass.service.common.events import CallFinished, Event, VerdictRecorded
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.lab.evaluation.candidate_facts import (
     CandidateFacts,
@@ -45,11 +45,11 @@ def candidates(*texts: str) -> list[Candidate]:
 REFINED: list[Event] = [
     call("actor", SOLVE, DRAFT, "How much?"),
     call("critic", "feedback", "...", f"Look at\n<<<\n{DRAFT}\n>>>\n"),
-    VerdictSeen(role="critic", purpose="feedback", verdict="revise"),
+    VerdictRecorded(role="critic", purpose="feedback", verdict="revise"),
     call("actor", "refine", f"Review: bad.\n\n{REVISED}", "Again."),
     call("actor", SOLVE, RESAMPLED, "How much?"),
     call("critic", "feedback", "...", f"Look at\n<<<\n{REVISED}\n>>>\n"),
-    VerdictSeen(role="critic", purpose="feedback", verdict="ok"),
+    VerdictRecorded(role="critic", purpose="feedback", verdict="ok"),
 ]
 
 
@@ -72,7 +72,7 @@ def test_no_chain_after_two_drafts() -> None:
 def test_a_verdict_belongs_to_the_longest_matching_text() -> None:
     events = [
         call("critic", "critique", "...", f"Is this right? {DRAFT} Surely."),
-        VerdictSeen(role="critic", purpose="critique", verdict="wrong"),
+        VerdictRecorded(role="critic", purpose="critique", verdict="wrong"),
     ]
     facts = candidate_facts(events, candidates("It is 41", DRAFT))
     assert [each.accepted for each in facts] == [None, False]
@@ -83,7 +83,7 @@ def test_other_words_and_other_roles_are_ignored(
     role: Role,
 ) -> None:
     word = "A" if role == "critic" else "wrong"
-    events = [call(role, "x", "", DRAFT), VerdictSeen(role=role, purpose="x", verdict=word)]
+    events = [call(role, "x", "", DRAFT), VerdictRecorded(role=role, purpose="x", verdict=word)]
     assert candidate_facts(events, candidates(DRAFT)) == [CandidateFacts()]
 
 

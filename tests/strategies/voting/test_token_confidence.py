@@ -202,7 +202,7 @@ async def test_a_sample_with_low_confidence_is_aborted_and_does_not_vote() -> No
     assert (
         outcome.notes["aborted"] == "3 samples fell below the confidence threshold of the warm-up"
     )
-    whole, *_ = spent = [bill.usage.completion for bill in call_records(run)]
+    whole, *_ = spent = [record.usage.completion for record in call_records(run)]
     assert len(spent) == 5
     assert all(tokens < whole / 2 for tokens in spent[2:])
     assert_accounting_is_complete(run, engine)

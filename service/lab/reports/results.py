@@ -14,7 +14,7 @@ from secondpass.service.lab.reports.run_tables import RunTables, group_records, 
 from secondpass.service.lab.reports.summary import summary
 from secondpass.strategies.api.errors import SecondpassError
 
-_RUN_HEADINGS = ("questions, model", "strategy", "accuracy, %", "to plain voting at equal tokens, points", "decode tokens")  # fmt: skip
+_RUN_HEADINGS = ("questions, model", "strategy", "accuracy, %", "vs voting at equal tokens, points", "decode tokens")  # fmt: skip
 _VOTE_HEADINGS = ("recorded set", "questions x samples", "one sample, %", "vote of all, %", "adaptive vote .95, %", "samples it drew")  # fmt: skip
 
 

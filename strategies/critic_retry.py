@@ -11,9 +11,14 @@ from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.registry import Needs, Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
-from secondpass.strategies.refining.critics import VerdictFormat, all_tested, judged, verdict_format
-from secondpass.strategies.refining.guided_steps import Guide, obstacle
-from secondpass.strategies.refining.retries import MAX_TEMPERATURE, Retries, is_to_be_retried
+from secondpass.strategies.refining.critics import (
+    VerdictFormat,
+    resolve_format,
+    with_critic_verdicts,
+    with_test_verdicts,
+)
+from secondpass.strategies.refining.guided_steps import StepGuide, unsupported_reason
+from secondpass.strategies.refining.retries import MAX_TEMPERATURE, Retries, is_retriable
 from secondpass.strategies.refining.versions import Version, winner
 from secondpass.strategies.voting.vote import Vote, cast_vote
 
@@ -118,7 +123,8 @@ class CriticRetry(Params):
             )
         if self.schedule and self.temperature > MAX_TEMPERATURE:
             raise ValueError(
-                f"schedule: the temperature rises to {MAX_TEMPERATURE}; choose a temperature of at most {MAX_TEMPERATURE}"
+                f"schedule: the temperature rises to {MAX_TEMPERATURE}; "
+                f"choose a temperature of at most {MAX_TEMPERATURE}"
             )
         return self
 
@@ -143,8 +149,8 @@ class CriticRetry(Params):
             width=self.width,
             temperature=self.temperature,
             is_scheduled=self.schedule,
-            weighs_repeats=self.reject_repeats != "off",
-            drops_repeats=self.reject_repeats == "auto",
+            downweights_repeats=self.reject_repeats != "off",
+            redraws_repeats=self.reject_repeats == "auto",
         )
 
 
@@ -173,9 +179,9 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
     Ours: verdicts of a critic without a useful calibration have no weight; the answer of a single retry wins against
     the drafts only if a critic whose verdicts count accepts it; the rejected version is not shown to the retry.
     """
-    verdicts, is_hard = verdict_format(run, params.verdict), params.filter == "hard"
+    verdict_format, is_hard = resolve_format(run, params.verdict), params.filter == "hard"
     vote, versions = await _drafts(run, params)
-    versions = await all_tested(run, versions)
+    versions = await with_test_verdicts(run, versions)
     is_tested = any(each.verdict is not None for each in versions)
     trust = 1.0 if is_tested else _trust(run, params, vote.share)
     if trust is None:
@@ -184,15 +190,17 @@ async def critic_retry(run: Run, params: CriticRetry) -> Candidate:
     for number in range(params.rounds + 1):
         is_last = number == params.rounds
         if not is_tested and (trust or is_hard or not is_last):
-            versions = await judged(run, versions, verdicts, number, with_issues=not is_last)
+            versions = await with_critic_verdicts(
+                run, versions, verdict_format, number, with_issues=not is_last
+            )
         run.elect(winner(versions, trust=trust, is_hard=is_hard))
         if is_tested and any(each.is_accepted for each in versions):
             run.stop_reason = "accepted"
             break
-        if is_last or not any(map(is_to_be_retried, versions)):
+        if is_last or not any(map(is_retriable, versions)):
             break
-        versions = [*versions, *await retries.of(run, versions, number + 1)]
-    _report(run, versions, "tests" if is_tested else verdicts, retries)
+        versions = [*versions, *await retries.draw_round(run, versions, number + 1)]
+    _report(run, versions, "tests" if is_tested else verdict_format, retries)
     return run.best
 
 
@@ -204,7 +212,7 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
 
     async def draw(chain: int) -> Completion:
         if guide is not None:
-            return await guide.write(run, chain)
+            return await guide.generate(run, chain)
         return await run.ask(SOLVE, index=chain, draw=Draw(temperature=params.temperature))
 
     async with run.as_completed(draw, range(params.chains), width=params.width) as drafts:
@@ -218,14 +226,14 @@ async def _drafts(run: Run, params: CriticRetry) -> tuple[Vote, list[Version]]:
     return vote, sorted(found, key=lambda each: each.chain)
 
 
-def _guide(run: Run, params: CriticRetry) -> Guide | None:
+def _guide(run: Run, params: CriticRetry) -> StepGuide | None:
     """Return the step checker for the mode step_guided; None in other modes or where it is unsupported."""
     if params.mode != "step_guided":
         return None
-    if why := obstacle(run):
+    if why := unsupported_reason(run):
         run.note("steps", f"not guided: {why}")
         return None
-    return Guide(params.chains, params.redraws, params.temperature)
+    return StepGuide(params.chains, params.redraws, params.temperature)
 
 
 def _trust(run: Run, params: CriticRetry, share: float | None) -> float | None:

@@ -13,10 +13,10 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.continuation.chain import Chain
 from secondpass.strategies.continuation.triggers import (
-    LEAST_GROWTH,
+    MIN_GROWTH,
     AnswerTrail,
     Schedule,
-    elected,
+    chain_answers,
 )
 from secondpass.strategies.voting.stopping import SafeLead
 from secondpass.strategies.voting.token_confidence import TOP_LOGPROBS
@@ -97,10 +97,10 @@ class IterativeDeepening(WeightedVoteParams):
             raise ValueError(
                 f"agree: {self.agree} is more than the {most + 1} segments of a chain; choose at most {most + 1}"
             )
-        if self.reading == "cumulative" and self.gamma < LEAST_GROWTH:
+        if self.reading == "cumulative" and self.gamma < MIN_GROWTH:
             raise ValueError(
                 f"gamma: {self.gamma} is too small with reading = cumulative; "
-                f"choose {LEAST_GROWTH} to 8, or reading = segment"
+                f"choose {MIN_GROWTH} to 8, or reading = segment"
             )
         return self
 
@@ -134,7 +134,7 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
 
     async def write(index: int) -> tuple[int, AnswerTrail]:
         chain = Chain(run, index, schedule, params.agree, params.temperature, logprobs)
-        return index, await chain.write()
+        return index, await chain.generate()
 
     async with run.as_completed(write, range(params.n), width=params.width) as finished:
         async for index, trail in finished:
@@ -146,7 +146,7 @@ async def iterative_deepening(run: Run, params: IterativeDeepening) -> Candidate
                 break
     changed = sum(trail.is_changed for trail in chains.values())
     run.note("changed", f"the answer changed within {changed} of {len(chains)} chains")
-    if count := sum(trail.forced for trail in chains.values()):
+    if count := sum(trail.forced_count for trail in chains.values()):
         run.note("forced", f"{count} answers were forced from unfinished segments")
     return run.best
 
@@ -205,7 +205,7 @@ async def _vote(
     """
     pending = sum(trail.is_pending for trail in chains.values())
     vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=ballot_weights.trust)
-    answers = elected([chains[index] for index in sorted(chains)])
+    answers = chain_answers([chains[index] for index in sorted(chains)])
     weights = await ballot_weights.read([(each.draft, each.ballot) for each in answers])
     for each, weight in zip(answers, weights, strict=True):
         vote.add(each.candidate, each.ballot, weight)

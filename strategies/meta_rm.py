@@ -13,14 +13,19 @@ from secondpass.strategies.api.registry import Needs, Params, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Capability, Draw, Role
 from secondpass.strategies.judging.reply_schemas import parse_scores
-from secondpass.strategies.judging.review_filter import TOP, Meta, kept_reviews, meta_of
+from secondpass.strategies.judging.review_filter import (
+    TOP_LOGPROBS,
+    MetaSource,
+    meta_source,
+    select_reviews,
+)
 from secondpass.strategies.judging.reviews import (
     HIGHEST,
     Review,
-    distinct,
-    in_own_order,
+    display_order,
+    distinct_candidates,
+    in_candidate_order,
     is_settled,
-    shuffled,
     totals,
 )
 from secondpass.strategies.voting.vote import Vote, cast_vote
@@ -45,7 +50,7 @@ class MetaRM(Params):
         le=2,
         description="sampling temperature of reviews; 0 is replaced for a judge that is a reasoning model",
     )
-    meta: Meta | Literal["auto"] = Field(
+    meta: MetaSource | Literal["auto"] = Field(
         default="auto",
         description="meta score of reviews, of which the best half counts; auto: reward_model if the reward role can "
         "score, else self_certainty if the judge returns log probabilities, else agreement; none: all reviews count",
@@ -96,7 +101,7 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
     Ours: equal answers are one candidate; candidate orders are balanced over positions; two reviews with the same
     favourite end the run; proxies for a meta reward model.
     """
-    meta = meta_of(run, params.meta)
+    source = meta_source(run, params.meta)
     vote = Vote(n=params.n)
     draw = Draw(temperature=params.temperature)
     async with run.sample(SOLVE, params.n, draw=draw) as drafts:
@@ -107,11 +112,15 @@ async def meta_rm(run: Run, params: MetaRM) -> Candidate:
         if shown and shown[0].index != run.best.index:
             run.elect(shown[0])  # the leader of the vote is not reviewable
         return run.best
-    reviews = await _reviews(run, params, meta, shown)
+    reviews = await _reviews(run, params, source, shown)
     if not is_settled(reviews):
-        saw = params.reward_saw_critiques
-        reviews = await kept_reviews(
-            run, meta, reviews, shown, insists=params.requires_meta_score, saw_critiques=saw
+        reviews = await select_reviews(
+            run,
+            source,
+            reviews,
+            shown,
+            requires_meta_score=params.requires_meta_score,
+            saw_critiques=params.reward_saw_critiques,
         )
     return _winner(reviews, shown)
 
@@ -121,7 +130,7 @@ def _shown(
 ) -> list[Candidate]:
     """Return the candidates to review: those with the most votes, ties to the lower index."""
     classes = {candidate.index: ballot for candidate, ballot in drawn}
-    found = distinct(drawn)
+    found = distinct_candidates(drawn)
     found.sort(key=lambda c: -vote.ballots.count(classes[c.index]))
     if len(found) > params.shown:
         run.note("candidates", f"{params.shown} of {len(found)} were reviewed")
@@ -129,19 +138,19 @@ def _shown(
 
 
 async def _reviews(
-    run: Run, params: MetaRM, meta: Meta, shown: Sequence[Candidate]
+    run: Run, params: MetaRM, source: MetaSource, shown: Sequence[Candidate]
 ) -> list[Review]:
     """Return the readable reviews in index order; a note counts the unreadable ones."""
     conclude, judge = run.model("actor").profile.conclusion, run.model("judge").profile
     texts = [conclude(candidate.text) for candidate in shown]
     draw = Draw(
         temperature=judge.judge_temperature(params.review_temperature),
-        logprobs=TOP if meta == "self_certainty" else None,
+        logprobs=TOP_LOGPROBS if source == "self_certainty" else None,
     )
     unreadable: set[int] = set()
 
     async def review(sample: int) -> Review:
-        order = shuffled(texts, sample)
+        order = display_order(texts, sample)
         completion = await run.ask(
             "meta_rm",
             role="judge",
@@ -154,7 +163,7 @@ async def _reviews(
         unreadable.add(sample)
         scores = parse_scores(judge.conclusion(completion.text), len(texts), highest=HIGHEST)
         unreadable.remove(sample)
-        return Review(completion=completion, scores=in_own_order(scores, order))
+        return Review(completion=completion, scores=in_candidate_order(scores, order))
 
     found: list[Review] = []
     width = 2 if params.adaptive else None

@@ -21,8 +21,8 @@ from secondpass.strategies.judging.p_true import calibrated_p_true
 from secondpass.strategies.judging.step_grades import Combine, graded_draft
 from secondpass.strategies.judging.written_grades import (
     Reference,
-    Written,
-    own_reference,
+    WrittenKind,
+    reference_solution,
     written_grade,
 )
 from secondpass.strategies.voting.vote import Vote, WeightedVote, cast_vote
@@ -104,7 +104,7 @@ class StepGrades(SelfPRM):
 class WrittenGrades(SelfPRM):
     """Grade drafts by the judge's written verdicts where they disagree."""
 
-    grade: Written = Field(
+    grade: WrittenKind = Field(
         description="verdict: a verdict on the whole draft; first_error: the share of steps before the first wrong one"
     )
     samples: int = Field(
@@ -267,7 +267,7 @@ async def _grader(run: Run, params: SelfPRM) -> Callable[[Completion], Awaitable
     """Return the function that grades a finished draft; a reference is written once for all drafts."""
     if not isinstance(params, WrittenGrades):
         return partial(calibrated_p_true, run)
-    reference = await own_reference(run, params.reference)
+    reference = await reference_solution(run, params.reference)
 
     async def grade(draft: Completion) -> float | None:
         return await written_grade(

@@ -10,7 +10,13 @@ from pydantic import Field, model_validator
 from secondpass.strategies.api.registry import Params, Use, strategy
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Draw
-from secondpass.strategies.refining.revise import issues_of, passes, review, revision, version_of
+from secondpass.strategies.refining.revise import (
+    draw_revision,
+    format_issues,
+    make_version,
+    passes_gate,
+    review,
+)
 from secondpass.strategies.refining.revision_chain import (
     FeedbackSource,
     Gate,
@@ -145,7 +151,7 @@ async def _revised_draft(
     """Generate a draft and its revisions; the chain is appended to `chains` once its draft exists."""
     completion = await run.ask(SOLVE, index=index, draw=Draw(temperature=params.temperature))
     run.propose(run.candidate(completion))  # before the tests, which are slow
-    draft = await version_of(run, completion, index, 0, has_tests=params.may_test)
+    draft = await make_version(run, completion, index, 0, has_tests=params.may_test)
     plan = _plan(run, params, is_tested=draft.verdict is not None)
     chain = RevisionChain(plan, [draft], draft)
     chains.append(chain)
@@ -176,11 +182,11 @@ def _elect(run: Run, params: SelfRefine, chains: list[RevisionChain]) -> None:
 async def _round(run: Run, params: SelfRefine, chain: RevisionChain, number: int) -> str | None:
     """Revise the newest version; returns the reason to stop, or None."""
     place = chain.versions[0].chain * params.max_rounds + number
-    newest = chain.head
+    newest = chain.newest
     if why := await _add_findings(run, params, chain, place - 1):
         return why
     revise = partial(
-        revision, run, chain, has_tests=params.may_test, temperature=params.temperature
+        draw_revision, run, chain, has_tests=params.may_test, temperature=params.temperature
     )
     [revised] = await run.map(revise, [place], min_results=0)
     if revised is None:
@@ -201,8 +207,8 @@ async def _gated(run: Run, params: SelfRefine, chain: RevisionChain, drawn: int)
 
     `drawn` is the index of the independent draft that the gate `draw` samples.
     """
-    gate, revised = chain.plan.gate, chain.head
-    ask = partial(passes, run, gate, chain.best, revised, temperature=params.temperature)
+    gate, revised = chain.plan.gate, chain.newest
+    ask = partial(passes_gate, run, gate, chain.best, revised, temperature=params.temperature)
     [is_better] = await run.map(ask, [drawn], failed=False, min_results=0)
     outcome = "accepted" if is_better else "rejected"
     _note(run, params, "gate", f"revision {revised.round} was {outcome}")
@@ -217,14 +223,14 @@ async def _add_findings(
     run: Run, params: SelfRefine, chain: RevisionChain, index: int
 ) -> str | None:
     """Add the findings on the newest version to the chain; returns the reason to stop, or None."""
-    newest = chain.head
+    newest = chain.newest
     if chain.plan.feedback == "review":
         [found] = await run.map(partial(review, run, newest), [index], min_results=0)
         if found is None:
             return "no readable review"
         if found.verdict == "ok" and params.stop in ("either", "verdict"):
             return "the verdict of the review is ok"
-        chain.findings.append(issues_of(run, found, newest))
+        chain.findings.append(format_issues(run, found, newest))
     elif chain.plan.feedback == "tests":
         if newest.verdict is None:
             return "the tests could not be run"

@@ -1,4 +1,7 @@
-"""Where a reflection prompt may be inserted: inside the reasoning of a model that reasons, else after its text. Pure."""
+"""State of a completion's reasoning, and the point at which a reflection prompt may be inserted. Pure.
+
+The point is inside the reasoning of a reasoning model, and in the text of other models.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,18 @@ from typing import Literal
 
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import Completion
-from secondpass.strategies.continuation.safe_points import is_safe_end, safe_end
+from secondpass.strategies.continuation.safe_points import is_safe_end, last_safe_point
 from secondpass.strategies.continuation.segments import is_in_reasoning, truncated
 
 ReasoningState = Literal["none", "open", "closed"]
 
 
 def reasoning_state(completion: Completion, profile: Profile) -> ReasoningState:
-    """Whether a completion has reasoning, and whether it is closed.
+    """Return whether a completion has reasoning, and whether the reasoning is closed.
 
-    Engines return reasoning apart from the text, or leave it there between its marks. A text without marks of a model
-    that reasons is all reasoning while it is truncated, since the opening mark may be a part of the prompt; a finished
-    one has none.
+    Engines return reasoning separately, or in the text between its delimiters. A truncated text of
+    a reasoning model without delimiters is open reasoning, because the opening delimiter may be
+    part of the prompt. A finished one has no reasoning.
     """
     opening, closing = profile.thinking
     if completion.reasoning:
@@ -31,22 +34,23 @@ def reasoning_state(completion: Completion, profile: Profile) -> ReasoningState:
 def reflection_point(
     completion: Completion, profile: Profile, *, after: int = 0
 ) -> Completion | None:
-    """The completion truncated at the point where a reflection prompt may follow; None without such a point.
+    """Return the completion truncated to the point of a reflection prompt; None without such a point.
 
-    Closed reasoning is reopened. A finished part ends where it does, if nothing is open there; a truncated one ends at
-    its last line or sentence beyond `after` characters (of the reasoning, where it is returned apart, else of the text).
+    Closed reasoning is reopened. A finished part is kept whole if its end is a safe point, a
+    truncated one is truncated to its last safe point. The point must be beyond `after` characters,
+    counted in the reasoning if the engine returns it separately, else in the text.
     """
     state = reasoning_state(completion, profile)
-    is_apart = bool(completion.reasoning)
-    written = completion.reasoning if is_apart else completion.text
-    if is_apart:
-        written = written.removesuffix(profile.thinking[1])  # a mark without token ids
+    is_separate = bool(completion.reasoning)
+    written = completion.reasoning if is_separate else completion.text
+    if is_separate:
+        written = written.removesuffix(profile.thinking[1])  # a delimiter without token ids
     elif state == "closed":
         written = written.rpartition(profile.thinking[1])[0]
     if (state == "closed" or not completion.is_truncated) and is_safe_end(written):
         at: int | None = len(written) if len(written) > after else None
     elif state == "none" and not completion.is_truncated:
-        at = None  # a finished text is not truncated: that would be another answer
+        at = None  # truncating a finished text could change its answer
     else:
-        at = safe_end(written, after=after)
-    return None if at is None else truncated(completion, at, in_reasoning=is_apart)
+        at = last_safe_point(written, after=after)
+    return None if at is None else truncated(completion, at, in_reasoning=is_separate)

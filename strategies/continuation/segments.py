@@ -1,7 +1,7 @@
-"""Truncating a completion, inserting text into it and joining it with its continuation. Pure.
+"""Truncation of completions, insertion of text, and joining with continuations. Pure.
 
-A continuation starts from prefix_parts: the ids of the tokens that were written, and the texts that were inserted between
-them, because a text does not always become the same tokens again.
+A continuation starts from `prefix_parts`: the ids of the generated tokens and the texts inserted
+between them. Ids are kept because tokenizing the text again may return other tokens.
 """
 
 from __future__ import annotations
@@ -16,40 +16,43 @@ Segments = tuple[Segment, ...]
 
 
 def prefix_parts(completion: Completion) -> tuple[PrefixPart, ...]:
-    """What the assistant's turn holds after this completion: ids, and the texts whose ids are not known."""
-    found: list[PrefixPart] = []
+    """Return the assistant turn as a prefix: token ids, and texts whose ids are unknown."""
+    parts: list[PrefixPart] = []
     for each in completion.segments:
         if each.token_ids is not None:
-            found += each.token_ids
-        elif each.text and found and isinstance(found[-1], str):
-            found[-1] += each.text
+            parts += each.token_ids
+        elif each.text and parts and isinstance(parts[-1], str):
+            parts[-1] += each.text
         elif each.text:
-            found.append(each.text)
-    return tuple(found)
+            parts.append(each.text)
+    return tuple(parts)
 
 
 def has_ids(completion: Completion) -> bool:
-    """Whether it can be continued from its prefix_parts: False where they may lack reasoning, or a mark around it."""
+    """Return whether the completion can be continued from its `prefix_parts`.
+
+    It cannot if these may lack reasoning or one of its delimiters.
+    """
     first = next((s for s in completion.segments if s.text or s.token_ids), None)
     if first is None or first.token_ids is None:
         return False
-    return not any(_lacks_mark(one, two) for one, two in pairwise(completion.segments))
+    return not any(_lacks_delimiter(one, two) for one, two in pairwise(completion.segments))
 
 
 def without_ids(completion: Completion) -> Completion:
-    """The completion as text alone."""
+    """Return the completion without token ids."""
     return replace(
         completion, segments=tuple(replace(s, token_ids=None) for s in completion.segments)
     )
 
 
 def boundaries(completion: Completion) -> list[int]:
-    """The token boundaries in the text outside of the reasoning, as numbers of characters, in order."""
-    return [text for _, _, text in _ends(completion.segments)]
+    """Return the token boundaries of the text outside the reasoning, in characters, in ascending order."""
+    return [text for _, _, text in _boundaries(completion.segments)]
 
 
 def is_in_reasoning(completion: Completion) -> bool:
-    """Whether it ended before its reasoning did, as far as the engine returned that apart.
+    """Return whether the completion ends inside reasoning that the engine returned separately.
 
     An empty segment after the reasoning is the token that closed it.
     """
@@ -59,13 +62,14 @@ def is_in_reasoning(completion: Completion) -> bool:
 
 
 def truncated(completion: Completion, at: int, *, in_reasoning: bool = False) -> Completion | None:
-    """The completion up to `at` characters of its text, or `in_reasoning` of its reasoning, to be continued.
+    """Return the completion truncated to `at` characters of its text or its reasoning.
 
-    What follows its last whole token before that point is kept as text. None where the reasoning was returned apart, and
-    the tokens that hold it, or close it before the text, are not known.
+    With `in_reasoning` the text is dropped and `at` counts in the reasoning. The part of a token
+    before that point is kept as text without ids. Returns None if the engine returned the reasoning
+    separately and the ids of its tokens, or of its closing delimiter, are unknown.
     """
     reasoning, text = (at, 0) if in_reasoning else (len(completion.reasoning), at)
-    count, r, t = _last_end(completion.segments, reasoning, text)
+    count, r, t = _last_boundary(completion.segments, reasoning, text)
     kept = completion.segments[:count]
     rest = completion.reasoning[r:reasoning] if in_reasoning else completion.text[t:text]
     if rest:
@@ -78,25 +82,29 @@ def truncated(completion: Completion, at: int, *, in_reasoning: bool = False) ->
 
 
 def reopened(completion: Completion) -> Completion | None:
-    """The completion without what ended it, so that its turn can be continued; None as for `truncated`."""
+    """Return the completion without its end-of-turn token, so that it can be continued; else None.
+
+    It is None under the same conditions as `truncated`.
+    """
     return completion if completion.is_truncated else truncated(completion, len(completion.text))
 
 
 def joined(
     first: Completion, more: Completion, text: str = "", *, closing: str = "</think>"
 ) -> Completion:
-    """`first`, the inserted `text`, and what an engine continued them with, as one completion.
+    """Join `first`, the inserted `text` and the continuation `more` into one completion.
 
-    `closing` ends reasoning that `first` left open, where the engine does not return it apart in a continuation.
+    `closing` is the delimiter that ends reasoning left open by `first`. Reasoning is split at it if
+    the engine does not return reasoning of continuations separately.
     """
     inserted = (Segment(text),) if text else ()
     added = (*inserted, *more.segments)
-    is_closed_here = closing in text + more.text
-    if first.reasoning and not first.text and (is_in_reasoning(first) or is_closed_here):
+    is_closed_by_more = closing in text + more.text
+    if first.reasoning and not first.text and (is_in_reasoning(first) or is_closed_by_more):
         if more.reasoning:
             added = (*(replace(each, is_reasoning=True) for each in inserted), *more.segments)
         else:
-            added = _closed_reasoning(added, closing)
+            added = _split_at_delimiter(added, closing)
     return replace(
         more,
         segments=first.segments + added,
@@ -105,11 +113,11 @@ def joined(
     )
 
 
-def _ends(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
-    """Every token boundary: segments, characters of reasoning and characters of text before it.
+def _boundaries(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
+    """Yield each token boundary as (segments, characters of reasoning, characters of text) before it.
 
-    Where one token closes the reasoning besides a part of it, there is none before the first text: it would look like
-    the end of the reasoning.
+    If one token contains both the end of the reasoning and its closing delimiter, there is no
+    boundary before the first text, because it would look like the end of the reasoning.
     """
     reasoning = text = 0
     is_hidden = False
@@ -123,48 +131,53 @@ def _ends(segments: Sequence[Segment]) -> Iterator[tuple[int, int, int]]:
             yield count, reasoning, text
 
 
-def _last_end(segments: Sequence[Segment], reasoning: int, text: int) -> tuple[int, int, int]:
-    """The first boundary at exactly this place, since what follows may be a token that ends something; else the last before."""
-    found = (0, 0, 0)
-    ends = _ends(segments)
-    while found[1:] != (reasoning, text):
-        end = next(ends, None)
-        if end is None or end[1] > reasoning or end[2] > text:
+def _last_boundary(segments: Sequence[Segment], reasoning: int, text: int) -> tuple[int, int, int]:
+    """Return the first boundary at exactly this position, else the last one before it.
+
+    Later boundaries at the same position may follow a token without text that ends the reasoning or
+    the turn.
+    """
+    last = (0, 0, 0)
+    remaining = _boundaries(segments)
+    while last[1:] != (reasoning, text):
+        boundary = next(remaining, None)
+        if boundary is None or boundary[1] > reasoning or boundary[2] > text:
             break
-        found = end
-    return found
+        last = boundary
+    return last
 
 
-def _lacks_mark(one: Segment, two: Segment) -> bool:
-    """Whether text follows reasoning while the tokens between them, which hold the closing mark, are not known."""
+def _lacks_delimiter(one: Segment, two: Segment) -> bool:
+    """Return whether `two` is text after the reasoning `one` and the closing delimiter's ids are unknown."""
     if not one.is_reasoning or two.is_reasoning or not two.text:
         return False
     return two.token_ids is None or not (one.token_ids or two.token_ids)
 
 
-def _closed_reasoning(segments: Segments, closing: str) -> Segments:
-    """Segments that continue reasoning: what comes before the closing mark is reasoning, what follows it is text."""
-    begins = [0]
+def _split_at_delimiter(segments: Segments, closing: str) -> Segments:
+    """Split segments that continue reasoning at its closing delimiter: reasoning before it, text after it."""
+    offsets = [0]
     for each in segments:
-        begins.append(begins[-1] + len(each.text))
+        offsets.append(offsets[-1] + len(each.text))
     whole = "".join([each.text for each in segments])
-    mark = whole.find(closing)
-    if mark < 0:
+    begin = whole.find(closing)
+    if begin < 0:
         return tuple(replace(each, is_reasoning=True) for each in segments)
-    close = mark + len(closing)
-    first = next(i for i in range(len(segments)) if begins[i + 1] > mark)
-    last = next(i for i in range(len(segments)) if begins[i + 1] >= close)
+    end = begin + len(closing)
+    first = next(i for i in range(len(segments)) if offsets[i + 1] > begin)
+    last = next(i for i in range(len(segments)) if offsets[i + 1] >= end)
     before = (replace(each, is_reasoning=True) for each in segments[:first])
-    left, right = whole[begins[first] : mark], whole[close : begins[last + 1]]
-    within = _around_mark(segments[first : last + 1], left, closing, right)
+    left, right = whole[offsets[first] : begin], whole[end : offsets[last + 1]]
+    within = _merge_delimiter(segments[first : last + 1], left, closing, right)
     return (*before, *within, *segments[last + 1 :])
 
 
-def _around_mark(segments: Segments, left: str, closing: str, right: str) -> Segments:
-    """The segments that hold the mark: it is no part of the text, and there is no token boundary inside of it.
+def _merge_delimiter(segments: Segments, left: str, closing: str, right: str) -> Segments:
+    """Merge the segments that contain the delimiter, so that no token boundary is inside it.
 
-    Without ids the mark stays at the end of the reasoning, for nothing else would tell an engine of it; an empty segment
-    after it ends the reasoning.
+    The delimiter is dropped from the text if its ids are known. Otherwise it stays at the end of
+    the reasoning, because the prefix of a continuation must contain it, and an empty segment after
+    it ends the reasoning.
     """
     merged = replace(
         segments[0],
@@ -176,7 +189,7 @@ def _around_mark(segments: Segments, left: str, closing: str, right: str) -> Seg
         source=segments[-1].source,
     )
     if any(each.token_ids is None for each in segments):
-        marked = replace(merged, text=left + closing, token_ids=None, is_reasoning=True)
+        closed = replace(merged, text=left + closing, token_ids=None, is_reasoning=True)
         following = (Segment(right, source=merged.source),) if right else ()
-        return (marked, Segment(""), *following)
+        return (closed, Segment(""), *following)
     return (merged, Segment(right, (), source=merged.source)) if left else (merged,)

@@ -1,4 +1,7 @@
-"""When a chain gets a reflection prompt, and what it answers: reflection must not replace a right answer. Pure."""
+"""Schedule of the reflection prompts of a chain, and the choice of the chain's answer. Pure.
+
+An answer that changed after a reflection prompt counts only if it is confirmed.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from typing import Literal
 
 from secondpass.strategies.api.values import Candidate, Completion
 
-LEAST_GROWTH = 1.1
-"""Growth of cumulative budgets at least: with less, several triggers would have one position."""
+MIN_GROWTH = 1.1
+"""Minimum growth factor of cumulative budgets; below it several triggers would have the same position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How many tokens a chain may write before its next trigger (ID-sampling, arXiv 2502.05449).
+    """Token budgets that place the triggers of a chain (ID-sampling, arXiv 2502.05449).
 
-    `cumulative`: a trigger at each total of b0 * gamma^k tokens; `segment`: segment k has at most b0 * gamma^k of them.
-    Without `b0` a trigger follows only a segment that the model has finished. `gamma` is at least LEAST_GROWTH for
-    cumulative budgets.
+    With `reading` cumulative, trigger k (from 0) follows at a total of b0 * gamma^k tokens. With
+    `reading` segment, segment k has at most b0 * gamma^k tokens. Without `b0`, triggers follow only
+    segments that the model finished. `gamma` must be at least `MIN_GROWTH` with `cumulative`.
     """
 
     max_triggers: int
@@ -29,9 +32,10 @@ class Schedule:
     reading: Literal["cumulative", "segment"] = "cumulative"
 
     def cap(self, segment: int, written: int) -> int | None:
-        """The most tokens of a segment (from 0) after `written` tokens in all before it; None without a limit.
+        """Return the maximum tokens of segment `segment` (from 0); None if it is unlimited.
 
-        The segment after the last trigger has none. A cumulative point that an earlier segment has passed is skipped.
+        `written` are the tokens of all earlier segments. The segment after the last trigger is
+        unlimited. A cumulative point that an earlier segment passed is skipped.
         """
         if self.b0 is None or segment >= self.max_triggers:
             return None
@@ -45,10 +49,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class ChainAnswer:
-    """The answer of a chain after one of its segments.
+    """Answer of a chain after one of its segments.
 
-    `ballot` is the class of the answer, None without one. `draft` is the chain so far; `is_forced` is True where the
-    answer was forced out of a copy of it before the chain had one of its own.
+    `ballot` is the class of the answer, None without an answer. `draft` is the chain so far, with
+    the forced answer appended if `is_forced`.
     """
 
     candidate: Candidate
@@ -59,51 +63,54 @@ class ChainAnswer:
 
 @dataclass
 class AnswerTrail:
-    """The answers of one chain after each segment, in order; a change counts once something confirms it."""
+    """Answers of one chain after each of its segments, in order."""
 
     _answers: list[ChainAnswer] = field(default_factory=list)
 
     def add(self, answer: ChainAnswer) -> None:
-        """Append the answer after one more segment."""
+        """Append the answer after the next segment."""
         self._answers.append(answer)
 
     @property
     def opening(self) -> ChainAnswer | None:
-        """The first answer of the chain's own; without one the last that was forced, and None without any."""
+        """The first answer that was not forced, else the last forced answer, else None."""
         answered = [each for each in self._answers if each.ballot is not None]
-        own = (each for each in answered if not each.is_forced)
-        return next(own, answered[-1] if answered else None)
+        unforced = (each for each in answered if not each.is_forced)
+        return next(unforced, answered[-1] if answered else None)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no segment was read yet."""
+        """True before the first segment."""
         return not self._answers
 
     @property
-    def forced(self) -> int:
-        """The number of forced answers."""
+    def forced_count(self) -> int:
+        """Number of forced answers."""
         return sum(each.is_forced for each in self._answers)
 
     @property
     def is_changed(self) -> bool:
-        """Whether any two segments have different answers."""
+        """True if any two segments have different answers."""
         return len({each.ballot for each in self._answers if each.ballot is not None}) > 1
 
     @property
     def is_pending(self) -> bool:
-        """Whether there is a change that another chain may yet confirm."""
+        """True if another chain may still confirm a changed answer."""
         return self.is_changed and not self._repeated
 
-    def agree(self, m: int) -> bool:
-        """Whether the last `m` segments have one answer."""
+    def has_agreement(self, m: int) -> bool:
+        """Return whether the last `m` segments have the same answer."""
         last = [each.ballot for each in self._answers[-m:]]
         return len(last) == m and None not in last and len(set(last)) == 1
 
     def best(self, confirmed: Collection[int] = ()) -> ChainAnswer:
-        """The most frequent answer, if it came at least twice; else the opening, unless only a later one is `confirmed`.
+        """Return the answer of the chain, a changed one only if it is confirmed.
 
-        `confirmed` are classes that other chains opened with. Of one answer it is the first that was not forced; ties go
-        to the answer that came first. Raises IndexError while there is no segment.
+        It is the most frequent answer if at least two segments have it; ties go to the earlier
+        answer. Otherwise it is the opening, or the last answer whose class is in `confirmed` if the
+        opening's is not. `confirmed` are the classes of other chains' openings. Of several segments
+        with the answer, the first one that was not forced is returned. Raises IndexError before the
+        first segment.
         """
         if self.opening is None:
             return self._answers[-1]
@@ -115,16 +122,16 @@ class AnswerTrail:
 
     @property
     def _repeated(self) -> list[int]:
-        """The classes that came at least twice, most frequent first."""
+        """Classes of answers that at least two segments have, most frequent first."""
         counts = Counter(each.ballot for each in self._answers if each.ballot is not None)
         return [ballot for ballot, count in counts.most_common() if count > 1]
 
 
-def elected(chains: Sequence[AnswerTrail]) -> list[ChainAnswer]:
-    """The answer of each chain, where a change counts also if another chain opened with it."""
-    opened = [chain.opening.ballot if chain.opening else None for chain in chains]
+def chain_answers(chains: Sequence[AnswerTrail]) -> list[ChainAnswer]:
+    """Return the answer of each chain. The opening of one chain confirms changed answers of the others."""
+    openings = [chain.opening.ballot if chain.opening else None for chain in chains]
 
     def others(position: int) -> set[int]:
-        return {b for i, b in enumerate(opened) if i != position and b is not None}
+        return {b for i, b in enumerate(openings) if i != position and b is not None}
 
     return [chain.best(others(position)) for position, chain in enumerate(chains)]

@@ -1,1 +1,1 @@
-"""Judging: what a judge is asked, and how its replies become grades, verdicts and reviews."""
+"""Judging: reply schemas, and the grades, verdicts and reviews read from replies of judges."""

@@ -1,6 +1,7 @@
-"""The probability that a model gives to a draft being right: P(True) (arXiv 2207.05221), with the labels in both orders.
+"""P(True): the probability that a draft is right, read from label probabilities (arXiv 2207.05221).
 
-`secondpass calibrate` measures by the same reads, so that its calibration holds for every strategy that uses them.
+Ours: each draft is read with the labels in both orders. `secondpass calibrate` uses the same reads,
+so its calibration is valid for every strategy that calls these functions.
 """
 
 from __future__ import annotations
@@ -15,22 +16,29 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Completion, Role
 
 LABELS = ("A", "B")
-"""Of the choices, in the order in which they are shown."""
+"""Labels of the two choices, in display order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PTrue:
-    """`probability` (0 to 1) that the draft is right, as it was read; `mass` (0 to 1) that the labels had together."""
+    """Uncalibrated probability (0 to 1) that a draft is right, and the probability mass of the labels.
+
+    `mass` (0 to 1) is the probability of both labels together, averaged over the reads.
+    """
 
     probability: float
     mass: float
 
 
 async def p_true(run: Run, draft: Completion, *, role: Role = "judge") -> PTrue:
-    """Read two tokens, one for each order of the labels, as a further turn of the draft's own conversation.
+    """Read P(True) of a draft in two one-token calls, one per label order.
 
-    The log-odds of both are averaged, so that a preference for one letter cancels out. Needs `labels` of the role's
-    engine. Raises DegenerateCandidate, and the failure of a read: VerdictUnreadable, EngineError or BudgetExhausted.
+    The prompt is appended as a user turn to the draft's own conversation. Averaging the log-odds of
+    both reads cancels a preference for one letter. The role's engine needs the capability `labels`.
+
+    Raises:
+        DegenerateCandidate: The draft is empty, only punctuation or repetitive.
+        VerdictUnreadable, EngineError, BudgetExhausted: One of the reads failed.
     """
     if why := quoting.degenerate(draft.text):
         raise DegenerateCandidate(f"there is nothing to judge: {why}", role=draft.role)
@@ -50,7 +58,10 @@ async def p_true(run: Run, draft: Completion, *, role: Role = "judge") -> PTrue:
 
 
 async def calibrated_p_true(run: Run, draft: Completion, *, role: Role = "judge") -> float | None:
-    """The calibrated probability (0 to 1) that the draft is right; None where it cannot be read."""
+    """Return the calibrated probability (0 to 1) that the draft is right; None if a read failed.
+
+    Without a calibration of the role's model the probability is returned as read.
+    """
 
     async def read(shown: Completion) -> PTrue:
         return await p_true(run, shown, role=role)

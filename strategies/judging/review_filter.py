@@ -1,4 +1,8 @@
-"""Choice of the reviews that count: a mark for each by a reward model or a proxy for one, and the best half of them."""
+"""Selection of the reviews that count: the half with the highest meta scores.
+
+A meta score rates a review, by a meta reward model (arXiv 2504.02495) or by one of our proxies for
+it.
+"""
 
 from __future__ import annotations
 
@@ -8,79 +12,90 @@ from typing import Literal
 from secondpass.strategies.api.errors import RoleFailed
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate, Role
-from secondpass.strategies.judging.reviews import Review, agreement, best_half, shuffled
+from secondpass.strategies.judging.reviews import Review, agreement, best_half, display_order
 
-Meta = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]
-"""What marks reviews; `none`: no marks, and all reviews count."""
+MetaSource = Literal["reward_model", "self_certainty", "agreement", "llm", "none"]
+"""Source of the meta scores of reviews; `none`: no meta scores, all reviews count."""
 
-TOP = 20
-"""The most probable tokens that a review's certainty is read from."""
+TOP_LOGPROBS = 20
+"""Number of most probable tokens per position over which a review's certainty is computed."""
 
 
-def meta_of(run: Run, asked: Meta | Literal["auto"]) -> Meta:
-    """What marks the reviews: as asked; auto: the reward role, else certainty, else agreement."""
-    if asked != "auto":
-        return asked
+def meta_source(run: Run, wanted: MetaSource | Literal["auto"]) -> MetaSource:
+    """Resolve `auto` to the best source that the engines support.
+
+    It is `reward_model` if the reward role can score, else `self_certainty` if the judge returns
+    log probabilities, else `agreement`.
+    """
+    if wanted != "auto":
+        return wanted
     if run.model("reward").can("reward"):
         return "reward_model"
     return "self_certainty" if run.model("judge").can("logprobs") else "agreement"
 
 
-async def kept_reviews(
+async def select_reviews(
     run: Run,
-    meta: Meta,
+    source: MetaSource,
     reviews: list[Review],
     shown: Sequence[Candidate],
     *,
-    insists: bool,
+    requires_meta_score: bool,
     saw_critiques: bool,
 ) -> list[Review]:
-    """The half of the reviews with the best marks; where one has no mark, the half that agrees best.
+    """Return the half of the reviews (rounded up) with the highest meta scores.
 
-    With `insists` a review without a mark raises RoleFailed. `saw_critiques`: the reward model was trained on critiques.
+    If a review has no meta score, the reviews are selected by agreement instead; with
+    `requires_meta_score` RoleFailed is raised. With the source `none`, or fewer than two reviews,
+    all are returned.
+
+    `shown` are the reviewed candidates, in their own order. Notes report the source, and whether it
+    is a proxy: anything except a reward model trained on critiques (`saw_critiques`), as in the
+    paper.
     """
-    if meta == "none" or len(reviews) < 2:
+    if source == "none" or len(reviews) < 2:
         return reviews
-    found = await _marks(run, meta, reviews, shown)
-    marks = [mark for mark in found if mark is not None]
-    if len(marks) < len(found):
-        if insists:
-            role: Role = "reward" if meta == "reward_model" else "judge"
-            raise RoleFailed(f"a review could not be marked by the role {role!r}", role=role)
-        run.note("meta failed", f"{meta}: the reviews are kept by agreement")
-        meta, marks = "agreement", agreement(reviews)
-    run.note("meta", meta)
-    is_paper = meta == "reward_model" and saw_critiques
+    found = await _meta_scores(run, source, reviews, shown)
+    scores = [score for score in found if score is not None]
+    if len(scores) < len(found):
+        if requires_meta_score:
+            role: Role = "reward" if source == "reward_model" else "judge"
+            raise RoleFailed(f"a review was not scored by the role {role!r}", role=role)
+        run.note("meta failed", f"{source}: the reviews are selected by agreement")
+        source, scores = "agreement", agreement(reviews)
+    run.note("meta", source)
+    is_paper = source == "reward_model" and saw_critiques
     run.note("meta proxy", "no" if is_paper else "yes: not a reward model trained on critiques")
-    return best_half(reviews, marks)
+    return best_half(reviews, scores)
 
 
-async def _marks(
-    run: Run, meta: Meta, reviews: Sequence[Review], shown: Sequence[Candidate]
+async def _meta_scores(
+    run: Run, source: MetaSource, reviews: Sequence[Review], shown: Sequence[Candidate]
 ) -> Sequence[float | None]:
-    """A mark for each review, the higher the better; None where it has none."""
-    if meta == "agreement":
+    """Return the meta score of each review, higher is better; None for a review without one."""
+    if source == "agreement":
         return agreement(reviews)
-    if meta == "self_certainty":
+    if source == "self_certainty":
         return [review.certainty for review in reviews]
 
-    async def mark(review: Review) -> float:
-        if meta == "llm":
-            return await _faithfulness(run, review, shown)
+    async def score(review: Review) -> float:
+        if source == "llm":
+            return await _log_odds_good(run, review, shown)
         text = run.model("judge").profile.conclusion(review.completion.text)
         return await run.score(text, messages=review.completion.messages)
 
-    return await run.map(mark, reviews, min_results=0)
+    return await run.map(score, reviews, min_results=0)
 
 
-async def _faithfulness(run: Run, review: Review, shown: Sequence[Candidate]) -> float:
+async def _log_odds_good(run: Run, review: Review, shown: Sequence[Candidate]) -> float:
+    """Return the judge's log-odds that a review is good; 1 or 0 for a verdict without probabilities."""
     conclude = run.model("actor").profile.conclusion
     texts = [conclude(candidate.text) for candidate in shown]
     judgement = await run.classify(
         "meta_rm_review",
         ("good", "bad"),
         question=run.question,
-        candidates=[texts[i] for i in shuffled(texts, review.completion.index)],
+        candidates=[texts[i] for i in display_order(texts, review.completion.index)],
         review=run.model("judge").profile.conclusion(review.completion.text),
     )
     odds = judgement.log_odds("good")

@@ -1,6 +1,6 @@
-"""Drafts whose steps are graded during generation, by label probabilities.
+"""Drafts with step grades, read from label probabilities during generation.
 
-`secondpass calibrate` measures by the same reads, so that its calibration holds for the drafts that are graded by them.
+`secondpass calibrate` uses the same reads, so its calibration is valid for drafts graded here.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, LabelDistribution
 
 LABELS = ("yes", "no")
-"""The label of a right step first."""
+"""Labels of a right and of a wrong step."""
 
 Combine: TypeAlias = Literal["mean", "last"]
-"""How the grades of steps are combined to one of the draft: the mean of their log-odds, or the last one's."""
+"""Grade of a draft from its step grades: the mean of their log-odds, or the last grade."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradedDraft:
-    """A finished draft; `grades` (0 to 1) of those of its steps whose grade could be read, not calibrated.
+    """A finished draft with the uncalibrated grades (0 to 1) of its steps.
 
-    `mass` (0 to 1) is the mean probability that the labels had together, 0 where nothing was read.
+    Steps without a readable grade are missing from `grades`. `mass` (0 to 1) is the mean
+    probability mass of the labels, 0 without a read.
     """
 
     draft: Completion
@@ -31,7 +32,7 @@ class GradedDraft:
     mass: float
 
     def combined(self, how: Combine) -> float | None:
-        """The grade (0 to 1) of the draft; None where no step has one."""
+        """Return the grade (0 to 1) of the draft; None if no step has a grade."""
         kept = self.grades[-1:] if how == "last" else self.grades
         return probability_of(mean_log_odds(kept)) if kept else None
 
@@ -39,10 +40,10 @@ class GradedDraft:
 async def graded_draft(
     run: Run, *, index: int, temperature: float | None, abandon_below: float = 0.0
 ) -> GradedDraft | None:
-    """One draft, each step of which the judge grades once it is finished; None for an aborted draft.
+    """Generate a draft while the judge grades each finished step; None if the draft was aborted.
 
-    A draft is aborted at the first step graded below `abandon_below` (0 to 1). A step whose grade cannot be read has none.
-    Needs `labels` of the judge's engine.
+    A draft is aborted at the first step graded below `abandon_below` (0 to 1). A step whose grade
+    cannot be read is skipped. The judge's engine needs the capability `labels`.
     """
     reads: list[LabelDistribution] = []
 
@@ -52,15 +53,14 @@ async def graded_draft(
     async with run.steps(SOLVE, index=index, draw=Draw(temperature=temperature)) as draft:
         finished = 0
         async for _ in draft:
-            finished += (
-                1  # the draft itself may be ahead of it: only what is judged decides the grade
-            )
+            # The stream may already contain later steps: truncate it to the step that is graded.
+            finished += 1
             [read] = await run.map(grade, [draft.truncated(finished)], min_results=0)
             if read is None:
                 continue
             reads.append(read)
             if read.probabilities["yes"] < abandon_below:
-                return None  # leaving the block aborts the draft in the engine
+                return None  # leaving the context aborts the call
         grades = tuple(min(1.0, read.probabilities["yes"]) for read in reads)
         mass = sum(read.mass for read in reads) / len(reads) if reads else 0.0
         return GradedDraft(draft.completion, grades, mass)

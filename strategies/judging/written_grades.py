@@ -1,7 +1,8 @@
-"""Grades of finished solutions from a judge's written verdict: the first wrong step, or a verdict on the whole.
+"""Grades of finished drafts from written verdicts.
 
-No label probabilities are needed. The judge may first write a solution of its own, which it is then shown as data: that
-helps instruct models and harms those that reason (arXiv 2505.11227).
+A verdict is on the whole draft, or states its first wrong step. Grades need no label probabilities.
+The judge may first write a reference solution, which its prompts then contain as data. That helps
+instruct models and harms reasoning models (arXiv 2505.11227).
 """
 
 from __future__ import annotations
@@ -22,107 +23,116 @@ from secondpass.strategies.api.step_splitter import split_steps
 from secondpass.strategies.api.values import SOLVE, Completion, Draw
 from secondpass.strategies.judging.reply_schemas import Critique, ReplySchema
 
-Written: TypeAlias = Literal["first_error", "verdict"]
-"""What the judge is asked for: the first wrong step, or whether the whole is right."""
+WrittenKind: TypeAlias = Literal["first_error", "verdict"]
+"""Content of a written verdict: the first wrong step, or whether the whole draft is right."""
 
 Reference: TypeAlias = Literal["auto", "on", "off"]
-"""Whether the judge first writes a solution of its own; auto: as its profile says."""
+"""Use of a reference solution written by the judge; auto: as its model profile recommends."""
 
-TEMPERATURE = 0.6
-"""Of several samples of one verdict, where the judge's profile names none."""
+SAMPLE_TEMPERATURE = 0.6
+"""Sampling temperature of several verdicts on one draft, if the judge's profile recommends none."""
 
 
 class FirstError(ReplySchema):
-    """The first wrong step of a solution; `first_wrong_step` counts from 1, None when no step is wrong."""
+    """The first wrong step of a solution (from 1; None if no step is wrong), preceded by the reason."""
 
     reason: Annotated[str, Field(max_length=600)]
     first_wrong_step: int | None = Field(ge=1)
 
 
 @lru_cache(maxsize=256)
-def first_error_among(steps: int) -> type[FirstError]:
-    """The shape of a verdict on so many steps, which names one of them: an engine that holds to it names no other."""
+def first_error_schema(steps: int) -> type[FirstError]:
+    """Return the reply schema for a draft, with `first_wrong_step` limited to 1 to `steps`."""
     number = Annotated[int, Field(ge=1, le=steps)]
     return create_model("FirstError", __base__=FirstError, first_wrong_step=(number | None, ...))
 
 
-def share_before(first_wrong: int | None, steps: int) -> float:
-    """1 when no step is wrong, else the share (0 to 1) of the steps before the first wrong one.
+def share_before_error(first_wrong: int | None, steps: int) -> float:
+    """Return the share (0 to 1) of the steps before the first wrong one; 1 if no step is wrong.
 
     Raises VerdictUnreadable for a step outside 1 to `steps`.
     """
     if first_wrong is None:
         return 1.0
     if not 1 <= first_wrong <= steps:
-        raise VerdictUnreadable(f"step {first_wrong} of {steps} steps")
+        raise VerdictUnreadable(f"first_wrong_step must be from 1 to {steps}, got {first_wrong}")
     return (first_wrong - 1) / steps
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """A question to the judge: the prompt and what fills it, the shape of the reply, and the grade (0 to 1) in it."""
+class _GradingPrompt:
+    """Prompt of a written verdict with its values, the reply schema, and the grade (0 to 1) of a reply."""
 
-    prompt: str
+    name: str
     values: dict[str, Any]
-    shape: type[ReplySchema]
+    schema: type[ReplySchema]
     grade: Callable[[Any], float]
 
 
-def _form(kind: Written, text: str) -> _Form:
+def _grading_prompt(kind: WrittenKind, text: str) -> _GradingPrompt:
     if kind == "verdict":
-        return _Form(
+        return _GradingPrompt(
             "critique",
             {"candidate": text},
             Critique,
             lambda found: float(found.verdict == "correct"),
         )
     steps = split_steps(text)
-    return _Form(
+    return _GradingPrompt(
         "first_error",
         {"steps": steps},
-        first_error_among(len(steps)),
-        lambda found: share_before(found.first_wrong_step, len(steps)),
+        first_error_schema(len(steps)),
+        lambda found: share_before_error(found.first_wrong_step, len(steps)),
     )
 
 
 async def written_grade(
-    run: Run, draft: Completion, kind: Written, *, samples: int = 1, reference: str | None = None
+    run: Run,
+    draft: Completion,
+    kind: WrittenKind,
+    *,
+    samples: int = 1,
+    reference: str | None = None,
 ) -> float | None:
-    """The mean grade (0 to 1) over `samples` verdicts on a draft, each calibrated where that was measured.
+    """Return the mean grade (0 to 1) of `samples` written verdicts on a draft; None if none is readable.
 
-    A verdict grades 1 or 0; a first wrong step the share of the steps before it. One verdict is drawn as verdicts are,
-    several at the temperature that the judge's profile recommends. None where no verdict can be read.
+    The grade of a verdict on the whole draft is 1 or 0, that of a first wrong step the share of the
+    steps before it. Each grade is calibrated if its kind has a calibration. A single verdict is
+    drawn at the default temperature of verdicts, several at the one that the judge's profile
+    recommends. `reference` is a solution that the prompt contains as data.
     """
     text = run.model("actor").profile.conclusion(draft.text)
     if quoting.degenerate(text):
         return None
-    form = _form(kind, text)
-    values = form.values if reference is None else form.values | {"reference": reference}
+    prompt = _grading_prompt(kind, text)
+    values = prompt.values if reference is None else prompt.values | {"reference": reference}
     judge = run.model("judge")
-    draw = Draw(temperature=judge.profile.temperature or TEMPERATURE if samples > 1 else None)
+    draw = Draw(
+        temperature=judge.profile.temperature or SAMPLE_TEMPERATURE if samples > 1 else None
+    )
     measured = judge.calibration(kind)
 
     async def read(sample: int) -> float:
         _, found = await run.critique(
-            form.prompt if reference is None else f"{form.prompt}_reference",
-            form.shape,
+            prompt.name if reference is None else f"{prompt.name}_reference",
+            prompt.schema,
             role="judge",
             index=draft.index * samples + sample,
             draw=draw,
             question=run.question,
             **values,
         )
-        return apply_calibration(form.grade(found), measured)
+        return apply_calibration(prompt.grade(found), measured)
 
     found = await run.map(read, range(samples), min_results=0)
     grades = [grade for grade in found if grade is not None]
     return math.fsum(grades) / len(grades) if grades else None
 
 
-async def own_reference(run: Run, wanted: Reference = "auto") -> str | None:
-    """The conclusion of a solution that the judge writes itself, where one is wanted.
+async def reference_solution(run: Run, wanted: Reference = "auto") -> str | None:
+    """Have the judge write a reference solution and return its conclusion; None if none is wanted.
 
-    None, and a note, where the judge finished none.
+    Also None, with a note, if the judge's solution failed, was truncated or is degenerate.
     """
     profile = run.model("judge").profile
     if wanted == "off" or (wanted == "auto" and not profile.own_reference):
@@ -135,7 +145,7 @@ async def own_reference(run: Run, wanted: Reference = "auto") -> str | None:
     [own] = await run.map(write, [SOLVE], min_results=0)
     text = "" if own is None or own.is_truncated else profile.conclusion(own.text)
     if quoting.degenerate(text):
-        run.note("reference", "none: the judge finished no solution of its own")
+        run.note("reference", "none: the judge did not finish a reference solution")
         return None
-    run.note("reference", "one solution of the judge's own, shown with every draft")
+    run.note("reference", "one solution written by the judge, shown with every draft")
     return text

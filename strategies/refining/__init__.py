@@ -1,1 +1,1 @@
-"""Refining: versions of an answer, their critics, revisions and retries."""
+"""Refining: versions of an answer, critics, revisions and retries."""

@@ -1,4 +1,7 @@
-"""A draft whose steps are checked as they are written: the first wrong one is redrawn (arXiv 2504.19162)."""
+"""Drafts whose steps a critic checks during generation, as in SPC (arXiv 2504.19162).
+
+A wrong step is redrawn from the steps before it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from secondpass.strategies.refining.critics import is_step_wrong
 
 
 @dataclass
-class Guide:
-    """How drafts are guided, and the counts of steps checked, redrawn because they were wrong, and not readable.
+class StepGuide:
+    """Settings of guided drafts, and counts of checked steps, redrawn steps and unreadable verdicts.
 
-    `chains` is the number of drafts: draw i of chain c has the index c + i * chains.
+    `chains` is the number of drafts. Draw i of chain c has the index c + i * chains.
     """
 
     chains: int
@@ -28,20 +31,20 @@ class Guide:
 
     @property
     def report(self) -> str:
-        """The counts, for a note."""
-        return f"{self.checked} checked, {self.redrawn} drawn again, {self.unreadable} unreadable"
+        """The counts as a note."""
+        return f"{self.checked} checked, {self.redrawn} redrawn, {self.unreadable} unreadable"
 
-    async def write(self, run: Run, chain: int) -> Completion:
-        """A whole draft. A step is redrawn at most `redraws` times; the last draw is taken as it is."""
+    async def generate(self, run: Run, chain: int) -> Completion:
+        """Generate a finished draft. A step is redrawn at most `redraws` times; its last draw is not checked."""
         prefix: Completion | None = None
-        draws = tries = 0
+        draws = step_draws = 0
         while True:
             async with self._stream(run, prefix, chain + draws * self.chains) as stream:
-                wrong = await self._first_wrong(run, stream, spared=tries == self.redraws)
+                wrong = await self._first_wrong(run, stream, skip_first=step_draws == self.redraws)
                 if wrong is None:
                     return stream.completion
                 before = stream.truncated(wrong)
-            tries = tries + 1 if wrong == 0 and draws else 1
+            step_draws = step_draws + 1 if wrong == 0 and draws else 1
             draws += 1
             self.redrawn += 1
             prefix = before if before.text.strip() else None
@@ -54,12 +57,12 @@ class Guide:
             return run.steps(SOLVE, index=index, draw=draw)
         return run.extend_steps(prefix, index=index, draw=draw)
 
-    async def _first_wrong(self, run: Run, stream: StepStream, *, spared: bool) -> int | None:
-        """The number (from 0) of the first step with the verdict "wrong"; with `spared` never the first one."""
+    async def _first_wrong(self, run: Run, stream: StepStream, *, skip_first: bool) -> int | None:
+        """Return the position (from 0) of the first step with the verdict "wrong"; None without one."""
         number = -1
         async for _ in stream:
             number += 1
-            if number == 0 and spared:
+            if number == 0 and skip_first:
                 continue
             so_far = stream.truncated(number + 1)
             [is_wrong] = await run.map(partial(is_step_wrong, run), [so_far], min_results=0)
@@ -70,8 +73,8 @@ class Guide:
         return None
 
 
-def obstacle(run: Run) -> str | None:
-    """Why the run's drafts cannot be guided; None where they can."""
+def unsupported_reason(run: Run) -> str | None:
+    """Return the reason why the actor's drafts cannot be guided; None if they can."""
     if not run.model().can("prefix"):
         return "the actor's engine lacks the capability prefix"
     if run.model().profile.is_thinking:

@@ -1,4 +1,4 @@
-"""One draft and its revisions, and the prompt by which the newest version is revised. Pure."""
+"""A draft with its revisions, and the prompt for the next revision. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FeedbackSource = Literal["tests", "review", "merged", "neutral", "none"]
 History = Literal["last", "full", "feedback_only"]
 Gate = Literal["tests", "vote", "prefer", "draw"]
 
-_MARK = re.compile(r"^[\s*_#>]*revised solution[\s*_#:]*$", re.IGNORECASE | re.MULTILINE)
+_SEPARATOR = re.compile(r"^[\s*_#>]*revised solution[\s*_#:]*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionPlan:
-    """How one chain is revised, after everything that params leave to the task and the models is decided."""
+    """Resolved revision settings of one chain, without `auto`."""
 
     feedback: FeedbackSource
     history: History
@@ -30,7 +30,7 @@ class RevisionPlan:
 
 @dataclass
 class RevisionChain:
-    """The versions of one draft, oldest first, and the findings on each version that was revised.
+    """A draft and its revisions, oldest first, and the findings on each revised version.
 
     `best` is the draft until a revision passes the gate.
     """
@@ -41,41 +41,43 @@ class RevisionChain:
     findings: list[str] = field(default_factory=list)
 
     @property
-    def head(self) -> Version:
-        """The newest version, confirmed or not."""
+    def newest(self) -> Version:
+        """The newest version, accepted by the gate or not."""
         return self.versions[-1]
 
     @property
     def is_changed(self) -> bool:
-        """True where the newest answer differs from the draft's."""
-        return not is_same(self.head, self.versions[0])
+        """True if the newest answer differs from the draft's."""
+        return not is_same(self.newest, self.versions[0])
 
     @property
     def votes(self) -> list[Version]:
-        """The chain's votes: its first and its last version where the vote is the gate, else its best.
+        """The versions that vote: the first and the newest with the gate `vote`, else the best.
 
-        Versions between these have no vote, so that no chain outvotes the others by repeating itself.
+        Versions in between do not vote, so that a chain cannot outvote the others by repeating
+        itself.
         """
         if self.plan.gate == "vote":
-            return [self.versions[0], replace(self.head, round=1)]
+            return [self.versions[0], replace(self.newest, round=1)]
         return [replace(self.best, round=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionPrompt:
-    """The prompt of a revision, where it is placed, and the values of its placeholders."""
+    """Prompt of a revision: its name, placeholder values, and the conversation it is appended to."""
 
     name: str
     values: Mapping[str, Any]
     after: After = "question"
 
 
-def prompt_of(
+def revision_prompt(
     chain: RevisionChain, tried: Sequence[str], conclude: Callable[[str], str]
 ) -> RevisionPrompt:
-    """The prompt by which the chain's newest version is revised.
+    """Return the prompt that revises the chain's newest version.
 
-    `tried` are the answers that may be shown where no version is; `conclude` removes the reasoning from a text.
+    `tried` are the answers that a prompt without versions may contain. `conclude` removes the
+    reasoning from a text.
     """
     if chain.plan.feedback == "neutral":
         return RevisionPrompt("second_turn", {}, _conversation(chain, conclude))
@@ -84,23 +86,24 @@ def prompt_of(
     return _with_versions(chain, [conclude(each.candidate.text) for each in chain.versions])
 
 
-def divided(text: str, *, is_open: bool) -> tuple[str, str] | None:
-    """A review and the revision after it, separated by a line that reads REVISED SOLUTION.
+def split_review(text: str, *, is_open: bool) -> tuple[str, str] | None:
+    """Split a reply into (review, revision) at a line that consists of REVISED SOLUTION.
 
-    Without such a line the whole text is the revision, from which an answer can be read all the same; None in an open task,
-    where the review would be a part of the answer, and where nothing follows the line.
+    Without such a line the whole text is the revision, from which an answer can still be extracted.
+    In an open task (`is_open`) the result is None then, because the answer would include the
+    review. It is also None if nothing follows the line.
     """
-    review, *rest = _MARK.split(text, maxsplit=1)
+    review, *rest = _SEPARATOR.split(text, maxsplit=1)
     if not rest:
         return None if is_open else ("", text)
     return (review.strip(), rest[0].strip()) if rest[0].strip() else None
 
 
 def _with_versions(chain: RevisionChain, texts: Sequence[str]) -> RevisionPrompt:
-    """A prompt that shows the newest version, or all of them; `texts` are the versions' texts."""
+    """Return a prompt with the texts of the newest version or, with full history, of all versions."""
     is_full = chain.plan.history == "full"
     shown = slice(None) if is_full else slice(-1, None)
-    if chain.plan.feedback == "merged":  # with the review that each was written after
+    if chain.plan.feedback == "merged":  # each revision follows the review in the same reply
         pairs = zip(chain.findings, texts[1:], strict=True)
         reviewed = [texts[0], *("\n\n".join(pair).strip() for pair in pairs)]
         return RevisionPrompt("review_and_refine", {"attempts": reviewed[shown]})
@@ -115,11 +118,12 @@ def _with_versions(chain: RevisionChain, texts: Sequence[str]) -> RevisionPrompt
 
 
 def _conversation(chain: RevisionChain, conclude: Callable[[str], str]) -> Completion:
-    """The newest version as the last turn: of all turns so far, or in reply to the question alone.
+    """Return the newest version as the last turn, after all turns so far or after the question alone.
 
-    It is not quoted, being a turn of its own, but nothing in it can end that turn.
+    It is a turn of its own and therefore not quoted. Special tokens in it are disarmed, so that it
+    cannot end its turn.
     """
-    newest = chain.head.completion
+    newest = chain.newest.completion
     newest = newest.with_text(quoting.disarm(conclude(newest.text)))
     if chain.plan.history == "full":
         return newest

@@ -226,7 +226,7 @@ def test_meta_rm_with_a_fallback_uses_agreement_and_notes_it(
     with down() as served:
         reply = served.solve(strategy=strategy, task={"kind": "open"}).json()
     assert reply["notes"]["meta"] == "agreement"
-    assert reply["notes"]["meta failed"] == "reward_model: the reviews are kept by agreement"
+    assert reply["notes"]["meta failed"] == "reward_model: the reviews are selected by agreement"
     assert reply["degraded"]["reward"] >= 1
 
 

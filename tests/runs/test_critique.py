@@ -17,7 +17,7 @@ from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.values import SOLVE, Draw, Role
 from secondpass.strategies.judging.reply_schemas import Critique, Feedback
-from secondpass.strategies.judging.written_grades import FirstError, first_error_among
+from secondpass.strategies.judging.written_grades import FirstError, first_error_schema
 from secondpass.testing.support import constant_reply, make_run
 from tests.runs.judges import LABELS_AND_SCHEMA, OPINION, replies_in_order, verdicts
 from tests.runs.run_variants import with_spec
@@ -25,7 +25,7 @@ from tests.runs.run_variants import with_spec
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_prompts")]
 
 
-@pytest.mark.parametrize("shape", [Feedback, Critique, FirstError, first_error_among(3)])
+@pytest.mark.parametrize("shape", [Feedback, Critique, FirstError, first_error_schema(3)])
 async def test_schema_orders_reasons_before_the_verdict(
     shape: type[BaseModel],
 ) -> None:

@@ -18,8 +18,8 @@ NO_LABELS: frozenset[Capability] = frozenset({"labels"})
 SPLIT = ("41", "41", "42", "43")
 
 
-def worked(value: str, place: str) -> str:
-    return f"The {place} went like this: 1, 2, 3.\n\nSo \\boxed{{{value}}}."
+def worked(value: str, name: str) -> str:
+    return f"The {name} went like this: 1, 2, 3.\n\nSo \\boxed{{{value}}}."
 
 
 def critic(
@@ -28,9 +28,12 @@ def critic(
     retries: Mapping[int, str] | None = None,
     *,
     issues: Sequence[str] = ("step 2 adds wrongly",),
-    says: str | None = None,
+    critique: str | None = None,
 ) -> Script:
-    """Draft i answers drafts[i], the retry of index i retries[i]; what does not answer `right` is called wrong."""
+    """Return a script with draft i answering drafts[i], and the retry of index i retries[i].
+
+    The critic rejects every answer except `right`. `critique` replaces its written reply.
+    """
 
     def script(call: Call, index: int) -> Reply:
         if call.purpose == SOLVE:
@@ -41,7 +44,7 @@ def critic(
             is_right = f"boxed{{{right}}}" in call.messages[0].text
             verdict = "correct" if is_right else "wrong"
             found = {"issues": [*issues], "first_wrong_step": None, "verdict": verdict}
-            return Reply(json.dumps(found) if says is None else says)
+            return Reply(json.dumps(found) if critique is None else critique)
         right_p = 0.95 if f"boxed{{{right}}}" in call.messages[-2].text else 0.05
         a = right_p if "A) right" in call.messages[-1].text else 1 - right_p
         return Reply("x", labels={"A": a, "B": 1 - a})

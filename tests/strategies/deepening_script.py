@@ -14,11 +14,11 @@ CHOICE = Task(kind="choice", options=("red", "green", "blue"))
 
 
 def reflections(call: Call) -> int:
-    return sum(REFLECTION in piece for piece in call.prefix or () if isinstance(piece, str))
+    return sum(REFLECTION in part for part in call.prefix or () if isinstance(part, str))
 
 
 def segments(*chains: tuple[str, ...]) -> Script:
-    """A script whose chains answer their values, one after each reflection prompt."""
+    """Return a script whose chain i answers with the values of chains[i], one per reflection prompt."""
 
     def script(call: Call, index: int) -> Reply:
         values = chains[index % len(chains)]

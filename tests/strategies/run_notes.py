@@ -1,4 +1,4 @@
-"""The notes that a run made, by their subject."""
+"""Notes of a run by key."""
 
 from __future__ import annotations
 

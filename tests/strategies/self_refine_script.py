@@ -24,11 +24,12 @@ def script(
     revised: str = "42",
     drawn: str = "42",
     verdict: str = "revise",
-    likes: bool = True,
+    prefers_revision: bool = True,
 ) -> Script:
-    """Replies in order: `drafts`, `drawn` (further drafts) and `revised` hold answers separated by spaces.
+    """Return a script that replies with the given answers, in order.
 
-    The last answer of a list repeats. `likes` is whether the judge prefers the revision.
+    `drafts`, `drawn` (further drafts) and `revised` are answers separated by spaces. The last answer of
+    each repeats.
     """
 
     def reply(call: Call, index: int) -> Reply:
@@ -39,19 +40,19 @@ def script(
             is_first = (shown.find("CANDIDATE A") < shown.find("{41}")) != (
                 shown.find("CANDIDATE B") < shown.find("{41}")
             )
-            says_a = is_first != likes
-            return Reply("", labels={"A": 0.9 if says_a else 0.1, "B": 0.1 if says_a else 0.9})
+            is_a = is_first != prefers_revision
+            return Reply("", labels={"A": 0.9 if is_a else 0.1, "B": 0.1 if is_a else 0.9})
         if call.purpose == SOLVE:
-            told = [*drafts.split(), *drawn.split()]
-            return Reply(boxed(told[min(index, len(told) - 1)]))
-        told = revised.split()
-        return Reply(boxed(told[min(index - 1, len(told) - 1)]))
+            answers = [*drafts.split(), *drawn.split()]
+            return Reply(boxed(answers[min(index, len(answers) - 1)]))
+        answers = revised.split()
+        return Reply(boxed(answers[min(index - 1, len(answers) - 1)]))
 
     return reply
 
 
-async def refine(params: Mapping[str, Any], **told: Any) -> tuple[Outcome, list[Call]]:
-    engine = ScriptedEngine(script(**told))
+async def refine(params: Mapping[str, Any], **replies: Any) -> tuple[Outcome, list[Call]]:
+    engine = ScriptedEngine(script(**replies))
     run = make_run(engine, "self_refine", params)
     outcome = await execute(run)
     assert_accounting_is_complete(run, engine)

@@ -1,3 +1,3 @@
-"""Every registered strategy keeps the contract that ships in `secondpass.testing`."""
+"""Contract tests of every registered strategy, from `secondpass.testing`."""
 
 from secondpass.testing.suite import *  # noqa: F403

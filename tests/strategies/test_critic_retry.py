@@ -1,4 +1,4 @@
-"""critic_retry over the scripted engine: the weighted vote, code tasks with tests, every mode, and invalid params."""
+"""critic_retry with a scripted engine: weighted vote, tests of code tasks, modes and invalid params."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
 # -- the vote ----------------------------------------------------------------------------------------
 
 
-async def test_a_critic_not_known_to_be_good_is_not_asked_and_a_note_says_so() -> None:
+async def test_a_critic_without_a_useful_calibration_is_not_called_and_a_note_reports_it() -> None:
     for auroc in (None, 0.55):
         engine = ScriptedEngine(critic(SPLIT, "42"))
         run = make_run(engine, "critic_retry")
@@ -52,15 +52,15 @@ async def test_a_critic_not_known_to_be_good_is_not_asked_and_a_note_says_so() -
 
 
 @pytest.mark.parametrize("lacking", [frozenset[Capability](), NO_LABELS])
-async def test_verdicts_of_a_critic_that_is_good_weigh_the_vote(
+async def test_verdicts_of_a_calibrated_critic_weight_the_vote(
     lacking: frozenset[Capability],
 ) -> None:
     engine = ScriptedEngine(critic(("41", "41", "42"), "42"), lacking=lacking)
     run = calibrated(make_run(engine, "critic_retry", {"n": 3}))
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.confidence is not None) == ("42", True)
-    asked = {"critique": 3} if lacking else {"p_true": 6}
-    assert purposes(engine) == {SOLVE: 3, **asked}
+    verdict_calls = {"critique": 3} if lacking else {"p_true": 6}
+    assert purposes(engine) == {SOLVE: 3, **verdict_calls}
     assert (
         notes(run)["verdicts"] == f"1 right, 2 wrong, 0 none, by {'text' if lacking else 'labels'}"
     )
@@ -68,7 +68,7 @@ async def test_verdicts_of_a_critic_that_is_good_weigh_the_vote(
 
 
 @pytest.mark.parametrize("how", ["soft", "hard"])
-async def test_where_the_drafts_agree_no_critic_is_asked(how: str) -> None:
+async def test_the_critic_is_not_called_if_drafts_agree(how: str) -> None:
     for mode in ("filter_vote", "parallel", "hybrid"):
         engine = ScriptedEngine(critic(("41",) * 4, "42"))
         run = calibrated(make_run(engine, "critic_retry", {"mode": mode, "filter": how}))
@@ -77,7 +77,7 @@ async def test_where_the_drafts_agree_no_critic_is_asked(how: str) -> None:
         assert notes(run)["verdicts"] == "none requested: the vote share of 1.00 is above 0.75"
 
 
-async def test_the_hard_filter_drops_what_is_called_wrong_and_falls_back_to_all() -> None:
+async def test_the_hard_filter_drops_rejected_drafts_unless_all_are_rejected() -> None:
     for right, answer in (("42", "42"), ("none of them", "41")):
         engine = ScriptedEngine(critic(SPLIT, right))
         run = make_run(engine, "critic_retry", {"filter": "hard"})
@@ -86,11 +86,9 @@ async def test_the_hard_filter_drops_what_is_called_wrong_and_falls_back_to_all(
 
 
 @pytest.mark.parametrize("mode", ["filter_vote", "sequential", "parallel", "hybrid"])
-@pytest.mark.parametrize("says", ["", "wrong", '{"verdict": "wrong"}', "{" * 50])
-async def test_an_unreadable_critique_is_no_verdict_and_costs_no_answer(
-    mode: str, says: str
-) -> None:
-    engine = ScriptedEngine(critic(SPLIT, "42", says=says), lacking=NO_LABELS | {"schema"})
+@pytest.mark.parametrize("reply", ["", "wrong", '{"verdict": "wrong"}', "{" * 50])
+async def test_an_unreadable_critique_has_no_effect_on_the_answer(mode: str, reply: str) -> None:
+    engine = ScriptedEngine(critic(SPLIT, "42", critique=reply), lacking=NO_LABELS | {"schema"})
     run = make_run(engine, "critic_retry", {"mode": mode, "filter": "hard"})
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == ("41", "finished")
@@ -101,7 +99,7 @@ async def test_an_unreadable_critique_is_no_verdict_and_costs_no_answer(
     assert_accounting_is_complete(run, engine)
 
 
-async def test_in_open_tasks_only_the_hard_filter_asks() -> None:
+async def test_in_open_tasks_only_the_hard_filter_calls_the_critic() -> None:
     def script(call: Call, index: int) -> Reply:
         if call.labels:
             p = 0.9 if "Blue" in call.messages[-2].text else 0.1
@@ -127,7 +125,7 @@ def coded(drafts: Sequence[str], retries: Mapping[int, str]) -> Script:
     return script
 
 
-async def test_what_the_tests_pass_wins_and_no_critic_is_asked() -> None:
+async def test_a_draft_that_passes_the_tests_wins_without_a_critic() -> None:
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
     engine = ScriptedEngine(coded((WRONG, WRONG, RIGHT, OTHER), {}))
     shared = SharedResources(Equivalence(), Sandboxes(2))
@@ -139,7 +137,7 @@ async def test_what_the_tests_pass_wins_and_no_critic_is_asked() -> None:
 
 
 @pytest.mark.parametrize(("repeats", "drawn"), [("auto", [1, 4, 2]), ("soft", [1, 2])])
-async def test_a_retry_that_repeats_what_the_tests_rejected_is_drawn_again(
+async def test_a_retry_that_repeats_an_answer_rejected_by_tests_is_redrawn(
     repeats: str, drawn: list[int]
 ) -> None:
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
@@ -150,19 +148,19 @@ async def test_a_retry_that_repeats_what_the_tests_rejected_is_drawn_again(
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == (RIGHT, "accepted")
     assert [call.index for call in retries_of(engine)] == drawn
-    told = retries_of(engine)[0].messages[0].text
-    assert "assert add(2, 3) == 5" in told
-    assert "a - b" not in told
+    prompt = retries_of(engine)[0].messages[0].text
+    assert "assert add(2, 3) == 5" in prompt
+    assert "a - b" not in prompt
 
 
-# -- every mode, and what no mode takes ----------------------------------------------------------------
+# -- modes and params ----------------------------------------------------------------
 
 MODES = ("filter_vote", "sequential", "parallel", "hybrid", "step_guided")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("lacking", [frozenset[Capability](), NO_LABELS, NO_LABELS | {"schema"}])
-async def test_every_mode_answers_whatever_the_critic_can_do(
+async def test_every_mode_answers_with_every_capability_of_the_critic(
     mode: str, lacking: frozenset[Capability]
 ) -> None:
     engine = ScriptedEngine(lacking=lacking)
@@ -172,7 +170,7 @@ async def test_every_mode_answers_whatever_the_critic_can_do(
 
 
 @pytest.mark.parametrize("mode", MODES[:-1])
-async def test_labels_that_are_demanded_and_lacking_are_named_before_the_first_call(
+async def test_missing_labels_are_an_error_before_the_first_call(
     mode: str,
 ) -> None:
     engine = ScriptedEngine(lacking=NO_LABELS)
@@ -183,7 +181,7 @@ async def test_labels_that_are_demanded_and_lacking_are_named_before_the_first_c
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str) -> None:
+async def test_a_missing_critic_is_an_error_before_the_first_call(mode: str) -> None:
     engine = ScriptedEngine()
     run = make_run(engine, "critic_retry", {"mode": mode})
     alone = replace(run.spec, upstreams={"actor": run.spec.upstreams["actor"]})
@@ -193,7 +191,7 @@ async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"n": 0}, "greater than or equal to 1"),
         ({"n": 65}, "less than or equal to 64"),
@@ -222,12 +220,12 @@ async def test_a_critic_that_is_missing_is_named_before_the_first_call(mode: str
         ),
     ],
 )
-def test_params_that_make_no_sense_are_named(params: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_params_are_named(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         CriticRetry(**params)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_params_as_resolved_are_params(mode: str) -> None:
+def test_resolved_params_are_valid_params(mode: str) -> None:
     params = CriticRetry.model_validate({"mode": mode})
     assert CriticRetry.model_validate(params.model_dump()) == params

@@ -1,4 +1,4 @@
-"""Retries of critic_retry: their prompts leave the wrong attempt out, and a changed answer needs support."""
+"""Retries of critic_retry: their prompts exclude the rejected version, and changes need confirmation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from tests.strategies.run_notes import notes
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_retry_sees_answers_tried_and_what_is_wrong_but_not_the_wrong_attempt() -> None:
+async def test_a_retry_prompt_contains_the_answers_tried_and_the_issues_but_no_rejected_version() -> (
+    None
+):
     engine = ScriptedEngine(critic(("41",), "42", {1: "43", 2: "44"}), lacking=NO_LABELS)
     run = make_run(engine, "critic_retry", {"mode": "sequential"})
     await execute(run)
@@ -55,7 +57,7 @@ async def test_a_retry_sees_answers_tried_and_what_is_wrong_but_not_the_wrong_at
     assert (first.index, second.index) == (1, 2)
 
 
-async def test_a_change_needs_a_second_retry_or_a_critic_that_is_good() -> None:
+async def test_a_changed_answer_needs_a_second_retry_or_a_calibrated_critic() -> None:
     params = {"mode": "sequential", "max_rounds": 1}
     script = critic(("41",), "42", {1: "42", 2: "42"})
     assert (
@@ -63,13 +65,13 @@ async def test_a_change_needs_a_second_retry_or_a_critic_that_is_good() -> None:
     ).candidate.answer == "41"
     run = calibrated(make_run(ScriptedEngine(script), "critic_retry", params))
     assert (await execute(run)).candidate.answer == "42"
-    twice = critic(("41",), "none of them", {1: "42", 2: "42"})
+    twice = critic(("41",), "none", {1: "42", 2: "42"})
     run = make_run(ScriptedEngine(twice), "critic_retry", {"mode": "sequential"})
     assert (await execute(run)).candidate.answer == "42"
     assert notes(run)["retries"].startswith("2 drawn, 1 with an answer tried before")
 
 
-async def test_parallel_tries_each_rejected_draft_once() -> None:
+async def test_parallel_retries_each_rejected_draft_once() -> None:
     retries = {4: "42", 5: "42", 7: "44"}
     engine = ScriptedEngine(critic(SPLIT, "42", retries), lacking=NO_LABELS)
     run = make_run(engine, "critic_retry", {"mode": "parallel"})
@@ -79,7 +81,7 @@ async def test_parallel_tries_each_rejected_draft_once() -> None:
     assert_accounting_is_complete(run, engine)
 
 
-async def test_hybrid_goes_on_until_the_critic_accepts_each_chain() -> None:
+async def test_hybrid_continues_until_the_critic_accepts_each_chain() -> None:
     retries = {4: "44", 5: "42", 7: "42", 8: "42"}
     engine = ScriptedEngine(critic(SPLIT, "42", retries), lacking=NO_LABELS)
     run = make_run(engine, "critic_retry", {"mode": "hybrid", "max_rounds": 3})
@@ -87,7 +89,7 @@ async def test_hybrid_goes_on_until_the_critic_accepts_each_chain() -> None:
     assert purposes(engine) == {SOLVE: 4, "critique": 8, "retry": 4}
 
 
-async def test_labels_say_what_is_wrong_and_only_then_words_say_why() -> None:
+async def test_only_versions_rejected_by_labels_get_a_written_critique() -> None:
     engine = ScriptedEngine(critic(("41", "42"), "42", {2: "42"}))
     run = calibrated(make_run(engine, "critic_retry", {"mode": "parallel", "n": 2}))
     assert (await execute(run)).candidate.answer == "42"
@@ -98,24 +100,24 @@ async def test_labels_say_what_is_wrong_and_only_then_words_say_why() -> None:
     )  # no earlier critique
 
 
-async def test_a_retry_needs_words_that_call_the_attempt_wrong_too() -> None:
+async def test_a_retry_needs_a_written_critique_that_rejects_the_version_too() -> None:
     approving = json.dumps({"issues": [], "first_wrong_step": None, "verdict": "correct"})
-    engine = ScriptedEngine(critic(("41",), "42", says=approving))
+    engine = ScriptedEngine(critic(("41",), "42", critique=approving))
     run = make_run(engine, "critic_retry", {"mode": "sequential"})
     assert (await execute(run)).candidate.answer == "41"
     assert not retries_of(engine)
 
 
-async def test_the_schedule_heats_retries_and_is_off_by_default() -> None:
-    for schedule, hot in ((True, [0.85, 1.0]), (False, [0.7, 0.7])):
+async def test_the_schedule_raises_the_temperature_of_retries_and_is_off_by_default() -> None:
+    for schedule, expected in ((True, [0.85, 1.0]), (False, [0.7, 0.7])):
         engine = ScriptedEngine(critic(("41",), "42", {1: "43", 2: "44"}))
         params = {"mode": "sequential", "schedule": schedule}
         await execute(make_run(engine, "critic_retry", params))
         drawn = [call.sampling.temperature for call in retries_of(engine)]
-        assert drawn == pytest.approx(hot)
+        assert drawn == pytest.approx(expected)
 
 
-async def test_a_retry_that_lost_the_numbers_does_not_count_and_is_drawn_again() -> None:
+async def test_a_retry_that_lost_the_numbers_is_dropped_and_redrawn_next_round() -> None:
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "retry" and index == 1:
             return Reply("\\boxed{42}")
@@ -129,7 +131,7 @@ async def test_a_retry_that_lost_the_numbers_does_not_count_and_is_drawn_again()
     assert (first.messages, first.index) == (second.messages, second.index - 1)
 
 
-async def test_a_draft_without_an_answer_is_tried_again_without_a_critic() -> None:
+async def test_a_draft_without_an_answer_is_retried_without_a_critic() -> None:
     def script(call: Call, index: int) -> Reply:
         return Reply("I got lost." if call.purpose == SOLVE else worked("42", "retry"))
 
@@ -140,7 +142,7 @@ async def test_a_draft_without_an_answer_is_tried_again_without_a_critic() -> No
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "interrupt", "refuse"])
-async def test_a_retry_that_fails_costs_no_answer(fault: str) -> None:
+async def test_a_failed_retry_has_no_effect_on_the_answer(fault: str) -> None:
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "retry":
             return Reply("One two three", fault=fault)  # type: ignore[arg-type]
@@ -155,7 +157,7 @@ async def test_a_retry_that_fails_costs_no_answer(fault: str) -> None:
 
 
 @pytest.mark.parametrize("calls", range(1, 9))
-async def test_a_budget_that_ends_anywhere_leaves_the_votes_leader(calls: int) -> None:
+async def test_an_exhausted_budget_leaves_the_leader_of_the_vote(calls: int) -> None:
     engine = ScriptedEngine(critic(SPLIT, "42", {4: "44", 5: "45", 7: "46"}), lacking=NO_LABELS)
     params = {"mode": "hybrid", "width": 1}
     run = make_run(engine, "critic_retry", params, max_calls=calls)
@@ -163,8 +165,8 @@ async def test_a_budget_that_ends_anywhere_leaves_the_votes_leader(calls: int) -
     assert_accounting_is_complete(run, engine)
 
 
-async def test_with_a_seed_every_draw_has_a_key_of_its_own_and_the_same_one_again() -> None:
-    keys = []
+async def test_with_a_seed_digests_are_unique_and_reproducible() -> None:
+    digests = []
     for _ in range(2):
         engine = ScriptedEngine(critic(SPLIT, "none", dict.fromkeys(range(4, 12), "44")))
         params = {"mode": "hybrid"}
@@ -172,11 +174,11 @@ async def test_with_a_seed_every_draw_has_a_key_of_its_own_and_the_same_one_agai
         await execute(run)
         drawn = [call.digest for call in engine.calls if not call.labels]
         assert len(set(drawn)) == len(drawn)
-        keys.append(Counter(call.digest for call in engine.calls))
-    assert keys[0] == keys[1]
+        digests.append(Counter(call.digest for call in engine.calls))
+    assert digests[0] == digests[1]
 
 
-async def test_a_critic_that_thinks_is_never_drawn_at_temperature_0() -> None:
+async def test_a_critic_that_is_a_reasoning_model_is_never_called_at_temperature_0() -> None:
     engine = ScriptedEngine(critic(("41",), "42", {1: "42"}), lacking=NO_LABELS)
     run = make_run(engine, "critic_retry", {"mode": "sequential", "max_rounds": 1})
     profiles: dict[Role, Profile] = {
@@ -199,7 +201,7 @@ words = st.text("abc xyz.\n{}[]|<>", min_size=1, max_size=30)
     mode=st.sampled_from(["sequential", "parallel", "hybrid"]),
     task=st.sampled_from([Task(kind="math"), Task(kind="code"), OPEN]),
 )
-def test_a_wrong_attempts_text_never_appears_in_a_retry(
+def test_the_text_of_a_rejected_version_never_appears_in_a_retry_prompt(
     texts: list[str], issues: list[str], mode: str, task: Task
 ) -> None:
     def attempt(index: int) -> str:
@@ -208,12 +210,12 @@ def test_a_wrong_attempts_text_never_appears_in_a_retry(
 
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "critique":
-            # A critic that quotes what it was shown, whole.
-            told = [
+            # The critic quotes whole versions.
+            found = [
                 *issues,
                 *(attempt(i) for i in range(12) if attempt(i) in call.messages[0].text),
             ]
-            reply = {"issues": told, "first_wrong_step": None, "verdict": "wrong"}
+            reply = {"issues": found, "first_wrong_step": None, "verdict": "wrong"}
             return Reply(json.dumps(reply))
         return Reply(attempt(index))
 
@@ -232,7 +234,7 @@ def test_a_wrong_attempts_text_never_appears_in_a_retry(
 
 
 @pytest.mark.parametrize("width", [1, 3])
-async def test_no_more_retries_are_drawn_at_once_than_asked_for(width: int) -> None:
+async def test_width_limits_concurrent_retries(width: int) -> None:
     retries = {4 + chain: "42" for chain in range(4)}
     engine = ScriptedEngine(critic(("41", "42", "43", "44"), "45", retries), per_token=0.001)
     params = {"mode": "parallel", "width": width, "verdict": "text"}

@@ -1,4 +1,4 @@
-"""Mode step_guided of critic_retry: a step that is called wrong is redrawn from the steps before it."""
+"""Mode step_guided of critic_retry: a rejected step is redrawn from the steps before it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,20 @@ from tests.strategies.critic_retry_script import RIGHT, WRONG, purposes
 pytestmark = pytest.mark.anyio
 
 
-def stepped(drafts: Mapping[int, Sequence[str]], says: Mapping[str, float] | None = None) -> Script:
-    """Draw i is the steps of drafts[i]; a step with "bad" in it is wrong."""
+def stepped(
+    drafts: Mapping[int, Sequence[str]], labels: Mapping[str, float] | None = None
+) -> Script:
+    """Return a script whose draw i has the steps drafts[i]; the critic rejects steps that contain "bad".
+
+    `labels` replaces the critic's probabilities.
+    """
 
     def script(call: Call, index: int) -> Reply:
         if call.purpose == "step_check":
             step = call.messages[-2].text.split("\n\n")[-1]
             wrong = 0.9 if "bad" in step else 0.1
-            return Reply("x", labels={"right": 1 - wrong, "wrong": wrong} if says is None else says)
+            probabilities = {"right": 1 - wrong, "wrong": wrong}
+            return Reply("x", labels=probabilities if labels is None else labels)
         return Reply("\n\n".join(drafts[index]))
 
     return script
@@ -41,24 +47,24 @@ def stepped(drafts: Mapping[int, Sequence[str]], says: Mapping[str, float] | Non
 GUIDED = {"mode": "step_guided", "n": 1}
 
 
-async def test_the_first_wrong_step_is_drawn_again_from_the_steps_before_it() -> None:
+async def test_the_first_wrong_step_is_redrawn_from_the_steps_before_it() -> None:
     drafts = {0: ["One.", "Two bad.", "So \\boxed{41}."], 1: ["One.", "Two.", "So \\boxed{42}."]}
     engine = ScriptedEngine(stepped(drafts))
     run = make_run(engine, "critic_retry", GUIDED)
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
     assert outcome.candidate.text == "One.\n\nTwo.\n\nSo \\boxed{42}."
-    first, again = (call for call in engine.calls if call.role == "actor")
-    assert (first.prefix, again.index, again.purpose) == (None, 1, "extend")
-    assert isinstance(again.prefix, tuple)
-    assert len(again.prefix) == 1
-    assert outcome.notes["steps"] == "4 checked, 1 drawn again, 0 unreadable"
+    first, redrawn = (call for call in engine.calls if call.role == "actor")
+    assert (first.prefix, redrawn.index, redrawn.purpose) == (None, 1, "extend")
+    assert isinstance(redrawn.prefix, tuple)
+    assert len(redrawn.prefix) == 1
+    assert outcome.notes["steps"] == "4 checked, 1 redrawn, 0 unreadable"
     shown = [c.messages[-2].text for c in engine.calls if c.purpose == "step_check"]
     assert shown == ["One.", "One.\n\nTwo bad.", "One.\n\nTwo.", "\n\n".join(drafts[1])]
     assert_accounting_is_complete(run, engine)
 
 
-async def test_a_first_step_that_is_wrong_is_drawn_from_the_question() -> None:
+async def test_a_wrong_first_step_is_redrawn_from_the_question() -> None:
     drafts = {0: ["One bad.", "So \\boxed{41}."], 1: ["One.", "So \\boxed{42}."]}
     engine = ScriptedEngine(stepped(drafts))
     assert (await execute(make_run(engine, "critic_retry", GUIDED))).candidate.answer == "42"
@@ -70,9 +76,7 @@ async def test_a_first_step_that_is_wrong_is_drawn_from_the_question() -> None:
     bad=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=12, max_size=12),
     redraws=st.integers(1, 3),
 )
-def test_no_step_is_ever_drawn_again_more_often_than_asked_for(
-    bad: list[list[bool]], redraws: int
-) -> None:
+def test_redraws_limits_the_redraws_of_each_step(bad: list[list[bool]], redraws: int) -> None:
     def draw(index: int) -> list[str]:
         found = bad[index % 12]
         return [f"{i}{'bad' if is_bad else ''}." for i, is_bad in enumerate(found)] + [
@@ -81,7 +85,7 @@ def test_no_step_is_ever_drawn_again_more_often_than_asked_for(
 
     def script(call: Call, index: int) -> Reply:
         reply = stepped({index: draw(index)})(call, index)
-        if isinstance(call.prefix, tuple):  # a step is a token: so many are there already
+        if isinstance(call.prefix, tuple):  # one token per step: the steps of the prefix
             return Reply("\n\n" + "\n\n".join(draw(index)[len(call.prefix) :]))
         return reply
 
@@ -98,12 +102,12 @@ def test_no_step_is_ever_drawn_again_more_often_than_asked_for(
     anyio.run(solve)
 
 
-async def test_a_step_verdict_that_cannot_be_read_is_not_wrong() -> None:
+async def test_an_unreadable_step_verdict_does_not_reject_the_step() -> None:
     drafts = {0: ["One.", "Two bad.", "So \\boxed{42}."]}
-    engine = ScriptedEngine(stepped(drafts, says={}))
+    engine = ScriptedEngine(stepped(drafts, labels={}))
     outcome = await execute(make_run(engine, "critic_retry", GUIDED))
     assert outcome.candidate.answer == "42"
-    assert outcome.notes["steps"] == "3 checked, 0 drawn again, 3 unreadable"
+    assert outcome.notes["steps"] == "3 checked, 0 redrawn, 3 unreadable"
     assert outcome.degraded == {"critic": 3}
 
 
@@ -115,7 +119,7 @@ async def test_guided_drafts_vote() -> None:
     assert (await execute(run)).candidate.answer == "42"
 
 
-async def test_of_guided_drafts_the_one_that_passes_the_tests_wins() -> None:
+async def test_a_guided_draft_that_passes_the_tests_wins() -> None:
     codes = (WRONG, WRONG, RIGHT)
     drafts = {i: ["One.", f"```python\n{code}\n```"] for i, code in enumerate(codes)}
     task = Task(kind="code", tests="assert add(2, 3) == 5\n")
@@ -125,11 +129,11 @@ async def test_of_guided_drafts_the_one_that_passes_the_tests_wins() -> None:
     run = make_run(engine, "critic_retry", params, task=task, shared=shared)
     outcome = await execute(run)
     assert (outcome.candidate.answer, outcome.stop_reason) == (RIGHT, "accepted")
-    assert outcome.notes["steps"] == "6 checked, 0 drawn again, 0 unreadable"
+    assert outcome.notes["steps"] == "6 checked, 0 redrawn, 0 unreadable"
     assert outcome.notes["verdicts"] == "1 right, 2 wrong, 0 none, by tests"
 
 
-async def test_an_actor_that_cannot_go_on_is_named_or_its_drafts_are_not_guided() -> None:
+async def test_an_actor_without_prefix_is_an_error_or_its_drafts_are_not_guided() -> None:
     drafts = {i: ["One bad.", "So \\boxed{42}."] for i in range(4)}
     engine = ScriptedEngine(stepped(drafts), lacking=frozenset({"prefix"}))
     run = make_run(engine, "critic_retry", {"mode": "step_guided"})
@@ -143,7 +147,7 @@ async def test_an_actor_that_cannot_go_on_is_named_or_its_drafts_are_not_guided(
     assert purposes(engine) == {SOLVE: 4}
 
 
-async def test_a_draft_that_the_budget_ends_answers_with_its_steps_so_far_if_they_hold_it() -> None:
+async def test_a_draft_that_the_budget_ends_answers_with_its_steps_so_far() -> None:
     drafts = {0: ["One bad.", "x"], 1: ["One.", "So \\boxed{42}.", "And " + "more " * 200]}
     engine = ScriptedEngine(stepped(drafts))
     run = make_run(engine, "critic_retry", GUIDED, max_tokens=40)
@@ -153,7 +157,7 @@ async def test_a_draft_that_the_budget_ends_answers_with_its_steps_so_far_if_the
 
 
 @pytest.mark.parametrize("stop", ["END", "Two. END", "e.\n\nTwo. END"])
-async def test_a_clients_stop_string_may_end_a_draft_anywhere(stop: str) -> None:
+async def test_a_stop_string_of_the_client_may_end_a_draft_anywhere(stop: str) -> None:
     engine = ScriptedEngine(stepped({0: ["So \\boxed{42}.", "One.", "Two. END", "bad"]}))
     run = make_run(engine, "critic_retry", GUIDED, sampling=Sampling(stop=(stop,)))
     outcome = await execute(run)

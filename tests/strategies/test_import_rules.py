@@ -1,4 +1,4 @@
-"""Import rules of pyproject.toml: no part and no strategy imports a strategy."""
+"""Import rules of pyproject.toml: strategies and their shared modules import no strategy."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ LINT = "import sys; from importlinter.cli import lint_imports_command as run; sy
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what lint-imports reads."""
+    """Copy of the files that lint-imports reads."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for folder in ("secondpass", "service", "strategies"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -38,11 +38,11 @@ def add(checkout: Path, path: str, line: str) -> None:
         file.write(f"\n{line}\n")
 
 
-def test_a_new_strategy_needs_no_line_in_pyproject(checkout: Path) -> None:
+def test_a_new_strategy_needs_no_entry_in_pyproject(checkout: Path) -> None:
     add(checkout, "strategies/zz_new.py", "import secondpass.strategies.refining.retries")
     add(checkout, "strategies/__init__.py", "import secondpass.strategies.zz_new")
-    ended = lint(checkout)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = lint(checkout)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,11 @@ def test_a_new_strategy_needs_no_line_in_pyproject(checkout: Path) -> None:
         ("strategies/voting/vote.py", "import secondpass.strategies.refining.retries"),
     ],
 )
-def test_an_import_against_the_rules_is_an_error(checkout: Path, path: str, line: str) -> None:
+def test_an_import_that_violates_the_rules_is_an_error(
+    checkout: Path, path: str, line: str
+) -> None:
     add(checkout, "strategies/zz_new.py", "")
     add(checkout, path, line)
-    ended = lint(checkout)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "BROKEN" in ended.stdout
+    result = lint(checkout)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "BROKEN" in result.stdout

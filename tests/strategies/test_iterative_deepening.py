@@ -1,4 +1,4 @@
-"""Chains that are extended with a reflection prompt: when a changed answer counts, and when no trigger is sent."""
+"""iterative_deepening: reflection prompts, confirmation of changes, weights, errors and params."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from secondpass.testing.support import (
 from tests.strategies.deepening_script import CHOICE, NAME, REFLECTION, reflections, segments
 from tests.strategies.run_notes import notes
 
-# -- what a trigger changes ------------------------------------------------------------------------------
+# -- triggers ------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("values", "answer", "calls"),
     [
-        (("42", "42"), "42", 2),  # agrees at once, and ends
+        (("42", "42"), "42", 2),  # agrees at once
         (("41", "42", "42"), "42", 3),  # a confirmed change
         (("42", "41", "42"), "42", 3),  # a flip-flop: the answer that came back
-        (("42", "41", "40"), "42", 3),  # a change that nothing confirms
+        (("42", "41", "40"), "42", 3),  # an unconfirmed change
     ],
 )
-async def test_a_changed_answer_counts_when_it_is_given_twice(
+async def test_a_changed_answer_counts_if_two_segments_have_it(
     values: tuple[str, ...], answer: str, calls: int
 ) -> None:
     engine = ScriptedEngine(segments(values))
@@ -53,7 +53,7 @@ async def test_a_changed_answer_counts_when_it_is_given_twice(
 
 
 @pytest.mark.anyio
-async def test_a_model_without_reasoning_gets_one_trigger_when_it_has_finished() -> None:
+async def test_a_model_without_reasoning_gets_one_trigger_after_its_draft() -> None:
     engine = ScriptedEngine(segments(("40", "41"), ("42", "43"), ("44", "45"), ("46", "47")))
     run = make_run(engine, NAME)
     outcome = await execute(run)
@@ -63,7 +63,7 @@ async def test_a_model_without_reasoning_gets_one_trigger_when_it_has_finished()
 
 
 @pytest.mark.anyio
-async def test_a_change_counts_where_another_chain_opened_with_it() -> None:
+async def test_a_changed_answer_counts_if_another_chain_opened_with_it() -> None:
     engine = ScriptedEngine(segments(("40", "42"), ("41", "43"), ("42", "42"), ("40", "40")))
     run = make_run(engine, NAME, {"width": 1})
     outcome = await execute(run)
@@ -74,7 +74,7 @@ async def test_a_change_counts_where_another_chain_opened_with_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_one_chain_gets_no_trigger_where_nothing_could_confirm_a_change() -> None:
+async def test_a_single_chain_gets_no_trigger_if_nothing_could_confirm_a_change() -> None:
     engine = ScriptedEngine(segments(("42", "41")))
     run = make_run(engine, NAME, {"n": 1})
     outcome = await execute(run)
@@ -84,7 +84,7 @@ async def test_one_chain_gets_no_trigger_where_nothing_could_confirm_a_change() 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_chains_that_are_not_needed_are_aborted_in_the_engine() -> None:
+async def test_chains_that_are_not_needed_are_aborted() -> None:
     engine = ScriptedEngine(segments(("42", "42")))
     run = make_run(engine, NAME, {"n": 3, "width": 1})
     outcome = await execute(run)
@@ -104,22 +104,22 @@ async def test_a_draft_that_the_client_capped_is_not_continued_and_never_votes()
 
 
 @pytest.mark.anyio
-async def test_chains_continue_from_their_tokens_however_often() -> None:
+async def test_every_continuation_starts_from_the_tokens_of_the_chain() -> None:
     engine = ScriptedEngine(segments(("40", "41", "42")))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     await execute(run)
-    held = [engine.prefix_text(call) for call in engine.calls]
-    assert held[2].startswith(held[1])
-    assert (held[1].count(REFLECTION), held[2].count(REFLECTION)) == (1, 2)
+    prefixes = [engine.prefix_text(call) for call in engine.calls]
+    assert prefixes[2].startswith(prefixes[1])
+    assert (prefixes[1].count(REFLECTION), prefixes[2].count(REFLECTION)) == (1, 2)
     first, second = (call.prefix for call in engine.calls[1:])
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     assert second[: len(first)] == first
-    assert all(isinstance(piece, int) for piece in second[len(first) : -1])
+    assert all(isinstance(part, int) for part in second[len(first) : -1])
 
 
 @pytest.mark.anyio
-async def test_a_chain_continues_from_text_where_the_engine_returns_no_ids() -> None:
+async def test_a_chain_continues_from_text_without_token_ids() -> None:
     engine = ScriptedEngine(constant_reply("So \\boxed{42}."), lacking=frozenset({"tokenize"}))
     run = make_run(engine, NAME, {"n": 1, "max_triggers": 2})
     outcome = await execute(run)
@@ -146,21 +146,23 @@ async def test_a_choice_is_forced_as_a_letter() -> None:
 # -- weights -------------------------------------------------------------------------------------------
 
 
-def weighed(call: Call, index: int) -> Reply:
-    sure = index == 1
+def weighted(call: Call, index: int) -> Reply:
+    is_confident = index == 1
     labels = dict.fromkeys(call.labels, 0.5)
     if call.labels:
-        said = call.messages[-2].text
+        draft = call.messages[-2].text
         right = "A" if "(A) right" in call.messages[-1].text else "B"
-        labels = {"A": 0.05, "B": 0.05} | {right: 0.95} if "42" in said else labels
+        labels = {"A": 0.05, "B": 0.05} | {right: 0.95} if "42" in draft else labels
     return Reply(
-        f"So \\boxed{{{42 if sure else 41}}}.", confidence=20.0 if sure else 1.0, labels=labels
+        f"So \\boxed{{{42 if is_confident else 41}}}.",
+        confidence=20.0 if is_confident else 1.0,
+        labels=labels,
     )
 
 
 @pytest.mark.anyio
-async def test_chains_may_weigh_by_the_confidence_of_their_tokens() -> None:
-    engine = ScriptedEngine(weighed)
+async def test_chains_can_be_weighted_by_token_confidence() -> None:
+    engine = ScriptedEngine(weighted)
     run = make_run(engine, NAME, {"n": 3, "weight": "confidence", "width": 1, "group": 2})
     outcome = await execute(run)
     assert outcome.candidate.score_kind == "weighted_vote_share"
@@ -170,10 +172,10 @@ async def test_chains_may_weigh_by_the_confidence_of_their_tokens() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("always", [True, False])
-async def test_a_judge_that_is_not_calibrated_is_asked_only_by_always_weigh(
+async def test_an_uncalibrated_judge_is_called_only_with_always_weigh(
     always: bool,
 ) -> None:
-    engine = ScriptedEngine(weighed)
+    engine = ScriptedEngine(weighted)
     params = {"n": 3, "weight": "p_true", "always_weigh": always, "width": 1}
     run = make_run(engine, NAME, params)
     await execute(run)
@@ -182,7 +184,7 @@ async def test_a_judge_that_is_not_calibrated_is_asked_only_by_always_weigh(
 
 
 @pytest.mark.anyio
-async def test_a_judge_is_not_asked_where_all_chains_agree() -> None:
+async def test_the_judge_is_not_called_if_all_chains_agree() -> None:
     engine = ScriptedEngine(segments(("42", "42")))
     params = {"weight": "p_true", "always_weigh": True}
     await execute(make_run(engine, NAME, params))
@@ -204,7 +206,7 @@ async def test_a_budget_that_ends_chains_early_is_the_stop_reason() -> None:
 
 
 def failing(purpose: str) -> ScriptedEngine:
-    """An engine that refuses calls of one purpose, and else writes texts without an answer."""
+    """Return an engine that refuses calls of one purpose, and otherwise replies without an answer."""
 
     def script(call: Call, _index: int) -> Reply:
         return Reply("I cannot say.", fault="refuse" if call.purpose == purpose else None)
@@ -213,7 +215,7 @@ def failing(purpose: str) -> ScriptedEngine:
 
 
 @pytest.mark.anyio
-async def test_a_chain_whose_continuation_fails_ends_with_the_answer_it_has() -> None:
+async def test_a_chain_whose_continuation_fails_keeps_its_answer() -> None:
     script = segments(("41", "42"), ("42", "42"))
 
     def failing(call: Call, index: int) -> Reply:
@@ -230,7 +232,7 @@ async def test_a_chain_whose_continuation_fails_ends_with_the_answer_it_has() ->
 
 
 @pytest.mark.anyio
-async def test_a_forced_answer_that_fails_is_no_answer_and_ends_nothing() -> None:
+async def test_a_failed_forced_answer_does_not_end_the_chain() -> None:
     engine = failing("force")
     outcome = await execute(make_run(engine, NAME, {"n": 1, "max_triggers": 2}, task=CHOICE))
     assert [call.purpose for call in engine.calls] == [SOLVE, "force", *["extend", "force"] * 2]
@@ -239,13 +241,13 @@ async def test_a_forced_answer_that_fails_is_no_answer_and_ends_nothing() -> Non
 
 
 @pytest.mark.anyio
-async def test_chains_whose_drafts_all_fail_raise_what_failed() -> None:
+async def test_the_error_is_raised_if_all_drafts_fail() -> None:
     with pytest.raises(CallRejected):
         await execute(make_run(failing(SOLVE), NAME, {"n": 2}))
 
 
 @pytest.mark.anyio
-async def test_an_engine_that_cannot_continue_is_refused_before_its_first_call() -> None:
+async def test_an_engine_without_prefix_is_an_error_before_its_first_call() -> None:
     engine = ScriptedEngine(segments(("42",)), lacking=frozenset({"prefix"}))
     with pytest.raises(CapabilityMissing):
         await execute(make_run(engine, NAME))
@@ -256,7 +258,7 @@ async def test_an_engine_that_cannot_continue_is_refused_before_its_first_call()
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "fragments"),
     [
         ({"b0": 8}, ("b0", "16")),
         ({"gamma": 0.5}, ("gamma", "1")),
@@ -273,12 +275,12 @@ async def test_an_engine_that_cannot_continue_is_refused_before_its_first_call()
         ({"triggers": 2}, ("triggers",)),
     ],
 )
-def test_bad_params_name_the_field_and_what_is_allowed(
-    params: Mapping[str, Any], says: tuple[str, ...]
+def test_errors_of_params_name_the_field_and_the_allowed_values(
+    params: Mapping[str, Any], fragments: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         IterativeDeepening.model_validate(params)
-    assert all(word in str(caught.value) for word in says), str(caught.value)
+    assert all(fragment in str(caught.value) for fragment in fragments), str(caught.value)
 
 
 @pytest.mark.anyio
@@ -289,7 +291,7 @@ def test_bad_params_name_the_field_and_what_is_allowed(
         ({"b0": 64}, OPEN, "not deepened", "open question"),
     ],
 )
-async def test_params_without_effect_are_noted(
+async def test_params_without_effect_are_reported_in_notes(
     params: Mapping[str, Any], task: Task, about: str, why: str
 ) -> None:
     run = make_run(ScriptedEngine(constant_reply("So \\boxed{42}.")), NAME, params, task=task)

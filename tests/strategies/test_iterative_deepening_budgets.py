@@ -1,4 +1,4 @@
-"""Token budgets inside a completion: where they place a trigger, and answers forced at them."""
+"""Token budgets of iterative_deepening: positions of triggers, and answers forced there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEn
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import SOLVE
-from secondpass.strategies.continuation.forced_answer import TOKENS
+from secondpass.strategies.continuation.forced_answer import MAX_TOKENS
 from secondpass.strategies.continuation.safe_points import is_safe_end
 from secondpass.testing.support import assert_accounting_is_complete, make_run
 from tests.strategies.deepening_script import CHOICE, FORCE, NAME, REFLECTION, reflections
@@ -24,14 +24,17 @@ LONG = "".join(f"Step {i} is done with care. " for i in range(1, 51)) + "So \\bo
 
 
 def continuing(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
-    """An engine that writes `text` in each chain, ignores reflection prompts, and replies `forced` where it is forced."""
+    """Return an engine that generates `text` in each chain and `forced` as each forced answer.
+
+    It ignores reflection prompts.
+    """
 
     def script(call: Call, _index: int) -> Reply:
-        held = engine.prefix_text(call)
+        prefix = engine.prefix_text(call)
         if call.purpose == "force":
-            return Reply(f"{held}{forced}}} and more")
-        own = "".join(part for part in held.split(f"\n\n{REFLECTION}\n\n"))
-        return Reply(held + text[len(own) :])
+            return Reply(f"{prefix}{forced}}} and more")
+        generated = "".join(part for part in prefix.split(f"\n\n{REFLECTION}\n\n"))
+        return Reply(prefix + text[len(generated) :])
 
     engine = ScriptedEngine(script)
     return engine, script
@@ -50,7 +53,7 @@ def continuing(text: str, forced: str = "7") -> tuple[ScriptedEngine, Script]:
 async def test_triggers_follow_growing_budgets(
     reading: str, gamma: float, points: tuple[int, ...]
 ) -> None:
-    engine, _ = continuing(LONG, forced="{}")  # nothing is ever agreed on
+    engine, _ = continuing(LONG, forced="{}")  # forced answers never agree
     params = {"n": 1, "b0": 32, "gamma": gamma, "reading": reading, "max_triggers": 3}
     run = make_run(engine, NAME, {**params, "agree": 4})
     outcome = await execute(run)
@@ -65,7 +68,7 @@ async def test_triggers_follow_growing_budgets(
 
 
 @pytest.mark.anyio
-async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> None:
+async def test_answers_are_forced_and_a_chain_ends_when_they_agree() -> None:
     engine, _ = continuing(LONG)
     run = make_run(engine, NAME, {"n": 1, "b0": 32})
     outcome = await execute(run)
@@ -73,14 +76,14 @@ async def test_segments_are_read_by_force_and_a_chain_ends_when_they_agree() -> 
     assert outcome.candidate.text.endswith(f"{FORCE}7}}.")
     assert [call.purpose for call in engine.calls] == [SOLVE, "force", "extend", "force"]
     force = engine.calls[1]
-    assert (force.sampling.temperature, force.sampling.max_tokens) == (0, TOKENS)
+    assert (force.sampling.temperature, force.sampling.max_tokens) == (0, MAX_TOKENS)
     assert FORCE not in engine.prefix_text(engine.calls[2])
     assert notes(run)["forced"].startswith("2 answers")
     assert_accounting_is_complete(run, engine)
 
 
 @pytest.mark.anyio
-async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_own() -> None:
+async def test_a_forced_answer_that_is_not_repeated_gives_way_to_the_chains_own() -> None:
     engine, _ = continuing(LONG)
     run = make_run(engine, NAME, {"n": 1, "b0": 64, "max_triggers": 1})
     outcome = await execute(run)
@@ -88,12 +91,12 @@ async def test_a_forced_answer_that_does_not_come_back_gives_way_to_the_chains_o
 
 
 @pytest.mark.anyio
-async def test_a_forced_answer_weighs_by_the_confidence_of_the_chain_before_it() -> None:
+async def test_the_weight_of_a_forced_answer_is_the_confidence_of_its_chain() -> None:
     def script(call: Call, _index: int) -> Reply:
-        held, is_sure = engine.prefix_text(call), call.index == 1
+        prefix, is_confident = engine.prefix_text(call), call.index == 1
         if call.purpose == "force":
-            return Reply(f"{held}{42 if is_sure else 41}}}.")
-        return Reply(held + LONG[len(held) :], confidence=20.0 if is_sure else 1.0)
+            return Reply(f"{prefix}{42 if is_confident else 41}}}.")
+        return Reply(prefix + LONG[len(prefix) :], confidence=20.0 if is_confident else 1.0)
 
     engine = ScriptedEngine(script)
     params = {"n": 3, "b0": 32, "width": 1, "weight": "confidence", "group": 8}
@@ -121,14 +124,14 @@ FRAGMENTS = st.sampled_from(
 
 
 @settings(max_examples=25, deadline=None)
-@example("\\boxed{4 2} " * 20, 40, 1, "cumulative")  # whose cap leaves nothing but its last space
+@example("\\boxed{4 2} " * 20, 40, 1, "cumulative")  # the cap leaves only its last space
 @given(
     st.lists(FRAGMENTS, min_size=20, max_size=60).map(lambda parts: "So. " + "".join(parts)),
     st.integers(16, 40),
     st.integers(1, 4),
     st.sampled_from(["cumulative", "segment"]),
 )
-def test_a_trigger_is_at_a_safe_point_and_there_are_never_too_many(
+def test_triggers_are_at_safe_points_and_at_most_max_triggers(
     text: str, b0: int, most: int, reading: str
 ) -> None:
     engine, _ = continuing(text, forced="{}")
@@ -145,6 +148,6 @@ def test_a_trigger_is_at_a_safe_point_and_there_are_never_too_many(
 
 
 async def _execute(engine: ScriptedEngine, params: Mapping[str, Any]) -> None:
-    run = make_run(engine, NAME, params, task=CHOICE)  # whose answers are compared without a worker
+    run = make_run(engine, NAME, params, task=CHOICE)  # choices are compared without a worker
     assert (await execute(run)).candidate.text.strip()
     assert_accounting_is_complete(run, engine)

@@ -1,4 +1,4 @@
-"""Models with reasoning: it is reopened for a trigger, whether or not the engine separates it from the text."""
+"""iterative_deepening with reasoning models, whose reasoning is reopened for each trigger."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ from tests.strategies.run_notes import notes
 WAIT = prompts.PROMPTS["deepen_thoughts"]
 CLOSING = "</think>"
 
-Apart = Literal["nowhere", "first", "everywhere"]
+Separation = Literal["nowhere", "first", "everywhere"]
+"""Replies in which the engine returns reasoning separately; "first": all except continuations."""
 
 
 class Parsing(EngineWrapper):
-    """Return reasoning apart as vLLM's parsers do: at the beginning of a reply ("first": the chat route), or "everywhere"."""
+    """Engine that returns reasoning separately, as vLLM's reasoning parsers do; "first" is the chat route."""
 
-    def __init__(self, engine: ScriptedEngine, apart: Apart) -> None:
+    def __init__(self, engine: ScriptedEngine, separation: Separation) -> None:
         super().__init__(engine)
-        self.scripted, self._apart = engine, apart
+        self.scripted, self._separation = engine, separation
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta]:
-        is_apart = self._apart == "everywhere" or (self._apart == "first" and call.prefix is None)
-        is_reasoning = is_apart and CLOSING not in self.scripted.prefix_text(call)
+        is_separate = self._separation == "everywhere" or (
+            self._separation == "first" and call.prefix is None
+        )
+        is_reasoning = is_separate and CLOSING not in self.scripted.prefix_text(call)
         async with aclosing(self.engine.stream(call)) as deltas:
             async for delta in deltas:
-                if is_apart and any(mark in delta.text for mark in ("<think>", CLOSING)):
+                if is_separate and any(tag in delta.text for tag in ("<think>", CLOSING)):
                     is_reasoning = is_reasoning and CLOSING not in delta.text
                     yield replace(delta, text="")
                 elif is_reasoning:
@@ -51,54 +54,56 @@ class Parsing(EngineWrapper):
 
 @dataclass(frozen=True)
 class Reasoner:
-    """A model that reasons for `words` words, again after each reflection prompt, and answers with the value of that turn."""
+    """Model that reasons for `words` words after each reflection prompt and answers with values[turn]."""
 
     values: tuple[str, ...]
     forced: tuple[str, ...] = ("7",)
     words: int = 40
 
-    def engine(self, apart: Apart, model: str = "Qwen3-8B", **how: Any) -> Parsing:
+    def engine(self, separation: Separation, model: str = "Qwen3-8B", **options: Any) -> Parsing:
         def script(call: Call, _index: int) -> Reply:
-            return Reply(self.says(scripted.prefix_text(call), call))
+            return Reply(self.reply(scripted.prefix_text(call), call))
 
-        scripted = ScriptedEngine(script, model=model, **how)
-        return Parsing(scripted, apart)
+        scripted = ScriptedEngine(script, model=model, **options)
+        return Parsing(scripted, separation)
 
-    def says(self, held: str, call: Call) -> str:
-        turn = held.count(WAIT)
+    def reply(self, prefix: str, call: Call) -> str:
+        turn = prefix.count(WAIT)
         if call.purpose == "force":
-            return f"{held}{self.forced[min(turn, len(self.forced) - 1)]}}} or so"
+            return f"{prefix}{self.forced[min(turn, len(self.forced) - 1)]}}} or so"
         reasoning = "".join(f" Thought {i} of {turn}." for i in range(self.words // 4))
         whole = (
             f"{reasoning} {CLOSING} So \\boxed{{{self.values[min(turn, len(self.values) - 1)]}}}."
         )
-        begun = held.rpartition(f"\n\n{WAIT}\n\n")[2] if turn else held.removeprefix("<think>")
-        return held + ("" if held else "<think>") + whole.removeprefix(begun)
+        partial = (
+            prefix.rpartition(f"\n\n{WAIT}\n\n")[2] if turn else prefix.removeprefix("<think>")
+        )
+        return prefix + ("" if prefix else "<think>") + whole.removeprefix(partial)
 
 
 def assert_reasoning_is_open(engine: Parsing) -> None:
-    """Every reflection prompt was inserted inside the reasoning, never after its closing mark."""
+    """Assert that every reflection prompt was inserted inside the reasoning."""
     for call in engine.scripted.calls:
-        before, mark, _ = engine.scripted.prefix_text(call).rpartition(WAIT)
-        if mark:
+        before, reflection, _ = engine.scripted.prefix_text(call).rpartition(WAIT)
+        if reflection:
             assert CLOSING not in before
             assert before.startswith("<think>")
             assert before.rstrip().endswith(".")
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
+@pytest.mark.parametrize("separation", ["nowhere", "first", "everywhere"])
 @pytest.mark.parametrize(
     ("values", "answer"), [(("41", "42", "42"), "42"), (("42", "41", "40"), "42"), (("42",), "42")]
 )
 async def test_reasoning_is_reopened_at_its_end(
-    apart: Apart, values: tuple[str, ...], answer: str
+    separation: Separation, values: tuple[str, ...], answer: str
 ) -> None:
-    engine = Reasoner(values).engine(apart)
+    engine = Reasoner(values).engine(separation)
     run = make_run(engine, NAME, {"n": 1})
     outcome = await execute(run)
     assert outcome.candidate.answer == answer
-    assert "Thought" not in outcome.candidate.text or apart == "nowhere"
+    assert "Thought" not in outcome.candidate.text or separation == "nowhere"
     calls = engine.scripted.calls
     assert [call.purpose for call in calls] == [SOLVE] + ["extend"] * (2 if len(values) > 1 else 1)
     assert all(call.sampling.max_tokens == 256 for call in calls)
@@ -108,9 +113,11 @@ async def test_reasoning_is_reopened_at_its_end(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_reasoning_gets_triggers_at_budgets_and_is_read_by_force(apart: Apart) -> None:
-    engine = Reasoner(("42",), forced=("7", "8"), words=400).engine(apart)
+@pytest.mark.parametrize("separation", ["nowhere", "first", "everywhere"])
+async def test_reasoning_gets_triggers_at_token_budgets_and_forced_answers(
+    separation: Separation,
+) -> None:
+    engine = Reasoner(("42",), forced=("7", "8"), words=400).engine(separation)
     run = make_run(engine, NAME, {"n": 1, "b0": 20})
     outcome = await execute(run)
     purposes = [call.purpose for call in engine.scripted.calls]
@@ -118,16 +125,16 @@ async def test_reasoning_gets_triggers_at_budgets_and_is_read_by_force(apart: Ap
     assert_reasoning_is_open(engine)
     for call in engine.scripted.calls:
         if call.purpose == "force":
-            held = engine.scripted.prefix_text(call)
-            assert held.endswith(f".\n{CLOSING}\n\n{FORCE}")
+            prefix = engine.scripted.prefix_text(call)
+            assert prefix.endswith(f".\n{CLOSING}\n\n{FORCE}")
     assert outcome.candidate.answer is not None
     assert_accounting_is_complete(run, engine.scripted)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_forced_answers_that_agree_end_the_reasoning(apart: Apart) -> None:
-    engine = Reasoner(("42",), words=400).engine(apart)
+@pytest.mark.parametrize("separation", ["nowhere", "first", "everywhere"])
+async def test_forced_answers_that_agree_end_the_reasoning(separation: Separation) -> None:
+    engine = Reasoner(("42",), words=400).engine(separation)
     run = make_run(engine, NAME, {"n": 1, "b0": 20})
     outcome = await execute(run)
     assert outcome.candidate.answer == "7"
@@ -136,9 +143,11 @@ async def test_forced_answers_that_agree_end_the_reasoning(apart: Apart) -> None
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_an_answer_that_a_budget_truncates_is_continued_to_its_end(apart: Apart) -> None:
-    engine = Reasoner(("41", "42", "42"), words=12).engine(apart)
+@pytest.mark.parametrize("separation", ["nowhere", "first", "everywhere"])
+async def test_an_answer_truncated_by_a_token_budget_is_continued_to_its_end(
+    separation: Separation,
+) -> None:
+    engine = Reasoner(("41", "42", "42"), words=12).engine(separation)
     run = make_run(engine, NAME, {"n": 1, "b0": 16})  # 14 tokens of reasoning, and "So"
     outcome = await execute(run)
     assert outcome.candidate.answer == "42"
@@ -146,7 +155,7 @@ async def test_an_answer_that_a_budget_truncates_is_continued_to_its_end(apart: 
     assert_reasoning_is_open(engine)
 
 
-def seen(model: str, *lengths: int) -> SharedResources:
+def shared_with_lengths(model: str, *lengths: int) -> SharedResources:
     shared = SharedResources(Equivalence())
     for length in lengths:
         shared.lengths.add(("single", "actor", SOLVE, model), length)
@@ -156,18 +165,24 @@ def seen(model: str, *lengths: int) -> SharedResources:
 @pytest.mark.anyio
 async def test_half_of_the_median_length_is_the_first_budget() -> None:
     engine = Reasoner(("42",)).engine("first")
-    run = make_run(engine, NAME, shared=seen("Qwen3-8B", *[40] * MIN_COMPLETIONS, 1000, 1000))
+    run = make_run(
+        engine, NAME, shared=shared_with_lengths("Qwen3-8B", *[40] * MIN_COMPLETIONS, 1000, 1000)
+    )
     await execute(run)
-    opened = [call for call in engine.scripted.calls if call.purpose == SOLVE]
-    assert {call.sampling.max_tokens for call in opened} == {20}
+    drafts = [call for call in engine.scripted.calls if call.purpose == SOLVE]
+    assert {call.sampling.max_tokens for call in drafts} == {20}
     assert notes(run)["b0"].startswith("20 tokens")
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("sampling", [Sampling(seed=1), Sampling()])
-async def test_no_length_is_learned_under_a_seed_nor_from_parts(sampling: Sampling) -> None:
+async def test_no_length_is_learned_from_partial_drafts_or_used_with_a_seed(
+    sampling: Sampling,
+) -> None:
     engine = Reasoner(("42",)).engine("first")
-    shared = seen("Qwen3-8B", *[1000] * (MIN_COMPLETIONS if sampling.seed else MIN_COMPLETIONS - 1))
+    shared = shared_with_lengths(
+        "Qwen3-8B", *[1000] * (MIN_COMPLETIONS if sampling.seed else MIN_COMPLETIONS - 1)
+    )
     run = make_run(
         engine, NAME, {"b0": 16} if not sampling.seed else {}, shared=shared, sampling=sampling
     )
@@ -186,7 +201,7 @@ async def test_no_length_is_learned_under_a_seed_nor_from_parts(sampling: Sampli
         ("gpt-oss-20b", None, "separate message"),
     ],
 )
-async def test_reasoning_that_cannot_be_reopened_leaves_a_plain_vote(
+async def test_a_plain_vote_is_used_if_reasoning_cannot_be_reopened(
     model: str, lacking: Any, why: str
 ) -> None:
     engine = Reasoner(("42",)).engine(
@@ -200,13 +215,15 @@ async def test_reasoning_that_cannot_be_reopened_leaves_a_plain_vote(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("apart", ["nowhere", "first", "everywhere"])
-async def test_reasoning_without_a_conclusion_is_no_answer(apart: Apart) -> None:
+@pytest.mark.parametrize("separation", ["nowhere", "first", "everywhere"])
+async def test_reasoning_without_a_conclusion_has_no_answer(separation: Separation) -> None:
     def script(call: Call, _index: int) -> Reply:
-        held = scripted.prefix_text(call)
-        return Reply(f"{held}6}} or" if call.purpose == "force" else "<think> It is \\boxed{3}. Or")
+        prefix = scripted.prefix_text(call)
+        return Reply(
+            f"{prefix}6}} or" if call.purpose == "force" else "<think> It is \\boxed{3}. Or"
+        )
 
     scripted = ScriptedEngine(script, model="Qwen3-8B")
-    run = make_run(Parsing(scripted, apart), NAME, {"n": 1})
+    run = make_run(Parsing(scripted, separation), NAME, {"n": 1})
     outcome = await execute(run)
     assert outcome.candidate.answer == "6"

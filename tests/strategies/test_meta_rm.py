@@ -1,4 +1,4 @@
-"""Reviews of several candidates, and what says which reviews count."""
+"""meta_rm: reviews of several candidates, and the selection of reviews by meta score."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from secondpass.strategies.judging.reviews import (
     Review,
     agreement,
     best_half,
-    distinct,
-    in_own_order,
+    display_order,
+    distinct_candidates,
+    in_candidate_order,
     is_settled,
-    shuffled,
     totals,
 )
 from secondpass.strategies.meta_rm import MetaRM
@@ -39,28 +39,28 @@ def review(*scores: int) -> Review:
     return Review(completion=Completion.of(""), scores=scores)
 
 
-# -- pure -------------------------------------------------------------------------------------------
+# -- pure functions -------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.text(), min_size=1, max_size=6), st.integers(0, 5))
-def test_each_candidate_is_always_shown_once_in_each_place(texts: list[str], start: int) -> None:
-    orders = [shuffled(texts, start + j) for j in range(len(texts))]
+def test_each_candidate_is_displayed_once_in_each_position(texts: list[str], start: int) -> None:
+    orders = [display_order(texts, start + j) for j in range(len(texts))]
     numbers = list(range(len(texts)))
     assert all(sorted(order) == numbers for order in orders)
-    assert all(sorted(place) == numbers for place in zip(*orders, strict=True))
+    assert all(sorted(position) == numbers for position in zip(*orders, strict=True))
 
 
 @given(st.permutations(range(5)), st.lists(st.integers(1, 10), min_size=5, max_size=5))
-def test_scores_always_come_back_to_their_candidates(order: list[int], own: list[int]) -> None:
-    assert in_own_order([own[i] for i in order], order) == tuple(own)
+def test_scores_are_returned_to_their_candidates(order: list[int], own: list[int]) -> None:
+    assert in_candidate_order([own[i] for i in order], order) == tuple(own)
 
 
-def test_a_review_against_all_others_is_the_one_left_out() -> None:
+def test_a_review_that_contradicts_all_others_is_dropped() -> None:
     reviews = [review(9, 2), review(3, 6), review(8, 3), review(7, 4)]
-    marks = agreement(reviews)
-    assert marks == [1.0, -1.0, 1.0, 1.0]
-    assert best_half(reviews, marks) == [reviews[0], reviews[2]]
-    assert totals(best_half(reviews, marks), 2) == [17, 5]
+    scores = agreement(reviews)
+    assert scores == [1.0, -1.0, 1.0, 1.0]
+    assert best_half(reviews, scores) == [reviews[0], reviews[2]]
+    assert totals(best_half(reviews, scores), 2) == [17, 5]
     assert agreement([]) == []
 
 
@@ -69,42 +69,46 @@ def test_half_of_an_odd_number_is_rounded_up() -> None:
     assert best_half(reviews, [0.0, 1.0, 1.0]) == reviews[1:]
 
 
-def test_two_reviews_with_one_favourite_settle_it() -> None:
+def test_two_reviews_with_the_same_favourite_settle_the_choice() -> None:
     assert is_settled([review(9, 1), review(5, 4)])
     assert not is_settled([review(9, 1)])
     assert not is_settled([review(9, 1), review(1, 9)])
     assert not is_settled([review(5, 5), review(5, 5)])
 
 
-def test_equal_answers_are_one_candidate_and_degenerate_ones_are_none() -> None:
+def test_equal_answers_are_one_candidate_and_degenerate_ones_are_excluded() -> None:
     a, b, c = (Candidate(text=t, index=i) for i, t in enumerate(("so 1", "so  1", "...")))
-    assert distinct([(a, None), (b, None), (c, None)]) == [a]
-    assert distinct([(a, 0), (b, 1), (c, None)]) == [a, b]
-    assert distinct([(a, None), (b, 1)]) == [b]
+    assert distinct_candidates([(a, None), (b, None), (c, None)]) == [a]
+    assert distinct_candidates([(a, 0), (b, 1), (c, None)]) == [a, b]
+    assert distinct_candidates([(a, None), (b, 1)]) == [b]
 
 
-# -- over an engine -----------------------------------------------------------------------------------
+# -- runs with a scripted engine -----------------------------------------------------------------------------------
 
 Reviewer = Callable[[Call, Sequence[str]], Reply]
-"""(the call, the candidates in the order shown) -> the review"""
+"""Function of a call and its candidates, in display order, that returns the review."""
 
 
 def shown_in(text: str) -> list[str]:
     return re.findall(r"\[CANDIDATE \d+ (?:\w+)\]\n(.*?)\n\[END OF CANDIDATE", text, re.DOTALL)
 
 
-def over(drafts: Sequence[str], reviewer: Reviewer, **rewards: float) -> ScriptedEngine:
-    """Drafts in turn, reviews by `reviewer`; a review that holds a word of `rewards` is rewarded so."""
+def reviewing(drafts: Sequence[str], reviewer: Reviewer, **rewards: float) -> ScriptedEngine:
+    """Return an engine with these drafts, in turn, and reviews by `reviewer`.
+
+    The reward of a review is that of the first word of `rewards` that it contains, else 0.
+    """
 
     def script(call: Call, index: int) -> Reply:
         if call.purpose == SOLVE:
             return Reply(drafts[index % len(drafts)])
         text = call.messages[-1].text
-        said = next((value for word, value in rewards.items() if word in text), 0.0)
+        reward = next((value for word, value in rewards.items() if word in text), 0.0)
         if call.reward:
-            return Reply("", reward=said)
+            return Reply("", reward=reward)
         if call.labels:
-            return Reply("x", labels={"good": 0.9 if said else 0.1, "bad": 0.1 if said else 0.9})
+            p_good = 0.9 if reward else 0.1
+            return Reply("x", labels={"good": p_good, "bad": 1 - p_good})
         return reviewer(call, shown_in(text))
 
     return ScriptedEngine(script)
@@ -119,8 +123,8 @@ def prefers(favourite: str) -> Reviewer:
     return lambda _, shown: Reply(scores(shown, favourite))
 
 
-def divided(_call: Call, shown: Sequence[str]) -> Reply:
-    """The 1st and 3rd review are for 41, without reason; the others for 42, with care, and surer."""
+def split(_call: Call, shown: Sequence[str]) -> Reply:
+    """Review for 41 with even indices; for 42, with a higher confidence and another word, with odd ones."""
     if _call.index % 2:
         return Reply(scores(shown, "{42}", "careful"), confidence=9.0)
     return Reply(scores(shown, "{41}", "hasty"), confidence=3.0)
@@ -140,8 +144,8 @@ async def solve(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("favourite", ["41", "42"])
-async def test_the_reviewers_favourite_wins_whichever_it_is(favourite: str) -> None:
-    engine = over(BOTH, prefers(f"{{{favourite}}}"))
+async def test_the_favourite_of_the_reviews_wins(favourite: str) -> None:
+    engine = reviewing(BOTH, prefers(f"{{{favourite}}}"))
     outcome, _ = await solve(engine)
     assert outcome.candidate.answer == favourite
     assert outcome.candidate.score == pytest.approx(0.9)
@@ -153,15 +157,15 @@ async def test_the_reviewers_favourite_wins_whichever_it_is(favourite: str) -> N
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("favourite", ["red", "blue"])
-async def test_open_questions_are_reviewed_as_well(favourite: str) -> None:
-    engine = over(("Roses are red.", "Violets are blue."), prefers(favourite))
+async def test_answers_to_open_questions_are_reviewed(favourite: str) -> None:
+    engine = reviewing(("Roses are red.", "Violets are blue."), prefers(favourite))
     outcome, _ = await solve(engine, question="Write a line.", task=OPEN)
     assert favourite in outcome.candidate.text
 
 
 @pytest.mark.anyio
 async def test_drafts_that_agree_need_no_review() -> None:
-    engine = over(BOTH[1:], prefers("42"))
+    engine = reviewing(BOTH[1:], prefers("42"))
     outcome, _ = await solve(engine)
     assert outcome.candidate.answer == "42"
     assert outcome.notes["reviews"] == "none: fewer than two candidates"
@@ -169,16 +173,16 @@ async def test_drafts_that_agree_need_no_review() -> None:
 
 
 @pytest.mark.anyio
-async def test_more_candidates_than_a_prompt_shows_are_counted() -> None:
-    engine = over([f"\\boxed{{{n}}}" for n in range(6)], prefers("{0}"))
+async def test_a_note_counts_candidates_beyond_the_limit_of_a_prompt() -> None:
+    engine = reviewing([f"\\boxed{{{n}}}" for n in range(6)], prefers("{0}"))
     outcome, _ = await solve(engine, {"n": 6})
     assert outcome.notes["candidates"] == "4 of 6 were reviewed"
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("text", ["Scores: 9, 2", "Scores: \\boxed{11, 1}", "\\boxed{9}", "None."])
-async def test_reviews_that_cannot_be_read_are_counted_and_the_vote_stands(text: str) -> None:
-    engine = over((*BOTH, BOTH[0]), lambda *_: Reply(text))
+async def test_unreadable_reviews_are_counted_and_the_vote_decides(text: str) -> None:
+    engine = reviewing((*BOTH, BOTH[0]), lambda *_: Reply(text))
     outcome, _ = await solve(engine, {"n": 3})
     assert outcome.candidate.answer == "41"
     assert outcome.notes["reviews"] == "0 read, 4 unreadable"
@@ -186,11 +190,11 @@ async def test_reviews_that_cannot_be_read_are_counted_and_the_vote_stands(text:
 
 
 @pytest.mark.anyio
-async def test_an_unreadable_review_leaves_the_sum() -> None:
+async def test_an_unreadable_review_is_excluded_from_the_sum() -> None:
     def one_in_four(call: Call, shown: Sequence[str]) -> Reply:
         return Reply("I like all." if call.index == 0 else scores(shown, "{42}"))
 
-    outcome, _ = await solve(over(BOTH, one_in_four), {"adaptive": False})
+    outcome, _ = await solve(reviewing(BOTH, one_in_four), {"adaptive": False})
     assert outcome.notes["reviews"] == "3 read, 1 unreadable"
     assert outcome.degraded == {"judge": 1}
     assert outcome.candidate.score == pytest.approx(0.9)
@@ -199,8 +203,8 @@ async def test_an_unreadable_review_leaves_the_sum() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("word", ["careful", "hasty"])
 @pytest.mark.parametrize("meta", ["reward_model", "llm"])
-async def test_the_meta_reward_model_decides_between_reviews(meta: str, word: str) -> None:
-    engine = over(BOTH, divided, **{word: 1.0})
+async def test_the_meta_score_decides_between_reviews(meta: str, word: str) -> None:
+    engine = reviewing(BOTH, split, **{word: 1.0})
     outcome, _ = await solve(engine, {"meta": meta})
     assert outcome.candidate.answer == ("42" if word == "careful" else "41")
     assert outcome.notes["meta"] == meta
@@ -208,15 +212,15 @@ async def test_the_meta_reward_model_decides_between_reviews(meta: str, word: st
 
 
 @pytest.mark.anyio
-async def test_a_model_trained_on_critiques_is_no_proxy() -> None:
-    engine = over(BOTH, divided, careful=1.0)
+async def test_a_reward_model_trained_on_critiques_is_not_reported_as_a_proxy() -> None:
+    engine = reviewing(BOTH, split, careful=1.0)
     outcome, _ = await solve(engine, {"reward_saw_critiques": True})
     assert (outcome.notes["meta"], outcome.notes["meta proxy"]) == ("reward_model", "no")
 
 
 @pytest.mark.anyio
-async def test_without_a_reward_role_the_surer_reviews_count() -> None:
-    engine = replace(over(BOTH, divided), lacking=frozenset({"reward"}))
+async def test_without_a_reward_role_the_more_confident_reviews_count() -> None:
+    engine = replace(reviewing(BOTH, split), lacking=frozenset({"reward"}))
     outcome, _ = await solve(engine)
     assert outcome.candidate.answer == "42"
     assert outcome.notes["meta"] == "self_certainty"
@@ -230,7 +234,7 @@ async def test_without_logprobs_the_reviews_that_agree_count(answer: str) -> Non
     def three_to_one(call: Call, shown: Sequence[str]) -> Reply:
         return Reply(scores(shown, f"{{{other if call.index == 1 else answer}}}"))
 
-    engine = replace(over(BOTH, three_to_one), lacking=frozenset({"reward", "logprobs"}))
+    engine = replace(reviewing(BOTH, three_to_one), lacking=frozenset({"reward", "logprobs"}))
     outcome, _ = await solve(engine, {"adaptive": False, "meta": "agreement"})
     assert outcome.candidate.answer == answer
     outcome, _ = await solve(engine)
@@ -238,24 +242,24 @@ async def test_without_logprobs_the_reviews_that_agree_count(answer: str) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_reward_role_that_is_down_is_said_and_replaced_by_agreement() -> None:
-    script = over(BOTH, divided).script
+async def test_a_failing_reward_role_is_reported_and_replaced_by_agreement() -> None:
+    script = reviewing(BOTH, split).script
 
     def down(call: Call, index: int) -> Reply:
         return Reply("", fault="unavailable") if call.reward else script(call, index)
 
     outcome, _ = await solve(ScriptedEngine(down))
-    assert outcome.notes["meta failed"] == "reward_model: the reviews are kept by agreement"
+    assert outcome.notes["meta failed"] == "reward_model: the reviews are selected by agreement"
     assert outcome.notes["meta"] == "agreement"
     assert outcome.degraded
 
 
-def with_failing(what: str, divided_drafts: ScriptedEngine) -> ScriptedEngine:
-    """The same, but that calls for a reward, or for a verdict on a review, fail."""
-    script = divided_drafts.script
+def with_failing(role: str, engine: ScriptedEngine) -> ScriptedEngine:
+    """Return a copy of the engine that fails meta scores by the role (reward or judge)."""
+    script = engine.script
 
     def down(call: Call, index: int) -> Reply:
-        is_down = call.reward if what == "reward" else call.purpose == "meta_rm_review"
+        is_down = call.reward if role == "reward" else call.purpose == "meta_rm_review"
         return Reply("", fault="unavailable") if is_down else script(call, index)
 
     return ScriptedEngine(down)
@@ -271,10 +275,10 @@ def with_failing(what: str, divided_drafts: ScriptedEngine) -> ScriptedEngine:
         ({"meta": "llm", "fallback": "error"}, "judge"),
     ],
 )
-async def test_a_role_that_the_request_insists_on_and_that_is_down_is_named_by_the_error(
+async def test_the_error_names_a_required_role_that_fails(
     params: dict[str, Any], role: str
 ) -> None:
-    engine = with_failing(role, over(BOTH, divided))
+    engine = with_failing(role, reviewing(BOTH, split))
     run = make_run(engine, "meta_rm", params)
     with pytest.raises(AllCallsFailed, match=f"by the role '{role}'") as caught:
         await execute(run)
@@ -288,16 +292,18 @@ async def test_a_role_that_the_request_insists_on_and_that_is_down_is_named_by_t
     ("params", "role"),
     [({"meta": "reward_model", "fallback": "agreement"}, "reward"), ({"meta": "llm"}, "judge")],
 )
-async def test_a_declared_fallback_is_taken_and_said(params: dict[str, Any], role: str) -> None:
-    outcome, _ = await solve(with_failing(role, over(BOTH, divided)), params)
-    assert outcome.notes["meta failed"] == f"{params['meta']}: the reviews are kept by agreement"
+async def test_a_declared_fallback_is_used_and_reported(params: dict[str, Any], role: str) -> None:
+    outcome, _ = await solve(with_failing(role, reviewing(BOTH, split)), params)
+    assert (
+        outcome.notes["meta failed"] == f"{params['meta']}: the reviews are selected by agreement"
+    )
     assert outcome.notes["meta"] == "agreement"
     assert outcome.degraded == {role: 4}
 
 
 @pytest.mark.anyio
-async def test_one_review_without_a_mark_is_enough_to_insist() -> None:
-    script = over(BOTH, divided).script
+async def test_one_review_without_a_required_meta_score_is_an_error() -> None:
+    script = reviewing(BOTH, split).script
     rewards: list[Call] = []
 
     def once(call: Call, index: int) -> Reply:
@@ -311,9 +317,9 @@ async def test_one_review_without_a_mark_is_enough_to_insist() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_truncated_draft_is_not_reviewed_while_there_are_finished_ones() -> None:
+async def test_a_truncated_draft_is_not_reviewed_if_there_are_finished_ones() -> None:
     texts = ("Roses are red.", "Violets are blue.", "Tulips " + "grow on " * 200)
-    engine = over(texts, prefers("blue"))
+    engine = reviewing(texts, prefers("blue"))
     outcome, _ = await solve(engine, {"n": 3}, question="Write a line.", task=OPEN)
     assert "blue" in outcome.candidate.text
     truncated = [each for each in outcome.candidates if each.finish_reason == "length"]
@@ -324,8 +330,8 @@ async def test_a_truncated_draft_is_not_reviewed_while_there_are_finished_ones()
 
 
 @pytest.mark.anyio
-async def test_a_judge_that_is_down_leaves_the_vote() -> None:
-    script = over((*BOTH, BOTH[0]), divided).script
+async def test_the_vote_decides_if_the_judge_fails() -> None:
+    script = reviewing((*BOTH, BOTH[0]), split).script
 
     def down(call: Call, index: int) -> Reply:
         return script(call, index) if call.purpose == SOLVE else Reply("", fault="unavailable")
@@ -336,9 +342,9 @@ async def test_a_judge_that_is_down_leaves_the_vote() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_was_asked_for_and_is_not_there_is_an_error_before_any_call() -> None:
+async def test_a_missing_capability_is_an_error_before_the_first_call() -> None:
     for missing in ("reward", "logprobs"):
-        engine = replace(over(BOTH, divided), lacking=frozenset({missing}))
+        engine = replace(reviewing(BOTH, split), lacking=frozenset({missing}))
         meta = "reward_model" if missing == "reward" else "self_certainty"
         with pytest.raises(CapabilityMissing, match=missing):
             await execute(make_run(engine, "meta_rm", {"meta": meta}))
@@ -346,8 +352,8 @@ async def test_what_was_asked_for_and_is_not_there_is_an_error_before_any_call()
 
 
 @pytest.mark.anyio
-async def test_a_reward_role_that_nobody_plays_is_named() -> None:
-    run = make_run(over(BOTH, divided), "meta_rm", {"meta": "reward_model"})
+async def test_a_missing_reward_role_is_named() -> None:
+    run = make_run(reviewing(BOTH, split), "meta_rm", {"meta": "reward_model"})
     run.spec.upstreams.pop("reward")  # type: ignore[attr-defined]
     with pytest.raises(RoleMissing, match=r"roles\.reward"):
         await execute(run)
@@ -355,7 +361,7 @@ async def test_a_reward_role_that_nobody_plays_is_named() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(INJECTIONS))
-async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name: str) -> None:
+async def test_an_injection_in_one_candidate_does_not_change_another(name: str) -> None:
     seen: list[list[str]] = []
 
     def honest(_call: Call, shown: Sequence[str]) -> Reply:
@@ -364,7 +370,7 @@ async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name
         given = ", ".join("9" if "I multiply" in text else "1" for text in shown)
         return Reply(f"{cited}Scores: \\boxed{{{given}}}")
 
-    engine = over((f"\\boxed{{41}}\n\n{INJECTIONS[name]}", BOTH[1]), honest)
+    engine = reviewing((f"\\boxed{{41}}\n\n{INJECTIONS[name]}", BOTH[1]), honest)
     outcome, _ = await solve(engine, task=OPEN)
     assert "I multiply" in outcome.candidate.text
     assert all(len(shown) == 2 for shown in seen)
@@ -389,6 +395,6 @@ async def test_a_candidate_that_asks_for_a_ten_never_changes_anothers_place(name
         ({"meta": "llm", "reward_saw_critiques": True}, "reward_saw_critiques: meta 'llm'"),
     ],
 )
-def test_params_out_of_range_are_named(params: dict[str, object], field: str) -> None:
+def test_invalid_params_are_named(params: dict[str, object], field: str) -> None:
     with pytest.raises(ValidationError, match=field):
         MetaRM.model_validate(params)

@@ -1,4 +1,4 @@
-"""Strategies leave errors to the run: none catches what an engine, a verdict, a capability or a budget raises."""
+"""Strategies do not catch errors of engines, verdicts, capabilities or budgets; the run handles them."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ import secondpass.strategies
 from secondpass.strategies.api import errors
 
 FOLDER = Path(secondpass.strategies.__file__).parent
-# `api` holds the registry and the import of plug-ins, which are no strategies.
+# `api` contains the registry and the import of plug-ins, which are not strategies.
 MODULES = sorted(
     path for path in FOLDER.rglob("*.py") if "api" not in path.relative_to(FOLDER).parts
 )
@@ -23,7 +23,7 @@ FORBIDDEN = {*ERRORS, "ITEM_ERRORS", "Exception", "BaseException"}
 
 
 def caught(source: str) -> set[str]:
-    """The names that the `except` clauses and `suppress` calls of a module mention; "bare" for a bare one."""
+    """Return the names in `except` clauses and `suppress` calls of a module; "bare" for a bare except."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ExceptHandler):
@@ -56,5 +56,5 @@ def test_no_strategy_catches_an_error_of_the_run(path: Path) -> None:
         "with suppress(VerdictUnreadable): pass",
     ],
 )
-def test_what_is_caught_is_found(source: str) -> None:
+def test_every_way_of_catching_errors_is_found(source: str) -> None:
     assert caught(source) & {*FORBIDDEN, "bare"}

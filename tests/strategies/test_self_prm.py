@@ -1,4 +1,4 @@
-"""Drafts graded by their own model: when a judge is asked, what its grades decide, and what it may not decide."""
+"""self_prm: conditions under which drafts are graded, and the effect of grades on the vote."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.anyio
 
 
 def judging(values: tuple[str, ...], right: str, p: float = 0.95) -> Any:
-    """Draft i answers values[i]; the judge gives those that answer `right` the probability p, the others 1 - p."""
+    """Return a script whose draft i answers values[i]; the judge's grade is p for `right`, else 1 - p."""
 
     def script(call: Call, index: int) -> Reply:
         if not call.labels:
             return Reply(f"Let me see.\n\nSo \\boxed{{{values[index]}}}.")
-        draft, asked = call.messages[-2].text, call.messages[-1].text
+        draft, prompt = call.messages[-2].text, call.messages[-1].text
         grade = p if "boxed" not in draft or right in draft else 1 - p
         if "yes" in call.labels:
             return Reply("x", labels={"yes": grade, "no": 1 - grade})
-        a = grade if "A) right" in asked else 1 - grade
+        a = grade if "A) right" in prompt else 1 - grade
         return Reply("x", labels={"A": a, "B": 1 - a})
 
     return script
@@ -53,7 +53,7 @@ def calibrated(
     kinds: Sequence[OtherGradeKind] = KINDS,
     offset: float = 0.0,
 ) -> LiveRun:
-    """The run, whose judge's grades were measured: of whole solutions, and of `kinds` with an offset."""
+    """Calibrate the run's judge for whole solutions and, with `offset`, for `kinds`; returns the run."""
     if auroc is None:
         return run
     figures: dict[str, Any] = {"temperature": 1.0, "auroc": auroc, "accuracy": 0.5, "n": 100}
@@ -85,7 +85,7 @@ SPLIT = ("41", "41", "42", "43")
 
 
 @pytest.mark.parametrize(("right", "answer"), [("42", "42"), ("41", "41")])
-async def test_grades_weigh_the_vote_both_ways(right: str, answer: str) -> None:
+async def test_grades_weight_the_vote_both_ways(right: str, answer: str) -> None:
     engine = ScriptedEngine(judging(SPLIT, right, 0.99))
     run = calibrated(make_run(engine, "self_prm", {"width": 1}))
     outcome = await execute(run)
@@ -95,14 +95,14 @@ async def test_grades_weigh_the_vote_both_ways(right: str, answer: str) -> None:
     assert_accounting_is_complete(run, engine)
 
 
-async def test_all_are_graded_where_the_two_leading_answers_are_close() -> None:
+async def test_all_drafts_are_graded_if_the_two_leading_answers_are_close() -> None:
     engine = ScriptedEngine(judging(SPLIT, "43", 0.99))
     run = calibrated(make_run(engine, "self_prm", {"width": 1}))
     assert (await execute(run)).candidate.answer == "43"
     assert reads(engine) == 8
 
 
-async def test_above_the_share_no_judge_is_asked() -> None:
+async def test_the_judge_is_not_called_above_the_decided_share() -> None:
     engine = ScriptedEngine(judging(("42", "42", "42", "42", "41"), "41"))
     run = calibrated(make_run(engine, "self_prm", {"n": 5}))
     assert (await execute(run)).candidate.answer == "42"
@@ -111,7 +111,7 @@ async def test_above_the_share_no_judge_is_asked() -> None:
 
 @pytest.mark.parametrize("values", [("42",) * 4, ("?",) * 4])
 @pytest.mark.parametrize("grade", ["solution", "first_error"])
-async def test_where_drafts_do_not_disagree_no_judge_is_asked_whatever_the_share(
+async def test_the_judge_is_not_called_without_disagreement_for_any_decided_share(
     grade: str, values: tuple[str, ...]
 ) -> None:
     engine, judge = ScriptedEngine(judging(values, "42")), ScriptedEngine()
@@ -122,11 +122,11 @@ async def test_where_drafts_do_not_disagree_no_judge_is_asked_whatever_the_share
 
 
 async def test_a_draft_that_failed_is_not_counted_as_abandoned() -> None:
-    told = judging(SPLIT, "42")
+    complete = judging(SPLIT, "42")
 
     def script(call: Call, index: int) -> Reply:
         is_lost = not call.labels and index == 3
-        return Reply("", fault="refuse") if is_lost else told(call, index)
+        return Reply("", fault="refuse") if is_lost else complete(call, index)
 
     params = {"grade": "steps", "abandon_below": 0.3, "width": 1}
     run = calibrated(make_run(ScriptedEngine(script), "self_prm", params))
@@ -134,16 +134,16 @@ async def test_a_draft_that_failed_is_not_counted_as_abandoned() -> None:
     assert notes(run)["abandoned"] == "2 of 4 drafts"
 
 
-@pytest.mark.parametrize(("auroc", "said"), [(None, "not calibrated"), (0.55, "0.55 below 0.6")])
-async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
-    auroc: float | None, said: str
+@pytest.mark.parametrize(("auroc", "reason"), [(None, "not calibrated"), (0.55, "0.55 below 0.6")])
+async def test_grades_without_a_useful_calibration_have_no_weight_and_a_note_reports_it(
+    auroc: float | None, reason: str
 ) -> None:
     for grade in ("solution", "steps", "verdict", "first_error"):
         engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
         run = calibrated(make_run(engine, "self_prm", {"width": 1, "grade": grade}), auroc)
         assert (await execute(run)).candidate.answer == "41"
         assert {call.role for call in engine.calls} == {"actor"}
-        assert said in notes(run)["judge"]
+        assert reason in notes(run)["judge"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_judge_not_known_to_be_good_weighs_nothing_and_a_note_says_so(
         ({"grade": "verdict"}, "verdict"),
     ],
 )
-async def test_the_kind_of_grade_that_is_used_must_have_been_measured(
+async def test_grades_need_a_calibration_of_their_kind(
     params: dict[str, Any], kind: OtherGradeKind
 ) -> None:
     engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
@@ -167,7 +167,7 @@ async def test_the_kind_of_grade_that_is_used_must_have_been_measured(
 
 
 @pytest.mark.parametrize("combine", ["mean", "last"])
-async def test_grades_of_steps_are_calibrated_as_they_were_measured(combine: str) -> None:
+async def test_step_grades_use_the_calibration_of_their_kind(combine: str) -> None:
     params = {"grade": "steps", "combine": combine, "select": "argmax", "always_weigh": True}
     candidates = []
     for kinds in ((), KINDS):
@@ -184,14 +184,16 @@ async def test_grades_of_steps_are_calibrated_as_they_were_measured(combine: str
 
 
 @pytest.mark.parametrize("kinds", [KINDS, ()])
-async def test_whole_solutions_need_no_other_kind(kinds: Sequence[OtherGradeKind]) -> None:
+async def test_grades_of_whole_solutions_need_no_calibration_of_another_kind(
+    kinds: Sequence[OtherGradeKind],
+) -> None:
     engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
     run = calibrated(make_run(engine, "self_prm", {"width": 1}), kinds=kinds, offset=9.0)
     assert (await execute(run)).candidate.answer == "42"
 
 
 @given(st.sets(st.sampled_from(KINDS)), st.floats(0, 1), st.sampled_from(KINDS))
-def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
+def test_a_kind_is_never_trusted_for_the_calibration_of_another_kind(
     measured: set[OtherGradeKind], auroc: float, kind: OtherGradeKind
 ) -> None:
     async def trusts() -> tuple[float, float, float]:
@@ -204,7 +206,7 @@ def test_no_kind_is_ever_trusted_for_what_another_was_measured_to_be_worth(
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))
-def test_the_grade_of_a_draft_is_always_between_those_of_its_steps(grades: list[float]) -> None:
+def test_the_grade_of_a_draft_is_between_those_of_its_steps(grades: list[float]) -> None:
     graded = GradedDraft(Completion.of("x"), tuple(grades), 1.0)
     mean, last = graded.combined("mean"), graded.combined("last")
     if not grades:
@@ -215,7 +217,7 @@ def test_the_grade_of_a_draft_is_always_between_those_of_its_steps(grades: list[
     assert min(grades) - 2e-6 <= mean <= max(grades) + 2e-6
 
 
-async def test_argmax_takes_the_best_grade() -> None:
+async def test_argmax_selects_the_highest_grade() -> None:
     engine = ScriptedEngine(judging(("41", "41", "41", "42"), "42"))
     params = {"select": "argmax", "always_weigh": True, "width": 1}
     run = make_run(engine, "self_prm", params)
@@ -223,7 +225,7 @@ async def test_argmax_takes_the_best_grade() -> None:
     assert (outcome.candidate.answer, outcome.candidate.score_kind) == ("42", "p_true")
 
 
-async def test_equal_grades_go_to_the_draft_with_the_lowest_index() -> None:
+async def test_argmax_ties_go_to_the_lowest_index() -> None:
     params = {"select": "argmax", "always_weigh": True}
     for width in (1, 4):
         engine = ScriptedEngine(judging(("41", "42", "42", "43"), "42"), per_token=0.001)
@@ -231,12 +233,12 @@ async def test_equal_grades_go_to_the_draft_with_the_lowest_index() -> None:
         assert (await execute(run)).candidate.index == 1
 
 
-async def test_a_draft_whose_grade_failed_weighs_the_mean_and_is_counted() -> None:
-    told = judging(("41", "41", "42"), "42", 0.99)
+async def test_a_draft_whose_grade_failed_has_the_mean_weight_and_is_counted() -> None:
+    complete = judging(("41", "41", "42"), "42", 0.99)
 
     def script(call: Call, index: int) -> Reply:
         is_lost = call.labels and "41" in call.messages[-2].text
-        return Reply("", fault="refuse") if is_lost else told(call, index)
+        return Reply("", fault="refuse") if is_lost else complete(call, index)
 
     run = calibrated(make_run(ScriptedEngine(script), "self_prm", {"n": 3, "width": 1}))
     outcome = await execute(run)
@@ -244,9 +246,7 @@ async def test_a_draft_whose_grade_failed_weighs_the_mean_and_is_counted() -> No
     assert outcome.degraded == {"judge": 4}
 
 
-async def test_a_budget_that_ends_while_drafts_are_graded_leaves_the_vote_and_is_the_stop_reason() -> (
-    None
-):
+async def test_a_budget_exhausted_by_grading_leaves_the_vote_and_is_the_stop_reason() -> None:
     engine = ScriptedEngine(judging(SPLIT, "42", 0.99))
     run = calibrated(make_run(engine, "self_prm", {"width": 1}, max_calls=5))
     outcome = await execute(run)
@@ -254,7 +254,7 @@ async def test_a_budget_that_ends_while_drafts_are_graded_leaves_the_vote_and_is
     assert_accounting_is_complete(run, engine)
 
 
-async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
+async def test_drafts_with_a_wrong_step_are_aborted() -> None:
     engine = ScriptedEngine(judging(SPLIT, "42"))
     params = {"grade": "steps", "abandon_below": 0.3, "width": 1}
     run = calibrated(make_run(engine, "self_prm", params))
@@ -263,7 +263,7 @@ async def test_drafts_with_a_wrong_step_are_aborted_in_the_engine() -> None:
     assert_accounting_is_complete(run, engine)
 
 
-async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded() -> None:
+async def test_if_every_draft_is_abandoned_one_more_is_drawn_and_not_graded() -> None:
     engine = ScriptedEngine(judging((*SPLIT, "44"), "none", p=0.1))
     params = {"grade": "steps", "abandon_below": 0.95, "width": 1}
     run = calibrated(make_run(engine, "self_prm", params))
@@ -273,7 +273,7 @@ async def test_where_every_draft_is_abandoned_one_more_is_drawn_and_not_graded()
     assert {call.sampling.temperature for call in drafts} == {0.7}
 
 
-async def test_an_engine_without_labels_is_named_or_the_vote_is_plain() -> None:
+async def test_an_engine_without_labels_is_an_error_or_the_vote_is_unweighted() -> None:
     lacking = frozenset({"labels"})
     run = make_run(ScriptedEngine(judging(SPLIT, "42"), lacking=lacking), "self_prm", task=MATH)  # type: ignore[arg-type]
     with pytest.raises(CapabilityMissing, match=r"'scripted' lacks the capability labels"):

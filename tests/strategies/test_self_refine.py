@@ -1,4 +1,4 @@
-"""self_refine over the scripted engine: what accepts a revision, what ends the refinement, and the presets."""
+"""self_refine with a scripted engine: gates, stop conditions, votes, presets and invalid params."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("gate", "told", "answer"),
+    ("gate", "replies", "answer"),
     [
         ("auto", {}, "42"),
         ("auto", {"drawn": "41"}, "41"),
         ("draw", {"drawn": "7"}, "41"),
         ("prefer", {}, "42"),
-        ("prefer", {"likes": False}, "41"),
+        ("prefer", {"prefers_revision": False}, "41"),
         ("auto", {"verdict": "ok"}, "41"),
         ("auto", {"verdict": "perhaps"}, "41"),
     ],
 )
 async def test_a_revision_counts_only_if_it_passes_the_gate(
-    gate: str, told: dict[str, Any], answer: str
+    gate: str, replies: dict[str, Any], answer: str
 ) -> None:
-    outcome, _ = await refine({"gate": gate}, **told)
+    outcome, _ = await refine({"gate": gate}, **replies)
     assert outcome.candidate.answer == answer
 
 
-async def test_a_rejected_revision_ends_it_or_is_revised_all_the_same() -> None:
-    told = {"revised": "7 42", "drawn": "42"}
-    outcome, calls = await refine({"max_rounds": 3}, **told)
+async def test_a_rejected_revision_ends_the_refinement_or_is_revised_further() -> None:
+    replies = {"revised": "7 42", "drawn": "42"}
+    outcome, calls = await refine({"max_rounds": 3}, **replies)
     assert outcome.candidate.answer == "41"
     assert outcome.notes["stopped"] == "a revision was rejected"
-    outcome, calls = await refine({"max_rounds": 3, "rejected": "go_on"}, **told)
+    outcome, calls = await refine({"max_rounds": 3, "rejected": "go_on"}, **replies)
     assert outcome.candidate.answer == "42"
     assert outcome.notes["gate"] == "revision 2 was accepted"
     assert purposes(calls).count("retry") == 3
 
 
-async def test_what_was_drawn_greedily_is_confirmed_by_a_draw_that_is_not() -> None:
+async def test_a_greedy_draft_is_confirmed_by_a_draw_above_temperature_0() -> None:
     _, calls = await refine({"temperature": 0})
     assert [call.sampling.temperature for call in calls if call.purpose == SOLVE] == [0, 0.7]
 
 
-async def test_in_an_open_task_no_draw_can_confirm_and_the_judge_decides() -> None:
+async def test_in_an_open_task_the_judge_replaces_the_gate_draw() -> None:
     def reply(call: Call, index: int) -> Reply:
         if call.purpose == "prefer":
             return Reply("", labels={"A": 0.5, "B": 0.5})
@@ -73,14 +73,13 @@ async def test_in_an_open_task_no_draw_can_confirm_and_the_judge_decides() -> No
     assert "the judge decides" in outcome.notes["gate draw"]
 
 
-async def test_a_judge_that_names_one_place_in_both_orders_accepts_nothing() -> None:
+async def test_a_judge_with_a_position_bias_accepts_nothing() -> None:
     def reply(call: Call, index: int) -> Reply:
         if call.purpose != "prefer":
             return script()(call, index)
         first, _ = call.messages[-1].text.split("[CANDIDATE B")
-        p = (
-            0.99 if "{42}" in first else 0.9
-        )  # it likes the revision better, and the first place far more
+        # The judge prefers the revision slightly, and the first position strongly.
+        p = 0.99 if "{42}" in first else 0.9
         return Reply("", labels={"A": p, "B": 1 - p})
 
     run = make_run(ScriptedEngine(reply), "self_refine", {"gate": "prefer"})
@@ -89,14 +88,14 @@ async def test_a_judge_that_names_one_place_in_both_orders_accepts_nothing() -> 
     assert outcome.notes["gate"] == "revision 1 was rejected"
 
 
-async def test_a_revision_that_was_cut_never_replaces_an_open_answer() -> None:
+async def test_a_truncated_revision_never_replaces_an_open_answer() -> None:
     def reply(call: Call, index: int) -> Reply:
         if call.purpose == "prefer":
             is_a = "more" in call.messages[-1].text.split("[CANDIDATE B")[0]
             return Reply("", labels={"A": 0.95 if is_a else 0.05, "B": 0.05 if is_a else 0.95})
         if call.purpose == "feedback":
             return Reply('{"issues": ["dull"], "verdict": "revise"}')
-        words = (f"more{i}" for i in range(300))  # than the cap of 256 tokens allows
+        words = (f"more{i}" for i in range(300))  # truncated at 256 tokens
         return Reply("Short." if call.purpose == SOLVE else " ".join(words))
 
     run = make_run(ScriptedEngine(reply), "self_refine", task=OPEN)
@@ -105,11 +104,11 @@ async def test_a_revision_that_was_cut_never_replaces_an_open_answer() -> None:
     assert outcome.notes["gate"] == "revision 1 was rejected"
 
 
-# -- what ends it ---------------------------------------------------------------------------------------
+# -- stop conditions ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("stop", "told", "revisions"),
+    ("stop", "replies", "revisions"),
     [
         ("either", {"revised": "41"}, 1),
         ("either", {"verdict": "ok"}, 0),
@@ -121,11 +120,13 @@ async def test_a_revision_that_was_cut_never_replaces_an_open_answer() -> None:
         ("never", {"verdict": "ok", "revised": "41"}, 3),
     ],
 )
-async def test_what_ends_it_can_be_chosen(stop: str, told: dict[str, Any], revisions: int) -> None:
-    outcome, calls = await refine({"max_rounds": 3, "stop": stop}, **told)
+async def test_stop_selects_the_stop_condition(
+    stop: str, replies: dict[str, Any], revisions: int
+) -> None:
+    outcome, calls = await refine({"max_rounds": 3, "stop": stop}, **replies)
     assert outcome.candidate.answer == "41"
     assert purposes(calls).count("retry") == revisions
-    assert purposes(calls).count(SOLVE) == 1  # nothing had to pass a gate
+    assert purposes(calls).count(SOLVE) == 1  # no gate was called
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,15 @@ async def test_what_ends_it_can_be_chosen(stop: str, told: dict[str, Any], revis
         ("prefer", ("gate", "revision 1 was rejected")),
     ],
 )
-async def test_a_call_that_fails_says_what_it_ended(fails: str, note: tuple[str, str]) -> None:
-    told = script()
+async def test_a_note_reports_the_effect_of_a_failed_call(
+    fails: str, note: tuple[str, str]
+) -> None:
+    complete = script()
 
     def reply(call: Call, index: int) -> Reply:
         if fails in (call.purpose, f"{call.purpose} {index}"):
             return Reply("", fault="refuse")
-        return told(call, index)
+        return complete(call, index)
 
     gate = "prefer" if fails == "prefer" else "draw"
     run = make_run(ScriptedEngine(reply), "self_refine", {"gate": gate})
@@ -153,12 +156,12 @@ async def test_a_call_that_fails_says_what_it_ended(fails: str, note: tuple[str,
     assert outcome.degraded
 
 
-async def test_a_gate_that_fails_rejects_and_leaves_the_next_revision_its_chance() -> None:
-    told = script(revised="42 43", drawn="42 43")
+async def test_a_failed_gate_rejects_one_revision_and_not_the_next() -> None:
+    complete = script(revised="42 43", drawn="42 43")
 
     def reply(call: Call, index: int) -> Reply:
         is_first_gate = (call.purpose, index) == (SOLVE, 1)
-        return Reply("", fault="refuse") if is_first_gate else told(call, index)
+        return Reply("", fault="refuse") if is_first_gate else complete(call, index)
 
     params = {"gate": "draw", "max_rounds": 2, "rejected": "go_on"}
     outcome = await execute(make_run(ScriptedEngine(reply), "self_refine", params))
@@ -167,7 +170,7 @@ async def test_a_gate_that_fails_rejects_and_leaves_the_next_revision_its_chance
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
-async def test_a_budget_that_ends_in_a_refinement_leaves_the_draft(calls: int) -> None:
+async def test_a_budget_exhausted_during_a_refinement_leaves_the_draft(calls: int) -> None:
     engine = ScriptedEngine(script())
     run = make_run(engine, "self_refine", max_calls=calls)
     outcome = await execute(run)
@@ -183,12 +186,12 @@ async def test_a_budget_that_ends_in_a_refinement_leaves_the_draft(calls: int) -
     [
         ("41 42 43", "42 42 42", "42"),
         ("41 41 41", "42 41 41", "41"),
-        ("41 43 44", "42 42 44", "44"),  # 2 of 6, as 42, and a draft had it
+        ("41 43 44", "42 42 44", "44"),  # 42 and 44 have 2 of 6 votes each, but only 44 is a draft
         ("41 43 44", "42 42 42", "42"),
-        ("41 43 44", "45 46 47", "41"),  # nobody agrees: what the first draft said
+        ("41 43 44", "45 46 47", "41"),  # no two answers agree: the first draft wins
     ],
 )
-async def test_drafts_and_corrections_vote(drafts: str, revised: str, answer: str) -> None:
+async def test_drafts_and_revisions_vote(drafts: str, revised: str, answer: str) -> None:
     outcome, calls = await refine({"n": 3, "feedback": "neutral"}, drafts=drafts, revised=revised)
     assert outcome.candidate.answer == answer
     assert outcome.confidence_kind == "vote_share"
@@ -196,7 +199,7 @@ async def test_drafts_and_corrections_vote(drafts: str, revised: str, answer: st
     assert outcome.notes["changed"].endswith("of 3 chains")
 
 
-async def test_a_chain_that_repeats_itself_does_not_outvote_the_others() -> None:
+async def test_a_chain_cannot_outvote_the_others_by_repeating_itself() -> None:
     outcome, _ = await refine(
         {"n": 2, "max_rounds": 4, "stop": "never", "feedback": "none"},
         drafts="41 43",
@@ -205,11 +208,11 @@ async def test_a_chain_that_repeats_itself_does_not_outvote_the_others() -> None
     assert outcome.candidate.answer == "43"
 
 
-# -- presets, and what makes no sense ------------------------------------------------------------------------
+# -- presets and invalid params ------------------------------------------------------------------------
 
 
 def presets() -> dict[str, dict[str, Any]]:
-    """The presets of docs/strategies/self_refine.md, by name."""
+    """Return the presets of docs/strategies/self_refine.md by name."""
     page = (Path(__file__).parents[2] / "docs" / "strategies" / "self_refine.md").read_text()
     rows = [line.split("|") for line in page.splitlines() if line.count("`{") == 1]
     return {row[1].strip(): json.loads(row[2].strip().strip("`")) for row in rows}
@@ -226,23 +229,23 @@ def presets() -> dict[str, dict[str, Any]]:
         ("Self-Refine, mathematics", 1, {SOLVE: 2, "review_and_refine": 2}),
     ],
 )
-async def test_a_preset_asks_what_its_paper_asks(
+async def test_a_preset_makes_the_calls_of_its_paper(
     name: str, rounds: int, calls: dict[str, int]
 ) -> None:
     params = presets()[name]
     assert SelfRefine(**params).max_rounds >= rounds
-    outcome, made = await refine(params, drafts="41", revised="42")
-    assert Counter(purposes(made)) == calls
+    outcome, calls_made = await refine(params, drafts="41", revised="42")
+    assert Counter(purposes(calls_made)) == calls
     assert outcome.candidate.answer == "42"
 
 
-def test_every_preset_is_tried() -> None:
-    tried = next(
+def test_every_preset_is_tested() -> None:
+    tested = next(
         mark.args[1]
-        for mark in test_a_preset_asks_what_its_paper_asks.pytestmark  # type: ignore[attr-defined]
+        for mark in test_a_preset_makes_the_calls_of_its_paper.pytestmark  # type: ignore[attr-defined]
         if mark.name == "parametrize"
     )
-    assert set(presets()) == {each[0] for each in tried}
+    assert set(presets()) == {each[0] for each in tested}
 
 
 @pytest.mark.parametrize(
@@ -262,9 +265,9 @@ def test_every_preset_is_tried() -> None:
         ({"n": 0}, "n"),
     ],
 )
-def test_params_that_make_no_sense_are_named(params: dict[str, Any], field: str) -> None:
+def test_invalid_params_are_named(params: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         SelfRefine(**params)
     (error,) = caught.value.errors()
-    said = error["msg"].removeprefix("Value error, ")
-    assert [*error["loc"], said.split(":")[0]][0] == field
+    message = error["msg"].removeprefix("Value error, ")
+    assert [*error["loc"], message.split(":")[0]][0] == field

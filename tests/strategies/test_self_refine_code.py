@@ -1,4 +1,4 @@
-"""self_refine on code: the results of the tests are the critique, and passing them ends the refinement."""
+"""self_refine on code tasks: test results are the feedback, and passing tests end the refinement."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ VERSIONS = (
 
 
 def coder(call: Call, index: int) -> Reply:
-    """Draft 0 and revisions 1 and 2 are versions 0, 1 and 2."""
+    """Reply with version 0 as the draft and versions 1 and 2 as the revisions."""
     if call.purpose == "feedback":
         return Reply('{"issues": ["it subtracts"], "verdict": "revise"}')
     return Reply(f"```python\n{VERSIONS[min(index, 2)]}\n```")
 
 
-async def write(
+async def solve(
     params: dict[str, Any], task: Task = CODE, *, sandbox: bool = True
 ) -> tuple[Outcome, list[Call]]:
     engine = ScriptedEngine(coder)
@@ -44,8 +44,8 @@ async def write(
     return await execute(run), engine.calls
 
 
-async def test_tests_are_the_critique_and_what_passes_them_ends_it() -> None:
-    outcome, calls = await write({"max_rounds": 5})
+async def test_test_results_are_the_feedback_and_passing_them_ends_the_refinement() -> None:
+    outcome, calls = await solve({"max_rounds": 5})
     assert outcome.candidate.answer == VERSIONS[2]
     assert outcome.stop_reason == "accepted"
     assert (outcome.confidence, outcome.confidence_kind) == (1.0, "tests")
@@ -56,13 +56,13 @@ async def test_tests_are_the_critique_and_what_passes_them_ends_it() -> None:
     assert VERSIONS[0] not in calls[2].messages[-1].text
 
 
-async def test_what_no_test_accepts_leaves_the_draft_and_no_confidence() -> None:
-    outcome, _ = await write({"max_rounds": 1})
+async def test_without_a_passing_version_the_draft_is_returned_with_confidence_0() -> None:
+    outcome, _ = await solve({"max_rounds": 1})
     assert outcome.candidate.answer == VERSIONS[0]
     assert (outcome.stop_reason, outcome.confidence) == ("finished", 0.0)
 
 
-async def test_a_deadline_while_a_draft_is_tested_leaves_the_draft() -> None:
+async def test_a_deadline_during_the_tests_leaves_the_draft() -> None:
     engine = ScriptedEngine(lambda *_: Reply("```python\nimport time\ntime.sleep(60)\n```"))
     shared = SharedResources(Equivalence(), Sandboxes(2))
     run = make_run(engine, "self_refine", task=CODE, shared=shared, deadline_ms=1000)
@@ -71,32 +71,34 @@ async def test_a_deadline_while_a_draft_is_tested_leaves_the_draft() -> None:
     assert outcome.candidate.answer == "import time\ntime.sleep(60)"
 
 
-async def test_tests_can_be_told_without_the_attempt() -> None:
-    _, calls = await write({"history": "feedback_only"})
+async def test_test_results_can_be_shown_without_the_version() -> None:
+    _, calls = await solve({"history": "feedback_only"})
     prompt = calls[1].messages[-1].text
     assert calls[1].purpose == "refine_tests_unseen"
     assert "assert add(2, 3) == 5" in prompt
     assert "a - b" not in prompt
 
 
-async def test_of_several_drafts_one_that_passes_its_tests_is_the_answer() -> None:
-    outcome, calls = await write({"n": 4, "width": 1})
+async def test_a_draft_that_passes_its_tests_wins_over_the_others() -> None:
+    outcome, calls = await solve({"n": 4, "width": 1})
     assert outcome.stop_reason == "accepted"
     assert outcome.candidate.answer == VERSIONS[2]
-    assert purposes(calls).count(SOLVE) < 4  # the second one's revision passes
+    assert purposes(calls).count(SOLVE) < 4  # the revision of the second draft passes
 
 
 async def test_a_draft_that_passes_is_not_reviewed() -> None:
-    outcome, calls = await write({}, CODE.model_copy(update={"tests": "assert add(2, 3) < 5"}))
+    outcome, calls = await solve({}, CODE.model_copy(update={"tests": "assert add(2, 3) < 5"}))
     assert outcome.stop_reason == "accepted"
     assert purposes(calls) == [SOLVE]
 
 
 @pytest.mark.parametrize("sandbox", [True, False])
-async def test_without_tests_that_run_the_critic_reviews_and_it_is_said(sandbox: bool) -> None:
+async def test_without_tests_that_run_the_critic_reviews_and_a_note_reports_it(
+    sandbox: bool,
+) -> None:
     task = Task(kind="code", tests="assert add(" if sandbox else CODE.tests)
     params = {"feedback": "tests", "gate": "tests"}
-    outcome, calls = await write(params, task, sandbox=sandbox)
+    outcome, calls = await solve(params, task, sandbox=sandbox)
     assert "feedback" in purposes(calls)
     assert "a review is used" in outcome.notes["feedback"]
     assert "auto is used" in outcome.notes["gate tests"]

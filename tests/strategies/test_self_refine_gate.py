@@ -1,4 +1,4 @@
-"""Whatever the settings: no answer of self_refine is one that nothing but its own revision speaks for."""
+"""Property tests: no setting of self_refine returns an answer that only its own revision supports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PARAMS = {
 }
 
 
-def settings_that_make_sense(params: Mapping[str, Any]) -> bool:
+def are_valid(params: Mapping[str, Any]) -> bool:
     try:
         SelfRefine(**params)
     except ValidationError:
@@ -45,10 +45,10 @@ def settings_that_make_sense(params: Mapping[str, Any]) -> bool:
     return True
 
 
-class Told:
-    """An engine's script, by chance, which remembers the answers of drafts, of later draws, and of each chain's revisions.
+class RandomScript:
+    """Script with random replies that records the answers of drafts, later draws and revisions per chain.
 
-    Its judge likes larger numbers better.
+    Its judge prefers larger numbers.
     """
 
     def __init__(self, params: SelfRefine, seed: int) -> None:
@@ -79,8 +79,8 @@ class Told:
             return Reply(f"I do not know, say I, {call.purpose} {chr(97 + index)}.")
         return Reply(f"By {call.purpose} {index}. The answer is \\boxed{{{answer}}}.")
 
-    def speaks_for(self, answer: str | None) -> bool:
-        """Does anything but one revision speak for the answer?"""
+    def supports(self, answer: str | None) -> bool:
+        """Return whether anything other than a single revision supports the answer."""
         if answer in self.drafts.values() or answer in self.drawn:
             return True
         if sum(answer in each for each in self.revised.values()) > 1:
@@ -88,9 +88,9 @@ class Told:
         return not any(self.drafts.values()) and self._params.n > 1
 
 
-def solved(params: SelfRefine, told: Told, task: Task) -> Outcome:
+def solved(params: SelfRefine, script: RandomScript, task: Task) -> Outcome:
     async def solve() -> Outcome:
-        engine = ScriptedEngine(told)
+        engine = ScriptedEngine(script)
         run = make_run(engine, "self_refine", params.model_dump(), task=task)
         outcome = await execute(run)
         assert_accounting_is_complete(run, engine)
@@ -100,33 +100,33 @@ def solved(params: SelfRefine, told: Told, task: Task) -> Outcome:
 
 
 def value_in(prompt: str) -> int:
-    """The answer of a candidate in a judge's prompt; 0 for none."""
+    """Return the answer of a candidate in a judge's prompt; 0 without an answer."""
     return max((int(value) for value in "1234" if f"{{{value}}}" in prompt), default=0)
 
 
 @settings(max_examples=100)
-@given(st.fixed_dictionaries(PARAMS).filter(settings_that_make_sense), st.integers(0, 10**6))
-def test_the_answer_is_never_the_last_one_unless_it_passed_the_gate(
+@given(st.fixed_dictionaries(PARAMS).filter(are_valid), st.integers(0, 10**6))
+def test_a_revision_is_never_the_answer_unless_it_passed_the_gate(
     params: dict[str, Any], seed: int
 ) -> None:
-    wanted = SelfRefine(**params)
-    told = Told(wanted, seed)
-    answer = solved(wanted, told, MATH).candidate.answer
-    if wanted.gate == "prefer":
-        least = min(int(value or 0) for value in told.drafts.values())
-        assert answer in told.drafts.values() or int(answer or 0) > least
+    refine_params = SelfRefine(**params)
+    script = RandomScript(refine_params, seed)
+    answer = solved(refine_params, script, MATH).candidate.answer
+    if refine_params.gate == "prefer":
+        smallest = min(int(value or 0) for value in script.drafts.values())
+        assert answer in script.drafts.values() or int(answer or 0) > smallest
     else:
-        assert told.speaks_for(answer)
+        assert script.supports(answer)
 
 
 @settings(max_examples=40)
 @given(
-    st.fixed_dictionaries(PARAMS | {"n": st.just(1)}).filter(settings_that_make_sense),
+    st.fixed_dictionaries(PARAMS | {"n": st.just(1)}).filter(are_valid),
     st.integers(0, 10**6),
 )
 def test_in_an_open_task_only_the_judge_replaces_a_draft(params: dict[str, Any], seed: int) -> None:
-    wanted = SelfRefine(**params)
-    told = Told(wanted, seed)
-    chosen = solved(wanted, told, OPEN).candidate.text
+    refine_params = SelfRefine(**params)
+    script = RandomScript(refine_params, seed)
+    chosen = solved(refine_params, script, OPEN).candidate.text
     is_first = chosen.startswith((f"By {SOLVE} 0", f"I do not know, say I, {SOLVE} a"))
-    assert is_first or value_in(chosen) > int(told.drafts[0] or 0)
+    assert is_first or value_in(chosen) > int(script.drafts[0] or 0)

@@ -23,7 +23,11 @@ from secondpass.strategies.api.errors import UnusableCompletion, VerdictUnreadab
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.judging import p_true, step_grades
 from secondpass.strategies.judging.step_grades import GradedDraft, graded_draft
-from secondpass.strategies.judging.written_grades import Written, own_reference, written_grade
+from secondpass.strategies.judging.written_grades import (
+    WrittenKind,
+    reference_solution,
+    written_grade,
+)
 
 _LABELS: Mapping[GradeKind, tuple[str, str]] = {
     "solution": p_true.LABELS,
@@ -108,7 +112,7 @@ class Grader:
             grades["solution"] = Grade(read.probability, read.mass)
         except (UnusableCompletion, VerdictUnreadable):
             pass
-        for kind in get_args(Written):
+        for kind in get_args(WrittenKind):
             if kind in self.also:
                 score = await written_grade(self.run, draft, kind, reference=self.reference)
                 if score is not None:
@@ -118,8 +122,8 @@ class Grader:
 
 async def make_grader(run: LiveRun, also: Collection[ExtraGrade]) -> Grader:
     """Return the grader of a run, with the judge's solution if written grades and its profile need one."""
-    needs_reference = not {*get_args(Written)}.isdisjoint(also)
-    return Grader(run, also, await own_reference(run) if needs_reference else None)
+    needs_reference = not {*get_args(WrittenKind)}.isdisjoint(also)
+    return Grader(run, also, await reference_solution(run) if needs_reference else None)
 
 
 def fit_calibration(

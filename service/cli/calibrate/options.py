@@ -8,12 +8,12 @@ from typing import Literal, TypeAlias, get_args
 from secondpass.service.cli.common.command import Options
 from secondpass.service.cli.common.options import add_wait
 from secondpass.service.cli.common.values import count, number
-from secondpass.strategies.judging.written_grades import Written
+from secondpass.strategies.judging.written_grades import WrittenKind
 
-ExtraGrade: TypeAlias = Literal["steps"] | Written
+ExtraGrade: TypeAlias = Literal["steps"] | WrittenKind
 """Grades that can be measured in addition to grades of whole solutions."""
 
-EXTRA_GRADES: tuple[ExtraGrade, ...] = ("steps", *get_args(Written))
+EXTRA_GRADES: tuple[ExtraGrade, ...] = ("steps", *get_args(WrittenKind))
 
 EPILOG = """\
 The model generates drafts of questions with known answers. It then grades each draft: the probability

@@ -198,8 +198,8 @@ def test_parsing_a_reply_returns_its_shape_or_raises(text: str) -> None:
     ("text", "reason"),
     [
         ("nothing", "no JSON object"),
-        ('{"verdict": "ok"', "does not end"),
-        ('{"issues": [], "verdict": "ok", "verdict": "revise"}', "twice"),
+        ('{"verdict": "ok"', "unterminated"),
+        ('{"issues": [], "verdict": "ok", "verdict": "revise"}', "duplicate key"),
         ('{"issues": [], "verdict": "maybe"}', "verdict"),
         ('{"issues": []}', "verdict"),
         ('{"issues": [1], "verdict": "ok"}', "issues"),

@@ -1,11 +1,11 @@
-"""A short answer read from the reply to a forcing prompt."""
+"""Parsing of forced answers."""
 
 from __future__ import annotations
 
 import pytest
 
 from secondpass.strategies.answers.task import Task
-from secondpass.strategies.continuation.forced_answer import short_answer
+from secondpass.strategies.continuation.forced_answer import parse_forced_answer
 from secondpass.testing.support import MATH
 
 CHOICE = Task(kind="choice", options=("red", "green", "blue"))
@@ -27,7 +27,7 @@ CHOICE = Task(kind="choice", options=("red", "green", "blue"))
         (CHOICE, "", None),
     ],
 )
-def test_only_a_whole_answer_is_read_from_a_forced_reply(
+def test_only_a_complete_answer_is_parsed_from_a_forced_reply(
     task: Task, reply: str, answer: str | None
 ) -> None:
-    assert short_answer(task, reply) == answer
+    assert parse_forced_answer(task, reply) == answer

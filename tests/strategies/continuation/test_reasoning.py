@@ -1,4 +1,4 @@
-"""The state of a completion's reasoning, and where a reflection prompt may follow."""
+"""State of a completion's reasoning, and points of reflection prompts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OPEN = Completion(
     ("text", "finish", "state"),
     [
         ("<think> Hm.", "stop", "open"),
-        ("Hm.", "length", "open"),  # the opening mark may be a part of the prompt
+        ("Hm.", "length", "open"),  # the opening delimiter may be part of the prompt
         ("Hm.", "stop", "none"),
         (f"Hm. {CLOSING} 42", "length", "closed"),
     ],
 )
-def test_marks_in_the_text_tell_the_state_of_the_reasoning(
+def test_delimiters_in_the_text_determine_the_state_of_the_reasoning(
     text: str, finish: FinishReason, state: str
 ) -> None:
     assert reasoning_state(Completion.of(text, finish_reason=finish), REASONING) == state
@@ -37,7 +37,7 @@ def test_marks_in_the_text_tell_the_state_of_the_reasoning(
 
 
 @given(st.lists(st.integers(0, 22), max_size=6), st.sampled_from(["stop", "length"]))
-def test_a_reflection_prompt_never_follows_the_mark_of_reasoning_that_is_returned_apart(
+def test_a_reflection_prompt_never_follows_the_delimiter_of_separate_reasoning(
     at: list[int], reason: FinishReason
 ) -> None:
     raw = f"Well.{CLOSING}\n\nSo 42."

@@ -1,4 +1,4 @@
-"""Truncating and joining completions: the pieces always decode to the reasoning and the text."""
+"""Truncation and joining of completions: prefixes always decode to the reasoning and the text."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from secondpass.strategies.continuation.segments import (
     without_ids,
 )
 
-OPENING, CLOSING = MARKS = ("<think>", "</think>")
+OPENING, CLOSING = DELIMITERS = ("<think>", "</think>")
 WORDS = st.lists(st.sampled_from(["So ", "it ", "is ", "4", "2. ", "\n\n", ""]), max_size=8)
 EOS = 0
 
 
 class Vocabulary:
-    """Tokens by their ids; an empty one stands for a part of a character. `EOS` has no text."""
+    """Token texts by id. An empty text is a part of a character. `EOS` has no text."""
 
     def __init__(self) -> None:
         self.words: list[str] = [""]
@@ -37,31 +37,36 @@ class Vocabulary:
         self.words += words
         return tuple(range(len(self.words) - len(words), len(self.words)))
 
-    def text(self, held: Iterable[PrefixPart]) -> str:
-        return "".join(self.words[p] if isinstance(p, int) else p for p in held)
+    def text(self, parts: Iterable[PrefixPart]) -> str:
+        return "".join(self.words[p] if isinstance(p, int) else p for p in parts)
 
 
 def finished(segments: Sequence[Segment], reason: FinishReason = "stop") -> Completion:
-    """A completion of these deltas; the tokens of the last one are not known if it is finished."""
+    """Return a completion of these deltas; the ids of the last one are unknown if it is finished."""
     if segments and reason == "stop":
         segments = [*segments[:-1], replace(segments[-1], token_ids=None)]
     return Completion(messages=(), segments=tuple(segments), finish_reason=reason)
 
 
 def written(
-    vocabulary: Vocabulary, reasoning: list[str], said: list[str], width: int, *, is_apart: bool
+    vocabulary: Vocabulary,
+    reasoning: list[str],
+    conclusion: list[str],
+    width: int,
+    *,
+    is_separate: bool,
 ) -> Completion:
-    """A finished completion in deltas of `width` tokens; reasoning is returned apart, or a part of the text."""
-    words = [OPENING, *reasoning, CLOSING, *said, ""]
+    """Return a finished completion in deltas of `width` tokens, its reasoning separate or in the text."""
+    words = [OPENING, *reasoning, CLOSING, *conclusion, ""]
     ids = (*vocabulary.ids(words[:-1]), EOS)
     segments: list[Segment] = []
     for begin in range(0, len(ids), width):
         inner, text = "", ""
-        for place in range(begin, min(begin + width, len(words))):
-            if not is_apart or place > len(reasoning) + 1:
-                text += words[place]
-            elif words[place] not in MARKS:
-                inner += words[place]
+        for position in range(begin, min(begin + width, len(words))):
+            if not is_separate or position > len(reasoning) + 1:
+                text += words[position]
+            elif words[position] not in DELIMITERS:
+                inner += words[position]
         taken = ids[begin : begin + width]
         parts = [Segment(inner, taken, is_reasoning=True)] if inner else []
         if text or not inner:
@@ -70,38 +75,38 @@ def written(
     return finished(segments)
 
 
-# -- truncating ----------------------------------------------------------------------------------------
+# -- truncation ----------------------------------------------------------------------------------------
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
-def test_a_text_truncated_anywhere_is_what_its_pieces_decode_to(
-    reasoning: list[str], said: list[str], width: int, data: st.DataObject
+def test_the_prefix_of_a_truncated_text_decodes_to_the_text(
+    reasoning: list[str], conclusion: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, reasoning, said, width, is_apart=False)
+    whole = written(vocabulary, reasoning, conclusion, width, is_separate=False)
     at = data.draw(st.integers(0, len(whole.text)))
     short = truncated(whole, at)
     assert short is not None
     assert short.text == vocabulary.text(prefix_parts(short)) == whole.text[:at]
     assert EOS not in prefix_parts(short)
     assert short.is_truncated
-    assert all(isinstance(piece, int) for piece in prefix_parts(short)[:-1])
+    assert all(isinstance(part, int) for part in prefix_parts(short)[:-1])
     if at in boundaries(whole)[:-1]:
-        assert all(isinstance(piece, int) for piece in prefix_parts(short))
+        assert all(isinstance(part, int) for part in prefix_parts(short))
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
-def test_a_text_after_reasoning_is_truncated_with_all_of_its_reasoning_or_not_at_all(
-    reasoning: list[str], said: list[str], width: int, data: st.DataObject
+def test_truncation_of_a_text_keeps_all_separate_reasoning_or_returns_none(
+    reasoning: list[str], conclusion: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, reasoning, said, width, is_apart=True)
+    whole = written(vocabulary, reasoning, conclusion, width, is_separate=True)
     at = data.draw(st.integers(0, len(whole.text)))
     short = truncated(whole, at)
     if not whole.reasoning:
         return
     if short is None:
-        assert width > 1 or not at or at < len(next(filter(None, said)))
+        assert width > 1 or not at or at < len(next(filter(None, conclusion)))
         return
     assert (short.reasoning, short.text) == (whole.reasoning, whole.text[:at])
     assert (
@@ -110,46 +115,46 @@ def test_a_text_after_reasoning_is_truncated_with_all_of_its_reasoning_or_not_at
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.data())
-def test_reasoning_truncated_anywhere_is_reopened_or_not_truncated(
-    reasoning: list[str], said: list[str], width: int, data: st.DataObject
+def test_truncation_of_reasoning_reopens_it_or_returns_none(
+    reasoning: list[str], conclusion: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, reasoning, said, width, is_apart=True)
+    whole = written(vocabulary, reasoning, conclusion, width, is_separate=True)
     at = data.draw(st.integers(0, len(whole.reasoning)))
     short = truncated(whole, at, in_reasoning=True)
     if short is None:
         return
     assert (short.reasoning, short.text) == (whole.reasoning[:at], "")
     assert is_in_reasoning(short) or not short.reasoning or "" in reasoning
-    if width == 1 and at:  # else a delta may hold the closing mark besides reasoning
+    if width == 1 and at:  # wider deltas may contain both reasoning and the delimiter
         assert vocabulary.text(prefix_parts(short)) == OPENING + short.reasoning
-        assert all(isinstance(piece, int) for piece in prefix_parts(short)[:-1])
+        assert all(isinstance(part, int) for part in prefix_parts(short)[:-1])
 
 
 @given(WORDS, WORDS, st.integers(1, 4), st.booleans())
 def test_a_finished_completion_is_reopened_without_its_end_token(
-    reasoning: list[str], said: list[str], width: int, is_apart: bool
+    reasoning: list[str], conclusion: list[str], width: int, is_separate: bool
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, reasoning, said, width, is_apart=is_apart)
-    open_again = reopened(whole)
-    if open_again is None or not has_ids(open_again):
+    whole = written(vocabulary, reasoning, conclusion, width, is_separate=is_separate)
+    reopened_whole = reopened(whole)
+    if reopened_whole is None or not has_ids(reopened_whole):
         return
-    if is_apart and not (whole.reasoning and whole.text):
+    if is_separate and not (whole.reasoning and whole.text):
         return
-    assert (open_again.reasoning, open_again.text) == (whole.reasoning, whole.text)
-    assert EOS not in prefix_parts(open_again)
-    assert vocabulary.text(prefix_parts(open_again)) == "".join(
-        [OPENING, *reasoning, CLOSING, *said]
+    assert (reopened_whole.reasoning, reopened_whole.text) == (whole.reasoning, whole.text)
+    assert EOS not in prefix_parts(reopened_whole)
+    assert vocabulary.text(prefix_parts(reopened_whole)) == "".join(
+        [OPENING, *reasoning, CLOSING, *conclusion]
     )
 
 
 @given(WORDS, st.integers(1, 4), st.data())
-def test_kept_log_probabilities_are_those_of_the_kept_tokens(
-    said: list[str], width: int, data: st.DataObject
+def test_truncation_keeps_one_log_probability_per_token(
+    conclusion: list[str], width: int, data: st.DataObject
 ) -> None:
     vocabulary = Vocabulary()
-    whole = written(vocabulary, [], said, width, is_apart=False)
+    whole = written(vocabulary, [], conclusion, width, is_separate=False)
     numbered = replace(
         whole,
         segments=tuple(
@@ -178,7 +183,7 @@ def test_a_completion_without_ids_is_truncated_as_text_alone() -> None:
         (Segment("hm", None, True), Segment("", (2,)), Segment("42", (3,))),
     ],
 )
-def test_a_closing_mark_that_no_piece_holds_keeps_a_text_from_its_tokens(
+def test_a_completion_without_the_ids_of_its_closing_delimiter_cannot_be_continued(
     segments: tuple[Segment, ...],
 ) -> None:
     whole = Completion(messages=(), segments=segments)
@@ -186,8 +191,8 @@ def test_a_closing_mark_that_no_piece_holds_keeps_a_text_from_its_tokens(
     assert reopened(whole) is None
 
 
-def test_a_completion_as_text_has_no_ids() -> None:
-    whole = written(Vocabulary(), ["hm"], ["42"], 1, is_apart=False)
+def test_a_completion_without_ids_has_the_same_text() -> None:
+    whole = written(Vocabulary(), ["hm"], ["42"], 1, is_separate=False)
     assert has_ids(whole)
     assert not has_ids(without_ids(whole))
     assert without_ids(whole).text == whole.text
@@ -195,8 +200,8 @@ def test_a_completion_as_text_has_no_ids() -> None:
 
 
 @given(st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["a", "b", ""])), max_size=5))
-def test_inserted_texts_side_by_side_are_one_piece(held: list[PrefixPart]) -> None:
-    segments = [Segment("x", (p,)) if isinstance(p, int) else Segment(p) for p in held]
+def test_adjacent_inserted_texts_are_one_prefix_part(parts: list[PrefixPart]) -> None:
+    segments = [Segment("x", (p,)) if isinstance(p, int) else Segment(p) for p in parts]
     found = prefix_parts(finished(segments, "length"))
     assert not any(isinstance(one, str) and isinstance(two, str) for one, two in pairwise(found))
     assert "" not in found
@@ -206,7 +211,7 @@ def test_inserted_texts_side_by_side_are_one_piece(held: list[PrefixPart]) -> No
 
 
 def tokenized(vocabulary: Vocabulary, text: str, at: Iterable[int]) -> list[Segment]:
-    """The text as one token for each part between the places; a place given twice makes an empty token."""
+    """Return the text split into tokens at these offsets; equal offsets make an empty token."""
     edges = [0, *sorted(at), len(text)]
     words = [text[begin:end] for begin, end in pairwise(edges)]
     return [Segment(w, (i,)) for w, i in zip(words, vocabulary.ids(words), strict=True)]
@@ -214,7 +219,7 @@ def tokenized(vocabulary: Vocabulary, text: str, at: Iterable[int]) -> list[Segm
 
 @st.composite
 def tokenizations(draw: st.DrawFn, text: str) -> list[int]:
-    """Where tokens end inside of the text: anywhere, also several inside of a mark."""
+    """Draw the offsets of token ends in the text, which may also be inside a delimiter."""
     return draw(st.lists(st.integers(0, len(text)), max_size=12))
 
 
@@ -234,7 +239,7 @@ RAW = f"well{CLOSING}\n\nSo 42"
 @example([12, 12], "", "length")
 @example([], "Wait. ", "stop")
 @given(tokenizations(RAW), st.sampled_from(["", "Wait. "]), st.sampled_from(["stop", "length"]))
-def test_reasoning_ends_at_its_mark_however_a_continuation_tokenizes_that(
+def test_reasoning_ends_at_its_delimiter_in_every_tokenization(
     at: list[int], text: str, reason: FinishReason
 ) -> None:
     vocabulary = Vocabulary()
@@ -253,7 +258,7 @@ def test_reasoning_ends_at_its_mark_however_a_continuation_tokenizes_that(
 
 
 def assert_truncated_anywhere(vocabulary: Vocabulary, both: Completion, reasoning: str) -> None:
-    """No part ends inside of the mark, and each decodes to what it holds."""
+    """Assert that every truncation decodes to its reasoning and text, and none is inside the delimiter."""
     for at in range(1, len(both.reasoning.removesuffix(CLOSING)) + 1):
         short = truncated(both, at, in_reasoning=True)
         assert short is not None
@@ -269,12 +274,13 @@ def assert_truncated_anywhere(vocabulary: Vocabulary, both: Completion, reasonin
 
 
 @given(WORDS, WORDS, tokenizations(RAW), st.sampled_from(["", "Wait. "]))
-def test_a_joined_completion_truncated_to_its_first_part_is_that_part(
-    said: list[str], more: list[str], at: list[int], text: str
+def test_truncation_of_a_joined_completion_restores_its_first_part(
+    conclusion: list[str], more: list[str], at: list[int], text: str
 ) -> None:
     vocabulary = Vocabulary()
     first = finished(
-        [Segment(w, (i,)) for w, i in zip(said, vocabulary.ids(said), strict=True)], "length"
+        [Segment(w, (i,)) for w, i in zip(conclusion, vocabulary.ids(conclusion), strict=True)],
+        "length",
     )
     second = finished([Segment(w, (i,)) for w, i in zip(more, vocabulary.ids(more), strict=True)])
     back = truncated(joined(first, second, text), len(first.text))
@@ -282,25 +288,27 @@ def test_a_joined_completion_truncated_to_its_first_part_is_that_part(
     assert back.text == first.text
     assert [s for s in back.segments if s.text] == [s for s in first.segments if s.text]
 
-    begun = open_reasoning(vocabulary)
-    whole = joined(begun, finished(tokenized(vocabulary, RAW, at)), text)
-    again = truncated(whole, len(begun.reasoning), in_reasoning=True)
+    partial = open_reasoning(vocabulary)
+    whole = joined(partial, finished(tokenized(vocabulary, RAW, at)), text)
+    again = truncated(whole, len(partial.reasoning), in_reasoning=True)
     assert again is not None
-    assert again.segments == begun.segments
+    assert again.segments == partial.segments
 
 
-def test_reasoning_that_the_last_token_closed_is_closed() -> None:
+def test_reasoning_closed_by_the_last_token_is_closed() -> None:
     vocabulary = Vocabulary()
-    begun = open_reasoning(vocabulary)
-    closed = replace(begun, segments=(*begun.segments, Segment("", vocabulary.ids([CLOSING]))))
-    assert is_in_reasoning(begun)
+    partial = open_reasoning(vocabulary)
+    closed = replace(partial, segments=(*partial.segments, Segment("", vocabulary.ids([CLOSING]))))
+    assert is_in_reasoning(partial)
     assert not is_in_reasoning(closed)
     both = joined(closed, Completion.of("42"), "So ")
     assert (both.reasoning, both.text) == ("hm ", "So 42")
 
 
 @pytest.mark.parametrize("at", [[1], [4], [4, 12], [1, 6, 7, 12], list(range(1, 12))])
-def test_a_continuation_that_ends_with_the_mark_leaves_no_boundary_behind_it(at: list[int]) -> None:
+def test_a_continuation_that_ends_with_the_delimiter_has_no_boundary_after_it(
+    at: list[int],
+) -> None:
     vocabulary = Vocabulary()
     first = open_reasoning(vocabulary)
     more = finished(tokenized(vocabulary, f"well{CLOSING}", [a for a in at if a < 12]), "length")
@@ -310,12 +318,12 @@ def test_a_continuation_that_ends_with_the_mark_leaves_no_boundary_behind_it(at:
     short = truncated(both, 7, in_reasoning=True)
     assert short is not None
     assert vocabulary.text(prefix_parts(short)) == f"{OPENING}hm well"
-    said = joined(both, finished(tokenized(vocabulary, "So 42", [2])))
-    assert (said.reasoning, said.text) == ("hm well", "So 42")
-    assert_truncated_anywhere(vocabulary, said, f"{OPENING}hm well")
+    conclusion = joined(both, finished(tokenized(vocabulary, "So 42", [2])))
+    assert (conclusion.reasoning, conclusion.text) == ("hm well", "So 42")
+    assert_truncated_anywhere(vocabulary, conclusion, f"{OPENING}hm well")
 
 
-def test_an_inserted_mark_closes_the_reasoning_and_stays_in_the_pieces() -> None:
+def test_an_inserted_delimiter_closes_the_reasoning_and_stays_in_the_prefix() -> None:
     vocabulary = Vocabulary()
     more = finished(tokenized(vocabulary, "42}. So", [2]))
     both = joined(open_reasoning(vocabulary), more, f"\n{CLOSING}\n\nIt is {{")
@@ -326,7 +334,7 @@ def test_an_inserted_mark_closes_the_reasoning_and_stays_in_the_pieces() -> None
 
 
 @pytest.mark.parametrize("reason", ["stop", "length"])
-def test_a_mark_in_several_tokens_keeps_their_log_probabilities(reason: FinishReason) -> None:
+def test_a_delimiter_of_several_tokens_keeps_their_log_probabilities(reason: FinishReason) -> None:
     vocabulary = Vocabulary()
     parts = [
         replace(each, logprobs=(-float(i),), confidences=(float(i),), source=3)
@@ -338,14 +346,14 @@ def test_a_mark_in_several_tokens_keeps_their_log_probabilities(reason: FinishRe
     assert {each.source for each in both.segments[2:] if each.text} == {3}
 
 
-def test_an_engine_that_returns_reasoning_apart_everywhere_is_believed() -> None:
+def test_separate_reasoning_of_a_continuation_is_kept() -> None:
     segments = (Segment("well", (3,), is_reasoning=True), Segment("", (4,)), Segment("42", (5,)))
     both = joined(open_reasoning(Vocabulary()), finished(segments, "length"), "Wait. ")
     assert (both.reasoning, both.text) == ("hm Wait. well", "42")
     assert prefix_parts(both) == (1, 2, "Wait. ", 3, 4, 5)
 
 
-def test_another_mark_may_close_the_reasoning() -> None:
+def test_a_different_delimiter_may_close_the_reasoning() -> None:
     vocabulary = Vocabulary()
     more = finished(tokenized(vocabulary, "well[/THINK]42", [4, 12]), "length")
     both = joined(open_reasoning(vocabulary), more, closing="[/THINK]")

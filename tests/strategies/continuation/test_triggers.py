@@ -1,4 +1,4 @@
-"""When a chain gets a trigger, what it answers, and where the safe points of a text are: the pure parts."""
+"""Schedules of triggers, answers of chains, and safe points of texts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.continuation.safe_points import is_safe_end, safe_end
+from secondpass.strategies.continuation.safe_points import is_safe_end, last_safe_point
 from secondpass.strategies.continuation.triggers import (
-    LEAST_GROWTH,
+    MIN_GROWTH,
     AnswerTrail,
     ChainAnswer,
     Schedule,
-    elected,
+    chain_answers,
 )
 
 BALLOT = st.sampled_from([None, 0, 1, 2])
@@ -29,45 +29,45 @@ def trail_of(answers: list[tuple[int | None, bool]]) -> AnswerTrail:
     return trail
 
 
-# -- what a chain answers ------------------------------------------------------------------------------
+# -- answers of chains ------------------------------------------------------------------------------
 
 
 @given(ANSWERS, st.sets(st.integers(0, 2)))
-def test_the_first_answer_never_gives_way_to_one_that_nothing_confirms(
+def test_the_opening_never_gives_way_to_an_unconfirmed_answer(
     answers: list[tuple[int | None, bool]], confirmed: set[int]
 ) -> None:
     best = trail_of(answers).best(confirmed)
     ballots = [ballot for ballot, _ in answers]
-    own = [ballot for ballot, is_forced in answers if ballot is not None and not is_forced]
+    unforced = [ballot for ballot, is_forced in answers if ballot is not None and not is_forced]
     assert ballots[best.candidate.index] == best.ballot
-    if own and best.ballot != own[0]:
+    if unforced and best.ballot != unforced[0]:
         assert ballots.count(best.ballot) >= 2 or best.ballot in confirmed
 
 
 @given(ANSWERS, ANSWERS)
-def test_another_chain_confirms_only_what_it_opened_with(
+def test_another_chain_confirms_only_its_opening(
     one: list[tuple[int | None, bool]], other: list[tuple[int | None, bool]]
 ) -> None:
     chains = [trail_of(one), trail_of(other)]
     opening = chains[1].opening
     expected = chains[0].best(() if opening is None or opening.ballot is None else {opening.ballot})
-    assert elected(chains)[0] == expected
+    assert chain_answers(chains)[0] == expected
 
 
-def test_an_answer_of_its_own_outranks_one_that_was_forced() -> None:
+def test_an_answer_that_was_not_forced_outranks_a_forced_one() -> None:
     assert trail_of([(1, True), (2, False)]).best().ballot == 2
     assert trail_of([(1, True), (2, True), (1, False)]).best().ballot == 1
     assert trail_of([(1, True), (2, True)]).best().ballot == 2
     assert trail_of([(1, True), (1, False)]).best().is_forced is False
 
 
-# -- when a chain gets a trigger -------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------
 
-SCHEDULES = st.tuples(st.integers(1, 8), st.integers(16, 2000), st.floats(LEAST_GROWTH, 8.0))
+SCHEDULES = st.tuples(st.integers(1, 8), st.integers(16, 2000), st.floats(MIN_GROWTH, 8.0))
 
 
 @given(SCHEDULES)
-def test_budgets_follow_b0_times_gamma_to_the_k_in_all(values: tuple[int, int, float]) -> None:
+def test_cumulative_budgets_are_b0_times_gamma_to_the_k(values: tuple[int, int, float]) -> None:
     most, b0, gamma = values
     schedule = Schedule(most, b0, gamma, "cumulative")
     written = 0
@@ -80,7 +80,7 @@ def test_budgets_follow_b0_times_gamma_to_the_k_in_all(values: tuple[int, int, f
 
 
 @given(SCHEDULES)
-def test_budgets_follow_b0_times_gamma_to_the_k_by_segment(values: tuple[int, int, float]) -> None:
+def test_segment_budgets_are_b0_times_gamma_to_the_k(values: tuple[int, int, float]) -> None:
     most, b0, gamma = values
     schedule = Schedule(most, b0, gamma, "segment")
     caps = [schedule.cap(segment, 12345) for segment in range(most + 1)]
@@ -101,7 +101,7 @@ def test_a_cap_is_never_below_one_token(
     assert cap is None or cap >= 1
 
 
-def test_a_point_that_was_passed_is_skipped() -> None:
+def test_a_cumulative_point_that_was_passed_is_skipped() -> None:
     schedule = Schedule(4, 100, 2.0)
     assert schedule.cap(1, 450) == 800 - 450
     assert Schedule(4).cap(0, 0) is None
@@ -126,11 +126,11 @@ def test_an_open_box_fence_or_tool_call_is_never_a_safe_end(
     assert is_safe_end(before)
     assert not is_safe_end(before + opening + inside)
     assert is_safe_end(before + opening + inside + OPENINGS[opening])
-    at = safe_end(before + opening + inside)
+    at = last_safe_point(before + opening + inside)
     assert at is None or at <= len(before)
 
 
-PIECES = st.sampled_from(
+FRAGMENTS = st.sampled_from(
     [
         *OPENINGS,
         *OPENINGS.values(),
@@ -148,9 +148,9 @@ PIECES = st.sampled_from(
 )
 
 
-@given(st.lists(PIECES, max_size=30).map("".join), st.integers(0, 20))
+@given(st.lists(FRAGMENTS, max_size=30).map("".join), st.integers(0, 20))
 def test_a_safe_point_is_never_inside_a_number_or_anything_open(text: str, after: int) -> None:
-    at = safe_end(text, after=after)
+    at = last_safe_point(text, after=after)
     if at is None:
         return
     assert at > after
@@ -160,10 +160,10 @@ def test_a_safe_point_is_never_inside_a_number_or_anything_open(text: str, after
 
 
 def test_a_truncated_text_ends_at_its_last_sentence() -> None:
-    assert safe_end("It is 3.14 so. Then 12") == len("It is 3.14 so.")
-    assert safe_end("1. First") is None
-    assert safe_end("So \\boxed{4}. Or\n1. No") == len("So \\boxed{4}. Or\n")
-    assert safe_end("Yes. No", after=4) is None
+    assert last_safe_point("It is 3.14 so. Then 12") == len("It is 3.14 so.")
+    assert last_safe_point("1. First") is None
+    assert last_safe_point("So \\boxed{4}. Or\n1. No") == len("So \\boxed{4}. Or\n")
+    assert last_safe_point("Yes. No", after=4) is None
 
 
 def test_escaped_braces_open_nothing() -> None:

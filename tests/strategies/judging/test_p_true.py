@@ -1,4 +1,4 @@
-"""Probabilities of drafts and of their steps, read from labels: what is read, and what a failed read costs."""
+"""Label reads of drafts and of their steps, and the effects of failed reads."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from secondpass.testing.support import make_run
 
 pytestmark = pytest.mark.anyio
 
-ASKED = (Message(role="user", content="What is 6 times 7?"),)
-DRAFT = Completion.of("It is \\boxed{42}.", ASKED)
+QUESTION = (Message(role="user", content="What is 6 times 7?"),)
+DRAFT = Completion.of("It is \\boxed{42}.", QUESTION)
 STEPS = "I count.\n\nI add.\n\nSo \\boxed{42}."
 
 
 def reads(first: Reply, second: Reply) -> ScriptedEngine:
-    """Reads in which A is right get `first`, the others `second`."""
+    """Return an engine that replies `first` if label A is "right" in the prompt, else `second`."""
     return ScriptedEngine(lambda call, _: first if "A) right" in call.messages[-1].text else second)
 
 
 def labels(right: float, mass: float = 1.0) -> tuple[Reply, Reply]:
-    """The replies of a judge without a preference for a letter."""
+    """Return the replies of a judge without a position bias for the probability `right`."""
     a = Reply("A", labels={"A": mass * right, "B": mass * (1 - right)})
     b = Reply("B", labels={"A": mass * (1 - right), "B": mass * right})
     return a, b
@@ -56,7 +56,7 @@ async def test_each_order_is_one_token_at_temperature_0_after_the_draft() -> Non
     for call in engine.calls:
         assert (call.role, call.purpose, call.labels) == ("critic", "p_true", ("A", "B"))
         assert (call.sampling.temperature, call.sampling.max_tokens) == (0, 1)
-        assert call.messages[:-1] == (*ASKED, Message(role="assistant", content=DRAFT.text))
+        assert call.messages[:-1] == (*QUESTION, Message(role="assistant", content=DRAFT.text))
         assert call.messages[-1].text.endswith("Reply with A or B and nothing else.")
 
 
@@ -64,7 +64,7 @@ DOWN = Reply("", fault="unavailable")
 
 
 @pytest.mark.parametrize("failing", ["one", "both"])
-async def test_a_read_that_fails_leaves_no_probability_and_is_counted_once(failing: str) -> None:
+async def test_a_failed_read_leaves_no_probability_and_is_counted_once(failing: str) -> None:
     good, _ = labels(0.8)
     engine = reads(DOWN, DOWN) if failing == "both" else reads(good, DOWN)
     run = make_run(engine)
@@ -75,7 +75,7 @@ async def test_a_read_that_fails_leaves_no_probability_and_is_counted_once(faili
     assert run.degraded == {"judge": 1 if failing == "one" else 2}
 
 
-async def test_without_label_probabilities_there_is_none() -> None:
+async def test_without_label_probabilities_there_is_no_grade() -> None:
     engine = ScriptedEngine(lambda *_: Reply("A"), lacking=frozenset({"labels"}))
     with pytest.raises(VerdictUnreadable, match="'A' has no label probabilities"):
         await p_true(make_run(engine), DRAFT)
@@ -86,8 +86,8 @@ async def test_without_label_probabilities_there_is_none() -> None:
 async def test_a_degenerate_draft_is_not_judged(text: str) -> None:
     engine = reads(*labels(0.8))
     with pytest.raises(DegenerateCandidate, match="nothing to judge"):
-        await p_true(make_run(engine), Completion.of(text, ASKED))
-    assert await calibrated_p_true(make_run(engine), Completion.of(text, ASKED)) is None
+        await p_true(make_run(engine), Completion.of(text, QUESTION))
+    assert await calibrated_p_true(make_run(engine), Completion.of(text, QUESTION)) is None
     assert not engine.calls
 
 
@@ -98,7 +98,7 @@ async def test_an_exhausted_budget_leaves_no_probability() -> None:
 
 
 def steps_read(*grades: Reply) -> ScriptedEngine:
-    """A draft of three steps, of which step i is graded `grades[i]`."""
+    """Return an engine with a draft of three steps, whose step i is graded by the reply grades[i]."""
 
     def script(call: Call, _index: int) -> Reply:
         if not call.labels:
@@ -112,7 +112,7 @@ def step(yes: float) -> Reply:
     return Reply("yes", labels={"yes": yes, "no": 1 - yes})
 
 
-async def test_a_step_whose_grade_cannot_be_read_has_none_and_is_counted() -> None:
+async def test_a_step_with_an_unreadable_grade_is_skipped_and_counted() -> None:
     engine = steps_read(step(0.9), DOWN, step(0.6))
     run = make_run(engine)
     found = await graded_draft(run, index=0, temperature=0.7)
@@ -130,7 +130,7 @@ async def test_a_draft_with_a_step_graded_too_low_is_aborted() -> None:
     assert len([call for call in engine.calls if call.labels]) == 2
 
 
-async def test_a_draft_none_of_whose_steps_is_graded_has_no_grade() -> None:
+async def test_a_draft_without_graded_steps_has_no_grade() -> None:
     found = await graded_draft(make_run(steps_read(DOWN, DOWN, DOWN)), index=0, temperature=0.7)
     assert found is not None
     assert (found.grades, found.mass, found.combined("mean")) == ((), 0.0, None)

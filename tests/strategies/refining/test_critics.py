@@ -1,4 +1,4 @@
-"""Issues as a retry sees them."""
+"""Issues in the prompts of retries."""
 
 from __future__ import annotations
 

@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.strategies.refining.retries import loses_numbers, scheduled
+from secondpass.strategies.refining.retries import loses_numbers, retry_temperature
 
 
 @given(st.floats(0, 1.2), st.integers(1, 8))
-def test_the_schedule_rises_to_its_end_and_never_falls(temperature: float, number: int) -> None:
-    assert temperature <= scheduled(temperature, number) <= 1.2
-    assert scheduled(temperature, number) <= scheduled(temperature, number + 1)
-    assert scheduled(0.7, 2) == pytest.approx(1.0)
+def test_the_schedule_rises_to_its_limit_and_never_falls(
+    temperature: float, round_number: int
+) -> None:
+    assert temperature <= retry_temperature(temperature, round_number) <= 1.2
+    assert retry_temperature(temperature, round_number) <= retry_temperature(
+        temperature, round_number + 1
+    )
+    assert retry_temperature(0.7, 2) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,7 @@ def test_the_schedule_rises_to_its_end_and_never_falls(temperature: float, numbe
         ("", ("1", "1"), False),
     ],
 )
-def test_a_retry_with_far_fewer_numbers_than_every_version_before_it_is_one(
+def test_a_retry_with_far_fewer_numbers_than_every_earlier_version_has_lost_them(
     retry: str, others: tuple[str, str], is_lost: bool
 ) -> None:
     assert loses_numbers(retry, *others) is is_lost

@@ -1,4 +1,4 @@
-"""The vote over versions and their verdicts: an answer that nothing confirms never wins."""
+"""The vote over versions and their verdicts: an unconfirmed answer never wins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from secondpass.strategies.refining.versions import Version, VersionVerdict, win
 def version(
     chain: int,
     ballot: int | None,
-    right: float | None = None,
+    p_right: float | None = None,
     number: int = 0,
     *,
     is_repeat: bool = False,
@@ -30,7 +30,9 @@ def version(
             text=text, answer=None if ballot is None else str(ballot), index=chain + 5 * number
         ),
         ballot=ballot,
-        verdict=None if right is None else VersionVerdict(right=right, is_external=is_external),
+        verdict=None
+        if p_right is None
+        else VersionVerdict(p_right=p_right, is_external=is_external),
         is_repeat=is_repeat,
     )
 
@@ -43,13 +45,13 @@ later = st.lists(st.tuples(st.integers(0, 4), ballots, verdicts, st.booleans()),
 
 @st.composite
 def versions(draw: st.DrawFn) -> list[Version]:
-    first = [version(i, ballot, right) for i, (ballot, right) in enumerate(draw(drafts))]
+    first = [version(i, ballot, p_right) for i, (ballot, p_right) in enumerate(draw(drafts))]
     rounds: Counter[int] = Counter()
     found = list(first)
-    for number, ballot, right, is_repeat in draw(later):
+    for number, ballot, p_right, is_repeat in draw(later):
         chain = number % len(first)
         rounds[chain] += 1
-        found.append(version(chain, ballot, right, rounds[chain], is_repeat=is_repeat))
+        found.append(version(chain, ballot, p_right, rounds[chain], is_repeat=is_repeat))
     return found
 
 
@@ -58,7 +60,7 @@ def count(found: list[Version]) -> Counter[int]:
 
 
 def leader(found: list[Version]) -> int | None:
-    """The leader among the drafts alone, ties to the earliest."""
+    """Return the leading answer class among the drafts, ties to the earliest."""
     counts = count([each for each in found if each.round == 0])
     return counts.most_common(1)[0][0] if counts else None
 
@@ -86,7 +88,7 @@ def test_without_trust_verdicts_change_nothing(found: list[Version]) -> None:
 
 
 @given(versions(), st.sampled_from([0.5, 1.0]), st.booleans())
-def test_an_answer_of_one_retry_never_wins_unless_a_critic_that_counts_accepts_it(
+def test_the_answer_of_one_retry_never_wins_unless_a_trusted_critic_accepts_it(
     found: list[Version], trust: float, is_hard: bool
 ) -> None:
     after = answer_of(found, trust, is_hard=is_hard)
@@ -96,7 +98,7 @@ def test_an_answer_of_one_retry_never_wins_unless_a_critic_that_counts_accepts_i
 
 
 @given(versions(), st.floats(0, 1), st.booleans())
-def test_the_order_in_which_versions_came_never_matters(
+def test_the_order_of_versions_never_matters(
     found: list[Version], trust: float, is_hard: bool
 ) -> None:
     backwards = winner(found[::-1], trust=trust, is_hard=is_hard)
@@ -104,13 +106,13 @@ def test_the_order_in_which_versions_came_never_matters(
 
 
 @given(versions())
-def test_the_hard_filter_falls_back_to_all_where_all_are_called_wrong(found: list[Version]) -> None:
-    wrong = [replace(each, verdict=VersionVerdict(right=0.1)) for each in found]
+def test_the_hard_filter_counts_all_versions_if_all_are_rejected(found: list[Version]) -> None:
+    wrong = [replace(each, verdict=VersionVerdict(p_right=0.1)) for each in found]
     assert answer_of(wrong, is_hard=True) == answer_of([replace(e, verdict=None) for e in found])
 
 
 @given(versions())
-def test_the_hard_filter_never_elects_what_only_rejected_versions_answer(
+def test_the_hard_filter_never_elects_an_answer_of_rejected_versions_only(
     found: list[Version],
 ) -> None:
     after = answer_of(found, is_hard=True)
@@ -120,10 +122,12 @@ def test_the_hard_filter_never_elects_what_only_rejected_versions_answer(
 
 
 @given(versions(), st.integers(0, 7))
-def test_what_the_tests_pass_always_wins(found: list[Version], number: int) -> None:
+def test_a_version_that_passes_the_tests_always_wins(found: list[Version], number: int) -> None:
     number %= len(found)
     tested = [
-        replace(each, ballot=i, verdict=VersionVerdict(right=float(i == number), is_external=True))
+        replace(
+            each, ballot=i, verdict=VersionVerdict(p_right=float(i == number), is_external=True)
+        )
         for i, each in enumerate(found)
     ]
     assert winner(tested, trust=0.0) == replace(
@@ -134,26 +138,26 @@ def test_what_the_tests_pass_always_wins(found: list[Version], number: int) -> N
     )
 
 
-def test_a_trusted_critic_turns_a_chain_and_an_untrusted_one_does_not() -> None:
+def test_only_a_trusted_critic_changes_the_answer_of_a_chain() -> None:
     found = [version(0, 1, 0.1), version(0, 2, 0.9, 1)]
     assert (answer_of(found, 1.0), answer_of(found)) == (2, 1)
     assert answer_of([version(0, 1, 0.1), version(0, 2, None, 1)], 1.0) == 1
 
 
-def test_an_answer_that_two_retries_give_is_confirmed() -> None:
+def test_an_answer_of_two_retries_is_confirmed() -> None:
     assert answer_of([version(0, 1), version(0, 2, None, 1), version(0, 2, None, 2)]) == 2
 
 
-def test_ties_go_to_what_leads_among_the_drafts_whatever_their_index() -> None:
+def test_ties_go_to_the_leading_answer_of_the_drafts() -> None:
     found = [version(0, 1), version(1, 2), version(2, 2), version(0, 1, None, 1)]
     assert (answer_of(found), winner(found, trust=0.0).index) == (2, 1)
 
 
-def test_any_answer_is_better_than_none() -> None:
+def test_an_answer_of_a_retry_wins_over_drafts_without_an_answer() -> None:
     assert answer_of([version(0, None), version(0, 5, None, 1)]) == 5
 
 
-def test_a_repeated_answer_weighs_less_as_far_as_the_critic_is_trusted() -> None:
+def test_a_repeated_answer_weighs_less_if_the_critic_is_trusted() -> None:
     found = [
         version(0, 2, 0.4),
         version(1, 1, 0.6),
@@ -163,7 +167,7 @@ def test_a_repeated_answer_weighs_less_as_far_as_the_critic_is_trusted() -> None
     assert answer_of([*found[:2], replace(found[2], is_repeat=False)], 1.0) == 2
 
 
-def test_in_open_tasks_only_an_accepted_retry_takes_its_drafts_place() -> None:
+def test_in_open_tasks_only_an_accepted_retry_replaces_its_draft() -> None:
     found = [version(0, None, 0.1), version(0, None, 0.9, 1), version(0, None, 0.2, 2)]
     assert winner(found, trust=1.0).text == "chain 0 round 1 says None"
     assert winner(found, trust=0.0).text == "chain 0 round 0 says None"

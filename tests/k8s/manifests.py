@@ -20,32 +20,32 @@ CONFIG_MAP = "secondpass-config"
 Object = dict[str, Any]
 
 
-def built(folder: Path) -> str:
+def kustomize_build(folder: Path) -> str:
     """What `kubectl kustomize` prints for a folder. Fails with its message."""
     return run(kubectl(), "kustomize", folder, seconds=60)
 
 
-def objects(text: str) -> list[Object]:
+def parse_manifest(text: str) -> list[Object]:
     """The objects of a rendered manifest."""
-    return [found for found in yaml.safe_load_all(text) if found is not None]
+    return [one for one in yaml.safe_load_all(text) if one is not None]
 
 
 @cache
 def _rendered(name: str) -> list[Object]:
-    return objects(built(K8S / "overlays" / name))
+    return parse_manifest(kustomize_build(K8S / "overlays" / name))
 
 
-def overlay(name: str) -> list[Object]:
+def render_overlay(name: str) -> list[Object]:
     """The objects of an overlay; the caller may change them."""
     return deepcopy(_rendered(name))
 
 
-def with_component(name: str, scratch: Path) -> list[Object]:
+def render_component(name: str, scratch: Path) -> list[Object]:
     """The objects of the base with one component."""
-    return on_top_of("base", scratch, components=[name], namespace="trial")
+    return render_own_overlay("base", scratch, components=[name], namespace="trial")
 
 
-def on_top_of(
+def render_own_overlay(
     folder: str, scratch: Path, *, components: Sequence[str] = (), **fields: Any
 ) -> list[Object]:
     """The objects of an operator's overlay: a folder of k8s/ below it, components, and further fields of its kustomization."""
@@ -57,26 +57,26 @@ def on_top_of(
         **fields,
     }
     (scratch / "own/kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return objects(built(scratch / "own"))
+    return parse_manifest(kustomize_build(scratch / "own"))
 
 
-def of_kind(found: Sequence[Object], *kinds: str) -> list[Object]:
+def of_kind(objects: Sequence[Object], *kinds: str) -> list[Object]:
     """The objects of these kinds."""
-    return [one for one in found if one["kind"] in kinds]
+    return [one for one in objects if one["kind"] in kinds]
 
 
-def named(found: Sequence[Object], kind: str, name: str) -> Object:
+def find_object(objects: Sequence[Object], kind: str, name: str) -> Object:
     """The object of this kind and name. Fails where there is none."""
-    return next(one for one in of_kind(found, kind) if one["metadata"]["name"] == name)
+    return next(one for one in of_kind(objects, kind) if one["metadata"]["name"] == name)
 
 
-def pod_of(workload: Object) -> Object:
+def pod_spec(workload: Object) -> Object:
     """The pod's spec of a Deployment."""
     spec: Object = workload["spec"]["template"]["spec"]
     return spec
 
 
-def labels_of(workload: Object) -> Mapping[str, str]:
+def pod_labels(workload: Object) -> Mapping[str, str]:
     """The labels of a Deployment's pods."""
     labels: Mapping[str, str] = workload["spec"]["template"]["metadata"]["labels"]
     return labels
@@ -84,31 +84,31 @@ def labels_of(workload: Object) -> Mapping[str, str]:
 
 def containers(workload: Object) -> Iterator[tuple[str, Object]]:
     """Each container of a Deployment, with a name for messages."""
-    pod = pod_of(workload)
+    pod = pod_spec(workload)
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         yield f"{workload['metadata']['name']}/{container['name']}", container
 
 
-def variables(container: Object) -> dict[str, str]:
+def env_values(container: Object) -> dict[str, str]:
     """The environment variables of a container that have a value in the manifest."""
     return {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
 
 
-def config_map(found: Sequence[Object]) -> Object:
+def config_map(objects: Sequence[Object]) -> Object:
     """The generated ConfigMap with the settings."""
-    maps = of_kind(found, "ConfigMap")
+    maps = of_kind(objects, "ConfigMap")
     return next(one for one in maps if one["metadata"]["name"].startswith(CONFIG_MAP))
 
 
-def settings_text(found: Sequence[Object]) -> str:
+def settings_text(objects: Sequence[Object]) -> str:
     """The file of settings."""
-    text: str = config_map(found)["data"]["secondpass.toml"]
+    text: str = config_map(objects)["data"]["secondpass.toml"]
     return text
 
 
-def settings_values(found: Sequence[Object]) -> dict[str, Any]:
+def settings_values(objects: Sequence[Object]) -> dict[str, Any]:
     """What the file of settings sets."""
-    return tomllib.loads(settings_text(found))
+    return tomllib.loads(settings_text(objects))
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
@@ -130,12 +130,12 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return holds[expression["operator"]]
 
 
-def most_pods(found: Sequence[Object], name: str = "secondpass") -> int:
+def max_pods(objects: Sequence[Object], name: str = "secondpass") -> int:
     """The largest number of pods of a Deployment that can run."""
     scalers: list[int] = [
         one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount", 100)
-        for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
+        for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")
         if one["spec"]["scaleTargetRef"]["name"] == name
     ]
-    replicas: int = named(found, "Deployment", name)["spec"].get("replicas", 1)
+    replicas: int = find_object(objects, "Deployment", name)["spec"].get("replicas", 1)
     return max([replicas, *scalers])

@@ -38,11 +38,11 @@ class Manifest:
     grace_seconds: float
 
     @classmethod
-    def of(cls, overlay: str) -> Self:
+    def render(cls, overlay: str) -> Self:
         """Render `overlay` and read it."""
         objects = list(yaml.safe_load_all(_rendered(overlay)))
-        (deployment,) = (each for each in objects if _is(each, "Deployment", "secondpass"))
-        (config,) = (each for each in objects if _is(each, "ConfigMap", "secondpass-config"))
+        (deployment,) = (each for each in objects if _is_named(each, "Deployment", "secondpass"))
+        (config,) = (each for each in objects if _is_named(each, "ConfigMap", "secondpass-config"))
         pod = deployment["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         return cls(
@@ -62,7 +62,7 @@ def _rendered(overlay: str) -> str:
     return run(kubectl(), "kustomize", ROOT / "k8s/overlays" / overlay)
 
 
-def _is(found: dict[str, Any], kind: str, name: str) -> bool:
+def _is_named(found: dict[str, Any], kind: str, name: str) -> bool:
     return found["kind"] == kind and bool(
         re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", found["metadata"]["name"])
     )
@@ -124,7 +124,7 @@ def write_settings(manifest: Manifest, folder: Path, engine_url: str, *, more: s
 
 
 @contextmanager
-def started(manifest: Manifest, settings: Path, **env: str) -> Iterator[Pod]:
+def running_pod(manifest: Manifest, settings: Path, **env: str) -> Iterator[Pod]:
     """Run the container's command on a free port until the block is left; `env` adds to its variables."""
     port = free_port()
     variables = {**manifest.env, "SECONDPASS_CONFIG": str(settings), "SECONDPASS_PORT": str(port)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.k8s.manifests import Object, of_kind, overlay
+from tests.k8s.manifests import Object, of_kind, render_overlay
 from tests.k8s.tools import node, npm_modules, run
 
 pytestmark = pytest.mark.compat
@@ -31,14 +31,14 @@ OPTIONS = {
 }
 
 
-def _compile(found: Sequence[Object], scratch: Path) -> None:
+def _compile(objects: Sequence[Object], scratch: Path) -> None:
     """Compile each object as a literal of its type. Fails with the compiler's messages."""
     (scratch / "node_modules").symlink_to(npm_modules())
     (scratch / "package.json").write_text(json.dumps({"type": "module"}))
     (scratch / "tsconfig.json").write_text(
         json.dumps({"compilerOptions": OPTIONS, "include": ["*.ts"]})
     )
-    for number, one in enumerate(found):
+    for number, one in enumerate(objects):
         kind = one["kind"]
         literal = json.dumps(one, indent=2)
         (scratch / f"{number}-{kind}.ts").write_text(
@@ -49,33 +49,35 @@ def _compile(found: Sequence[Object], scratch: Path) -> None:
 
 
 def _custom() -> list[Object]:
-    return of_kind([*overlay("prod"), *overlay("example")], *TYPES)
+    return of_kind([*render_overlay("prod"), *render_overlay("example")], *TYPES)
 
 
 def test_custom_resources_have_only_fields_of_their_types(tmp_path: Path) -> None:
-    found = _custom()
-    assert {one["kind"] for one in found} == set(TYPES)
-    _compile(found, tmp_path)
+    objects = _custom()
+    assert {one["kind"] for one in objects} == set(TYPES)
+    _compile(objects, tmp_path)
 
 
 def test_every_object_of_a_custom_group_is_compiled() -> None:
     groups = {one["apiVersion"].split("/")[0] for one in _custom()}
-    found = [one for one in overlay("example") if one["apiVersion"].split("/")[0] in groups]
-    assert {one["kind"] for one in found} == set(TYPES)
+    objects = [
+        one for one in render_overlay("example") if one["apiVersion"].split("/")[0] in groups
+    ]
+    assert {one["kind"] for one in objects} == set(TYPES)
 
 
 def test_misspelt_fields_are_reported(tmp_path: Path) -> None:
-    found = _custom()
-    for one in found:
+    objects = _custom()
+    for one in objects:
         one["spec"]["misspelt"] = "value"
     with pytest.raises(AssertionError) as failure:
-        _compile(found, tmp_path)
-    for number, one in enumerate(found):
+        _compile(objects, tmp_path)
+    for number, one in enumerate(objects):
         assert f"{number}-{one['kind']}.ts" in str(failure.value)
 
 
 def test_a_misspelt_field_in_depth_is_reported(tmp_path: Path) -> None:
-    found = [one for one in _custom() if one["kind"] == "HTTPRoute"]
-    found[0]["spec"]["rules"][0]["timeouts"]["requests"] = "0s"
+    objects = [one for one in _custom() if one["kind"] == "HTTPRoute"]
+    objects[0]["spec"]["rules"][0]["timeouts"]["requests"] = "0s"
     with pytest.raises(AssertionError, match="requests"):
-        _compile(found, tmp_path)
+        _compile(objects, tmp_path)

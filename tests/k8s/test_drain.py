@@ -17,7 +17,7 @@ import pytest
 
 from secondpass.service.config.sources import PREFIX
 from tests.http.serving import Json, events_of
-from tests.k8s.pod import LOG, Manifest, Pod, started, write_settings
+from tests.k8s.pod import LOG, Manifest, Pod, running_pod, write_settings
 from tests.k8s.slow_upstream import ANSWER, SLOWLY, WORDS
 from tests.polling import wait_at_most, wait_until
 from tools.process_tree import descendants, is_running
@@ -53,7 +53,7 @@ class Drain:
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    return Manifest.of("split")
+    return Manifest.render("split")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,7 +88,7 @@ def drain(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Drain
     pause = (manifest.pre_stop_seconds + AFTER_SIGTERM) / len(WORDS)
     with (
         upstream(folder, model_of(manifest), free_port(), pause) as url,
-        started(manifest, write_settings(manifest, folder, url)) as pod,
+        running_pod(manifest, write_settings(manifest, folder, url)) as pod,
     ):
         pod.wait_until_started()
         pod.wait_for(manifest.readiness, READY_SECONDS)
@@ -201,7 +201,7 @@ def test_a_pod_starts_without_its_engine_and_is_ready_when_that_comes(
 ) -> None:
     port = free_port()
     settings = write_settings(manifest, tmp_path, f"http://127.0.0.1:{port}/v1")
-    with started(manifest, settings) as pod:
+    with running_pod(manifest, settings) as pod:
         pod.wait_until_started()
         assert pod.probe(manifest.liveness) == 200
         with pod.client() as client:
@@ -241,7 +241,7 @@ def test_a_missing_secret_ends_the_process_with_2_and_is_named(
     manifest: Manifest,
     tmp_path: Path,
 ) -> None:
-    with started(manifest, settings_of(manifest, tmp_path)) as pod:
+    with running_pod(manifest, settings_of(manifest, tmp_path)) as pod:
         assert pod.child.process.wait(EXIT_SECONDS) == 2
     log = (tmp_path / LOG).read_text()
     assert all(part in log for part in named)

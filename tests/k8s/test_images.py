@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 import secondpass
-from tests.k8s.manifests import K8S, OVERLAYS, Object, containers, of_kind, on_top_of, overlay
+from tests.k8s.manifests import (
+    K8S,
+    OVERLAYS,
+    Object,
+    containers,
+    of_kind,
+    render_overlay,
+    render_own_overlay,
+)
 from tests.k8s.tools import ROOT
 
 TARGETS = {"service", "cpu", "vllm", "router"}
@@ -67,7 +75,7 @@ def test_the_dockerfile_describes_an_image_for_each_of_its_last_stages() -> None
 @pytest.mark.compat
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_lists_the_images_that_it_uses(name: str) -> None:
-    images = dict(_images(overlay(name)))
+    images = dict(_images(render_overlay(name)))
     used = {container: image.partition(":")[0] for container, image in images.items()}
     assert used == IMAGES[name]
     path = K8S / "overlays" / name / "kustomization.yaml"
@@ -88,5 +96,5 @@ def test_an_operator_replaces_each_image_by_itself(name: str, tmp_path: Path) ->
     for image, wanted in expected.values():
         new_name, _, tag = wanted.rpartition(":")
         replaced.append({"name": image, "newName": new_name, "newTag": tag})
-    found = on_top_of(f"overlays/{name}", tmp_path, images=replaced)
+    found = render_own_overlay(f"overlays/{name}", tmp_path, images=replaced)
     assert dict(_images(found)) == {key: wanted for key, (_, wanted) in expected.items()}

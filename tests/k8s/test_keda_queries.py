@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.k8s.manifests import Object, named, on_top_of, overlay
+from tests.k8s.manifests import Object, find_object, render_overlay, render_own_overlay
 from tests.k8s.promtool import promtool
 
 pytestmark = pytest.mark.compat
@@ -16,8 +16,8 @@ WAITING = ("secondpass_engine_calls_waiting",)
 OWN = 'sum(requests{job="edge",namespace="edge"}) / 2'
 
 
-def _triggers(found: list[Object]) -> list[Object]:
-    triggers: list[Object] = named(found, "ScaledObject", "secondpass")["spec"]["triggers"]
+def _triggers(objects: list[Object]) -> list[Object]:
+    triggers: list[Object] = find_object(objects, "ScaledObject", "secondpass")["spec"]["triggers"]
     return triggers
 
 
@@ -28,7 +28,7 @@ def _own(
     target = {"kind": "ScaledObject", "name": "secondpass"}
     patches = [{"target": target, "patch": json.dumps(operations)}] if operations else []
     fields: Object = {"patches": patches, "transformers": [*transformers]}
-    return _triggers(on_top_of("overlays/prod", scratch, namespace="team-a", **fields))
+    return _triggers(render_own_overlay("overlays/prod", scratch, namespace="team-a", **fields))
 
 
 def _counts(query: str, value: float, scratch: Path) -> bool:
@@ -50,7 +50,7 @@ def _counts(query: str, value: float, scratch: Path) -> bool:
 def test_the_queries_count_the_pods_of_the_overlays_namespace_alone(
     namespace: str, tmp_path: Path
 ) -> None:
-    triggers = _triggers(overlay("prod")) if namespace == "secondpass" else _own(tmp_path)
+    triggers = _triggers(render_overlay("prod")) if namespace == "secondpass" else _own(tmp_path)
     in_flight, queue = (each["metadata"]["query"] for each in triggers)
     assert f"#?{namespace}#?" in in_flight
     assert f"#?{namespace}#?" in queue

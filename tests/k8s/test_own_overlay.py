@@ -9,12 +9,12 @@ from tests.k8s.manifests import (
     OVERLAYS,
     Object,
     containers,
+    env_values,
     of_kind,
-    on_top_of,
-    pod_of,
-    variables,
+    pod_spec,
+    render_own_overlay,
 )
-from tests.k8s.policy.every import RULES
+from tests.k8s.policy.all_rules import RULES
 
 pytestmark = pytest.mark.compat
 
@@ -29,17 +29,17 @@ PATCH = {
 def _own(name: str, scratch: Path, **fields: Any) -> list[Object]:
     """An overlay with a grace period and a namespace of its own."""
     folder = f"overlays/{name}"
-    return on_top_of(folder, scratch, namespace="team-a", patches=[PATCH], **fields)
+    return render_own_overlay(folder, scratch, namespace="team-a", patches=[PATCH], **fields)
 
 
-def _numbers(found: list[Object]) -> dict[str, int | str]:
+def _numbers(objects: list[Object]) -> dict[str, int | str]:
     """Each grace period and each copy of it."""
     numbers: dict[str, int | str] = {}
-    for workload in of_kind(found, "Deployment"):
-        numbers[workload["metadata"]["name"]] = pod_of(workload)["terminationGracePeriodSeconds"]
+    for workload in of_kind(objects, "Deployment"):
+        numbers[workload["metadata"]["name"]] = pod_spec(workload)["terminationGracePeriodSeconds"]
         for name, container in containers(workload):
-            for key in COPIES & set(variables(container)):
-                numbers[f"{name} {key}"] = variables(container)[key]
+            for key in COPIES & set(env_values(container)):
+                numbers[f"{name} {key}"] = env_values(container)[key]
     return numbers
 
 
@@ -47,15 +47,15 @@ def _numbers(found: list[Object]) -> dict[str, int | str]:
 def test_the_number_for_shutdown_is_set_once_in_an_overlay_of_ones_own(
     name: str, tmp_path: Path
 ) -> None:
-    found = _own(name, tmp_path, transformers=["../k8s/transformers"])
-    numbers = _numbers(found)
+    objects = _own(name, tmp_path, transformers=["../k8s/transformers"])
+    numbers = _numbers(objects)
     assert {str(number) for number in numbers.values()} == {str(GRACE)}
     assert len(numbers) == (2 if name in ("all-in-one", "cpu-demo") else 5)
     for rule, check in RULES.items():
-        assert list(check(found)) == [], rule
+        assert list(check(objects)) == [], rule
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_without_the_transformers_the_copies_would_differ(name: str, tmp_path: Path) -> None:
-    found = _own(name, tmp_path)
-    assert list(RULES["shutdown_follows_one_number"](found)) != []
+    objects = _own(name, tmp_path)
+    assert list(RULES["grace_periods_are_consistent"](objects)) != []

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.k8s.manifests import Object, labels_of, named, of_kind, overlay, pod_of
+from tests.k8s.manifests import Object, find_object, of_kind, pod_labels, pod_spec, render_overlay
 from tests.k8s.tools import router_environment
 from tools.processes import Child, free_port, serving
 
@@ -62,7 +62,7 @@ class _Cluster:
         for number, workload in enumerate(of_kind(found, "Deployment"), start=2):
             name = workload["metadata"]["name"]
             self.hosts[name] = f"127.0.0.{number}"
-            self._pods.append(_pod(name, labels_of(workload), self.hosts[name]))
+            self._pods.append(_pod(name, pod_labels(workload), self.hosts[name]))
 
     def handler(self) -> type[_Handler]:
         cluster = self
@@ -128,7 +128,9 @@ def _routing(cluster: _Cluster, scratch: Path, **changed: int) -> Iterator[tuple
         "--service-discovery-port": free_port(),
     }
     numbers = {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    container = pod_of(named(overlay("split"), "Deployment", "vllm-router"))["containers"][0]
+    container = pod_spec(find_object(render_overlay("split"), "Deployment", "vllm-router"))[
+        "containers"
+    ][0]
     program = router_environment() / "bin" / container["command"][0]
     api = free_port()
     access = {
@@ -171,7 +173,7 @@ def _call(url: str) -> httpx.Response:
 def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_calls_have(
     tmp_path: Path,
 ) -> None:
-    cluster = _Cluster(overlay("split"))
+    cluster = _Cluster(render_overlay("split"))
     with _routing(cluster, tmp_path) as (url, child), ThreadPoolExecutor(1) as pool:
         assert httpx.get(f"{url}/liveness", trust_env=False).status_code == 200
         assert _call(url).json() == {"served_by": cluster.hosts["vllm"]}
@@ -182,7 +184,7 @@ def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_call
         assert child.process.wait(10) == 0
     # Only what the Role allows: pods of its own namespace.
     assert {path.split("?")[0] for path in cluster.asked} == {"/api/v1/namespaces/secondpass/pods"}
-    role = named(overlay("split"), "Role", "vllm-router")
+    role = find_object(render_overlay("split"), "Role", "vllm-router")
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     ]
@@ -190,6 +192,6 @@ def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_call
 
 def test_the_router_cuts_a_call_that_takes_longer_than_its_timeout(tmp_path: Path) -> None:
     """The reason for the value in the manifest: above the longest solve."""
-    cluster = _Cluster(overlay("split"))
+    cluster = _Cluster(render_overlay("split"))
     with _routing(cluster, tmp_path, request_timeout_secs=1) as (url, _):
         assert _call(url).is_server_error

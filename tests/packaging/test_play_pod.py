@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.k8s.manifests import Object, named, of_kind, overlay
+from tests.k8s.manifests import Object, find_object, of_kind, render_overlay
 from tests.packaging.containers import Containers
 from tools.processes import free_port, serving
 
@@ -74,7 +74,7 @@ def upstream(
 ) -> Iterator[tuple[str, str]]:
     """A server with the scripted engine on all addresses; yields its URL on the bridge and its model."""
     folder, port = tmp_path_factory.mktemp("upstream"), free_port()
-    model = next(iter(_settings(overlay("split"))["engines"].values()))["model"]
+    model = next(iter(_settings(render_overlay("split"))["engines"].values()))["model"]
     config = folder / "upstream.toml"
     config.write_text(
         f"host = '0.0.0.0'\nport = {port}\nallow_unauthenticated = true\n"
@@ -93,8 +93,8 @@ def pod(
 ) -> Iterator[Pod]:
     """The Deployment `secondpass` with its ConfigMap and API keys, ready."""
     url, _ = upstream
-    found, port = overlay("split"), free_port()
-    deployment = named(found, "Deployment", "secondpass")
+    found, port = render_overlay("split"), free_port()
+    deployment = find_object(found, "Deployment", "secondpass")
     spec = deployment["spec"]["template"]["spec"]
     manifest = tmp_path / "pod.yaml"
     objects = [*_configuration(found, url), _playable(deployment, service_image, port)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tests.k8s.manifests import Object, of_kind, pod_of
+from tests.k8s.manifests import Object, of_kind, pod_spec
 from tests.k8s.policy.network import of_component
 from tests.k8s.policy.registry import rule, workloads
 
@@ -11,15 +11,16 @@ WATCH_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list",
 
 
 @rule
-def routers_watch_pods_and_nothing_else_has_a_role(found: Sequence[Object]) -> Iterator[str]:
+def rbac_only_lets_routers_watch_pods(objects: Sequence[Object]) -> Iterator[str]:
     """A Role lets the router's account get, list and watch pods. There is no other, and none for the whole cluster."""
-    routers = of_component(found, "router")
+    routers = of_component(objects, "router")
     accounts = {
-        (pod_of(one).get("serviceAccountName"), one["metadata"].get("namespace")) for one in routers
+        (pod_spec(one).get("serviceAccountName"), one["metadata"].get("namespace"))
+        for one in routers
     }
-    roles = of_kind(found, "Role")
-    bindings = of_kind(found, "RoleBinding")
-    for one in found:
+    roles = of_kind(objects, "Role")
+    bindings = of_kind(objects, "RoleBinding")
+    for one in objects:
         if one["apiVersion"].startswith(f"{RBAC}/") and one not in [*roles, *bindings]:
             yield f"{one['kind']} {one['metadata']['name']} is for the whole cluster"
     if not len(roles) == len(bindings) == len(routers):
@@ -49,11 +50,11 @@ def _granted(given: Object) -> Object:
 
 
 @rule
-def accounts_are_not_shared(found: Sequence[Object]) -> Iterator[str]:
+def service_accounts_are_not_shared(objects: Sequence[Object]) -> Iterator[str]:
     """What a role grants to the account of one workload, no other workload may do."""
     users: dict[str, list[str]] = {}
-    for one in workloads(found):
-        account = pod_of(one).get("serviceAccountName", "default")
+    for one in workloads(objects):
+        account = pod_spec(one).get("serviceAccountName", "default")
         users.setdefault(account, []).append(one["metadata"]["name"])
     for account, names in users.items():
         if len(names) > 1:

@@ -6,13 +6,19 @@ from itertools import chain
 from tests.k8s.manifests import (
     Object,
     containers,
-    most_pods,
+    env_values,
+    max_pods,
     of_kind,
-    pod_of,
+    pod_spec,
     settings_values,
-    variables,
 )
-from tests.k8s.policy.registry import all_containers, rule, runs_vllm, servers, workloads
+from tests.k8s.policy.registry import (
+    all_containers,
+    long_running_containers,
+    rule,
+    runs_vllm,
+    workloads,
+)
 
 PRE_STOP_SECONDS = 15
 CLOSING_SECONDS = 7
@@ -29,9 +35,9 @@ LONGEST_SOLVE_MS = 600_000  # the default of max_deadline_ms
 
 
 @rule
-def probes_are_complete(found: Sequence[Object]) -> Iterator[str]:
+def probes_are_complete(objects: Sequence[Object]) -> Iterator[str]:
     """Startup, readiness and liveness, on a port that exists; readiness every 2 to 5 s."""
-    for name, container in chain.from_iterable(map(servers, workloads(found))):
+    for name, container in chain.from_iterable(map(long_running_containers, workloads(objects))):
         given = container.get("ports", [])
         ports = {one[key] for one in given for key in ("name", "containerPort") if key in one}
         for kind in PROBES:
@@ -47,37 +53,37 @@ def probes_are_complete(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def shutdown_follows_one_number(found: Sequence[Object]) -> Iterator[str]:
+def grace_periods_are_consistent(objects: Sequence[Object]) -> Iterator[str]:
     """The grace period exceeds preStop, the longest solve and closing; every copy of it is the same."""
-    needed = PRE_STOP_SECONDS + _longest_solve_seconds(found) + CLOSING_SECONDS
+    needed = PRE_STOP_SECONDS + _longest_solve_seconds(objects) + CLOSING_SECONDS
     numbers = set()
-    for workload in workloads(found):
+    for workload in workloads(objects):
         name = workload["metadata"]["name"]
-        grace = pod_of(workload).get("terminationGracePeriodSeconds", 30)
+        grace = pod_spec(workload).get("terminationGracePeriodSeconds", 30)
         numbers.add(grace)
         if grace <= needed:
             yield f"{name}: a grace period of {grace} s is not above {needed:g} s"
-        for where, container in servers(workload):
+        for where, container in long_running_containers(workload):
             yield from _drains(where, container, grace)
     if len(numbers) > 1:
         yield f"grace periods differ: {sorted(numbers)}"
 
 
-def _longest_solve_seconds(found: Sequence[Object]) -> float:
-    longest: int = settings_values(found).get("max_deadline_ms", LONGEST_SOLVE_MS)
+def _longest_solve_seconds(objects: Sequence[Object]) -> float:
+    longest: int = settings_values(objects).get("max_deadline_ms", LONGEST_SOLVE_MS)
     return longest / 1000
 
 
 @rule
-def routers_outlast_the_longest_solve(found: Sequence[Object]) -> Iterator[str]:
+def router_timeouts_exceed_the_longest_solve(objects: Sequence[Object]) -> Iterator[str]:
     """A router cuts a request after its timeout, whatever the deadline of the solve is."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         if container.get("command", [])[:1] == ["vllm-router"]:
             option = "--request-timeout-secs="
             given = [one for one in container["args"] if one.startswith(option)]
             seconds = [float(one.removeprefix(option)) for one in given]
-            if len(seconds) != 1 or seconds[0] <= _longest_solve_seconds(found):
-                yield f"{name}: {given} is not above {_longest_solve_seconds(found):g} s"
+            if len(seconds) != 1 or seconds[0] <= _longest_solve_seconds(objects):
+                yield f"{name}: {given} is not above {_longest_solve_seconds(objects):g} s"
 
 
 def _drains(name: str, container: Object, grace: int) -> Iterator[str]:
@@ -91,51 +97,51 @@ def _drains(name: str, container: Object, grace: int) -> Iterator[str]:
     elif container["name"] == "secondpass":
         expected = {"SECONDPASS_SHUTDOWN_GRACE_SECONDS": str(grace)}
     for key, value in expected.items():
-        if variables(container).get(key) != value:
+        if env_values(container).get(key) != value:
             yield f"{name}: {key} is not {value}"
 
 
 @rule
-def sizes_have_one_owner(found: Sequence[Object]) -> Iterator[str]:
+def replicas_have_one_owner(objects: Sequence[Object]) -> Iterator[str]:
     """A workload has `replicas` or one autoscaler."""
     scaled = [
         (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
-        for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")
+        for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")
     ]
-    there = [(one["kind"], one["metadata"]["name"]) for one in workloads(found)]
+    there = [(one["kind"], one["metadata"]["name"]) for one in workloads(objects)]
     for target in sorted(set(scaled) - set(there)):
         yield f"an autoscaler scales {target[1]}, which is not there"
-    for workload, target in zip(workloads(found), there, strict=True):
+    for workload, target in zip(workloads(objects), there, strict=True):
         owners = scaled.count(target) + ("replicas" in workload["spec"])
         if owners != 1:
             yield f"{target[1]}: its size has {owners} owners"
 
 
 @rule
-def replicas_says_how_many_pods_run(found: Sequence[Object]) -> Iterator[str]:
+def replicas_setting_matches_the_pod_count(objects: Sequence[Object]) -> Iterator[str]:
     """The setting `replicas` is "many" exactly where more than one orchestrator can run."""
-    expected = "many" if most_pods(found) > 1 else "one"
-    if (value := settings_values(found).get("replicas", "one")) != expected:
+    expected = "many" if max_pods(objects) > 1 else "one"
+    if (value := settings_values(objects).get("replicas", "one")) != expected:
         yield f"replicas is {value!r}, not {expected!r}"
 
 
 @rule
-def models_have_time_to_load(found: Sequence[Object]) -> Iterator[str]:
+def startup_probes_allow_models_to_load(objects: Sequence[Object]) -> Iterator[str]:
     """A container that loads a model may take 10 minutes to start."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         probe = container.get("startupProbe", {})
         seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-        if runs_vllm(container, found) and seconds < LOADING_SECONDS:
+        if runs_vllm(container, objects) and seconds < LOADING_SECONDS:
             yield f"{name}: starts within {seconds} s or is restarted"
 
 
 @rule
-def probes_ask_the_paths_of_their_server(found: Sequence[Object]) -> Iterator[str]:
+def probes_use_the_endpoints_of_their_server(objects: Sequence[Object]) -> Iterator[str]:
     """Readiness fails while a server drains. Liveness and startup fail for the server's own faults alone."""
-    for workload in workloads(found):
+    for workload in workloads(objects):
         known = [
             (where, container, PATHS[server])
-            for where, container in servers(workload)
+            for where, container in long_running_containers(workload)
             if (server := _server(container)) in PATHS
         ]
         if not known:
@@ -155,9 +161,9 @@ def _server(container: Object) -> str:
 
 
 @rule
-def autoscalers_keep_two_pods(found: Sequence[Object]) -> Iterator[str]:
+def autoscalers_keep_two_pods(objects: Sequence[Object]) -> Iterator[str]:
     """One pod can drain or fail, also where nothing runs or Prometheus does not answer."""
-    for one in of_kind(found, "HorizontalPodAutoscaler", "ScaledObject"):
+    for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
         name, spec = f"{one['kind']} {one['metadata']['name']}", one["spec"]
         least, most = {
             "HorizontalPodAutoscaler": (spec.get("minReplicas", 1), spec.get("maxReplicas", 0)),
@@ -172,11 +178,11 @@ def autoscalers_keep_two_pods(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def rollouts_lose_no_pod_before_another_is_ready(found: Sequence[Object]) -> Iterator[str]:
+def rollouts_replace_pods_gradually(objects: Sequence[Object]) -> Iterator[str]:
     """Several pods are replaced by a surge. Pods with GPUs leave one by one: a surge would wait for a GPU."""
-    for workload in workloads(found):
+    for workload in workloads(objects):
         name = workload["metadata"]["name"]
-        if most_pods(found, name) < FEWEST_PODS:
+        if max_pods(objects, name) < FEWEST_PODS:
             continue
         strategy = workload["spec"].get("strategy", {})
         rolling = strategy.get("rollingUpdate") or {}

@@ -9,11 +9,11 @@ from tests.k8s.manifests import (
     Object,
     config_map,
     containers,
-    named,
+    env_values,
+    find_object,
     of_kind,
-    pod_of,
+    pod_spec,
     settings_values,
-    variables,
 )
 from tests.k8s.policy.registry import all_containers, rule, runs_vllm, workloads
 
@@ -21,18 +21,18 @@ KEYS_SECRET = "secondpass-api-keys"
 
 
 @rule
-def workloads_are_deployments(found: Sequence[Object]) -> Iterator[str]:
+def workloads_are_deployments(objects: Sequence[Object]) -> Iterator[str]:
     """The other rules read Deployments."""
-    for one in [*workloads(found), *of_kind(found, "Pod", "ReplicaSet")]:
+    for one in [*workloads(objects), *of_kind(objects, "Pod", "ReplicaSet")]:
         if one["kind"] != "Deployment":
             yield f"{one['kind']} {one['metadata']['name']} is not checked"
 
 
 @rule
-def pods_are_unprivileged(found: Sequence[Object]) -> Iterator[str]:
+def pods_are_unprivileged(objects: Sequence[Object]) -> Iterator[str]:
     """No root or group of root, the runtime's seccomp profile, and nothing of the node is shared."""
-    for workload in workloads(found):
-        name, pod = workload["metadata"]["name"], pod_of(workload)
+    for workload in workloads(objects):
+        name, pod = workload["metadata"]["name"], pod_spec(workload)
         context = pod.get("securityContext", {})
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser"):
             yield f"{name}: may run as root"
@@ -48,9 +48,9 @@ def pods_are_unprivileged(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def containers_have_no_privileges(found: Sequence[Object]) -> Iterator[str]:
+def containers_are_unprivileged(objects: Sequence[Object]) -> Iterator[str]:
     """No escalation, no capabilities, a read-only root file system, and no port of the node."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         context = container.get("securityContext", {})
         if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
             yield f"{name}: may gain privileges"
@@ -65,11 +65,11 @@ def containers_have_no_privileges(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def writable_folders_are_bounded(found: Sequence[Object]) -> Iterator[str]:
+def writable_volumes_are_bounded(objects: Sequence[Object]) -> Iterator[str]:
     """/tmp is writable, shared memory is memory, and every emptyDir has a size; mounts and volumes match."""
-    for workload in workloads(found):
+    for workload in workloads(objects):
         name = workload["metadata"]["name"]
-        volumes = {one["name"]: one for one in pod_of(workload).get("volumes", [])}
+        volumes = {one["name"]: one for one in pod_spec(workload).get("volumes", [])}
         mounts = [one for _, each in containers(workload) for one in each.get("volumeMounts", [])]
         if {one["name"] for one in mounts} != set(volumes):
             yield f"{name}: volumes and mounts differ"
@@ -85,20 +85,20 @@ def writable_folders_are_bounded(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def engines_have_shared_memory_and_a_cache(found: Sequence[Object]) -> Iterator[str]:
+def engines_have_shared_memory_and_a_cache(objects: Sequence[Object]) -> Iterator[str]:
     """What runs vLLM has /dev/shm, and what downloads a model has a volume for it."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         paths = {one["mountPath"] for one in container.get("volumeMounts", [])}
-        if runs_vllm(container, found) and "/dev/shm" not in paths:
+        if runs_vllm(container, objects) and "/dev/shm" not in paths:
             yield f"{name}: no /dev/shm"
         if container.get("command", [])[:1] == ["vllm"] and "/cache" not in paths:
             yield f"{name}: no volume for the model"
 
 
 @rule
-def resources_are_bounded(found: Sequence[Object]) -> Iterator[str]:
+def requests_and_memory_limits_are_set(objects: Sequence[Object]) -> Iterator[str]:
     """Requests for CPU and memory, a limit of memory, none of CPU."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         requests = container.get("resources", {}).get("requests", {})
         limits = container.get("resources", {}).get("limits", {})
         if not {"cpu", "memory"} <= set(requests):
@@ -112,19 +112,19 @@ def resources_are_bounded(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def tokens_are_mounted_only_where_needed(found: Sequence[Object]) -> Iterator[str]:
+def tokens_are_mounted_only_with_a_role(objects: Sequence[Object]) -> Iterator[str]:
     """A pod has a token of the Kubernetes API only where a role is bound to its account."""
-    accounts = {one["metadata"]["name"]: one for one in of_kind(found, "ServiceAccount")}
+    accounts = {one["metadata"]["name"]: one for one in of_kind(objects, "ServiceAccount")}
     bound = {
         (subject["name"], subject.get("namespace"))
-        for binding in of_kind(found, "RoleBinding", "ClusterRoleBinding")
+        for binding in of_kind(objects, "RoleBinding", "ClusterRoleBinding")
         for subject in binding["subjects"]
     }
     for account in accounts.values():
         if account.get("automountServiceAccountToken") is not False:
             yield f"ServiceAccount {account['metadata']['name']} mounts its token everywhere"
-    for workload in workloads(found):
-        name, pod = workload["metadata"]["name"], pod_of(workload)
+    for workload in workloads(objects):
+        name, pod = workload["metadata"]["name"], pod_spec(workload)
         account_name = pod.get("serviceAccountName")
         if account_name not in accounts:
             yield f"{name}: its ServiceAccount is not there"
@@ -134,17 +134,17 @@ def tokens_are_mounted_only_where_needed(found: Sequence[Object]) -> Iterator[st
 
 
 @rule
-def service_links_are_off(found: Sequence[Object]) -> Iterator[str]:
+def service_links_are_disabled(objects: Sequence[Object]) -> Iterator[str]:
     """Variables such as SECONDPASS_PORT=tcp://... would be read as settings."""
-    for workload in workloads(found):
-        if pod_of(workload).get("enableServiceLinks") is not False:
+    for workload in workloads(objects):
+        if pod_spec(workload).get("enableServiceLinks") is not False:
             yield f"{workload['metadata']['name']}: enableServiceLinks is not false"
 
 
 @rule
-def images_are_of_one_version(found: Sequence[Object]) -> Iterator[str]:
+def images_are_pinned(objects: Sequence[Object]) -> Iterator[str]:
     """Every image has a tag or a digest, and none is `latest`."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         _, _, tag = container["image"].rpartition("/")[2].partition(":")
         if "@sha256:" not in container["image"] and tag in ("", "latest"):
             yield f"{name}: the image {container['image']} has no version"
@@ -157,34 +157,34 @@ def own_container(workload: Object) -> Object:
 
 
 @rule
-def a_changed_setting_rolls_the_pods(found: Sequence[Object]) -> Iterator[str]:
+def changed_settings_roll_the_pods(objects: Sequence[Object]) -> Iterator[str]:
     """The ConfigMap's name ends in a hash of its content, pods refer to it, and the variable names its file."""
-    name = config_map(found)["metadata"]["name"]
+    name = config_map(objects)["metadata"]["name"]
     if not re.fullmatch(rf"{CONFIG_MAP}-[a-z0-9]{{10}}", name):
         yield f"the ConfigMap {name} has no hash in its name"
-    for workload in workloads(found):
+    for workload in workloads(objects):
         if workload["metadata"]["name"] != "secondpass":
             continue
         used = [
             one["configMap"]["name"]
-            for one in pod_of(workload).get("volumes", [])
+            for one in pod_spec(workload).get("volumes", [])
             if "configMap" in one
         ]
         if used != [name]:
             yield f"the pods mount {used}, not {name}"
         container = own_container(workload)
         paths = [one["mountPath"] for one in container.get("volumeMounts", [])]
-        if variables(container).get("SECONDPASS_CONFIG") not in paths:
+        if env_values(container).get("SECONDPASS_CONFIG") not in paths:
             yield f"{name}: SECONDPASS_CONFIG is not mounted"
 
 
 @rule
-def keys_are_required(found: Sequence[Object]) -> Iterator[str]:
+def api_keys_are_required(objects: Sequence[Object]) -> Iterator[str]:
     """A pod with API keys does not start without their Secret, and reads its file where it is mounted. Else it is open on purpose."""
-    values = settings_values(found)
+    values = settings_values(objects)
     file = PurePosixPath(values.get("api_keys_file", ""))
-    workload = named(found, "Deployment", "secondpass")
-    volumes = pod_of(workload).get("volumes", [])
+    workload = find_object(objects, "Deployment", "secondpass")
+    volumes = pod_spec(workload).get("volumes", [])
     secrets = {one["name"]: one["secret"] for one in volumes if "secret" in one}
     keys = {name for name, one in secrets.items() if one["secretName"] == KEYS_SECRET}
     if any(secrets[name].get("optional") for name in keys):

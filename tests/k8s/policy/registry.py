@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from tests.k8s.manifests import Object, containers, of_kind, pod_of, settings_values
+from tests.k8s.manifests import Object, containers, of_kind, pod_spec, settings_values
 
 Rule = Callable[[Sequence[Object]], Iterator[str]]
 
@@ -16,21 +16,21 @@ def rule(function: Rule) -> Rule:
     return function
 
 
-def workloads(found: Sequence[Object]) -> list[Object]:
+def workloads(objects: Sequence[Object]) -> list[Object]:
     """Everything that runs pods."""
-    return of_kind(found, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+    return of_kind(objects, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
-def all_containers(found: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+def all_containers(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
     """Each container of every workload, with a name for messages."""
-    return chain.from_iterable(map(containers, workloads(found)))
+    return chain.from_iterable(map(containers, workloads(objects)))
 
 
-def servers(workload: Object) -> Iterator[tuple[str, Object]]:
+def long_running_containers(workload: Object) -> Iterator[tuple[str, Object]]:
     """Each container that runs as long as its pod: all but the initContainers that end."""
     ending = [
         one
-        for one in pod_of(workload).get("initContainers", [])
+        for one in pod_spec(workload).get("initContainers", [])
         if one.get("restartPolicy") != "Always"
     ]
     for name, container in containers(workload):
@@ -38,7 +38,7 @@ def servers(workload: Object) -> Iterator[tuple[str, Object]]:
             yield name, container
 
 
-def runs_vllm(container: Object, found: Sequence[Object]) -> bool:
+def runs_vllm(container: Object, objects: Sequence[Object]) -> bool:
     """Whether a container loads a model: vLLM's own server, or ours with the engine in process."""
-    own = container["name"] == "secondpass" and settings_values(found).get("engine") == "vllm"
+    own = container["name"] == "secondpass" and settings_values(objects).get("engine") == "vllm"
     return own or container.get("command", [])[:1] == ["vllm"]

@@ -14,12 +14,12 @@ from tests.k8s.manifests import (
     K8S,
     Object,
     containers,
-    labels_of,
     of_kind,
+    pod_labels,
     selects,
     settings_values,
 )
-from tests.k8s.policy.reach import covers, is_outside
+from tests.k8s.policy.connectivity import is_external, matches_port
 from tests.k8s.policy.registry import all_containers, rule, workloads
 
 JOB = "secondpass"
@@ -27,45 +27,47 @@ ENDPOINT_PICKER = K8S / "components/router/llm-d/epp-config.yaml"
 
 
 @rule
-def selectors_match(found: Sequence[Object]) -> Iterator[str]:
+def selectors_match(objects: Sequence[Object]) -> Iterator[str]:
     """Each Deployment selects its pods alone, and has one PodDisruptionBudget and NetworkPolicies for both directions."""
-    for workload in workloads(found):
-        name, labels = workload["metadata"]["name"], labels_of(workload)
+    for workload in workloads(objects):
+        name, labels = workload["metadata"]["name"], pod_labels(workload)
         chosen = [
             one["metadata"]["name"]
-            for one in workloads(found)
-            if selects(workload["spec"]["selector"], labels_of(one))
+            for one in workloads(objects)
+            if selects(workload["spec"]["selector"], pod_labels(one))
         ]
         if chosen != [name]:
             yield f"{name}: selects {chosen}"
         budgets = [
             one
-            for one in of_kind(found, "PodDisruptionBudget")
+            for one in of_kind(objects, "PodDisruptionBudget")
             if selects(one["spec"]["selector"], labels)
         ]
         if [one["spec"].get("maxUnavailable") for one in budgets] != [1]:
             yield f"{name}: not one PodDisruptionBudget with maxUnavailable 1"
         directions = {
             direction
-            for one in of_kind(found, "NetworkPolicy")
+            for one in of_kind(objects, "NetworkPolicy")
             if selects(one["spec"]["podSelector"], labels)
             for direction in one["spec"]["policyTypes"]
         }
         if directions != {"Ingress", "Egress"}:
             yield f"{name}: NetworkPolicies hold for {sorted(directions)}"
-    for one in of_kind(found, "PodDisruptionBudget", "NetworkPolicy"):
+    for one in of_kind(objects, "PodDisruptionBudget", "NetworkPolicy"):
         selector = one["spec"].get("podSelector", one["spec"].get("selector", {}))
-        if not any(selects(selector, labels_of(workload)) for workload in workloads(found)):
+        if not any(selects(selector, pod_labels(workload)) for workload in workloads(objects)):
             yield f"{one['kind']} {one['metadata']['name']} selects nothing"
 
 
 @rule
-def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
+def services_reach_their_pods(objects: Sequence[Object]) -> Iterator[str]:
     """Services name ports of the pods that they select, and NetworkPolicies admit those ports."""
-    for service in of_kind(found, "Service"):
+    for service in of_kind(objects, "Service"):
         name = service["metadata"]["name"]
         chosen = [
-            one for one in workloads(found) if selects(service["spec"]["selector"], labels_of(one))
+            one
+            for one in workloads(objects)
+            if selects(service["spec"]["selector"], pod_labels(one))
         ]
         if len(chosen) != 1:
             yield f"Service {name} selects {len(chosen)} workloads"
@@ -78,45 +80,45 @@ def services_reach_their_pods(found: Sequence[Object]) -> Iterator[str]:
         }
         rules = [
             one
-            for policy in of_kind(found, "NetworkPolicy")
-            if selects(policy["spec"]["podSelector"], labels_of(chosen[0]))
+            for policy in of_kind(objects, "NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], pod_labels(chosen[0]))
             for one in policy["spec"].get("ingress", [])
         ]
         for port in service["spec"]["ports"]:
             target = port.get("targetPort", port["port"])
             if target not in there:
                 yield f"Service {name}: the pods have no port {target}"
-            elif not any(covers(one, there[target]) for one in rules):
+            elif not any(matches_port(one, there[target]) for one in rules):
                 yield f"Service {name}: no NetworkPolicy admits {target}"
 
 
 @rule
-def services_are_inside_the_cluster(found: Sequence[Object]) -> Iterator[str]:
+def services_are_cluster_internal(objects: Sequence[Object]) -> Iterator[str]:
     """A Service has an address of the cluster alone: no load balancer, port of a node or address from outside."""
-    for service in of_kind(found, "Service"):
+    for service in of_kind(objects, "Service"):
         name, spec = service["metadata"]["name"], service["spec"]
         if spec.get("type", "ClusterIP") != "ClusterIP":
             yield f"Service {name} is of type {spec['type']}"
         if spec.get("externalIPs") or any("nodePort" in port for port in spec["ports"]):
             yield f"Service {name} is reached from outside"
-    for one in of_kind(found, "Ingress"):
+    for one in of_kind(objects, "Ingress"):
         yield f"Ingress {one['metadata']['name']} is not checked: use an HTTPRoute"
 
 
 @rule
-def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
+def engine_services_and_models_exist(objects: Sequence[Object]) -> Iterator[str]:
     """Each engine in the cluster is a Service of the overlay, and its model is the one that vLLM serves."""
     ports = {
         one["metadata"]["name"]: [port["port"] for port in one["spec"]["ports"]]
-        for one in of_kind(found, "Service")
+        for one in of_kind(objects, "Service")
     }
     served = [
         next((one for one in container.get("args", []) if not one.startswith("-")), "")
-        for name, container in all_containers(found)
+        for name, container in all_containers(objects)
         if container.get("command") == ["vllm", "serve"] and not name.startswith("secondpass/")
     ]
-    for name, engine in settings_values(found).get("engines", {}).items():
-        if is_outside(engine.get("url", "")):
+    for name, engine in settings_values(objects).get("engines", {}).items():
+        if is_external(engine.get("url", "")):
             continue
         address = urlsplit(engine.get("url", ""))
         if address.port not in ports.get(address.hostname or "", []):
@@ -126,12 +128,12 @@ def engines_are_reached(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def engines_outside_are_asked_with_a_key_and_learn_no_session(
-    found: Sequence[Object],
+def external_engines_use_https_and_keys_and_get_no_sessions(
+    objects: Sequence[Object],
 ) -> Iterator[str]:
     """An engine outside the cluster is asked over HTTPS, with a key, and gets no header of ours about clients."""
-    for name, engine in settings_values(found).get("engines", {}).items():
-        if not is_outside(engine.get("url", "")):
+    for name, engine in settings_values(objects).get("engines", {}).items():
+        if not is_external(engine.get("url", "")):
             continue
         if urlsplit(engine["url"]).scheme != "https":
             yield f"engine {name}: not over HTTPS"
@@ -142,12 +144,12 @@ def engines_outside_are_asked_with_a_key_and_learn_no_session(
 
 
 @rule
-def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iterator[str]:
+def hashing_routers_get_sessions_with_every_call(objects: Sequence[Object]) -> Iterator[str]:
     """vllm-router's `consistent_hash` sends all calls without a session to one engine."""
     hashes = any(
-        "--policy=consistent_hash" in each.get("args", []) for _, each in all_containers(found)
+        "--policy=consistent_hash" in each.get("args", []) for _, each in all_containers(objects)
     )
-    values = settings_values(found)
+    values = settings_values(objects)
     wanted = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
     for key, value in wanted.items():
         if hashes and values.get(key) != value:
@@ -155,10 +157,10 @@ def calls_have_sessions_before_a_hashing_router(found: Sequence[Object]) -> Iter
 
 
 @rule
-def llm_d_spreads_votes_as_sessions_do(found: Sequence[Object]) -> Iterator[str]:
+def llm_d_and_sessions_spread_votes_equally(objects: Sequence[Object]) -> Iterator[str]:
     """As many drafts of a vote share a pod by llm-d's endpoint picker as share a session."""
     default = Settings.model_fields["session_max_n"].default
-    of_sessions = settings_values(found).get("session_max_n", default)
+    of_sessions = settings_values(objects).get("session_max_n", default)
     plugins = yaml.safe_load(ENDPOINT_PICKER.read_text())["plugins"]
     of_pods = [
         one["parameters"]["maxPerReplica"]
@@ -170,10 +172,10 @@ def llm_d_spreads_votes_as_sessions_do(found: Sequence[Object]) -> Iterator[str]
 
 
 @rule
-def routes_have_no_timeout(found: Sequence[Object]) -> Iterator[str]:
+def routes_disable_timeouts(objects: Sequence[Object]) -> Iterator[str]:
     """Every rule of an HTTPRoute disables the gateway's timeouts and ends at a Service."""
-    services = {one["metadata"]["name"] for one in of_kind(found, "Service")}
-    for route in of_kind(found, "HTTPRoute"):
+    services = {one["metadata"]["name"] for one in of_kind(objects, "Service")}
+    for route in of_kind(objects, "HTTPRoute"):
         for number, one in enumerate(route["spec"]["rules"]):
             if one.get("timeouts") != {"request": "0s", "backendRequest": "0s"}:
                 yield f"rule {number} of an HTTPRoute has a timeout"
@@ -182,9 +184,9 @@ def routes_have_no_timeout(found: Sequence[Object]) -> Iterator[str]:
 
 
 @rule
-def routers_hash_sessions_and_do_not_retry(found: Sequence[Object]) -> Iterator[str]:
+def routers_hash_sessions_and_do_not_retry(objects: Sequence[Object]) -> Iterator[str]:
     """One session meets one prefix cache, and retries stay within the budget of the solve."""
-    for name, container in all_containers(found):
+    for name, container in all_containers(objects):
         if container.get("command", [])[:1] == ["vllm-router"]:
             arguments = container.get("args", [])
             if "--disable-retries" not in arguments:
@@ -195,10 +197,10 @@ def routers_hash_sessions_and_do_not_retry(found: Sequence[Object]) -> Iterator[
 
 
 @rule
-def routes_serve_the_api_alone(found: Sequence[Object]) -> Iterator[str]:
+def routes_expose_only_the_api(objects: Sequence[Object]) -> Iterator[str]:
     """A route matches every path of the API. It matches none that needs no key: metrics and probes."""
     inside, outside = _paths()
-    for route in of_kind(found, "HTTPRoute"):
+    for route in of_kind(objects, "HTTPRoute"):
         matches = [one for each in route["spec"]["rules"] for one in each.get("matches", [{}])]
         for path in sorted(outside):
             if not any(_matches(one, path) for one in matches):
@@ -226,13 +228,13 @@ def _matches(match: Object, path: str) -> bool:
 
 
 @rule
-def monitors_find_the_service(found: Sequence[Object]) -> Iterator[str]:
+def service_monitors_select_the_service(objects: Sequence[Object]) -> Iterator[str]:
     """A ServiceMonitor selects the Service, its port and /metrics, and series get the job that alerts and KEDA select."""
-    for monitor in of_kind(found, "ServiceMonitor"):
+    for monitor in of_kind(objects, "ServiceMonitor"):
         spec = monitor["spec"]
         chosen = [
             one
-            for one in of_kind(found, "Service")
+            for one in of_kind(objects, "Service")
             if selects(spec["selector"], one["metadata"]["labels"])
         ]
         if [one["metadata"]["name"] for one in chosen] != ["secondpass"]:

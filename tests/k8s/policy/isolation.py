@@ -5,20 +5,20 @@ from collections.abc import Iterator, Sequence
 from tests.k8s.manifests import (
     Object,
     containers,
-    labels_of,
     of_kind,
+    pod_labels,
     selects,
     settings_values,
 )
+from tests.k8s.policy.connectivity import NAMESPACE_NAME, container_port, is_external, url_port
 from tests.k8s.policy.network import (
     API_PORT,
     COMPONENT,
     DNS,
     KUBERNETES_PORTS,
-    downloads_a_model,
+    downloads_model,
     prometheus_namespaces,
 )
-from tests.k8s.policy.reach import NAMESPACE_NAME, container_port, is_outside, port_of
 from tests.k8s.policy.registry import rule, workloads
 
 Opening = tuple[str, str, str]
@@ -33,21 +33,21 @@ OTHERS = {"app.kubernetes.io/name": "other", "app.kubernetes.io/part-of": "other
 
 
 @rule
-def pods_reach_only_what_they_need(found: Sequence[Object]) -> Iterator[str]:
+def egress_is_limited_to_required_peers(objects: Sequence[Object]) -> Iterator[str]:
     """DNS; engines and routers by their labels; outside the cluster single ports, where a pod has a use for them."""
-    for workload in workloads(found):
-        needed = set(_needed(found, workload))
-        for policy, opening in _openings(found, workload, "egress", "to"):
+    for workload in workloads(objects):
+        needed = set(_needed(objects, workload))
+        for policy, opening in _openings(objects, workload, "egress", "to"):
             if opening not in needed:
                 yield f"{policy}: {_name(workload)} may reach {' '.join(opening)}"
 
 
 @rule
-def pods_admit_only_documented_sources(found: Sequence[Object]) -> Iterator[str]:
+def ingress_is_limited_to_documented_sources(objects: Sequence[Object]) -> Iterator[str]:
     """Orchestrators admit their namespace, Prometheus and the gateway. Engines and routers admit their callers."""
-    for workload in workloads(found):
-        documented = set(_documented(found, workload))
-        for policy, opening in _openings(found, workload, "ingress", "from"):
+    for workload in workloads(objects):
+        documented = set(_documented(objects, workload))
+        for policy, opening in _openings(objects, workload, "ingress", "from"):
             if opening not in documented:
                 yield f"{policy}: {_name(workload)} admits {' '.join(opening)}"
 
@@ -57,33 +57,33 @@ def _name(workload: Object) -> str:
     return name
 
 
-def _needed(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
+def _needed(objects: Sequence[Object], workload: Object) -> Iterator[Opening]:
     yield from ((DNS_PODS, "53", protocol) for protocol in ("UDP", "TCP"))
-    component = labels_of(workload).get(COMPONENT)
+    component = pod_labels(workload).get(COMPONENT)
     outside: set[int] = set()
     if component == "orchestrator":
         yield from ((peer, str(API_PORT), "TCP") for peer in ("engine", "router"))
-        outside |= set(_ports_of_engines_outside(found))
+        outside |= set(_ports_of_engines_outside(objects))
     if component == "router":
         yield "engine", str(API_PORT), "TCP"
         outside |= set(KUBERNETES_PORTS)
-    if any(downloads_a_model(one, found) for _, one in containers(workload)):
+    if any(downloads_model(one, objects) for _, one in containers(workload)):
         outside.add(443)
     for port in outside:
         yield from ((peer, str(port), "TCP") for peer in (ANYTHING, ADDRESSES))
 
 
-def _ports_of_engines_outside(found: Sequence[Object]) -> Iterator[int]:
-    for engine in settings_values(found).get("engines", {}).values():
-        if is_outside(url := engine.get("url", "")):
-            yield port_of(url)
+def _ports_of_engines_outside(objects: Sequence[Object]) -> Iterator[int]:
+    for engine in settings_values(objects).get("engines", {}).values():
+        if is_external(url := engine.get("url", "")):
+            yield url_port(url)
 
 
-def _documented(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
-    prometheus = {f"namespace {name}" for name in prometheus_namespaces(found)}
+def _documented(objects: Sequence[Object], workload: Object) -> Iterator[Opening]:
+    prometheus = {f"namespace {name}" for name in prometheus_namespaces(objects)}
     gateways = {
         f"namespace {parent['namespace']}"
-        for route in of_kind(found, "HTTPRoute")
+        for route in of_kind(objects, "HTTPRoute")
         for parent in route["spec"]["parentRefs"]
         if "namespace" in parent
     }
@@ -92,7 +92,7 @@ def _documented(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
         "engine": {"orchestrator", "router"},
         "router": {"orchestrator"},
     }
-    component = labels_of(workload).get(COMPONENT, "")
+    component = pod_labels(workload).get(COMPONENT, "")
     yield from ((source, str(API_PORT), "TCP") for source in sources.get(component, ()))
     if component == "router":
         metrics = str(container_port(workload, "metrics"))
@@ -100,11 +100,11 @@ def _documented(found: Sequence[Object], workload: Object) -> Iterator[Opening]:
 
 
 def _openings(
-    found: Sequence[Object], workload: Object, direction: str, peers: str
+    objects: Sequence[Object], workload: Object, direction: str, peers: str
 ) -> Iterator[tuple[str, Opening]]:
     """Each peer and port that a policy of a workload admits, with the policy's name."""
-    for policy in of_kind(found, "NetworkPolicy"):
-        if not selects(policy["spec"]["podSelector"], labels_of(workload)):
+    for policy in of_kind(objects, "NetworkPolicy"):
+        if not selects(policy["spec"]["podSelector"], pod_labels(workload)):
             continue
         for one in policy["spec"].get(direction, []):
             meant = [name for given in one.get(peers) or [{}] for name in _peers(given)]

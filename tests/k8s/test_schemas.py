@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.k8s.manifests import COMPONENTS, K8S, OVERLAYS, Object, overlay, with_component
+from tests.k8s.manifests import COMPONENTS, K8S, OVERLAYS, Object, render_component, render_overlay
 from tests.k8s.tools import kubernetes_validate, run
 
 pytestmark = pytest.mark.compat
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.compat
 CUSTOM = {"monitoring.coreos.com", "keda.sh", "gateway.networking.k8s.io"}
 
 
-def _validate(found: list[Object], scratch: Path) -> None:
+def _validate(objects: list[Object], scratch: Path) -> None:
     """Check the objects of Kubernetes itself. Fails where a field is unknown or has the wrong type."""
-    core = [one for one in found if one["apiVersion"].split("/")[0] not in CUSTOM]
+    core = [one for one in objects if one["apiVersion"].split("/")[0] not in CUSTOM]
     assert core
     path = scratch / "objects.yaml"
     path.write_text(yaml.safe_dump_all(core))
@@ -32,14 +32,14 @@ def test_every_folder_of_overlays_and_components_is_tested() -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_is_valid_for_kubernetes(name: str, tmp_path: Path) -> None:
-    _validate(overlay(name), tmp_path)
+    _validate(render_overlay(name), tmp_path)
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_on_the_base_is_valid_for_kubernetes(name: str, tmp_path: Path) -> None:
-    found = with_component(name, tmp_path)
-    assert {one["metadata"].get("namespace") for one in found} == {"trial"}
-    _validate(found, tmp_path)
+    objects = render_component(name, tmp_path)
+    assert {one["metadata"].get("namespace") for one in objects} == {"trial"}
+    _validate(objects, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_a_component_on_the_base_is_valid_for_kubernetes(name: str, tmp_path: Pa
     ],
 )
 def test_a_misspelt_field_is_reported(kind: str, path: tuple[str, ...], tmp_path: Path) -> None:
-    found = overlay("split")
-    part = next(one for one in found if one["kind"] == kind)
+    objects = render_overlay("split")
+    part = next(one for one in objects if one["kind"] == kind)
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = {}
     with pytest.raises(AssertionError, match=path[-1]):
-        _validate(found, tmp_path)
+        _validate(objects, tmp_path)

@@ -2,23 +2,32 @@
 
 from typing import Any
 
-from tests.k8s.broken.changes import Break, Broken, edit_argument, edit_settings, set_field, without
-from tests.k8s.manifests import Object, named
+from tests.k8s.manifests import Object, find_object
+from tests.k8s.violations.mutations import (
+    Mutation,
+    Violation,
+    remove_object,
+    replace_argument,
+    replace_in_settings,
+    set_field,
+)
 
 
-def policy_field(path: str, value: Any, name: str = "secondpass") -> Break:
+def policy_field(path: str, value: Any, name: str = "secondpass") -> Mutation:
     return set_field(f"spec.{path}", value, name=name, kind="NetworkPolicy")
 
 
-def without_rule(direction: str, number: int, name: str = "secondpass") -> Break:
-    return lambda found: named(found, "NetworkPolicy", name)["spec"][direction].pop(number)
+def without_rule(direction: str, number: int, name: str = "secondpass") -> Mutation:
+    return lambda objects: find_object(objects, "NetworkPolicy", name)["spec"][direction].pop(
+        number
+    )
 
 
-def _component(policy: str, direction: str, values: list[str]) -> Break:
+def _component(policy: str, direction: str, values: list[str]) -> Mutation:
     """Let the first rule of a policy select other components."""
 
-    def apply(found: list[Object]) -> None:
-        (rule, *_) = named(found, "NetworkPolicy", policy)["spec"][direction]
+    def apply(objects: list[Object]) -> None:
+        (rule, *_) = find_object(objects, "NetworkPolicy", policy)["spec"][direction]
         ((source, *_),) = [rule[key] for key in ("from", "to") if key in rule]
         source["podSelector"]["matchExpressions"][0]["values"] = values
 
@@ -28,21 +37,21 @@ def _component(policy: str, direction: str, values: list[str]) -> Break:
 TO_ENGINES = "orchestrators_reach_their_engines"
 ROUTERS = "routers_reach_engines_and_the_kubernetes_api"
 ENGINES = "engines_admit_routers_and_orchestrators"
-CLIENTS = "clients_of_the_namespace_reach_orchestrators"
+CLIENTS = "clients_in_the_namespace_reach_orchestrators"
 DNS = "every_pod_reaches_dns"
-SCRAPED = "prometheus_reaches_what_it_scrapes"
+SCRAPED = "prometheus_reaches_its_targets"
 GATEWAY = "gateways_reach_their_backends"
 
-BROKEN: list[Broken] = [
+VIOLATIONS: list[Violation] = [
     (TO_ENGINES, "egress", without_rule("egress", 0)),
     (TO_ENGINES, "port", policy_field("egress.0.ports.0.port", 9000)),
     (TO_ENGINES, "peer", _component("secondpass", "egress", ["engine"])),
     (TO_ENGINES, "ingress", without_rule("ingress", 0, "vllm-router")),
-    (TO_ENGINES, "service", edit_settings("//vllm-router:", "//other:")),
+    (TO_ENGINES, "service", replace_in_settings("//vllm-router:", "//other:")),
     (
         TO_ENGINES,
         "outside",
-        edit_settings("http://vllm-router:8000/v1", "https://api.example.com/v1"),
+        replace_in_settings("http://vllm-router:8000/v1", "https://api.example.com/v1"),
     ),
     (ROUTERS, "egress", without_rule("egress", 0, "vllm-router")),
     (ROUTERS, "ingress", _component("vllm", "ingress", ["orchestrator"])),
@@ -51,13 +60,17 @@ BROKEN: list[Broken] = [
     (
         ROUTERS,
         "port",
-        edit_argument(
+        replace_argument(
             "vllm-router", "--service-discovery-port=8000", "--service-discovery-port=80"
         ),
     ),
-    (ROUTERS, "no port", edit_argument("vllm-router", "--service-discovery-port=8000", None)),
-    (ROUTERS, "all pods", edit_argument("vllm-router", "app.kubernetes.io/component=engine", None)),
-    (ROUTERS, "no pods", edit_argument("vllm-router", "--selector", None)),
+    (ROUTERS, "no port", replace_argument("vllm-router", "--service-discovery-port=8000", None)),
+    (
+        ROUTERS,
+        "all pods",
+        replace_argument("vllm-router", "app.kubernetes.io/component=engine", None),
+    ),
+    (ROUTERS, "no pods", replace_argument("vllm-router", "--selector", None)),
     (ENGINES, "router", _component("vllm", "ingress", ["orchestrator"])),
     (ENGINES, "orchestrator", _component("vllm", "ingress", ["router"])),
     (ENGINES, "closed", policy_field("ingress", [], "vllm")),
@@ -73,8 +86,8 @@ BROKEN: list[Broken] = [
     (DNS, "engine", without_rule("egress", 1, "vllm")),
     (DNS, "TCP", policy_field("egress.2.ports.1.protocol", "UDP", "vllm-router")),
     (DNS, "label", policy_field("egress.1.to.0.podSelector.matchLabels", {"k8s-app": "other"})),
-    ("models_are_downloaded", "egress", without_rule("egress", 0, "vllm")),
-    ("models_are_downloaded", "port", policy_field("egress.0.ports.0.port", 80, "vllm")),
+    ("engines_reach_the_model_hub", "egress", without_rule("egress", 0, "vllm")),
+    ("engines_reach_the_model_hub", "port", policy_field("egress.0.ports.0.port", 80, "vllm")),
     (SCRAPED, "rule", without_rule("ingress", 1)),
     (SCRAPED, "port", policy_field("ingress.1.ports.0.port", 9000)),
     (
@@ -86,7 +99,7 @@ BROKEN: list[Broken] = [
             kind="ScaledObject",
         ),
     ),
-    (GATEWAY, "policy", without("NetworkPolicy", "secondpass-gateway")),
+    (GATEWAY, "policy", remove_object("NetworkPolicy", "secondpass-gateway")),
     (GATEWAY, "port", policy_field("ingress.0.ports.0.port", 9000, "secondpass-gateway")),
     (
         GATEWAY,

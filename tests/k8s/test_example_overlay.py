@@ -9,15 +9,15 @@ import yaml
 from tests.k8s.manifests import (
     K8S,
     containers,
-    named,
+    find_object,
     of_kind,
-    on_top_of,
-    overlay,
-    pod_of,
+    pod_spec,
+    render_overlay,
+    render_own_overlay,
     settings_values,
 )
-from tests.k8s.policy.every import RULES
-from tests.k8s.policy.reach import OUTSIDE, is_outside, sends
+from tests.k8s.policy.all_rules import RULES
+from tests.k8s.policy.connectivity import EXTERNAL, allows_egress, is_external
 
 pytestmark = pytest.mark.compat
 
@@ -29,7 +29,7 @@ def _kustomization() -> Any:
 
 
 def test_no_default_name_of_a_site_is_left() -> None:
-    text = yaml.safe_dump_all(overlay("example"))
+    text = yaml.safe_dump_all(render_overlay("example"))
     settings = (EXAMPLE / "secondpass.toml").read_text()
     ours = (
         "gateway-system",
@@ -39,9 +39,9 @@ def test_no_default_name_of_a_site_is_left() -> None:
         "Qwen3-8B",
     )
     for name in ours:
-        assert name in yaml.safe_dump_all(overlay("prod"))
+        assert name in yaml.safe_dump_all(render_overlay("prod"))
         assert name not in text + settings
-    spaces = {one["metadata"]["namespace"] for one in overlay("example")}
+    spaces = {one["metadata"]["namespace"] for one in render_overlay("example")}
     assert spaces == {_kustomization()["namespace"]}
 
 
@@ -69,47 +69,53 @@ def test_a_merge_patch_of_a_list_drops_what_it_does_not_repeat(
     groups = {"Deployment": "apps/v1", "NetworkPolicy": "networking.k8s.io/v1"}
     merged = {"apiVersion": groups[kind], "kind": kind, "metadata": {"name": name}}
     patch = {"patch": yaml.safe_dump(merged | {"spec": added[kind]})}
-    part: Any = named(on_top_of("overlays/prod", tmp_path, patches=[patch]), kind, name)
+    part: Any = find_object(
+        render_own_overlay("overlays/prod", tmp_path, patches=[patch]), kind, name
+    )
     for key in path.split("."):
         part = part[int(key)] if isinstance(part, list) else part[key]
     assert len(part) == 1
 
 
 def test_the_engine_has_as_many_gpus_as_it_divides_the_model_among() -> None:
-    workload = named(overlay("example"), "Deployment", "vllm")
+    workload = find_object(render_overlay("example"), "Deployment", "vllm")
     ((_, container),) = containers(workload)
     assert workload["spec"]["replicas"] == 4
     gpus = container["resources"]["limits"]["nvidia.com/gpu"]
     assert f"--tensor-parallel-size={gpus}" in container["args"]
     # What the component has is still there.
-    ours = next(containers(named(overlay("prod"), "Deployment", "vllm")))[1]["args"][1:]
+    ours = next(containers(find_object(render_overlay("prod"), "Deployment", "vllm")))[1]["args"][
+        1:
+    ]
     assert set(ours) < set(container["args"])
 
 
 def test_twenty_minutes_are_the_longest_solve_everywhere() -> None:
-    found = overlay("example")
-    assert settings_values(found)["max_deadline_ms"] == 20 * 60 * 1000
-    graces = [pod_of(one)["terminationGracePeriodSeconds"] for one in of_kind(found, "Deployment")]
+    objects = render_overlay("example")
+    assert settings_values(objects)["max_deadline_ms"] == 20 * 60 * 1000
+    graces = [
+        pod_spec(one)["terminationGracePeriodSeconds"] for one in of_kind(objects, "Deployment")
+    ]
     assert graces == [1260, 1260, 1260]
-    assert list(RULES["shutdown_follows_one_number"](found)) == []
+    assert list(RULES["grace_periods_are_consistent"](objects)) == []
 
 
 def test_all_pods_together_fill_the_engines() -> None:
-    found = overlay("example")
-    pods = named(found, "ScaledObject", "secondpass")["spec"]["maxReplicaCount"]
-    engines = named(found, "Deployment", "vllm")["spec"]["replicas"]
-    assert pods * settings_values(found)["max_concurrent_calls"] == engines * 256
+    objects = render_overlay("example")
+    pods = find_object(objects, "ScaledObject", "secondpass")["spec"]["maxReplicaCount"]
+    engines = find_object(objects, "Deployment", "vllm")["spec"]["replicas"]
+    assert pods * settings_values(objects)["max_concurrent_calls"] == engines * 256
 
 
 def test_the_judge_outside_is_reached_at_its_port_alone_and_what_was_reached_before_still_is() -> (
     None
 ):
-    found = overlay("example")
-    values = settings_values(found)
-    assert is_outside(values["engines"][values["roles"]["judge"]]["url"])
-    source = named(found, "Deployment", "secondpass")
-    assert sends(found, source, OUTSIDE, 443)
-    assert not sends(found, source, OUTSIDE, 80)
-    assert list(RULES["orchestrators_reach_their_engines"](found)) == []
-    without = [one for one in found if one["metadata"]["name"] != "secondpass-judge"]
+    objects = render_overlay("example")
+    values = settings_values(objects)
+    assert is_external(values["engines"][values["roles"]["judge"]]["url"])
+    source = find_object(objects, "Deployment", "secondpass")
+    assert allows_egress(objects, source, EXTERNAL, 443)
+    assert not allows_egress(objects, source, EXTERNAL, 80)
+    assert list(RULES["orchestrators_reach_their_engines"](objects)) == []
+    without = [one for one in objects if one["metadata"]["name"] != "secondpass-judge"]
     assert list(RULES["orchestrators_reach_their_engines"](without)) != []

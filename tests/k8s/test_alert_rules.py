@@ -16,7 +16,7 @@ from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.http.problems import Internal
 from secondpass.strategies.api.values import StopReason
 from tests.http.serving import Json, serving
-from tests.k8s.manifests import named, overlay
+from tests.k8s.manifests import find_object, render_overlay
 from tests.k8s.promtool import ROOT, Rule, alerts, promtool, write_rules
 
 pytestmark = pytest.mark.compat
@@ -42,7 +42,7 @@ Metrics = dict[str, dict[str, set[str]]]
 
 def queries() -> dict[str, str]:
     """The queries of the ScaledObject in `prod`, by the name of their trigger."""
-    triggers = named(overlay("prod"), "ScaledObject", "secondpass")["spec"]["triggers"]
+    triggers = find_object(render_overlay("prod"), "ScaledObject", "secondpass")["spec"]["triggers"]
     return {one["name"]: one["metadata"]["query"] for one in triggers}
 
 

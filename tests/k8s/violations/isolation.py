@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from tests.k8s.broken.changes import Break, Broken
-from tests.k8s.broken.network import policy_field
-from tests.k8s.manifests import Object, named
+from tests.k8s.manifests import Object, find_object
+from tests.k8s.violations.mutations import Mutation, Violation
+from tests.k8s.violations.network import policy_field
 
-EGRESS = "pods_reach_only_what_they_need"
-INGRESS = "pods_admit_only_documented_sources"
+EGRESS = "egress_is_limited_to_required_peers"
+INGRESS = "ingress_is_limited_to_documented_sources"
 POLICIES = ("secondpass", "vllm", "vllm-router")
 COMPONENT = "app.kubernetes.io/component"
 PART_OF = "app.kubernetes.io/part-of"
@@ -57,14 +57,14 @@ WIDE_HERE: dict[str, list[Any]] = {
 """What no policy admits at port 8000 but that of the orchestrators, for incoming connections."""
 
 
-def _added(policy: str, direction: str, peers: list[Any] | None, *ports: Object) -> Break:
+def _added(policy: str, direction: str, peers: list[Any] | None, *ports: Object) -> Mutation:
     """Add a rule to a policy. Without ports it is for port 8000."""
     key = {"ingress": "from", "egress": "to"}[direction]
     added: Object = {"ports": [*ports] or [{"port": 8000, "protocol": "TCP"}]}
 
-    def apply(found: list[Object]) -> None:
+    def apply(objects: list[Object]) -> None:
         rule = added | ({} if peers is None else {key: peers})
-        named(found, "NetworkPolicy", policy)["spec"][direction].append(rule)
+        find_object(objects, "NetworkPolicy", policy)["spec"][direction].append(rule)
 
     return apply
 
@@ -73,7 +73,7 @@ def _pods(*components: str) -> list[Any]:
     return [_matching(_is("In", *components), **{PART_OF: "secondpass"})]
 
 
-BROKEN: list[Broken] = [
+VIOLATIONS: list[Violation] = [
     *(
         (rule, f"{policy} {name}", _added(policy, direction, peers))
         for rule, direction in ((EGRESS, "egress"), (INGRESS, "ingress"))

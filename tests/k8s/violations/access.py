@@ -2,18 +2,24 @@
 
 from typing import Any
 
-from tests.k8s.broken.changes import Break, Broken, set_field, twice, without
 from tests.k8s.policy.access import WATCH_PODS
+from tests.k8s.violations.mutations import (
+    Mutation,
+    Violation,
+    duplicate_object,
+    remove_object,
+    set_field,
+)
 
-RULE = "routers_watch_pods_and_nothing_else_has_a_role"
-SHARED = "accounts_are_not_shared"
+RULE = "rbac_only_lets_routers_watch_pods"
+SHARED = "service_accounts_are_not_shared"
 
 
-def _role(path: str, value: Any) -> Break:
+def _role(path: str, value: Any) -> Mutation:
     return set_field(path, value, name="vllm-router", kind="Role")
 
 
-def _binding(path: str, value: Any) -> Break:
+def _binding(path: str, value: Any) -> Mutation:
     return set_field(path, value, name="vllm-router", kind="RoleBinding")
 
 
@@ -23,7 +29,7 @@ def _user(kind: str) -> dict[str, str]:
 
 OTHER = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
 
-BROKEN: list[Broken] = [
+VIOLATIONS: list[Violation] = [
     (RULE, "all verbs", _role("rules.0.verbs", ["*"])),
     (RULE, "delete", _role("rules.0.verbs", ["get", "list", "watch", "delete"])),
     (RULE, "no watch", _role("rules.0.verbs", ["get", "list"])),
@@ -34,11 +40,11 @@ BROKEN: list[Broken] = [
     (RULE, "names", _role("rules.0.resourceNames", ["vllm-0"])),
     (RULE, "second rule", _role("rules", [WATCH_PODS, OTHER])),
     (RULE, "empty", _role("rules", [])),
-    (RULE, "second role", twice("Role", "vllm-router", "Role")),
-    (RULE, "cluster role", twice("Role", "vllm-router", "ClusterRole")),
-    (RULE, "cluster binding", twice("RoleBinding", "vllm-router", "ClusterRoleBinding")),
-    (RULE, "no role", without("Role", "vllm-router")),
-    (RULE, "no binding", without("RoleBinding", "vllm-router")),
+    (RULE, "second role", duplicate_object("Role", "vllm-router", "Role")),
+    (RULE, "cluster role", duplicate_object("Role", "vllm-router", "ClusterRole")),
+    (RULE, "cluster binding", duplicate_object("RoleBinding", "vllm-router", "ClusterRoleBinding")),
+    (RULE, "no role", remove_object("Role", "vllm-router")),
+    (RULE, "no binding", remove_object("RoleBinding", "vllm-router")),
     (RULE, "kind", _binding("roleRef.kind", "ClusterRole")),
     (RULE, "reference", _binding("roleRef.name", "view")),
     (RULE, "account", _binding("subjects.0.name", "secondpass")),

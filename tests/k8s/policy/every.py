@@ -1,6 +1,0 @@
-"""Every rule that an overlay keeps. Importing a module registers its rules."""
-
-from tests.k8s.policy import access, bounds, lifecycle, network, pods, services
-from tests.k8s.policy.registry import RULES, Rule
-
-__all__ = ["RULES", "Rule", "access", "bounds", "lifecycle", "network", "pods", "services"]

@@ -1,4 +1,7 @@
-"""A secondpass container of an overlay as a process: its arguments, variables and settings are those of the rendered manifest."""
+"""The secondpass container of an overlay, run as a local process.
+
+Arguments, environment variables and settings come from the rendered manifest.
+"""
 
 import hashlib
 import re
@@ -21,12 +24,12 @@ KEY = "sk-test"
 TENANT = "tests"
 LOG = "secondpass.log"
 POLL_SECONDS = 0.2
-"""More often than a kubelet probes: tests do not wait for a period to end."""
+"""Shorter than a kubelet's probe period, so that tests do not wait for one."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The secondpass container and its pod in a rendered overlay."""
+    """The secondpass container of a rendered overlay, with the shutdown settings of its pod."""
 
     args: tuple[str, ...]
     env: dict[str, str]
@@ -39,7 +42,7 @@ class Manifest:
 
     @classmethod
     def render(cls, overlay: str) -> Self:
-        """Render `overlay` and read it."""
+        """Render `overlay` and parse it."""
         objects = list(yaml.safe_load_all(_rendered(overlay)))
         (deployment,) = (each for each in objects if _is_named(each, "Deployment", "secondpass"))
         (config,) = (each for each in objects if _is_named(each, "ConfigMap", "secondpass-config"))
@@ -62,15 +65,15 @@ def _rendered(overlay: str) -> str:
     return run(kubectl(), "kustomize", ROOT / "k8s/overlays" / overlay)
 
 
-def _is_named(found: dict[str, Any], kind: str, name: str) -> bool:
-    return found["kind"] == kind and bool(
-        re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", found["metadata"]["name"])
+def _is_named(one: dict[str, Any], kind: str, name: str) -> bool:
+    return one["kind"] == kind and bool(
+        re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", one["metadata"]["name"])
     )
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A running container and its port."""
+    """A running secondpass process, its port and its manifest."""
 
     child: Child
     port: int
@@ -78,16 +81,16 @@ class Pod:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def client(self) -> httpx.Client:
-        """A client with an API key."""
+        """Return a client that sends the API key."""
         headers = {"authorization": f"Bearer {KEY}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def probe(self, probe: dict[str, Any]) -> int | None:
-        """The status that one probe gets; None without a reply in its time."""
+        """Status code of one probe request; None if there is no reply within its timeout."""
         with httpx.Client(base_url=self.url, trust_env=False) as client:
             try:
                 path = probe["httpGet"]["path"]
@@ -96,7 +99,10 @@ class Pod:
                 return None
 
     def wait_for(self, probe: dict[str, Any], seconds: float) -> float:
-        """Probe until it succeeds; how long that took. Fails after `seconds`, or when the process ends."""
+        """Probe until it succeeds and return the seconds that took.
+
+        Raises AssertionError after `seconds`, or when the process exits.
+        """
         began = time.monotonic()
         while self.probe(probe) != 200:
             waited = time.monotonic() - began
@@ -106,13 +112,16 @@ class Pod:
         return time.monotonic() - began
 
     def wait_until_started(self) -> None:
-        """Wait as long as the startup probe allows."""
+        """Wait until the startup probe succeeds, for at most as long as it allows."""
         probe = self.manifest.startup
         self.wait_for(probe, probe["periodSeconds"] * probe["failureThreshold"])
 
 
 def write_settings(manifest: Manifest, folder: Path, engine_url: str, *, more: str = "") -> Path:
-    """The overlay's settings with the engine's address, the keys' path and the `more` lines of the engine's table replaced."""
+    """Write the overlay's settings with this engine URL and a local file of API keys.
+
+    `more` is added to the engine's table.
+    """
     keys = folder / "api-keys"
     keys.write_text(f"{TENANT}:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
     text, engines = re.subn(r'(?m)^url = ".*"$', f'url = "{engine_url}"\n{more}', manifest.settings)
@@ -125,7 +134,10 @@ def write_settings(manifest: Manifest, folder: Path, engine_url: str, *, more: s
 
 @contextmanager
 def running_pod(manifest: Manifest, settings: Path, **env: str) -> Iterator[Pod]:
-    """Run the container's command on a free port until the block is left; `env` adds to its variables."""
+    """Run the container's command on a free port for the duration of the block.
+
+    `env` extends its environment variables.
+    """
     port = free_port()
     variables = {**manifest.env, "SECONDPASS_CONFIG": str(settings), "SECONDPASS_PORT": str(port)}
     command = [sys.executable, "-m", "secondpass.service", *manifest.args]

@@ -1,4 +1,4 @@
-"""Prometheus' promtool, which `make promtool` provides, and the alert rules in the form that it reads."""
+"""Prometheus' promtool, installed by `make promtool`, and the alert rules as a file it reads."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ Rule = dict[str, Any]
 
 
 def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run promtool in `folder`. Fails where there is none."""
+    """Run promtool in `folder`. Raises AssertionError if it is not installed."""
     found = shutil.which("promtool") or (str(UNPACKED) if UNPACKED.exists() else None)
     assert found, "promtool is missing: run `make promtool`"
     return subprocess.run(
@@ -26,20 +26,20 @@ def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def groups() -> list[dict[str, Any]]:
-    """The groups of the PrometheusRule."""
+    """Rule groups of the PrometheusRule."""
     found: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["spec"]["groups"]
     return found
 
 
 def alerts() -> list[Rule]:
-    """Every alert of every group."""
+    """Alerts of all groups."""
     return [rule for group in groups() for rule in group["rules"]]
 
 
 def write_rules(folder: Path, changed: Mapping[str, str] | None = None) -> Path:
-    """The rules as a plain rule file: what promtool reads is the PrometheusRule's spec.
+    """Write the spec of the PrometheusRule as a plain rule file for promtool.
 
-    `changed` has other expressions, by the name of their alert.
+    `changed` maps alert names to replacement expressions.
     """
     given = groups()
     for group in given:

@@ -1,4 +1,4 @@
-"""An OpenAI server of one model that takes its time over questions with the word `slowly`: a process of its own."""
+"""OpenAI-compatible server of one model, run as a process; it is slow for questions with `slowly`."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ ANSWER = "".join(WORDS)
 
 
 def handler(pause: float) -> Handler:
-    """Answer with WORDS, `pause` seconds apart if the question has SLOWLY in it."""
+    """Return a handler that streams WORDS, `pause` seconds apart if the question contains SLOWLY."""
 
     async def handle(request: web.Request, body: Body) -> web.StreamResponse:
         seconds = pause if SLOWLY in json.dumps(body["messages"]) else 0.0
@@ -29,7 +29,7 @@ def handler(pause: float) -> Handler:
 
 
 async def serve(port: int, model: str, pause: float) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     upstream = Upstream(models=[{"id": model, "owned_by": "tests"}], chat=handler(pause))
     async with upstream.serving(port):
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""The alert rules and KEDA's queries: valid, on metrics that a real server has; the rules tested by promtool and explained."""
+"""Alert rules and KEDA queries: valid, on existing metrics, tested with promtool and documented."""
 
 import json
 import re
@@ -21,15 +21,15 @@ from tests.k8s.promtool import ROOT, Rule, alerts, promtool, write_rules
 
 pytestmark = pytest.mark.compat
 
-CASES = sorted(Path(__file__).with_name("rules").glob("*.yaml"))
+CASES = sorted(Path(__file__).with_name("alert_cases").glob("*.yaml"))
 MANUAL = Path(__file__).parents[2] / "docs/operations/alerts.md"
 SEVERITIES = {"critical", "warning", "info"}
 VOTE: Json = {"name": "self_consistency", "params": {"n": 3}}
-# Rules that end in a number above zero.
+# Rules whose expression ends in a threshold above zero.
 WITH_THRESHOLD = [rule for rule in alerts() if re.search(r"> [\d.]*[1-9][\d.]*$", rule["expr"])]
 OF_TARGETS = {"namespace", "pod", "job"}
 TRIGGERS = ("in-flight", "queue")
-JOB = "secondpass"  # the value of the Service's label that jobLabel of the ServiceMonitor names
+JOB = "secondpass"  # value of the Service label that the ServiceMonitor's jobLabel selects
 
 _SELECTOR = re.compile(r"\b(secondpass_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)(=~|=)\"([^\"]*)\"")
@@ -41,14 +41,17 @@ Metrics = dict[str, dict[str, set[str]]]
 
 
 def queries() -> dict[str, str]:
-    """The queries of the ScaledObject in `prod`, by the name of their trigger."""
+    """Queries of the ScaledObject in `prod`, by trigger name."""
     triggers = find_object(render_overlay("prod"), "ScaledObject", "secondpass")["spec"]["triggers"]
     return {one["name"]: one["metadata"]["query"] for one in triggers}
 
 
 @pytest.fixture(scope="module")
 def metrics() -> Metrics:
-    """Each series' name, with the values of each of its labels, after solves and chats that succeed and fail."""
+    """Series of a real server after successful and failed solves and chats.
+
+    Maps each series name to its labels and their values.
+    """
     engine = ScriptedEngine(script=_fails_on_request)
     with serving(engine) as served:
         assert served.solve().status_code == 200
@@ -67,8 +70,8 @@ def metrics() -> Metrics:
 
 
 def _fails_on_request(call: Any, _: int) -> Reply:
-    is_to_fail = "Fail." in call.messages[-1].text
-    return Reply("It is 42.", fault="unavailable" if is_to_fail else None)
+    fails = "Fail." in call.messages[-1].text
+    return Reply("It is 42.", fault="unavailable" if fails else None)
 
 
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
@@ -78,14 +81,14 @@ def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_alerts_fire_and_stay_quiet_as_the_cases_say(case: Path, tmp_path: Path) -> None:
+def test_promtool_cases_pass(case: Path, tmp_path: Path) -> None:
     write_rules(tmp_path)
     shutil.copy(case, tmp_path)
     tested = promtool("test", "rules", case.name, folder=tmp_path)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_a_case_that_a_rule_does_not_meet_is_reported(tmp_path: Path) -> None:
+def test_failing_case_is_reported(tmp_path: Path) -> None:
     rules = write_rules(tmp_path)
     rules.write_text(rules.read_text().replace("== 0 or absent", "== 7 or absent"))
     shutil.copy(CASES[0], tmp_path)
@@ -96,12 +99,10 @@ def test_a_case_that_a_rule_does_not_meet_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 5])
 @pytest.mark.parametrize("rule", WITH_THRESHOLD, ids=lambda rule: str(rule["alert"]))
-def test_half_a_threshold_and_five_times_a_threshold_fail_a_case(
-    rule: Rule, factor: float, tmp_path: Path
-) -> None:
+def test_changed_threshold_fails_a_case(rule: Rule, factor: float, tmp_path: Path) -> None:
     name = rule["alert"]
     expression, threshold = rule["expr"].rsplit("> ", 1)
-    # An average number of attempts is at least 1, so what is above 1 is scaled.
+    # The average number of attempts is at least 1, so scale only the part above 1.
     least = 1 if name == "SecondpassRetries" else 0
     other = least + (float(threshold) - least) * factor
     assert _passes_its_cases(name, rule["expr"], tmp_path)
@@ -109,20 +110,23 @@ def test_half_a_threshold_and_five_times_a_threshold_fail_a_case(
 
 
 def _passes_its_cases(name: str, expression: str, scratch: Path) -> bool:
-    """Whether an alert with this expression passes the cases that name it. The other cases would take seconds."""
+    """Return whether an alert with this expression passes its own cases.
+
+    The cases of other alerts are skipped because they take seconds.
+    """
     write_rules(scratch, {name: expression})
     cases = yaml.safe_load(CASES[0].read_text())
     cases["tests"] = [
-        test | {"alert_rule_test": named_here}
+        test | {"alert_rule_test": own_cases}
         for path in CASES
         for test in yaml.safe_load(path.read_text())["tests"]
-        if (named_here := [one for one in test["alert_rule_test"] if one["alertname"] == name])
+        if (own_cases := [one for one in test["alert_rule_test"] if one["alertname"] == name])
     ]
     (scratch / "cases.yaml").write_text(yaml.safe_dump(cases))
     return promtool("test", "rules", "cases.yaml", folder=scratch).returncode == 0
 
 
-def test_every_alert_on_a_share_or_a_number_has_a_threshold_that_is_tried() -> None:
+def test_every_threshold_is_covered() -> None:
     names = {rule["alert"] for rule in WITH_THRESHOLD}
     compared = {rule["alert"] for rule in alerts() if "/ sum" in rule["expr"]}
     assert compared | {"SecondpassNearMaxRuns", "SecondpassOverheadHigh"} == names
@@ -138,15 +142,13 @@ def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_uses_series_and_labels_that_a_server_has(rule: Rule, metrics: Metrics) -> None:
+def test_alert_uses_existing_series_and_labels(rule: Rule, metrics: Metrics) -> None:
     assert "secondpass_" in rule["expr"] or "up{" in rule["expr"]
     assert list(_unknown(rule["expr"], metrics)) == []
 
 
 @pytest.mark.parametrize("query", TRIGGERS)
-def test_a_query_of_keda_uses_series_and_labels_that_a_server_has(
-    query: str, metrics: Metrics
-) -> None:
+def test_keda_query_uses_existing_series_and_labels(query: str, metrics: Metrics) -> None:
     text = queries()[query]
     assert "secondpass_" in text
     assert list(_unknown(text, metrics)) == []
@@ -162,20 +164,20 @@ def test_a_query_of_keda_uses_series_and_labels_that_a_server_has(
         ("sum(", "sum by (tenant) ("),
     ],
 )
-def test_a_query_that_finds_nothing_is_reported(old: str, new: str, metrics: Metrics) -> None:
+def test_query_of_unknown_series_is_reported(old: str, new: str, metrics: Metrics) -> None:
     text = queries()["in-flight"]
     assert old in text
     assert list(_unknown(text.replace(old, new), metrics)) != []
 
 
-def test_promtool_parses_the_queries_of_keda(tmp_path: Path) -> None:
+def test_promtool_parses_the_keda_queries(tmp_path: Path) -> None:
     assert set(queries()) == set(TRIGGERS)
     assert _parsed(queries(), tmp_path)
     assert not _parsed({"broken": queries()["queue"].removesuffix(")")}, tmp_path)
 
 
 def _parsed(texts: dict[str, str], scratch: Path) -> bool:
-    """Whether promtool reads each query, given as a recording rule."""
+    """Return whether promtool parses each query, as a recording rule."""
     rules = [
         {"record": f"keda:{name.replace('-', '_')}", "expr": text} for name, text in texts.items()
     ]
@@ -186,7 +188,7 @@ def _parsed(texts: dict[str, str], scratch: Path) -> bool:
 
 
 def _unknown(expression: str, metrics: Metrics) -> Iterator[str]:
-    """What a PromQL expression selects or groups by that no server has."""
+    """Series, labels and label values of a PromQL expression that no server exports."""
     known = {*OF_TARGETS}
     for name, matchers in _SELECTOR.findall(expression):
         if name not in metrics:
@@ -209,7 +211,7 @@ def _unknown(expression: str, metrics: Metrics) -> Iterator[str]:
         yield from {label.strip() for label in group.split(",")} - known
 
 
-def test_the_alert_on_max_runs_fits_the_overlays_with_monitoring() -> None:
+def test_max_runs_alert_fits_the_overlays_with_monitoring() -> None:
     (rule,) = (rule for rule in alerts() if rule["alert"] == "SecondpassNearMaxRuns")
     limits = {
         tomllib.loads((overlay / "secondpass.toml").read_text())["max_runs"]
@@ -222,7 +224,7 @@ def test_the_alert_on_max_runs_fits_the_overlays_with_monitoring() -> None:
 
 
 def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:
-    """Whether a label can have a value that an expression asks for (`5..` is a pattern)."""
+    """Return whether a label can have a value of a matcher, which may be a pattern such as `5..`."""
     if label == "stop_reason":
         codes = {
             kind.code
@@ -231,12 +233,12 @@ def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:
         }
         return value in codes | set(get_args(StopReason))
     if label == "status" and value == "none":
-        return True  # an engine that does not answer at all
+        return True  # an engine without any reply
     return any(re.fullmatch(value, each) for each in seen[label])
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_is_explained(rule: Rule) -> None:
+def test_alert_is_documented(rule: Rule) -> None:
     name = rule["alert"]
     assert rule["labels"]["severity"] in SEVERITIES
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
@@ -249,5 +251,5 @@ def test_an_alert_is_explained(rule: Rule) -> None:
     ]
 
 
-def test_the_manual_explains_no_alert_that_does_not_exist() -> None:
+def test_documented_alerts_exist() -> None:
     assert re.findall(r"(?m)^## (\w+)$", MANUAL.read_text()) == [rule["alert"] for rule in alerts()]

@@ -1,4 +1,4 @@
-"""An autoscaler owns the size of its workload, also where the overlay below it has fixed sizes."""
+"""An autoscaler owns the replica count of its workload, even on an overlay that sets `replicas`."""
 
 from pathlib import Path
 
@@ -20,29 +20,27 @@ pytestmark = pytest.mark.compat
 AUTOSCALERS = ("autoscale-cpu", "keda")
 
 
-def _sizes(objects: list[Object]) -> list[int | None]:
+def _replicas(objects: list[Object]) -> list[int | None]:
     names = ("secondpass", "vllm")
     return [find_object(objects, "Deployment", name)["spec"].get("replicas") for name in names]
 
 
 @pytest.mark.parametrize("component", AUTOSCALERS)
-def test_an_autoscaler_removes_the_fixed_size_of_its_workload(
-    component: str, tmp_path: Path
-) -> None:
-    assert _sizes(render_overlay("split")) == [2, 2]
+def test_autoscaler_removes_replicas_of_its_workload(component: str, tmp_path: Path) -> None:
+    assert _replicas(render_overlay("split")) == [2, 2]
     objects = render_own_overlay("overlays/split", tmp_path, components=[component])
-    assert _sizes(objects) == [None, 2]
+    assert _replicas(objects) == [None, 2]
     for rule in ("replicas_have_one_owner", "autoscalers_keep_two_pods"):
         assert list(RULES[rule](objects)) == []
 
 
 @pytest.mark.parametrize("component", AUTOSCALERS)
-def test_without_its_patch_a_size_would_have_two_owners(component: str, tmp_path: Path) -> None:
+def test_replicas_have_two_owners_without_the_patch(component: str, tmp_path: Path) -> None:
     render_own_overlay("overlays/split", tmp_path, components=[component])
     path = tmp_path / f"k8s/components/{component}/kustomization.yaml"
     kustomization = yaml.safe_load(path.read_text())
     del kustomization["patches"]
     path.write_text(yaml.safe_dump(kustomization))
     objects = parse_manifest(kustomize_build(tmp_path / "own"))
-    assert _sizes(objects) == [2, 2]
+    assert _replicas(objects) == [2, 2]
     assert list(RULES["replicas_have_one_owner"](objects)) != []

@@ -1,6 +1,6 @@
-"""Custom resources have only fields of their types: rendered, and compiled as TypeScript literals.
+"""Custom resources have only known fields: they are compiled as TypeScript literals.
 
-The validators that @kubernetes-models ships accept unknown fields; the compiler refuses them in a literal.
+The validators of @kubernetes-models accept unknown fields. The compiler rejects them in a literal.
 """
 
 import json
@@ -25,14 +25,14 @@ OPTIONS = {
     "noEmit": True,
     "module": "nodenext",
     "target": "es2022",
-    # The packages' own declarations are not what is tested.
+    # The declarations of the packages are not under test.
     "skipLibCheck": True,
     "types": [],
 }
 
 
 def _compile(objects: Sequence[Object], scratch: Path) -> None:
-    """Compile each object as a literal of its type. Fails with the compiler's messages."""
+    """Compile each object as a literal of its type. Raises AssertionError with the messages."""
     (scratch / "node_modules").symlink_to(npm_modules())
     (scratch / "package.json").write_text(json.dumps({"type": "module"}))
     (scratch / "tsconfig.json").write_text(
@@ -76,7 +76,7 @@ def test_misspelt_fields_are_reported(tmp_path: Path) -> None:
         assert f"{number}-{one['kind']}.ts" in str(failure.value)
 
 
-def test_a_misspelt_field_in_depth_is_reported(tmp_path: Path) -> None:
+def test_misspelt_nested_field_is_reported(tmp_path: Path) -> None:
     objects = [one for one in _custom() if one["kind"] == "HTTPRoute"]
     objects[0]["spec"]["rules"][0]["timeouts"]["requests"] = "0s"
     with pytest.raises(AssertionError, match="requests"):

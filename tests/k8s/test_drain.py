@@ -1,4 +1,4 @@
-"""What Kubernetes does when a pod of the overlay `split` ends, done to a real process over a real upstream."""
+"""Termination of a pod of the overlay `split`: preStop, SIGTERM and exit of a real process."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from tools.processes import free_port, serving
 pytestmark = pytest.mark.compat
 
 AFTER_SIGTERM = 10.0
-"""About how many seconds the running requests still take when the signal comes."""
+"""Approximate seconds that the running requests still need when SIGTERM arrives."""
 AT_ONCE = 5.0
 READY_SECONDS = 30.0
 EXIT_SECONDS = 30.0
@@ -36,7 +36,7 @@ SLOW: Json = QUICK | {"question": f"Reply {SLOWLY}."}
 
 @dataclass
 class Drain:
-    """What was seen while a pod was drained."""
+    """Observations while a pod drains."""
 
     manifest: Manifest
     during_pre_stop: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ def model_of(manifest: Manifest) -> str:
 
 @contextmanager
 def upstream(folder: Path, model: str, port: int, pause: float = 0.0) -> Iterator[str]:
-    """The URL of an engine that runs until the block is left."""
+    """Run an engine for the duration of the block and yield its URL."""
     command = [sys.executable, "-m", "tests.k8s.slow_upstream"]
     flags = ["--port", str(port), "--model", model, "--pause", str(pause)]
     url = f"http://127.0.0.1:{port}/v1"
@@ -82,7 +82,7 @@ def upstream(folder: Path, model: str, port: int, pause: float = 0.0) -> Iterato
 
 @pytest.fixture(scope="module")
 def drain(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Drain:
-    """The whole sequence: preStop, SIGTERM, exit."""
+    """Run the whole sequence once: preStop, SIGTERM, exit."""
     folder = tmp_path_factory.mktemp("drain")
     seen = Drain(manifest)
     pause = (manifest.pre_stop_seconds + AFTER_SIGTERM) / len(WORDS)
@@ -103,7 +103,7 @@ def drain(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Drain
         assert all(thread.is_alive() for thread in running)
         began = time.monotonic()
         os.kill(pod.child.process.pid, signal.SIGTERM)
-        _look_while_draining(pod, seen)
+        _observe_drain(pod, seen)
         for thread in running:
             thread.join(EXIT_SECONDS)
         seen.exit_status = pod.child.process.wait(EXIT_SECONDS)
@@ -137,15 +137,15 @@ def _chat(pod: Pod, seen: Drain) -> None:
 
 
 def _pre_stop(pod: Pod, seen: Drain) -> None:
-    """The pod has left its Service, and proxies that do not know it yet send a request each second."""
+    """Send a request each second during preStop, as proxies do that still list the pod."""
     end = time.monotonic() + pod.manifest.pre_stop_seconds
     while (left := end - time.monotonic()) > 0:
-        with pod.client() as client:  # each over a connection of its own
+        with pod.client() as client:  # a new connection for each request
             seen.during_pre_stop.append(client.post("/solve", json=QUICK).status_code)
         time.sleep(min(1.0, left))
 
 
-def _look_while_draining(pod: Pod, seen: Drain) -> None:
+def _observe_drain(pod: Pod, seen: Drain) -> None:
     with pod.client() as client:
 
         def is_unready() -> bool:
@@ -166,18 +166,18 @@ def test_requests_that_arrive_during_pre_stop_are_served(drain: Drain) -> None:
     assert set(drain.during_pre_stop) == {200}
 
 
-def test_a_pod_that_got_its_signal_is_live_and_not_ready(drain: Drain) -> None:
+def test_draining_pod_is_live_but_not_ready(drain: Drain) -> None:
     assert drain.live_while_draining == 200
     assert drain.ready_while_draining is not None
     assert drain.ready_while_draining.json() == {"ready": False, "reasons": ["draining"]}
 
 
-def test_new_work_is_refused_with_a_time_to_come_back(drain: Drain) -> None:
+def test_new_requests_get_503_with_retry_after(drain: Drain) -> None:
     assert [reply.status_code for reply in drain.refused] == [503, 503]
     assert all(int(reply.headers["retry-after"]) >= 1 for reply in drain.refused)
 
 
-def test_running_requests_end_with_their_full_answers(drain: Drain) -> None:
+def test_running_requests_complete(drain: Drain) -> None:
     assert drain.solve["text"] == ANSWER
     assert drain.solve["stop_reason"] == "finished"
     name, _, answer = drain.solve_events[-1]
@@ -187,7 +187,7 @@ def test_running_requests_end_with_their_full_answers(drain: Drain) -> None:
     assert drain.chat_text.endswith("data: [DONE]\n\n")
 
 
-def test_the_process_ends_with_0_within_the_grace_and_leaves_nothing_running(drain: Drain) -> None:
+def test_process_exits_0_within_the_grace_period_without_orphans(drain: Drain) -> None:
     assert drain.exit_status == 0
     assert 1.0 < drain.seconds_after_signal < AFTER_SIGTERM + EXIT_SECONDS
     assert (
@@ -196,7 +196,7 @@ def test_the_process_ends_with_0_within_the_grace_and_leaves_nothing_running(dra
     assert drain.left_running == []
 
 
-def test_a_pod_starts_without_its_engine_and_is_ready_when_that_comes(
+def test_pod_starts_without_its_engine_and_becomes_ready_with_it(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -235,7 +235,7 @@ def without_engine_key(manifest: Manifest, folder: Path) -> Path:
         (without_engine_key, ("key_env", "ENGINE_KEY")),
     ],
 )
-def test_a_missing_secret_ends_the_process_with_2_and_is_named(
+def test_missing_secret_exits_2_with_its_name(
     settings_of: Callable[[Manifest, Path], Path],
     named: tuple[str, ...],
     manifest: Manifest,

@@ -1,4 +1,4 @@
-"""The example of an operator's overlay: every value that it decides arrives, and no default is left beside it."""
+"""The overlay `example`: all its values take effect, and no site-specific default remains."""
 
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,24 @@ def _kustomization() -> Any:
     return yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())
 
 
-def test_no_default_name_of_a_site_is_left() -> None:
+def test_site_specific_defaults_are_replaced() -> None:
     text = yaml.safe_dump_all(render_overlay("example"))
     settings = (EXAMPLE / "secondpass.toml").read_text()
-    ours = (
+    defaults = (
         "gateway-system",
         ": monitoring\n",
         "monitoring.svc",
         "secondpass.example.com",
         "Qwen3-8B",
     )
-    for name in ours:
+    for name in defaults:
         assert name in yaml.safe_dump_all(render_overlay("prod"))
         assert name not in text + settings
     spaces = {one["metadata"]["namespace"] for one in render_overlay("example")}
     assert spaces == {_kustomization()["namespace"]}
 
 
-def test_every_patch_is_a_json_patch_that_changes_something() -> None:
+def test_patches_are_json_patches_with_a_change() -> None:
     for patch in _kustomization()["patches"]:
         operations = yaml.safe_load(patch["patch"])
         assert {one["op"] for one in operations} <= {"test", "replace", "add"}
@@ -59,9 +59,7 @@ def test_every_patch_is_a_json_patch_that_changes_something() -> None:
         ("NetworkPolicy", "secondpass", "spec.egress"),
     ],
 )
-def test_a_merge_patch_of_a_list_drops_what_it_does_not_repeat(
-    kind: str, name: str, path: str, tmp_path: Path
-) -> None:
+def test_merge_patch_replaces_a_whole_list(kind: str, name: str, path: str, tmp_path: Path) -> None:
     added: dict[str, Any] = {
         "Deployment": {"template": {"spec": {"containers": [{"name": "vllm", "args": ["own"]}]}}},
         "NetworkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
@@ -77,20 +75,20 @@ def test_a_merge_patch_of_a_list_drops_what_it_does_not_repeat(
     assert len(part) == 1
 
 
-def test_the_engine_has_as_many_gpus_as_it_divides_the_model_among() -> None:
+def test_gpu_limit_equals_tensor_parallel_size() -> None:
     workload = find_object(render_overlay("example"), "Deployment", "vllm")
     ((_, container),) = containers(workload)
     assert workload["spec"]["replicas"] == 4
     gpus = container["resources"]["limits"]["nvidia.com/gpu"]
     assert f"--tensor-parallel-size={gpus}" in container["args"]
-    # What the component has is still there.
-    ours = next(containers(find_object(render_overlay("prod"), "Deployment", "vllm")))[1]["args"][
-        1:
-    ]
-    assert set(ours) < set(container["args"])
+    # The arguments of the component are kept.
+    inherited = next(containers(find_object(render_overlay("prod"), "Deployment", "vllm")))[1][
+        "args"
+    ][1:]
+    assert set(inherited) < set(container["args"])
 
 
-def test_twenty_minutes_are_the_longest_solve_everywhere() -> None:
+def test_grace_periods_follow_the_deadline_of_20_minutes() -> None:
     objects = render_overlay("example")
     assert settings_values(objects)["max_deadline_ms"] == 20 * 60 * 1000
     graces = [
@@ -100,16 +98,14 @@ def test_twenty_minutes_are_the_longest_solve_everywhere() -> None:
     assert list(RULES["grace_periods_are_consistent"](objects)) == []
 
 
-def test_all_pods_together_fill_the_engines() -> None:
+def test_call_limits_of_all_pods_equal_engine_capacity() -> None:
     objects = render_overlay("example")
     pods = find_object(objects, "ScaledObject", "secondpass")["spec"]["maxReplicaCount"]
     engines = find_object(objects, "Deployment", "vllm")["spec"]["replicas"]
     assert pods * settings_values(objects)["max_concurrent_calls"] == engines * 256
 
 
-def test_the_judge_outside_is_reached_at_its_port_alone_and_what_was_reached_before_still_is() -> (
-    None
-):
+def test_external_judge_adds_egress_to_its_port_only() -> None:
     objects = render_overlay("example")
     values = settings_values(objects)
     assert is_external(values["engines"][values["roles"]["judge"]]["url"])

@@ -1,4 +1,4 @@
-"""One image name for each target of the Dockerfile, tagged with the version, and replaced one by one by an operator."""
+"""Image names: one for each target of the Dockerfile, tagged with the version and replaceable."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ FILES = [
 ]
 OWN = "registry.example.com/team/"
 
-# In each overlay, the container and the image that it has before an operator replaces it.
+# Default image of each container, by overlay.
 IMAGES = {
     "all-in-one": {"secondpass/secondpass": "secondpass-vllm"},
     "cpu-demo": {"secondpass/secondpass": "secondpass-cpu"},
@@ -46,26 +46,26 @@ IMAGES["example"] = {
 }
 
 _OWN_IMAGE = re.compile(r"\bsecondpass-(service|cpu|vllm|router):([\w.-]*\w)")
-# One repository for all targets, with the target as the tag.
+# A single repository with the target as the tag.
 _SHARED_NAME = re.compile(r"\bsecondpass:(?:service|cpu|vllm|router)\b(?!/)")
 
 
-def _images(found: list[Object]) -> Iterator[tuple[str, str]]:
-    for workload in of_kind(found, "Deployment"):
+def _images(objects: list[Object]) -> Iterator[tuple[str, str]]:
+    for workload in of_kind(objects, "Deployment"):
         for name, container in containers(workload):
             yield name, container["image"]
 
 
-def test_every_image_of_ours_is_tagged_with_the_version() -> None:
+def test_project_images_are_tagged_with_the_version() -> None:
     found = {match for path in FILES for match in _OWN_IMAGE.findall(path.read_text())}
     assert found == {(target, secondpass.__version__) for target in TARGETS}
 
 
-def test_no_two_targets_share_an_image_name() -> None:
+def test_targets_have_separate_image_names() -> None:
     assert [path for path in FILES if _SHARED_NAME.search(path.read_text())] == []
 
 
-def test_the_dockerfile_describes_an_image_for_each_of_its_last_stages() -> None:
+def test_dockerfile_documents_the_build_of_every_target() -> None:
     built = re.findall(
         r"docker build --target (\w+) -t secondpass-(\w+):", (ROOT / "Dockerfile").read_text()
     )
@@ -74,27 +74,29 @@ def test_the_dockerfile_describes_an_image_for_each_of_its_last_stages() -> None
 
 @pytest.mark.compat
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_lists_the_images_that_it_uses(name: str) -> None:
+def test_overlay_lists_its_images(name: str) -> None:
     images = dict(_images(render_overlay(name)))
     used = {container: image.partition(":")[0] for container, image in images.items()}
     assert used == IMAGES[name]
     path = K8S / "overlays" / name / "kustomization.yaml"
     listed = [one["newName"] for one in yaml.safe_load(path.read_text())["images"]]
     assert sorted(listed) == sorted(used.values())
-    ours = [image for image in images.values() if "secondpass" in image.rpartition("/")[2]]
-    assert {image.partition(":")[2] for image in ours} == {secondpass.__version__}
+    project = [image for image in images.values() if "secondpass" in image.rpartition("/")[2]]
+    assert {image.partition(":")[2] for image in project} == {secondpass.__version__}
 
 
 @pytest.mark.compat
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_operator_replaces_each_image_by_itself(name: str, tmp_path: Path) -> None:
+def test_operator_can_replace_each_image(name: str, tmp_path: Path) -> None:
     expected = {
         container: (image, f"{OWN}{image.rpartition('/')[2]}:1.2.{number}")
         for number, (container, image) in enumerate(IMAGES[name].items())
     }
     replaced = []
-    for image, wanted in expected.values():
-        new_name, _, tag = wanted.rpartition(":")
+    for image, replacement in expected.values():
+        new_name, _, tag = replacement.rpartition(":")
         replaced.append({"name": image, "newName": new_name, "newTag": tag})
-    found = render_own_overlay(f"overlays/{name}", tmp_path, images=replaced)
-    assert dict(_images(found)) == {key: wanted for key, (_, wanted) in expected.items()}
+    objects = render_own_overlay(f"overlays/{name}", tmp_path, images=replaced)
+    assert dict(_images(objects)) == {
+        key: replacement for key, (_, replacement) in expected.items()
+    }

@@ -1,4 +1,4 @@
-"""KEDA's queries count one namespace: that of the overlay. Queries of an operator keep their meaning."""
+"""KEDA's queries count only the overlay's namespace, and operators can replace them."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def _triggers(objects: list[Object]) -> list[Object]:
 def _own(
     scratch: Path, *operations: Object, transformers: Sequence[str] = ("../k8s/transformers",)
 ) -> list[Object]:
-    """The triggers of an overlay on `prod` in the namespace team-a, after JSON patches of the ScaledObject."""
+    """Triggers of an overlay on `prod` in the namespace team-a, with JSON patches of the ScaledObject."""
     target = {"kind": "ScaledObject", "name": "secondpass"}
     patches = [{"target": target, "patch": json.dumps(operations)}] if operations else []
     fields: Object = {"patches": patches, "transformers": [*transformers]}
@@ -32,7 +32,10 @@ def _own(
 
 
 def _counts(query: str, value: float, scratch: Path) -> bool:
-    """Whether a query gives a value, where two pods of each of three namespaces have 1 and 10 of everything."""
+    """Return whether a query evaluates to `value`.
+
+    In each of three namespaces there are two pods, whose gauges are 1 and 10.
+    """
     series = [
         {"series": f'{metric}{{namespace="{space}",job="secondpass",pod="{pod}"}}', "values": pod}
         for metric in (*OPEN, *WAITING)
@@ -47,9 +50,7 @@ def _counts(query: str, value: float, scratch: Path) -> bool:
 
 
 @pytest.mark.parametrize("namespace", ["secondpass", "team-a"])
-def test_the_queries_count_the_pods_of_the_overlays_namespace_alone(
-    namespace: str, tmp_path: Path
-) -> None:
+def test_queries_count_only_the_overlay_namespace(namespace: str, tmp_path: Path) -> None:
     triggers = _triggers(render_overlay("prod")) if namespace == "secondpass" else _own(tmp_path)
     in_flight, queue = (each["metadata"]["query"] for each in triggers)
     assert f"#?{namespace}#?" in in_flight
@@ -59,7 +60,7 @@ def test_the_queries_count_the_pods_of_the_overlays_namespace_alone(
     assert not _counts(queue, 22, tmp_path)
 
 
-def test_a_query_of_an_operator_keeps_its_meaning(tmp_path: Path) -> None:
+def test_operator_query_keeps_its_meaning(tmp_path: Path) -> None:
     path = "/spec/triggers/0/metadata/query"
     in_flight, queue = _own(tmp_path, {"op": "replace", "path": path, "value": OWN})
     assert in_flight["metadata"]["query"] == f"{OWN}#?team-a"
@@ -68,19 +69,19 @@ def test_a_query_of_an_operator_keeps_its_meaning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_an_operator_removes_a_trigger(place: int, tmp_path: Path) -> None:
+def test_operator_can_remove_a_trigger(place: int, tmp_path: Path) -> None:
     (left,) = _own(tmp_path, {"op": "remove", "path": f"/spec/triggers/{place}"})
     assert "#?team-a#?" in left["metadata"]["query"]
 
 
-def test_an_operator_adds_a_trigger_without_a_query(tmp_path: Path) -> None:
+def test_operator_can_add_a_trigger_without_a_query(tmp_path: Path) -> None:
     cpu = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}
-    *ours, added = _own(tmp_path, {"op": "add", "path": "/spec/triggers/-", "value": cpu})
+    *defaults, added = _own(tmp_path, {"op": "add", "path": "/spec/triggers/-", "value": cpu})
     assert added == cpu
-    assert all("#?team-a#?" in each["metadata"]["query"] for each in ours)
+    assert all("#?team-a#?" in each["metadata"]["query"] for each in defaults)
 
 
-def test_without_any_prometheus_trigger_the_number_for_shutdown_is_copied_alone(
+def test_shutdown_transformer_works_without_prometheus_triggers(
     tmp_path: Path,
 ) -> None:
     cpu = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}

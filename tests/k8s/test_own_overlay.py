@@ -1,4 +1,4 @@
-"""An operator's overlay on top of ours: what it decides is copied to wherever it is needed."""
+"""An operator's overlay: transformers copy its grace period and namespace wherever they are needed."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.k8s.policy.all_rules import RULES
 
 pytestmark = pytest.mark.compat
 
-GRACE = 1777  # above the longest solve of every overlay
+GRACE = 1777  # seconds, above the longest solve of every overlay
 COPIES = {"SECONDPASS_SHUTDOWN_GRACE_SECONDS", "SHUTDOWN_TIMEOUT"}
 PATCH = {
     "target": {"kind": "Deployment", "name": "secondpass"},
@@ -27,13 +27,13 @@ PATCH = {
 
 
 def _own(name: str, scratch: Path, **fields: Any) -> list[Object]:
-    """An overlay with a grace period and a namespace of its own."""
+    """Objects of an overlay with its own grace period and namespace."""
     folder = f"overlays/{name}"
     return render_own_overlay(folder, scratch, namespace="team-a", patches=[PATCH], **fields)
 
 
 def _numbers(objects: list[Object]) -> dict[str, int | str]:
-    """Each grace period and each copy of it."""
+    """All grace periods and their copies."""
     numbers: dict[str, int | str] = {}
     for workload in of_kind(objects, "Deployment"):
         numbers[workload["metadata"]["name"]] = pod_spec(workload)["terminationGracePeriodSeconds"]
@@ -44,9 +44,7 @@ def _numbers(objects: list[Object]) -> dict[str, int | str]:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_the_number_for_shutdown_is_set_once_in_an_overlay_of_ones_own(
-    name: str, tmp_path: Path
-) -> None:
+def test_transformers_copy_the_grace_period(name: str, tmp_path: Path) -> None:
     objects = _own(name, tmp_path, transformers=["../k8s/transformers"])
     numbers = _numbers(objects)
     assert {str(number) for number in numbers.values()} == {str(GRACE)}
@@ -56,6 +54,6 @@ def test_the_number_for_shutdown_is_set_once_in_an_overlay_of_ones_own(
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_without_the_transformers_the_copies_would_differ(name: str, tmp_path: Path) -> None:
+def test_copies_differ_without_transformers(name: str, tmp_path: Path) -> None:
     objects = _own(name, tmp_path)
     assert list(RULES["grace_periods_are_consistent"](objects)) != []

@@ -1,6 +1,6 @@
-"""A real vllm-router with the manifest's arguments finds the engines among the overlay's pods, and drains.
+"""A real vllm-router with the manifest's arguments discovers the overlay's engines, and drains.
 
-The Kubernetes API is a stand-in that lists the pods which the rendered Deployments would have.
+A fake Kubernetes API lists one pod for each rendered Deployment.
 """
 
 import json
@@ -26,7 +26,7 @@ CALL_SECONDS = 2.0
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """What every server of this file has in common."""
+    """Base of the HTTP servers in this module."""
 
     def reply(self, body: bytes) -> None:
         self.send_response(200)
@@ -52,14 +52,14 @@ def _served(handler: type[_Handler], host: str, port: int) -> Iterator[None]:
 
 
 class _Cluster:
-    """The pods of an overlay, one for each Deployment, on addresses of loopback, and the API that lists them."""
+    """One pod for each Deployment of an overlay, on loopback addresses, and the API that lists them."""
 
-    def __init__(self, found: list[Object]) -> None:
-        self.asked: list[str] = []
-        self.over = threading.Event()
+    def __init__(self, objects: list[Object]) -> None:
+        self.requests: list[str] = []
+        self.stopped = threading.Event()
         self.hosts: dict[str, str] = {}
         self._pods: list[Object] = []
-        for number, workload in enumerate(of_kind(found, "Deployment"), start=2):
+        for number, workload in enumerate(of_kind(objects, "Deployment"), start=2):
             name = workload["metadata"]["name"]
             self.hosts[name] = f"127.0.0.{number}"
             self._pods.append(_pod(name, pod_labels(workload), self.hosts[name]))
@@ -69,11 +69,11 @@ class _Cluster:
 
         class Api(_Handler):
             def do_GET(self) -> None:
-                cluster.asked.append(self.path)
+                cluster.requests.append(self.path)
                 if "watch=true" in self.path:
                     self.send_response(200)
                     self.end_headers()
-                    cluster.over.wait(START_SECONDS)
+                    cluster.stopped.wait(START_SECONDS)
                     return
                 listed = {
                     "apiVersion": "v1",
@@ -98,7 +98,7 @@ def _pod(name: str, labels: object, address: str) -> Object:
 
 
 class _Engine(_Handler):
-    """An engine that is healthy and takes its time for a call."""
+    """A healthy engine that takes CALL_SECONDS for each call."""
 
     def do_GET(self) -> None:
         self.reply(b"{}")
@@ -110,18 +110,18 @@ class _Engine(_Handler):
 
 
 def _arguments(container: Object, changed: dict[str, int]) -> list[str]:
-    """The manifest's arguments, with the numbers of this test and the pod's namespace."""
-    found = []
+    """Arguments of the manifest with changed numbers, a loopback host and the pod's namespace."""
+    arguments = []
     for argument in container["args"]:
         name, separator, value = argument.partition("=")
         value = str(changed.get(name, value)).replace("$(POD_NAMESPACE)", "secondpass")
-        found.append(f"{name}{separator}{value.replace('0.0.0.0', '127.0.0.1')}")
-    return found
+        arguments.append(f"{name}{separator}{value.replace('0.0.0.0', '127.0.0.1')}")
+    return arguments
 
 
 @contextmanager
 def _routing(cluster: _Cluster, scratch: Path, **changed: int) -> Iterator[tuple[str, Child]]:
-    """The router of the manifest; `changed` has other values of its options."""
+    """Run the router of the manifest; `changed` overrides its options."""
     ports = {
         "--port": free_port(),
         "--prometheus-port": free_port(),
@@ -160,7 +160,7 @@ def _routing(cluster: _Cluster, scratch: Path, **changed: int) -> Iterator[tuple
             ) as child:
                 yield url, child
         finally:
-            cluster.over.set()
+            cluster.stopped.set()
 
 
 def _call(url: str) -> httpx.Response:
@@ -170,7 +170,7 @@ def _call(url: str) -> httpx.Response:
         return client.post(f"{url}/v1/chat/completions", json=body)
 
 
-def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_calls_have(
+def test_router_discovers_only_engines_and_drains_before_exit(
     tmp_path: Path,
 ) -> None:
     cluster = _Cluster(render_overlay("split"))
@@ -182,16 +182,18 @@ def test_the_router_of_the_manifest_finds_engines_alone_and_ends_when_their_call
         child.process.terminate()
         assert running.result().json() == {"served_by": cluster.hosts["vllm"]}
         assert child.process.wait(10) == 0
-    # Only what the Role allows: pods of its own namespace.
-    assert {path.split("?")[0] for path in cluster.asked} == {"/api/v1/namespaces/secondpass/pods"}
+    # Only requests that the Role allows: pods of its own namespace.
+    assert {path.split("?")[0] for path in cluster.requests} == {
+        "/api/v1/namespaces/secondpass/pods"
+    }
     role = find_object(render_overlay("split"), "Role", "vllm-router")
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     ]
 
 
-def test_the_router_cuts_a_call_that_takes_longer_than_its_timeout(tmp_path: Path) -> None:
-    """The reason for the value in the manifest: above the longest solve."""
+def test_router_aborts_calls_after_its_timeout(tmp_path: Path) -> None:
+    """This is why the manifest sets a timeout above the longest solve."""
     cluster = _Cluster(render_overlay("split"))
     with _routing(cluster, tmp_path, request_timeout_secs=1) as (url, _):
         assert _call(url).is_server_error

@@ -1,4 +1,4 @@
-"""Sessions through a real vllm-router: the header keeps a run with one worker, and forwarded clients keep theirs."""
+"""Sessions with a real vllm-router: the session header keeps each run and client on one worker."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,13 +25,13 @@ PATH = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Routed:
-    """A service before a router with two workers."""
+    """A service in front of a router with two workers."""
 
     served: Served
     workers: tuple[Upstream, Upstream]
 
     def shares(self) -> list[int]:
-        """Completions of each worker since the last look, the larger number first."""
+        """Completions of each worker since the previous call, in descending order."""
         counts = sorted((drafts(worker) for worker in self.workers), reverse=True)
         for worker in self.workers:
             worker.requests.clear()
@@ -68,13 +68,13 @@ def routed(log: Path, policy: str = "consistent_hash", **settings: Any) -> Itera
         engine = {"kind": "http", "url": f"{root}/v1", "model": "model"}
         served = stack.enter_context(service(engine=None, engines={"big": engine}, **settings))
         wait_until(lambda: served.get("/readyz").status_code == 200)
-        found = Routed(served, (first, second))
-        found.shares()
-        yield found
+        deployed = Routed(served, (first, second))
+        deployed.shares()
+        yield deployed
 
 
 def vote(n: int, width: int | None = None) -> Json:
-    """A vote whose drafts are drawn together, or `width` at a time."""
+    """A vote that draws all drafts at once, or `width` at a time."""
     params = {"n": n, "stop": "none"} | ({} if width is None else {"width": width})
     return QUESTION | {
         "strategy": {"name": "self_consistency", "params": params},
@@ -83,13 +83,13 @@ def vote(n: int, width: int | None = None) -> Json:
     }
 
 
-def test_the_calls_of_a_run_reach_one_worker_and_runs_are_spread(tmp_path: Path) -> None:
-    with routed(tmp_path / "log") as before:
+def test_each_run_uses_one_worker_and_runs_are_spread(tmp_path: Path) -> None:
+    with routed(tmp_path / "log") as setup:
         taken = []
         for _ in range(12):
-            assert before.served.post("/solve", vote(8, width=1)).status_code == 200
-            taken.append([len(generations(worker)) for worker in before.workers])
-            assert before.shares() == [8, 0]
+            assert setup.served.post("/solve", vote(8, width=1)).status_code == 200
+            taken.append([len(generations(worker)) for worker in setup.workers])
+            assert setup.shares() == [8, 0]
     assert {tuple(counts) for counts in taken} == {(8, 0), (0, 8)}
 
 
@@ -98,18 +98,18 @@ def test_the_calls_of_a_run_reach_one_worker_and_runs_are_spread(tmp_path: Path)
     [
         ("consistent_hash", "split", None, True),
         ("consistent_hash", "split", 1, True),
-        # Without a header this policy gives everything to one worker.
+        # Without a header this policy sends all calls to one worker.
         ("consistent_hash", "none", 1, False),
         ("power_of_two", "none", 1, True),
     ],
 )
-def test_the_drafts_of_a_large_vote_are_spread_by_the_setting_that_fits_the_router(
+def test_large_votes_are_spread_if_the_setting_fits_the_policy(
     tmp_path: Path, policy: str, setting: str, width: int | None, is_spread: bool
 ) -> None:
-    with routed(tmp_path / "log", policy, session_of_large_votes=setting, max_n=64) as before:
+    with routed(tmp_path / "log", policy, session_of_large_votes=setting, max_n=64) as setup:
         for _ in range(4):
-            assert before.served.post("/solve", vote(48, width)).status_code == 200
-        most, least = before.shares()
+            assert setup.served.post("/solve", vote(48, width)).status_code == 200
+        most, least = setup.shares()
     assert most + least == 4 * 48
     assert (least > 0) == is_spread
 
@@ -127,21 +127,21 @@ def test_the_drafts_of_a_large_vote_are_spread_by_the_setting_that_fits_the_rout
 def test_forwarded_requests_of_a_session_reach_one_worker(
     tmp_path: Path, named: dict[str, Json]
 ) -> None:
-    with routed(tmp_path / "log") as before:
+    with routed(tmp_path / "log") as setup:
         for turn in range(8):
             messages = [{"role": "user", "content": f"turn {turn}"}]
             body = {"model": "model", "messages": messages} | named.get("body", {})
-            reply = before.served.post(PATH, body, headers=named.get("headers"))
+            reply = setup.served.post(PATH, body, headers=named.get("headers"))
             assert reply.status_code == 200, reply.text
-        sent = [headers for worker in before.workers for headers, _ in generations(worker)]
-        assert before.shares() == [8, 0]
+        sent = [headers for worker in setup.workers for headers, _ in generations(worker)]
+        assert setup.shares() == [8, 0]
     assert all(headers["x-session-id"] == "agent" for headers in sent)
     for name, value in named.get("headers", {}).items():
         assert all(headers[name] == value for headers in sent)
 
 
 def conversation(number: int, turns: int) -> Json:
-    """The request of a conversation after so many turns of the user."""
+    """Request of a conversation with the given number of user turns."""
     messages = [{"role": "system", "content": "Be brief."}]
     for turn in range(turns):
         asked = {"role": "user", "content": f"question {turn} of conversation {number}"}
@@ -149,26 +149,29 @@ def conversation(number: int, turns: int) -> Json:
     return {"model": "model", "messages": messages[:-1]}
 
 
-def test_forwarded_conversations_without_a_session_are_spread_and_each_keeps_its_worker(
+def test_opening_sessions_spread_conversations_and_keep_each_on_one_worker(
     tmp_path: Path,
 ) -> None:
-    with routed(tmp_path / "log", session_of_forwards="opening") as before:
+    with routed(tmp_path / "log", session_of_forwards="opening") as setup:
         workers = []
         for number in range(24):
             for turns in (1, 2, 3):
-                assert before.served.post(PATH, conversation(number, turns)).is_success
-            taken = [len(generations(worker)) for worker in before.workers]
-            assert before.shares() == [3, 0]
+                assert setup.served.post(PATH, conversation(number, turns)).is_success
+            taken = [len(generations(worker)) for worker in setup.workers]
+            assert setup.shares() == [3, 0]
             workers.append(taken.index(3))
     assert set(workers) == {0, 1}
 
 
-def test_without_any_session_this_router_gives_everything_to_one_worker(tmp_path: Path) -> None:
-    """The reason for `session_of_forwards`: vllm-router 0.1.17 hashes neither the prompt nor `session_id` of the body."""
-    with routed(tmp_path / "log") as before:
+def test_calls_without_a_session_all_reach_one_worker(tmp_path: Path) -> None:
+    """vllm-router 0.1.17 hashes neither the prompt nor `session_id` of the body.
+
+    This is the reason for `session_of_forwards`.
+    """
+    with routed(tmp_path / "log") as setup:
         for number in range(24):
             body = conversation(number, 1) | {"session_id": f"s{number}"}
-            assert before.served.post(PATH, body).is_success
-        sent = [headers for worker in before.workers for headers, _ in generations(worker)]
-        assert before.shares() == [24, 0]
+            assert setup.served.post(PATH, body).is_success
+        sent = [headers for worker in setup.workers for headers, _ in generations(worker)]
+        assert setup.shares() == [24, 0]
     assert all("x-request-id" not in headers and "x-session-id" not in headers for headers in sent)

@@ -1,4 +1,4 @@
-"""The files of settings: the base lists every key with its default, overlays load, and every key is explained."""
+"""Settings files: the base documents every key and its default, and those of overlays load."""
 
 import re
 import sys
@@ -19,14 +19,14 @@ from tests.k8s.tools import run
 BASE = K8S / "base/secondpass.toml"
 FILES = [BASE, *(K8S / "overlays" / name / "secondpass.toml" for name in OVERLAYS)]
 TABLES = {"engines", "roles", "profiles"}
-OPEN = "nset by default"  # in the comment of a key without a default
+OPEN = "nset by default"  # in the comment of each key without a default
 
 _KEY = re.compile(r"(# )?([a-z_]+) = (.+)")
 _TABLE = re.compile(r"(# )?\[([a-z_.-]+)\]")
 
 
 class Line(NamedTuple):
-    """A key of a file, also one that is commented out."""
+    """A key of a settings file, set or commented out."""
 
     table: str
     key: str
@@ -47,7 +47,7 @@ def _lines(text: str) -> Iterator[Line]:
 
 
 def _is_key(line: str) -> bool:
-    """Whether a line is a key or a table, set or commented out."""
+    """Return whether a line is a key or a table, set or commented out."""
     return bool(_KEY.fullmatch(line) or _TABLE.fullmatch(line))
 
 
@@ -60,7 +60,7 @@ def _default(model: type[BaseModel], key: str) -> Any:
     return TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
 
 
-def test_the_base_lists_every_setting_once() -> None:
+def test_base_lists_every_setting_once() -> None:
     keys = [line.key for line in _lines(BASE.read_text()) if line.table == ""]
     assert sorted(keys) == sorted(set(Settings.model_fields) - TABLES - {"config"})
 
@@ -69,18 +69,16 @@ def test_the_base_lists_every_setting_once() -> None:
     ("table", "model"),
     [("engines", HttpEngineTable), ("profiles", ProfileTable), ("roles", Roles)],
 )
-def test_the_base_shows_every_key_of_a_table(table: str, model: type[BaseModel]) -> None:
+def test_base_lists_every_key_of_a_table(table: str, model: type[BaseModel]) -> None:
     assert set(_in_base(table)) == set(model.model_fields)
 
 
-def test_the_base_shows_every_key_of_a_role() -> None:
+def test_base_lists_every_key_of_a_role() -> None:
     assert set(_in_base("roles")["critic"].value) == set(RoleTable.model_fields)
 
 
 @pytest.mark.parametrize(("table", "model"), [("", Settings), ("engines", HttpEngineTable)])
-def test_keys_that_are_commented_out_show_their_defaults(
-    table: str, model: type[BaseModel]
-) -> None:
+def test_commented_keys_show_their_defaults(table: str, model: type[BaseModel]) -> None:
     falls_back = {"max_concurrent_calls"} if table else set()
     for line in _in_base(table).values():
         if line.is_set or line.key in falls_back:
@@ -92,14 +90,14 @@ def test_keys_that_are_commented_out_show_their_defaults(
             assert line.value == default, line.key
 
 
-def test_keys_that_the_base_sets_differ_from_their_defaults() -> None:
+def test_set_keys_differ_from_their_defaults() -> None:
     for line in _in_base("").values():
         if line.is_set:
             assert line.value != _default(Settings, line.key), line.key
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-def test_every_key_is_explained(path: Path) -> None:
+def test_every_key_has_a_comment(path: Path) -> None:
     for line in _lines(path.read_text()):
         if line.is_set or line.table in ("", "engines"):
             assert len(line.comment) > 10, line.key
@@ -110,9 +108,7 @@ def test_every_key_is_explained(path: Path) -> None:
 
 @pytest.mark.compat
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_the_settings_of_an_overlay_load_in_its_pod(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overlay_settings_load_in_its_pod(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = render_overlay(name)
     container = pod_spec(find(objects, "Deployment", "secondpass"))["containers"][0]
     file = K8S / "overlays" / name / "secondpass.toml"
@@ -121,7 +117,7 @@ def test_the_settings_of_an_overlay_load_in_its_pod(
         if key.startswith("SECONDPASS_"):
             monkeypatch.setenv(key, value)
     is_plugin = container.get("command") == ["vllm", "serve"]
-    # The plug-in gives its own server's engine and address.
+    # The plug-in passes the engine and the address of vLLM's server.
     given = {"engine": "vllm", "model": "model", "host": "127.0.0.1"} if is_plugin else {}
     settings = load([], **given)
     assert settings.replicas == ("many" if max_pods(objects) > 1 else "one")
@@ -132,7 +128,7 @@ def test_the_settings_of_an_overlay_load_in_its_pod(
 
 @pytest.mark.compat
 @pytest.mark.parametrize(("name", "calls"), [("example", 128), ("prod", 256), ("split", 256)])
-def test_check_config_accepts_an_overlay_and_counts_for_each_pod(
+def test_check_config_accepts_overlays_and_reports_limits_per_pod(
     name: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (K8S / "overlays" / name / "secondpass.toml").read_text()

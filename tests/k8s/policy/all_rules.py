@@ -1,4 +1,4 @@
-"""Every rule that an overlay keeps. Importing a module registers its rules."""
+"""All rules that an overlay must satisfy. Importing a module registers its rules."""
 
 from tests.k8s.policy import access, isolation, lifecycle, network, pods, services
 from tests.k8s.policy.registry import RULES, Rule

@@ -1,4 +1,4 @@
-"""Which connections the NetworkPolicies of an overlay admit, as Kubernetes decides it."""
+"""Evaluation of NetworkPolicies: connections that an overlay admits, by the rules of Kubernetes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,39 +13,42 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True)
 class Peer:
-    """A pod at the other end of a connection, by its labels and the name of its namespace."""
+    """Pod at the other end of a connection: its labels and the name of its namespace."""
 
     labels: Mapping[str, str]
     namespace: str | None
 
 
 EXTERNAL = None
-"""An address that is no pod's: the Kubernetes API, or a server outside the cluster."""
+"""Peer that is not a pod: the Kubernetes API, or a server outside the cluster."""
 
 
 def is_external(url: str) -> bool:
-    """Whether an address is outside the cluster: a name with dots that is not a Service's."""
+    """Return whether a URL is outside the cluster: its host has dots and is not a Service name."""
     host = urlsplit(url).hostname or ""
     return "." in host and not host.removesuffix(".cluster.local").endswith(".svc")
 
 
 def url_port(url: str) -> int:
-    """The port of an address, given or by its scheme."""
+    """Port of a URL, explicit or by its scheme."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def peer_of(workload: Object) -> Peer:
-    """A pod of a Deployment."""
+    """Peer that represents the pods of a workload."""
     return Peer(pod_labels(workload), workload["metadata"].get("namespace"))
 
 
 def service_endpoints(
     objects: Sequence[Object], service: str, port: str | int
 ) -> list[tuple[Object, int | None]]:
-    """The workloads that a Service selects, each with the port of its container behind `port`, a name or a number."""
-    there = [one["metadata"]["name"] for one in of_kind(objects, "Service")]
-    if service not in there:
+    """Workloads that a Service selects, each with the container port behind `port`.
+
+    `port` is a name or a number of the Service. The container port is None if the workload lacks it.
+    """
+    names = [one["metadata"]["name"] for one in of_kind(objects, "Service")]
+    if service not in names:
         return []
     spec = find_object(objects, "Service", service)["spec"]
     target = next(
@@ -63,7 +66,7 @@ def _names(port: Object) -> tuple[Any, Any]:
 
 
 def container_port(workload: Object, name: str | int | None) -> int | None:
-    """The number of a port that a container of a Deployment names."""
+    """Number of a container port, by name or number; None if no container lists it."""
     ports = [one for _, container in containers(workload) for one in container.get("ports", [])]
     numbers: list[int] = [
         one["containerPort"] for one in ports if name in (one.get("name"), one["containerPort"])
@@ -74,7 +77,7 @@ def container_port(workload: Object, name: str | int | None) -> int | None:
 def can_connect(
     objects: Sequence[Object], source: Object, target: Object, port: int | None
 ) -> bool:
-    """Whether a pod may open a connection to a port of another: both ends admit it."""
+    """Return whether the policies at both ends admit a connection between two pods."""
     return allows_egress(objects, source, peer_of(target), port) and allows_ingress(
         objects, target, peer_of(source), port
     )
@@ -87,14 +90,14 @@ def allows_egress(
     port: int | None,
     protocol: str = "TCP",
 ) -> bool:
-    """Whether a pod's policies let it connect to a peer, or to an address outside."""
+    """Return whether a pod's egress policies admit a peer."""
     return _allows(objects, source, to, port, protocol, egress=True)
 
 
 def allows_ingress(
     objects: Sequence[Object], target: Object, source: Peer, port: int | None, protocol: str = "TCP"
 ) -> bool:
-    """Whether a pod's policies admit a peer."""
+    """Return whether a pod's ingress policies admit a peer."""
     return _allows(objects, target, source, port, protocol, egress=False)
 
 
@@ -119,14 +122,16 @@ def _allows(
     namespace = own["metadata"].get("namespace")
     return not policies or any(
         matches_port(rule, port, protocol)
-        and (not rule.get(peers) or any(_is(one, other, namespace) for one in rule[peers]))
+        and (
+            not rule.get(peers) or any(_matches_peer(one, other, namespace) for one in rule[peers])
+        )
         for policy in policies
         for rule in policy.get(rules, [])
     )
 
 
 def matches_port(rule: Object, port: int | None, protocol: str = "TCP") -> bool:
-    """Whether a rule of a NetworkPolicy is for a port of a container. Ports are numbers in our manifests."""
+    """Return whether a NetworkPolicy rule applies to a container port. Ports must be numbers."""
     return not rule.get("ports") or any(
         one.get("protocol", "TCP") == protocol
         and ("port" not in one or (port is not None and _in_range(one, port)))
@@ -135,17 +140,17 @@ def matches_port(rule: Object, port: int | None, protocol: str = "TCP") -> bool:
 
 
 def _in_range(given: Object, port: int) -> bool:
-    assert isinstance(given["port"], int), "names of ports are not resolved"
+    assert isinstance(given["port"], int), "named ports are not supported"
     return bool(given["port"] <= port <= given.get("endPort", given["port"]))
 
 
-def _is(given: Object, other: Peer | None, namespace: str | None) -> bool:
-    """Whether an entry of `from` or `to` means a peer."""
+def _matches_peer(given: Object, other: Peer | None, namespace: str | None) -> bool:
+    """Return whether an entry of `from` or `to` matches a peer."""
     if other is EXTERNAL or "ipBlock" in given:
         return other is EXTERNAL and "ipBlock" in given
-    is_there = (
+    is_in_namespace = (
         selects(given["namespaceSelector"], {NAMESPACE_NAME: other.namespace or ""})
         if "namespaceSelector" in given
         else other.namespace == namespace
     )
-    return is_there and selects(given.get("podSelector", {}), other.labels)
+    return is_in_namespace and selects(given.get("podSelector", {}), other.labels)

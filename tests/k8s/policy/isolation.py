@@ -1,4 +1,4 @@
-"""Rules for what NetworkPolicies leave closed: each admits what is needed, and nothing else."""
+"""Rules for isolation: NetworkPolicies admit only the connections that are needed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,19 +22,22 @@ from tests.k8s.policy.network import (
 from tests.k8s.policy.registry import rule, workloads
 
 Opening = tuple[str, str, str]
-"""Who is at the other end, the port, and the protocol."""
+"""Peer, port and protocol that a NetworkPolicy admits."""
 
 COMPONENTS = ("orchestrator", "engine", "router")
 ANYTHING, ADDRESSES = "anything", "addresses"
 OWN_NAMESPACE, SEVERAL_NAMESPACES = "all pods of the namespace", "several namespaces"
 DNS_PODS = "pods of DNS"
-OURS = {"app.kubernetes.io/name": "secondpass", "app.kubernetes.io/part-of": "secondpass"}
-OTHERS = {"app.kubernetes.io/name": "other", "app.kubernetes.io/part-of": "other"}
+PROJECT_LABELS = {"app.kubernetes.io/name": "secondpass", "app.kubernetes.io/part-of": "secondpass"}
+UNRELATED_LABELS = {"app.kubernetes.io/name": "other", "app.kubernetes.io/part-of": "other"}
 
 
 @rule
 def egress_is_limited_to_required_peers(objects: Sequence[Object]) -> Iterator[str]:
-    """DNS; engines and routers by their labels; outside the cluster single ports, where a pod has a use for them."""
+    """Egress is limited to DNS, to engines and routers by label, and to single external ports.
+
+    An external port is admitted only for pods that use it.
+    """
     for workload in workloads(objects):
         needed = set(_needed(objects, workload))
         for policy, opening in _openings(objects, workload, "egress", "to"):
@@ -44,7 +47,11 @@ def egress_is_limited_to_required_peers(objects: Sequence[Object]) -> Iterator[s
 
 @rule
 def ingress_is_limited_to_documented_sources(objects: Sequence[Object]) -> Iterator[str]:
-    """Orchestrators admit their namespace, Prometheus and the gateway. Engines and routers admit their callers."""
+    """Ingress is limited to documented sources.
+
+    Orchestrators admit their namespace, Prometheus and the gateway. Engines and routers admit their callers, and
+    routers admit Prometheus to their metrics port.
+    """
     for workload in workloads(objects):
         documented = set(_documented(objects, workload))
         for policy, opening in _openings(objects, workload, "ingress", "from"):
@@ -102,25 +109,25 @@ def _documented(objects: Sequence[Object], workload: Object) -> Iterator[Opening
 def _openings(
     objects: Sequence[Object], workload: Object, direction: str, peers: str
 ) -> Iterator[tuple[str, Opening]]:
-    """Each peer and port that a policy of a workload admits, with the policy's name."""
+    """Each peer and port that the policies of a workload admit, with the policy's name."""
     for policy in of_kind(objects, "NetworkPolicy"):
         if not selects(policy["spec"]["podSelector"], pod_labels(workload)):
             continue
         for one in policy["spec"].get(direction, []):
-            meant = [name for given in one.get(peers) or [{}] for name in _peers(given)]
+            names = [name for given in one.get(peers) or [{}] for name in _peers(given)]
             for port, protocol in map(_port, one.get("ports") or [{}]):
-                for name in meant:
+                for name in names:
                     yield f"NetworkPolicy {_name(policy)}", (name, port, protocol)
 
 
 def _port(given: Object) -> tuple[str, str]:
-    port = str(given.get("port", "at every port"))
+    port = str(given.get("port", "all ports"))
     end = f"-{given['endPort']}" if "endPort" in given else ""
     return port + end, given.get("protocol", "TCP")
 
 
 def _peers(given: Object) -> set[str]:
-    """Who an entry of `from` or `to` means."""
+    """Peers that an entry of `from` or `to` matches."""
     if not given:
         return {ANYTHING}
     if "ipBlock" in given:
@@ -135,8 +142,8 @@ def _peers(given: Object) -> set[str]:
 
 
 def _components(selector: Object) -> set[str]:
-    """The components that a selector matches, or all pods where it matches a stranger too."""
-    strangers = [{}, OURS, *(OTHERS | {COMPONENT: name} for name in COMPONENTS)]
-    if any(selects(selector, labels) for labels in strangers):
+    """Components that a selector matches, or OWN_NAMESPACE if it also matches unrelated pods."""
+    unrelated = [{}, PROJECT_LABELS, *(UNRELATED_LABELS | {COMPONENT: name} for name in COMPONENTS)]
+    if any(selects(selector, labels) for labels in unrelated):
         return {OWN_NAMESPACE}
-    return {name for name in COMPONENTS if selects(selector, OURS | {COMPONENT: name})}
+    return {name for name in COMPONENTS if selects(selector, PROJECT_LABELS | {COMPONENT: name})}

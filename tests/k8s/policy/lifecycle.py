@@ -1,4 +1,4 @@
-"""Rules for how pods start, become ready, end, and how many there are."""
+"""Rules for startup, readiness, shutdown, rollouts and replica counts."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -30,13 +30,13 @@ PATHS = {
     "vllm": ("/health", "/health", "/health"),
     "vllm-router": ("/liveness", "/readiness", "/liveness"),
 }
-"""The paths of each server, in the order of PROBES."""
-LONGEST_SOLVE_MS = 600_000  # the default of max_deadline_ms
+"""Probe paths of each server, in the order of PROBES."""
+LONGEST_SOLVE_MS = 600_000  # default of max_deadline_ms
 
 
 @rule
 def probes_are_complete(objects: Sequence[Object]) -> Iterator[str]:
-    """Startup, readiness and liveness, on a port that exists; readiness every 2 to 5 s."""
+    """Startup, readiness and liveness probes use an existing port; readiness runs every 2 to 5 s."""
     for name, container in chain.from_iterable(map(long_running_containers, workloads(objects))):
         given = container.get("ports", [])
         ports = {one[key] for one in given for key in ("name", "containerPort") if key in one}
@@ -45,16 +45,16 @@ def probes_are_complete(objects: Sequence[Object]) -> Iterator[str]:
             if probe is None:
                 yield f"{name}: no {kind}"
             elif probe.get("httpGet", {}).get("port") not in ports:
-                yield f"{name}: {kind} asks a port that is not there"
+                yield f"{name}: {kind} uses a missing port"
             elif probe.get("timeoutSeconds", 1) > probe.get("periodSeconds", 10):
-                yield f"{name}: {kind} waits longer than its period"
+                yield f"{name}: {kind} has a timeout above its period"
         if not 2 <= container.get("readinessProbe", {}).get("periodSeconds", 10) <= 5:
-            yield f"{name}: the period of readiness is not 2 to 5 s"
+            yield f"{name}: readinessProbe has a period outside 2 to 5 s"
 
 
 @rule
 def grace_periods_are_consistent(objects: Sequence[Object]) -> Iterator[str]:
-    """The grace period exceeds preStop, the longest solve and closing; every copy of it is the same."""
+    """The grace period exceeds preStop + longest solve + closing, and all copies of it agree."""
     needed = PRE_STOP_SECONDS + _longest_solve_seconds(objects) + CLOSING_SECONDS
     numbers = set()
     for workload in workloads(objects):
@@ -76,7 +76,7 @@ def _longest_solve_seconds(objects: Sequence[Object]) -> float:
 
 @rule
 def router_timeouts_exceed_the_longest_solve(objects: Sequence[Object]) -> Iterator[str]:
-    """A router cuts a request after its timeout, whatever the deadline of the solve is."""
+    """A router aborts a request at its own timeout, regardless of the solve's deadline."""
     for name, container in all_containers(objects):
         if container.get("command", [])[:1] == ["vllm-router"]:
             option = "--request-timeout-secs="
@@ -93,7 +93,7 @@ def _drains(name: str, container: Object, grace: int) -> Iterator[str]:
     if container.get("command", [])[:1] == ["vllm"]:
         expected = {"SHUTDOWN_TIMEOUT": str(grace)}
         if "--shutdown-timeout=$(SHUTDOWN_TIMEOUT)" not in container.get("args", []):
-            yield f"{name}: vLLM does not drain"
+            yield f"{name}: vLLM has no shutdown timeout"
     elif container["name"] == "secondpass":
         expected = {"SECONDPASS_SHUTDOWN_GRACE_SECONDS": str(grace)}
     for key, value in expected.items():
@@ -103,23 +103,23 @@ def _drains(name: str, container: Object, grace: int) -> Iterator[str]:
 
 @rule
 def replicas_have_one_owner(objects: Sequence[Object]) -> Iterator[str]:
-    """A workload has `replicas` or one autoscaler."""
+    """A workload has either `replicas` or one autoscaler."""
     scaled = [
         (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
         for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")
     ]
-    there = [(one["kind"], one["metadata"]["name"]) for one in workloads(objects)]
-    for target in sorted(set(scaled) - set(there)):
-        yield f"an autoscaler scales {target[1]}, which is not there"
-    for workload, target in zip(workloads(objects), there, strict=True):
+    targets = [(one["kind"], one["metadata"]["name"]) for one in workloads(objects)]
+    for target in sorted(set(scaled) - set(targets)):
+        yield f"an autoscaler targets the missing {target[1]}"
+    for workload, target in zip(workloads(objects), targets, strict=True):
         owners = scaled.count(target) + ("replicas" in workload["spec"])
         if owners != 1:
-            yield f"{target[1]}: its size has {owners} owners"
+            yield f"{target[1]}: its replica count has {owners} owners"
 
 
 @rule
 def replicas_setting_matches_the_pod_count(objects: Sequence[Object]) -> Iterator[str]:
-    """The setting `replicas` is "many" exactly where more than one orchestrator can run."""
+    """The setting `replicas` is "many" if and only if more than one orchestrator can run."""
     expected = "many" if max_pods(objects) > 1 else "one"
     if (value := settings_values(objects).get("replicas", "one")) != expected:
         yield f"replicas is {value!r}, not {expected!r}"
@@ -127,17 +127,20 @@ def replicas_setting_matches_the_pod_count(objects: Sequence[Object]) -> Iterato
 
 @rule
 def startup_probes_allow_models_to_load(objects: Sequence[Object]) -> Iterator[str]:
-    """A container that loads a model may take 10 minutes to start."""
+    """A container that loads a model has at least 10 minutes to start."""
     for name, container in all_containers(objects):
         probe = container.get("startupProbe", {})
         seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
         if runs_vllm(container, objects) and seconds < LOADING_SECONDS:
-            yield f"{name}: starts within {seconds} s or is restarted"
+            yield f"{name}: is restarted if it does not start within {seconds} s"
 
 
 @rule
 def probes_use_the_endpoints_of_their_server(objects: Sequence[Object]) -> Iterator[str]:
-    """Readiness fails while a server drains. Liveness and startup fail for the server's own faults alone."""
+    """Probes use the health endpoints of their server.
+
+    Readiness fails while a server drains. Liveness and startup fail only if the server itself is broken.
+    """
     for workload in workloads(objects):
         known = [
             (where, container, PATHS[server])
@@ -145,16 +148,19 @@ def probes_use_the_endpoints_of_their_server(objects: Sequence[Object]) -> Itera
             if (server := _server(container)) in PATHS
         ]
         if not known:
-            yield f"{workload['metadata']['name']}: runs no server whose probes are known"
+            yield f"{workload['metadata']['name']}: runs no server with known probe paths"
         for where, container, paths in known:
             for kind, path in zip(PROBES, paths, strict=True):
-                asked = container.get(kind, {}).get("httpGet", {})
-                if (asked.get("path"), asked.get("port")) != (path, "http"):
-                    yield f"{where}: {kind} does not ask {path} at the port http"
+                target = container.get(kind, {}).get("httpGet", {})
+                if (target.get("path"), target.get("port")) != (path, "http"):
+                    yield f"{where}: {kind} does not use {path} on the port http"
 
 
 def _server(container: Object) -> str:
-    """The program of a container. In vLLM's own server the plug-in answers, at the same paths as our server."""
+    """Server that a container runs.
+
+    The container `secondpass` counts as secondpass even if it runs vLLM: the plug-in serves the same paths.
+    """
     name: str = container["name"]
     command: list[str] = container.get("command", [])
     return name if name == "secondpass" or not command else command[0]
@@ -162,7 +168,7 @@ def _server(container: Object) -> str:
 
 @rule
 def autoscalers_keep_two_pods(objects: Sequence[Object]) -> Iterator[str]:
-    """One pod can drain or fail, also where nothing runs or Prometheus does not answer."""
+    """At least two pods run, even when idle or without Prometheus, so that one can drain or fail."""
     for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
         name, spec = f"{one['kind']} {one['metadata']['name']}", one["spec"]
         least, most = {
@@ -170,7 +176,7 @@ def autoscalers_keep_two_pods(objects: Sequence[Object]) -> Iterator[str]:
             "ScaledObject": (spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100)),
         }[one["kind"]]
         if not FEWEST_PODS <= least <= most:
-            yield f"{name}: {least} to {most} pods"
+            yield f"{name}: scales from {least} to {most} pods"
         if "idleReplicaCount" in spec:
             yield f"{name}: fewer pods when idle"
         if spec.get("fallback", {}).get("replicas", FEWEST_PODS) < FEWEST_PODS:
@@ -179,7 +185,10 @@ def autoscalers_keep_two_pods(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def rollouts_replace_pods_gradually(objects: Sequence[Object]) -> Iterator[str]:
-    """Several pods are replaced by a surge. Pods with GPUs leave one by one: a surge would wait for a GPU."""
+    """Rollouts surge by one pod and lose no capacity.
+
+    Pods with GPUs are replaced one at a time instead, because a surge would wait for a free GPU.
+    """
     for workload in workloads(objects):
         name = workload["metadata"]["name"]
         if max_pods(objects, name) < FEWEST_PODS:
@@ -192,6 +201,6 @@ def rollouts_replace_pods_gradually(objects: Sequence[Object]) -> Iterator[str]:
             for _, container in containers(workload)
         )
         if strategy.get("type", "RollingUpdate") != "RollingUpdate":
-            yield f"{name}: all pods leave at once"
+            yield f"{name}: the strategy replaces all pods at once"
         if given != ((0, 1) if has_gpu else (1, 0)):
             yield f"{name}: maxSurge {given[0]}, maxUnavailable {given[1]}"

@@ -1,4 +1,4 @@
-"""Rules for NetworkPolicies: what must be reached is reached."""
+"""Rules for connectivity: NetworkPolicies admit every connection that a component needs."""
 
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
@@ -27,12 +27,12 @@ from tests.k8s.policy.registry import rule, runs_vllm, workloads
 COMPONENT = "app.kubernetes.io/component"
 API_PORT = 8000
 DNS = Peer({"k8s-app": "kube-dns"}, "kube-system")
-MONITORING = "monitoring"  # the namespace of Prometheus where no autoscaler names it
-KUBERNETES_PORTS = (443, 6443)  # the Service's port, and the one behind it on many clusters
+MONITORING = "monitoring"  # namespace of Prometheus unless an autoscaler names another
+KUBERNETES_PORTS = (443, 6443)  # of the Service, and of the API server on many clusters
 
 
 def of_component(objects: Sequence[Object], *names: str) -> list[Object]:
-    """The workloads of these components."""
+    """Workloads of the given components."""
     return [one for one in workloads(objects) if pod_labels(one).get(COMPONENT) in names]
 
 
@@ -43,7 +43,7 @@ def _name(workload: Object) -> str:
 
 @rule
 def orchestrators_reach_their_engines(objects: Sequence[Object]) -> Iterator[str]:
-    """The policies at both ends admit each engine's address, at the port of the pods behind its Service."""
+    """Policies at both ends admit calls to each engine, on the target port of its Service."""
     for name, engine in settings_values(objects).get("engines", {}).items():
         url = engine["url"]
         if is_external(url):
@@ -62,7 +62,10 @@ def orchestrators_reach_their_engines(objects: Sequence[Object]) -> Iterator[str
 
 @rule
 def routers_reach_engines_and_the_kubernetes_api(objects: Sequence[Object]) -> Iterator[str]:
-    """A router finds pods through the API, selects engines alone, and reaches them at the port that it asks."""
+    """A router discovers engines and reaches them.
+
+    It reaches the Kubernetes API, its selector matches engines only, and its discovery port is open on them.
+    """
     for router in of_component(objects, "router"):
         arguments = [
             argument
@@ -73,7 +76,7 @@ def routers_reach_engines_and_the_kubernetes_api(objects: Sequence[Object]) -> I
         selector = _after(arguments, "--selector")
         chosen = [one for one in workloads(objects) if selects(selector, pod_labels(one))]
         if not selector or chosen != of_component(objects, "engine") or not chosen:
-            yield f"{_name(router)}: finds {[_name(one) for one in chosen]}"
+            yield f"{_name(router)}: selects {[_name(one) for one in chosen]}"
         port = _number(arguments, "--service-discovery-port")
         for engine in chosen:
             if container_port(engine, port) is None:
@@ -86,7 +89,7 @@ def routers_reach_engines_and_the_kubernetes_api(objects: Sequence[Object]) -> I
 
 
 def _after(arguments: Sequence[str], option: str) -> dict[str, str]:
-    """The labels that follow an option."""
+    """Labels that follow an option."""
     pairs: list[str] = []
     if option in arguments:
         for argument in arguments[arguments.index(option) + 1 :]:
@@ -103,7 +106,7 @@ def _number(arguments: Sequence[str], option: str) -> int | None:
 
 @rule
 def engines_admit_routers_and_orchestrators(objects: Sequence[Object]) -> Iterator[str]:
-    """Every engine is reached from every pod that may call it, with or without a router between them."""
+    """Every engine is reachable from orchestrators and routers, so that a router stays optional."""
     for engine in of_component(objects, "engine"):
         for source in of_component(objects, "orchestrator", "router"):
             if not can_connect(objects, source, engine, container_port(engine, "http")):
@@ -112,7 +115,7 @@ def engines_admit_routers_and_orchestrators(objects: Sequence[Object]) -> Iterat
 
 @rule
 def clients_in_the_namespace_reach_orchestrators(objects: Sequence[Object]) -> Iterator[str]:
-    """A client in the overlay's namespace needs no label of ours."""
+    """Clients in the overlay's namespace need no particular label."""
     for target in of_component(objects, "orchestrator"):
         client = Peer({}, target["metadata"].get("namespace"))
         if not allows_ingress(objects, target, client, container_port(target, "http")):
@@ -121,7 +124,7 @@ def clients_in_the_namespace_reach_orchestrators(objects: Sequence[Object]) -> I
 
 @rule
 def every_pod_reaches_dns(objects: Sequence[Object]) -> Iterator[str]:
-    """Names are resolved over UDP, and over TCP where an answer is long."""
+    """DNS is reachable over UDP, and over TCP for long responses."""
     for workload in workloads(objects):
         for protocol in ("UDP", "TCP"):
             if not allows_egress(objects, workload, DNS, 53, protocol):
@@ -130,17 +133,17 @@ def every_pod_reaches_dns(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def engines_reach_the_model_hub(objects: Sequence[Object]) -> Iterator[str]:
-    """A pod that loads a model from the hub reaches it over HTTPS."""
+    """Pods that download a model reach the hub over HTTPS."""
     for workload in workloads(objects):
         for name, container in containers(workload):
             if downloads_model(container, objects) and not allows_egress(
                 objects, workload, EXTERNAL, 443
             ):
-                yield f"{name} does not reach the hub of models"
+                yield f"{name} does not reach the model hub"
 
 
 def downloads_model(container: Object, objects: Sequence[Object]) -> bool:
-    """Whether a container loads a model from the hub. A model that is a folder is in the image."""
+    """Return whether a container downloads its model. A model given as a path is in the image."""
     model = (container.get("args") or [""])[0]
     if container["name"] == "secondpass" and not container.get("command"):
         model = settings_values(objects).get("model", "")
@@ -148,7 +151,7 @@ def downloads_model(container: Object, objects: Sequence[Object]) -> bool:
 
 
 def prometheus_namespaces(objects: Sequence[Object]) -> set[str]:
-    """The namespaces of Prometheus, by the addresses that autoscalers ask."""
+    """Namespaces of Prometheus, from the server addresses of the autoscalers."""
     addresses = [
         trigger["metadata"]["serverAddress"]
         for scaled in of_kind(objects, "ScaledObject")
@@ -161,7 +164,7 @@ def prometheus_namespaces(objects: Sequence[Object]) -> set[str]:
 
 @rule
 def prometheus_reaches_its_targets(objects: Sequence[Object]) -> Iterator[str]:
-    """The namespace of Prometheus is admitted to the port of each ServiceMonitor."""
+    """Prometheus may connect to the ports of each ServiceMonitor."""
     namespaces = prometheus_namespaces(objects)
     for monitor in of_kind(objects, "ServiceMonitor"):
         for service in of_kind(objects, "Service"):
@@ -178,7 +181,7 @@ def prometheus_reaches_its_targets(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def gateways_reach_their_backends(objects: Sequence[Object]) -> Iterator[str]:
-    """The namespace of each route's gateway is admitted to the pods that the route ends at."""
+    """The gateway of each HTTPRoute may connect to the pods of its backends."""
     for route in of_kind(objects, "HTTPRoute"):
         gateways = {one["namespace"] for one in route["spec"]["parentRefs"]}
         backends = [one for each in route["spec"]["rules"] for one in each["backendRefs"]]

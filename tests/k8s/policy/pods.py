@@ -1,4 +1,4 @@
-"""Rules for pods: privileges, volumes, resources, tokens, images and settings."""
+"""Rules for pods: privileges, volumes, resources, tokens, images, settings and API keys."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ KEYS_SECRET = "secondpass-api-keys"
 
 @rule
 def workloads_are_deployments(objects: Sequence[Object]) -> Iterator[str]:
-    """The other rules read Deployments."""
+    """All workloads are Deployments, because the other rules check only those."""
     for one in [*workloads(objects), *of_kind(objects, "Pod", "ReplicaSet")]:
         if one["kind"] != "Deployment":
             yield f"{one['kind']} {one['metadata']['name']} is not checked"
@@ -30,7 +30,7 @@ def workloads_are_deployments(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def pods_are_unprivileged(objects: Sequence[Object]) -> Iterator[str]:
-    """No root or group of root, the runtime's seccomp profile, and nothing of the node is shared."""
+    """Pods run without root user or group, with the runtime's seccomp profile, isolated from the node."""
     for workload in workloads(objects):
         name, pod = workload["metadata"]["name"], pod_spec(workload)
         context = pod.get("securityContext", {})
@@ -38,35 +38,38 @@ def pods_are_unprivileged(objects: Sequence[Object]) -> Iterator[str]:
             yield f"{name}: may run as root"
         groups = [context.get(key) for key in ("runAsGroup", "fsGroup")]
         if not all(groups) or 0 in context.get("supplementalGroups", []):
-            yield f"{name}: may have the group of root"
+            yield f"{name}: may run with the root group"
         if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{name}: seccompProfile is not RuntimeDefault"
         if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
-            yield f"{name}: shares a namespace of the node"
+            yield f"{name}: uses a host namespace"
         if any("hostPath" in volume for volume in pod.get("volumes", [])):
-            yield f"{name}: mounts a folder of the node"
+            yield f"{name}: mounts a hostPath"
 
 
 @rule
 def containers_are_unprivileged(objects: Sequence[Object]) -> Iterator[str]:
-    """No escalation, no capabilities, a read-only root file system, and no port of the node."""
+    """No privilege escalation or capabilities, a read-only root file system, and no host port."""
     for name, container in all_containers(objects):
         context = container.get("securityContext", {})
         if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
-            yield f"{name}: may gain privileges"
+            yield f"{name}: may escalate privileges"
         if context.get("readOnlyRootFilesystem") is not True:
             yield f"{name}: its root file system is writable"
         if context.get("capabilities") != {"drop": ["ALL"]}:
-            yield f"{name}: has capabilities"
+            yield f"{name}: does not drop all capabilities"
         if not {"runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile"}.isdisjoint(context):
             yield f"{name}: overrides the pod's user, group or seccomp profile"
         if any("hostPort" in port or "hostIP" in port for port in container.get("ports", [])):
-            yield f"{name}: takes a port of the node"
+            yield f"{name}: uses a host port"
 
 
 @rule
 def writable_volumes_are_bounded(objects: Sequence[Object]) -> Iterator[str]:
-    """/tmp is writable, shared memory is memory, and every emptyDir has a size; mounts and volumes match."""
+    """/tmp is writable, /dev/shm is in memory, and every emptyDir has a sizeLimit.
+
+    All volumes are mounted.
+    """
     for workload in workloads(objects):
         name = workload["metadata"]["name"]
         volumes = {one["name"]: one for one in pod_spec(workload).get("volumes", [])}
@@ -86,34 +89,34 @@ def writable_volumes_are_bounded(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def engines_have_shared_memory_and_a_cache(objects: Sequence[Object]) -> Iterator[str]:
-    """What runs vLLM has /dev/shm, and what downloads a model has a volume for it."""
+    """Containers that run vLLM have /dev/shm; those that start `vllm` have a model cache volume."""
     for name, container in all_containers(objects):
         paths = {one["mountPath"] for one in container.get("volumeMounts", [])}
         if runs_vllm(container, objects) and "/dev/shm" not in paths:
             yield f"{name}: no /dev/shm"
         if container.get("command", [])[:1] == ["vllm"] and "/cache" not in paths:
-            yield f"{name}: no volume for the model"
+            yield f"{name}: no volume for the model cache"
 
 
 @rule
 def requests_and_memory_limits_are_set(objects: Sequence[Object]) -> Iterator[str]:
-    """Requests for CPU and memory, a limit of memory, none of CPU."""
+    """CPU and memory requests and a memory limit are set; a CPU limit is not."""
     for name, container in all_containers(objects):
         requests = container.get("resources", {}).get("requests", {})
         limits = container.get("resources", {}).get("limits", {})
         if not {"cpu", "memory"} <= set(requests):
             yield f"{name}: requests lack CPU or memory"
         if "memory" not in limits:
-            yield f"{name}: no limit of memory"
+            yield f"{name}: no memory limit"
         if "cpu" in limits:
-            yield f"{name}: a limit of CPU"
+            yield f"{name}: has a CPU limit"
         if requests.get("nvidia.com/gpu") != limits.get("nvidia.com/gpu"):
-            yield f"{name}: request and limit of GPUs differ"
+            yield f"{name}: GPU request and limit differ"
 
 
 @rule
 def tokens_are_mounted_only_with_a_role(objects: Sequence[Object]) -> Iterator[str]:
-    """A pod has a token of the Kubernetes API only where a role is bound to its account."""
+    """A pod mounts its ServiceAccount token only if a role is bound to the account."""
     accounts = {one["metadata"]["name"]: one for one in of_kind(objects, "ServiceAccount")}
     bound = {
         (subject["name"], subject.get("namespace"))
@@ -122,12 +125,12 @@ def tokens_are_mounted_only_with_a_role(objects: Sequence[Object]) -> Iterator[s
     }
     for account in accounts.values():
         if account.get("automountServiceAccountToken") is not False:
-            yield f"ServiceAccount {account['metadata']['name']} mounts its token everywhere"
+            yield f"ServiceAccount {account['metadata']['name']} does not disable automountServiceAccountToken"
     for workload in workloads(objects):
         name, pod = workload["metadata"]["name"], pod_spec(workload)
         account_name = pod.get("serviceAccountName")
         if account_name not in accounts:
-            yield f"{name}: its ServiceAccount is not there"
+            yield f"{name}: its ServiceAccount is missing"
         needed = (account_name, workload["metadata"].get("namespace")) in bound
         if pod.get("automountServiceAccountToken") is not needed:
             yield f"{name}: automountServiceAccountToken is not {needed}"
@@ -135,7 +138,7 @@ def tokens_are_mounted_only_with_a_role(objects: Sequence[Object]) -> Iterator[s
 
 @rule
 def service_links_are_disabled(objects: Sequence[Object]) -> Iterator[str]:
-    """Variables such as SECONDPASS_PORT=tcp://... would be read as settings."""
+    """enableServiceLinks is false: SECONDPASS_PORT=tcp://... would be read as a setting."""
     for workload in workloads(objects):
         if pod_spec(workload).get("enableServiceLinks") is not False:
             yield f"{workload['metadata']['name']}: enableServiceLinks is not false"
@@ -143,22 +146,25 @@ def service_links_are_disabled(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def images_are_pinned(objects: Sequence[Object]) -> Iterator[str]:
-    """Every image has a tag or a digest, and none is `latest`."""
+    """Every image has a digest or a tag other than `latest`."""
     for name, container in all_containers(objects):
         _, _, tag = container["image"].rpartition("/")[2].partition(":")
         if "@sha256:" not in container["image"] and tag in ("", "latest"):
-            yield f"{name}: the image {container['image']} has no version"
+            yield f"{name}: the image {container['image']} is not pinned"
 
 
 def own_container(workload: Object) -> Object:
-    """The container `secondpass` of a Deployment, or an empty one."""
+    """Container `secondpass` of a workload, or an empty object."""
     own = [one for _, one in containers(workload) if one["name"] == "secondpass"]
     return own[0] if own else {}
 
 
 @rule
 def changed_settings_roll_the_pods(objects: Sequence[Object]) -> Iterator[str]:
-    """The ConfigMap's name ends in a hash of its content, pods refer to it, and the variable names its file."""
+    """A changed setting rolls the pods.
+
+    The ConfigMap's name ends in a hash of its content, the pods mount it, and SECONDPASS_CONFIG is the mounted file.
+    """
     name = config_map(objects)["metadata"]["name"]
     if not re.fullmatch(rf"{CONFIG_MAP}-[a-z0-9]{{10}}", name):
         yield f"the ConfigMap {name} has no hash in its name"
@@ -180,7 +186,10 @@ def changed_settings_roll_the_pods(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def api_keys_are_required(objects: Sequence[Object]) -> Iterator[str]:
-    """A pod with API keys does not start without their Secret, and reads its file where it is mounted. Else it is open on purpose."""
+    """API keys come from a required Secret, mounted at api_keys_file.
+
+    Without api_keys_file, allow_unauthenticated must be set.
+    """
     values = settings_values(objects)
     file = PurePosixPath(values.get("api_keys_file", ""))
     workload = find_object(objects, "Deployment", "secondpass")
@@ -191,11 +200,11 @@ def api_keys_are_required(objects: Sequence[Object]) -> Iterator[str]:
         yield f"the Secret {KEYS_SECRET} is optional"
     if file == PurePosixPath():
         if values.get("allow_unauthenticated") is not True or keys:
-            yield "there is no api_keys_file"
+            yield "api_keys_file is not set"
         return
     given = own_container(workload).get("volumeMounts", [])
     mounts = [one for one in given if one["name"] in keys]
     if [one["mountPath"] for one in mounts] != [str(file.parent)] or file.name != "api-keys":
         yield f"the Secret {KEYS_SECRET} is not mounted at {file}"
     if values.get("allow_unauthenticated"):
-        yield "allow_unauthenticated is set beside api_keys_file"
+        yield "allow_unauthenticated and api_keys_file are both set"

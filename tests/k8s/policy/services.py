@@ -1,4 +1,4 @@
-"""Rules for Services, routes, monitors and the router."""
+"""Rules for Services, routes, engines, routers and monitors."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,7 +28,10 @@ ENDPOINT_PICKER = K8S / "components/router/llm-d/epp-config.yaml"
 
 @rule
 def selectors_match(objects: Sequence[Object]) -> Iterator[str]:
-    """Each Deployment selects its pods alone, and has one PodDisruptionBudget and NetworkPolicies for both directions."""
+    """Each Deployment selects only its own pods.
+
+    It has one PodDisruptionBudget, and NetworkPolicies for ingress and egress.
+    """
     for workload in workloads(objects):
         name, labels = workload["metadata"]["name"], pod_labels(workload)
         chosen = [
@@ -44,7 +47,7 @@ def selectors_match(objects: Sequence[Object]) -> Iterator[str]:
             if selects(one["spec"]["selector"], labels)
         ]
         if [one["spec"].get("maxUnavailable") for one in budgets] != [1]:
-            yield f"{name}: not one PodDisruptionBudget with maxUnavailable 1"
+            yield f"{name}: needs one PodDisruptionBudget with maxUnavailable 1"
         directions = {
             direction
             for one in of_kind(objects, "NetworkPolicy")
@@ -52,7 +55,7 @@ def selectors_match(objects: Sequence[Object]) -> Iterator[str]:
             for direction in one["spec"]["policyTypes"]
         }
         if directions != {"Ingress", "Egress"}:
-            yield f"{name}: NetworkPolicies hold for {sorted(directions)}"
+            yield f"{name}: NetworkPolicies cover {sorted(directions)}"
     for one in of_kind(objects, "PodDisruptionBudget", "NetworkPolicy"):
         selector = one["spec"].get("podSelector", one["spec"].get("selector", {}))
         if not any(selects(selector, pod_labels(workload)) for workload in workloads(objects)):
@@ -61,7 +64,7 @@ def selectors_match(objects: Sequence[Object]) -> Iterator[str]:
 
 @rule
 def services_reach_their_pods(objects: Sequence[Object]) -> Iterator[str]:
-    """Services name ports of the pods that they select, and NetworkPolicies admit those ports."""
+    """Each targetPort exists in the selected pods and is admitted by a NetworkPolicy."""
     for service in of_kind(objects, "Service"):
         name = service["metadata"]["name"]
         chosen = [
@@ -72,7 +75,7 @@ def services_reach_their_pods(objects: Sequence[Object]) -> Iterator[str]:
         if len(chosen) != 1:
             yield f"Service {name} selects {len(chosen)} workloads"
             continue
-        there = {
+        ports = {
             port.get(key): port["containerPort"]
             for _, container in containers(chosen[0])
             for port in container.get("ports", [])
@@ -86,28 +89,28 @@ def services_reach_their_pods(objects: Sequence[Object]) -> Iterator[str]:
         ]
         for port in service["spec"]["ports"]:
             target = port.get("targetPort", port["port"])
-            if target not in there:
+            if target not in ports:
                 yield f"Service {name}: the pods have no port {target}"
-            elif not any(matches_port(one, there[target]) for one in rules):
+            elif not any(matches_port(one, ports[target]) for one in rules):
                 yield f"Service {name}: no NetworkPolicy admits {target}"
 
 
 @rule
 def services_are_cluster_internal(objects: Sequence[Object]) -> Iterator[str]:
-    """A Service has an address of the cluster alone: no load balancer, port of a node or address from outside."""
+    """All Services are of type ClusterIP, without node ports and external IPs."""
     for service in of_kind(objects, "Service"):
         name, spec = service["metadata"]["name"], service["spec"]
         if spec.get("type", "ClusterIP") != "ClusterIP":
             yield f"Service {name} is of type {spec['type']}"
         if spec.get("externalIPs") or any("nodePort" in port for port in spec["ports"]):
-            yield f"Service {name} is reached from outside"
+            yield f"Service {name} is reachable from outside the cluster"
     for one in of_kind(objects, "Ingress"):
         yield f"Ingress {one['metadata']['name']} is not checked: use an HTTPRoute"
 
 
 @rule
 def engine_services_and_models_exist(objects: Sequence[Object]) -> Iterator[str]:
-    """Each engine in the cluster is a Service of the overlay, and its model is the one that vLLM serves."""
+    """Each in-cluster engine URL is a Service of the overlay, and vLLM serves the engine's model."""
     ports = {
         one["metadata"]["name"]: [port["port"] for port in one["spec"]["ports"]]
         for one in of_kind(objects, "Service")
@@ -122,43 +125,43 @@ def engine_services_and_models_exist(objects: Sequence[Object]) -> Iterator[str]
             continue
         address = urlsplit(engine.get("url", ""))
         if address.port not in ports.get(address.hostname or "", []):
-            yield f"engine {name}: {engine.get('url')} is no Service of this overlay"
+            yield f"engine {name}: {engine.get('url')} is not a Service of this overlay"
         if engine.get("model") not in served:
-            yield f"engine {name}: nothing serves {engine.get('model')}"
+            yield f"engine {name}: no vLLM container serves {engine.get('model')}"
 
 
 @rule
 def external_engines_use_https_and_keys_and_get_no_sessions(
     objects: Sequence[Object],
 ) -> Iterator[str]:
-    """An engine outside the cluster is asked over HTTPS, with a key, and gets no header of ours about clients."""
+    """External engines are called over HTTPS with a key, without session and tenant headers."""
     for name, engine in settings_values(objects).get("engines", {}).items():
         if not is_external(engine.get("url", "")):
             continue
         if urlsplit(engine["url"]).scheme != "https":
-            yield f"engine {name}: not over HTTPS"
+            yield f"engine {name}: not called over HTTPS"
         if not engine.get("key_env"):
-            yield f"engine {name}: no key"
+            yield f"engine {name}: key_env is not set"
         if engine.get("session_headers") != [] or engine.get("tenant_headers", []):
-            yield f"engine {name}: learns sessions or tenants"
+            yield f"engine {name}: receives sessions or tenants"
 
 
 @rule
 def hashing_routers_get_sessions_with_every_call(objects: Sequence[Object]) -> Iterator[str]:
-    """vllm-router's `consistent_hash` sends all calls without a session to one engine."""
+    """Every call has a session, because `consistent_hash` sends all calls without one to one engine."""
     hashes = any(
         "--policy=consistent_hash" in each.get("args", []) for _, each in all_containers(objects)
     )
     values = settings_values(objects)
-    wanted = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
-    for key, value in wanted.items():
+    expected = {"session_of_large_votes": "split", "session_of_forwards": "opening"}
+    for key, value in expected.items():
         if hashes and values.get(key) != value:
             yield f"{key} is not {value!r}"
 
 
 @rule
 def llm_d_and_sessions_spread_votes_equally(objects: Sequence[Object]) -> Iterator[str]:
-    """As many drafts of a vote share a pod by llm-d's endpoint picker as share a session."""
+    """maxPerReplica of llm-d's endpoint picker equals session_max_n."""
     default = Settings.model_fields["session_max_n"].default
     of_sessions = settings_values(objects).get("session_max_n", default)
     plugins = yaml.safe_load(ENDPOINT_PICKER.read_text())["plugins"]
@@ -173,46 +176,46 @@ def llm_d_and_sessions_spread_votes_equally(objects: Sequence[Object]) -> Iterat
 
 @rule
 def routes_disable_timeouts(objects: Sequence[Object]) -> Iterator[str]:
-    """Every rule of an HTTPRoute disables the gateway's timeouts and ends at a Service."""
+    """Every rule of an HTTPRoute disables the gateway's timeouts and has a Service as backend."""
     services = {one["metadata"]["name"] for one in of_kind(objects, "Service")}
     for route in of_kind(objects, "HTTPRoute"):
         for number, one in enumerate(route["spec"]["rules"]):
             if one.get("timeouts") != {"request": "0s", "backendRequest": "0s"}:
                 yield f"rule {number} of an HTTPRoute has a timeout"
             if not {backend["name"] for backend in one["backendRefs"]} <= services:
-                yield f"rule {number} of an HTTPRoute ends nowhere"
+                yield f"rule {number} of an HTTPRoute has a missing backend"
 
 
 @rule
 def routers_hash_sessions_and_do_not_retry(objects: Sequence[Object]) -> Iterator[str]:
-    """One session meets one prefix cache, and retries stay within the budget of the solve."""
+    """Routers hash sessions for prefix caching; retries are left to secondpass, within the budget."""
     for name, container in all_containers(objects):
         if container.get("command", [])[:1] == ["vllm-router"]:
             arguments = container.get("args", [])
             if "--disable-retries" not in arguments:
-                yield f"{name}: retries calls by itself"
+                yield f"{name}: retries are not disabled"
             policies = [one for one in arguments if one.startswith("--policy")]
             if policies != ["--policy=consistent_hash"]:
-                yield f"{name}: does not choose by session, but {policies}"
+                yield f"{name}: does not hash sessions: {policies}"
 
 
 @rule
 def routes_expose_only_the_api(objects: Sequence[Object]) -> Iterator[str]:
-    """A route matches every path of the API. It matches none that needs no key: metrics and probes."""
+    """Routes match every path of the API, and no path that needs no key: metrics and probes."""
     inside, outside = _paths()
     for route in of_kind(objects, "HTTPRoute"):
         matches = [one for each in route["spec"]["rules"] for one in each.get("matches", [{}])]
         for path in sorted(outside):
             if not any(_matches(one, path) for one in matches):
-                yield f"{path} is not reached through the gateway"
+                yield f"{path} is not reachable through the gateway"
         for path in sorted(inside):
             if any(_matches(one, path) for one in matches):
-                yield f"{path} is reached through the gateway"
+                yield f"{path} is reachable through the gateway"
 
 
 @cache
 def _paths() -> tuple[frozenset[str], frozenset[str]]:
-    """The paths that need no key, and those of the API with its description."""
+    """Paths that need no key, and paths of the API with its OpenAPI document."""
     app = create_app(settings_of(engine="scripted"))
     assert app.openapi_url
     return OPEN_PATHS, frozenset([*app.openapi()["paths"], app.openapi_url]) - OPEN_PATHS
@@ -223,13 +226,16 @@ def _matches(match: Object, path: str) -> bool:
     value: str = given["value"].rstrip("/")
     if given["type"] == "Exact":
         return path == value
-    assert given["type"] == "PathPrefix", "regular expressions are not resolved"
+    assert given["type"] == "PathPrefix", "regular expressions are not supported"
     return path == value or path.startswith(f"{value}/")
 
 
 @rule
 def service_monitors_select_the_service(objects: Sequence[Object]) -> Iterator[str]:
-    """A ServiceMonitor selects the Service, its port and /metrics, and series get the job that alerts and KEDA select."""
+    """A ServiceMonitor selects the Service `secondpass`, its port and /metrics.
+
+    Its series have the job label that alerts and KEDA select.
+    """
     for monitor in of_kind(objects, "ServiceMonitor"):
         spec = monitor["spec"]
         chosen = [
@@ -238,14 +244,14 @@ def service_monitors_select_the_service(objects: Sequence[Object]) -> Iterator[s
             if selects(spec["selector"], one["metadata"]["labels"])
         ]
         if [one["metadata"]["name"] for one in chosen] != ["secondpass"]:
-            yield f"it selects {len(chosen)} Services"
+            yield f"ServiceMonitor selects {len(chosen)} Services"
         for service in chosen:
             ports = [port["name"] for port in service["spec"]["ports"]]
             if [one["port"] for one in spec["endpoints"]] != ports:
-                yield f"it scrapes other ports than {ports}"
+                yield f"ServiceMonitor scrapes other ports than {ports}"
             if service["metadata"]["labels"].get(spec.get("jobLabel")) != JOB:
-                yield f"its series do not have job {JOB}"
+                yield f"ServiceMonitor does not set the job {JOB}"
         if "namespaceSelector" in spec:
-            yield "it selects other namespaces"
+            yield "ServiceMonitor selects other namespaces"
         if [one.get("path") for one in spec["endpoints"]] != ["/metrics"]:
-            yield "it does not scrape /metrics"
+            yield "ServiceMonitor does not scrape /metrics"

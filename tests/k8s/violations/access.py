@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/access.py."""
+"""Violations of the rules of policy/access.py."""
 
 from typing import Any
 

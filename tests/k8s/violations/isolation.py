@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/bounds.py."""
+"""Violations of the rules of policy/isolation.py."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ WIDE: dict[str, list[Any] | None] = {
     "half": [{"ipBlock": {"cidr": "0.0.0.0/1"}}],
     "private": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
 }
-"""What no policy admits at port 8000."""
+"""Peers that no policy may admit on port 8000."""
 
 WIDE_HERE: dict[str, list[Any]] = {
     "pods": [{"podSelector": {}}],
@@ -54,11 +54,11 @@ WIDE_HERE: dict[str, list[Any]] = {
     "exists": [_matching(_is("Exists"))],
     "absent": [_matching(_is("DoesNotExist"))],
 }
-"""What no policy admits at port 8000 but that of the orchestrators, for incoming connections."""
+"""Peers that only the ingress policy of the orchestrators may admit on port 8000."""
 
 
 def _added(policy: str, direction: str, peers: list[Any] | None, *ports: Object) -> Mutation:
-    """Add a rule to a policy. Without ports it is for port 8000."""
+    """Add a rule to a policy, for port 8000 by default."""
     key = {"ingress": "from", "egress": "to"}[direction]
     added: Object = {"ports": [*ports] or [{"port": 8000, "protocol": "TCP"}]}
 
@@ -92,7 +92,7 @@ VIOLATIONS: list[Violation] = [
     ),
     *((EGRESS, f"{one} all", policy_field("egress", [{}], one)) for one in POLICIES),
     *((INGRESS, f"{one} all", policy_field("ingress", [{}], one)) for one in POLICIES),
-    # Connections that one kind of pods needs and another does not.
+    # Connections that only other components need.
     (EGRESS, "orchestrator outside", _added("secondpass", "egress", None, {"port": 443})),
     (EGRESS, "engine API", _added("vllm", "egress", None, {"port": 6443})),
     (EGRESS, "engine router", _added("vllm", "egress", _pods("router"))),
@@ -116,7 +116,7 @@ VIOLATIONS: list[Violation] = [
     (INGRESS, "no ports", policy_field("ingress.0.ports", None)),
     (INGRESS, "range", policy_field("ingress.0.ports", [{"port": 1, "endPort": 9000}], "vllm")),
     (INGRESS, "another port", policy_field("ingress.0.ports.0.port", 9000)),
-    # A policy of another name adds what it admits.
+    # NetworkPolicies are additive.
     (
         INGRESS,
         "gateway",

@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/lifecycle.py."""
+"""Violations of the rules of policy/lifecycle.py."""
 
 from tests.k8s.manifests import Object
 from tests.k8s.policy.lifecycle import PROBES
@@ -27,7 +27,7 @@ OTHER_PATHS = {
     "vllm": ("/ping", "/v1/models", "/metrics"),
     ROUTER: ("/readiness", "/liveness", "/readiness"),
 }
-"""For each workload, a wrong path of each probe."""
+"""Wrong path of each probe, by workload."""
 
 VIOLATIONS: list[Violation] = [
     ("probes_are_complete", "startup", set_field("container.startupProbe", None)),

@@ -1,4 +1,4 @@
-"""Ways to break a rendered overlay."""
+"""Mutations of a rendered overlay that violate a rule."""
 
 import copy
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from tests.k8s.manifests import Object, config_map, find_object, pod_spec
 
 Violation = tuple[str, str, "Mutation"]
-"""A rule, what is broken, and how."""
+"""Name of a rule, name of the violation, and the mutation that causes it."""
 
 Mutation = Callable[[list[Object]], None]
 
@@ -19,7 +19,7 @@ SHORTHANDS = {
 
 
 def first_container(objects: list[Object], name: str = "secondpass") -> Object:
-    """The first container of a Deployment."""
+    """First container of a Deployment."""
     container: Object = pod_spec(find_object(objects, "Deployment", name))["containers"][0]
     return container
 
@@ -27,7 +27,10 @@ def first_container(objects: list[Object], name: str = "secondpass") -> Object:
 def set_field(
     path: str, value: Any, name: str = "secondpass", kind: str = "Deployment"
 ) -> Mutation:
-    """Set a field of an object by its keys and indexes. `pod` and `box`, at the start, are short for the usual ones."""
+    """Set a field, or delete it with None, by its dotted path of keys and indexes.
+
+    A leading `pod` or `container` is short for the pod spec or its first container.
+    """
 
     def apply(objects: list[Object]) -> None:
         part: Any = find_object(objects, kind, name)
@@ -35,39 +38,38 @@ def set_field(
         *keys, last = [*SHORTHANDS.get(first, [first]), *rest]
         for key in keys:
             part = part[int(key)] if isinstance(part, list) else part.setdefault(key, {})
-        place = int(last) if isinstance(part, list) else last
+        leaf = int(last) if isinstance(part, list) else last
         if value is None:
-            del part[place]
+            del part[leaf]
         else:
-            part[place] = value
+            part[leaf] = value
 
     return apply
 
 
 def set_env(key: str, value: str, name: str = "secondpass") -> Mutation:
-    """Give a variable of a container another value."""
+    """Change the value of an environment variable."""
 
     def apply(objects: list[Object]) -> None:
-        next(one for one in first_container(objects, name)["env"] if one["name"] == key)[
-            "value"
-        ] = value
+        env = first_container(objects, name)["env"]
+        next(one for one in env if one["name"] == key)["value"] = value
 
     return apply
 
 
 def replace_argument(name: str, old: str, new: str | None) -> Mutation:
-    """Replace or remove an argument of a container."""
+    """Replace an argument of a container, or remove it with None."""
 
     def apply(objects: list[Object]) -> None:
         arguments = first_container(objects, name)["args"]
-        place = arguments.index(old)
-        arguments[place : place + 1] = [] if new is None else [new]
+        index = arguments.index(old)
+        arguments[index : index + 1] = [] if new is None else [new]
 
     return apply
 
 
 def replace_in_settings(old: str, new: str) -> Mutation:
-    """Replace text in the file of settings."""
+    """Replace text in the settings file."""
 
     def apply(objects: list[Object]) -> None:
         data = config_map(objects)["data"]
@@ -97,8 +99,8 @@ def remove_mount(path: str, name: str) -> Mutation:
     def apply(objects: list[Object]) -> None:
         pod = pod_spec(find_object(objects, "Deployment", name))
         mounts = pod["containers"][0]["volumeMounts"]
-        gone = next(one for one in mounts if one["mountPath"] == path)
-        mounts.remove(gone)
-        pod["volumes"] = [one for one in pod["volumes"] if one["name"] != gone["name"]]
+        mount = next(one for one in mounts if one["mountPath"] == path)
+        mounts.remove(mount)
+        pod["volumes"] = [one for one in pod["volumes"] if one["name"] != mount["name"]]
 
     return apply

@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/network.py."""
+"""Violations of the rules of policy/network.py."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def without_rule(direction: str, number: int, name: str = "secondpass") -> Mutat
 
 
 def _component(policy: str, direction: str, values: list[str]) -> Mutation:
-    """Let the first rule of a policy select other components."""
+    """Change the components that the first rule of a policy selects."""
 
     def apply(objects: list[Object]) -> None:
         (rule, *_) = find_object(objects, "NetworkPolicy", policy)["spec"][direction]

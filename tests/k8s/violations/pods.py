@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/pods.py."""
+"""Violations of the rules of policy/pods.py."""
 
 from tests.k8s.manifests import Object, config_map
 from tests.k8s.violations.mutations import (

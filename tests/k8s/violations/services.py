@@ -1,4 +1,4 @@
-"""Broken copies for the rules of policy/services.py."""
+"""Violations of the rules of policy/services.py."""
 
 from tests.k8s.manifests import Object
 from tests.k8s.violations.mutations import (
@@ -18,7 +18,7 @@ def _other_model(objects: list[Object]) -> None:
 
 
 def _outside(url: str, added: str) -> Mutation:
-    """Ask an engine outside the cluster, with other lines in place of its session headers."""
+    """Use an external engine, with `added` in place of its session headers."""
 
     def apply(objects: list[Object]) -> None:
         replace_in_settings("http://vllm-router:8000/v1", url)(objects)

@@ -30,7 +30,8 @@ DEFAULT_KINDS = KINDS[1:]
 
 _IS_PROSE = re.compile(r"[a-z]+ [a-z]+ [a-z]+")
 _SENTENCE_END = re.compile(
-    r"(?<=[.!?])[\")\]]*\s+(?=[\"'(`\[]*[A-Z0-9])|\n\s*\n|\n\s*[-*|] |\n\s*[\w*, ]+:\s|\|"
+    r"(?<=[.!?])[\")\]]*\s+(?=[\"'(`\[]*[A-Z0-9])|\n\s*\n|\n\s*[-*|] |\n\s*\d+\. |\n\s*[\w*, ]+:\s"
+    r"|\n\s+\w+ {2,}|;\s|\|"
 )
 _FENCE = re.compile(r"^( *)```.*?^\1```[^\n]*$", re.DOTALL | re.MULTILINE)
 _COMMENT_IN_PAGE = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -53,7 +54,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: either a pattern that must not match, or the number of words that a sentence may have at most.
+    """A rule: a pattern that must not match, or a maximum number of words in a sentence.
 
     `bad` is a passage that the rule reports, `good` the corrected passage.
     """
@@ -98,7 +99,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The rules, the files to read as glob patterns, and the kinds of passages that are exempt by glob pattern."""
+    """Rules, glob patterns of the files to read, and exempt kinds of passages by glob pattern."""
 
     rules: tuple[Rule, ...]
     files: tuple[str, ...]
@@ -256,7 +257,7 @@ def check(found: Iterator[Passage] | Sequence[Passage], config: Config) -> list[
 
 
 def main(prefixes: Sequence[str]) -> int:
-    """Print the findings, of files whose path begins with one of `prefixes` if any are given; return the exit code."""
+    """Print the findings and return the exit code; `prefixes` restricts the paths that are reported."""
     config = load()
     findings = check(passages(config), config)
     shown = [each for each in findings if not prefixes or each.path.startswith(tuple(prefixes))]

@@ -10,7 +10,7 @@ from secondpass.service.config.tables import AnyEngineTable, ScriptedEngineTable
 Replicas = Literal["one", "many"]
 
 PER_POD = ("max_runs", "max_sandboxes", "answer_workers")
-"""Settings that limit one process, besides the calls of an engine. With several replicas they apply per pod."""
+"""Settings that limit one process, besides the calls of an engine; with several replicas, per pod."""
 
 
 def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:

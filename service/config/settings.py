@@ -1,4 +1,4 @@
-"""All settings of the service, in one frozen object read from flags, SECONDPASS_* variables and a TOML file.
+"""Settings of the service, read from flags, SECONDPASS_* variables and a TOML file.
 
 Unknown keys are errors in every source: an ignored setting would mislead the operator.
 The field descriptions are the `--help` of `secondpass serve` and, by `tools.settings_page`, the reference pages.

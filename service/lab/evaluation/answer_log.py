@@ -24,7 +24,7 @@ FILE_NAME = "asked.jsonl"
 
 Json = dict[str, Any]
 Key = tuple[str, str, str, int]
-"""(setting key, question id, question digest, epoch)"""
+"""Setting key, question id, question digest and epoch."""
 
 
 class AnswerLogInUse(SecondpassError):

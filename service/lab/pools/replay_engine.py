@@ -20,7 +20,7 @@ from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Capability, Usage
 
 _Timed = tuple[float, int, Delta]
-"""(seconds since the start of the call, index of the completion, delta)"""
+"""Seconds since the start of the call, index of the completion, and delta."""
 
 
 class ReplayEngine:

@@ -55,7 +55,7 @@ def build_pages(
 
 
 _Draft = tuple[str, str, str, Iterable[str]]
-"""(name, title, summary, blocks of Markdown)"""
+"""Name, title, summary and blocks of Markdown."""
 
 
 def _pages(

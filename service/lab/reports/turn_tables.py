@@ -33,7 +33,7 @@ _HEADINGS = (
 )  # fmt: skip
 
 NamedRecords = tuple[str, Sequence[RunRecord]]
-"""(strategy and setting, its run records)"""
+"""Strategy with its setting, and its run records."""
 
 
 def turn_blocks(named: Iterable[NamedRecords]) -> list[str]:

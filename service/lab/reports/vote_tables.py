@@ -34,7 +34,7 @@ RULES: tuple[tuple[str, str, StoppingRule], ...] = (
     ("window", "5", WindowRule(5)),
     ("lead", "", SafeLead()),
 )
-"""(name in plots, setting, rule)"""
+"""Name in plots, setting and rule."""
 
 _OVERVIEW = """\
 No model ran: recorded samples were voted on. Accuracy is in % with 95% Wilson intervals; tied answer classes share. The gain of voting is

@@ -61,7 +61,9 @@ def test_a_judge_is_written_with_its_prompt_and_page(
         f"changed {TABLE}",
         "next:",
         "  pytest tests/strategies/test_contract.py --strategy beta",
+        "  pytest tests/docs/test_strategy_pages.py",
         "  make check",
+        "to undo: delete the created files, and the line and the row that were added",
     ]
     files = files_of(small)
     assert files.keys() == {*created, IMPORTS, TABLE}

@@ -1,4 +1,4 @@
-"""The examples of docs/adding-a-strategy.md run as printed, and the page names every verb."""
+"""docs/adding-a-strategy.md: the examples run as printed, and its tables match the code."""
 
 import re
 import subprocess
@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.runs.outcome import Outcome
+from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.entry_points import GROUP
+from secondpass.strategies.api.handles import StepStream
+from secondpass.strategies.api.judgements import Judgement, Preference
 from secondpass.strategies.api.quoting import is_quoted
 from secondpass.strategies.api.run import Run
+from secondpass.strategies.api.values import Candidate, Capability, Completion, Draw, Verdict
 from secondpass.strategies.prompts import PROMPTS, placeholders
+from secondpass.strategies.voting.vote import Vote
+from secondpass.testing.support import make_run
 from tests.cli.running import ROOT, surroundings
 
 PAGE = ROOT / "docs" / "adding-a-strategy.md"
@@ -116,6 +124,82 @@ def test_the_run_protocol_has_nineteen_verbs_and_the_page_on_strategies_names_th
     assert public == VERBS | properties
     assert len(VERBS) == 19
     assert {name for name in public if f"`{name}`" not in page and f"`{name}(" not in page} == set()
+
+
+VALUES: tuple[type, ...] = (
+    Draw,
+    Completion,
+    StepStream,
+    Candidate,
+    Judgement,
+    Preference,
+    Verdict,
+    Vote,
+    Call,
+    Reply,
+    ScriptedEngine,
+    Outcome,
+)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_tables_of_values_name_existing_fields(value: type) -> None:
+    row = rf"(?m)^\| `{value.__name__}(?:\(\w+\))?` \| (.*) \|$"
+    (cell,) = re.findall(row, PAGE.read_text())
+    plain = re.sub(r" \((?:[^()`]|`[^`]*`)*\)", "", cell)  # without remarks in parentheses
+    names = set(re.findall(r"`([a-z]\w*)(?:\(.*?\)|=[^`]*)?`", plain)) - {"class_of"}
+    assert names
+    fields = {*getattr(value, "__dataclass_fields__", ()), *dir(value)}
+    assert names - fields == set()
+
+
+def test_the_share_of_a_vote_ignores_drafts_without_a_class() -> None:
+    vote = Vote(n=4)
+    vote.add(Candidate(text="none", index=0), None)
+    assert vote.share is None
+    assert vote.leader.score is None
+    assert vote.leaders(2) == []
+    for index in (1, 2):
+        vote.add(Candidate(text="7", answer="7", index=index), 0)
+    assert vote.share == vote.leader.score == 1
+    vote.add(Candidate(text="8", answer="8", index=3), 1)
+    assert vote.ballots == [None, 0, 0, 1]
+    assert [(each.answer, each.score) for each in vote.leaders(2)] == [("7", None), ("8", None)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "lacking", "verdict"),
+    [
+        (Reply("", labels={"A": 0.7, "B": 0.3}), set(), 0.7),
+        (Reply("", labels={"A": 0.7, "B": 0.3}, fault="interrupt"), set(), 0.7),
+        (Reply("A"), set(), None),
+        (Reply("", labels={"A": 1}, fault="unavailable"), set(), None),
+        (Reply("", labels={"A": 1}, fault="refuse"), set(), None),
+        (Reply('{"verdict": "A"}'), {"labels"}, 1.0),
+        (Reply("A"), {"labels"}, None),
+        (Reply("A, I think", fault="interrupt"), {"labels", "schema"}, None),
+        (Reply("A"), {"labels", "schema"}, 1.0),
+        (Reply("neither"), {"labels", "schema"}, None),
+    ],
+)
+@pytest.mark.anyio
+async def test_scripted_replies_have_the_documented_effect(
+    reply: Reply, lacking: set[Capability], verdict: float | None
+) -> None:
+    engine = ScriptedEngine(lambda _call, _index: reply, lacking=frozenset(lacking))
+    run = make_run(engine)
+
+    async def grade(text: str) -> float:
+        judgement = await run.classify(
+            "prefer", ("A", "B"), question="7 or 8?", candidate_a=text, candidate_b="It is 8."
+        )
+        probability = judgement.probability("A")
+        return float(judgement.verdict == "A") if probability is None else probability
+
+    assert await run.map(grade, ["It is 7."], min_results=0) == [verdict]
+    assert run.degraded["judge"] == (verdict is None)
+    is_asked_again = verdict is None and "labels" in lacking and reply.fault is None
+    assert len(engine.calls) == 1 + is_asked_again
 
 
 def test_the_page_on_strategies_names_every_quoted_placeholder() -> None:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from secondpass.strategies import STRATEGIES
-from secondpass.strategies.api.registry import Strategy, Variants
+from secondpass.strategies.api.registry import Signal, Strategy, Update, Variants
 
 FOLDER = Path(__file__).parents[2] / "docs" / "strategies"
 OURS = {name: strategy for name, strategy in STRATEGIES.items() if strategy.is_ours}
@@ -23,6 +23,21 @@ SECTIONS = (
     "Papers and deviations",
 )
 COLUMNS = ["parameter", "default", "allowed values", "meaning"]
+SIGNAL_WORDS: dict[Signal, tuple[str, ...]] = {
+    "none": ("nothing",),
+    "agreement": ("agreement",),
+    "self-score": ("grade",),
+    "critique": ("critique",),
+    "reward": ("score",),
+    "execution": ("test",),
+}
+UPDATE_WORDS: dict[Update, tuple[str, ...]] = {
+    "none": ("returns",),
+    "select": ("selects",),
+    "refine": ("revises", "retries"),
+    "extend": ("continues",),
+}
+"""Words of which the row of a strategy in README.md contains one."""
 
 _BLOCK = re.compile(r"```mermaid\n(.*?)\n```", re.DOTALL)
 _LABEL = re.compile(r'\[(?!")[^\]]*\]|\{(?!")[^}]*\}|--\s+[^">\s-][^>]*?\s+-->')
@@ -134,6 +149,34 @@ def test_the_index_links_every_page() -> None:
     index = (FOLDER / "README.md").read_text()
     missing = [name for name in OURS if f"[`{name}`]({name}.md)" not in index]
     assert missing == [], f"docs/strategies/README.md does not link {missing}"
+
+
+def row_of(name: str) -> dict[str, str]:
+    """Return the strategy's cells of the table in README.md, by heading."""
+    table = (FOLDER / "README.md").read_text().split("\n## Overview\n")[1].split("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    headings, _, *rows = [[cell.strip() for cell in cells] for cells in lines]
+    (row,) = [cells for cells in rows if cells[0] == f"[`{name}`]({name}.md)"]
+    return dict(zip(headings, row, strict=True))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_index_row_agrees_with_the_decorator(name: str) -> None:
+    strategy, row = OURS[name], row_of(name)
+    for column, words in (
+        ("learns from", SIGNAL_WORDS[strategy.signal]),
+        ("does", UPDATE_WORDS[strategy.update]),
+        ("papers (arXiv)", (strategy.paper or "",)),
+        ("streams tokens", ("yes" if strategy.streams else "no",)),
+    ):
+        assert any(word in row[column] for word in words), (
+            f"docs/strategies/README.md: {column!r} of {name} contains none of {words}"
+        )
+
+
+def test_every_signal_and_update_has_words() -> None:
+    assert SIGNAL_WORDS.keys() == set(get_args(Signal))
+    assert UPDATE_WORDS.keys() == set(get_args(Update))
 
 
 def test_every_parameter_has_a_description_in_the_schema() -> None:

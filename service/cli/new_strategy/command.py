@@ -16,6 +16,7 @@ from secondpass.strategies import STRATEGIES
 _EPILOG = """\
 The result works as it is: it passes its contract tests, the linters and the tests of the documentation. Edit it from there.
 `vote` draws completions and lets their answers vote; it needs no prompt. `judge` asks a judge about each answer.
+To change the kind, undo the command as its output describes, and run it again.
 
 examples:
   secondpass new-strategy best_of_three
@@ -80,7 +81,15 @@ def new_strategy(options: NewStrategyOptions) -> None:
 
 
 def _next_commands(name: str) -> str:
-    return f"next:\n  pytest tests/strategies/test_contract.py --strategy {name}\n  make check"
+    return "\n".join(
+        [
+            "next:",
+            f"  pytest tests/strategies/test_contract.py --strategy {name}",
+            "  pytest tests/docs/test_strategy_pages.py",
+            "  make check",
+            "to undo: delete the created files, and the line and the row that were added",
+        ]
+    )
 
 
 COMMAND = Command(

@@ -156,12 +156,11 @@ def test_tables_of_values_name_existing_fields(value: type) -> None:
 def test_the_share_of_a_vote_ignores_drafts_without_a_class() -> None:
     vote = Vote(n=4)
     vote.add(Candidate(text="none", index=0), None)
-    assert vote.share is None
-    assert vote.leader.score is None
+    assert (vote.share, vote.leader.score) == (None, None)
     assert vote.leaders(2) == []
     for index in (1, 2):
         vote.add(Candidate(text="7", answer="7", index=index), 0)
-    assert vote.share == vote.leader.score == 1
+    assert (vote.share, vote.leader.score) == (1, 1)
     vote.add(Candidate(text="8", answer="8", index=3), 1)
     assert vote.ballots == [None, 0, 0, 1]
     assert [(each.answer, each.score) for each in vote.leaders(2)] == [("7", None), ("8", None)]

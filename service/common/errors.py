@@ -124,7 +124,7 @@ class NoAnswerWithinBudget(NoAnswer):
 
     def __init__(self, kind: BudgetKind, *, usage_record: Mapping[str, Any] | None = None) -> None:
         super().__init__(
-            f"budget.max_{kind} was reached before an answer was found; raise the limit",
+            f"no answer within budget.max_{kind}; raise the limit",
             usage_record=usage_record,
         )
         self.kind: BudgetKind = kind

@@ -22,25 +22,22 @@ Amounts = Mapping[BudgetKind, Amount]
 
 
 class Limits(BaseModel):
-    """Budget limits of one run; None means unlimited.
-
-    Attributes:
-        max_tokens: Completion tokens of all calls.
-        max_prompt_tokens: Prompt tokens of all calls.
-        max_calls: Engine requests.
-        max_samples: Completions.
-        max_cost: Cost in the currency of the prices.
-        deadline_ms: Wall-clock time in milliseconds.
-    """
+    """Budget limits of one run; null means unlimited."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_prompt_tokens: int | None = Field(default=None, ge=1)
-    max_calls: int | None = Field(default=None, ge=1)
-    max_samples: int | None = Field(default=None, ge=1)
-    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    deadline_ms: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, description="completion tokens of all calls")
+    max_prompt_tokens: int | None = Field(
+        default=None, ge=1, description="prompt tokens of all calls"
+    )
+    max_calls: int | None = Field(default=None, ge=1, description="engine requests")
+    max_samples: int | None = Field(default=None, ge=1, description="completions")
+    max_cost: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="cost in the currency of the prices"
+    )
+    deadline_ms: int | None = Field(
+        default=None, ge=1, description="wall-clock time in milliseconds"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The routes validate bodies and render responses without FastAPI, so the schemas 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from secondpass.strategies import STRATEGIES
 Json = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
+_DOCSTRING_SECTION = re.compile(r"\n\n(?:Args|Attributes|Raises|Returns):.*", re.DOTALL)
+"""Sections of Google-style docstrings, which are for readers of the code."""
 _KEY = "apiKey"
 _BODIES: Mapping[str, type[BaseModel]] = {
     "/solve": SolveRequest,
@@ -164,6 +167,9 @@ def _schemas() -> Json:
     chat = schemas[ChatRequest.__name__]
     chat["additionalProperties"] = True  # plain requests are forwarded with any fields
     chat["properties"]["stop"]["anyOf"].append({"type": "string"})
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = _DOCSTRING_SECTION.sub("", schema["description"])
     return schemas
 
 

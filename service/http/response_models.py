@@ -206,7 +206,7 @@ class ModelCard(_Response):
 
 
 class ModelList(_Response):
-    """Every model, plain and with each strategy."""
+    """Every model; those that generate text also with each strategy."""
 
     object: Literal["list"]
     data: list[ModelCard]

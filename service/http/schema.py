@@ -34,8 +34,8 @@ _ABSENT_FIELD_ERRORS = ("missing", "value_error")
 """Types of pydantic errors whose location may be a field that is absent from the request."""
 
 _LENGTH_MESSAGES = {
-    "too_short": "must have at least {min_length} items, got {actual_length}",
-    "too_long": "must have at most {max_length} items, got {actual_length}",
+    "too_short": "needs {min_length} or more items, got {actual_length}",
+    "too_long": "takes at most {max_length} items, got {actual_length}",
 }
 """Replacements for pydantic's messages, which name Python's tuples."""
 

@@ -54,7 +54,7 @@ class Metrics:
         )
         self._calls = Counter(
             "secondpass_engine_calls",
-            "Finished calls by outcome",
+            "Calls by the end of their last attempt",
             ["strategy", "role", "end"],
             registry=self._registry,
         )

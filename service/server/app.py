@@ -318,7 +318,7 @@ def _key(engine: str, variable: str | None) -> str | None:
     if not (key and key.isascii() and key.isprintable()):
         raise BadSettings(
             f"{setting}: the key in {variable} must be non-empty and printable ASCII; "
-            "it may contain a line break"
+            "remove a trailing line break"
         )
     return key
 

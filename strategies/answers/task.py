@@ -41,22 +41,23 @@ Option = Annotated[str, Field(min_length=1, max_length=MAX_OPTION_LENGTH), After
 
 
 class TaskRequest(BaseModel):
-    """The task as stated by a client.
-
-    Attributes:
-        kind: Kind of the answer.
-        options: 2 to 26 texts, named A, B, ... in order; only for kind "choice".
-        tests: Source text of the tests; only for kind "code".
-
-    Raises:
-        ValidationError: A field is missing, or not allowed for the kind.
-    """
+    """The task as stated by a client."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
-    options: tuple[Option, ...] = Field(default=(), max_length=MAX_OPTIONS, validate_default=True)
-    tests: str | None = Field(default=None, min_length=1, validate_default=True)
+    kind: Kind = Field(description="kind of the answer")
+    options: tuple[Option, ...] = Field(
+        default=(),
+        max_length=MAX_OPTIONS,
+        validate_default=True,
+        description="2 to 26 texts, named A, B, ... in order; only for kind choice",
+    )
+    tests: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="source text of the tests; only for kind code",
+    )
 
     @field_validator("options")
     @classmethod

@@ -39,6 +39,11 @@ def check(model: type[BaseModel], reply: Any) -> None:
     assert seen == reply
 
 
+def test_descriptions_contain_no_sections_of_docstrings(document: Json) -> None:
+    sections = re.findall(r"(?:Args|Attributes|Raises|Returns):", json.dumps(document))
+    assert sections == []
+
+
 @pytest.mark.parametrize("trace", ["none", "summary", "full"])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_an_answer_matches_its_schema(served: Served, name: str, trace: str) -> None:

@@ -173,7 +173,7 @@ class RunDisplay:
             now = time.monotonic()
             symbol = "·" if self._is_finished else SPINNER[int(now * 10) % len(SPINNER)]
             return _line(f"{symbol} {name}  {now - call.began:.1f} s", "cyan")
-        symbol, style = END_STYLES[finished["end"]]
+        symbol, style = END_STYLES.get(finished["end"], END_STYLES["failed"])
         facts = [f"{_tokens(call)} tokens", f"{finished['seconds']:.2f} s"]
         if finished["end"] != "finished":
             facts.append(finished["end"])

@@ -1,12 +1,14 @@
 """Run model-written Python against unit tests in bubblewrap.
 
-There is no network, the system is read-only, and the kernel enforces hard limits. Each test run uses two sandboxes, one for the code and one for its tests, connected by a socket (see `inside`). Neither has
-the host's environment, home, /etc, /proc or users. All processes of both end with the test run.
+There is no network, the system is read-only, and the kernel enforces hard limits. Each test run uses two sandboxes, one
+for the code and one for its tests, connected by a socket (see `inside`). Neither has the host's environment, home, /etc,
+/proc or users. All processes of both end with the test run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -183,9 +185,8 @@ async def _start(role: str, link: socket.socket, limits: str) -> Process:
 
 async def _feed(process: Process, job: dict[str, Any]) -> None:
     if process.stdin is not None:
-        with suppress(
-            OSError, anyio.BrokenResourceError
-        ):  # the process has ended; its exit is handled elsewhere
+        # Where the process has ended, its exit is handled elsewhere.
+        with suppress(OSError, anyio.BrokenResourceError):
             await process.stdin.send(json.dumps(job).encode())
             await process.stdin.aclose()
 
@@ -210,9 +211,13 @@ async def _read(stream: ByteReceiveStream | None, limit: int) -> bytes:
 
 
 def _kill(process: Process) -> None:
-    """Kill bubblewrap and, with it, all processes in the sandbox."""
-    with suppress(ProcessLookupError):
-        process.kill()
+    """Kill bubblewrap and, with it, all processes in the sandbox.
+
+    The process group is killed: until bubblewrap has set up the sandbox, its child does not die with it.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _end_all(run: _Run) -> None:

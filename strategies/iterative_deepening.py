@@ -18,7 +18,7 @@ from secondpass.strategies.continuation.triggers import (
     Schedule,
     chain_answers,
 )
-from secondpass.strategies.voting.stopping import SafeLead
+from secondpass.strategies.voting.stopping import UnbeatableLead
 from secondpass.strategies.voting.token_confidence import TOP_LOGPROBS
 from secondpass.strategies.voting.vote import WeightedVote
 from secondpass.strategies.voting.weights import (
@@ -204,7 +204,7 @@ async def _vote(
     Each change that another chain may still confirm counts as two more samples to come, since it may move a ballot.
     """
     pending = sum(trail.is_pending for trail in chains.values())
-    vote = WeightedVote(n=n + 2 * pending, rule=SafeLead(), trust=ballot_weights.trust)
+    vote = WeightedVote(n=n + 2 * pending, rule=UnbeatableLead(), trust=ballot_weights.trust)
     answers = chain_answers([chains[index] for index in sorted(chains)])
     weights = await ballot_weights.read([(each.draft, each.ballot) for each in answers])
     for each, weight in zip(answers, weights, strict=True):

@@ -14,13 +14,17 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Candidate, Completion, Draw
 from secondpass.strategies.voting.json_fields import FieldVote
 from secondpass.strategies.voting.stopping import (
-    BetaRule,
-    Never,
-    SafeLead,
+    AdaptiveRule,
+    NoEarlyStopping,
     StoppingRule,
+    UnbeatableLead,
     WindowRule,
 )
-from secondpass.strategies.voting.token_confidence import TOP_LOGPROBS, OnlineRule, ShareRule
+from secondpass.strategies.voting.token_confidence import (
+    TOP_LOGPROBS,
+    ConfidenceThreshold,
+    ShareRule,
+)
 from secondpass.strategies.voting.vote import WeightedVote
 from secondpass.strategies.voting.weights import (
     BallotWeights,
@@ -105,7 +109,7 @@ class SelfConsistency(Variants, WeightedVoteParams):
     @property
     def rule(self) -> StoppingRule:
         """The stopping rule for this value of `stop`."""
-        return Never()
+        return NoEarlyStopping()
 
     @property
     def block(self) -> int | None:
@@ -141,7 +145,7 @@ class AdaptiveVote(SelfConsistency):
 
     @property
     def rule(self) -> StoppingRule:
-        return BetaRule(self.confidence)
+        return AdaptiveRule(self.confidence)
 
 
 class WindowVote(SelfConsistency):
@@ -166,7 +170,7 @@ class LeadVote(SelfConsistency):
 
     @property
     def rule(self) -> StoppingRule:
-        return SafeLead()
+        return UnbeatableLead()
 
 
 class ShareVote(SelfConsistency):
@@ -246,7 +250,7 @@ def _samples(
     draw = Draw(temperature=params.temperature, logprobs=params.logprobs)
     if not params.abort:
         return run.sample(SOLVE, params.n, width=params.concurrency, batch=params.batch, draw=draw)
-    rule = OnlineRule(params.warm_up, params.group, params.keep)
+    rule = ConfidenceThreshold(params.warm_up, params.group, params.keep)
 
     async def write(index: int) -> Completion | None:
         async with run.steps(SOLVE, index=index, draw=draw, every=16) as draft:

@@ -1,4 +1,4 @@
-"""SharedResources fixtures, and the check that no test leaves a process running."""
+"""Shared fixtures, and the check that no test leaves a process running."""
 
 import gc
 import os

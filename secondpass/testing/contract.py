@@ -106,7 +106,7 @@ async def test_deadline_returns_the_best_answer_or_raises(name: str) -> None:
         began = anyio.current_time()
         try:
             outcome = await execute(run)
-        except errors.DeadlinePassed:
+        except errors.DeadlineExceeded:
             assert not run.has_answer
         else:
             assert_outcome_is_valid(outcome, run)
@@ -119,7 +119,7 @@ async def test_deadline_returns_the_best_answer_or_raises(name: str) -> None:
 async def test_deadline_is_exact(name: str) -> None:
     run = make_run(ScriptedEngine(per_token=60.0), name, deadline_ms=2000)
     began = anyio.current_time()
-    with pytest.raises(errors.DeadlinePassed):
+    with pytest.raises(errors.DeadlineExceeded):
         await execute(run)
     assert anyio.current_time() - began == pytest.approx(2.0, abs=1e-6)
 
@@ -145,10 +145,10 @@ async def test_client_disconnect_cancels_every_call(name: str) -> None:
 async def test_failure_of_every_call_raises(name: str, fault: str) -> None:
     engine = ScriptedEngine(faulty(1, fault))
     run = make_run(upstream(engine, attempts=2), name)
-    with pytest.raises((errors.AllCallsFailed, CallRejected)) as caught:
+    with pytest.raises((errors.EngineFailed, CallRejected)) as caught:
         await execute(run)
     error = caught.value
-    assert isinstance(error, errors.AllCallsFailed | CallRejected)
+    assert isinstance(error, errors.EngineFailed | CallRejected)
     assert error.role == "actor"
     assert not run.has_answer
     assert_accounting_is_complete(run, engine)
@@ -182,7 +182,7 @@ async def test_garbage_completions_contain_no_answer(name: str, text: str) -> No
 async def test_empty_completions_are_never_the_answer(name: str, text: str) -> None:
     engine = ScriptedEngine(constant_reply(text))
     run = make_run(engine, name)
-    with pytest.raises(errors.AllCallsFailed, match="only reasoning or whitespace"):
+    with pytest.raises(errors.EngineFailed, match="only reasoning or whitespace"):
         await execute(run)
     assert_accounting_is_complete(run, engine)
 

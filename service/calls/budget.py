@@ -83,7 +83,7 @@ class Budget:
             if (value := getattr(limits, f"max_{kind}")) is not None
         }
         self.spent: dict[BudgetKind, Amount] = dict.fromkeys(KINDS, 0)
-        self.holdings: set[Lease | Reserved] = set()
+        self.holdings: set[Lease | BudgetReserve] = set()
         self._waiters: list[_Waiter] = []
 
     def committed(self, kind: BudgetKind) -> Amount:
@@ -126,7 +126,7 @@ class Budget:
     def _try_lease(self, request: LeaseRequest, reserved: Reserve | None) -> Lease | BudgetKind:
         """Return a lease or the exhausted limit. The call's reserve is used if it is still set aside."""
         reserve = next((each for each in self.holdings if each is reserved), None)
-        return reserve.lease(request) if isinstance(reserve, Reserved) else self.grant(request)
+        return reserve.lease(request) if isinstance(reserve, BudgetReserve) else self.grant(request)
 
     def _is_final(self, result: Lease | BudgetKind, request: LeaseRequest) -> bool:
         """Return False while running calls could still release enough for a lease."""
@@ -139,7 +139,7 @@ class Budget:
         self.spent["samples"] += 1
         return True
 
-    def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> Reserved:
+    def reserve(self, tokens: int, prompt_tokens: int = 0, price: Price = FREE) -> BudgetReserve:
         """Set aside one call, one sample and `tokens` completion tokens.
 
         Raises BudgetExhausted if that exceeds what is left, and ValueError for fewer than 1 token.
@@ -152,7 +152,7 @@ class Budget:
         for kind, amount in amounts.items():
             if self.left(kind) < amount:
                 raise BudgetExhausted(kind)
-        return Reserved(self, tokens, amounts)
+        return BudgetReserve(self, tokens, amounts)
 
     def grant(self, request: LeaseRequest) -> Lease | BudgetKind:
         """Return a lease for `request`, or the limit that does not allow it now."""
@@ -194,7 +194,7 @@ class Budget:
         leased = sum([each.committed(kind) for each in self.holdings if isinstance(each, Lease)])
         return leased > 0 and self.left(kind) + leased >= minimum.get(kind, math.inf)
 
-    def release(self, holding: Lease | Reserved) -> None:
+    def release(self, holding: Lease | BudgetReserve) -> None:
         """Remove a lease or reserve, then serve the waiters in order of arrival."""
         self.holdings.discard(holding)
         for waiter in list(self._waiters):
@@ -204,7 +204,7 @@ class Budget:
                 waiter.is_served.set()
 
 
-class Reserved:
+class BudgetReserve:
     """Budget set aside for one later call with `tokens` completion tokens."""
 
     def __init__(self, budget: Budget, tokens: int, amounts: Amounts) -> None:
@@ -266,7 +266,7 @@ class Lease:
         self._tokens = tokens
         self._spent_prompt = self._spent_completion = 0
         self.takes_remainder = takes_remainder
-        self.reserved: Reserved | None = None
+        self.reserved: BudgetReserve | None = None
         if request.is_upfront:
             self.cap = tokens // request.n
         else:

@@ -16,11 +16,11 @@ from anyio.abc import TaskStatus
 from secondpass.service.calls.admission import HIGHEST_RANK, rank_of
 from secondpass.service.calls.budget import Budget, Lease, LeaseRequest
 from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
-from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.length_stats import LengthStats, Pace
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
-from secondpass.service.common.concurrency import hold_turn, pass_turn, task_group
+from secondpass.service.common.concurrency import delay_next_lane, start_next_lane, task_group
 from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
 from secondpass.strategies.api.engine import Call, Engine
@@ -39,7 +39,7 @@ PER_MESSAGE = 16
 """Chat template tokens assumed for each message where the engine cannot count them."""
 
 
-class Calls:
+class CallDispatcher:
     """Engine calls of one run, with their shared budget, trace and statistics.
 
     Args:
@@ -57,7 +57,7 @@ class Calls:
         prices: Mapping[Role, Price],
         budget: Budget,
         trace: Trace,
-        lengths: Lengths,
+        lengths: LengthStats,
         pace: Pace,
         *,
         strategy: str,
@@ -158,9 +158,9 @@ class Calls:
         take_sample = self._budget.take_sample
         progress = Progress(call, upstream.engine, self.waste, receiver, take_sample)
         try:
-            with hold_turn():
+            with delay_next_lane():
                 progress.prompt_tokens = await self._prompt_tokens(call, upstream)
-            await self._attempts(progress, upstream, reserved, pass_turn)
+            await self._attempts(progress, upstream, reserved, start_next_lane)
         except (EngineError, UnusableCompletion) as error:
             error.role = error.role or call.role
             self._count_failure(error)
@@ -189,7 +189,7 @@ class Calls:
                 return
             request = progress.request()
             try:
-                with hold_turn():
+                with delay_next_lane():
                     lease = await self._lease(request, progress, upstream, reserved)
             finally:
                 if number == first:

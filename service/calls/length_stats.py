@@ -16,7 +16,7 @@ MIN_COMPLETIONS = 8
 """Completions required for a median."""
 
 
-class Lengths:
+class LengthStats:
     """Percentiles of completion tokens over the last `window` completions of each key."""
 
     def __init__(self, window: int = 128) -> None:

@@ -1,1 +1,1 @@
-"""SharedResources service code: events, errors, limits, concurrency and server-sent events."""
+"""Shared service code: events, errors, limits, concurrency and server-sent events."""

@@ -38,7 +38,7 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         raise _first_of(errors) from errors
 
 
-async def ungrouped(work: Awaitable[T]) -> T:
+async def unwrap_exception_group(work: Awaitable[T]) -> T:
     """Await `work`, raising the first error of an exception group instead of the group."""
     try:
         return await work
@@ -71,7 +71,7 @@ class _Turn:
         await self._ended.wait()
 
     def suspend(self) -> None:
-        """End the turn because the lane waits, unless `hold_turn` prevents it."""
+        """End the turn because the lane waits, unless `delay_next_lane` prevents it."""
         if not self.hold_count:
             self.end()
 
@@ -79,7 +79,7 @@ class _Turn:
 _turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
-class hold_turn:  # noqa: N801 - a context manager, written as a class for speed
+class delay_next_lane:  # noqa: N801 - a context manager, written as a class for speed
     """Delay the next lane while this lane waits within the block, until it has its first lease."""
 
     __slots__ = ("_turn",)
@@ -94,7 +94,7 @@ class hold_turn:  # noqa: N801 - a context manager, written as a class for speed
             self._turn.hold_count -= 1
 
 
-def pass_turn() -> None:
+def start_next_lane() -> None:
     """Let the next lane start because this lane has its first lease.
 
     Lanes therefore lease in the order of their items, so that a tight budget does not depend on the event loop.
@@ -145,13 +145,13 @@ async def run_all(*works: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def lane(work: Callable[[], Coroutine[Any, Any, None]], turn: _Turn) -> None:
         await _run_lane(work(), turn)
 
-    with hold_turn():
+    with delay_next_lane():
         async with task_group() as group:
             for work in works:
                 turn = _Turn()
                 group.start_soon(lane, work, turn)
                 await turn.wait()
-            pass_turn()
+            start_next_lane()
 
 
 class Results(Generic[R]):
@@ -306,18 +306,18 @@ async def gather(
             for position, item in enumerate(items):
                 if limiter is not None:
                     if not limiter.value:
-                        pass_turn()
+                        start_next_lane()
                     await limiter.acquire()
                 if results.is_exhausted:
                     break
                 turn = _Turn()
                 lanes.start_soon(lane, position, item, turn)
                 await turn.wait()
-            pass_turn()
+            start_next_lane()
         results.close()
 
     try:
-        with hold_turn():
+        with delay_next_lane():
             async with task_group() as group:
                 group.start_soon(feed)
                 yield results

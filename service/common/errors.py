@@ -10,10 +10,10 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
 * NotAdmitted (503): overloaded or draining.
 * NoAnswer: the run ended without an answer; the error contains its usage.
     * NoAnswerWithinBudget (422): a budget limit was reached.
-    * DeadlinePassed (504): the deadline passed.
-    * AllCallsFailed (502): engine failure; `role` names its role.
+    * DeadlineExceeded (504): the deadline passed.
+    * EngineFailed (502): engine failure; `role` names its role.
     * Drained (503): the server is shutting down.
-    * Abandoned (499): the client disconnected; logged, never sent.
+    * ClientDisconnected (499): the client disconnected; logged, never sent.
 
 Errors that only routes raise (Unsupported, UnmetRequirement, MethodNotAllowed, Internal) are in `http.problems`.
 """
@@ -131,7 +131,7 @@ class NoAnswerWithinBudget(NoAnswer):
         self.field = f"budget.max_{kind}"
 
 
-class DeadlinePassed(NoAnswer):
+class DeadlineExceeded(NoAnswer):
     """The deadline passed before the run had a candidate."""
 
     status = 504
@@ -139,7 +139,7 @@ class DeadlinePassed(NoAnswer):
     should_retry = False
 
 
-class AllCallsFailed(NoAnswer):
+class EngineFailed(NoAnswer):
     """All calls failed; `role` is the role of the failed engine."""
 
     status = 502
@@ -168,7 +168,7 @@ class Drained(NoAnswer):
     retry_after = 1.0
 
 
-class Abandoned(NoAnswer):
+class ClientDisconnected(NoAnswer):
     """The client disconnected before the run ended."""
 
     status = 499

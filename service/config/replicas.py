@@ -13,7 +13,7 @@ PER_POD = ("max_runs", "max_sandboxes", "answer_workers")
 """Settings that limit one process, besides the calls of an engine; with several replicas, per pod."""
 
 
-def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:
+def per_process_settings(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:
     """Yield the configured settings that limit all requests together but are counted in one process.
 
     Add the setting of every feature whose store is visible to one process only.
@@ -25,7 +25,7 @@ def kept_in_one_process(engines: Mapping[str, AnyEngineTable]) -> Iterator[str]:
 
 def check_replicas(replicas: Replicas, engines: Mapping[str, AnyEngineTable]) -> None:
     """Raise ValueError naming every setting that several replicas cannot honor."""
-    if replicas == "many" and (settings := list(kept_in_one_process(engines))):
+    if replicas == "many" and (settings := list(per_process_settings(engines))):
         raise ValueError(
             f'replicas = "many" needs a store that all replicas share, and {", ".join(settings)} '
             'is counted in one process: remove it, or set replicas = "one"'

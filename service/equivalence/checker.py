@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from secondpass.service.equivalence.fair_queue import Allowance, FairQueue
-from secondpass.service.equivalence.worker_process import Equality, Worker, WorkerFailed
+from secondpass.service.equivalence.worker_process import ComparisonResult, Worker, WorkerFailed
 from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
 
 __all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]
@@ -87,7 +87,7 @@ class Equivalence:
         self._queue = FairQueue(workers)
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._decided: _Recent[tuple[str, str], Equality] = _Recent(remembered)
+        self._decided: _Recent[tuple[str, str], ComparisonResult] = _Recent(remembered)
         self._suspects: _Recent[str, None] = _Recent(remembered)
         self.undecided = 0
 
@@ -127,11 +127,11 @@ class Equivalence:
         if verdict is None and not spendable.is_spent:
             async with self._queue.slot(spendable):
                 verdict = await self._verdict(a, b, spendable)
-        if verdict in (None, Equality.EXHAUSTED, Equality.LOST):
+        if verdict in (None, ComparisonResult.EXHAUSTED, ComparisonResult.LOST):
             self.undecided += 1
-        return verdict is Equality.SAME
+        return verdict is ComparisonResult.SAME
 
-    async def _verdict(self, a: str, b: str, allowance: Allowance) -> Equality | None:
+    async def _verdict(self, a: str, b: str, allowance: Allowance) -> ComparisonResult | None:
         """Return the cached or computed verdict on a pair; None if the allowance is spent.
 
         A text that was in a pair that exhausted a worker is first compared alone. A hostile answer therefore costs CPU
@@ -144,25 +144,25 @@ class Equivalence:
             return None
         for text in pair:
             if text in self._suspects and pair != (trivial := _ordered(text, _TRIVIAL)):
-                if await self._verdict(*trivial, allowance) is Equality.EXHAUSTED:
-                    return Equality.EXHAUSTED
+                if await self._verdict(*trivial, allowance) is ComparisonResult.EXHAUSTED:
+                    return ComparisonResult.EXHAUSTED
                 self._suspects.pop(text, None)
         verdict = await self._ask(*pair)
-        if verdict in (Equality.EXHAUSTED, Equality.LOST):
+        if verdict in (ComparisonResult.EXHAUSTED, ComparisonResult.LOST):
             allowance.left -= 1
-        if verdict is not Equality.LOST:
+        if verdict is not ComparisonResult.LOST:
             self._decided.store(pair, verdict)
-        if verdict is Equality.EXHAUSTED:
+        if verdict is ComparisonResult.EXHAUSTED:
             for text in pair:
                 self._suspects.store(text, None)
         return verdict
 
-    async def _ask(self, a: str, b: str) -> Equality:
+    async def _ask(self, a: str, b: str) -> ComparisonResult:
         try:
             async with self._worker() as worker:
                 return await worker.compare(a, b, wall_seconds=self._wall_seconds)
         except WorkerFailed:
-            return Equality.LOST
+            return ComparisonResult.LOST
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Worker]:

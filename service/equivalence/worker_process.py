@@ -28,7 +28,7 @@ class WorkerFailed(SecondpassError):
     """A worker process failed to start."""
 
 
-class Equality(Enum):
+class ComparisonResult(Enum):
     """Result of one comparison."""
 
     SAME = "same"
@@ -92,7 +92,7 @@ class Worker:
             ) from error
         self._is_ready = True
 
-    async def compare(self, a: str, b: str, *, wall_seconds: float) -> Equality:
+    async def compare(self, a: str, b: str, *, wall_seconds: float) -> ComparisonResult:
         """Compare a pair of answers. The worker is unusable after an exception."""
         self.is_usable = False
         try:
@@ -100,14 +100,14 @@ class Worker:
                 await self._requests.send(json.dumps([a, b]).encode() + b"\n")
                 line = await self._replies.receive_until(b"\n", _REPLY_BYTES)
         except TimeoutError:
-            return Equality.LOST
+            return ComparisonResult.LOST
         except (anyio.BrokenResourceError, anyio.IncompleteRead, OSError):
             with anyio.CancelScope(shield=True):
                 code = await self._process.wait()
-            return Equality.EXHAUSTED if code == -signal.SIGPROF else Equality.LOST
+            return ComparisonResult.EXHAUSTED if code == -signal.SIGPROF else ComparisonResult.LOST
         reply = json.loads(line)
         self.is_usable = not reply["retire"]
-        return Equality.SAME if reply["same"] else Equality.DIFFERENT
+        return ComparisonResult.SAME if reply["same"] else ComparisonResult.DIFFERENT
 
     async def aclose(self) -> None:
         """Kill the process and wait for it to exit."""

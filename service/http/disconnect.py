@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from secondpass.service.common.concurrency import task_group
-from secondpass.service.common.errors import Abandoned
+from secondpass.service.common.errors import ClientDisconnected
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 async def cancel_on_disconnect(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` and return its result. Its exceptions propagate unchanged.
 
-    If the client disconnects first, `work` is cancelled and Abandoned is raised.
+    If the client disconnects first, `work` is cancelled and ClientDisconnected is raised.
     """
     finished: list[T] = []
     async with task_group() as group:
@@ -34,7 +34,7 @@ async def cancel_on_disconnect(receive: Receive, work: Callable[[], Awaitable[T]
         finished.append(await work())
         group.cancel_scope.cancel()
     if not finished:
-        raise Abandoned("the client disconnected")
+        raise ClientDisconnected("the client disconnected")
     return finished[0]
 
 
@@ -82,7 +82,7 @@ class EventStream(Response):
         self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until `produce` has finished and the client has everything. Raises Abandoned on disconnect."""
+        """Send until `produce` has finished and the client has everything. Raises ClientDisconnected on disconnect."""
         outbox = Outbox()
         await cancel_on_disconnect(receive, partial(self._serve, outbox, send))
         # Sent last: after it, `receive` reports a disconnect, which would cancel unfinished work.

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondpass.service.http.disconnect import cancel_on_disconnect
 from secondpass.service.http.problems import as_http_error
-from secondpass.service.http.state import Node, Service, Traffic
+from secondpass.service.http.state import RequestTracker, ServedEngine, Service
 from secondpass.strategies.api.engine import PlainRequest
 from secondpass.strategies.api.errors import EngineError
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class ForwardedResponse(Response):
     """An engine's own response, forwarded from its status to its last byte."""
 
-    def __init__(self, service: Service, node: Node, plain: PlainRequest) -> None:
+    def __init__(self, service: Service, node: ServedEngine, plain: PlainRequest) -> None:
         super().__init__()
         self._service, self._upstream, self._plain = service, node.upstream, plain
 
@@ -59,7 +59,7 @@ class ForwardedResponse(Response):
 class FallbackApp:
     """A fallback application whose requests are admitted and drained like forwarded ones."""
 
-    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, traffic: RequestTracker) -> None:
         self._app, self._traffic = app, traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

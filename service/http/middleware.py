@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondpass.service.common.errors import Abandoned, Unauthorized
+from secondpass.service.common.errors import ClientDisconnected, Unauthorized
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.http.problems import Internal, as_http_error, error_response
 
@@ -62,7 +62,7 @@ class RequestMiddleware:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             logger.info("request %s: 499, the client disconnected", request_id)
-        except Abandoned as error:
+        except ClientDisconnected as error:
             logger.info("request %s: 499, %s", request_id, error.detail)
         except Exception as error:  # outermost handler: every request needs a response
             failure = as_http_error(error)
@@ -88,7 +88,7 @@ class RequestMiddleware:
         with anyio.move_on_after(self._stalled_client_seconds) as timeout:
             await send(message)
         if timeout.cancelled_caught:
-            raise Abandoned("the client stopped reading its response")
+            raise ClientDisconnected("the client stopped reading its response")
 
 
 def _request_id(headers: Headers) -> str:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from secondpass.service.common.errors import (
-    AllCallsFailed,
+    EngineFailed,
     HttpError,
     InvalidRequest,
     Malformed,
@@ -65,7 +65,7 @@ def as_http_error(error: Exception) -> HttpError:
     if isinstance(error, CapabilityMissing | RoleMissing):
         return UnmetRequirement(str(error), field="strategy")
     if isinstance(error, EngineError):
-        return AllCallsFailed(excerpt(str(error)), role=error.role)
+        return EngineFailed(excerpt(str(error)), role=error.role)
     if isinstance(error, HTTPException):
         return _from_starlette(error)
     return Internal("internal error; the cause is in the service's log under this request id")

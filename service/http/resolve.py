@@ -15,7 +15,7 @@ from secondpass.service.common.limits import Limits
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import unknown_name, validate
-from secondpass.service.http.state import Node, Service
+from secondpass.service.http.state import ServedEngine, Service
 from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import (
@@ -160,12 +160,14 @@ def _defaults(service: Service, role: Role) -> RoleDefaults:
     return RoleDefaults(table.temperature, table.max_tokens)
 
 
-def profiles_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Profile]:
+def profiles_of(service: Service, nodes: Mapping[Role, ServedEngine]) -> dict[Role, Profile]:
     """Return the model profile of each role."""
     return {role: service.settings.profile_of(node.engine.model) for role, node in nodes.items()}
 
 
-def calibrations_of(service: Service, nodes: Mapping[Role, Node]) -> dict[Role, Calibration]:
+def calibrations_of(
+    service: Service, nodes: Mapping[Role, ServedEngine]
+) -> dict[Role, Calibration]:
     """Return the calibration of each role whose model has one."""
     known = service.calibrations
     return {
@@ -216,7 +218,7 @@ def _reject_equal_samples(strategy: Strategy[Any], values: Mapping[str, Any], at
         raise InvalidRequest(EQUAL_SAMPLES, field=f"{at}.temperature")
 
 
-def _resolve_nodes(service: Service, options: RunOptions) -> dict[Role, Node]:
+def _resolve_nodes(service: Service, options: RunOptions) -> dict[Role, ServedEngine]:
     nodes = dict(service.roles)
     for role, model in options.models.items():
         if role in nodes and nodes[role].engine.model == model:
@@ -245,7 +247,7 @@ def _limit_message(limit: float) -> str:
     return f"must be at most {limit}, the operator's limit"
 
 
-def _require_prices(nodes: Mapping[Role, Node], options: RunOptions) -> None:
+def _require_prices(nodes: Mapping[Role, ServedEngine], options: RunOptions) -> None:
     for role, node in nodes.items():
         if node.price is None:
             raise InvalidRequest(
@@ -267,7 +269,7 @@ def _resolve_task(service: Service, messages: Sequence[Message], options: RunOpt
     return options.task.as_task()
 
 
-def _require_ready(actor: Node) -> None:
+def _require_ready(actor: ServedEngine) -> None:
     if not actor.engine.ready:
         reason = excerpt(actor.why_not_ready or "not contacted yet")
         raise NotAdmitted(f"the actor's engine {actor.engine.name!r} is not ready: {reason}")

@@ -32,7 +32,7 @@ class _Health(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ServedEngine:
     """An engine with its admission, its price (None: not configured) and its health.
 
     `generates` is false for a reward model, which scores text and generates none.
@@ -64,7 +64,7 @@ class Node:
         return self.upstream.admission.waiting
 
 
-class Traffic:
+class RequestTracker:
     """Requests in progress, up to `max_runs`. New ones are refused while draining."""
 
     def __init__(self, max_runs: int) -> None:
@@ -134,14 +134,14 @@ class Service:
     """Configuration and shared objects of the routes."""
 
     settings: Settings
-    nodes: Mapping[str, Node]
-    roles: Mapping[Role, Node]
+    nodes: Mapping[str, ServedEngine]
+    roles: Mapping[Role, ServedEngine]
     shared: SharedResources
     tenants: Tenants
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     metrics: Metrics
-    traffic: Traffic
-    fallback_node: Node | None = None
+    traffic: RequestTracker
+    fallback_node: ServedEngine | None = None
     """vLLM in this process. Plain requests may name aliases and adapters that `models` does not list."""
 
     @property
@@ -149,14 +149,14 @@ class Service:
         """Names of all models, without duplicates."""
         return list(dict.fromkeys(node.engine.model for node in self.nodes.values()))
 
-    def find_node(self, model: str) -> Node:
+    def find_node(self, model: str) -> ServedEngine:
         """Return the engine that serves `model`, preferably one with a role. Raises NotFound."""
         for node in (*self.roles.values(), *self.nodes.values()):
             if node.engine.model == model:
                 return node
         raise NotFound(f"no engine serves {excerpt(model)!r}", field="model")
 
-    def find_generating_node(self, model: str, *, field: str) -> Node:
+    def find_generating_node(self, model: str, *, field: str) -> ServedEngine:
         """Return the engine that generates with `model`.
 
         Raises NotFound for an unknown model, and InvalidRequest for a reward model.

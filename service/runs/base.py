@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from secondpass.service.calls.budget import Budget
-from secondpass.service.calls.dispatch import Calls, check_role
+from secondpass.service.calls.dispatch import CallDispatcher, check_role
 from secondpass.service.common.events import NoteRecorded, Trace
 from secondpass.service.runs.call_builder import CallBuilder
 from secondpass.service.runs.models import LiveModel
@@ -35,7 +35,7 @@ class Verbs(ABC):
         self.exhausted: BudgetKind | None = None
         self._pace = shared.pace
         self._builder = CallBuilder(spec)
-        self._calls = Calls(
+        self._calls = CallDispatcher(
             spec.upstreams,
             spec.prices,
             self.budget,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from secondpass.service.common import errors
-from secondpass.service.common.concurrency import ungrouped
+from secondpass.service.common.concurrency import unwrap_exception_group
 from secondpass.service.common.events import AnswerDelta, RunFailed, RunFinished, RunStarted
 from secondpass.service.runs import outcome
 from secondpass.service.runs.outcome import Outcome
@@ -29,8 +29,8 @@ async def execute(run: LiveRun) -> Outcome:
     The candidate proposed or elected by then is the answer. Cancelling cancels every call of the run.
 
     Raises:
-        NoAnswer: The run ended without an answer: NoAnswerWithinBudget, DeadlinePassed, AllCallsFailed or Drained, each
-            with the usage record. AllCallsFailed is also raised if a role failed that the request requires.
+        NoAnswer: The run ended without an answer: NoAnswerWithinBudget, DeadlineExceeded, EngineFailed or Drained, each
+            with the usage record. EngineFailed is also raised if a role failed that the request requires.
         RoleMissing, CapabilityMissing: Before the first call.
         CallRejected: The engine rejected the request itself.
     """
@@ -70,7 +70,9 @@ async def _run_strategy(run: LiveRun) -> StopReason:
         run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
         try:
-            answer: object = await ungrouped(run.spec.strategy.body(run, run.spec.params))
+            answer: object = await unwrap_exception_group(
+                run.spec.strategy.body(run, run.spec.params)
+            )
             if not isinstance(answer, Candidate):
                 kind = type(answer).__name__
                 raise TypeError(
@@ -121,13 +123,13 @@ def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError
         return errors.NoAnswerWithinBudget(run.exhausted, usage_record=usage_record)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
-        return errors.AllCallsFailed(
+        return errors.EngineFailed(
             errors.excerpt(_description(run, failure)), role=role, usage_record=usage_record
         )
     if run.is_interrupted:
         return errors.Drained("the service is shutting down", usage_record=usage_record)
     deadline = run.spec.limits.deadline_ms
-    return errors.DeadlinePassed(f"no answer within {deadline} ms", usage_record=usage_record)
+    return errors.DeadlineExceeded(f"no answer within {deadline} ms", usage_record=usage_record)
 
 
 def _description(run: LiveRun, failure: SecondpassError) -> str:
@@ -182,7 +184,7 @@ def _report_failure(run: LiveRun, error: BaseException) -> None:
     if isinstance(error, errors.HttpError):
         reason = error.code
     elif isinstance(error, anyio.get_cancelled_exc_class()):
-        reason = errors.Abandoned.code
+        reason = errors.ClientDisconnected.code
     else:
         reason = next(
             (name for kind, name in _FAILURE_CODES.items() if isinstance(error, kind)), "internal"

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 
 from secondpass.service.calls.partial_completion import PartialCompletion
-from secondpass.service.common.concurrency import Emit, Results, gather, hold_turn, task_group
+from secondpass.service.common.concurrency import Emit, Results, delay_next_lane, gather, task_group
 from secondpass.service.common.events import AnswerDelta
 from secondpass.service.runs.base import Verbs
 from secondpass.service.runs.call_builder import draft_of
@@ -321,7 +321,7 @@ class GeneratingVerbs(Verbs):
     ) -> AsyncIterator[LiveStepStream]:
         """Generate a stream until the block exits; if it raises, a finished completion may become the answer."""
         try:
-            with hold_turn():
+            with delay_next_lane():
                 async with task_group() as group:
                     group.start_soon(stream.generate, self._calls)
                     yield stream

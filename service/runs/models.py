@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from secondpass.service.calls.dispatch import Calls
+from secondpass.service.calls.dispatch import CallDispatcher
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.calibration import USEFUL_AUROC, GradeCalibration, GradeKind
 from secondpass.strategies.api.model_profiles import Profile, profile_of
@@ -15,7 +15,7 @@ class LiveModel:
     """See `strategies.api.handles.Model`."""
 
     def __init__(
-        self, role: Role, spec: RunSpec, calls: Calls, note: Callable[[str, str], None]
+        self, role: Role, spec: RunSpec, calls: CallDispatcher, note: Callable[[str, str], None]
     ) -> None:
         self._role, self._spec, self._calls, self._note = role, spec, calls, note
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
-from secondpass.service.calls.budget import Reserved
-from secondpass.service.common.concurrency import hold_turn
+from secondpass.service.calls.budget import BudgetReserve
+from secondpass.service.common.concurrency import delay_next_lane
 from secondpass.service.common.events import Trace
 from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
@@ -89,7 +89,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     async def class_of(self, candidate: Candidate) -> int | None:
         if candidate.answer is None or self.task.kind == "open":
             return None
-        with hold_turn():  # answers of one run are compared one at a time in any case
+        with delay_next_lane():  # answers of one run are compared one at a time in any case
             return await self._classes.of(candidate.answer)
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
@@ -98,7 +98,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     @contextmanager
     def reserve(
         self, *, tokens: int, prompt_tokens: int = 0, role: Role = "actor"
-    ) -> Iterator[Reserved]:
+    ) -> Iterator[BudgetReserve]:
         reserved = self.budget.reserve(tokens, prompt_tokens, self._calls.price(role))
         try:
             yield reserved

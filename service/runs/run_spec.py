@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.length_stats import LengthStats, Pace
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.equivalence.checker import Equivalence
@@ -72,5 +72,5 @@ class SharedResources:
     def __init__(self, equivalence: Equivalence, sandboxes: Sandboxes | None = None) -> None:
         self.equivalence = equivalence
         self.sandboxes = sandboxes
-        self.lengths = Lengths()
+        self.lengths = LengthStats()
         self.pace = Pace()

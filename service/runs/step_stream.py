@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import anyio
 
-from secondpass.service.calls.dispatch import Calls
+from secondpass.service.calls.dispatch import CallDispatcher
 from secondpass.service.calls.partial_completion import PartialCompletion
-from secondpass.service.common.concurrency import pass_turn
+from secondpass.service.common.concurrency import start_next_lane
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, UnusableCompletion
 from secondpass.strategies.api.step_splitter import StepSplitter, TokenSplitter
@@ -94,7 +94,7 @@ class LiveStepStream:
             shorter = truncated(whole, at) or _text_only(whole, at)
         return replace(shorter, usage=Usage(completion=len(shorter.token_ids)))
 
-    async def generate(self, calls: Calls) -> None:
+    async def generate(self, calls: CallDispatcher) -> None:
         """Perform the call and split its text into steps."""
         splitter = self._splitter
 
@@ -122,7 +122,7 @@ class LiveStepStream:
             except SecondpassError as error:
                 self._error = error
             finally:
-                pass_turn()  # the call may have failed before it had a lease
+                start_next_lane()  # the call may have failed before it had a lease
             if self._whole is not None:
                 for step in splitter.close():
                     if kept := self._without_stop(step):

@@ -45,7 +45,7 @@ class CandidateBroken(BaseException):
     """The candidate process violated the protocol. A BaseException, so that tests do not catch it."""
 
 
-class Unsendable(Exception):
+class NotSerializable(Exception):
     """A test passed an argument that is not plain data."""
 
 
@@ -100,7 +100,7 @@ def decoded(document: Json, reference: Callable[[int], Any]) -> Any:  # noqa: PL
 # Candidate process
 
 
-class Objects:
+class ObjectTable:
     """Objects of the candidate that are not plain data, by number."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Objects:
 
 def serve_candidate(link: socket.socket, code: str) -> None:
     """Run the code, send its names, then serve requests of the test process until it disconnects."""
-    objects = Objects()
+    objects = ObjectTable()
     scope: dict[str, Any] = {"__name__": "candidate"}
     stream = link.makefile("rwb")
 
@@ -147,7 +147,7 @@ def serve_candidate(link: socket.socket, code: str) -> None:
         send(reply)
 
 
-def _perform(objects: Objects, request: Json) -> Json:
+def _perform(objects: ObjectTable, request: Json) -> Json:
     target = objects.kept[request["ref"]]
     if request["do"] == "get":
         return {"value": objects.encode(getattr(target, request["name"]))}
@@ -210,7 +210,7 @@ class CandidateProcess:
 
     def decode(self, document: Json) -> Any:
         """Decode a document from the candidate process."""
-        return decoded(document, lambda number: Remote(self, number))
+        return decoded(document, lambda number: RemoteObject(self, number))
 
     def _read(self) -> Json:
         try:
@@ -225,7 +225,7 @@ class CandidateProcess:
         return reply
 
 
-class Remote:
+class RemoteObject:
     """Proxy of a candidate object, with calls, attributes and container methods."""
 
     def __init__(self, candidate: CandidateProcess, number: int) -> None:
@@ -242,20 +242,20 @@ class Remote:
 
 
 def _forwarded(method: str) -> Callable[..., Any]:
-    def forward(self: Remote, *given: Any) -> Any:
+    def forward(self: RemoteObject, *given: Any) -> Any:
         return self._candidate.ask("method", self._number, method, *given)
 
     return forward
 
 
 for _method in CONTAINER_METHODS:
-    setattr(Remote, _method, _forwarded(_method))
+    setattr(RemoteObject, _method, _forwarded(_method))
 
 
 def _reference_of(value: Any) -> Json:
-    if isinstance(value, Remote):
+    if isinstance(value, RemoteObject):
         return {"ref": value._number}  # noqa: SLF001 - a public name could shadow one of the object
-    raise Unsendable(f"test arguments must be plain data, got {type(value).__name__}")
+    raise NotSerializable(f"test arguments must be plain data, got {type(value).__name__}")
 
 
 def _update(argument: Any, changed: Any) -> None:
@@ -311,7 +311,7 @@ def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
         return "error", "the tests define check but never call it: end them with check(NAME)"
     try:
         scope = {"__name__": "tests"} | CandidateProcess(link).names()
-        if entry is not None and not isinstance(scope.get(entry), Remote):
+        if entry is not None and not isinstance(scope.get(entry), RemoteObject):
             return "failed", f"the code does not define {entry}"
         tested = scope.get(entry)
         exec(_imports(job["code"]), scope)  # noqa: S102 - standard library imports only
@@ -319,7 +319,7 @@ def run_tests(link: socket.socket, job: Json) -> tuple[str, str]:
             scope[entry] = tested
         exec(tests, scope)  # noqa: S102 - the purpose of this process
         _call_tests(scope, tested)
-    except Unsendable as error:
+    except NotSerializable as error:
         return "error", str(error)
     except BaseException as error:  # noqa: BLE001 - a test may raise anything
         return "failed", _failure_text(error, job["tests"])

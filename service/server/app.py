@@ -44,7 +44,7 @@ from secondpass.service.http.middleware import RequestMiddleware
 from secondpass.service.http.openapi import build_document
 from secondpass.service.http.problems import as_http_error, error_response
 from secondpass.service.http.routing import ANY_TENANT
-from secondpass.service.http.state import Node, Service, Traffic
+from secondpass.service.http.state import RequestTracker, ServedEngine, Service
 from secondpass.service.observe.metrics import Metrics
 from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
@@ -166,7 +166,7 @@ def create_app(
         tenants=tenants,
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
-        traffic=Traffic(settings.max_runs),
+        traffic=RequestTracker(settings.max_runs),
         fallback_node=next((nodes[name] for name in inside.engines if inside.registry), None),
     )
     service.metrics.watch(nodes)
@@ -267,10 +267,10 @@ def _check_trusted(settings: Settings, tenants: Tenants) -> None:
 
 def _node(
     name: str, table: AnyEngineTable, settings: Settings, engine: ExplainingEngine | None
-) -> Node:
+) -> ServedEngine:
     engine = engine or _engine(name, table)
     admission = Admission(table.max_concurrent_calls or settings.max_concurrent_calls)
-    return Node(
+    return ServedEngine(
         Upstream(engine, admission),
         _price(table.prices),
         health=engine,

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.equivalence.checker import Equivalence, WorkerFailed
-from secondpass.service.http.state import Node, Service
+from secondpass.service.http.state import ServedEngine, Service
 
 RETRY_SECONDS = 1.0
 """Seconds between health checks of an engine that is not ready."""
@@ -45,7 +45,7 @@ async def _warm(equivalence: Equivalence) -> None:
         )
 
 
-async def _watch(node: Node, health_check_seconds: float) -> None:
+async def _watch(node: ServedEngine, health_check_seconds: float) -> None:
     """Check the engine's health repeatedly and log every change."""
     reported: str | None = "not contacted yet"
     while True:
@@ -63,5 +63,5 @@ def _report(engine: str, reason: str | None) -> None:
         logger.warning("engine %r is not ready: %s", engine, reason)
 
 
-async def _close(node: Node) -> None:
+async def _close(node: ServedEngine) -> None:
     await node.engine.aclose()

@@ -13,7 +13,7 @@ import anyio
 import uvicorn
 
 from secondpass.service.common.errors import BadSettings
-from secondpass.service.http.state import Traffic
+from secondpass.service.http.state import RequestTracker
 from secondpass.service.server.signals import StartupSignals
 
 CLOSE_SECONDS = 5
@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        traffic: Traffic,
+        traffic: RequestTracker,
         grace: float,
         *,
         startup: StartupSignals | None = None,

@@ -25,7 +25,7 @@ class StoppingRule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Never:
+class NoEarlyStopping:
     """Draw all samples."""
 
     def is_decided(self, ballots: Sequence[int | None], remaining: int) -> bool:
@@ -33,7 +33,7 @@ class Never:
 
 
 @dataclass(frozen=True, slots=True)
-class BetaRule:
+class AdaptiveRule:
     """Adaptive-Consistency (arXiv 2305.11860): stop when the leader is probably the majority.
 
     The two leading classes have a and b ballots. With a uniform prior, P(leader's share > 1/2) is the tail of
@@ -63,7 +63,7 @@ class WindowRule:
 
 
 @dataclass(frozen=True, slots=True)
-class SafeLead:
+class UnbeatableLead:
     """Stop when the remaining samples cannot change the winner."""
 
     def is_decided(self, ballots: Sequence[int | None], remaining: int) -> bool:

@@ -30,7 +30,7 @@ def lowest_group_confidence(confidences: Sequence[float], group: int) -> float |
 
 
 @dataclass
-class OnlineRule:
+class ConfidenceThreshold:
     """DeepConf online: abort drafts below a confidence threshold that a warm-up determines.
 
     No draft is aborted during the warm-up.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import Candidate, Completion
 from secondpass.strategies.voting.medoid import Medoid
-from secondpass.strategies.voting.stopping import Never, StoppingRule
+from secondpass.strategies.voting.stopping import NoEarlyStopping, StoppingRule
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Vote:
     """
 
     n: int
-    rule: StoppingRule = field(default_factory=Never)
+    rule: StoppingRule = field(default_factory=NoEarlyStopping)
     ballots: list[int | None] = field(default_factory=list)
     _representatives: dict[int, Candidate] = field(default_factory=dict)
     _counts: Counter[int] = field(default_factory=Counter)

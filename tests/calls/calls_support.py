@@ -11,8 +11,8 @@ import anyio
 
 from secondpass.service.calls.admission import Admission
 from secondpass.service.calls.budget import Budget, LeaseRequest
-from secondpass.service.calls.dispatch import Calls
-from secondpass.service.calls.length_stats import Lengths, Pace
+from secondpass.service.calls.dispatch import CallDispatcher
+from secondpass.service.calls.length_stats import LengthStats, Pace
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.retry import RetryPolicy
 from secondpass.service.calls.upstream import Upstream
@@ -98,7 +98,7 @@ def counting(
 
 @dataclass
 class CallHarness:
-    """`Calls` over one engine, with everything that they report."""
+    """`CallDispatcher` over one engine, with everything that they report."""
 
     engine: ScriptedEngine
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -115,9 +115,9 @@ class CallHarness:
         self.upstream = Upstream(self.engine, Admission(self.slots), policy)
         self.budget = Budget(Limits(**self.limits))
         self.trace = Trace()
-        self.lengths = Lengths()
+        self.lengths = LengthStats()
         roles: tuple[Role, ...] = ("actor", "judge", "reward")
-        self.calls = Calls(
+        self.calls = CallDispatcher(
             dict.fromkeys(roles, self.upstream),
             {},
             self.budget,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from secondpass.service.common.errors import Abandoned
+from secondpass.service.common.errors import ClientDisconnected
 from secondpass.service.common.events import CallEnd, Event
 from secondpass.service.common.limits import Limits
 from secondpass.service.http import response_models
@@ -29,7 +29,7 @@ def test_page_contains_every_field_event_and_code() -> None:
     words = {field for model in models for field in model.model_fields} - {"name"}
     words |= {event.type for event in Event.__subclasses__()}
     words |= set(codes())
-    unsent = Abandoned.code  # the client has disconnected
+    unsent = ClientDisconnected.code  # the client has disconnected
     missing = {word for word in words if not re.search(rf"[`\"]{word}[`\"]", page)}
     assert missing <= {unsent}
 

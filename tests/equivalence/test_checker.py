@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
-from secondpass.service.equivalence.worker_process import Equality
+from secondpass.service.equivalence.worker_process import ComparisonResult
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tools.process_tree import is_running
 
@@ -109,7 +109,7 @@ async def test_a_hostile_answer_costs_cpu_time_twice_in_total(
     compared: list[tuple[str, str]] = []
     ask = equivalence._ask
 
-    async def counted(a: str, b: str) -> Equality:
+    async def counted(a: str, b: str) -> ComparisonResult:
         compared.append((a, b))
         return await ask(a, b)
 
@@ -133,10 +133,10 @@ class FakeWorkers:
         """Pairs without the comparisons that find out which answer exhausted a worker."""
         return [pair for pair in self.pairs if "0" not in pair]
 
-    async def ask(self, a: str, b: str) -> Equality:
+    async def ask(self, a: str, b: str) -> ComparisonResult:
         self.pairs.append((a, b))
         await anyio.sleep(0.01)
-        return Equality.EXHAUSTED if "B" in a + b else Equality.DIFFERENT
+        return ComparisonResult.EXHAUSTED if "B" in a + b else ComparisonResult.DIFFERENT
 
 
 @pytest.mark.anyio

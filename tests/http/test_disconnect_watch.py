@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.errors import Abandoned, Drained
+from secondpass.service.common.errors import ClientDisconnected, Drained
 from secondpass.service.http.disconnect import KEEP_ALIVE, EventStream, Outbox, cancel_on_disconnect
 from secondpass.testing.support import ON_BOTH_BACKENDS
 
@@ -86,7 +86,7 @@ async def test_a_disconnect_cancels_the_work_and_waits_for_its_cleanup() -> None
                 cleaned = True
 
     async with disconnecting(client, 0.01):
-        with pytest.raises(Abandoned):
+        with pytest.raises(ClientDisconnected):
             await cancel_on_disconnect(client.receive, work)
     assert cleaned
 
@@ -150,7 +150,7 @@ async def test_a_client_that_does_not_read_delays_nothing() -> None:
 
         client.disconnected.set()
 
-    with anyio.fail_after(60), pytest.raises(Abandoned):
+    with anyio.fail_after(60), pytest.raises(ClientDisconnected):
         await EventStream(produce, 10)({}, client.receive, client.send)
     assert put == 1000
 

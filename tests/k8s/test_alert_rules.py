@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from secondpass.service.common.errors import AllCallsFailed, HttpError
+from secondpass.service.common.errors import EngineFailed, HttpError
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.http.problems import Internal
 from secondpass.strategies.api.values import StopReason
@@ -228,7 +228,7 @@ def _exists(label: str, value: str, seen: dict[str, set[str]]) -> bool:
     if label == "stop_reason":
         codes = {
             kind.code
-            for kind in (Internal, AllCallsFailed, *HttpError.__subclasses__())
+            for kind in (Internal, EngineFailed, *HttpError.__subclasses__())
             if hasattr(kind, "code")
         }
         return value in codes | set(get_args(StopReason))

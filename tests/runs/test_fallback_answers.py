@@ -8,7 +8,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from secondpass.service.common.errors import DeadlinePassed, NoAnswerWithinBudget
+from secondpass.service.common.errors import DeadlineExceeded, NoAnswerWithinBudget
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -110,7 +110,7 @@ async def test_text_truncated_before_its_answer_is_not_an_answer(
         await execute(run)
     assert run.wasted == {"actor": 10 if body is steps else 10 - BEGIN_TOKENS}
     slow = ScriptedEngine(constant_reply("word " * 500), per_token=0.01)
-    with pytest.raises(DeadlinePassed):
+    with pytest.raises(DeadlineExceeded):
         await execute(with_body(make_run(slow, deadline_ms=60), body))
 
 
@@ -211,7 +211,7 @@ async def test_critic_text_is_never_the_answer_after_a_streamed_draft() -> None:
 
     engine = ScriptedEngine(constant_reply(TEXT), per_token=0.002)
     run = with_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
-    with pytest.raises(DeadlinePassed):
+    with pytest.raises(DeadlineExceeded):
         await execute(run)
 
 

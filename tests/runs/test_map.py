@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.common.errors import AllCallsFailed, NoAnswerWithinBudget
+from secondpass.service.common.errors import EngineFailed, NoAnswerWithinBudget
 from secondpass.service.engines.scripted.engine import Reply, Script, ScriptedEngine, arithmetic
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
@@ -296,7 +296,7 @@ async def test_run_without_an_answer_raises_the_last_failure() -> None:
         results = await run.map(run.ask, [SOLVE, SOLVE])
         raise AssertionError(results)
 
-    with pytest.raises(AllCallsFailed, match="unavailable") as raised:
+    with pytest.raises(EngineFailed, match="unavailable") as raised:
         await execute(with_body(make_run(engine), body))
     assert raised.value.role == "actor"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from secondpass.service.common.errors import AllCallsFailed
+from secondpass.service.common.errors import EngineFailed
 from secondpass.service.common.events import Trace
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
@@ -131,6 +131,6 @@ async def test_error_raised_by_a_strategy_is_counted_unless_it_is_role_failed() 
         raise RoleFailed("no critic", role="critic")
 
     run = with_body(make_run(), raise_role_failed)
-    with pytest.raises(AllCallsFailed):
+    with pytest.raises(EngineFailed):
         await execute(run)
     assert not run.degraded

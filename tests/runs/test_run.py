@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from secondpass.service.common.errors import DeadlinePassed, NoAnswerWithinBudget
+from secondpass.service.common.errors import DeadlineExceeded, NoAnswerWithinBudget
 from secondpass.service.common.events import (
     AnswerDelta,
     CallDelta,
@@ -104,7 +104,7 @@ async def test_truncated_text_that_was_not_streamed_is_not_an_answer(
     limit: dict[str, Any],
 ) -> None:
     engine = ScriptedEngine(constant_reply("word " * 200), per_token=0.005)
-    with pytest.raises((NoAnswerWithinBudget, DeadlinePassed)):
+    with pytest.raises((NoAnswerWithinBudget, DeadlineExceeded)):
         await execute(make_run(engine, "single", **limit))
 
 
@@ -191,7 +191,7 @@ async def test_call_cancelled_in_the_queue_has_no_usage() -> None:
         {"n": 8, "width": 8, "stop": "lead"},
         deadline_ms=150,
     )
-    with pytest.raises(DeadlinePassed):
+    with pytest.raises(DeadlineExceeded):
         await execute(run)
     assert len(engine.calls) == run.budget.spent["calls"] == run.budget.spent["samples"] == 1
     queued = [record for record in call_records(run) if not record.attempts]

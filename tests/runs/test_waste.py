@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from secondpass.service.common.errors import AllCallsFailed
+from secondpass.service.common.errors import EngineFailed
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -286,7 +286,7 @@ async def test_samples_left_unread_by_an_error_are_waste() -> None:
 async def test_step_stream_with_only_interrupted_attempts_is_all_waste() -> None:
     engine = ScriptedEngine(faulty(1, "interrupt"))
     run = make_run(upstream(engine, attempts=2), "self_consistency", {"abort": True, "n": 6})
-    with pytest.raises(AllCallsFailed):
+    with pytest.raises(EngineFailed):
         await execute(run)
     assert [record.attempt for record in call_records(run)].count(2) == 6
     assert run.wasted == {"actor": run.budget.spent["tokens"]}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from secondpass.service.common.errors import AllCallsFailed
+from secondpass.service.common.errors import EngineFailed
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Outcome
@@ -280,7 +280,7 @@ async def test_the_error_names_a_required_role_that_fails(
 ) -> None:
     engine = with_failing(role, reviewing(BOTH, split))
     run = make_run(engine, "meta_rm", params)
-    with pytest.raises(AllCallsFailed, match=f"by the role '{role}'") as caught:
+    with pytest.raises(EngineFailed, match=f"by the role '{role}'") as caught:
         await execute(run)
     assert caught.value.role == role
     assert caught.value.usage_record["usage"]["actor"].calls == 4
@@ -312,7 +312,7 @@ async def test_one_review_without_a_required_meta_score_is_an_error() -> None:
         rewards.append(call)
         return Reply("", reward=1.0, fault="unavailable" if len(rewards) == 2 else None)
 
-    with pytest.raises(AllCallsFailed):
+    with pytest.raises(EngineFailed):
         await execute(make_run(ScriptedEngine(once), "meta_rm", {"meta": "reward_model"}))
 
 

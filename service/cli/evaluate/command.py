@@ -36,7 +36,7 @@ from secondpass.service.lab.evaluation.answer_log import (
 )
 from secondpass.service.lab.evaluation.cost import cost
 from secondpass.service.lab.evaluation.intervals import mean, wilson
-from secondpass.service.lab.evaluation.records import About, RunRecord, write_records
+from secondpass.service.lab.evaluation.records import RecordHeader, RunRecord, write_records
 from secondpass.service.lab.evaluation.scorers import CannotScore, Scorer, check_scorable
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.questions import Question, read_all
@@ -184,7 +184,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 
 def _write_records(options: EvalOptions, path: Path, rows: Sequence[_Row]) -> None:
-    about = About(
+    about = RecordHeader(
         data=" ".join(dict.fromkeys(row.evaluation.questions[0].path.name for row in rows)),
         model=model_name(rows[0].evaluation.setting.model),
         date=datetime.now(UTC).date().isoformat(),

@@ -21,7 +21,7 @@ from secondpass.service.cli.pool.replay_with_engine import replay_with_engine
 from secondpass.service.cli.pool.runs import ReplayPlan, parse_setting, replay_planned
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.calibration_files import load_calibrations
-from secondpass.service.lab.evaluation.records import About, RunRecord, write_records
+from secondpass.service.lab.evaluation.records import RecordHeader, RunRecord, write_records
 from secondpass.service.lab.pools.clock import run_virtually
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import Pool, read_pool
@@ -30,7 +30,7 @@ from secondpass.service.lab.pools.recorded_answers import (
     has_recorded_answers,
     read_recorded_answers,
 )
-from secondpass.service.lab.pools.replay_run import TimelessEquivalence
+from secondpass.service.lab.pools.replay_run import VirtualTimeEquivalence
 from secondpass.strategies.api.calibration import Calibration
 
 SCORED = ("math", "choice")
@@ -90,7 +90,7 @@ def _records_path(options: ReplayOptions) -> Path:
 
 async def _replay(pool: Pool, plan: ReplayPlan) -> list[RunRecord]:
     records: list[RunRecord] = []
-    async with TimelessEquivalence(workers=2) as equivalence:
+    async with VirtualTimeEquivalence(workers=2) as equivalence:
         for setting in plan.settings:
             records += [
                 (await replay_planned(pool, plan, planned, equivalence)).record
@@ -141,9 +141,9 @@ def _calibration(options: ReplayOptions, model: str) -> Calibration | None:
     return known[model]
 
 
-def _about(options: ReplayOptions, pool: Pool, plan: ReplayPlan) -> About:
+def _about(options: ReplayOptions, pool: Pool, plan: ReplayPlan) -> RecordHeader:
     data = ", ".join(dict.fromkeys(d.name for p in pool.passes for d in p.data))
-    return About(
+    return RecordHeader(
         data=options.only.strip("-") or data or pool.path.stem,
         model=model_name(pool.header.model),
         date=datetime.now(UTC).date().isoformat(),

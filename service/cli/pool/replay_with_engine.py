@@ -30,7 +30,7 @@ from secondpass.service.lab.pools.clock import VirtualLoop
 from secondpass.service.lab.pools.format import Header, Sample
 from secondpass.service.lab.pools.pool import Pool, PoolFile, open_pool
 from secondpass.service.lab.pools.record import new_pass
-from secondpass.service.lab.pools.replay_run import TimelessEquivalence, with_recording
+from secondpass.service.lab.pools.replay_run import VirtualTimeEquivalence, with_recording
 from secondpass.service.lab.pools.sample_drawer import DrawKey, SampleDrawer, draw_key
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
@@ -105,7 +105,7 @@ async def _replay_thread(pool: Pool, plan: ReplayPlan) -> AsyncIterator[_ReplayT
             start_blocking_portal("asyncio", {"loop_factory": VirtualLoop})
         )
         equivalence = stack.enter_context(
-            portal.wrap_async_context_manager(TimelessEquivalence(workers=2))
+            portal.wrap_async_context_manager(VirtualTimeEquivalence(workers=2))
         )
         yield _ReplayThread(pool, plan, portal, equivalence)
 

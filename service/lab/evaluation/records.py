@@ -21,8 +21,8 @@ from secondpass.service.lab.evaluation.candidate_facts import (
     revision_chain,
 )
 from secondpass.service.lab.evaluation.run_record import (
-    About,
     GradedCandidate,
+    RecordHeader,
     RunRecord,
     Tokens,
     Turn,
@@ -33,9 +33,9 @@ from secondpass.strategies.api.values import Candidate
 
 __all__ = [
     "SUFFIX",
-    "About",
     "GradedCandidate",
     "IsCorrect",
+    "RecordHeader",
     "Records",
     "RunRecord",
     "Tokens",
@@ -60,11 +60,11 @@ _T = TypeVar("_T")
 class Records:
     """The runs of one file and its header."""
 
-    about: About
+    about: RecordHeader
     runs: tuple[RunRecord, ...]
 
 
-_ABOUT = TypeAdapter(About)
+_ABOUT = TypeAdapter(RecordHeader)
 _RUN = TypeAdapter(RunRecord)
 
 
@@ -141,14 +141,14 @@ def used_tokens(events: Iterable[Event]) -> Tokens:
     )
 
 
-def record_line(value: RunRecord | About) -> str:
+def record_line(value: RunRecord | RecordHeader) -> str:
     """Return a line of a records file, with its newline; default values of a run are left out."""
-    if isinstance(value, About):
+    if isinstance(value, RecordHeader):
         return _dumps({"about": asdict(value)})
     return _dumps(_RUN.dump_python(value, mode="json", exclude_defaults=True))
 
 
-def write_records(path: Path, about: About, runs: Iterable[RunRecord]) -> None:
+def write_records(path: Path, about: RecordHeader, runs: Iterable[RunRecord]) -> None:
     """Write a records file, replacing an existing one."""
     with path.open("w", encoding="utf-8") as file:
         file.write(record_line(about))

@@ -14,7 +14,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class RecordHeader:
     """Header of a records file: question set, model, ISO date, and the command that wrote it.
 
     `formatted` is true if the prompts contained the task's answer-format instruction. `sampling` describes the drafts.

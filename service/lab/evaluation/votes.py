@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secondpass.service.lab.evaluation.intervals import mean
-from secondpass.strategies.voting.stopping import Never, StoppingRule
+from secondpass.strategies.voting.stopping import NoEarlyStopping, StoppingRule
 
 SHUFFLES = 20
 
@@ -90,7 +90,9 @@ def replay_votes(
     accuracies, drawn = [], []
     for poll in polls:
         runs = [
-            _vote(poll, chance.sample(range(available), available)[:most], rule or Never())
+            _vote(
+                poll, chance.sample(range(available), available)[:most], rule or NoEarlyStopping()
+            )
             for _ in range(shuffles)
         ]
         accuracies.append(mean([right for right, _ in runs]))

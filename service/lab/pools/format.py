@@ -45,7 +45,7 @@ class Header(_Line):
     logprobs: Count | None = None
 
 
-class DataFile(_Line):
+class QuestionFile(_Line):
     """A file of questions, and how many of its first questions were asked."""
 
     name: str
@@ -53,7 +53,7 @@ class DataFile(_Line):
     questions: Count
 
 
-class Pass(_Line):
+class RecordingPass(_Line):
     """One execution of the recorder: `n` samples per question of `data`.
 
     `at` is an ISO 8601 time in UTC; `notes` are set by the operator.
@@ -66,7 +66,7 @@ class Pass(_Line):
     capabilities: tuple[str, ...]
     context_window: int | None
     n: Count
-    data: tuple[DataFile, ...]
+    data: tuple[QuestionFile, ...]
     notes: dict[str, str] = {}
 
 
@@ -133,8 +133,8 @@ class Sample(_Line):
         return Usage(self.prompt, self.cached, self.tokens)
 
 
-Line = Annotated[Header | Pass | PoolQuestion | Sample, Field(discriminator="kind")]
-LINES: TypeAdapter[Header | Pass | PoolQuestion | Sample] = TypeAdapter(Line)
+Line = Annotated[Header | RecordingPass | PoolQuestion | Sample, Field(discriminator="kind")]
+LINES: TypeAdapter[Header | RecordingPass | PoolQuestion | Sample] = TypeAdapter(Line)
 
 
 def key_of(call: Call, *, by_sampling: bool = True) -> str:

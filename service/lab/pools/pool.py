@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from secondpass.service.lab.pools.format import LINES, Header, Pass, PoolQuestion, Sample
+from secondpass.service.lab.pools.format import LINES, Header, PoolQuestion, RecordingPass, Sample
 from secondpass.service.lab.pools.jsonl import BadLine, parse_row
 
 SYNC_SECONDS = 5.0
@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
-        self.passes: list[Pass] = []
+        self.passes: list[RecordingPass] = []
         self.questions: dict[str, PoolQuestion] = {}
         self.samples: dict[tuple[str, int], Sample] = {}
         self.lines: dict[str, int] = {}
@@ -60,10 +60,10 @@ class Pool:
         """Return the sorted indices of all samples of a key."""
         return sorted(self._indices.get(key, ()))
 
-    def add(self, line: Pass | PoolQuestion | Sample, number: int) -> None:
+    def add(self, line: RecordingPass | PoolQuestion | Sample, number: int) -> None:
         """Add the content of line `number`. Raises BadLine for a duplicate."""
         match line:
-            case Pass():
+            case RecordingPass():
                 self.passes.append(line)
             case PoolQuestion():
                 if line.id in self.questions:
@@ -156,7 +156,7 @@ def _read(path: Path) -> tuple[Pool, int, int]:
     return pool, len(whole), len(content) - len(partial)
 
 
-def _line(path: Path, number: int, raw: bytes) -> Header | Pass | PoolQuestion | Sample:
+def _line(path: Path, number: int, raw: bytes) -> Header | RecordingPass | PoolQuestion | Sample:
     row = parse_row(path, number, raw)
     try:
         return LINES.validate_python(row)
@@ -182,12 +182,12 @@ class PoolFile:
         self._file, self._lines = file, lines
         self._synced = monotonic()
 
-    def add(self, line: Pass | PoolQuestion | Sample) -> None:
+    def add(self, line: RecordingPass | PoolQuestion | Sample) -> None:
         """Append a line; sync to disk every SYNC_SECONDS."""
         self.pool.add(line, self._lines + 1)
         self._write(line)
 
-    def _write(self, line: Header | Pass | PoolQuestion | Sample) -> None:
+    def _write(self, line: Header | RecordingPass | PoolQuestion | Sample) -> None:
         text = line.model_dump_json(exclude_none=True)
         self._file.write(text.encode() + b"\n")
         self._file.flush()

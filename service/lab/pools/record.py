@@ -12,7 +12,14 @@ from secondpass import __version__
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.lab.pools.drawing import draw
-from secondpass.service.lab.pools.format import DataFile, Header, Pass, PoolQuestion, Sample, key_of
+from secondpass.service.lab.pools.format import (
+    Header,
+    PoolQuestion,
+    QuestionFile,
+    RecordingPass,
+    Sample,
+    key_of,
+)
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.pool import Pool, PoolFile, has_confidences, is_enough
 from secondpass.service.lab.pools.questions import Question
@@ -60,9 +67,9 @@ def new_pass(
     questions: Sequence[Question],
     n: int,
     notes: dict[str, str],
-) -> Pass:
+) -> RecordingPass:
     """Return the line that describes this execution. Raises BadLine for an unreadable file."""
-    return Pass(
+    return RecordingPass(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         secondpass=__version__,
         engine=engine.name,
@@ -74,13 +81,13 @@ def new_pass(
     )
 
 
-def _data_file(path: Path, questions: Sequence[Question]) -> DataFile:
+def _data_file(path: Path, questions: Sequence[Question]) -> QuestionFile:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise BadLine(path, None, error.strerror or str(error)) from error
     count = sum(question.path == path for question in questions)
-    return DataFile(name=path.name, sha256=digest, questions=count)
+    return QuestionFile(name=path.name, sha256=digest, questions=count)
 
 
 def add_questions(pool_file: PoolFile, questions: Sequence[Question]) -> None:

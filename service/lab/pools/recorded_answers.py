@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondpass.service.lab.pools.format import Header, Pass, PoolQuestion, Sample, key_of
+from secondpass.service.lab.pools.format import Header, PoolQuestion, RecordingPass, Sample, key_of
 from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.strategies.answers.task import TaskRequest
@@ -65,7 +65,7 @@ def read_recorded_answers(path: Path | str) -> RecordedAnswers:
         raise BadLine(path, None, "the file contains no question")
     counts = any(sample.tokens for sample in pool.samples.values())
     pool.passes.append(
-        Pass(
+        RecordingPass(
             at="",
             secondpass="",
             engine=path.stem,

@@ -32,7 +32,7 @@ DEFAULT_MAX_TOKENS = 2048
 _ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")
 
 
-class TimelessEquivalence(Equivalence):
+class VirtualTimeEquivalence(Equivalence):
     """Equivalence checker whose comparisons, made in other processes, take no virtual time."""
 
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:

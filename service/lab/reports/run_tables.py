@@ -19,7 +19,7 @@ from secondpass.service.lab.evaluation.frontier import (
 )
 from secondpass.service.lab.evaluation.intervals import conclude, mean, paired_difference
 from secondpass.service.lab.evaluation.records import Records
-from secondpass.service.lab.evaluation.run_record import About, RunRecord
+from secondpass.service.lab.evaluation.run_record import RecordHeader, RunRecord
 from secondpass.service.lab.evaluation.selection import gap_closed
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.reports import markdown, plots
@@ -58,7 +58,7 @@ class RunGroup:
     data: str
     model: str
     formatted: bool | None = None
-    abouts: tuple[About, ...]
+    abouts: tuple[RecordHeader, ...]
     records: tuple[RunRecord, ...]
 
     @property
@@ -225,7 +225,7 @@ def _questions(every: Sequence[RunRecord], used: Sequence[RunRecord]) -> str:
     return f"{n} questions{rest}"
 
 
-def _origin(abouts: Sequence[About], questions: str) -> list[str]:
+def _origin(abouts: Sequence[RecordHeader], questions: str) -> list[str]:
     lines = [f"* {questions}"]
     for about in dict.fromkeys(abouts):
         facts = (about.date, about.engine, about.sampling, f"`{about.command}`" if about.command else "")  # fmt: skip

@@ -25,14 +25,19 @@ from secondpass.service.lab.evaluation.votes import (
     single,
 )
 from secondpass.service.lab.reports import markdown, plots
-from secondpass.strategies.voting.stopping import BetaRule, SafeLead, StoppingRule, WindowRule
+from secondpass.strategies.voting.stopping import (
+    AdaptiveRule,
+    StoppingRule,
+    UnbeatableLead,
+    WindowRule,
+)
 
 MARGIN = 0.01
 RULES: tuple[tuple[str, str, StoppingRule], ...] = (
-    ("adaptive", ".95", BetaRule(0.95)),
-    ("adaptive", ".85", BetaRule(0.85)),
+    ("adaptive", ".95", AdaptiveRule(0.95)),
+    ("adaptive", ".85", AdaptiveRule(0.85)),
     ("window", "5", WindowRule(5)),
-    ("lead", "", SafeLead()),
+    ("lead", "", UnbeatableLead()),
 )
 """Name in plots, setting and rule."""
 
@@ -78,7 +83,7 @@ def overview_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
     """Return one row per set: one sample, full vote, adaptive vote, and the share of samples it drew."""
     rows: list[tuple[str, ...]] = []
     for each in sets:
-        made = replay_votes(each.polls, BetaRule(0.95))
+        made = replay_votes(each.polls, AdaptiveRule(0.95))
         rows.append(
             (
                 f"`{each.name}`",

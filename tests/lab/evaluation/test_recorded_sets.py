@@ -14,7 +14,7 @@ from secondpass.service.lab.evaluation.intervals import mean
 from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
 from secondpass.service.lab.evaluation.turns import change, count_verdicts, feedback_resistance
 from secondpass.service.lab.evaluation.votes import any_correct, majority, replay_votes, single
-from secondpass.strategies.voting.stopping import BetaRule, SafeLead
+from secondpass.strategies.voting.stopping import AdaptiveRule, UnbeatableLead
 
 FOLDER = os.environ.get("SECONDPASS_RECORDED", "")
 pytestmark = [
@@ -53,14 +53,14 @@ def test_early_stopping_saves_samples_with_a_small_loss(name: str, seed: int) ->
     polls = votes(name).polls
     everything = mean([majority(poll) for poll in polls])
     for confidence, loss, used in ((0.95, 0.002, 0.75), (0.85, 0.01, 0.5)):
-        made = replay_votes(polls, BetaRule(confidence), seed=seed)
+        made = replay_votes(polls, AdaptiveRule(confidence), seed=seed)
         assert everything - made.accuracy <= loss
         assert made.share_used <= used
 
 
 def test_a_safe_lead_loses_nothing_on_real_votes() -> None:
     polls = votes("date_10").polls
-    made = replay_votes(polls, SafeLead())
+    made = replay_votes(polls, UnbeatableLead())
     assert made.accuracies == pytest.approx([majority(poll) for poll in polls])
     assert made.share_used < 0.75
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from secondpass.service.cli.main import main
 from secondpass.service.http.encoding import jsonable, usage_document
 from secondpass.service.lab.evaluation.records import (
-    About,
     GradedCandidate,
+    RecordHeader,
     Records,
     RunRecord,
     Tokens,
@@ -30,7 +30,7 @@ from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.runs.outcome import Outcome, RoleUsage, Timing
 from secondpass.strategies.api.values import Candidate
 
-ABOUT = About(data="sums", model="tiny", date="2026-11-24")
+ABOUT = RecordHeader(data="sums", model="tiny", date="2026-11-24")
 GOOD = RunRecord(question="q1", strategy="single", correct=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

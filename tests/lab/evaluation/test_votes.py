@@ -14,10 +14,10 @@ from secondpass.service.lab.evaluation.votes import (
     single,
 )
 from secondpass.strategies.voting.stopping import (
-    BetaRule,
-    Never,
-    SafeLead,
+    AdaptiveRule,
+    NoEarlyStopping,
     StoppingRule,
+    UnbeatableLead,
     WindowRule,
 )
 
@@ -36,7 +36,9 @@ POLLS = st.integers(1, 8).flatmap(
         st.lists(st.none() | st.integers(0, 3), min_size=n, max_size=n).map(poll), min_size=1, max_size=5
     )
 )  # fmt: skip
-RULES = st.sampled_from([Never(), BetaRule(0.85), BetaRule(0.95), WindowRule(2), SafeLead()])
+RULES = st.sampled_from(
+    [NoEarlyStopping(), AdaptiveRule(0.85), AdaptiveRule(0.95), WindowRule(2), UnbeatableLead()]
+)
 
 
 def test_ties_share_and_a_missing_answer_is_wrong() -> None:
@@ -70,18 +72,20 @@ def test_no_rule_exceeds_the_oracle_or_the_available_samples(
 
 @given(POLLS)
 def test_a_safe_lead_never_changes_the_result(polls: list[Poll]) -> None:
-    assert replay_votes(polls, SafeLead()).accuracies == pytest.approx([majority(p) for p in polls])
+    assert replay_votes(polls, UnbeatableLead()).accuracies == pytest.approx(
+        [majority(p) for p in polls]
+    )
 
 
 def test_a_unanimous_poll_stops_after_the_number_in_the_paper() -> None:
-    made = replay_votes([poll([0] * 10)], BetaRule(0.95))
+    made = replay_votes([poll([0] * 10)], AdaptiveRule(0.95))
     assert (made.samples, made.share_used, made.accuracy) == (4, 0.4, 1)
     assert replay_votes([poll([0] * 10)], WindowRule(5)).samples == 5
 
 
 def test_a_sample_without_an_answer_is_drawn_but_does_not_vote() -> None:
-    assert replay_votes([poll([None] * 10)], BetaRule(0.95)).samples == 10
-    half = replay_votes([poll([0] * 20 + [None] * 20)], BetaRule(0.95), shuffles=200)
+    assert replay_votes([poll([None] * 10)], AdaptiveRule(0.95)).samples == 10
+    half = replay_votes([poll([0] * 20 + [None] * 20)], AdaptiveRule(0.95), shuffles=200)
     assert 6.5 < half.samples < 9.5, "about twice the four samples needed"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from secondpass.service.lab.pools.clock import run_virtually
 from secondpass.service.lab.pools.jsonl import BadLine
 from secondpass.service.lab.pools.recorded_answers import RecordedAnswers, read_recorded_answers
-from secondpass.service.lab.pools.replay_run import Replayed, TimelessEquivalence, replay_run
+from secondpass.service.lab.pools.replay_run import Replayed, VirtualTimeEquivalence, replay_run
 from tests.lab.pools.support import write_rows
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ def row(name: str, *preds: object, right: object) -> Row:
 
 def voted(recorded: RecordedAnswers, name: str, n: int, shuffle: int | None = None) -> Replayed:
     async def run() -> Replayed:
-        async with TimelessEquivalence() as equivalence:
+        async with VirtualTimeEquivalence() as equivalence:
             return await replay_run(
                 recorded.pool,
                 recorded.pool.questions[name],

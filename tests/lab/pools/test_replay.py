@@ -20,7 +20,7 @@ from secondpass.service.lab.pools.pool import Pool
 from secondpass.service.lab.pools.questions import read_questions
 from secondpass.service.lab.pools.record import sample_call
 from secondpass.service.lab.pools.replay_engine import ReplayEngine
-from secondpass.service.lab.pools.replay_run import Replayed, TimelessEquivalence, replay_run
+from secondpass.service.lab.pools.replay_run import Replayed, VirtualTimeEquivalence, replay_run
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
 from secondpass.strategies.api.values import Sampling
@@ -202,7 +202,7 @@ def replayed(
     **params: object,
 ) -> Replayed:
     async def run() -> Replayed:
-        async with TimelessEquivalence() as equivalence:
+        async with VirtualTimeEquivalence() as equivalence:
             return await replay_run(
                 pool, asked, "self_consistency", params, equivalence, shuffle=shuffle, limits=limits
             )
@@ -308,7 +308,7 @@ def test_comparisons_take_no_virtual_time() -> None:
             await anyio.sleep(3600)
             times.append(anyio.current_time())
 
-        async with TimelessEquivalence() as equivalence, anyio.create_task_group() as group:
+        async with VirtualTimeEquivalence() as equivalence, anyio.create_task_group() as group:
             group.start_soon(tick)
             assert await equivalence.same(r"\frac{1}{2}", "0.5")
             compared_at = anyio.current_time()

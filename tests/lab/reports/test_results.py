@@ -13,8 +13,8 @@ from secondpass.service.cli.main import main
 from secondpass.service.lab.evaluation.intervals import Estimate
 from secondpass.service.lab.evaluation.recorded_sets import RevisionSet, VoteSet, read_recorded_set
 from secondpass.service.lab.evaluation.records import (
-    About,
     GradedCandidate,
+    RecordHeader,
     RunRecord,
     Tokens,
     Turn,
@@ -50,7 +50,7 @@ def runs(path: Path) -> None:
         for at in range(8)
     ]  # fmt: skip
     records += [record("self_refine", "gate=vote", at, 300, correct=at < 5) for at in range(8)]
-    about = About(data="sums", model="tiny", date="2026-11-24", command="secondpass eval", engine="vLLM")  # fmt: skip
+    about = RecordHeader(data="sums", model="tiny", date="2026-11-24", command="secondpass eval", engine="vLLM")  # fmt: skip
     write_records(path, about, records)
 
 
@@ -190,7 +190,7 @@ def test_comparison_with_single_and_critic_metrics(tmp_path: Path) -> None:
                 turns=(Turn(correct=False), Turn(correct=at < 3)))
         for at in range(4)
     ]  # fmt: skip
-    write_records(tmp_path / "r.records.jsonl", About(data="sums", model="tiny"), records)
+    write_records(tmp_path / "r.records.jsonl", RecordHeader(data="sums", model="tiny"), records)
     # Neither tokens nor seconds are known, so there are tables but no plot.
     assert results("--data", str(tmp_path), "--out", str(tmp_path / "o.md")) == 0
     page = tmp_path / "o" / "sums-tiny.md"
@@ -210,7 +210,7 @@ def formatted(path: Path, right: Any, *, with_format: bool, sampling: str = "t=1
         for at in range(4)
         for shuffle in range(2)
     ]  # fmt: skip
-    about = About(data="sums", model="tiny", formatted=with_format, sampling=sampling)
+    about = RecordHeader(data="sums", model="tiny", formatted=with_format, sampling=sampling)
     write_records(path, about, records)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from secondpass.service.lab.evaluation.frontier import points_of
 from secondpass.service.lab.evaluation.records import (
-    About,
     GradedCandidate,
+    RecordHeader,
     Records,
     RunRecord,
     Turn,
@@ -23,7 +23,7 @@ def records(
 ) -> Records:
     runs = [RunRecord(question=each, strategy=strategy, correct=True) for each in questions]
     return Records(
-        about=About(data="sums", model="tiny", calibration=calibration, sampling=sampling),
+        about=RecordHeader(data="sums", model="tiny", calibration=calibration, sampling=sampling),
         runs=tuple(runs),
     )
 
@@ -97,7 +97,7 @@ def test_unknown_costs_give_neither_figures_nor_comparisons() -> None:
         for each in "ab"
         for setting in ("n=4", "n=4 stop=lead")
     ]
-    about = About(data="sums", model="tiny")
+    about = RecordHeader(data="sums", model="tiny")
     (runs,) = group_records([(Path("0"), Records(about=about, runs=tuple(votes)))])
     rows = frontier_rows(runs, points_of(runs.records))
     assert [row[3:5] for row in rows] == [("", "")] * 2

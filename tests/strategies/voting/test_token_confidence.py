@@ -17,7 +17,7 @@ from secondpass.strategies.api.step_splitter import TokenSplitter
 from secondpass.strategies.api.values import Sampling
 from secondpass.strategies.self_consistency import SelfConsistency
 from secondpass.strategies.voting.token_confidence import (
-    OnlineRule,
+    ConfidenceThreshold,
     ShareRule,
     lowest_group_confidence,
 )
@@ -48,14 +48,14 @@ def test_no_tokens_have_no_lowest_group_confidence() -> None:
 
 @given(VALUES)
 def test_no_draft_is_ever_aborted_during_the_warm_up(values: list[float]) -> None:
-    rule = OnlineRule(warm_up=2, group=1, keep=0.9)
+    rule = ConfidenceThreshold(warm_up=2, group=1, keep=0.9)
     assert not rule.is_weak(values)
     rule.learn(values)
     assert not rule.is_weak(values)
 
 
 def test_after_the_warm_up_the_threshold_is_fixed() -> None:
-    rule = OnlineRule(warm_up=2, group=2, keep=0.5)
+    rule = ConfidenceThreshold(warm_up=2, group=2, keep=0.5)
     rule.learn([6.0, 6.0])
     rule.learn([10.0, 10.0])
     for _ in range(2):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from secondpass.strategies.api.values import Candidate
 from secondpass.strategies.voting.medoid import Medoid
 from secondpass.strategies.voting.stopping import (
-    BetaRule,
-    Never,
-    SafeLead,
+    AdaptiveRule,
+    NoEarlyStopping,
     StoppingRule,
+    UnbeatableLead,
     WindowRule,
     leading_counts,
     majority_probability,
@@ -35,7 +35,7 @@ def candidate(text: str) -> Candidate:
 
 
 def test_the_beta_rule_stops_at_the_counts_of_the_paper() -> None:
-    rule = BetaRule(0.95)
+    rule = AdaptiveRule(0.95)
     needed = [4, 6, 8, 9, 11, 12, 14, 15, 17]
     for against, expected in enumerate(needed):
         first = next(
@@ -70,7 +70,7 @@ def test_a_window_must_be_unanimous_and_windows_do_not_overlap() -> None:
 
 def test_a_sample_without_an_answer_satisfies_no_rule() -> None:
     assert not WindowRule(3).is_decided([None, None, None], remaining=3)
-    assert not BetaRule().is_decided([None] * 20, remaining=3)
+    assert not AdaptiveRule().is_decided([None] * 20, remaining=3)
     assert leading_counts([None, 1, None, 1, 0]) == (2, 1)
 
 
@@ -78,7 +78,7 @@ def test_a_sample_without_an_answer_satisfies_no_rule() -> None:
 def test_a_safe_lead_is_never_overtaken(
     ballots: list[int | None], remaining: int, chance: random.Random
 ) -> None:
-    if not SafeLead().is_decided(ballots, remaining):
+    if not UnbeatableLead().is_decided(ballots, remaining):
         return
     winner = _winner(ballots)
     for _ in range(20):
@@ -92,7 +92,7 @@ def test_a_vote_is_decided_as_soon_as_the_lead_is_safe(
 ) -> None:
     first, second = leading_counts(ballots)
     challenger = second + remaining
-    assert SafeLead().is_decided(ballots, remaining) == (first > challenger)
+    assert UnbeatableLead().is_decided(ballots, remaining) == (first > challenger)
 
 
 @given(BALLOTS)
@@ -167,10 +167,10 @@ def test_a_class_is_represented_by_its_lowest_index_and_equal_indices_by_the_fir
 
 def test_a_vote_is_decided_once_its_rule_is_satisfied() -> None:
     rules: list[tuple[StoppingRule, int]] = [
-        (BetaRule(), 4),
+        (AdaptiveRule(), 4),
         (WindowRule(5), 5),
-        (SafeLead(), 5),
-        (Never(), 8),
+        (UnbeatableLead(), 5),
+        (NoEarlyStopping(), 8),
     ]
     for rule, expected in rules:
         vote = Vote(n=8, rule=rule)

@@ -17,7 +17,7 @@ from secondpass.strategies.api.ranking import (
     probability_of,
 )
 from secondpass.strategies.api.values import Candidate
-from secondpass.strategies.voting.stopping import SafeLead
+from secondpass.strategies.voting.stopping import UnbeatableLead
 from secondpass.strategies.voting.vote import Vote, WeightedVote
 
 Cast = tuple[int | None, float | None]
@@ -101,12 +101,12 @@ def test_trust_is_a_share() -> None:
 
 
 def test_a_weighted_vote_is_not_decided_while_weight_and_count_disagree() -> None:
-    vote = WeightedVote(n=4, rule=SafeLead())
+    vote = WeightedVote(n=4, rule=UnbeatableLead())
     for position, (ballot, weight) in enumerate([(0, 0.1), (0, 0.1), (0, 0.1)]):
         vote.add(candidate(position, ballot), ballot, weight)
     assert vote.is_decided
     vote = weighted([(0, 0.1), (0, 0.1), (0, 0.1), (1, 9.0)])
-    vote.rule = SafeLead()
+    vote.rule = UnbeatableLead()
     assert not vote.is_decided
 
 

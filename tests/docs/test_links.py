@@ -72,7 +72,7 @@ def test_kubernetes_page_has_the_defaults_of_the_manifests() -> None:
     grace = pod["terminationGracePeriodSeconds"]
     for overlay in ("split", "prod"):
         settings = tomllib.loads((ROOT / f"k8s/overlays/{overlay}/secondpass.toml").read_text())
-        assert f"{settings['max_deadline_ms']}; {grace}" in row("longest solve, grace")
+        assert f"{settings['max_deadline_ms']}; {grace}" in row("longest run, grace")
         assert f"| {settings['max_concurrent_calls']} |" in row("`max_concurrent_calls`")
         assert str(settings.get("max_runs", 1024)) in row("`max_runs`")
     scaled = manifest("components/keda/scaledobject.yaml")["spec"]

@@ -335,7 +335,8 @@ class ProfileTable(_Table):
     top_p: float | None = Field(default=None, gt=0, le=1, description="recommended top-p")
     top_k: Positive | None = Field(default=None, description="recommended top-k")
     own_reference: bool | None = Field(
-        default=None, description="whether the model judges better with a self-written reference solution"
+        default=None,
+        description="whether the model judges better with a self-written reference solution",
     )
 
     @model_validator(mode="after")

@@ -15,7 +15,6 @@ from secondpass.service.lab.reports.summary import summary
 from secondpass.strategies.api.errors import SecondpassError
 
 _RUN_HEADINGS = ("questions, model", "strategy", "accuracy, %", "vs voting at equal tokens, points", "decode tokens")  # fmt: skip
-_VOTE_HEADINGS = ("recorded set", "questions x samples", "one sample, %", "vote of all, %", "adaptive vote .95, %", "samples it drew")  # fmt: skip
 
 
 class NoInputs(SecondpassError):
@@ -89,7 +88,7 @@ def readme_table(inputs: Inputs) -> str:
         ]
         blocks.append(markdown.table(_RUN_HEADINGS, rows, names=2))
     if inputs.votes:
-        blocks.append(markdown.table(_VOTE_HEADINGS, vote_tables.overview_rows(inputs.votes)))
+        blocks.append(vote_tables.overview_table(inputs.votes))
     return "\n\n".join(blocks)
 
 

@@ -17,7 +17,6 @@ tokens are means per question."""
 _RUN_HEADINGS = ("strategy", "accuracy, %", "vs `single`", "vs voting", "conclusion", "decode tokens")  # fmt: skip
 _VOTES = """\
 No model ran: recorded samples were voted on. The adaptive rule stops a vote as soon as the leader is certain enough (0.95)."""
-_VOTE_HEADINGS = ("recorded set", "questions x samples", "one sample, %", "majority of all, %", "adaptive vote, %", "samples drawn")  # fmt: skip
 
 
 def summary(
@@ -43,7 +42,7 @@ def _tables(runs: Sequence[RunTables], votes: Sequence[VoteSet]) -> Iterator[str
     if votes:
         yield "## Voting over recorded samples"
         yield _VOTES
-        yield markdown.table(_VOTE_HEADINGS, vote_tables.overview_rows(votes))
+        yield vote_tables.overview_table(votes)
 
 
 def _headline(runs: Sequence[RunTables]) -> list[RunTables]:

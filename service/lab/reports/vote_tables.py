@@ -48,6 +48,9 @@ if there is one."""
 _OVERVIEW_HEADINGS = (
     "recorded set", "model", "questions", "samples", "one sample, %", "majority, %", "gain of voting", "any correct, %"
 )  # fmt: skip
+_SHORT_HEADINGS = (
+    "recorded set", "questions x samples", "one sample, %", "majority of all, %", "adaptive vote .95, %", "samples drawn"
+)  # fmt: skip
 _RULES = f"""\
 Stopping rules of `self_consistency`, with {SHUFFLES} shuffles of each question. The difference is from the vote of all samples, in
 percentage points, paired by question, with a 95% bootstrap interval. Non-inferior means that the interval excludes a loss of
@@ -79,8 +82,8 @@ def vote_blocks(sets: Sequence[VoteSet]) -> list[str]:
     ]
 
 
-def overview_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
-    """Return one row per set: one sample, full vote, adaptive vote, and the share of samples it drew."""
+def overview_table(sets: Sequence[VoteSet]) -> str:
+    """Return the short table: one sample, full vote, adaptive vote, and the share of samples that it drew."""
     rows: list[tuple[str, ...]] = []
     for each in sets:
         made = replay_votes(each.polls, AdaptiveRule(0.95))
@@ -94,7 +97,7 @@ def overview_rows(sets: Sequence[VoteSet]) -> list[tuple[str, ...]]:
                 f"{100 * made.share_used:.0f}%",
             )
         )
-    return rows
+    return markdown.table(_SHORT_HEADINGS, rows)
 
 
 def frontier_blocks(sets: Sequence[VoteSet], folder: Path) -> list[str]:

@@ -45,7 +45,9 @@ class Admission:
 
     def __init__(self, max_concurrent_calls: int | None = None) -> None:
         if max_concurrent_calls is not None and max_concurrent_calls < 1:
-            raise ValueError("max_concurrent_calls must be at least 1")
+            raise ValueError(
+                f"max_concurrent_calls: must be at least 1, not {max_concurrent_calls}"
+            )
         self.max_concurrent_calls = max_concurrent_calls
         self._in_flight = 0
         self._queue: list[_Waiter] = []

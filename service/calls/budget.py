@@ -145,9 +145,9 @@ class Budget:
         Raises BudgetExhausted if that exceeds what is left, and ValueError for fewer than 1 token.
         """
         if tokens < 1:
-            raise ValueError(f"tokens: at least 1, not {tokens}")
+            raise ValueError(f"tokens: must be at least 1, not {tokens}")
         if prompt_tokens < 0:
-            raise ValueError(f"prompt_tokens: at least 0, not {prompt_tokens}")
+            raise ValueError(f"prompt_tokens: must be at least 0, not {prompt_tokens}")
         amounts = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
         for kind, amount in amounts.items():
             if self.left(kind) < amount:

@@ -336,7 +336,7 @@ def _missing(engine: Engine, capabilities: frozenset[Capability]) -> frozenset[C
 def check_role(role: str) -> None:
     """Raise ValueError for an unknown role."""
     if role not in get_args(Role):
-        raise ValueError(f"role: one of {', '.join(get_args(Role))}, not {role!r}")
+        raise ValueError(f"role: must be one of {', '.join(get_args(Role))}, not {role!r}")
 
 
 def prompt_bound(call: Call) -> int:

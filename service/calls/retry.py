@@ -34,7 +34,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
-            raise ValueError("attempts must be at least 1")
+            raise ValueError(f"attempts: must be at least 1, not {self.attempts}")
 
     async def run(
         self,

@@ -249,7 +249,7 @@ def _limiter(width: int | None) -> anyio.Semaphore | None:
     if width is None:
         return None
     if width < 1:
-        raise ValueError(f"width: at least 1, not {width}")
+        raise ValueError(f"width: must be at least 1, not {width}")
     return anyio.Semaphore(width)
 
 

@@ -122,10 +122,16 @@ class NoAnswerWithinBudget(NoAnswer):
     code = "budget_exhausted"
     should_retry = False
 
-    def __init__(self, kind: BudgetKind, *, usage_record: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        kind: BudgetKind,
+        limit: float | None = None,
+        *,
+        usage_record: Mapping[str, Any] | None = None,
+    ) -> None:
+        value = "" if limit is None else f" = {limit}"
         super().__init__(
-            f"no answer within budget.max_{kind}; raise the limit",
-            usage_record=usage_record,
+            f"no answer within budget.max_{kind}{value}; raise it", usage_record=usage_record
         )
         self.kind: BudgetKind = kind
         self.field = f"budget.max_{kind}"

@@ -93,7 +93,7 @@ class Tenants:
             if hmac.compare_digest(known, digest):
                 found = tenant
         if found is None:
-            raise Unauthorized("unknown API key")
+            raise Unauthorized("unknown API key in Authorization: Bearer KEY")
         return found
 
 

@@ -27,6 +27,6 @@ def check_replicas(replicas: Replicas, engines: Mapping[str, AnyEngineTable]) ->
     """Raise ValueError naming every setting that several replicas cannot honor."""
     if replicas == "many" and (settings := list(per_process_settings(engines))):
         raise ValueError(
-            f'replicas = "many" needs a store that all replicas share, and {", ".join(settings)} '
-            'is counted in one process: remove it, or set replicas = "one"'
+            f'replicas = "many" cannot enforce {", ".join(settings)} (counted per process); '
+            'remove it, or set replicas = "one"'
         )

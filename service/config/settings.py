@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="lowest level that is logged")
     access_log: bool = Field(False, description="log one line per request")
     keep_alive_seconds: float = Field(
-        15.0, gt=0, description="seconds of silence after which a stream sends a comment"
+        15.0, gt=0, description="idle seconds before a stream sends a keep-alive comment"
     )
     stalled_client_seconds: float = Field(
         60.0, gt=0, description="seconds without reading after which a client is disconnected"
@@ -269,14 +269,15 @@ class Settings(BaseSettings):
     def _check_defaults(self) -> None:
         for setting in ("default_strategy", "default_open_strategy"):
             if (name := getattr(self, setting)) not in STRATEGIES:
-                raise ValueError(f"{setting} is not one of {', '.join(STRATEGIES)}: {name!r}")
+                raise ValueError(f"{setting}: must be one of {', '.join(STRATEGIES)}, not {name!r}")
         for default, maximum in (
             ("max_tokens_per_call", "max_sampling_tokens"),
             ("default_max_tokens", "max_budget_tokens"),
             ("default_deadline_ms", "max_deadline_ms"),
         ):
-            if getattr(self, default) > getattr(self, maximum):
-                raise ValueError(f"{default} is larger than {maximum}")
+            value, limit = getattr(self, default), getattr(self, maximum)
+            if value > limit:
+                raise ValueError(f"{default}: must be at most {maximum} ({limit}), not {value}")
 
     def _check_exposure(self) -> None:
         if not (_is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
@@ -292,14 +293,18 @@ class Settings(BaseSettings):
         if self.engine is None:
             for key in ("engine_url", "engine_key_env", "model", "vllm_flags"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key} needs engine: set the kind of the engine too")
+                    raise ValueError(
+                        f"{key}: requires engine; set engine to http, vllm or scripted"
+                    )
             if not self.engines:
                 raise ValueError(
                     "no engine is configured: set engine and model, or [engines.NAME] in the file"
                 )
             return
         if DEFAULT_ENGINE in self.engines:
-            raise ValueError(f"engine and [engines.{DEFAULT_ENGINE}] name the same engine twice")
+            raise ValueError(
+                f"engine {DEFAULT_ENGINE!r} is configured by --engine and by [engines.{DEFAULT_ENGINE}]; remove one"
+            )
 
     def _engine_of_flags(self) -> AnyEngineTable:
         flags = ("engine_url", "engine_key_env", "vllm_flags")
@@ -312,7 +317,7 @@ class Settings(BaseSettings):
         for role, table in self.roles:
             name = table.engine
             if name is not None and name not in names:
-                raise ValueError(f"roles.{role} is not an engine ({', '.join(names)}): {name!r}")
+                raise ValueError(f"roles.{role}: must be one of {', '.join(names)}, not {name!r}")
             if name is not None and role != "reward" and name not in self._writers:
                 raise ValueError(
                     f"roles.{role} needs an engine that generates text, not the pooling engine {name!r}"
@@ -324,7 +329,9 @@ class Settings(BaseSettings):
         if not writers:
             raise ValueError("roles.actor is missing: pooling engines generate no text")
         if self.roles.actor.engine is None and DEFAULT_ENGINE not in writers and len(writers) > 1:
-            raise ValueError(f"roles.actor is missing: one of {', '.join(writers)}")
+            raise ValueError(
+                f"roles.actor: required with several engines; must be one of {', '.join(writers)}"
+            )
 
     def _check_prices(self) -> None:
         if self.max_budget_cost is None:

@@ -74,7 +74,7 @@ def _header_name(name: str) -> str:
 def _may_carry_session(name: str) -> str:
     if name.lower() in PRIORITY or name.lower().startswith(DESTINATION):
         raise ValueError(
-            "cannot carry a session: clients choose sessions, and this header decides who is served"
+            "cannot carry a session: this header sets priority or destination, and clients choose sessions"
         )
     return name
 

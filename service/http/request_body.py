@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 import anyio
 from starlette.requests import Request
 
-from secondpass.service.common.errors import Malformed, TooLarge
+from secondpass.service.common.errors import Malformed, TooLarge, excerpt
 
 LINGER_SECONDS = 5.0
 """Maximum time to discard the rest of an oversized body before the 413 is sent."""
@@ -81,7 +82,8 @@ def decode(body: bytes) -> dict[str, Any]:
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise Malformed("the body contains a duplicate key in an object", field="body")
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise Malformed(f"duplicate key {excerpt(key)!r}; each key may occur once", field="body")
     return value
 
 

@@ -271,5 +271,5 @@ def _resolve_task(service: Service, messages: Sequence[Message], options: RunOpt
 
 def _require_ready(actor: ServedEngine) -> None:
     if not actor.engine.ready:
-        reason = excerpt(actor.why_not_ready or "not contacted yet")
+        reason = excerpt(actor.why_not_ready or "not probed yet")
         raise NotAdmitted(f"the actor's engine {actor.engine.name!r} is not ready: {reason}")

@@ -120,9 +120,7 @@ class RequestTracker:
         if self.is_draining:
             raise NotAdmitted("the service is shutting down")
         if len(self) >= self._max_runs:
-            raise NotAdmitted(
-                f"the service already serves {len(self)} requests, its limit; retry later"
-            )
+            raise NotAdmitted(f"max_runs ({self._max_runs}) is reached; retry later")
 
     def _signal_if_idle(self) -> None:
         if not self:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import anyio
 
 from secondpass.service.common import errors
@@ -20,7 +23,7 @@ from secondpass.strategies.api.errors import (
     RoleMissing,
     SecondpassError,
 )
-from secondpass.strategies.api.values import Candidate, StopReason
+from secondpass.strategies.api.values import BudgetKind, Candidate, StopReason
 
 
 async def execute(run: LiveRun) -> Outcome:
@@ -116,11 +119,11 @@ def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError
         "budget": outcome.spending(run.budget),
     }
     if isinstance(failure, BudgetExhausted):
-        return errors.NoAnswerWithinBudget(failure.kind, usage_record=usage_record)
+        return _over_budget(run, failure.kind, usage_record)
     if isinstance(failure, CallRejected):
         return failure
     if run.exhausted is not None and not isinstance(failure, EngineError):
-        return errors.NoAnswerWithinBudget(run.exhausted, usage_record=usage_record)
+        return _over_budget(run, run.exhausted, usage_record)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.EngineFailed(
@@ -129,7 +132,17 @@ def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError
     if run.is_interrupted:
         return errors.Drained("the service is shutting down", usage_record=usage_record)
     deadline = run.spec.limits.deadline_ms
-    return errors.DeadlineExceeded(f"no answer within {deadline} ms", usage_record=usage_record)
+    return errors.DeadlineExceeded(
+        f"no answer within the deadline of {deadline} ms; raise budget.deadline_ms",
+        usage_record=usage_record,
+    )
+
+
+def _over_budget(
+    run: LiveRun, kind: BudgetKind, usage_record: Mapping[str, Any]
+) -> errors.NoAnswerWithinBudget:
+    limit = getattr(run.spec.limits, f"max_{kind}")
+    return errors.NoAnswerWithinBudget(kind, limit, usage_record=usage_record)
 
 
 def _description(run: LiveRun, failure: SecondpassError) -> str:

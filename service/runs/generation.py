@@ -114,7 +114,7 @@ class GeneratingVerbs(Verbs):
     ) -> AsyncIterator[AsyncIterator[Completion]]:
         for name, number in (("n", n), ("batch", batch), ("width", width)):
             if number is not None and number < 1:
-                raise ValueError(f"{name}: at least 1, not {number}")
+                raise ValueError(f"{name}: must be at least 1, not {number}")
         if prefix is None:
             messages = self._builder.conversation(prompt, values, after)
             work = self._sampling(prompt, role, messages, after, draw)

@@ -348,5 +348,5 @@ def _check_labels(labels: Sequence[str]) -> None:
     for (one, first), (other, second) in permutations(zip(labels, plain, strict=True), 2):
         if second.startswith(first):
             raise ValueError(
-                f"labels: {one!r} and {other!r} begin alike, so their first tokens may be equal"
+                f"labels: {one!r} is a prefix of {other!r}; choose labels that differ in the first token"
             )

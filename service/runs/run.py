@@ -58,7 +58,9 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     @stop_reason.setter
     def stop_reason(self, reason: StopReason) -> None:
         if reason not in OWN_REASONS:
-            raise ValueError(f"stop_reason: one of {', '.join(OWN_REASONS)}, not {reason!r}")
+            raise ValueError(
+                f"stop_reason: must be one of {', '.join(OWN_REASONS)}, not {reason!r}"
+            )
         self._stop_reason = reason
 
     @property

@@ -47,7 +47,7 @@ async def _warm(equivalence: Equivalence) -> None:
 
 async def _watch(node: ServedEngine, health_check_seconds: float) -> None:
     """Check the engine's health repeatedly and log every change."""
-    reported: str | None = "not contacted yet"
+    reported: str | None = "not probed yet"
     while True:
         await node.engine.start()
         if (reason := node.why_not_ready) != reported:

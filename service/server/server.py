@@ -121,7 +121,9 @@ def bound_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
         except OSError as error:
             raise BadSettings(f"{flags}: {error.strerror}") from error
         except ValueError as error:
-            raise BadSettings(f"{flags}: is not the name of a host") from error
+            raise BadSettings(
+                f"--host: must be a host name or an IP address, not {host!r}"
+            ) from error
         if not sockets:
             raise BadSettings(f"{flags}: this machine has no such address")
         yield sockets

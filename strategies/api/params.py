@@ -78,8 +78,8 @@ def _without_effect(
 ) -> ValidationError:
     """Build the error of a field that has no effect with the values `given`, located at the field."""
     beside = " and ".join(f"{other} {each!r}" for other, each in given.items())
-    chosen = " or ".join(f"{other} {_listed(values)}" for other, values in others.items())
-    message = f"{name}: has no effect with {beside}; leave it {default!r}, or choose {chosen}"
+    chosen = " or ".join(f"{other} = {_listed(values)}" for other, values in others.items())
+    message = f"{name}: has no effect with {beside}; omit it, or set {chosen}"
     problem = PydanticCustomError("without_effect", "{message}", {"message": message})
     details = InitErrorDetails(type=problem, loc=(name,), input=value)
     return ValidationError.from_exception_data(name, [details])

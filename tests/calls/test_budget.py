@@ -348,9 +348,9 @@ async def test_a_reserve_released_while_its_call_runs_is_not_restored() -> None:
 @pytest.mark.parametrize(
     ("amounts", "message"),
     [
-        ((0, 0), "tokens: at least 1, not 0"),
-        ((-5, 0), "tokens: at least 1, not -5"),
-        ((5, -1), "prompt_tokens: at least 0, not -1"),
+        ((0, 0), "tokens: must be at least 1, not 0"),
+        ((-5, 0), "tokens: must be at least 1, not -5"),
+        ((5, -1), "prompt_tokens: must be at least 0, not -1"),
     ],
 )
 async def test_a_reserve_rejects_invalid_token_counts(

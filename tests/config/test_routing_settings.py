@@ -107,7 +107,7 @@ def test_an_invalid_host_name_is_rejected_without_a_traceback(
 ) -> None:
     flags = ["--engine", "scripted", "--allow-unauthenticated", "--host", f"{'a' * 70}.x"]
     assert main(["serve", *flags]) == 2
-    assert "is not the name of a host" in capsys.readouterr().err
+    assert "--host: must be a host name or an IP address, not" in capsys.readouterr().err
 
 
 def test_an_in_process_vllm_engine_has_no_session_headers(file: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_per_process_limit_is_rejected_with_many_replicas(file: Path, replicas
         assert settings_in(file, text).replicas == "one"
     else:
         message = problems_in(file, text)
-        assert "engines.fake.rate is counted in one process" in message
+        assert "cannot enforce engines.fake.rate (counted per process)" in message
         assert 'replicas = "one"' in message
 
 

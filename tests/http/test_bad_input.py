@@ -82,14 +82,14 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         vote(window=6),
         422,
         "strategy.params.window",
-        "window: has no effect with stop 'adaptive'; leave it 5, or choose stop 'esc'",
+        "window: has no effect with stop 'adaptive'; omit it, or set stop = 'esc'",
     ),
     (
         "a warm-up where it has no effect",
         vote(stop="esc", warm_up=3),
         422,
         "strategy.params.warm_up",
-        "choose abort True or stop 'share'",
+        "set abort = True or stop = 'share'",
     ),
     (
         "a param of the wrong type in a variant",

@@ -23,7 +23,7 @@ def _no_call_starts(served: Served) -> Iterator[None]:
         (b'{"question": "\xff"}', "UTF-8"),
         (b'{"question": "\\ud83d"}', "UTF-8"),
         (b'{"question": ', "not JSON"),
-        (b'{"question": "a", "question": "b"}', "duplicate key"),
+        (b'{"question": "a", "question": "b"}', "duplicate key 'question'"),
         (b'{"question": "a", "budget": {"max_cost": NaN}}', "NaN"),
         (b'{"question": "a", "budget": {"max_cost": 1' + b"0" * 5000 + b"}}", "digits"),
         (b"[" * 100_000, "nested"),

@@ -205,7 +205,7 @@ def test_pod_starts_without_its_engine_and_becomes_ready_with_it(
         pod.wait_until_started()
         assert pod.probe(manifest.liveness) == 200
         with pod.client() as client:
-            wait_until(lambda: "not contacted yet" not in client.get("/readyz").text)
+            wait_until(lambda: "not probed yet" not in client.get("/readyz").text)
             reply = client.get("/readyz")
         assert reply.status_code == 503
         reasons = reply.json()["reasons"]

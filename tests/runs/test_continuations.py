@@ -136,7 +136,7 @@ async def test_n_width_and_batch_must_be_at_least_1(field: str, value: int) -> N
     run = make_run()
     for prefix in (None, Completion.of(BEGINNING, run.messages)):
         arguments: dict[str, Any] = {"n": 2, "prefix": prefix, field: value}
-        with pytest.raises(ValueError, match=f"^{field}: at least 1, not {value}$"):
+        with pytest.raises(ValueError, match=f"^{field}: must be at least 1, not {value}$"):
             async with run.sample(SOLVE, **arguments):
                 pass
 

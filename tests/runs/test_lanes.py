@@ -260,7 +260,7 @@ async def test_leaving_a_block_cancels_lanes_before_they_start() -> None:
 @pytest.mark.parametrize("width", [0, -1])
 async def test_width_below_1_raises(width: int) -> None:
     run = make_run()
-    with pytest.raises(ValueError, match="width: at least 1"):
+    with pytest.raises(ValueError, match="width: must be at least 1"):
         await run.map(run.verify, [], width=width)
 
 

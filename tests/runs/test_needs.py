@@ -71,7 +71,7 @@ async def test_run_starts_if_all_needs_are_met() -> None:
 async def test_unknown_role_raises_an_error_listing_the_roles() -> None:
     run = make_run()
     role: Any = "referee"
-    message = "^role: one of actor, critic, judge, reward, not 'referee'$"
+    message = "^role: must be one of actor, critic, judge, reward, not 'referee'$"
     with pytest.raises(ValueError, match=message):
         await run.ask(SOLVE, role=role)
     with pytest.raises(ValueError, match=message):
@@ -87,7 +87,7 @@ async def test_solve_prompt_accepts_no_values() -> None:
 @pytest.mark.parametrize("reason", ["threshold", "deadline", "budget_tokens"])
 async def test_strategy_cannot_set_a_reserved_stop_reason(reason: Any) -> None:
     run = make_run()
-    with pytest.raises(ValueError, match=r"^stop_reason: one of finished, accepted"):
+    with pytest.raises(ValueError, match=r"^stop_reason: must be one of finished, accepted"):
         run.stop_reason = reason
     assert run.stop_reason == "finished"
 

@@ -26,7 +26,7 @@ class ProbedServer(Protocol):
 
 S = TypeVar("S", bound=ProbedServer)
 
-NOT_CONTACTED = "not contacted yet"
+NOT_PROBED = "not probed yet"
 
 
 class RemoteEngine(ABC, Generic[S]):
@@ -59,7 +59,7 @@ class RemoteEngine(ABC, Generic[S]):
     ) -> None:
         self.name = name
         self.model = model or ""
-        self.why_not_ready: str | None = NOT_CONTACTED
+        self.why_not_ready: str | None = NOT_PROBED
         self._requested_model = model
         self._server: S | None = None
         self._starting = anyio.Lock()
@@ -95,8 +95,8 @@ class RemoteEngine(ABC, Generic[S]):
         After a failure the next call probes again, because the server may have been replaced.
         """
         async with self._starting:
-            if self.why_not_ready == NOT_CONTACTED:
-                self.why_not_ready = "no answer yet"
+            if self.why_not_ready == NOT_PROBED:
+                self.why_not_ready = "no response yet"
             try:
                 if self.ready and self._server:
                     await check_health(self._connection, self._server.dialect)

@@ -65,7 +65,7 @@ class VllmEngine:
         self._plain = plain
         self._renderer = Renderer(client, model, name, online or _default_renderer(client))
         self._schedules_by_priority = client.vllm_config.scheduler_config.policy == "priority"
-        self._why_not_ready: str | None = "not contacted yet"
+        self._why_not_ready: str | None = "not probed yet"
         self._was_ready = False
         self._running: set[str] = set()
 

@@ -40,7 +40,7 @@ class ReplayEngine:
         name: str = "replay",
     ) -> None:
         if tokens_per_delta < 1:
-            raise ValueError("tokens_per_delta must be at least 1")
+            raise ValueError(f"tokens_per_delta: must be at least 1, not {tokens_per_delta}")
         self.name, self.model = name, pool.header.model
         self.pool = pool
         self._width = tokens_per_delta

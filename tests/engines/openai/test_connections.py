@@ -314,6 +314,6 @@ async def test_an_invalid_url_is_the_reason_why_the_engine_is_not_ready() -> Non
     try:
         await engine.start()
         assert not engine.ready
-        assert engine.why_not_ready != "not contacted yet"
+        assert engine.why_not_ready != "not probed yet"
     finally:
         await engine.aclose()

@@ -324,7 +324,7 @@ async def test_closing_an_engine_aborts_its_calls_but_not_those_of_others_on_the
 
     other = VllmEngine("other", client_of(engine), engine.model)
     assert (other.ready, other.capabilities, other.context_window) == (False, frozenset(), None)
-    with pytest.raises(EngineUnavailable, match="not contacted yet"):
+    with pytest.raises(EngineUnavailable, match="not probed yet"):
         await run(other, SHORT)
     await other.start()
     async with aclosing(other.stream(replace(ENDLESS, n=2))) as stream:

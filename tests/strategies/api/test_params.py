@@ -19,19 +19,23 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any], str]] = [
     (
         "self_consistency",
         {"window": 3},
-        "window: has no effect with stop 'adaptive'; leave it 5, or choose stop 'esc'",
+        "window: has no effect with stop 'adaptive'; omit it, or set stop = 'esc'",
     ),
     ("self_consistency", {"stop": "none", "window": 3}, "window: has no effect with stop 'none'"),
     ("self_consistency", {"stop": "lead", "confidence": 0.9}, "confidence: has no effect"),
-    ("self_consistency", {"keep": 0.5}, "keep: has no effect with abort False; leave it 0.9"),
-    ("self_consistency", {"warm_up": 3}, "choose abort True or stop 'share'"),
-    ("self_consistency", {"group": 8}, "choose abort True or weight 'confidence'"),
-    ("self_consistency", {"always_weigh": True}, "always_weigh: .* choose weight 'p_true'"),
+    (
+        "self_consistency",
+        {"keep": 0.5},
+        "keep: has no effect with abort False; omit it, or set abort = True",
+    ),
+    ("self_consistency", {"warm_up": 3}, "set abort = True or stop = 'share'"),
+    ("self_consistency", {"group": 8}, "set abort = True or weight = 'confidence'"),
+    ("self_consistency", {"always_weigh": True}, "always_weigh: .* set weight = 'p_true'"),
     ("self_prm", {"grade": "steps", "decided": 0.5}, "decided: .* grade 'steps'"),
-    ("self_prm", {"grade": "steps", "samples": 2}, "choose grade 'first_error' or 'verdict'"),
+    ("self_prm", {"grade": "steps", "samples": 2}, "set grade = 'first_error' or 'verdict'"),
     ("self_refine", {"n": 2, "gate": "vote", "max_rounds": 2, "rejected": "go_on"}, "rejected: "),
-    ("iterative_deepening", {"max_triggers": 0, "gamma": 3}, "choose max_triggers 1 to 8"),
-    ("critic_retry", {"n": 1, "temperature": 0, "decided": 0.5}, "decided: .* choose n 2 to 64"),
+    ("iterative_deepening", {"max_triggers": 0, "gamma": 3}, "set max_triggers = 1 to 8"),
+    ("critic_retry", {"n": 1, "temperature": 0, "decided": 0.5}, "decided: .* set n = 2 to 64"),
 ]
 
 
@@ -99,9 +103,9 @@ def test_a_variant_has_the_fields_with_an_effect_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("values", "at", "says"),
     [
-        ({"how": "tree", "beams": 3}, "beams", "leave it 2, or choose how 'beam' or 'sample'"),
+        ({"how": "tree", "beams": 3}, "beams", "omit it, or set how = 'beam' or 'sample'"),
         ({"how": "tree", "beams": "many"}, "beams", "has no effect with how 'tree'"),
-        ({"depth": True}, "depth", "has no effect with how 'beam'; leave it 1.0"),
+        ({"depth": True}, "depth", "has no effect with how 'beam'; omit it"),
         ({"how": "depth"}, "how", "'beam' or 'sample' or 'tree'"),
         ({"how": None}, "how", "'beam'"),
         ({"how": ["tree"]}, "how", "'beam'"),

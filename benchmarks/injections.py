@@ -153,7 +153,8 @@ async def measure(url: str, model: str, width: int) -> list[Trial]:
 def main() -> None:
     """Print the table and the candidates that won despite the defences."""
     parser = argparse.ArgumentParser(
-        description="win rate of adversarial candidates before a judge"
+        prog="python -m benchmarks.injections",
+        description="Measure the win rate of adversarial candidates over an honest one.",
     )
     parser.add_argument(
         "--engine-url", required=True, help="base URL of an OpenAI-compatible server, up to /v1"

@@ -140,7 +140,7 @@ def main() -> None:
     """Print the table and its method."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.judge_cost",
-        description="cost of label reads relative to their drafts",
+        description="Measure the cost of label reads relative to their drafts.",
     )
     add = parser.add_argument
     add("--engine-url", required=True, help="base URL of an OpenAI-compatible server, up to /v1")

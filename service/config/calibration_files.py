@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from secondpass.service.common import validation
 from secondpass.service.common.errors import BadSettings
 from secondpass.strategies.api.calibration import Calibration
 
@@ -42,7 +43,8 @@ def load_calibration(path: Path) -> Calibration:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
-        message = f"{where}: {problem['msg']}" if where else problem["msg"]
+        reason = validation.message_with_value(problem)
+        message = f"{where}: {reason}" if where else reason
         raise BadSettings(f"calibrations {path}: {message}") from error
 
 

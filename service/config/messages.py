@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from secondpass.service.common import validation
 from secondpass.service.config.sources import unknown
 from secondpass.service.config.tables import ENGINE_KINDS, table_of
 
@@ -37,14 +38,14 @@ def lines(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[s
 def _line(problem: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
     path = [str(part) for part in problem["loc"]]
     where, kind, given = _place(path), problem["type"], problem["input"]
-    message = problem["msg"].removeprefix("Value error, ")
+    message = validation.message(problem)
     if kind == "extra_forbidden":
         about = unknown(path[-1], table_of(path).model_fields)
         return f"{where}: {about}{_belongs_above(path, fields)}"
     if kind == "union_tag_not_found":
         return f"{where}.kind is missing; allowed: {', '.join(ENGINE_KINDS)}"
-    if kind == "tuple_type":
-        message = "must be a list"
+    if kind in ("dict_type", "model_type"):
+        message = "must be a table"
     if path == ["engine"] and isinstance(given, dict):
         return "engine is a kind, not a table; use [engines.NAME] in the file"
     if not where:
@@ -65,8 +66,8 @@ def _belongs_above(path: list[str], fields: Mapping[str, FieldInfo]) -> str:
 
 
 def _shown(path: list[str], given: Any) -> str:
-    if path[-1] in _SECRET or not isinstance(given, str | int | float):
+    if path[-1] in _SECRET or given is None:
         return ""
     if path[-1] == "url" and "@" in str(given):
         return ""  # it contains a password
-    return f", not {given!r}"
+    return validation.shown(given)

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, ErrorDetails
 
+from secondpass.service.common import validation
 from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
 from secondpass.service.common.limits import Limits
 from secondpass.strategies import STRATEGIES
@@ -32,12 +33,6 @@ _MAX_NEAREST = 12
 _MAX_LISTED = 40
 _ABSENT_FIELD_ERRORS = ("missing", "value_error")
 """Types of pydantic errors whose location may be a field that is absent from the request."""
-
-_LENGTH_MESSAGES = {
-    "too_short": "needs {min_length} or more items, got {actual_length}",
-    "too_long": "takes at most {max_length} items, got {actual_length}",
-}
-"""Replacements for pydantic's messages, which name Python's tuples."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -143,7 +138,7 @@ def _deepest_error(
     error: ValidationError, model: type[BaseModel], value: Mapping[str, Any], at: str
 ) -> InvalidRequest:
     """Convert the error with the deepest path, which for a union is in the branch that was meant."""
-    errors = error.errors(include_url=False, include_input=False)
+    errors = error.errors(include_url=False)
     paths = [_path(details, value) for details in errors]
     deepest = max(range(len(errors)), key=lambda i: len(paths[i]))
     path, details = paths[deepest], errors[deepest]
@@ -175,11 +170,7 @@ def _message(details: ErrorDetails, path: Sequence[str], model: type[BaseModel])
             return "unknown field"
         known = model.all_fields() if issubclass(model, Params) else model.model_fields
         return unknown_name(path[-1], known, "field")
-    if details["type"] == "missing":
-        return "is missing"
     if details["type"] == "union_tag_invalid":
         context = details.get("ctx", {})
         return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
-    if details["type"] in _LENGTH_MESSAGES:
-        return _LENGTH_MESSAGES[details["type"]].format(**details["ctx"])
-    return excerpt(details["msg"].removeprefix("Value error, "))
+    return excerpt(validation.message_with_value(details))

@@ -58,7 +58,7 @@ def test_a_role_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.M
     [
         ('critic = {engine = "medium"}', ("roles.critic", "big, small", "'medium'")),
         ('critic = {engin = "small"}', ("roles.critic.engin", "engine")),
-        ("critic = {temperature = 3}", ("roles.critic.temperature", "less than or equal to 2")),
+        ("critic = {temperature = 3}", ("roles.critic.temperature", "must be at most 2, not 3")),
         ("critic = 5", ("roles.critic", "5")),
         ('[profiles.x]\nmatch = "h*"\nis_thinkin = true', ("profiles.x.is_thinkin", "is_thinking")),
         ("[profiles.x]\nis_thinking = true", ("profiles.x.match",)),

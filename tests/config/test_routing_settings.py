@@ -139,7 +139,7 @@ def test_a_per_process_limit_is_rejected_with_many_replicas(file: Path, replicas
 
 def test_replicas_has_two_values(file: Path) -> None:
     message = problems_in(file, f"replicas = 3\n{BIG}")
-    assert message.startswith("replicas: Input should be 'one' or 'many'")
+    assert message.startswith("replicas: must be one of 'one', 'many', not 3")
 
 
 def test_check_config_summarizes_a_valid_file(

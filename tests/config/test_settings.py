@@ -171,7 +171,7 @@ def test_a_variable_with_invalid_json_is_named(monkeypatch: pytest.MonkeyPatch) 
     ("arguments", "expected"),
     [
         ((), "no engine is configured"),
-        (("--engine", "tgi"), "'vllm' or 'scripted'"),
+        (("--engine", "tgi"), "engine: must be one of 'http', 'vllm', 'scripted', not 'tgi'"),
         (("--engine", "vllm"), "model is missing"),
         ((*FAKE, "--", "--enforce-eager"), "vllm_flags is for the vllm engine"),
         (("--engine", "vllm", "--vllm-flags=--x", "--", "--y"), "--vllm-flags or after --"),

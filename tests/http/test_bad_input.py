@@ -47,7 +47,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ),
     ("an unknown param", vote(widnow=3), 422, "strategy.params.widnow", "window"),
     ("a param of another type", vote(n="3"), 422, "strategy.params.n", "integer"),
-    ("no samples", vote(n=0), 422, "strategy.params.n", "greater than or equal to 1"),
+    ("no samples", vote(n=0), 422, "strategy.params.n", "must be at least 1, not 0"),
     ("a million samples", vote(n=1_000_000), 422, "strategy.params.n", "64"),
     ("a width of 0", vote(width=0), 422, "strategy.params.width", "1"),
     ("a param with an unknown value", vote(stop="never"), 422, "strategy.params.stop", "esc"),
@@ -178,7 +178,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         {"sampling": {"top_k": 2**31}},
         422,
         "sampling.top_k",
-        "less",
+        "must be below 2147483648, not 2147483648",
     ),
     ("too many stops", {"sampling": {"stop": ["a"] * 17}}, 422, "sampling.stop", "at most 16"),
     ("unknown sampling", {"sampling": {"heat": 1}}, 422, "sampling.heat", "unknown field"),
@@ -205,7 +205,13 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ),
     ("too large a budget", {"budget": {"max_tokens": 1001}}, 422, "budget.max_tokens", "1000"),
     *(
-        (f"a budget of 0: {name}", {"budget": {name: 0}}, 422, f"budget.{name}", "greater than")
+        (
+            f"a budget of 0: {name}",
+            {"budget": {name: 0}},
+            422,
+            f"budget.{name}",
+            f"must be {'above 0' if name == 'max_cost' else 'at least 1'}, not 0",
+        )
         for name in (
             "max_tokens",
             "max_prompt_tokens",

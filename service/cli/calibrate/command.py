@@ -21,6 +21,7 @@ from secondpass.service.cli.calibrate.options import EPILOG, CalibrateOptions, a
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.local_service import local_service
+from secondpass.service.common import validation
 from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
 from secondpass.service.config.calibration_files import save_calibration
@@ -82,7 +83,7 @@ def _sampling(options: CalibrateOptions) -> Sampling:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = f"--{str(problem['loc'][0]).replace('_', '-')}"
-        raise Failure(f"{name}: {problem['msg']}, not {problem['input']!r}", REFUSED) from error
+        raise Failure(f"{name}: {validation.message_with_value(problem)}", REFUSED) from error
 
 
 def summary(calibration: Calibration) -> str:

@@ -61,6 +61,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def temperature(text: str) -> float:
+    """Parse a sampling temperature, 0 to 2."""
+    value = number(text)
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"must be 0 to 2, not {text!r}")
+    return value
+
+
 def count(text: str) -> int:
     """Parse a whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) >= 1):

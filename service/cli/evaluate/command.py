@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 INSTALL_EVAL_EXTRA = "pip install 'secondpass[eval]'"
 
 HEADINGS = (
-    "strategy", "data", "questions", "missing", "right % [95%]", "decode tokens", "uncached prompt tokens",
-    "wall p50 s", "p95 s",
+    "strategy", "data", "questions", "missing", "accuracy, % [95% CI]", "decode tokens", "uncached prompt tokens",
+    "wall time p50, s", "wall time p95, s",
 )  # fmt: skip
 """Column headings of the table. Tokens are means per answer."""
 

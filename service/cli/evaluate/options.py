@@ -11,7 +11,7 @@ from secondpass.service.cli.common.options import (
     add_embedded,
     add_server,
 )
-from secondpass.service.cli.common.values import count, number, param
+from secondpass.service.cli.common.values import count, number, param, temperature
 from secondpass.strategies.answers.task import Kind
 
 EPILOG = """\
@@ -98,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=param,
         metavar="[STRATEGY.]KEY=VALUE",
-        help="a parameter of all strategies, or of one; VALUE is JSON or else text; may be repeated",
+        help="parameter of all strategies (KEY) or of one (STRATEGY.KEY); VALUE is parsed as JSON, otherwise taken as a string; may be repeated",
     )
     add(
         "--task",
@@ -151,7 +151,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=number,
+        type=temperature,
         metavar="T",
         help="sampling temperature, 0 to 2, of a strategy without a parameter `temperature` (default: the server's)",
     )

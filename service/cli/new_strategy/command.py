@@ -36,7 +36,12 @@ class NewStrategyOptions(Options):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", type=strategy_name, metavar="NAME", help="such as best_of_three")
+    parser.add_argument(
+        "name",
+        type=strategy_name,
+        metavar="NAME",
+        help="name of the strategy: lower-case letters, digits and underscores",
+    )
     parser.add_argument(
         "--kind", choices=tuple(SKELETONS), default="judge", help="the skeleton (default: judge)"
     )

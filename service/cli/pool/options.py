@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from secondpass.service.cli.common.command import Options, add_parser
 from secondpass.service.cli.common.options import add_wait
 from secondpass.service.cli.common.values import count, key_value
+from secondpass.service.common import validation
 from secondpass.strategies.answers.task import Kind
 from secondpass.strategies.api.values import Sampling
 
@@ -274,7 +275,7 @@ def _sampled(field: str, number: Callable[[str], float]) -> Callable[[str], floa
             value = number(text)
             Sampling.model_validate({field: value})
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]["msg"]
+            problem = validation.message(error.errors(include_url=False)[0])
             raise argparse.ArgumentTypeError(f"{problem}, not {text!r}") from error
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.common.values import param
+from secondpass.service.common import validation
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.lab.evaluation.records import RunRecord, Tokens, from_outcome, used_tokens
 from secondpass.service.lab.pools.clock import reset_clock
@@ -112,7 +113,7 @@ def parse_setting(text: str) -> ReplaySetting:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = f"{problem['loc'][-1] if problem['loc'] else 'params'}: "
-        message = field + problem["msg"].removeprefix(field)
+        message = field + validation.message_with_value(problem).removeprefix(field)
         raise Failure(f"--setting {text!r}: {message}", REFUSED) from error
     return ReplaySetting(name, params, " ".join(pairs))
 

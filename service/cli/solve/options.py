@@ -10,7 +10,7 @@ from secondpass.service.cli.common.options import (
     add_embedded,
     add_server,
 )
-from secondpass.service.cli.common.values import number, param
+from secondpass.service.cli.common.values import count, number, param, temperature
 
 EPILOG = """\
 At a terminal, the calls, candidates and budget are drawn during the run, and the answer with its usage at the end.
@@ -71,9 +71,9 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--n",
-        type=int,
+        type=count,
         metavar="N",
-        help="parameter `n` of the strategy: maximum number of candidates, 1 or more (default: the strategy's)",
+        help="parameter `n` of the strategy: maximum number of drafts, 1 or more (default: the strategy's)",
     )
     add(
         "--param",
@@ -81,7 +81,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=param,
         metavar="KEY=VALUE",
-        help="another parameter of the strategy; VALUE is JSON or else text; may be repeated",
+        help="another parameter of the strategy; VALUE is parsed as JSON, otherwise taken as a string; may be repeated",
     )
     add(
         "--task",
@@ -108,7 +108,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=number,
+        type=temperature,
         metavar="T",
         help="sampling temperature, 0 to 2, of a strategy without a parameter `temperature` (default: the server's)",
     )

@@ -1,6 +1,6 @@
 """Request body of POST /solve from the options of `secondpass solve`.
 
-The server checks ranges, because its error names the field.
+The server checks most ranges, because its error names the field.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _strategy(options: SolveOptions) -> Json | None:
         params[key] = value
     if options.strategy is None:
         if params:
-            raise Failure(f"{', '.join(params)}: parameters need --strategy", REFUSED)
+            raise Failure("--n and --param require --strategy", REFUSED)
         return None
     return {"name": options.strategy, "params": params}
 

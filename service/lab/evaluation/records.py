@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from secondpass.service.common import validation
 from secondpass.service.common.events import CallFinished, Event
 from secondpass.service.lab.evaluation.candidate_facts import (
     CandidateFacts,
@@ -229,7 +230,7 @@ def _parsed(adapter: TypeAdapter[_T], path: Path, number: int, value: object) ->
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise BadLine(path, number, f"{field}: {first['msg']}") from None
+        raise BadLine(path, number, f"{field}: {validation.message_with_value(first)}") from None
 
 
 def _dumps(document: Mapping[str, Any]) -> str:

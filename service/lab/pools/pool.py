@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
+from secondpass.service.common import validation
 from secondpass.service.lab.pools.format import LINES, Header, PoolQuestion, RecordingPass, Sample
 from secondpass.service.lab.pools.jsonl import BadLine, parse_row
 
@@ -168,7 +169,7 @@ def _line(path: Path, number: int, raw: bytes) -> Header | RecordingPass | PoolQ
                 path, number, f"kind: must be one of {kinds}, not {row.get('kind')!r}"
             ) from error
         where = ".".join(str(part) for part in problem["loc"][1:]) or "kind"
-        raise BadLine(path, number, f"{where}: {problem['msg']}") from error
+        raise BadLine(path, number, f"{where}: {validation.message_with_value(problem)}") from error
 
 
 class PoolFile:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from secondpass.service.common import validation
 from secondpass.service.lab.pools.jsonl import BadLine, Row, read_rows
 from secondpass.strategies.answers.task import Kind, TaskRequest
 from secondpass.strategies.api.values import Message
@@ -131,7 +132,7 @@ def _task(row: Row, kind: str | None, path: Path, line: int) -> TaskRequest:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = {"options": "choices", "tests": "test"}.get(str(problem["loc"][0]), "kind")
-        reason = problem["msg"].removeprefix("Value error, ")
+        reason = validation.message_with_value(problem)
         raise BadLine(path, line, f"{field}: {reason}") from error
 
 

@@ -90,7 +90,7 @@ def test_answers_from_another_source_are_scored_by_that_source(
     [
         ("no_such", (), "--setting: unknown strategy 'no_such'; must be one of: "),
         ("self_consistency n", (), "must be KEY=VALUE, not 'n'"),
-        ("self_consistency n=0", (), "n: Input should be greater than or equal to 1"),
+        ("self_consistency n=0", (), "n: must be at least 1, not 0"),
         ("single", ("--only", "nobody"), "no question id of"),
         ("single", ("--pool", "/no/such/pool"), "/no/such/pool"),
         ("single", ("--setting", "single"), "--setting 'single': given twice"),

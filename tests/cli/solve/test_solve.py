@@ -122,9 +122,9 @@ def test_a_dash_reads_the_question_from_stdin(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--n", "0", "--strategy", "self_consistency"], "strategy.params.n"),
+        (["--n", "0", "--strategy", "self_consistency"], "--n: must be a whole number of 1"),
         (["--n", "x"], "--n"),
-        (["--n", "8"], "--strategy"),
+        (["--n", "8"], "--n and --param require --strategy"),
         (["--strategy", "magic"], "unknown strategy 'magic'"),
         (["--strategy", "self_consistency", "--param", "width"], "KEY=VALUE"),
         (["--strategy", "self_consistency", "--param", "wdth=1"], "strategy.params.wdth"),
@@ -136,7 +136,7 @@ def test_a_dash_reads_the_question_from_stdin(
         (["--budget-tokens", "99999999999"], "budget.max_tokens"),
         (["--deadline", "-1"], "budget.deadline_ms"),
         (["--deadline", "inf"], "--deadline"),
-        (["--temperature", "9"], "sampling.temperature"),
+        (["--temperature", "9"], "--temperature: must be 0 to 2, not '9'"),
         (["--seed", "-1"], "sampling.seed"),
         (["--url", "localhost:8000"], "--url"),
         (["--url", "http://"], "--url"),
@@ -194,7 +194,7 @@ def test_a_text_truncated_before_its_answer_is_printed_and_exits_with_3(
 def test_no_answer_within_the_deadline_exits_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(ScriptedEngine(first_token=5)) as served:
         assert main(["solve", QUESTION, "--url", served.url, "--deadline", "0.2"]) == 3
-    assert "within 200 ms" in capsys.readouterr().err
+    assert "within the deadline of 200 ms; raise budget.deadline_ms" in capsys.readouterr().err
 
 
 def test_an_engine_failure_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,7 +213,7 @@ def test_a_different_question_is_rejected_with_both_locations(path: Path, data: 
         ("{", "invalid JSON"),
         ('{"kind": "guess"}', "kind: must be one of pool, pass, question, sample, not 'guess'"),
         ("{}", "kind: must be one of pool, pass, question, sample, not None"),
-        ('{"kind": "sample", "key": "k"}', "index: Field required"),
+        ('{"kind": "sample", "key": "k"}', "index: is missing"),
         (HEADER.model_dump_json(), "second header"),
     ],
 )

@@ -122,9 +122,10 @@ class CallDispatcher:
         await self._perform(call, receiver, reserved)
 
     async def read(self, call: Call) -> LabelDistribution:
-        """Make a call that reads label probabilities. Raises as `perform` does.
+        """Return the label probabilities, normalised to sum to 1, and their mass (0 to 1).
 
-        Also raises VerdictUnreadable if no label is a likely reply.
+        Raises as `perform` does, UnusableCompletion if the engine returns no probabilities, and VerdictUnreadable if
+        the mass is 0.
         """
         labels = (await self._perform(call, self._discarding)).labels
         if labels is None:
@@ -135,7 +136,10 @@ class CallDispatcher:
         return labels
 
     async def reward(self, call: Call) -> float:
-        """Make a call that asks for a reward. Raises as `perform` does."""
+        """Return the reward model's score. Higher is better; the scale is the model's.
+
+        Raises as `perform` does, and UnusableCompletion if the engine returns no score.
+        """
         reward = (await self._perform(call, self._discarding)).reward
         if reward is None:
             raise self._missing_result(call, "reward")

@@ -24,8 +24,9 @@ T = TypeVar("T")
 class RetryPolicy:
     """At most `attempts` attempts of a call when the engine is unavailable or the stream is interrupted.
 
-    The backoff before a retry is random, between 0 and `initial_backoff` seconds; the bound doubles with each retry. An
-    engine's Retry-After is honoured up to `max_backoff` seconds. Raises ValueError for `attempts` below 1.
+    The backoff before a retry is random, between 0 and `initial_backoff` seconds; the bound doubles with each retry, up to
+    `max_backoff` seconds. A call is not retried if the engine's Retry-After is longer; a shorter one is the minimum backoff.
+    Raises ValueError for `attempts` below 1.
     """
 
     attempts: int = 3

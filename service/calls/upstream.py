@@ -13,7 +13,10 @@ from secondpass.strategies.api.engine import Engine
 class Upstream:
     """An engine, its admission control and its retry policy.
 
-    Roles that share an engine share one `admission`.
+    Attributes:
+        engine: The engine.
+        admission: Limit of concurrent calls; by default unlimited. Roles that share an engine share one.
+        retries: Retry policy; by default at most 3 attempts.
     """
 
     engine: Engine

@@ -42,7 +42,7 @@ class Limits(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Price per million tokens, in any single currency."""
+    """Price per million tokens, at least 0, in the operator's currency."""
 
     prompt: float = 0.0
     completion: float = 0.0

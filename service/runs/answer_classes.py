@@ -20,7 +20,10 @@ class AnswerClasses:
         self._lock = anyio.Lock()
 
     async def of(self, answer: str) -> int:
-        """Return the class id of an answer: that of the first equal representative, or a new id."""
+        """Return the class id of an answer: that of the first equal representative, or a new id.
+
+        Ids start at 0 and do not change during a run.
+        """
         normal_form = normalise(self._task, answer)
         async with self._lock:
             if normal_form not in self._class_ids:

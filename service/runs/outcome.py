@@ -21,9 +21,16 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleUsage:
-    """Usage record of one role, in tokens. `wasted` completion tokens were delivered but not used.
+    """Usage record of one role.
 
-    `is_estimated` is True if an engine did not report the usage of a cancelled call.
+    Attributes:
+        calls: Requests to the engine, retries included.
+        prompt: Prompt tokens, cached ones included.
+        cached: Prompt tokens found in the prefix cache.
+        completion: Completion tokens.
+        wasted: Completion tokens that were delivered but not used.
+        cost: Cost of the tokens, in the currency of the operator's prices.
+        is_estimated: True if an engine did not report the usage of a cancelled call.
     """
 
     calls: int = 0
@@ -37,7 +44,10 @@ class RoleUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spend:
-    """Spending of one kind of budget, and its limit (None: unlimited)."""
+    """Spending of one kind of budget, and its limit (None: unlimited).
+
+    Both are counts of tokens, calls or samples; for `cost`, amounts in the currency of the operator's prices.
+    """
 
     limit: float | None
     spent: float
@@ -59,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Savings of an early stop: samples that were not finished, and an estimate of their tokens."""
+    """Savings of an early stop: samples that were not finished, and an estimate of their completion tokens."""
 
     samples: int
     tokens: int
@@ -67,7 +77,17 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Answer of a run, with its usage, timing and provenance."""
+    """Answer of a run, with its usage, timing and provenance.
+
+    Attributes:
+        candidate: The answer.
+        usage: Usage by role; only roles that were called.
+        budget: Limit and spending of each kind of budget.
+        degraded: Number of failures by role: failed calls and unreadable replies; None without any.
+        saved: Savings of an early stop by consensus; None without.
+        notes: Last note on each subject.
+        candidates: All candidates in order of first appearance.
+    """
 
     candidate: Candidate
     stop_reason: StopReason

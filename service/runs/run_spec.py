@@ -21,7 +21,12 @@ from secondpass.strategies.api.values import Message, Role, Sampling
 
 @dataclass(frozen=True, slots=True)
 class RoleDefaults:
-    """Configured sampling defaults of a role, used where neither the strategy nor the client sets a value."""
+    """Configured sampling defaults of a role, used where neither the strategy nor the client sets a value.
+
+    Attributes:
+        temperature: 0 to 2; None: the engine's default.
+        max_tokens: Completion-token cap of a call, at least 1; None: `max_tokens_per_call`.
+    """
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -32,13 +37,20 @@ class RunSpec:
     """A resolved and validated request.
 
     Attributes:
+        upstreams: Engine of each role, with its admission and retry policy.
+        limits: Budget limits and deadline.
         sampling: The client's sampling parameters, for calls of the actor.
         max_tokens_per_call: Completion-token cap of a call without another cap.
         task_is_explicit: Add the task's answer-format instruction to the question.
+        prices: Token prices of each role's engine; without an entry, calls cost nothing.
         profiles: Profiles of models whose names do not identify their family.
         calibrations: Calibrations of models that were measured as judges.
+        defaults: Configured sampling defaults of each role.
+        cache_salt: Isolates the tenant's part of the engines' prefix caches; None: shared.
+        routing: Session, tenant and client headers of the run's calls.
         session_group: Drafts per session, k: drafts 0 to k-1 have the session of `routing`, and each further k drafts
             a session of their own. None: one session.
+        traceparent: W3C trace context of the client's request, forwarded to the engines.
         is_streamed: The client reads the answer as it is generated.
     """
 

@@ -134,7 +134,7 @@ class LiveStepStream:
                     )
 
     def close(self) -> None:
-        """Stop reading."""
+        """Close the stream of steps. The caller cancels the call."""
         self._send.close()
         self._receive.close()
 

@@ -17,7 +17,9 @@ class Profile(BaseModel):
         is_thinking: True for a reasoning model.
         thinking: Opening and closing delimiter of the reasoning.
         reopens: True if removing the closing delimiter reopens the reasoning; False if the reasoning is a separate message.
-        temperature: Recommended by the model's authors for drafts; None: the engine's default. Same for `top_p`, `top_k`.
+        temperature: Recommended by the model's authors for drafts, 0 to 2; None: the engine's default.
+        top_p: As `temperature`; above 0, at most 1.
+        top_k: As `temperature`; at least 1.
         own_reference: As a judge, the model is better if it first writes its own solution (arXiv 2505.11227): True for
             instruct models, False for reasoning models.
     """

@@ -137,7 +137,7 @@ def strategy(
 
     Raises:
         ValueError: The name is taken; an argument does not have one of the values allowed; a parameter has no default or no
-            JSON schema. Variants share a discriminator value; the function is not async or has no docstring.
+            JSON schema; two variants share a discriminator value; the function is not async or has no docstring.
     """
     module = _calling_module()
 

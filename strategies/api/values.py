@@ -111,18 +111,40 @@ class Message(_Value):
 class Sampling(_Value):
     """Sampling parameters of a call; None: the engine's default."""
 
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1, lt=2**31)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = Field(default=None, ge=0, lt=2**62)
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
-        default=None, max_length=16
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="sampling temperature; 0 is greedy decoding"
     )
-    max_tokens: int | None = Field(default=None, ge=1)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="sample from the tokens with this total probability"
+    )
+    top_k: int | None = Field(
+        default=None, ge=-1, lt=2**31, description="sample from this many tokens; 0 or -1: from all"
+    )
+    min_p: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="minimum probability of a token, relative to the most probable one",
+    )
+    seed: int | None = Field(default=None, ge=0, lt=2**62, description="seed of random numbers")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        default=None, max_length=16, description="strings that end a completion"
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="completion tokens of one call, reasoning included"
+    )
+    presence_penalty: float | None = Field(
+        default=None, ge=-2, le=2, description="penalty for tokens that the completion contains"
+    )
+    frequency_penalty: float | None = Field(
+        default=None, ge=-2, le=2, description="penalty per earlier occurrence in the completion"
+    )
+    repetition_penalty: float | None = Field(
+        default=None,
+        gt=0,
+        le=2,
+        description="factor for tokens in the prompt or completion; above 1 discourages them",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +344,11 @@ class Candidate:
 class Verdict:
     """Verdict of a critic or a verifier.
 
-    `first_error` is the 0-based index of the first wrong step; None if no step is wrong.
+    Attributes:
+        accepted: True if the answer was accepted.
+        score: Estimated probability that the answer is correct, 0 to 1; None without one.
+        reasons: Why the answer was accepted or rejected; may be empty.
+        first_error: 0-based index of the first incorrect step; None if no step is incorrect.
     """
 
     accepted: bool

@@ -143,7 +143,7 @@ def _needs(params: SelfPRM, task: Task) -> Needs:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A draft, its candidate, its answer class, and the probability (0 to 1) that it is right.
+    """A draft, its candidate, its answer class, and the probability (0 to 1) that it is correct.
 
     `grade` is None for a draft that was not graded.
     """

@@ -129,7 +129,7 @@ async def self_refine(run: Run, params: SelfRefine) -> Candidate:
     Papers: Self-Refine (arXiv 2303.17651). SELF (2310.00533), SCoRe (2409.12917) with its parallel drafts, and ExIt
     (2509.04575) are presets.
 
-    Ours: the gate, so that the best version is returned instead of the last one; wrong versions are left out of the
+    Ours: the gate, so that the best version is returned instead of the last one; incorrect versions are left out of the
     prompt where the task can be solved without them; tests in place of a review.
     """
     chains: list[RevisionChain] = []

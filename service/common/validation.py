@@ -53,14 +53,14 @@ def _plain(value: Any) -> Any:
 
 
 def message_with_value(problem: ErrorDetails) -> str:
-    """Return the message, with the invalid value if it is a scalar and the message states a rule."""
+    """Return the message, followed by the invalid value if it is a scalar rejected by type or range."""
     kind = problem["type"]
     is_rule = kind in ("literal_error", "enum") or kind in _MESSAGES.keys() - _WITHOUT_VALUE
     return message(problem) + (shown(problem["input"]) if is_rule else "")
 
 
 def shown(value: Any) -> str:
-    """Return `, not VALUE` for a scalar, truncated to `ECHO_LIMIT` characters; an empty text for other values."""
+    """Return `, not VALUE` for a scalar, truncated to `ECHO_LIMIT` characters, else an empty text."""
     if value is None or isinstance(value, bool):
         return f", not {json.dumps(value)}"
     if isinstance(value, str):

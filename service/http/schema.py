@@ -173,4 +173,6 @@ def _message(details: ErrorDetails, path: Sequence[str], model: type[BaseModel])
     if details["type"] == "union_tag_invalid":
         context = details.get("ctx", {})
         return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
+    if details["loc"][-1:] == ("[key]",):  # the value is the key, which `field` contains
+        return excerpt(validation.message(details))
     return excerpt(validation.message_with_value(details))

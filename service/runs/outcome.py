@@ -69,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Savings of an early stop: samples that were not finished, and an estimate of their completion tokens."""
+    """Savings of an early stop: unfinished samples, and an estimate of their completion tokens."""
 
     samples: int
     tokens: int

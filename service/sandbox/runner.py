@@ -45,7 +45,7 @@ class SandboxResult:
     """Result of a test run.
 
     Attributes:
-        status: "passed"; "failed" if the code is wrong or broke a rule; "timeout" if CPU or wall time ran out; "error" if
+        status: "passed"; "failed" if the code is incorrect or broke a rule; "timeout" if CPU or wall time ran out; "error" if
             the tests could not be run, whatever the code.
         output: The reason, followed by the end of the code's output.
     """

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from secondpass.strategies.api.ranking import calibrated, log_odds, probability_of
 
 USEFUL_AUROC = 0.6
-"""Minimum AUROC of grades that weight votes; below it they hardly separate right from wrong drafts."""
+"""Minimum AUROC of grades that weight votes; below it they hardly separate drafts."""
 
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -33,8 +33,8 @@ class GradeCalibration(BaseModel):
         mass: Mean total probability (0 to 1) of the labels; None for written grades.
         temperature: Divisor of the log-odds after subtraction of `offset`, above 0.
         offset: Log-odds subtracted before the division.
-        auroc: Probability (0 to 1) that a right draft is graded above a wrong one.
-        accuracy: Share (0 to 1) of right drafts.
+        auroc: Probability (0 to 1) that a correct draft is graded above an incorrect one.
+        accuracy: Share (0 to 1) of correct drafts.
         n: Number of drafts, at least 1.
     """
 
@@ -50,11 +50,11 @@ class GradeCalibration(BaseModel):
 
     @property
     def is_useful(self) -> bool:
-        """True if the grades separate right from wrong drafts: the AUROC is at least `USEFUL_AUROC`."""
+        """True if the grades separate correct from incorrect drafts: the AUROC is at least `USEFUL_AUROC`."""
         return self.auroc >= USEFUL_AUROC
 
     def probability(self, score: float) -> float:
-        """Return the grade of a score (0 to 1): the calibrated probability that the draft is right."""
+        """Return the grade of a score (0 to 1): the calibrated probability that the draft is correct."""
         return calibrated(score, self.temperature, self.offset)
 
 
@@ -98,7 +98,7 @@ Tally = Mapping[tuple[float, bool], int]
 def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple[float, float]:
     """Fit (temperature, offset) by Platt scaling: minimise log loss with an unbiased mean probability.
 
-    The search is one-dimensional: for each temperature from 0.05 to 20, the share of right drafts determines the offset.
+    The search is one-dimensional: for each temperature from 0.05 to 20, the share of correct drafts determines the offset.
     The slope is positive, so that the grades of a systematically wrong judge are not inverted.
 
     Args:
@@ -106,10 +106,10 @@ def fit_temperature(scores: Sequence[float], are_right: Sequence[bool]) -> tuple
         are_right: Correctness of the same drafts.
 
     Raises:
-        ValueError: There are no right drafts or no wrong ones.
+        ValueError: There are no correct drafts or no incorrect ones.
     """
     if len(set(are_right)) < 2:
-        raise ValueError("are_right: must contain right and wrong drafts")
+        raise ValueError("are_right: must contain correct and incorrect drafts")
     tally = Counter(
         (log_odds(score), is_right) for score, is_right in zip(scores, are_right, strict=True)
     )
@@ -138,7 +138,7 @@ def _loss(temperature: float, tally: Tally) -> float:
 
 
 def _offset(temperature: float, tally: Tally) -> float:
-    """Return the offset for which the mean probability equals the share of right drafts, by bisection."""
+    """Return the offset for which the mean probability equals the share of correct drafts, by bisection."""
     target = sum(count for (_, is_right), count in tally.items() if is_right)
     low = min(odds for odds, _ in tally) - 40 * temperature
     high = max(odds for odds, _ in tally) + 40 * temperature

@@ -348,7 +348,7 @@ class Verdict:
         accepted: True if the answer was accepted.
         score: Estimated probability that the answer is correct, 0 to 1; None without one.
         reasons: Why the answer was accepted or rejected; may be empty.
-        first_error: 0-based index of the first incorrect step; None if no step is incorrect.
+        first_error: 0-based index of the first wrong step; None if no step is wrong.
     """
 
     accepted: bool

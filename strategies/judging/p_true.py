@@ -1,4 +1,4 @@
-"""P(True): the probability that a draft is right, read from label probabilities (arXiv 2207.05221).
+"""P(True): the probability that a draft is correct, read from label probabilities (arXiv 2207.05221).
 
 Ours: each draft is read with the labels in both orders. `secondpass calibrate` uses the same reads,
 so its calibration is valid for every strategy that calls these functions.
@@ -21,7 +21,7 @@ LABELS = ("A", "B")
 
 @dataclass(frozen=True, slots=True)
 class PTrue:
-    """Uncalibrated probability (0 to 1) that a draft is right, and the probability mass of the labels.
+    """Uncalibrated probability (0 to 1) that a draft is correct, and the probability mass of the labels.
 
     `mass` (0 to 1) is the probability of both labels together, averaged over the reads.
     """
@@ -58,7 +58,7 @@ async def p_true(run: Run, draft: Completion, *, role: Role = "judge") -> PTrue:
 
 
 async def calibrated_p_true(run: Run, draft: Completion, *, role: Role = "judge") -> float | None:
-    """Return the calibrated probability (0 to 1) that the draft is right; None if a read failed.
+    """Return the calibrated probability (0 to 1) that the draft is correct; None if a read failed.
 
     Without a calibration of the role's model the probability is returned as read.
     """

@@ -13,7 +13,7 @@ from secondpass.strategies.api.run import Run
 from secondpass.strategies.api.values import SOLVE, Completion, Draw, LabelDistribution
 
 LABELS = ("yes", "no")
-"""Labels of a right and of a wrong step."""
+"""Labels of a correct and of an incorrect step."""
 
 Combine: TypeAlias = Literal["mean", "last"]
 """Grade of a draft from its step grades: the mean of their log-odds, or the last grade."""

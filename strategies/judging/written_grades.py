@@ -24,7 +24,7 @@ from secondpass.strategies.api.values import SOLVE, Completion, Draw
 from secondpass.strategies.judging.reply_schemas import Critique, ReplySchema
 
 WrittenKind: TypeAlias = Literal["first_error", "verdict"]
-"""Content of a written verdict: the first wrong step, or whether the whole draft is right."""
+"""Content of a written verdict: the first wrong step, or whether the whole draft is correct."""
 
 Reference: TypeAlias = Literal["auto", "on", "off"]
 """Use of a reference solution written by the judge; auto: as its model profile recommends."""

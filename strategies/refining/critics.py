@@ -16,7 +16,7 @@ from secondpass.strategies.refining.versions import Version, VersionVerdict
 VerdictFormat = Literal["labels", "text"]
 
 WRITTEN_PROBABILITY = 0.8
-"""Probability that a version with the written verdict "correct" is right (odds 4:1); 0.2 for "wrong"."""
+"""Probability that a version with the written verdict "correct" is correct (odds 4:1); 0.2 for "wrong"."""
 
 
 def resolve_format(run: Run, wanted: VerdictFormat | Literal["auto"]) -> VerdictFormat:
@@ -55,7 +55,7 @@ async def with_critic_verdicts(
 ) -> list[Version]:
     """Return the versions, those of round `round_number` with the critic's verdicts.
 
-    A version whose verdict is unreadable is unchanged. One without an answer is wrong without a
+    A version whose verdict is unreadable is unchanged. One without an answer is incorrect without a
     call, except in open tasks.
 
     Label reads cost two tokens, return no issues, and show each version as a reply to the question

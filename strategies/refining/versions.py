@@ -18,7 +18,7 @@ from secondpass.strategies.voting.vote import WeightedVote
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionVerdict:
-    """Verdict on a version: the probability (0 to 1) that it is right, and the issues found.
+    """Verdict on a version: the probability (0 to 1) that it is correct, and the issues found.
 
     `issues` is None if a retry prompt cannot contain any. `is_external` is True for a verdict of
     the task's own tests.
@@ -30,7 +30,7 @@ class VersionVerdict:
 
     @property
     def is_wrong(self) -> bool:
-        """True if the version is more probably wrong than right."""
+        """True if the version is more probably incorrect than correct."""
         return self.p_right < 0.5
 
 
@@ -139,7 +139,7 @@ def _ballot_counts(ballots: Iterable[int | None]) -> Counter[int]:
 
 
 def _weight(version: Version) -> float | None:
-    """Return the probability that the version is right, with its odds divided by 4 for a repeated answer."""
+    """Return the probability that the version is correct, with its odds divided by 4 for a repeated answer."""
     p_right = None if version.verdict is None else version.verdict.p_right
     if not version.is_repeat:
         return p_right

@@ -35,7 +35,9 @@ def test_autoscaler_removes_replicas_of_its_workload(component: str, tmp_path: P
 
 
 @pytest.mark.parametrize("component", AUTOSCALERS)
-def test_replicas_have_two_owners_without_the_patch(component: str, tmp_path: Path) -> None:
+def test_policy_rejects_replicas_with_two_owners_without_the_patch(
+    component: str, tmp_path: Path
+) -> None:
     render_own_overlay("overlays/split", tmp_path, components=[component])
     path = tmp_path / f"k8s/components/{component}/kustomization.yaml"
     kustomization = yaml.safe_load(path.read_text())

@@ -54,6 +54,8 @@ def test_transformers_copy_the_grace_period(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_copies_differ_without_transformers(name: str, tmp_path: Path) -> None:
+def test_policy_rejects_differing_grace_periods_without_transformers(
+    name: str, tmp_path: Path
+) -> None:
     objects = _own(name, tmp_path)
     assert list(RULES["grace_periods_are_consistent"](objects)) != []

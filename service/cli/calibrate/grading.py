@@ -47,7 +47,7 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class DraftGrades:
-    """Grades of one draft by its model, at least one kind, and whether the draft is right."""
+    """Grades of one draft by its model, at least one kind, and whether the draft is correct."""
 
     grades: Mapping[GradeKind, Grade]
     is_right: bool
@@ -143,7 +143,7 @@ def fit_calibration(
         warn: Prints a warning.
 
     Raises:
-        Failure: No draft was graded, or all graded drafts are right, or all are wrong.
+        Failure: No draft was graded, or all graded drafts are correct, or all are incorrect.
     """
     grades: dict[OtherGradeKind, GradeCalibration] = {}
     for kind in kinds:

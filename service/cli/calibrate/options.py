@@ -19,7 +19,7 @@ EPILOG = """\
 The model generates drafts of questions with known answers. It then grades each draft: the probability
 of the label for "right", with the labels in both orders. --out contains:
 
-  * the AUROC of these grades, which measures how well they separate right from wrong drafts
+  * the AUROC of these grades, which measures how well they separate correct from incorrect drafts
   * the probability mass of the labels
   * the temperature that calibrates the grades
 
@@ -29,7 +29,7 @@ Other kinds of grades are measured on the same drafts:
 
   --also steps        Each step is graded during generation.
   --also first_error  The judge names the first wrong step.
-  --also verdict      The judge writes whether the draft is right.
+  --also verdict      The judge writes whether the draft is correct.
 
 Grades of a kind that was not measured do not weight votes.
 
@@ -37,7 +37,7 @@ A row of --data has `id`, `question` and `answer`. Multiple choice also has `cho
 
 exit codes:
   0    The file is written.
-  1    The engine failed, is not ready or lacks label probabilities; or all drafts were right, or all wrong.
+  1    The engine failed, is not ready or lacks label probabilities; or all drafts were correct, or all incorrect.
   2    An option or the data is invalid. Data errors name file and line.
   130  Ctrl-C or SIGTERM. Nothing is written.
 

@@ -28,7 +28,7 @@ resumes and asks nothing twice. `inspect view --log-dir DIR` shows the logs.
 Needs the `eval` extra: pip install 'secondpass[eval]'
 
 exit codes:
-  0    Every question has an answer, right or wrong.
+  0    Every question has an answer, correct or incorrect.
   1    The server or its engine failed on some questions. The same command asks them again.
   2    An option or the data is invalid, or the server rejected a request. Data errors name file and line.
   130  Ctrl-C or SIGTERM.

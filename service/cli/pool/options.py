@@ -28,7 +28,7 @@ details:
 """
 _REPLAY = """\
 A run takes recorded samples with their lengths and times, in another order per shuffle. No model is
-called. A run that needs a call which the pool lacks has no answer and counts as wrong. The first such
+called. A run that needs a call which the pool lacks has no answer and counts as incorrect. The first such
 call is printed, and the exit code is 1.
 
 With flags of `secondpass serve` after --, missing calls go to that engine: verdicts, critiques,

@@ -44,7 +44,7 @@ class PlannedRun:
     shuffle: int
 
     def failed_record(self, run: Replayed) -> RunRecord:
-        """Return the record of a run without an answer: wrong, with the tokens it used and its error."""
+        """Return the record of a run without an answer: incorrect, with the tokens it used and its error."""
         return RunRecord(
             question=self.question.id,
             strategy=self.setting.strategy,
@@ -67,7 +67,7 @@ class ReplayPlan:
         shuffles: Number of sample orders.
         seed: Seed of every run.
         calibration: Calibration of the judge, if known.
-        recorded: Answers whose source decided which are right. Without it, answers are compared with the reference.
+        recorded: Answers whose source decided which are correct. Without it, answers are compared with the reference.
     """
 
     settings: Sequence[ReplaySetting]

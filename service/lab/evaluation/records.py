@@ -52,7 +52,7 @@ __all__ = [
 SUFFIX = ".records.jsonl"
 
 IsCorrect = Callable[[str, str], bool]
-"""(answer, gold answer) -> correct. It is never called without an answer, which is wrong."""
+"""(answer, gold answer) -> correct. It is never called without an answer, which is incorrect."""
 
 _T = TypeVar("_T")
 

@@ -89,7 +89,7 @@ class RunRecord:
 
     `turns` are the answers of the final answer's revision chain, in order. `correct` belongs to the final answer, which
     is not always the last turn. `confidence` is from 0 to 1, or None if the strategy reports none. `error` describes
-    why a run has no answer; such a run counts as wrong.
+    why a run has no answer; such a run counts as incorrect.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

@@ -61,22 +61,22 @@ class VerdictCounts:
 
     @property
     def precision(self) -> float | None:
-        """Share of rejected answers that are wrong; None without rejected answers."""
+        """Share of rejected answers that are incorrect; None without rejected answers."""
         return ratio(self.wrong_rejected, self.wrong_rejected + self.right_rejected)
 
     @property
     def recall(self) -> float | None:
-        """Share of wrong answers that were rejected; None without wrong answers."""
+        """Share of incorrect answers that were rejected; None without incorrect answers."""
         return ratio(self.wrong_rejected, self.wrong_rejected + self.wrong_accepted)
 
     @property
     def accept_precision(self) -> float | None:
-        """Share of accepted answers that are right; None without accepted answers."""
+        """Share of accepted answers that are correct; None without accepted answers."""
         return ratio(self.right_accepted, self.right_accepted + self.wrong_accepted)
 
     @property
     def accept_recall(self) -> float | None:
-        """Share of right answers that were accepted; None without right answers."""
+        """Share of correct answers that were accepted; None without correct answers."""
         return ratio(self.right_accepted, self.right_accepted + self.right_rejected)
 
 
@@ -150,9 +150,9 @@ def feedback_resistance(chains: Iterable[Sequence[Turn]]) -> float | None:
     """Return the share of lasting errors for which all feedback was correct; None without lasting errors.
 
     This is our operational form of a category that Feedback Friction (arXiv 2506.11930) annotated by hand and with a
-    model. An error lasts if the chain has a second turn and its last turn is wrong. It counts as resistance if every
-    turn before the last was wrong and was rejected. Otherwise the feedback contributed: it rejected a correct answer or
-    accepted a wrong one. A lasting error is skipped if a turn before the last has no verdict.
+    model. An error lasts if the chain has a second turn and its last turn is incorrect. It counts as resistance if every
+    turn before the last was incorrect and was rejected. Otherwise the feedback contributed: it rejected a correct answer or
+    accepted an incorrect one. A lasting error is skipped if a turn before the last has no verdict.
     """
     lasting = [
         chain

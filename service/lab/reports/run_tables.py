@@ -39,7 +39,7 @@ Accuracy is in % with 95% Wilson intervals. Differences are in percentage points
   means that the strategy costs less than the cheapest vote, so there is no comparison.
 * **gap closed**: share of the gap between the largest vote and an oracle over its candidates. Negative values are below the vote.
 * **Costs** are per question: means of tokens, percentiles of seconds. Wasted decode tokens are included in decode tokens.
-* **failed**: number of runs without an answer. A failed run counts as wrong and costs what it had used. If that is unknown, the costs are
+* **failed**: number of runs without an answer. A failed run counts as incorrect and costs what it had used. If that is unknown, the costs are
   those of the other runs."""
 _HEADINGS = (
     "strategy", "accuracy, %", "vs `single`", "vs voting", "conclusion", "gap closed", "decode tokens", "uncached prompt tokens",

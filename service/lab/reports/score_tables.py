@@ -86,7 +86,7 @@ class _Scored:
 
 
 def _pooled_auroc(items: Sequence[_Scored]) -> float:
-    """Return the AUROC over all samples; 0.5 if all are correct or all are wrong."""
+    """Return the AUROC over all samples; 0.5 if all are correct or all are incorrect."""
     flat = [pair for item in items for pair in item.answered]
     area = auroc([score for score, _ in flat], [ok for _, ok in flat])
     return 0.5 if area is None else area

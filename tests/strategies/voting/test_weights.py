@@ -156,7 +156,7 @@ def test_the_mean_of_a_fit_is_always_the_share_of_right_drafts(
 ) -> None:
     scores, are_right = [s for s, _ in pairs], [is_right for _, is_right in pairs]
     if len(set(are_right)) < 2:
-        with pytest.raises(ValueError, match="right and wrong drafts"):
+        with pytest.raises(ValueError, match="correct and incorrect drafts"):
             fit_temperature(scores, are_right)
         return
     temperature, offset = fit_temperature(scores, are_right)

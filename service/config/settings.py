@@ -27,7 +27,13 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.messages import all_of, lines
 from secondpass.service.config.replicas import Replicas, check_replicas
-from secondpass.service.config.sources import PREFIX, ConfigFile, flag_problem
+from secondpass.service.config.sources import (
+    PREFIX,
+    ConfigFile,
+    flag_problem,
+    flag_source,
+    split_flags,
+)
 from secondpass.service.config.tables import (
     AnyEngineTable,
     EngineTable,
@@ -371,28 +377,18 @@ def load(arguments: Sequence[str], **given: Any) -> Settings:
         BadSettings: A setting is invalid, or an installed strategy cannot be loaded.
         SystemExit: After `--help` was printed.
     """
-    own, vllm_flags = _divided(arguments)
+    own, vllm_flags = split_flags(arguments)
     if vllm_flags is not None:
         given["vllm_flags"] = shlex.join(vllm_flags)
     try:
-        return CliApp.run(Settings, cli_args=own, **given)
+        source = flag_source(Settings)
+        return CliApp.run(Settings, cli_args=own, cli_settings_source=source, **given)
     except ValidationError as error:
         raise BadSettings("\n".join(lines(error, Settings.model_fields))) from error
     except SettingsError as error:
         raise BadSettings(flag_problem(str(error), Settings)) from error
     except StrategyNotLoaded as error:
         raise BadSettings(str(error)) from error
-
-
-def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Split the arguments at the first `--`; the second part is None without one. Raises BadSettings."""
-    if "--" not in arguments:
-        return list(arguments), None
-    at = list(arguments).index("--")
-    own = list(arguments[:at])
-    if any(flag.split("=")[0] == "--vllm-flags" for flag in own):
-        raise BadSettings("set vLLM's flags in --vllm-flags or after --, not in both")
-    return own, list(arguments[at + 1 :])
 
 
 def _is_loopback(host: str) -> bool:

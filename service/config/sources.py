@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from argparse import Action, ArgumentParser
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSettingsSource
 
 from secondpass.service.common.errors import BadSettings
 
 PREFIX = "SECONDPASS_"
+
+_METAVARS = {
+    "--engine-url": "URL", "--engine-key-env": "VAR", "--vllm-flags": "FLAGS", "--calibrations": "PATH",
+    "--host": "HOST", "--max-budget-cost": "COST",
+    "Path": "FILE", "str": "NAME", "tuple[str,...]": "NAME", "int": "N", "float": "SECONDS",
+}  # fmt: skip
+"""Placeholders of values in `--help`, by flag, else by the name of the type."""
+
+_EMPTY_DEFAULT = re.compile(r" \(default: (None|\(\))\)")
 
 _NO_JSON = re.compile(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"')
 
@@ -49,6 +59,29 @@ class ConfigFile(PydanticBaseSettingsSource):
     ) -> tuple[Any, str, bool]:
         """Unused: the whole file is read at once."""
         return None, field_name, False
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Split the arguments at the first `--`; the second part is None without one. Raises BadSettings."""
+    if "--" not in arguments:
+        return list(arguments), None
+    at = list(arguments).index("--")
+    own = list(arguments[:at])
+    if any(flag.split("=")[0] == "--vllm-flags" for flag in own):
+        raise BadSettings("set vLLM's flags in --vllm-flags or after --, not in both")
+    return own, list(arguments[at + 1 :])
+
+
+def flag_source(settings: type[BaseSettings]) -> CliSettingsSource[Any]:
+    """Return the source of flags, with readable placeholders and no empty defaults in `--help`."""
+    return CliSettingsSource[Any](settings, add_argument_method=_add_argument)
+
+
+def _add_argument(parser: ArgumentParser, *flags: str, **options: Any) -> Action:
+    if metavar := options.get("metavar"):
+        options["metavar"] = _METAVARS.get(flags[0], _METAVARS.get(metavar, metavar))
+    options["help"] = _EMPTY_DEFAULT.sub("", options["help"])
+    return ArgumentParser.add_argument(parser, *flags, **options)
 
 
 def unknown(key: str, allowed: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Settings: precedence of flags, variables and file, and errors for unknown keys."""
 
+import re
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -234,7 +235,13 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
             continue
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description
-    assert shown.count("(default: ") == len(Settings.model_fields) - 3
+    defaults = [field.default for field in Settings.model_fields.values()]
+    assert shown.count("(default: ") == sum(each not in (None, ()) for each in defaults) - 3
+    assert re.findall(r"--config \S+|--host \S+|--max-n \S+", printed) == [
+        "--config FILE]", "--host HOST]", "--max-n N]",
+        "--config secondpass.toml", "--host 0.0.0.0",
+        "--config FILE", "--host HOST", "--max-n N",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

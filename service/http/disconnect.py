@@ -82,7 +82,11 @@ class EventStream(Response):
         self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until `produce` has finished and the client has everything. Raises ClientDisconnected on disconnect."""
+        """Send until `produce` has finished and the client has everything.
+
+        Raises:
+            ClientDisconnected: The client disconnected.
+        """
         outbox = Outbox()
         await cancel_on_disconnect(receive, partial(self._serve, outbox, send))
         # Sent last: after it, `receive` reports a disconnect, which would cancel unfinished work.

@@ -16,7 +16,7 @@ from secondpass.strategies.refining.versions import Version, VersionVerdict
 VerdictFormat = Literal["labels", "text"]
 
 WRITTEN_PROBABILITY = 0.8
-"""Probability that a version with the written verdict "correct" is correct (odds 4:1); 0.2 for "wrong"."""
+"""Probability that a version with the written verdict "correct" is correct; 0.2 for "wrong"."""
 
 
 def resolve_format(run: Run, wanted: VerdictFormat | Literal["auto"]) -> VerdictFormat:

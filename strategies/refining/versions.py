@@ -139,7 +139,7 @@ def _ballot_counts(ballots: Iterable[int | None]) -> Counter[int]:
 
 
 def _weight(version: Version) -> float | None:
-    """Return the probability that the version is correct, with its odds divided by 4 for a repeated answer."""
+    """Return the probability that the version is correct; a repeated answer divides its odds by 4."""
     p_right = None if version.verdict is None else version.verdict.p_right
     if not version.is_repeat:
         return p_right

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from secondpass.service.config import tables
 from secondpass.service.config.settings import Settings
 from secondpass.service.config.sources import PREFIX
+from secondpass.service.lab.reports.markdown import replace_between
 
 PAGES = Path(__file__).parents[1] / "docs" / "operations"
 
@@ -92,10 +93,10 @@ def rendered(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
     """Return the page with current tables between its markers. Raises PageError."""
     for name, make in parts.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
+        written = replace_between(page, begin, end, make())
+        if written is None:
             raise PageError(f"expected one line {begin!r} and below it one line {end!r}")
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+        page = written
     return page
 
 

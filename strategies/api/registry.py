@@ -76,14 +76,16 @@ class Strategy(Generic[P]):
         return (self.body.__doc__ or "").strip().splitlines()[0]
 
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Names that a strategy may have."""
+
 _PAPER = re.compile(r"\d{4}\.\d{4,5}")
 
 
 def _problem_of(spec: Strategy[Any]) -> str | None:
     """The reason why a strategy cannot be served, or None."""
-    if _NAME.fullmatch(spec.name) is None:
-        return f"a name must match {_NAME.pattern}"
+    if NAME_PATTERN.fullmatch(spec.name) is None:
+        return f"a name must match {NAME_PATTERN.pattern}"
     if not inspect.iscoroutinefunction(spec.body):
         return "the decorated function must be async"
     if not (spec.body.__doc__ or "").strip():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import keyword
-import re
 from pathlib import Path
 
 from secondpass.service.cli.common.command import Command, Options
@@ -12,6 +11,7 @@ from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.new_strategy.checkout import Checkout
 from secondpass.service.cli.new_strategy.skeletons import SKELETONS
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.api.registry import NAME_PATTERN
 
 _EPILOG = """\
 The result works as it is: it passes its contract tests, the linters and the tests of the documentation. Edit it from there.
@@ -22,8 +22,6 @@ examples:
   secondpass new-strategy best_of_three
   secondpass new-strategy quick_vote --kind vote --root ~/secondpass
 """
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class NewStrategyOptions(Options):
@@ -55,9 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def strategy_name(text: str) -> str:
-    """A name for a strategy and its module."""
-    if _NAME.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(f"must match {_NAME.pattern}, not {text!r}")
+    """Parse the name of a strategy and its module."""
+    if NAME_PATTERN.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"must match {NAME_PATTERN.pattern}, not {text!r}")
     if keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a Python keyword")
     return text

@@ -63,11 +63,18 @@ def between_markers(path: Path, text: str, title: str = "# Results") -> str:
     """
     if not path.exists():
         return f"{title}\n\n{BEGIN}\n{text}\n{END}\n"
-    whole = path.read_text(encoding="utf-8")
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(END) < whole.index(BEGIN):
+    page = replace_between(path.read_text(encoding="utf-8"), BEGIN, END, text)
+    if page is None:
         raise NoMarkers(path)
-    before, rest = whole.split(BEGIN)
-    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+    return page
+
+
+def replace_between(page: str, begin: str, end: str, text: str) -> str | None:
+    """Return the page with `text` between two markers; None unless it contains exactly one pair."""
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
+        return None
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def _signed(value: float) -> str:

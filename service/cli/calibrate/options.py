@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from secondpass.service.cli.common.command import Options
 from secondpass.service.cli.common.options import add_wait
-from secondpass.service.cli.common.values import count, number
+from secondpass.service.cli.common.values import count, sampling_value
 from secondpass.strategies.judging.written_grades import WrittenKind
 
 ExtraGrade: TypeAlias = Literal["steps"] | WrittenKind
@@ -125,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=number,
+        type=sampling_value("temperature", float),
         default=0.7,
         metavar="T",
         help="sampling temperature of the drafts, 0 to 2; 0 needs --n 1 (default: %(default)s)",

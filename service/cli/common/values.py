@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from typing import NoReturn
 
+from pydantic import ValidationError
+
 from secondpass.service.cli.common.failure import Json
+from secondpass.service.common import validation
+from secondpass.strategies.api.values import Sampling
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -61,12 +66,21 @@ def seconds(text: str) -> float:
     return value
 
 
-def temperature(text: str) -> float:
-    """Parse a sampling temperature, 0 to 2."""
-    value = number(text)
-    if not 0 <= value <= 2:
-        raise argparse.ArgumentTypeError(f"must be 0 to 2, not {text!r}")
-    return value
+def sampling_value(field: str, number: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a parser of values in the range of a `Sampling` field."""
+
+    def parse(text: str) -> float:
+        try:
+            value = number(text)
+            Sampling.model_validate({field: value})
+        except ValidationError as error:
+            problem = validation.message(error.errors(include_url=False)[0])
+            raise argparse.ArgumentTypeError(f"{problem}, not {text!r}") from error
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
+        return value
+
+    return parse
 
 
 def count(text: str) -> int:

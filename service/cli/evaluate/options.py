@@ -11,7 +11,7 @@ from secondpass.service.cli.common.options import (
     add_embedded,
     add_server,
 )
-from secondpass.service.cli.common.values import count, number, param, temperature
+from secondpass.service.cli.common.values import count, number, param, sampling_value
 from secondpass.strategies.answers.task import Kind
 
 EPILOG = """\
@@ -151,7 +151,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=temperature,
+        type=sampling_value("temperature", float),
         metavar="T",
         help="sampling temperature, 0 to 2, of a strategy without a parameter `temperature` (default: the server's)",
     )

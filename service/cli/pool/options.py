@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING, get_args
-
-from pydantic import ValidationError
 
 from secondpass.service.cli.common.command import Options, add_parser
 from secondpass.service.cli.common.options import add_wait
-from secondpass.service.cli.common.values import count, key_value
-from secondpass.service.common import validation
+from secondpass.service.cli.common.values import count, key_value, sampling_value
 from secondpass.strategies.answers.task import Kind
-from secondpass.strategies.api.values import Sampling
 
 if TYPE_CHECKING:
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name
@@ -151,14 +146,14 @@ def _add_record(actions: Actions) -> None:
     )
     add(
         "--max-tokens",
-        type=_sampled("max_tokens", int),
+        type=sampling_value("max_tokens", int),
         default=1024,
         metavar="N",
         help="completion tokens per sample, 1 or more (default: %(default)s)",
     )
     add(
         "--temperature",
-        type=_sampled("temperature", float),
+        type=sampling_value("temperature", float),
         default=0.7,
         metavar="T",
         help="sampling temperature, 0 to 2 (default: %(default)s)",
@@ -166,7 +161,7 @@ def _add_record(actions: Actions) -> None:
     add(
         "--seed",
         dest="first_seed",
-        type=_sampled("seed", int),
+        type=sampling_value("seed", int),
         default=0,
         metavar="N",
         help="seed of sample 0, 0 or more; sample i has seed N + i (default: %(default)s)",
@@ -237,7 +232,7 @@ def _add_replay(actions: Actions) -> None:
     add(
         "--seed",
         dest="run_seed",
-        type=_sampled("seed", int),
+        type=sampling_value("seed", int),
         metavar="N",
         help="seed of every run, 0 or more; prompts depend on it (default: the pool's)",
     )
@@ -265,20 +260,3 @@ def _natural(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, not {text!r}")
     return value
-
-
-def _sampled(field: str, number: Callable[[str], float]) -> Callable[[str], float]:
-    """Return a parser of values in the range of a `Sampling` field."""
-
-    def parse(text: str) -> float:
-        try:
-            value = number(text)
-            Sampling.model_validate({field: value})
-        except ValidationError as error:
-            problem = validation.message(error.errors(include_url=False)[0])
-            raise argparse.ArgumentTypeError(f"{problem}, not {text!r}") from error
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
-        return value
-
-    return parse

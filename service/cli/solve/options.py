@@ -10,7 +10,7 @@ from secondpass.service.cli.common.options import (
     add_embedded,
     add_server,
 )
-from secondpass.service.cli.common.values import count, number, param, temperature
+from secondpass.service.cli.common.values import count, number, param, sampling_value
 
 EPILOG = """\
 At a terminal, the calls, candidates and budget are drawn during the run, and the answer with its usage at the end.
@@ -108,7 +108,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=temperature,
+        type=sampling_value("temperature", float),
         metavar="T",
         help="sampling temperature, 0 to 2, of a strategy without a parameter `temperature` (default: the server's)",
     )

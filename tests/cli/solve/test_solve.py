@@ -136,7 +136,7 @@ def test_a_dash_reads_the_question_from_stdin(
         (["--budget-tokens", "99999999999"], "budget.max_tokens"),
         (["--deadline", "-1"], "budget.deadline_ms"),
         (["--deadline", "inf"], "--deadline"),
-        (["--temperature", "9"], "--temperature: must be 0 to 2, not '9'"),
+        (["--temperature", "9"], "--temperature: must be at most 2, not '9'"),
         (["--seed", "-1"], "sampling.seed"),
         (["--url", "localhost:8000"], "--url"),
         (["--url", "http://"], "--url"),

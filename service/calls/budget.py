@@ -73,10 +73,14 @@ class _Waiter:
 
 
 class Budget:
-    """Token accounting of one run. Spent and committed amounts together never exceed a limit."""
+    """Token accounting of one run. Spent and committed amounts together never exceed a limit.
 
-    def __init__(self, limits: Limits) -> None:
+    With `counts_prompts`, engines that can count the tokens of a prompt do so for every call.
+    """
+
+    def __init__(self, limits: Limits, *, counts_prompts: bool = False) -> None:
         self.limits = limits
+        self.counts_prompts = counts_prompts
         self.limit: Amounts = {
             kind: exact(value) if kind == "cost" else value
             for kind in KINDS
@@ -290,6 +294,11 @@ class Lease:
     def is_reduced(self) -> bool:
         """True if the budget allows fewer tokens than the call asked for."""
         return self.cap < self._request.cap
+
+    @property
+    def prompt(self) -> int:
+        """Prompt tokens leased; 0 once the lease is settled."""
+        return self._prompt
 
     @property
     def spent(self) -> Usage:

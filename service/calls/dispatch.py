@@ -16,7 +16,7 @@ from anyio.abc import TaskStatus
 from secondpass.service.calls.admission import HIGHEST_RANK, rank_of
 from secondpass.service.calls.budget import Budget, Lease, LeaseRequest
 from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
-from secondpass.service.calls.length_stats import LengthStats, Pace
+from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
@@ -34,9 +34,6 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelDistribution, Role
-
-PER_MESSAGE = 16
-"""Chat template tokens assumed for each message where the engine cannot count them."""
 
 
 class CallDispatcher:
@@ -57,8 +54,7 @@ class CallDispatcher:
         prices: Mapping[Role, Price],
         budget: Budget,
         trace: Trace,
-        lengths: LengthStats,
-        pace: Pace,
+        stats: CallStats,
         *,
         strategy: str,
         is_usable: Callable[[Call, Completion], bool],
@@ -69,7 +65,7 @@ class CallDispatcher:
         self._upstreams, self._prices = upstreams, prices
         self._count_failure = count_failure
         self._budget, self._trace = budget, trace
-        self._lengths, self._pace = lengths, pace
+        self._lengths, self._pace, self._prompts = stats.lengths, stats.pace, stats.prompts
         self._strategy = strategy
         self._is_usable, self._salvage = is_usable, salvage
         self._started = 0
@@ -229,6 +225,8 @@ class CallDispatcher:
             except STREAM_ERRORS:
                 if not record.is_complete():
                     raise
+            finally:
+                self._learn_prompt(record, upstream)
             record.check()
 
     async def _run_parts(
@@ -276,17 +274,23 @@ class CallDispatcher:
         return lease
 
     async def _prompt_tokens(self, call: Call, upstream: Upstream) -> int:
-        """Return the tokens of the prompt: an upper bound, or the exact count if a limit is near."""
-        bound = prompt_bound(call)
+        """Return the tokens of the prompt: an upper bound, or a count if a limit is set or near."""
+        engine = upstream.engine
+        bound = self._prompts.bound(engine, call)
         is_near = "cost" in self._budget.limit or self._budget.left("prompt_tokens") < bound
-        if not is_near or "tokenize" not in upstream.engine.capabilities:
+        if not (self._budget.counts_prompts or is_near) or "tokenize" not in engine.capabilities:
             return bound
 
         async def count(_: int) -> int:
             async with upstream.admission.slot(HIGHEST_RANK):
-                return await upstream.engine.count_prompt(call)
+                return await self._prompts.count(engine, call)
 
         return await upstream.retries.run(count)
+
+    def _learn_prompt(self, record: InFlight, upstream: Upstream) -> None:
+        """Learn from the prompt tokens that the engine reported for an attempt, if it did."""
+        if reported := record.reported_prompt:
+            self._prompts.learn(upstream.engine, record.request, reported, record.expected_prompt)
 
     # -- engines ------------------------------------------------------------------------------------
 
@@ -341,12 +345,3 @@ def check_role(role: str) -> None:
     """Raise ValueError for an unknown role."""
     if role not in get_args(Role):
         raise ValueError(f"role: must be one of {', '.join(get_args(Role))}, not {role!r}")
-
-
-def prompt_bound(call: Call) -> int:
-    """Return an upper bound of the prompt's tokens: a text has at most one token for each UTF-8 byte."""
-    texts = sum(len(m.model_dump_json(exclude_none=True).encode()) for m in call.messages)
-    prefix = call.prefix or ""
-    parts = prefix if isinstance(prefix, tuple) else (prefix,)
-    bound = sum(1 if isinstance(part, int) else len(part.encode()) for part in parts)
-    return texts + PER_MESSAGE * len(call.messages) + bound

@@ -123,6 +123,16 @@ class InFlight:
             )
             self._progress.finish(partial, exhausted=exhausted)
 
+    @property
+    def expected_prompt(self) -> int:
+        """Prompt tokens of the lease."""
+        return self._lease.prompt
+
+    @property
+    def reported_prompt(self) -> int | None:
+        """Prompt tokens that the engine has reported; None if none."""
+        return None if self._usage is None else self._usage.prompt
+
     def is_complete(self) -> bool:
         """Return whether an interrupted stream had delivered everything except its end.
 

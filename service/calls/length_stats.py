@@ -1,4 +1,4 @@
-"""Process-wide call statistics: completion lengths and token throughput.
+"""Process-wide call statistics: completion lengths, token throughput and prompt sizes.
 
 The statistics are measured, never configured, and requests cannot set them. Losing them costs only efficiency.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from dataclasses import dataclass, field
+
+from secondpass.service.calls.prompt_size import PromptSizes
 
 LengthKey = tuple[str, str, str, str]
 """(strategy, role, purpose, model)."""
@@ -63,3 +66,12 @@ class Pace:
             wanted = math.ceil(self._tokens / elapsed / self._target)
             self.interval = max(1, min(self._max_interval, wanted))
             self._tokens, self._since = 0, self._since + elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """All call statistics of a process."""
+
+    lengths: LengthStats = field(default_factory=LengthStats)
+    pace: Pace = field(default_factory=Pace)
+    prompts: PromptSizes = field(default_factory=PromptSizes)

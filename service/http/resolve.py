@@ -143,6 +143,9 @@ def resolve(
         messages=messages,
         task=task,
         task_is_explicit=options.task is not None,
+        counts_prompts=not {"max_prompt_tokens", "max_cost"}.isdisjoint(
+            options.budget.model_dump(exclude_none=True)
+        ),
         upstreams={role: node.upstream for role, node in nodes.items()},
         prices={role: node.price for role, node in nodes.items() if node.price is not None},
         limits=limits,

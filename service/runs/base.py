@@ -29,19 +29,18 @@ class Verbs(ABC):
     def __init__(self, spec: RunSpec, shared: SharedResources, trace: Trace) -> None:
         self.spec = spec
         self.trace = trace
-        self.budget = Budget(spec.limits)
+        self.budget = Budget(spec.limits, counts_prompts=spec.counts_prompts)
         self.degraded: Counter[Role] = Counter()
         self.failures: dict[Role, SecondpassError] = {}
         self.exhausted: BudgetKind | None = None
-        self._pace = shared.pace
+        self._pace = shared.stats.pace
         self._builder = CallBuilder(spec)
         self._calls = CallDispatcher(
             spec.upstreams,
             spec.prices,
             self.budget,
             trace,
-            shared.lengths,
-            shared.pace,
+            shared.stats,
             strategy=spec.strategy.name,
             is_usable=self._is_usable,
             salvage=self._elect_fallback,

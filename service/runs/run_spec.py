@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from secondpass.service.calls.length_stats import LengthStats, Pace
+from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.equivalence.checker import Equivalence
@@ -42,6 +42,7 @@ class RunSpec:
         sampling: The client's sampling parameters, for calls of the actor.
         max_tokens_per_call: Completion-token cap of a call without another cap.
         task_is_explicit: Add the task's answer-format instruction to the question.
+        counts_prompts: Count the tokens of every prompt, because the request limits prompt tokens or cost.
         prices: Token prices of each role's engine; without an entry, calls cost nothing.
         profiles: Profiles of models whose names do not identify their family.
         calibrations: Calibrations of models that were measured as judges.
@@ -64,6 +65,7 @@ class RunSpec:
     sampling: Sampling = Sampling()
     max_tokens_per_call: int = 2048
     task_is_explicit: bool = False
+    counts_prompts: bool = False
     prices: Mapping[Role, Price] = field(default_factory=dict)
     profiles: Mapping[Role, Profile] = field(default_factory=dict)
     calibrations: Mapping[Role, Calibration] = field(default_factory=dict)
@@ -84,5 +86,4 @@ class SharedResources:
     def __init__(self, equivalence: Equivalence, sandboxes: Sandboxes | None = None) -> None:
         self.equivalence = equivalence
         self.sandboxes = sandboxes
-        self.lengths = LengthStats()
-        self.pace = Pace()
+        self.stats = CallStats()

@@ -174,6 +174,7 @@ class Engine(Protocol):
         ready: False until the engine has answered.
         capabilities: Empty until the engine has answered.
         context_window: Maximum tokens of prompt and completion together; None: unknown.
+        template_tokens: Upper bound of the tokens that the chat template adds to one message; None: unknown.
     """
 
     name: str
@@ -187,6 +188,9 @@ class Engine(Protocol):
 
     @property
     def context_window(self) -> int | None: ...
+
+    @property
+    def template_tokens(self) -> int | None: ...
 
     async def start(self) -> None:
         """Detect the engine's capabilities. Can be repeated until `ready`; never raises EngineError."""

@@ -12,7 +12,7 @@ import anyio
 from secondpass.service.calls.admission import Admission
 from secondpass.service.calls.budget import Budget, LeaseRequest
 from secondpass.service.calls.dispatch import CallDispatcher
-from secondpass.service.calls.length_stats import LengthStats, Pace
+from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.retry import RetryPolicy
 from secondpass.service.calls.upstream import Upstream
@@ -115,15 +115,14 @@ class CallHarness:
         self.upstream = Upstream(self.engine, Admission(self.slots), policy)
         self.budget = Budget(Limits(**self.limits))
         self.trace = Trace()
-        self.lengths = LengthStats()
+        self.stats = CallStats()
         roles: tuple[Role, ...] = ("actor", "judge", "reward")
         self.calls = CallDispatcher(
             dict.fromkeys(roles, self.upstream),
             {},
             self.budget,
             self.trace,
-            self.lengths,
-            Pace(),
+            self.stats,
             strategy="test",
             is_usable=lambda _, completion: self.is_usable(completion),
             salvage=self._salvage,

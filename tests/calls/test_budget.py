@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.calls.budget import BLOCK, Budget, Lease, LeaseRequest
-from secondpass.service.calls.dispatch import PER_MESSAGE, prompt_bound
+from secondpass.service.calls.prompt_size import text_bound
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
 from secondpass.service.engines.scripted.engine import Fault, Reply, ScriptedEngine
@@ -20,7 +20,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected
-from secondpass.strategies.api.values import Capability, Message, Sampling, Usage
+from secondpass.strategies.api.values import Capability, Sampling, Usage
 from secondpass.testing.support import (
     ON_BOTH_BACKENDS,
     assert_accounting_is_complete,
@@ -312,7 +312,7 @@ async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
     await settle(run)
     (record,) = call_records(run)
     assert len(engine.calls) == record.attempts == 1
-    assert run.budget.spent["prompt_tokens"] == prompt_bound(engine.calls[0])
+    assert run.budget.spent["prompt_tokens"] == text_bound(engine.calls[0])
     assert_accounting_is_complete(run, engine)
 
 
@@ -320,7 +320,7 @@ async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
 def test_the_prompt_bound_counts_prefix_ids_and_bytes(prefix: Any) -> None:
     call = Call(role="actor", purpose="solve", messages=())
     size = {(): 0, (7, 8, 9): 3, (7, "ab", 9): 4, "abc": 3}[prefix]
-    assert prompt_bound(replace(call, prefix=prefix)) - prompt_bound(call) == size
+    assert text_bound(replace(call, prefix=prefix)) - text_bound(call) == size
 
 
 @pytest.mark.anyio
@@ -384,11 +384,3 @@ async def test_a_released_reserve_is_available_to_other_calls() -> None:
     reserved.release()
     assert not budget.holdings
     assert (budget.left("tokens"), budget.left("calls"), budget.left("samples")) == (50, 2, 2)
-
-
-def test_the_prompt_bound_is_its_bytes_plus_a_constant_per_message() -> None:
-    message = Message(role="user", content="Gr\u00fc\u00dfe")
-    size = len('{"role":"user","content":"Gr\u00fc\u00dfe"}'.encode())
-    for count in (1, 3):
-        call = Call(role="actor", purpose="solve", messages=(message,) * count)
-        assert prompt_bound(call) == count * (size + PER_MESSAGE)

@@ -110,7 +110,7 @@ async def test_a_retry_of_the_first_call_takes_whatever_budget_is_left() -> None
 async def test_a_retry_of_a_later_call_needs_its_expected_length() -> None:
     harness = CallHarness(PlannedEngine(plan=counting([None, 2])), {"max_tokens": 25})
     await harness.perform()
-    harness.lengths.add(("test", "actor", "solve", "scripted"), 22)
+    harness.stats.lengths.add(("test", "actor", "solve", "scripted"), 22)
     with pytest.raises(BudgetExhausted):
         await harness.perform()
     assert len(harness.engine.calls) == 2

@@ -157,7 +157,7 @@ async def test_a_delta_beyond_the_budget_is_neither_spent_nor_wasted() -> None:
 async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -> None:
     """The engine reports tokens beyond the budget; a sibling may have `released` tokens by then."""
     harness = CallHarness(PlannedEngine(), {"max_tokens": 4 + released})
-    harness.lengths.add(("test", "actor", "solve", harness.engine.model), 2)
+    harness.stats.lengths.add(("test", "actor", "solve", harness.engine.model), 2)
     sibling = await harness.budget.lease(lease_request(released)) if released else None
 
     def plan(*_: Any) -> Any:

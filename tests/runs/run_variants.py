@@ -35,5 +35,5 @@ def with_body(
     shared = SharedResources(Equivalence())
     for purpose in (SOLVE, EXTEND) if typical_tokens else ():
         model = run.spec.upstreams["actor"].engine.model
-        shared.lengths.add(("own", "actor", purpose, model), typical_tokens or 0)
+        shared.stats.lengths.add(("own", "actor", purpose, model), typical_tokens or 0)
     return with_spec(run, strategy=own, params=Params(), shared=shared)

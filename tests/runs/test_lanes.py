@@ -109,7 +109,7 @@ def tight_run(engine: ScriptedEngine, calls: int = FITS, task: Task = MATH) -> L
     """Return a run with a budget for `calls` calls of five tokens; a cost limit makes it count prompts."""
     shared = SharedResources(Equivalence(), PassingSandboxes(4))
     for role, purpose in (("actor", SOLVE), ("critic", "is_right")):
-        shared.lengths.add(("single", role, purpose, engine.model), 5)
+        shared.stats.lengths.add(("single", role, purpose, engine.model), 5)
     return make_run(engine, shared=shared, task=task, max_tokens=5 * calls, max_cost=1000.0)
 
 
@@ -181,7 +181,7 @@ async def test_both_orders_of_a_pair_lease_before_the_next_pair() -> None:
     for _ in range(REPETITIONS):
         engine = SlowAtFirst(constant_reply("A"), lacking=frozenset({"labels", "schema"}))
         shared = SharedResources(Equivalence())
-        shared.lengths.add(("single", "judge", "prefer", engine.model), 1)
+        shared.stats.lengths.add(("single", "judge", "prefer", engine.model), 1)
         run = make_run(engine, shared=shared, max_calls=4, max_cost=1000.0)
         results = await run.map(compare, range(4), min_results=0)
         assert [each is not None for each in results] == [True, True, False, False]

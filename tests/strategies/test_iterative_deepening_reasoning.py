@@ -158,7 +158,7 @@ async def test_an_answer_truncated_by_a_token_budget_is_continued_to_its_end(
 def shared_with_lengths(model: str, *lengths: int) -> SharedResources:
     shared = SharedResources(Equivalence())
     for length in lengths:
-        shared.lengths.add(("single", "actor", SOLVE, model), length)
+        shared.stats.lengths.add(("single", "actor", SOLVE, model), length)
     return shared
 
 

@@ -89,6 +89,11 @@ class RemoteEngine(ABC, Generic[S]):
         """Most tokens of prompt and completion together; None if the server does not report it."""
         return self._server.dialect.context_window if self._server else None
 
+    @property
+    def template_tokens(self) -> int | None:
+        """Upper bound of the tokens of the chat template for one message, as probed; None if unknown."""
+        return self._server.dialect.template_tokens if self._server else None
+
     async def start(self) -> None:
         """Probe the server, or check its health once it is ready.
 

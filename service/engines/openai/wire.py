@@ -38,6 +38,7 @@ class Dialect:
         max_tokens: name of the token limit field.
         stream_options: options to enable in `stream_options`.
         has_token_ids: whether the server returns token ids.
+        template_tokens: upper bound of the tokens that the chat template adds to one message; None if unknown.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Dialect:
     max_tokens: str = "max_tokens"
     stream_options: tuple[str, ...] = ()
     has_token_ids: bool = False
+    template_tokens: int | None = None
 
     @property
     def continues_tokens(self) -> bool:

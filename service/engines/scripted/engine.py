@@ -164,6 +164,11 @@ class ScriptedEngine:
     def context_window(self) -> int | None:
         return self.window
 
+    @property
+    def template_tokens(self) -> int | None:
+        """Return None: prompts are counted exactly."""
+        return None
+
     async def start(self) -> None:
         """No-op: the engine is always ready."""
 

@@ -102,6 +102,11 @@ class VllmEngine:
         """Most tokens of prompt and completion together; None until the first health check succeeds."""
         return self._renderer.window if self._was_ready else None
 
+    @property
+    def template_tokens(self) -> int | None:
+        """Return None: prompts are counted exactly."""
+        return None
+
     async def start(self) -> None:
         """Check the health of the engine core. It only reads a flag, so it is cheap."""
         if self._client is None:

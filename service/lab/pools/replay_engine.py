@@ -69,6 +69,11 @@ class ReplayEngine:
             (each.context_window for each in self.pool.passes if each.context_window), default=None
         )
 
+    @property
+    def template_tokens(self) -> int | None:
+        """Return None: prompts are counted exactly."""
+        return None
+
     async def start(self) -> None:
         """Do nothing: a pool is always ready."""
 

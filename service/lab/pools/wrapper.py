@@ -32,6 +32,11 @@ class EngineWrapper:
         """See the wrapped engine."""
         return self.engine.context_window
 
+    @property
+    def template_tokens(self) -> int | None:
+        """See the wrapped engine."""
+        return self.engine.template_tokens
+
     async def start(self) -> None:
         """Start the engine and adopt its model name, which may be known only then."""
         await self.engine.start()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from secondpass.service.calls.dispatch import prompt_bound
+from secondpass.service.calls.prompt_size import text_bound
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.common.utf8_repair import incomplete_character
 from secondpass.strategies.api.engine import Call
@@ -57,4 +57,4 @@ async def test_a_prefix_that_ends_with_a_text_has_no_incomplete_character() -> N
 
 def test_the_tokens_of_a_text_in_a_prefix_are_bounded_by_its_bytes() -> None:
     with_text = call_with_prefix((1, "\N{FOX FACE}a"))
-    assert prompt_bound(with_text) - prompt_bound(call_with_prefix(())) == 6
+    assert text_bound(with_text) - text_bound(call_with_prefix(())) == 6

@@ -32,7 +32,7 @@ PICTURE = "https://images.example/a.png"
 
 @dataclass
 class TemplateEngine(PlannedEngine):
-    """Engine whose prompts have one token per byte of text, `template` tokens more, and `image` for each image.
+    """Engine with known sizes: one token per byte of text, `template` tokens, and `image` per image.
 
     Its own count includes images only with `counts_images`.
     """
@@ -158,7 +158,7 @@ async def test_every_prompt_is_counted_when_the_request_limits_prompt_tokens() -
         assert engine.counted == int(counts)
 
 
-def test_the_bytes_of_an_image_are_no_prompt_tokens() -> None:
+def test_the_bytes_of_an_image_are_not_counted_as_tokens() -> None:
     call = conversation(["Hello"], images=1)
     data = "data:image/png;base64," + "A" * 100_000
     part = ImagePart(type="image_url", image_url=ImageURL(url=data))

@@ -20,13 +20,21 @@ from secondpass.service.calls.prompt_size import (
 )
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted
-from secondpass.strategies.api.values import ImagePart, ImageURL, Message, TextPart, Usage
+from secondpass.strategies.api.values import (
+    Capability,
+    ContentPart,
+    ImagePart,
+    ImageURL,
+    Message,
+    TextPart,
+    Usage,
+)
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
 
 pytestmark = pytest.mark.anyio
 
-NO_COUNT = frozenset({"tokenize"})
+NO_COUNT: frozenset[Capability] = frozenset({"tokenize"})
 PICTURE = "https://images.example/a.png"
 
 
@@ -68,7 +76,8 @@ def conversation(texts: Sequence[str], images: int = 0) -> Call:
     picture = ImagePart(type="image_url", image_url=ImageURL(url=PICTURE))
     messages = []
     for position, text in enumerate(texts):
-        parts = (TextPart(type="text", text=text), *[picture] * (0 if position else images))
+        pictures = [picture] * (0 if position else images)
+        parts: tuple[ContentPart, ...] = (TextPart(type="text", text=text), *pictures)
         messages.append(Message(role="user", content=parts if images else text))
     return replace(CALL, messages=tuple(messages))
 

@@ -23,7 +23,7 @@ from secondpass.strategies.api.errors import (
     StreamInterrupted,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import LabelDistribution, Usage
+from secondpass.strategies.api.values import LabelDistribution, ReportedUsage, Usage
 
 STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
 """Errors that interrupt a stream."""
@@ -60,7 +60,7 @@ class InFlight:
         self._partials = progress.partials
         self._earlier_tokens = [partial.tokens for partial in self._partials]
         self._on_delta = progress.receiver.on_delta
-        self._usage: Usage | None = None
+        self._reported = ReportedUsage()
         self._undelivered = 0
         self._queued: float | None = None
         self._has_response = self._has_final_usage = False
@@ -89,7 +89,7 @@ class InFlight:
         self._has_response = True
         self._has_final_usage = delta.usage is not None and not (delta.text or delta.reasoning)
         if delta.usage is not None:
-            self._usage = delta.usage
+            self._reported = self._reported.updated(delta.usage)
         if delta.tokens and not self._lease.take(delta.tokens):
             raise BudgetExhausted(self._lease.binding_limit)
         if not 0 <= delta.index < len(self._partials):
@@ -216,14 +216,19 @@ class InFlight:
         )
 
     def _final_usage(self, end: CallEnd) -> Usage:
-        """Return the usage that the engine reported, or an estimate if it reported none after its last token."""
+        """Return the usage reported after the last token, with an estimate of each missing count."""
         if end == "failed" and not self._has_response:
             return Usage()
         is_complete = self._lease.is_counted or self._has_final_usage or end == "finished"
-        if self._usage is not None and is_complete:
-            return self._usage
-        self._is_estimated = True
-        return self._lease.estimate
+        reported = self._reported if is_complete else ReportedUsage()
+        prompt, completion = reported.prompt, reported.completion
+        self._is_estimated = prompt is None or completion is None
+        estimate = self._lease.estimate
+        return Usage(
+            estimate.prompt if prompt is None else prompt,
+            reported.cached,
+            estimate.completion if completion is None else completion,
+        )
 
     def _count_waste(self, spent: int, *, is_finished: bool) -> int:
         """Attribute the spent tokens to the streams that delivered them; return the number wasted so far.

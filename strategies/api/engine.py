@@ -14,10 +14,10 @@ from secondpass.strategies.api.values import (
     FinishReason,
     Message,
     PrefixPart,
+    ReportedUsage,
     Role,
     Sampling,
     ToolCall,
-    Usage,
 )
 
 
@@ -120,7 +120,7 @@ class Delta:
         tokens: Completion tokens in this delta; 0 from engines that count only at the end.
         token_ids: Ids of these tokens, if the engine returns them.
         finish_reason: Set in the last delta of the completion.
-        usage: Total usage of the call so far, if the engine reports it. The last report is final.
+        usage: Total usage of the call so far, if the engine reports it. The last report of each count is final.
         labels: Probability of each label.
         logprobs: Natural log probability of each token, if `Call.logprobs` is not None.
         confidences: Confidence of each token, if `Call.logprobs` is k > 0: the negative mean log probability of the k most
@@ -135,7 +135,7 @@ class Delta:
     tokens: int = 0
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
-    usage: Usage | None = None
+    usage: ReportedUsage | None = None
     labels: Mapping[str, float] | None = None
     logprobs: tuple[float, ...] = ()
     confidences: tuple[float, ...] = ()

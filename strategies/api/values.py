@@ -163,6 +163,26 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """Token counts of a call as an engine reported them; None: not reported.
+
+    `cached` counts the prompt tokens found in the prefix cache; 0 also if the engine does not report them.
+    """
+
+    prompt: int | None = None
+    cached: int = 0
+    completion: int | None = None
+
+    def updated(self, later: ReportedUsage) -> ReportedUsage:
+        """Return the report with each count that `later` contains."""
+        return ReportedUsage(
+            self.prompt if later.prompt is None else later.prompt,
+            later.cached or self.cached,
+            self.completion if later.completion is None else later.completion,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """Sampling options of a verb.

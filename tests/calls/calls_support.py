@@ -24,7 +24,7 @@ from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import SecondpassError, StreamInterrupted
-from secondpass.strategies.api.values import Completion, Message, Role, Sampling, Usage
+from secondpass.strategies.api.values import Completion, Message, ReportedUsage, Role, Sampling
 
 CALL = Call(
     role="actor",
@@ -87,7 +87,7 @@ def counting(
                     tokens=1,
                     token_ids=(token,),
                     finish_reason=reason,
-                    usage=Usage(prompt=10 + start, completion=position + 1),
+                    usage=ReportedUsage(prompt=10 + start, completion=position + 1),
                 )
             )
         if last is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted, CallRejected, StreamInterrupted
-from secondpass.strategies.api.values import Sampling, Usage
+from secondpass.strategies.api.values import ReportedUsage, Sampling
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
 
@@ -29,7 +29,7 @@ def drawn(
     for position in range(call.n):
         seed = call.sampling.seed
         text = f"{number}-{position}" if seed is None else str(seed + position)
-        usage = Usage(prompt=10, completion=2 * position + 2)
+        usage = ReportedUsage(prompt=10, completion=2 * position + 2)
         yield Delta(index=position, text=text, tokens=1, token_ids=(1,))
         reason: Any = "stop" if position in finished or not is_interrupted else None
         yield Delta(position, ".", "", 1, (2,), reason, usage)
@@ -214,7 +214,7 @@ async def test_an_interrupted_batch_without_streamed_counts_is_charged_an_estima
             is_finished = position == 0 or number
             yield Delta(position, "abcd", finish_reason="stop" if is_finished else None)
         yield (
-            Delta(usage=Usage(prompt=3, completion=4 * call.n))
+            Delta(usage=ReportedUsage(prompt=3, completion=4 * call.n))
             if number
             else StreamInterrupted("interrupted")
         )

@@ -13,7 +13,7 @@ from secondpass.strategies.api.errors import (
     UnusableCompletion,
     VerdictUnreadable,
 )
-from secondpass.strategies.api.values import Usage
+from secondpass.strategies.api.values import ReportedUsage
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine, counting
 
@@ -103,7 +103,7 @@ async def test_a_reward_is_not_charged_as_a_sample() -> None:
 
 @ON_BOTH_BACKENDS
 async def test_an_interrupted_reward_is_retried_without_returning_a_sample() -> None:
-    scored = Delta(reward=2.5, finish_reason="stop", usage=Usage(prompt=9))
+    scored = Delta(reward=2.5, finish_reason="stop", usage=ReportedUsage(prompt=9, completion=0))
     harness = CallHarness(
         PlannedEngine(
             plan=lambda _, number: [scored if number else StreamInterrupted("interrupted")]

@@ -11,7 +11,7 @@ from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.waste import Waste
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted, StreamInterrupted
-from secondpass.strategies.api.values import Completion, Segment, Usage
+from secondpass.strategies.api.values import Completion, ReportedUsage, Segment, Usage
 from secondpass.strategies.continuation.segments import truncated
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import (
@@ -128,7 +128,7 @@ async def test_tokens_counted_at_the_end_are_split_by_characters() -> None:
     def plan(_: Call, __: int) -> Any:
         yield Delta(0, "a" * 30, finish_reason="stop")
         yield Delta(1, " " * 10, finish_reason="stop")
-        yield Delta(usage=Usage(prompt=1, completion=8))
+        yield Delta(usage=ReportedUsage(prompt=1, completion=8))
 
     harness = CallHarness(PlannedEngine(plan=plan, lacking=frozenset({"token_counts"})))
     await harness.perform(replace(CALL, n=2))
@@ -162,8 +162,8 @@ async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -
 
     def plan(*_: Any) -> Any:
         try:
-            yield Delta(text="one", tokens=2, usage=Usage(prompt=10, completion=2))
-            yield Delta(text=" two", tokens=5, usage=Usage(prompt=10, completion=7))
+            yield Delta(text="one", tokens=2, usage=ReportedUsage(prompt=10, completion=2))
+            yield Delta(text=" two", tokens=5, usage=ReportedUsage(prompt=10, completion=7))
         finally:
             if sibling is not None:
                 sibling.settle(Usage())
@@ -234,9 +234,9 @@ async def test_uncounted_tokens_of_an_unfinished_stream_are_wasted(
     is_finished: bool,
 ) -> None:
     def plan(*_: Any) -> Any:
-        yield Delta(text="one two", tokens=2, usage=Usage(prompt=10, completion=2))
+        yield Delta(text="one two", tokens=2, usage=ReportedUsage(prompt=10, completion=2))
         yield Delta(finish_reason="stop" if is_finished else None)
-        yield Delta(usage=Usage(prompt=10, completion=5))
+        yield Delta(usage=ReportedUsage(prompt=10, completion=5))
 
     harness = CallHarness(PlannedEngine(plan=plan), attempts=1)
     if is_finished:

@@ -136,7 +136,10 @@ def text(deltas: Sequence[Delta], index: int = 0) -> str:
 
 
 def usage(deltas: Sequence[Delta]) -> Usage:
-    return [delta.usage for delta in deltas if delta.usage][-1]
+    reported = [delta.usage for delta in deltas if delta.usage][-1]
+    assert reported.prompt is not None
+    assert reported.completion is not None
+    return Usage(reported.prompt, reported.cached, reported.completion)
 
 
 def finish_reasons(deltas: Sequence[Delta]) -> dict[int, str]:

@@ -15,7 +15,7 @@ from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
-from secondpass.strategies.api.values import Capability, FinishReason, Usage
+from secondpass.strategies.api.values import Capability, FinishReason, ReportedUsage
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -105,11 +105,11 @@ def template_arguments(call: Call, dialect: Dialect) -> dict[str, Any]:
     return {"enable_thinking": False} if is_off and dialect.is_vllm else {}
 
 
-def usage_of(reply: dict[str, Any]) -> Usage | None:
+def usage_of(reply: dict[str, Any]) -> ReportedUsage | None:
     """Return the usage in a reply or its last chunk; None if there is none."""
     if not (usage := reply.get("usage")):
         return None
-    return Usage(
+    return ReportedUsage(
         _token_count(usage["prompt_tokens"]), _cached_tokens(usage), _completion_tokens(usage)
     )
 
@@ -181,7 +181,7 @@ class ReplyReader:
             self._counts[index] = count
             self._prompt = _token_count(usage["prompt_tokens"])
             self._cached = _cached_tokens(usage) or self._cached
-            total = Usage(self._prompt, self._cached, sum(self._counts))
+            total = ReportedUsage(self._prompt, self._cached, sum(self._counts))
         reason = choice.get("finish_reason")
         if reason is not None:
             reason = self._finish_reason(reason)

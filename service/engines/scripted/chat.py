@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
-from secondpass.strategies.api.values import Message, Sampling, Usage
+from secondpass.strategies.api.values import Message, ReportedUsage, Sampling
 
 _HEADERS = (("content-type", "application/json"),)
 _EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)
@@ -77,12 +77,13 @@ async def _whole_reply(engine: _StreamingEngine, call: Call) -> PlainReply:
 async def _whole(engine: _StreamingEngine, call: Call) -> bytes:
     texts = [""] * call.n
     finish: list[str | None] = [None] * call.n
-    usage = Usage()
+    usage = ReportedUsage()
     async with aclosing(engine.stream(call)) as deltas:
         async for delta in deltas:
             texts[delta.index] += delta.text
             finish[delta.index] = delta.finish_reason or finish[delta.index]
-            usage = delta.usage or usage
+            if delta.usage is not None:
+                usage = usage.updated(delta.usage)
     choices = [
         {
             "index": i,
@@ -124,11 +125,12 @@ def _envelope(engine: _StreamingEngine, kind: str, choices: list[dict[str, Any]]
     }
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: ReportedUsage) -> dict[str, int]:
+    prompt, completion = usage.prompt or 0, usage.completion or 0
     return {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
     }
 
 

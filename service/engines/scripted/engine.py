@@ -20,7 +20,7 @@ import anyio
 from secondpass.service.engines.scripted.chat import reply_to
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
-from secondpass.strategies.api.values import Capability, FinishReason, Usage
+from secondpass.strategies.api.values import Capability, FinishReason, ReportedUsage
 
 MAX_KEPT_CALLS = 10_000
 MAX_KEPT_TOKENS = 100_000
@@ -218,13 +218,14 @@ class ScriptedEngine:
         if call.labels:
             self.delivered += 1
             read = {label: replies[0].labels.get(label, 0.0) for label in call.labels}
-            usage = Usage(prompt=prompt, completion=1)
+            usage = ReportedUsage(prompt=prompt, completion=1)
             yield Delta(tokens=1, labels=read, finish_reason="stop", usage=usage)
             return
         if call.reward:
             if replies[0].fault == "interrupt":
                 raise self._interrupted(call)
-            yield Delta(reward=replies[0].reward, finish_reason="stop", usage=Usage(prompt=prompt))
+            usage = ReportedUsage(prompt=prompt, completion=0)
+            yield Delta(reward=replies[0].reward, finish_reason="stop", usage=usage)
             return
         async with aclosing(self._generate(call, replies, prompt)) as deltas:
             async for delta in deltas:
@@ -246,6 +247,7 @@ class ScriptedEngine:
     ) -> AsyncGenerator[Delta]:
         room = None if self.window is None else self.window - prompt
         generations = [self._generation(call, reply.text, room) for reply in replies]
+        first = ReportedUsage(prompt=prompt, completion=0)
         delivered = 0
         width = self.tokens_per_delta
         longest = max(len(each.tokens) for each in generations)
@@ -267,9 +269,9 @@ class ScriptedEngine:
                     logprobs=(-0.1,) * len(now) if call.logprobs is not None else (),
                     confidences=(replies[index].confidence,) * len(now) if call.logprobs else (),
                     finish_reason=reason if at + width >= len(tokens) else None,
-                    usage=Usage(prompt=prompt) if not at and not index else None,
+                    usage=first if not at and not index else None,
                 )
-        yield Delta(usage=Usage(prompt=prompt, completion=delivered))
+        yield Delta(usage=ReportedUsage(prompt=prompt, completion=delivered))
 
     def _generation(self, call: Call, text: str, room: int | None) -> _Generation:
         """Return the part of `text` after the call's prefix, up to a stop string or a token limit.

@@ -11,7 +11,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from secondpass.service.engines.openai.wire import confidence
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
-from secondpass.strategies.api.values import FinishReason, Usage
+from secondpass.strategies.api.values import FinishReason, ReportedUsage
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _MIN_LOGPROB = -9999.0  # the value in vLLM's endpoint, because JSON has no infinity
@@ -23,7 +23,7 @@ class ResultReader:
     def __init__(self, call: Call, engine: str) -> None:
         self._call, self._engine = call, engine
         self._unfinished = set(range(call.n))
-        self._prompt: Usage | None = None
+        self._usage: ReportedUsage | None = None
         self._completion_tokens = 0
 
     @property
@@ -38,23 +38,21 @@ class ResultReader:
             ids = tuple(output.token_ids)
             if not (ids or output.text or reason):
                 continue
-            is_first = self._prompt is None
-            if self._prompt is None:
-                prompt = len(result.prompt_token_ids or ())
-                self._prompt = Usage(prompt, result.num_cached_tokens or 0)
             if reason is not None:
                 self._unfinished.discard(output.index)
             self._completion_tokens += len(ids)
-            has_usage = is_first or not self._unfinished
+            has_usage = self._usage is None or not self._unfinished
+            if self._usage is None:
+                prompt = len(result.prompt_token_ids or ())
+                self._usage = ReportedUsage(prompt, result.num_cached_tokens or 0)
+            self._usage = replace(self._usage, completion=self._completion_tokens)
             yield Delta(
                 output.index,
                 output.text,
                 tokens=len(ids),
                 token_ids=ids,
                 finish_reason=reason,
-                usage=self._prompt + Usage(completion=self._completion_tokens)
-                if has_usage
-                else None,
+                usage=self._usage if has_usage else None,
                 logprobs=_logprobs_of(output) if self._call.logprobs is not None else (),
                 confidences=_confidences_of(output, self._call.logprobs or 0),
             )

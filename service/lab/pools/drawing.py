@@ -12,7 +12,7 @@ from secondpass.service.calls.upstream import Upstream
 from secondpass.service.lab.pools.format import DIGITS, Sample, place_of
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import StreamInterrupted
-from secondpass.strategies.api.values import FinishReason, Usage
+from secondpass.strategies.api.values import FinishReason, ReportedUsage
 
 
 @dataclass
@@ -83,12 +83,13 @@ class CallRecorder:
     def __init__(self, call: Call, question: str | None = None) -> None:
         self._call, self._question = call, question
         self._started = anyio.current_time()
-        self._usage = Usage()
+        self._usage = ReportedUsage()
         self._completions = [_Completion() for _ in range(call.n)]
 
     def add(self, delta: Delta) -> None:
         """Record a delta of the call."""
-        self._usage = delta.usage or self._usage
+        if delta.usage is not None:
+            self._usage = self._usage.updated(delta.usage)
         self._completions[delta.index].add(delta, anyio.current_time())
 
     @property
@@ -113,7 +114,7 @@ class CallRecorder:
             text="".join(completion.text.texts),
             reasoning="".join(completion.reasoning.texts),
             finish_reason=completion.finish_reason,
-            tokens=completion.tokens or (self._usage.completion if is_single else 0),
+            tokens=completion.tokens or (is_single and self._usage.completion) or 0,
             token_ids=tuple(completion.token_ids),
             chars=completion.text.counts,
             reasoning_chars=completion.reasoning.counts,
@@ -121,7 +122,7 @@ class CallRecorder:
             confidences=tuple(completion.confidences),
             labels=completion.labels,
             reward=completion.reward,
-            prompt=self._usage.prompt,
+            prompt=self._usage.prompt or 0,
             cached=self._usage.cached,
             max_tokens=self._call.sampling.max_tokens,
             seed=None if seed is None else seed + i,

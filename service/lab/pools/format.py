@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.values import SOLVE, FinishReason, Message, Role, Sampling, Usage
+from secondpass.strategies.api.values import SOLVE, FinishReason, Message, Role, Sampling
 
 FORMAT: Literal[1] = 1
 DIGITS = 4
@@ -126,11 +126,6 @@ class Sample(_Line):
                     f"{name}: the sum is {sum(counts)}, but the text has {len(text)} characters"
                 )
         return self
-
-    @property
-    def usage(self) -> Usage:
-        """Token usage of the sample."""
-        return Usage(self.prompt, self.cached, self.tokens)
 
 
 Line = Annotated[Header | RecordingPass | PoolQuestion | Sample, Field(discriminator="kind")]

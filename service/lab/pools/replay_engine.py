@@ -17,7 +17,7 @@ from secondpass.service.lab.pools.pool import Pool, has_confidences, is_capped, 
 from secondpass.service.lab.pools.sample_order import SampleOrder
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
-from secondpass.strategies.api.values import Capability, Usage
+from secondpass.strategies.api.values import Capability, ReportedUsage
 
 _Timed = tuple[float, int, Delta]
 """Seconds since the start of the call, index of the completion, and delta."""
@@ -144,13 +144,13 @@ class ReplayEngine:
             (each for i, sample in enumerate(samples) for each in self._timed(call, i, sample)),
             key=lambda each: each[:2],
         )
-        usage = Usage(samples[0].prompt, samples[0].cached)
         written = 0
         for number, (at, _, delta) in enumerate(timed):
             await anyio.sleep(max(0.0, started + at - anyio.current_time()))
             written += delta.tokens
             if number in (0, len(timed) - 1):
-                delta = replace(delta, usage=usage + Usage(completion=written))  # noqa: PLW2901
+                usage = ReportedUsage(samples[0].prompt, samples[0].cached, written)
+                delta = replace(delta, usage=usage)  # noqa: PLW2901
             yield delta
 
     def _timed(self, call: Call, index: int, sample: Sample) -> Iterator[_Timed]:

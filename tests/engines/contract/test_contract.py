@@ -44,7 +44,7 @@ async def test_the_tokens_of_the_deltas_add_up_to_the_usage(engine: Engine) -> N
     deltas = await run(engine, STORY)
     assert len([delta for delta in deltas if delta.text]) > 1
     assert sum(delta.tokens for delta in deltas) == usage(deltas).completion == len(ids(deltas))
-    reported = [delta.usage.completion for delta in deltas if delta.usage]
+    reported = [usage([delta]).completion for delta in deltas if delta.usage]
     assert reported == sorted(reported)
 
 
@@ -57,7 +57,7 @@ async def test_several_completions_have_their_own_deltas_and_share_one_prompt(
     assert all(text(deltas, index) for index in range(3))
     assert sum(delta.tokens for delta in deltas) == usage(deltas).completion
     assert usage(deltas).prompt == await engine.count_prompt(call)
-    reported = [delta.usage.completion for delta in deltas if delta.usage]
+    reported = [usage([delta]).completion for delta in deltas if delta.usage]
     assert reported == sorted(reported)
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from secondpass.service.engines.openai import probe
 from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, EngineUnavailable
-from secondpass.strategies.api.values import Sampling, Usage
+from secondpass.strategies.api.values import ReportedUsage, Sampling
 from tests.engines.support import CALL, is_ready, run, started, text
 from tests.engines.upstream import (
     DONE,
@@ -170,7 +170,7 @@ async def test_a_strict_server_gets_only_fields_that_it_supports(upstream: Upstr
     async with started(upstream) as engine:
         assert engine.capabilities == {"logprobs", "labels", "seed"}
         deltas = await run(engine, replace(CALL, sampling=Sampling(max_tokens=3, seed=1)))
-        assert deltas[-1].usage == Usage(prompt=5, completion=1)
+        assert deltas[-1].usage == ReportedUsage(prompt=5, completion=1)
         with pytest.raises(CallRejected, match="top_k"):
             await run(engine, replace(CALL, sampling=Sampling(top_k=5)))
 
@@ -185,7 +185,7 @@ async def test_without_vllm_labels_are_read_from_the_most_probable_tokens(
         {"A": 0.6065 + 0.2231, "B": 0.1353, "Z": 0}, abs=1e-3
     )
     assert (label_delta.tokens, label_delta.finish_reason) == (1, "stop")
-    assert usage_delta.usage == Usage(prompt=5, completion=1)
+    assert usage_delta.usage == ReportedUsage(prompt=5, completion=1)
 
 
 async def test_llama_cpp_continues_completions_from_text(upstream: Upstream) -> None:

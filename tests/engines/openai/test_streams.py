@@ -14,7 +14,7 @@ from secondpass.strategies.api.errors import (
     EngineUnavailable,
     StreamInterrupted,
 )
-from secondpass.strategies.api.values import SOLVE, Usage
+from secondpass.strategies.api.values import SOLVE, ReportedUsage
 from secondpass.testing import support
 from tests.engines.support import CALL, run, started, text
 from tests.engines.upstream import (
@@ -66,7 +66,7 @@ async def test_the_usage_of_the_last_chunk_covers_the_whole_call(
     upstream.chat = streams(
         event(chunk("42", "stop")), event({"choices": [], "usage": usage}), DONE
     )
-    assert (await run(engine))[-1].usage == Usage(prompt=9, cached=4, completion=2)
+    assert (await run(engine))[-1].usage == ReportedUsage(prompt=9, cached=4, completion=2)
 
 
 @pytest.mark.parametrize("ending", [b"", b"data: [DONE]\n", b"data: [DONE]", DONE + b"data: x\n\n"])
@@ -108,7 +108,7 @@ async def test_a_decreasing_token_count_is_ignored(upstream: Upstream, engine: H
     upstream.chat = streams(*map(event, chunks), DONE)
     deltas = await run(engine)
     assert [delta.tokens for delta in deltas] == [5, 0, 1]
-    assert deltas[-1].usage == Usage(prompt=9, completion=6)
+    assert deltas[-1].usage == ReportedUsage(prompt=9, completion=6)
 
 
 # -- invalid streams ------------------------------------------------------------------------------------

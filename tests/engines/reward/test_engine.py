@@ -24,7 +24,7 @@ from secondpass.strategies.api.errors import (
     EngineUnavailable,
     StreamInterrupted,
 )
-from secondpass.strategies.api.values import Usage
+from secondpass.strategies.api.values import ReportedUsage
 from secondpass.testing import support
 from secondpass.testing.support import call_records, make_run
 from tests.engines.reward.support import ANSWER, CALL, QUESTION, score
@@ -88,7 +88,7 @@ async def test_one_label_is_scored_without_activation_and_two_with_activation() 
             assert engine.ready, engine.why_not_ready
             delta = await score(engine, call)
             assert delta.reward == expected
-            assert delta.usage == Usage(prompt=7)
+            assert delta.usage == ReportedUsage(prompt=7, completion=0)
             _, headers, raw = upstream.requests[-1]
             body = json.loads(raw)
             assert body["use_activation"] is is_activated

@@ -14,7 +14,7 @@ import pytest
 from secondpass.service.engines.reward.engine import PoolingEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import CallRejected
-from secondpass.strategies.api.values import Message, Usage
+from secondpass.strategies.api.values import Message, ReportedUsage
 from secondpass.testing.support import call_records, make_run, upstream
 from tests.engines.support import run
 from tools.local_vllm import VllmServer, serve_vllm
@@ -92,7 +92,7 @@ async def test_a_score_equals_the_models_logit(
         (expected,) = one_label.model.logits(messages)
         prompt = one_label.model.render(messages)
         assert delta.reward == pytest.approx(expected, abs=1e-2)
-        assert delta.usage == Usage(prompt=len(prompt))
+        assert delta.usage == ReportedUsage(prompt=len(prompt), completion=0)
         assert await engine.count_prompt(replace(CALL, messages=messages)) == len(prompt)
 
 

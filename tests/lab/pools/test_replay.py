@@ -23,7 +23,7 @@ from secondpass.service.lab.pools.replay_engine import ReplayEngine
 from secondpass.service.lab.pools.replay_run import Replayed, VirtualTimeEquivalence, replay_run
 from secondpass.strategies.api.engine import Call, Delta, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable
-from secondpass.strategies.api.values import Sampling
+from secondpass.strategies.api.values import ReportedUsage, Sampling
 from tests.lab.pools.support import HEADER, recorded, write_rows
 
 N = 6
@@ -73,7 +73,7 @@ def test_a_completion_is_streamed_as_recorded(pool: Pool, call: Call) -> None:
     assert tuple(x for delta in deltas for x in delta.confidences) == sample.confidences
     assert tuple(x for delta in deltas for x in delta.logprobs) == sample.logprobs
     assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["stop"]
-    assert deltas[-1].usage == sample.usage
+    assert deltas[-1].usage == ReportedUsage(sample.prompt, sample.cached, sample.tokens)
     assert times == sorted(times)
     assert times[-1] == pytest.approx(sample.seconds)
 

@@ -131,7 +131,7 @@ class InFlight:
     @property
     def reported_prompt(self) -> int | None:
         """Prompt tokens that the engine has reported; None if none."""
-        return None if self._usage is None else self._usage.prompt
+        return self._reported.prompt
 
     def is_complete(self) -> bool:
         """Return whether an interrupted stream had delivered everything except its end.

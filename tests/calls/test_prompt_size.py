@@ -26,8 +26,8 @@ from secondpass.strategies.api.values import (
     ImagePart,
     ImageURL,
     Message,
+    ReportedUsage,
     TextPart,
-    Usage,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
@@ -67,7 +67,7 @@ class TemplateEngine(PlannedEngine):
         return self.prompt_tokens(call, has_images=self.counts_images)
 
     def _plan(self, call: Call, _: int) -> Iterable[Delta]:
-        usage = Usage(prompt=self.prompt_tokens(call), completion=1)
+        usage = ReportedUsage(prompt=self.prompt_tokens(call), completion=1)
         yield Delta(text="Yes", tokens=1, finish_reason="stop", usage=usage)
 
 

@@ -24,7 +24,7 @@ from secondpass.strategies.api.errors import (
     StreamInterrupted,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import ReportedUsage, Sampling, Usage
+from secondpass.strategies.api.values import Sampling, Usage
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, VISIBLE, CallHarness, PlannedEngine, counting
 
@@ -150,33 +150,6 @@ async def test_a_stream_interrupted_after_its_last_completion_is_finished() -> N
     assert harness.texts == ["yes", "yes"]
     assert [record.end for record in harness.records] == ["finished"]
     assert harness.records[0].is_estimated
-    harness.assert_consistent()
-
-
-@pytest.mark.parametrize(
-    ("reports", "usage", "is_estimated"),
-    [
-        ([ReportedUsage(completion=3)], Usage(58, 0, 3), True),
-        ([ReportedUsage(prompt=7, cached=2)], Usage(7, 2, 20), True),
-        ([ReportedUsage(), ReportedUsage()], Usage(58, 0, 20), True),
-        ([ReportedUsage(prompt=7, cached=2), ReportedUsage(completion=3)], Usage(7, 2, 3), False),
-        ([ReportedUsage(7, 0, 9), ReportedUsage(completion=3)], Usage(7, 0, 3), False),
-    ],
-    ids=["no prompt", "no completion", "neither", "in two parts", "corrected"],
-)
-@ON_BOTH_BACKENDS
-async def test_each_count_that_the_engine_does_not_report_is_estimated(
-    reports: list[ReportedUsage], usage: Usage, is_estimated: bool
-) -> None:
-    def plan(_call: Call, _number: int) -> Any:
-        yield Delta(text="yes", finish_reason="stop")
-        yield from [Delta(usage=report) for report in reports]
-
-    engine = PlannedEngine(plan=plan, lacking=frozenset({"token_counts"}))
-    harness = CallHarness(engine, {"max_tokens": 100})
-    await harness.perform()
-    (record,) = harness.records
-    assert (record.usage, record.is_estimated) == (usage, is_estimated)
     harness.assert_consistent()
 
 

@@ -28,6 +28,9 @@ _MESSAGES = {
     "string_too_long": "must be at most {max_length} characters long",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "none_required": "must be null",
     "too_short": "needs {min_length} or more items, got {actual_length}",
     "too_long": "takes at most {max_length} items, got {actual_length}",
 }

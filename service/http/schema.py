@@ -21,9 +21,9 @@ from pydantic_core import CoreSchema, ErrorDetails
 from secondpass.service.common import validation
 from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
 from secondpass.service.common.limits import Limits
+from secondpass.service.common.locations import locate
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
-from secondpass.strategies.api.params import Params
 from secondpass.strategies.api.values import Message, Role, Sampling
 
 TraceLevel = Literal["none", "summary", "full"]
@@ -31,8 +31,7 @@ TraceLevel = Literal["none", "summary", "full"]
 _NAME_LIMIT = 60  # an OpenAI error object may contain the name of a field three times
 _MAX_NEAREST = 12
 _MAX_LISTED = 40
-_ABSENT_FIELD_ERRORS = ("missing", "value_error")
-"""Types of pydantic errors whose location may be a field that is absent from the request."""
+_RULE = "must be "
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -116,7 +115,7 @@ def validate(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
             raise Malformed("the body's JSON is nested too deeply", field="body") from error
-        raise _deepest_error(error, model, value, at) from error
+        raise _deepest_error(error, model, at) from error
 
 
 def unknown_name(value: str, allowed: Iterable[str], kind: str) -> str:
@@ -134,45 +133,39 @@ def shorten_name(text: str) -> str:
     return text if len(text) <= _NAME_LIMIT else text[: _NAME_LIMIT - 1] + "…"
 
 
-def _deepest_error(
-    error: ValidationError, model: type[BaseModel], value: Mapping[str, Any], at: str
-) -> InvalidRequest:
-    """Convert the error with the deepest path, which for a union is in the branch that was meant."""
-    errors = error.errors(include_url=False)
-    paths = [_path(details, value) for details in errors]
-    deepest = max(range(len(errors)), key=lambda i: len(paths[i]))
-    path, details = paths[deepest], errors[deepest]
-    field = ".".join(part for part in (at, *path) if part)
-    return InvalidRequest(_message(details, path, model), field=shorten_name(field) or "body")
+def _deepest_error(error: ValidationError, model: type[BaseModel], at: str) -> InvalidRequest:
+    """Convert the errors with the deepest path, which for a union are in the branch that was meant."""
+    located = [_located(details, model) for details in error.errors(include_url=False)]
+    deepest = max((path for path, _ in located), key=len)
+    messages = dict.fromkeys(message for path, message in located if path == deepest)
+    field = ".".join(part for part in (at, *deepest) if part)
+    return InvalidRequest(_joined(tuple(messages)), field=shorten_name(field) or "body")
 
 
-def _path(details: ErrorDetails, value: Any) -> list[str]:
-    """Return the path of the error in `value`: pydantic's location without union branches."""
-    path: list[str] = []
-    location = details["loc"]
-    for position, part in enumerate(location):
-        is_present = (
-            part in value
-            if isinstance(value, Mapping)
-            else isinstance(value, list) and isinstance(part, int) and part < len(value)
-        )
-        if is_present:
-            value = value[part]
-            path.append(str(part))
-        elif details["type"] in _ABSENT_FIELD_ERRORS and position == len(location) - 1:
-            path.append(str(part))
-    return path
+def _located(details: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the path and the message of an error.
+
+    The message of a validator of several fields begins with the name of the invalid one.
+    """
+    place = locate(model, details["loc"])
+    path, kind = place.path, details["type"]
+    if kind == "extra_forbidden":
+        return path, unknown_name(path[-1], place.siblings, "field")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = details["ctx"]
+        field, tags = context["discriminator"].strip("'"), context.get("expected_tags")
+        return (*path, field), "is missing" if tags is None else f"must be one of {tags}"
+    if details["loc"][-1:] == ("[key]",):  # the value is the key, which the path contains
+        return path, excerpt(validation.message(details))
+    message = excerpt(validation.message_with_value(details))
+    name = message.partition(":")[0]
+    is_named = kind == "value_error" and name in place.fields
+    return (*path, name) if is_named else path, message
 
 
-def _message(details: ErrorDetails, path: Sequence[str], model: type[BaseModel]) -> str:
-    if details["type"] == "extra_forbidden":
-        if len(path) > 1:
-            return "unknown field"
-        known = model.all_fields() if issubclass(model, Params) else model.model_fields
-        return unknown_name(path[-1], known, "field")
-    if details["type"] == "union_tag_invalid":
-        context = details.get("ctx", {})
-        return f"{context.get('discriminator')} must be one of {context.get('expected_tags')}"
-    if details["loc"][-1:] == ("[key]",):  # the value is the key, which `field` contains
-        return excerpt(validation.message(details))
-    return excerpt(validation.message_with_value(details))
+def _joined(messages: Sequence[str]) -> str:
+    """Join the messages of the branches of a union, for example "must be a string or a list, not 5"."""
+    if not all(message.startswith(_RULE) for message in messages):
+        return messages[0]
+    *others, last = (message.removeprefix(_RULE) for message in messages)
+    return _RULE + " or ".join((*(each.partition(", not ")[0] for each in others), last))

@@ -22,11 +22,12 @@ from secondpass.service.http.problems import openai_error
 from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
     RunOptions,
-    check_conversation,
     check_sampling,
     default_strategy,
     find_params,
     find_strategy,
+    notes_on,
+    read_conversation,
     resolve,
 )
 from secondpass.service.http.routing import to_plain_request, with_routing
@@ -126,14 +127,14 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
 def _run_spec(
     service: Service, tenant: Tenant, chat_request: ChatRequest, model: _Model
 ) -> RunSpec:
-    check_conversation(chat_request.messages)
+    messages = read_conversation(chat_request.messages)
     extension, sampling = chat_request.secondpass, chat_request.sampling
-    name, params = select_strategy(
+    selected = select_strategy(
         chat_request,
         model.suffix,
-        lambda: default_strategy(service, chat_request.messages, extension.task, sampling),
+        lambda: default_strategy(service, messages, extension.task),
     )
-    strategy = find_strategy(name, field="secondpass.strategy")
+    strategy = find_strategy(selected.name, field=selected.name_field)
     check_sampling(service, sampling, field=chat_request.max_tokens_field)
     service.find_generating_node(model.name, field="model")
     if extension.models.get("actor", model.name) != model.name:
@@ -143,13 +144,14 @@ def _run_spec(
         tenant,
         id=new_id("chatcmpl-"),
         strategy=strategy,
-        params=find_params(strategy, params, sampling, service, at="secondpass.params"),
-        messages=chat_request.messages,
+        params=find_params(strategy, selected.params, service, at=selected.params_field),
+        messages=messages,
         sampling=sampling,
         options=RunOptions(
             task=extension.task,
             models={**extension.models, "actor": model.name},
             budget=extension.budget,
+            notes=notes_on(chat_request.messages),
             at="secondpass.",
         ),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.service.common.errors import InvalidRequest, NotFound
+from secondpass.service.common.client_messages import ClientMessage, without_empty_members
+from secondpass.service.common.errors import InvalidRequest
 from secondpass.service.common.limits import Limits
 from secondpass.service.http.problems import Unsupported
 from secondpass.service.http.schema import (
@@ -16,12 +18,10 @@ from secondpass.service.http.schema import (
     StrategyChoice,
     TraceLevel,
     shorten_name,
-    unknown_name,
     validate,
 )
-from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
-from secondpass.strategies.api.values import Message, Role, Sampling
+from secondpass.strategies.api.values import Role, Sampling
 
 _NEUTRAL_VALUES: Mapping[str, Any] = {
     "n": 1,
@@ -67,7 +67,7 @@ class ChatRequest(Sampling):
     """A chat request that a strategy answers."""
 
     model: str
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[ClientMessage, ...] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
@@ -116,45 +116,46 @@ def validate_chat(body: Mapping[str, Any]) -> ChatRequest:
         raise Unsupported("requires stream to be true", field="stream_options")
     if isinstance(values.get("stop"), str):
         values["stop"] = [values["stop"]]
-    if isinstance(values.get("messages"), list):
-        values["messages"] = [_drop_empty(message) for message in values["messages"]]
-    chat_request = validate(ChatRequest, values)
+    chat_request = validate(ChatRequest, without_empty_members(values))
     if chat_request.secondpass.progress and not chat_request.stream:
         raise Unsupported("requires stream to be true", field="secondpass.progress")
     return chat_request
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedStrategy:
+    """The strategy of a chat request, and the paths that name it and its params."""
+
+    name: str
+    params: dict[str, Any]
+    name_field: str
+    params_field: str
+
+
 def select_strategy(
     chat_request: ChatRequest, suffix: str | None, default: Callable[[], str]
-) -> tuple[str, dict[str, Any]]:
-    """Return the strategy's name and params, from the model's suffix or the body.
+) -> SelectedStrategy:
+    """Return the strategy that the model's suffix or the body names, else the default.
 
-    Raises InvalidRequest if the two disagree, and NotFound for an unknown strategy.
+    Raises InvalidRequest if the two disagree.
     """
     choice, params = chat_request.secondpass.strategy, chat_request.secondpass.params
-    body_name, nested_params = choice, dict[str, Any]()
+    field, params_field = "secondpass.strategy", "secondpass.params"
+    name = choice if isinstance(choice, str) else None
     if isinstance(choice, StrategyChoice):
-        body_name, nested_params = choice.name, choice.params
-    if params is not None and nested_params:
-        raise InvalidRequest(
-            "cannot be combined with secondpass.strategy.params: give one of the two",
-            field="secondpass.params",
-        )
-    if suffix is not None and body_name is not None and body_name != suffix:
-        raise InvalidRequest(
-            f"must equal the strategy in model ({shorten_name(suffix)}), or be omitted",
-            field="secondpass.strategy",
-        )
-    names = [name for name in (suffix, body_name) if isinstance(name, str)]
-    name = names[0] if names else default()
-    if name not in STRATEGIES:
-        field = "secondpass.strategy" if suffix is None else "model"
-        raise NotFound(unknown_name(name, STRATEGIES, "strategy"), field=field)
-    return name, params or nested_params
-
-
-def _drop_empty(message: Any) -> Any:
-    """Drop nulls and empty lists, which SDKs add to the messages that they send back."""
-    if not isinstance(message, dict):
-        return message
-    return {key: value for key, value in message.items() if value is not None and value != []}
+        name, field = choice.name, "secondpass.strategy.name"
+        if params is not None and choice.params:
+            raise InvalidRequest(
+                "cannot be combined with secondpass.strategy.params: give one of the two",
+                field="secondpass.params",
+            )
+        if params is None:
+            params, params_field = choice.params, "secondpass.strategy.params"
+    if suffix is not None:
+        if name not in (None, suffix):
+            raise InvalidRequest(
+                f"must equal the strategy in model ({shorten_name(suffix)}), or be omitted",
+                field=field,
+            )
+        name, field = suffix, "model"
+    return SelectedStrategy(default() if name is None else name, params or {}, field, params_field)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Limits
 from secondpass.service.config.api_keys import Tenant
@@ -28,7 +29,7 @@ from secondpass.strategies.answers.task import (
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
-from secondpass.strategies.api.values import Message, Role, Sampling, TextPart
+from secondpass.strategies.api.values import Message, Role, Sampling, TextPart, question_of
 
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 """Unicode categories of invisible characters.
@@ -50,19 +51,18 @@ def default_strategy(
     service: Service,
     messages: Sequence[Message],
     task: TaskRequest | None,
-    sampling: Sampling,
 ) -> str:
     """Return the name of the default strategy for a request that does not choose one.
 
     Open questions have their own default, because a vote cannot compare their answers. It applies only if the question
-    is the only message and has no image, since its reviews read neither a conversation nor an image. The temperature
-    must not be 0, and `max_n` must allow its number of chains.
+    is the only message and has no image, since its reviews read neither a conversation nor an image. `max_n` must allow
+    its number of chains.
     """
     settings = service.settings
     open_default = STRATEGIES[settings.default_open_strategy]
     has_room = open_default.defaults.chains <= settings.max_n
-    is_alone = len(messages) == 1 and not _has_image(messages[0])
-    if not is_alone or not has_room or sampling.temperature == 0:
+    is_alone = [message.role for message in messages] == ["user"] and not _has_image(messages[0])
+    if not is_alone or not has_room:
         return settings.default_strategy
     kind = guess(messages[0].text).kind if task is None else task.kind
     return open_default.name if kind == "open" else settings.default_strategy
@@ -71,7 +71,6 @@ def default_strategy(
 def find_params(
     strategy: Strategy[Any],
     values: Mapping[str, Any],
-    sampling: Sampling,
     service: Service,
     *,
     at: str,
@@ -85,9 +84,6 @@ def find_params(
     limit = service.settings.max_n
     if params.chains > limit:
         raise InvalidRequest(_limit_message(limit), field=f"{at}.n")
-    if params.chains > 1 and sampling.temperature == 0:
-        field = "sampling.temperature" if at.startswith("strategy") else "temperature"
-        raise InvalidRequest(EQUAL_SAMPLES, field=field)
     return params
 
 
@@ -102,12 +98,13 @@ def check_sampling(service: Service, sampling: Sampling, *, field: str) -> None:
 class RunOptions:
     """Options at the top level of a /solve request, or under `secondpass` in a chat request.
 
-    `at` is the prefix of their paths in the request.
+    `at` is the prefix of their paths in the request, and `notes` are notes on the request for its response.
     """
 
     task: TaskRequest | None
     models: Mapping[Role, str]
     budget: Limits
+    notes: Mapping[str, str] = field(default_factory=dict)
     at: str = ""
 
 
@@ -155,6 +152,7 @@ def resolve(
         sampling=sampling,
         max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
+        notes=options.notes,
     )
 
 
@@ -178,19 +176,34 @@ def calibrations_of(
     }
 
 
-def check_conversation(messages: Sequence[Message], *, field: str = "messages") -> None:
+def read_conversation(turns: Sequence[ClientMessage]) -> tuple[Message, ...]:
+    """Return the conversation as engines get it. Raises InvalidRequest if it cannot be answered."""
+    messages = tuple(turn.to_message() for turn in turns)
+    _check_conversation(messages, field="messages")
+    return messages
+
+
+def notes_on(turns: Sequence[ClientMessage]) -> dict[str, str]:
+    """Return the notes on what engines do not get of a conversation."""
+    count = sum(turn.has_reasoning for turn in turns)
+    what = f"engines do not get the reasoning of earlier turns ({count} in this conversation)"
+    return {"earlier reasoning": what} if count else {}
+
+
+def _check_conversation(messages: Sequence[Message], *, field: str) -> None:
     """Raise InvalidRequest if a conversation cannot be answered.
 
-    The last user message must contain visible text or an image, and no text may nest braces too deeply.
+    The last user turn, or any turn of a conversation without one, must contain visible text or an image. No text may
+    nest braces too deeply.
     """
+    if not messages:
+        raise InvalidRequest("must not be empty", field=field)
     for position, message in enumerate(messages):
         check_braces(message.text, field=f"{field}.{position}.content")
-    for position, message in reversed(list(enumerate(messages))):
-        if message.role == "user":
-            if is_blank(message.text) and not _has_image(message):
-                raise InvalidRequest("must not be blank", field=f"{field}.{position}.content")
-            return
-    raise InvalidRequest("must contain a message with the role 'user'", field=field)
+    users = [i for i, message in enumerate(messages) if message.role == "user"]
+    read = users[-1:] or range(len(messages))
+    if all(is_blank(messages[i].text) and not _has_image(messages[i]) for i in read):
+        raise InvalidRequest("must not be blank", field=f"{field}.{read[-1]}.content")
 
 
 def check_braces(text: str, *, field: str) -> None:
@@ -261,8 +274,7 @@ def _require_prices(nodes: Mapping[Role, ServedEngine], options: RunOptions) -> 
 
 def _resolve_task(service: Service, messages: Sequence[Message], options: RunOptions) -> Task:
     if options.task is None:
-        question = next(m.text for m in reversed(messages) if m.role == "user")
-        return guess(question)
+        return guess(question_of(messages))
     if options.task.tests is not None and service.shared.sandboxes is None:
         field = f"{options.at}task.kind"
         raise InvalidRequest(

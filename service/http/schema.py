@@ -19,12 +19,13 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails
 
 from secondpass.service.common import validation
+from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
 from secondpass.service.common.limits import Limits
 from secondpass.service.common.locations import locate
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
-from secondpass.strategies.api.values import Message, Role, Sampling
+from secondpass.strategies.api.values import Role, Sampling
 
 TraceLevel = Literal["none", "summary", "full"]
 
@@ -71,7 +72,7 @@ class SolveRequest(_Request):
     """A question and the options of its run. Exactly one of `question` and `messages` is required."""
 
     question: str | None = Field(default=None, description="question as plain text")
-    messages: tuple[Message, ...] | None = Field(
+    messages: tuple[ClientMessage, ...] | None = Field(
         default=None, description="question as a conversation in OpenAI's message format"
     )
     strategy: Strategy | None = Field(

@@ -9,6 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from secondpass.service.common.client_messages import without_empty_members
 from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
 from secondpass.service.config.api_keys import Tenant
@@ -20,12 +21,13 @@ from secondpass.service.http.request_body import decode, read_body
 from secondpass.service.http.resolve import (
     RunOptions,
     check_braces,
-    check_conversation,
     check_sampling,
     default_strategy,
     find_params,
     find_strategy,
     is_blank,
+    notes_on,
+    read_conversation,
     resolve,
 )
 from secondpass.service.http.routing import with_routing
@@ -42,7 +44,7 @@ async def solve(request: Request) -> Response:
     if "idempotency-key" in request.headers:
         raise InvalidRequest("is not supported yet; remove this header", field="Idempotency-Key")
     body = decode(await read_body(request, service.settings.max_body_bytes))
-    solve_request = validate(SolveRequest, body)
+    solve_request = validate(SolveRequest, without_empty_members(body))
     spec = replace(
         with_routing(_run_spec(service, tenant_of(request), solve_request), request, body),
         is_streamed=solve_request.stream,
@@ -91,7 +93,7 @@ def _run_spec(service: Service, tenant: Tenant, solve_request: SolveRequest) -> 
     messages = _messages(solve_request)
     choice = solve_request.strategy
     if choice is None:
-        choice = default_strategy(service, messages, solve_request.task, solve_request.sampling)
+        choice = default_strategy(service, messages, solve_request.task)
     if isinstance(choice, str):
         strategy, params = find_strategy(choice, field="strategy"), {}
     else:
@@ -101,10 +103,15 @@ def _run_spec(service: Service, tenant: Tenant, solve_request: SolveRequest) -> 
         tenant,
         id=new_id("run_"),
         strategy=strategy,
-        params=find_params(strategy, params, solve_request.sampling, service, at="strategy.params"),
+        params=find_params(strategy, params, service, at="strategy.params"),
         messages=messages,
         sampling=solve_request.sampling,
-        options=RunOptions(solve_request.task, solve_request.models, solve_request.budget),
+        options=RunOptions(
+            solve_request.task,
+            solve_request.models,
+            solve_request.budget,
+            notes=notes_on(solve_request.messages or ()),
+        ),
     )
 
 
@@ -117,8 +124,7 @@ def _messages(solve_request: SolveRequest) -> tuple[Message, ...]:
         )
         raise InvalidRequest(detail, field="question")
     if solve_request.question is None:
-        check_conversation(solve_request.messages or ())
-        return solve_request.messages or ()
+        return read_conversation(solve_request.messages or ())
     if is_blank(solve_request.question):
         raise InvalidRequest("must not be blank", field="question")
     check_braces(solve_request.question, field="question")

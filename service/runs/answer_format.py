@@ -27,8 +27,11 @@ def _unseen_options(messages: tuple[Message, ...], task: Task) -> str:
 
 
 def with_text(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
-    """Append `text` to the last user turn, as a paragraph of its own."""
-    last = max(i for i, message in enumerate(messages) if message.role == "user")
+    """Append `text` to the last user turn, as a paragraph of its own; without one, as a user turn."""
+    users = [i for i, message in enumerate(messages) if message.role == "user"]
+    if not users:
+        return (*messages, Message(role="user", content=text))
+    last = users[-1]
     turn = messages[last]
     content: str | tuple[ContentPart, ...] = f"{turn.text}\n\n{text}"
     if isinstance(turn.content, tuple):

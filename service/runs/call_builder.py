@@ -16,7 +16,15 @@ from secondpass.strategies.api import quoting
 from secondpass.strategies.api.engine import Call, Routing
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import DEFAULT_DRAW, After
-from secondpass.strategies.api.values import SOLVE, Completion, Draw, Message, Role, Sampling
+from secondpass.strategies.api.values import (
+    SOLVE,
+    Completion,
+    Draw,
+    Message,
+    Role,
+    Sampling,
+    question_of,
+)
 
 
 class CallBuilder:
@@ -31,8 +39,8 @@ class CallBuilder:
 
     @property
     def question(self) -> str:
-        """The text of the last user turn."""
-        return next((m.text for m in reversed(self._spec.messages) if m.role == "user"), "")
+        """The text of the last user turn; see `question_of`."""
+        return question_of(self._spec.messages)
 
     def conversation(
         self, prompt: str, values: Mapping[str, Value], after: After = None, *, reply: str = ""

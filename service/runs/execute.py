@@ -48,6 +48,8 @@ async def execute(run: LiveRun) -> Outcome:
             models={role: each.engine.model for role, each in spec.upstreams.items()},
         )
     )
+    for about, what in spec.notes.items():
+        run.note(about, what)
     _note_temperature(run)
     try:
         reason = await _run_strategy(run)

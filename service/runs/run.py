@@ -30,6 +30,7 @@ from secondpass.strategies.api.values import (
     Role,
     StopReason,
     Verdict,
+    question_of,
 )
 
 OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")
@@ -69,7 +70,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
 
     @property
     def question(self) -> str:
-        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+        return question_of(self.messages)
 
     @property
     def task(self) -> Task:

@@ -53,6 +53,7 @@ class RunSpec:
             a session of their own. None: one session.
         traceparent: W3C trace context of the client's request, forwarded to the engines.
         is_streamed: The client reads the answer as it is generated.
+        notes: Notes on the request, by subject.
     """
 
     id: str
@@ -75,6 +76,7 @@ class RunSpec:
     session_group: int | None = None
     traceparent: str | None = None
     is_streamed: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class SharedResources:

@@ -52,20 +52,6 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
     ("a width of 0", vote(width=0), 422, "strategy.params.width", "1"),
     ("a param with an unknown value", vote(stop="never"), 422, "strategy.params.stop", "esc"),
     ("equal samples", vote(n=3, temperature=0), 422, "strategy.params.temperature", "same"),
-    (
-        "equal samples by the client's temperature",
-        vote(n=3) | {"sampling": {"temperature": 0}},
-        422,
-        "sampling.temperature",
-        "same",
-    ),
-    (
-        "equal samples by a default n",
-        {"strategy": "critic_retry", "sampling": {"temperature": 0}},
-        422,
-        "sampling.temperature",
-        "same",
-    ),
     ("an unknown model", {"models": {"actor": "gpt"}}, 404, "models.actor", "scripted"),
     ("an unknown role", {"models": {"boss": "scripted"}}, 422, "models.boss", "critic"),
     ("a task of an unknown kind", {"task": {"kind": "riddle"}}, 422, "task.kind", "choice"),
@@ -224,8 +210,8 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
 ]
 
 BAD_CONVERSATIONS: list[tuple[str, Any, str, str]] = [
-    ("no messages", [], "messages", "user"),
-    ("no user message", [{"role": "system", "content": "Be brief."}], "messages", "user"),
+    ("no messages", [], "messages", "empty"),
+    ("a blank system turn", [{"role": "system", "content": " "}], "messages.0.content", "blank"),
     ("an unknown role", [{"role": "boss", "content": "?"}], "messages.0.role", "assistant"),
     ("no role", [{"content": "?"}], "messages.0.role", "missing"),
     ("an unknown field", [USER | {"mood": "bad"}], "messages.0.mood", "tool_call_id"),

@@ -195,7 +195,6 @@ def test_a_plain_request_is_forwarded_byte_for_byte(served: Served) -> None:
         ({"guided_json": {}}, "guided_json"),
         ({"made_up": 1}, "made_up"),
         ({"temperature": 3}, "temperature"),
-        ({"temperature": 0}, "temperature"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "boss", "content": "a"}]}, "messages.0.role"),

@@ -53,19 +53,17 @@ def test_an_open_question_gets_the_open_default_and_the_response_names_it(poet: 
         {"question": "What is 6 times 7?"},
         {"task": {"kind": "math"}},
         {"task": {"kind": "choice", "options": ["red", "blue"]}},
-        {"sampling": {"temperature": 0}},
         {"strategy": "single"},
     ],
 )
-def test_other_questions_and_temperature_0_get_the_general_default(
-    poet: Served, fields: Json
-) -> None:
+def test_other_questions_get_the_general_default(poet: Served, fields: Json) -> None:
     assert solved(poet, **fields)["strategy"] == "single"
 
 
 @pytest.mark.parametrize(
     "messages",
     [
+        [turn(POEM, "system")],
         [turn("Be brief.", "system"), turn(POEM)],
         [turn("Hello."), turn("Hi.", "assistant"), turn(POEM)],
         [turn([{"type": "text", "text": POEM}, PICTURE])],
@@ -83,7 +81,7 @@ def test_conversations_and_images_get_the_general_default(
     ("body", "strategy"),
     [
         ({"secondpass": {"trace": "none"}}, "meta_rm"),
-        ({"secondpass": {}, "temperature": 0}, "single"),
+        ({"secondpass": {}, "temperature": 0}, "meta_rm"),
         ({"model": "scripted@single"}, "single"),
         ({"secondpass": {"strategy": "self_refine"}}, "self_refine"),
     ],

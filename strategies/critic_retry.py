@@ -54,7 +54,10 @@ class CriticRetry(Params):
         default=None, ge=1, le=64, description="drafts; default 4; sequential: always 1"
     )
     width: int = Field(
-        default=4, ge=1, le=64, description="maximum number of concurrent drafts or retries"
+        default=4,
+        ge=1,
+        le=64,
+        description="maximum number of concurrent drafts or retries; above n: as n",
     )
     max_rounds: int | None = Field(
         default=None,

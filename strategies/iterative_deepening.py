@@ -41,7 +41,9 @@ class IterativeDeepening(WeightedVoteParams):
     )
 
     n: int = Field(default=4, ge=1, le=64, description="chains; the answer of each is one vote")
-    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent chains")
+    width: int = Field(
+        default=4, ge=1, le=64, description="maximum number of concurrent chains; above n: as n"
+    )
     temperature: float = Field(
         default=0.7, ge=0, le=2, description="sampling temperature; 0 is an error unless n is 1"
     )

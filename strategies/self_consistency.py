@@ -52,7 +52,7 @@ class SelfConsistency(Variants, WeightedVoteParams):
     width: int | None = Field(
         default=None,
         ge=1,
-        description="samples drawn concurrently; default: one window for esc; n for none, or if `first` is set; else 4",
+        description="samples drawn concurrently; default: one window for esc; n for none, or if `first` is set; else 4; above n: as n",
     )
     temperature: float = Field(
         default=0.7, ge=0, le=2, description="sampling temperature; 0 is an error unless n is 1"
@@ -152,7 +152,9 @@ class WindowVote(SelfConsistency):
     """Stop when a window of consecutive samples is unanimous (ESC)."""
 
     stop: Literal["esc"]
-    window: int = Field(default=5, ge=2, description="esc: samples per window")
+    window: int = Field(
+        default=5, ge=2, description="esc: samples per window; above n: all samples are drawn"
+    )
 
     @property
     def rule(self) -> StoppingRule:
@@ -238,6 +240,8 @@ async def self_consistency(run: Run, params: SelfConsistency) -> Candidate:
             if len(vote.ballots) == params.first:
                 run.note("first", f"the first {params.first} of {params.n} samples to finish")
                 break
+    if isinstance(params, WindowVote) and params.window > params.n:
+        run.note("window", f"no early stop: {params.window} is above n = {params.n}")
     if params.abort:
         run.note("aborted", f"{aborted} samples fell below the confidence threshold of the warm-up")
     return run.best

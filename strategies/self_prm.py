@@ -44,7 +44,9 @@ class SelfPRM(Variants):
     discriminator = "grade"
 
     n: int = Field(default=4, ge=1, le=64, description="drafts")
-    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent drafts")
+    width: int = Field(
+        default=4, ge=1, le=64, description="maximum number of concurrent drafts; above n: as n"
+    )
     temperature: float = Field(
         default=0.7, gt=0, le=2, description="sampling temperature of drafts"
     )

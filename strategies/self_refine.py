@@ -37,7 +37,9 @@ class SelfRefine(Params):
     n: int = Field(
         default=1, ge=1, le=64, description="drafts; with more than one, the answers vote"
     )
-    width: int = Field(default=4, ge=1, le=64, description="maximum number of concurrent drafts")
+    width: int = Field(
+        default=4, ge=1, le=64, description="maximum number of concurrent drafts; above n: as n"
+    )
     max_rounds: int = Field(
         default=1, ge=1, le=8, description="maximum number of revisions per draft"
     )

@@ -7,6 +7,7 @@ module.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import get_args
@@ -126,7 +127,7 @@ class CallDispatcher:
         labels = (await self._perform(call, self._discarding)).labels
         if labels is None:
             raise self._missing_result(call, "label probabilities")
-        if not labels.mass:
+        if not labels.mass > 0:  # or it is NaN
             message = f"none of the labels {call.labels} is a likely reply"
             raise VerdictUnreadable(message, role=call.role)
         return labels
@@ -134,11 +135,11 @@ class CallDispatcher:
     async def reward(self, call: Call) -> float:
         """Return the reward model's score. Higher is better; the scale is the model's.
 
-        Raises as `perform` does, and UnusableCompletion if the engine returns no score.
+        Raises as `perform` does, and UnusableCompletion if the engine returns no finite score.
         """
         reward = (await self._perform(call, self._discarding)).reward
-        if reward is None:
-            raise self._missing_result(call, "reward")
+        if reward is None or not math.isfinite(reward):
+            raise self._missing_result(call, "reward that is finite")
         return reward
 
     def _missing_result(self, call: Call, result: str) -> UnusableCompletion:

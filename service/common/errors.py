@@ -15,7 +15,7 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
     * Drained (503): the server is shutting down.
     * ClientDisconnected (499): the client disconnected; logged, never sent.
 
-Errors that only routes raise (Unsupported, UnmetRequirement, MethodNotAllowed, Internal) are in `http.problems`.
+Errors that only routes raise (Unsupported, UnmetRequirement, MethodNotAllowed, Internal, StrategyFailed) are in `http.problems`.
 """
 
 from __future__ import annotations
@@ -143,6 +143,10 @@ class DeadlineExceeded(NoAnswer):
     status = 504
     code = "deadline"
     should_retry = False
+
+    def __init__(self, detail: str, *, usage_record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail, usage_record=usage_record)
+        self.field = "budget.deadline_ms"
 
 
 class EngineFailed(NoAnswer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from secondpass.service.common.errors import (
+    DeadlineExceeded,
     EngineFailed,
     HttpError,
     InvalidRequest,
     Malformed,
-    NoAnswer,
     NoAnswerWithinBudget,
     NotFound,
     excerpt,
@@ -35,6 +36,20 @@ class Internal(HttpError):
 
     status = 500
     code = "internal"
+
+
+class StrategyFailed(Internal):
+    """An unexpected exception in a run; the error names the strategy and contains the usage."""
+
+    def __init__(self, strategy: str, usage_record: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"strategy {strategy!r} failed; the cause is in the service's log under this request id"
+        )
+        self._usage_record = usage_record
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        return self._usage_record
 
 
 class Unsupported(InvalidRequest):
@@ -99,7 +114,7 @@ def openai_error(error: HttpError) -> dict[str, Any]:
     """Build OpenAI's error object of an error."""
     status = openai_status(error)
     field = error.field
-    if isinstance(error, NoAnswerWithinBudget | UnmetRequirement):
+    if isinstance(error, NoAnswerWithinBudget | DeadlineExceeded | UnmetRequirement):
         field = f"secondpass.{field}"  # raised without knowledge of the route
     message = error.detail if field is None else f"{field}: {error.detail}"
     kind = {401: "authentication_error", 404: "not_found_error"}.get(
@@ -113,7 +128,7 @@ def openai_error(error: HttpError) -> dict[str, Any]:
         if isinstance(error, NotFound) and error.field == "model"
         else error.code,
     }
-    if isinstance(error, NoAnswer) and error.extra:
+    if error.extra:
         body["secondpass"] = error_members(error.extra)
     return {"error": body}
 

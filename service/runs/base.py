@@ -14,7 +14,10 @@ from secondpass.service.runs.models import LiveModel
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import BudgetExhausted, SecondpassError
-from secondpass.strategies.api.values import BudgetKind, Capability, Completion, Role
+from secondpass.strategies.api.values import BudgetKind, Capability, Completion, Draw, Role
+
+SAMPLES_TEMPERATURE = 0.7
+"""Temperature of several samples where the client requests 0, and neither the strategy nor the profile has one."""
 
 
 class Verbs(ABC):
@@ -81,6 +84,15 @@ class Verbs(ABC):
     def require(self, role: Role, *capabilities: Capability) -> None:
         """Raise RoleMissing or CapabilityMissing unless the role has an engine with these capabilities."""
         self._calls.require(role, frozenset(capabilities))
+
+    def _with_temperature(self, n: int, draw: Draw, role: Role) -> Draw:
+        """Replace the client's temperature of 0, at which n > 1 samples of a prompt are equal."""
+        is_zero = role == "actor" and self.spec.sampling.temperature == 0
+        if n == 1 or draw.temperature is not None or not is_zero:
+            return draw
+        own = self.model().profile.temperature or SAMPLES_TEMPERATURE
+        self.note("temperature", f"{own:g} for several samples, which would be equal at 0")
+        return replace(draw, temperature=own)
 
     def note(self, about: str, what: str) -> None:
         self.trace.emit(NoteRecorded(at=self.trace.elapsed, about=about, what=what))

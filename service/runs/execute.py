@@ -51,6 +51,7 @@ async def execute(run: LiveRun) -> Outcome:
     for about, what in spec.notes.items():
         run.note(about, what)
     _note_temperature(run)
+    _note_width(run)
     try:
         reason = await _run_strategy(run)
     except BaseException as error:
@@ -65,6 +66,14 @@ def _note_temperature(run: LiveRun) -> None:
     if None not in (own, requested) and own != requested:
         note = f"{own:g}, from the strategy's params; the requested {requested:g} has no effect"
         run.note("temperature", note)
+
+
+def _note_width(run: LiveRun) -> None:
+    """Add a note if the client's `width` is above the number of drafts, and so limits nothing."""
+    params = run.spec.params
+    width = getattr(params, "width", None) if "width" in params.model_fields_set else None
+    if width is not None and width > params.chains:
+        run.note("width", f"{width} has the effect of {params.chains}, the number of drafts")
 
 
 async def _run_strategy(run: LiveRun) -> StopReason:
@@ -116,35 +125,40 @@ _BY_BUDGET: dict[str, StopReason] = {
 
 def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
     """Return the error of a run that ended without an answer."""
-    usage_record = {
-        "usage": outcome.usage_by_role(run.trace.events, run.wasted),
-        "budget": outcome.spending(run.budget),
-    }
+    spent = usage_record(run)
     if isinstance(failure, BudgetExhausted):
-        return _over_budget(run, failure.kind, usage_record)
+        return _over_budget(run, failure.kind, spent)
     if isinstance(failure, CallRejected):
         return failure
     if run.exhausted is not None and not isinstance(failure, EngineError):
-        return _over_budget(run, run.exhausted, usage_record)
+        return _over_budget(run, run.exhausted, spent)
     if failure is not None:
         role = failure.role if isinstance(failure, EngineError) else None
         return errors.EngineFailed(
-            errors.excerpt(_description(run, failure)), role=role, usage_record=usage_record
+            errors.excerpt(_description(run, failure)), role=role, usage_record=spent
         )
     if run.is_interrupted:
-        return errors.Drained("the service is shutting down", usage_record=usage_record)
+        return errors.Drained("the service is shutting down", usage_record=spent)
     deadline = run.spec.limits.deadline_ms
     return errors.DeadlineExceeded(
         f"no answer within the deadline of {deadline} ms; raise budget.deadline_ms",
-        usage_record=usage_record,
+        usage_record=spent,
     )
 
 
+def usage_record(run: LiveRun) -> dict[str, Any]:
+    """Return what the run has spent so far: `usage` by role, and `budget` by kind."""
+    return {
+        "usage": outcome.usage_by_role(run.trace.events, run.wasted),
+        "budget": outcome.spending(run.budget),
+    }
+
+
 def _over_budget(
-    run: LiveRun, kind: BudgetKind, usage_record: Mapping[str, Any]
+    run: LiveRun, kind: BudgetKind, spent: Mapping[str, Any]
 ) -> errors.NoAnswerWithinBudget:
     limit = getattr(run.spec.limits, f"max_{kind}")
-    return errors.NoAnswerWithinBudget(kind, limit, usage_record=usage_record)
+    return errors.NoAnswerWithinBudget(kind, limit, usage_record=spent)
 
 
 def _description(run: LiveRun, failure: SecondpassError) -> str:

@@ -115,6 +115,7 @@ class GeneratingVerbs(Verbs):
         for name, number in (("n", n), ("batch", batch), ("width", width)):
             if number is not None and number < 1:
                 raise ValueError(f"{name}: must be at least 1, not {number}")
+        draw = self._with_temperature(n, draw, role if prefix is None else prefix.role)
         if prefix is None:
             messages = self._builder.conversation(prompt, values, after)
             work = self._sampling(prompt, role, messages, after, draw)

@@ -5,6 +5,7 @@ They can be logged, hashed and replayed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias
@@ -349,6 +350,9 @@ class Candidate:
         finish_reason: "length" if a token limit truncated it.
         tokens: Completion tokens of `text`; 0 if the engine does not count them.
         tool_calls: Tool calls of the completion.
+
+    Raises:
+        ValueError: `score` is infinite or not a number.
     """
 
     text: str
@@ -360,6 +364,10 @@ class Candidate:
     finish_reason: FinishReason = "stop"
     tokens: int = 0
     tool_calls: tuple[ToolCall, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not math.isfinite(self.score):
+            raise ValueError(f"score: must be a finite number, not {self.score}")
 
     @property
     def is_unfinished(self) -> bool:

@@ -19,7 +19,7 @@ from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_di
 from secondpass.service.http.encoding import dumps
 from secondpass.service.http.forward import ForwardedResponse
 from secondpass.service.http.problems import openai_error
-from secondpass.service.http.request_body import decode, read_body
+from secondpass.service.http.request_body import decode, read_body, without_member
 from secondpass.service.http.resolve import (
     RunOptions,
     check_sampling,
@@ -56,6 +56,8 @@ async def chat(request: Request) -> Response:
     if model.suffix is None and body.get("secondpass") is None:
         node = service.fallback_node if model.is_unknown else None
         node = node or service.find_generating_node(model.name, field="model")
+        if "secondpass" in body:  # null: no options
+            raw = without_member(raw, "secondpass")
         return ForwardedResponse(
             service, node, to_plain_request(request, "chat/completions", raw, body)
         )

@@ -32,7 +32,12 @@ def chat_completion(
     candidate = outcome.candidate
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": candidate.text},
+        "message": {
+            "role": "assistant",
+            "content": candidate.text,
+            "refusal": None,
+            "annotations": [],
+        },
         "logprobs": None,
         "finish_reason": candidate.finish_reason,
     }
@@ -65,7 +70,8 @@ class Chunks:
         if isinstance(event, AnswerDelta):
             yield from self._delta({"content": event.text})
         elif self._request.secondpass.progress and (line := progress(event)):
-            yield from self._delta({"reasoning_content": line + "\n"})
+            # vLLM's name and DeepSeek's: clients read one of the two.
+            yield from self._delta(dict.fromkeys(("reasoning", "reasoning_content"), line + "\n"))
 
     def final(self, outcome: Outcome, trace: Trace) -> Iterator[bytes]:
         """Yield the final chunks: the finish reason with the report, then the usage."""

@@ -114,8 +114,10 @@ def validate_chat(body: Mapping[str, Any]) -> ChatRequest:
             values[name] = value
     if "stream_options" in values and values.get("stream") is not True:
         raise Unsupported("requires stream to be true", field="stream_options")
-    if isinstance(values.get("stop"), str):
-        values["stop"] = [values["stop"]]
+    if isinstance(stop := values.get("stop"), str):
+        if not stop:
+            raise InvalidRequest("must not be an empty string", field="stop")
+        values["stop"] = [stop]
     chat_request = validate(ChatRequest, without_empty_members(values))
     if chat_request.secondpass.progress and not chat_request.stream:
         raise Unsupported("requires stream to be true", field="secondpass.progress")

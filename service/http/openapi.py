@@ -37,6 +37,7 @@ _RESPONSES: Mapping[str, type[BaseModel]] = {
     "/solve": response_models.Answer,
     "/v1/chat/completions": response_models.ChatCompletion,
     "/v1/models": response_models.ModelList,
+    "/v1/models/{model}": response_models.ModelCard,
     "/strategies": response_models.StrategyList,
     "/readyz": response_models.Readiness,
 }

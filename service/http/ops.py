@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from secondpass.service.common.errors import NotFound
+from secondpass.service.http.schema import unknown_name
 from secondpass.service.http.state import service_of
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
@@ -31,21 +33,34 @@ async def models(request: Request) -> dict[str, Any]:
 
     Reward models generate no text, so they are listed without strategies.
     """
+    return {"object": "list", "data": list(_model_cards(request).values())}
+
+
+async def model(request: Request, model: str) -> dict[str, Any]:
+    """Return one entry of the list of models. The id may contain slashes, encoded or not."""
+    cards = _model_cards(request)
+    if model not in cards:
+        raise NotFound(unknown_name(model, cards, "model"), field="model")
+    return cards[model]
+
+
+def _model_cards(request: Request) -> dict[str, dict[str, Any]]:
+    """Return the entries of the list of models, by id."""
     service = service_of(request)
-    data: list[dict[str, Any]] = []
+    cards: dict[str, dict[str, Any]] = {}
     for model in service.models:
         node = service.find_node(model)
         window = node.engine.context_window
         suffixes = [f"@{strategy}" for strategy in STRATEGIES] if node.generates else []
         for name in (model, *(f"{model}{suffix}" for suffix in suffixes)):
-            entry = {
+            card = {
                 "id": name,
                 "object": "model",
                 "created": request.app.state.created,
                 "owned_by": "secondpass",
             }
-            data.append(entry if window is None else entry | {"max_model_len": window})
-    return {"object": "list", "data": data}
+            cards.setdefault(name, card if window is None else card | {"max_model_len": window})
+    return cards
 
 
 async def livez() -> Response:

@@ -79,6 +79,32 @@ def decode(body: bytes) -> dict[str, Any]:
     return value
 
 
+def without_member(body: bytes, name: str) -> bytes:
+    """Return the text of a JSON object without one member. The text of all others is unchanged.
+
+    `body` must be a JSON object that `decode` accepts.
+    """
+    text = body.decode()
+    read = json.JSONDecoder().raw_decode
+    kept = []
+    at = _next(text, text.index("{") + 1)
+    while text[at] != "}":
+        start = at
+        key, at = read(text, at)
+        _, at = read(text, _next(text, at))
+        if key != name:
+            kept.append(text[start:at])
+        at = _next(text, at)
+    return f"{{{', '.join(kept)}}}".encode()
+
+
+def _next(text: str, at: int) -> int:
+    """Return the offset of the next value or closing brace of a JSON object."""
+    while text[at] in " \t\r\n,:":
+        at += 1
+    return at
+
+
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):

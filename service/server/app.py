@@ -205,6 +205,7 @@ def _route(app: FastAPI) -> None:
         ("/metrics", ops.metrics),
         ("/strategies", ops.strategies),
         ("/v1/models", ops.models),
+        ("/v1/models/{model:path}", ops.model),
     )
     for path, endpoint in gets:
         app.get(path, response_model=None)(endpoint)

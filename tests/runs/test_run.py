@@ -17,7 +17,8 @@ from secondpass.service.common.events import (
     CallFinished,
     Trace,
 )
-from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.tokens import tokens_of
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.outcome import Saved, saved

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, tokens_of
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
+from secondpass.service.engines.scripted.tokens import tokens_of
 from secondpass.service.runs.execute import execute
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.engine import Call

@@ -1,18 +1,17 @@
-"""Plain OpenAI chat requests to the scripted engine."""
+"""Replies of the scripted engine to plain chat requests, in the shapes of OpenAI's server."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from secondpass.service.engines.common.status_codes import excerpt
+from secondpass.service.engines.scripted.chat_request import InvalidChat, ScriptedChat, parse_chat
+from secondpass.service.engines.scripted.tokens import tokens_of
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
-from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
-from secondpass.strategies.api.values import Message, ReportedUsage, Sampling
+from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable
+from secondpass.strategies.api.values import ReportedUsage
 
 _HEADERS = (("content-type", "application/json"),)
 _EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)
@@ -21,121 +20,138 @@ _EVENTS = (("content-type", "text/event-stream; charset=utf-8"),)
 class _StreamingEngine(Protocol):
     model: str
 
-    def stream(self, call: Call) -> Any: ...
-
-
-class _ChatRequest(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    messages: tuple[Message, ...]
-    n: int = Field(default=1, ge=1, le=128)
-    max_tokens: int | None = None
-    seed: int | None = None
-    stream: bool = False
+    def stream(self, call: Call) -> AsyncGenerator[Delta]: ...
 
 
 @asynccontextmanager
 async def reply_to(engine: _StreamingEngine, request: PlainRequest) -> AsyncIterator[PlainReply]:
-    """Yield the scripted reply to a chat request, as JSON or as a stream; leaving the block aborts it."""
-    call = _call(request)
-    if isinstance(call, PlainReply):
-        yield call
-    elif call.visible:
-        async with aclosing(_chunks(engine, call)) as chunks:
-            yield PlainReply(200, _EVENTS, chunks)
-    else:
-        yield await _whole_reply(engine, call)
+    """Yield the reply to a chat request, as JSON or as a stream; leaving the block aborts it.
 
-
-def _call(request: PlainRequest) -> Call | PlainReply:
-    """Return the call for a chat request, visible if it streams; or the error reply if it is invalid."""
+    A failure before the first token is an error reply. A later one interrupts a stream.
+    """
     try:
-        chat = _ChatRequest.model_validate_json(request.body)
-        sampling = Sampling(max_tokens=chat.max_tokens, seed=chat.seed)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        return _failure(400, excerpt(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"))
-    return Call(
-        role="actor",
-        purpose="chat",
-        messages=chat.messages,
-        n=chat.n,
-        sampling=sampling,
-        visible=chat.stream,
-    )
+        chat = parse_chat(request.body, engine.model)
+    except InvalidChat as error:
+        code = "model_not_found" if error.status == 404 else None
+        yield _failure(error.status, str(error), error.param, code)
+        return
+    async with aclosing(engine.stream(chat.to_call())) as deltas:
+        reply = _Reply(engine.model, chat)
+        try:
+            first = await anext(deltas)
+            if not chat.stream:
+                content = await reply.whole(first, deltas)
+        except EngineError as error:
+            yield _failure(_status_of(error), str(error))
+            return
+        if chat.stream:
+            async with aclosing(reply.chunks(first, deltas)) as chunks:
+                yield PlainReply(200, _EVENTS, chunks)
+        else:
+            yield PlainReply(200, _HEADERS, _once(content))
 
 
-async def _whole_reply(engine: _StreamingEngine, call: Call) -> PlainReply:
-    try:
-        return PlainReply(200, _HEADERS, _once(await _whole(engine, call)))
-    except CallRejected as error:
-        return _failure(error.status, str(error))
-    except (EngineUnavailable, StreamInterrupted) as error:
-        return _failure(500, str(error))
+class _Reply:
+    """The reply to one request."""
 
+    def __init__(self, model: str, chat: ScriptedChat) -> None:
+        self._model, self._chat = model, chat
+        self._usage = ReportedUsage()
 
-async def _whole(engine: _StreamingEngine, call: Call) -> bytes:
-    texts = [""] * call.n
-    finish: list[str | None] = [None] * call.n
-    usage = ReportedUsage()
-    async with aclosing(engine.stream(call)) as deltas:
-        async for delta in deltas:
-            texts[delta.index] += delta.text
-            finish[delta.index] = delta.finish_reason or finish[delta.index]
-            if delta.usage is not None:
-                usage = usage.updated(delta.usage)
-    choices = [
-        {
-            "index": i,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": finish[i],
+    async def whole(self, first: Delta, rest: AsyncIterator[Delta]) -> bytes:
+        """Return the completions as JSON."""
+        deltas = [first, *[delta async for delta in rest]]
+        choices = [
+            self._completion(index, [delta for delta in deltas if delta.index == index])
+            for index in range(self._chat.n)
+        ]
+        for delta in deltas:
+            self._usage = self._usage.updated(delta.usage or ReportedUsage())
+        document = self._envelope("chat.completion", choices) | {"usage": self._usage_document()}
+        return json.dumps(document).encode()
+
+    def _completion(self, index: int, deltas: Sequence[Delta]) -> dict[str, Any]:
+        text = "".join(delta.text for delta in deltas)
+        reason = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
+        entries = [entry for delta in deltas for entry in self._logprobs(delta)]
+        return _choice(index, reason, self._content(entries), message=_message(text))
+
+    async def chunks(self, first: Delta, rest: AsyncIterator[Delta]) -> AsyncGenerator[bytes]:
+        """Yield the chunks: the role of each choice, its text, its finish reason, then the usage."""
+        for index in range(self._chat.n):
+            yield self._chunk([_choice(index, None, None, delta=_message(""))])
+        for choice in self._choices_of(first):
+            yield self._chunk([choice])
+        async for delta in rest:
+            for choice in self._choices_of(delta):
+                yield self._chunk([choice])
+        if self._chat.includes_usage:
+            yield self._chunk([], usage=self._usage_document())
+        yield b"data: [DONE]\n\n"
+
+    def _choices_of(self, delta: Delta) -> Iterator[dict[str, Any]]:
+        self._usage = self._usage.updated(delta.usage or ReportedUsage())
+        if delta.text:
+            logprobs = self._content(self._logprobs(delta))
+            yield _choice(delta.index, None, logprobs, delta={"content": delta.text})
+        if delta.finish_reason:
+            yield _choice(delta.index, delta.finish_reason, None, delta={})
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        usage = {"usage": None} if self._chat.includes_usage else {}
+        chunk = self._envelope("chat.completion.chunk", choices) | usage | more
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+    def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": "chatcmpl-scripted",
+            "object": kind,
+            "created": 0,
+            "model": self._model,
+            "choices": choices,
         }
-        for i, text in enumerate(texts)
-    ]
-    return json.dumps(
-        _envelope(engine, "chat.completion", choices) | {"usage": _usage(usage)}
-    ).encode()
+
+    def _logprobs(self, delta: Delta) -> list[dict[str, Any]]:
+        """Return the log probability of each token; the only alternative is the token itself."""
+        entries = []
+        for token, logprob in zip(tokens_of(delta.text), delta.logprobs, strict=False):
+            entry = {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+            entries.append(entry | {"top_logprobs": [entry] if self._chat.top_logprobs else []})
+        return entries
+
+    def _content(self, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+        return {"content": entries, "refusal": None} if self._chat.logprobs else None
+
+    def _usage_document(self) -> dict[str, int]:
+        prompt, completion = self._usage.prompt or 0, self._usage.completion or 0
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
 
 
-async def _chunks(engine: _StreamingEngine, call: Call) -> AsyncGenerator[bytes]:
-    async with aclosing(engine.stream(call)) as deltas:
-        async for delta in deltas:
-            if delta.text or delta.finish_reason:
-                yield _event(engine, delta)
-    yield b"data: [DONE]\n\n"
+def _message(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, "refusal": None}
 
 
-def _event(engine: _StreamingEngine, delta: Delta) -> bytes:
-    choice = {
-        "index": delta.index,
-        "delta": {"content": delta.text},
-        "finish_reason": delta.finish_reason,
-    }
-    chunk = _envelope(engine, "chat.completion.chunk", [choice])
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+def _choice(
+    index: int, reason: str | None, logprobs: dict[str, Any] | None, **content: dict[str, Any]
+) -> dict[str, Any]:
+    return {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
 
 
-def _envelope(engine: _StreamingEngine, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "id": "chatcmpl-scripted",
-        "object": kind,
-        "created": 0,
-        "model": engine.model,
-        "choices": choices,
-    }
+def _status_of(error: EngineError) -> int:
+    if isinstance(error, CallRejected):
+        return error.status
+    return 503 if isinstance(error, EngineUnavailable) else 500
 
 
-def _usage(usage: ReportedUsage) -> dict[str, int]:
-    prompt, completion = usage.prompt or 0, usage.completion or 0
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-
-
-def _failure(status: int, message: str) -> PlainReply:
-    error = {"error": {"message": message, "type": "invalid_request_error", "code": status}}
+def _failure(
+    status: int, message: str, param: str | None = None, code: str | None = None
+) -> PlainReply:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return PlainReply(status, _HEADERS, _once(json.dumps(error).encode()))
 
 

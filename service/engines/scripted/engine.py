@@ -6,8 +6,6 @@ be injected, and tests can inspect `calls`, `running` and `delivered`.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -18,6 +16,7 @@ from typing import Literal, NamedTuple
 import anyio
 
 from secondpass.service.engines.scripted.chat import reply_to
+from secondpass.service.engines.scripted.tokens import token_id, tokens_of
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Capability, FinishReason, ReportedUsage
@@ -30,8 +29,6 @@ CONFIDENCE = 8.0
 """Default confidence of a token."""
 
 Fault = Literal["refuse", "unavailable", "interrupt"]
-
-_TOKEN = re.compile(r"\s*\S+|\s+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +53,6 @@ class Reply:
 
 Script = Callable[[Call, int], Reply]
 """Function from a call and the index of a completion among its siblings to the completion's reply."""
-
-
-def tokens_of(text: str) -> list[str]:
-    """Return the tokens of `text`: words with the whitespace before them. They join to `text`."""
-    return _TOKEN.findall(text)
-
-
-def token_id(token: str) -> int:
-    """Return a stable 31-bit id for a token."""
-    return int.from_bytes(hashlib.blake2s(token.encode(), digest_size=4).digest()) >> 1
 
 
 def arithmetic(call: Call, index: int) -> Reply:

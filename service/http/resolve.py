@@ -27,9 +27,10 @@ from secondpass.strategies.answers.task import (
     guess,
 )
 from secondpass.strategies.api.calibration import Calibration
+from secondpass.strategies.api.conversations import question_of
 from secondpass.strategies.api.model_profiles import Profile
 from secondpass.strategies.api.registry import Params, Strategy
-from secondpass.strategies.api.values import Message, Role, Sampling, TextPart, question_of
+from secondpass.strategies.api.values import Message, Role, Sampling, TextPart
 
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 """Unicode categories of invisible characters.

@@ -13,6 +13,7 @@ from secondpass.service.runs.answer_format import with_answer_format, with_text
 from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import prompts
 from secondpass.strategies.api import quoting
+from secondpass.strategies.api.conversations import question_of
 from secondpass.strategies.api.engine import Call, Routing
 from secondpass.strategies.api.quoting import Value
 from secondpass.strategies.api.run import DEFAULT_DRAW, After
@@ -23,7 +24,6 @@ from secondpass.strategies.api.values import (
     Message,
     Role,
     Sampling,
-    question_of,
 )
 
 

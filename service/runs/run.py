@@ -19,6 +19,7 @@ from secondpass.service.runs.judging import JudgingVerbs
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
+from secondpass.strategies.api.conversations import question_of
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.errors import UnusableCompletion
 from secondpass.strategies.api.handles import StepStream
@@ -30,7 +31,6 @@ from secondpass.strategies.api.values import (
     Role,
     StopReason,
     Verdict,
-    question_of,
 )
 
 OWN_REASONS: tuple[StopReason, ...] = ("finished", "accepted", "consensus")

@@ -6,7 +6,7 @@ They can be logged, hashed and replayed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -107,13 +107,6 @@ class Message(_Value):
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart))
-
-
-def question_of(messages: Sequence[Message]) -> str:
-    """Return the text of the last user turn; without one, of the last turn with text, else ""."""
-    users = [message for message in messages if message.role == "user"]
-    texts = [message.text for message in users or messages]
-    return next((text for text in reversed(texts) if users or text.strip()), "")
 
 
 class Sampling(_Value):

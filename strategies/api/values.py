@@ -336,16 +336,13 @@ class Candidate:
     Attributes:
         text: Text of the completion.
         answer: Answer extracted from `text` according to the task; None if it has none.
-        score: None if it was not scored, which differs from a score of 0.
+        score: Any other value than a finite number raises ValueError. None if it was not scored, which differs from 0.
         score_kind: Kind of the score: vote_share, judge_score, p_true, ...
         why: Explanation of the score for a person.
         index: Position among sibling completions.
         finish_reason: "length" if a token limit truncated it.
         tokens: Completion tokens of `text`; 0 if the engine does not count them.
         tool_calls: Tool calls of the completion.
-
-    Raises:
-        ValueError: `score` is infinite or not a number.
     """
 
     text: str

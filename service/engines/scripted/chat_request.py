@@ -99,7 +99,9 @@ def parse_chat(body: bytes, model: str) -> ScriptedChat:
         param = "stop" if isinstance(stop, str) and param == "stop.0" else param
         raise InvalidChat(param, excerpt(validation.message_with_value(details))) from error
     if chat.model not in (None, model):
-        raise InvalidChat("model", f"{excerpt(str(chat.model))!r} does not exist; use {model!r}", 404)
+        raise InvalidChat(
+            "model", f"{excerpt(str(chat.model))!r} does not exist; use {model!r}", 404
+        )
     _check(chat, values)
     return chat
 

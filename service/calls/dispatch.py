@@ -223,6 +223,8 @@ class CallDispatcher:
                     async for delta in deltas:
                         record.take(delta)
                         self._pace.add(delta.tokens)
+                        if record.is_stopped:
+                            break
             except STREAM_ERRORS:
                 if not record.is_complete():
                     raise

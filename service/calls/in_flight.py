@@ -65,6 +65,7 @@ class InFlight:
         self._queued: float | None = None
         self._has_response = self._has_final_usage = False
         self._is_estimated = False
+        self._looping: set[int] = set()
         self._started_at = anyio.current_time()
 
     def __enter__(self) -> Self:
@@ -99,7 +100,10 @@ class InFlight:
             )
         partial = self._partials[delta.index]
         if partial.finish_reason is not None:
+            if delta.finish_reason is not None:
+                self._looping.discard(delta.index)
             return  # final usage of the stream, or text after the finish reason
+        delta = self._ended_if_looping(delta, partial)
         partial.add(delta)
         if delta.labels is not None:
             self._progress.labels = _normalised(delta)
@@ -107,6 +111,14 @@ class InFlight:
             self._progress.reward = delta.reward
         if self._on_delta is not None:
             self._on_delta(delta, partial)
+        self._trace_delta(delta, partial)
+        if delta.finish_reason is not None:
+            exhausted = (
+                self._lease.binding_limit if self._is_truncated_by_budget(delta.index) else None
+            )
+            self._progress.finish(partial, exhausted=exhausted)
+
+    def _trace_delta(self, delta: Delta, partial: PartialCompletion) -> None:
         if self._trace.keeps_deltas and (delta.text or delta.reasoning):
             self._trace.emit(
                 CallDelta(
@@ -117,11 +129,18 @@ class InFlight:
                     reasoning=delta.reasoning,
                 )
             )
-        if delta.finish_reason is not None:
-            exhausted = (
-                self._lease.binding_limit if self._is_truncated_by_budget(delta.index) else None
-            )
-            self._progress.finish(partial, exhausted=exhausted)
+
+    def _ended_if_looping(self, delta: Delta, partial: PartialCompletion) -> Delta:
+        """Return the delta, as the last one of its completion if that repeats itself."""
+        if delta.finish_reason is not None or not partial.repeats(delta):
+            return delta
+        self._looping.add(delta.index)
+        return replace(delta, finish_reason="repetition")
+
+    @property
+    def is_stopped(self) -> bool:
+        """True if all completions are finished, but the engine still generates some that repeat themselves."""
+        return bool(self._looping) and not self._progress.missing
 
     @property
     def expected_prompt(self) -> int:
@@ -219,7 +238,11 @@ class InFlight:
         """Return the usage reported after the last token, with an estimate of each missing count."""
         if end == "failed" and not self._has_response:
             return Usage()
-        is_complete = self._lease.is_counted or self._has_final_usage or end == "finished"
+        is_complete = (
+            self._lease.is_counted
+            or self._has_final_usage
+            or (end == "finished" and not self._looping)
+        )
         reported = self._reported if is_complete else ReportedUsage()
         prompt, completion = reported.prompt, reported.completion
         self._is_estimated = prompt is None or completion is None

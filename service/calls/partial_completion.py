@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from secondpass.service.calls.repetition import RepetitionDetector
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import (
+    TRUNCATING,
     Completion,
     FinishReason,
     Segment,
@@ -54,7 +56,7 @@ class PartialCompletion:
     """A completion whose deltas are still arriving, across all attempts that continue it.
 
     A resumable completion has one segment per delta. Other completions merge consecutive deltas of the same kind (text or
-    reasoning) from the same stream. The tokens of the last delta are unknown unless a token limit ended the completion:
+    reasoning) from the same stream. The tokens of the last delta are unknown unless the completion was truncated:
     they may contain an end token or text after a stop string. For a call with stop strings that is not resumable, all
     tokens are unknown because engines delay the text.
 
@@ -69,6 +71,7 @@ class PartialCompletion:
     __slots__ = (
         "_finished",
         "_has_ids",
+        "_repetition",
         "_segments",
         "_tail",
         "call",
@@ -89,6 +92,7 @@ class PartialCompletion:
         self.finish_reason: FinishReason | None = None
         self.is_handed_over = False
         self._has_ids = call.resumable or not call.sampling.stop
+        self._repetition = RepetitionDetector()
         self._segments: list[Segment] = []
         self._tail: _Tail | None = None
         self._finished: tuple[tuple[Segment, ...], Completion] | None = None
@@ -134,6 +138,10 @@ class PartialCompletion:
             self._finished = received, completion
         return completion
 
+    def repeats(self, delta: Delta) -> bool:
+        """Return whether the completion ends with a loop once the delta is added. Call it once for each delta."""
+        return self._repetition.add(delta.reasoning + delta.text)
+
     def add(self, delta: Delta) -> None:
         """Append a delta."""
         self.tokens += delta.tokens
@@ -150,7 +158,7 @@ class PartialCompletion:
             self.tool_calls += delta.tool_calls
         if reason is not None:
             self.finish_reason = reason
-        is_last = reason is not None and reason != "length"
+        is_last = reason is not None and reason not in TRUNCATING
         ids = delta.token_ids if self._has_ids and not is_last else ()
         if self.call.resumable:
             self._add_segment(delta, ids or None, is_last=is_last)

@@ -39,7 +39,7 @@ def chat_completion(
             "annotations": [],
         },
         "logprobs": None,
-        "finish_reason": candidate.finish_reason,
+        "finish_reason": outcome.finish_reason,
     }
     return {
         "id": spec.id,
@@ -77,7 +77,7 @@ class Chunks:
         """Yield the final chunks: the finish reason with the report, then the usage."""
         level = self._request.secondpass.trace
         yield self._chunk(
-            [{"index": 0, "delta": {}, "finish_reason": outcome.candidate.finish_reason}],
+            [{"index": 0, "delta": {}, "finish_reason": outcome.finish_reason}],
             secondpass=report_document(self._spec, outcome, trace, level),
         )
         if self._request.stream_options.include_usage:

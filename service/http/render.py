@@ -34,7 +34,7 @@ def report_document(
         "answer": outcome.candidate.answer,
         "confidence": outcome.confidence,
         "confidence_kind": outcome.confidence_kind,
-        "finish_reason": outcome.candidate.finish_reason,
+        "finish_reason": outcome.finish_reason,
         "stop_reason": outcome.stop_reason,
         "degraded": outcome.degraded,
         "saved": jsonable(outcome.saved),

@@ -123,7 +123,7 @@ class RunReport(_Response):
     confidence_kind: str | None = Field(
         description="kind of the confidence: vote_share, judge_score, p_true, ..."
     )
-    finish_reason: FinishReason
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
     stop_reason: StopReason
     degraded: dict[Role, int] | None = Field(
         description="failed calls and unreadable replies that did not end the run, by role"

@@ -14,7 +14,14 @@ from secondpass.service.common.events import (
     VerdictRecorded,
 )
 from secondpass.service.common.limits import KINDS
-from secondpass.strategies.api.values import BudgetKind, Candidate, Role, StopReason
+from secondpass.strategies.api.values import (
+    TRUNCATING,
+    BudgetKind,
+    Candidate,
+    FinishReason,
+    Role,
+    StopReason,
+)
 
 Interval = tuple[float, float]
 
@@ -100,6 +107,12 @@ class Outcome:
     candidates: Sequence[Candidate] = ()
 
     @property
+    def finish_reason(self) -> FinishReason:
+        """Finish reason of the answer in OpenAI's terms: "length" for every truncated text."""
+        reason = self.candidate.finish_reason
+        return "length" if reason in TRUNCATING else reason
+
+    @property
     def confidence(self) -> float | None:
         """Score of the answer if it lies between 0 and 1, else None."""
         score = self.candidate.score
@@ -133,8 +146,13 @@ def usage_by_role(events: Iterable[Event], wasted: Mapping[Role, int]) -> dict[R
 
 
 def notes(events: Iterable[Event]) -> dict[str, str]:
-    """Return the last note on each subject."""
-    return {event.about: event.what for event in events if isinstance(event, NoteRecorded)}
+    """Return the last note on each subject, and one on completions that repeated themselves."""
+    events = list(events)
+    found = {event.about: event.what for event in events if isinstance(event, NoteRecorded)}
+    calls = [event for event in events if isinstance(event, CallFinished)]
+    if count := sum(call.finish_reasons.count("repetition") for call in calls):
+        found["repetition"] = f"{count} of the completions ended because they repeated themselves"
+    return found
 
 
 def spending(budget: Budget) -> dict[BudgetKind, Spend]:

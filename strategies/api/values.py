@@ -39,7 +39,11 @@ StopReason = Literal[
     "deadline",
     "draining",
 ]
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "repetition", "tool_calls", "content_filter"]
+"""Reason for the end of a completion; "length" and "repetition" truncate it."""
+
+TRUNCATING: frozenset[FinishReason] = frozenset(("length", "repetition"))
+"""Finish reasons of completions that the model did not end itself."""
 
 
 PrefixPart: TypeAlias = int | str
@@ -256,7 +260,7 @@ class Completion:
         role: Role whose model generated it.
         purpose: Name of the call, usually its prompt.
         index: Position among sibling completions.
-        finish_reason: "length" if a token limit truncated it.
+        finish_reason: "length" if a token limit truncated it, "repetition" if it was stopped because it repeated itself.
         usage: Token counts.
     """
 
@@ -313,8 +317,8 @@ class Completion:
 
     @property
     def is_truncated(self) -> bool:
-        """True if a token limit ended the completion before the model did."""
-        return self.finish_reason == "length"
+        """True if a token limit or a repetition ended the completion before the model did."""
+        return self.finish_reason in TRUNCATING
 
     def with_text(self, text: str) -> Completion:
         """Return the completion with another text, without token ids; the reasoning is kept."""
@@ -340,7 +344,7 @@ class Candidate:
         score_kind: Kind of the score: vote_share, judge_score, p_true, ...
         why: Explanation of the score for a person.
         index: Position among sibling completions.
-        finish_reason: "length" if a token limit truncated it.
+        finish_reason: As in `Completion`.
         tokens: Completion tokens of `text`; 0 if the engine does not count them.
         tool_calls: Tool calls of the completion.
     """
@@ -361,8 +365,8 @@ class Candidate:
 
     @property
     def is_unfinished(self) -> bool:
-        """True if a token limit truncated it before a finished answer."""
-        return self.finish_reason == "length" and self.answer is None
+        """True if it was truncated before a finished answer."""
+        return self.finish_reason in TRUNCATING and self.answer is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,11 @@ class Chain:
 def _is_capped(draft: Completion, cap: int | None, written: int) -> bool:
     """Return whether the segment's cap truncated it, rather than the client's limit or the context length."""
     tokens = draft.usage.completion - written
-    return draft.is_truncated and cap is not None and (tokens >= cap or not draft.usage.completion)
+    return (
+        draft.finish_reason == "length"
+        and cap is not None
+        and (tokens >= cap or not draft.usage.completion)
+    )
 
 
 def _reflection(*, is_reasoning: bool) -> str:

@@ -280,7 +280,8 @@ def test_an_idle_stream_sends_keep_alive_comments() -> None:
 
 @pytest.fixture
 def chatty() -> Iterator[Served]:
-    with serving(ScriptedEngine(constant_reply("word " * 200_000), tokens_per_delta=50)) as served:
+    text = " ".join(map(str, range(200_000)))  # not a loop, which would end the completion
+    with serving(ScriptedEngine(constant_reply(text), tokens_per_delta=50)) as served:
         yield served
 
 

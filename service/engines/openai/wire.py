@@ -20,6 +20,7 @@ from secondpass.strategies.api.values import Capability, FinishReason, ReportedU
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
+    "repetition": "repetition",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",

@@ -13,7 +13,11 @@ from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import FinishReason, ReportedUsage
 
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "repetition": "repetition",
+}
 _MIN_LOGPROB = -9999.0  # the value in vLLM's endpoint, because JSON has no infinity
 
 

@@ -1,7 +1,7 @@
 """Capability probe of an OpenAI-compatible server, by calls of one token.
 
 Most features are detected by their effect on the reply, because many servers ignore unknown fields.
-`seed` and `schema` have no visible effect: they count as supported if the server accepts the fields.
+`seed`, `schema` and `repetition` have no visible effect: they count as supported if the server accepts the fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import anyio
 from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.labels import TOP_LOGPROBS
-from secondpass.service.engines.openai.wire import Dialect
+from secondpass.service.engines.openai.wire import REPETITION_DETECTION, Dialect
 from secondpass.strategies.api.errors import (
     CallRejected,
     EngineError,
@@ -86,6 +86,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
         max_tokens=max_tokens,
         stream_options=_stream_options(supported),
         has_token_ids="token_ids" in supported,
+        detects_repetition="repetition" in supported,
     )
 
 
@@ -146,6 +147,7 @@ def _vllm_features(ids: list[int] | None) -> Iterator[Feature]:
     yield Feature("logprobs", {"logprobs": True}, _has("logprobs"))
     yield Feature("seed", {"seed": 1}, bool)
     yield Feature("schema", {"response_format": _SCHEMA}, bool)
+    yield Feature("repetition", {"repetition_detection": REPETITION_DETECTION}, bool)
     if ids:
         fields = {
             "logprobs": True,

@@ -26,6 +26,12 @@ _FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 
+REPETITION_DETECTION = {"max_pattern_size": 31, "min_pattern_size": 16, "min_count": 64}
+"""vLLM's `repetition_detection`: loops of patterns of up to 31 tokens.
+
+A loop has 1,024 to 1,984 tokens. Every pattern of fewer than 16 tokens has a multiple of 16 to 31 tokens. vLLM compares a token for each size, so that more sizes would delay every step.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
@@ -39,6 +45,7 @@ class Dialect:
         max_tokens: name of the token limit field.
         stream_options: options to enable in `stream_options`.
         has_token_ids: whether the server returns token ids.
+        detects_repetition: whether the server ends completions that repeat themselves, on request.
         template_tokens: upper bound of the tokens that the chat template adds to one message; None if unknown.
     """
 
@@ -49,6 +56,7 @@ class Dialect:
     max_tokens: str = "max_tokens"
     stream_options: tuple[str, ...] = ()
     has_token_ids: bool = False
+    detects_repetition: bool = False
     template_tokens: int | None = None
 
     @property
@@ -216,6 +224,8 @@ def _shared_fields(call: Call, dialect: Dialect) -> dict[str, Any]:
         body[dialect.max_tokens] = body.pop("max_tokens")
     if call.n > 1:
         body["n"] = call.n
+    if dialect.detects_repetition and not call.labels:
+        body["repetition_detection"] = REPETITION_DETECTION
     if dialect.is_vllm:
         if call.resumable and call.sampling.stop:
             body["include_stop_str_in_output"] = True

@@ -61,6 +61,7 @@ class Renderer:
             is_vllm=True,
             context_window=self.window,
             max_tokens="max_completion_tokens",
+            detects_repetition="repetition_detection" in ChatCompletionRequest.model_fields,
         )
         self._engine, self._online, self._config = engine, online, config
         self._tokenizer = client.renderer.get_tokenizer()

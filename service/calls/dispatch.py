@@ -46,6 +46,7 @@ class CallDispatcher:
         count_failure: Receives the final error of each failed call, once: an EngineError or UnusableCompletion.
 
     Attributes:
+        keep_draft: Receives each completion of `perform`, finished or truncated by a limit, joined with its prefix.
         waste: Accounting of which delivered tokens are used.
     """
 
@@ -65,6 +66,7 @@ class CallDispatcher:
         self.waste = Waste()
         self._upstreams, self._prices = upstreams, prices
         self._count_failure = count_failure
+        self.keep_draft: Callable[[Call, Completion], None] = lambda _call, _completion: None
         self._budget, self._trace = budget, trace
         self._lengths, self._pace, self._prompts = stats.lengths, stats.pace, stats.prompts
         self._strategy = strategy
@@ -104,9 +106,13 @@ class CallDispatcher:
             UnusableCompletion: Every completion is empty.
         """
 
+        def keep(completion: Completion) -> None:
+            self.keep_draft(call, whole(completion))
+
         def finish(completion: Completion) -> None:
             if not is_part:
                 self._record_length(completion)
+            keep(completion)
             on_completion(completion)
 
         receiver = Receiver(
@@ -114,6 +120,7 @@ class CallDispatcher:
             on_delta=on_delta,
             is_usable=lambda truncated: self._is_usable(call, whole(truncated)),
             salvage=lambda truncated: self._salvage(whole(truncated)),
+            keep=keep,
             allow_empty=allow_empty,
         )
         await self._perform(call, receiver, reserved)

@@ -29,6 +29,7 @@ class Receiver:
         on_delta: Receives each delta with its partial completion.
         is_usable: Returns whether a truncated completion is usable.
         salvage: Receives the usable completions of a cancelled call; returns whether it keeps them.
+        keep: Receives each completion, finished or truncated, of which nothing may be lost when the run ends.
         allow_empty: Accept completions without text.
     """
 
@@ -36,6 +37,7 @@ class Receiver:
     on_delta: OnDelta | None
     is_usable: Callable[[Completion], bool]
     salvage: Callable[[Completion], bool]
+    keep: Callable[[Completion], None] = lambda _: None
     allow_empty: bool = False
 
 
@@ -215,6 +217,8 @@ class Progress:
         for partial in self.partials:
             if not partial.is_handed_over:
                 self._waste.use(partial.sources, is_used=False)
+                if end in ("truncated", "cancelled"):
+                    self.receiver.keep(partial.completion)
 
 
 def end_of(error: BaseException | None) -> CallEnd:

@@ -40,6 +40,16 @@ class Limits(BaseModel):
     )
 
 
+class RequestBudget(Limits):
+    """Budget of a request: its limits, and what a limit that ends the run may leave."""
+
+    partial: bool | None = Field(
+        default=None,
+        description="return a truncated draft if a limit ends the run before it has an answer; "
+        "true by default, except for a task of a kind other than open",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """Price per million tokens, at least 0, in the operator's currency."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secondpass.service.common.client_messages import ClientMessage, without_empty_members
 from secondpass.service.common.errors import InvalidRequest
-from secondpass.service.common.limits import Limits
+from secondpass.service.common.limits import RequestBudget
 from secondpass.service.http.problems import Unsupported
 from secondpass.service.http.schema import (
     Strategy,
@@ -58,7 +58,7 @@ class Extension(_Request):
     params: dict[str, Any] | None = None
     task: TaskRequest | None = None
     models: dict[Role, str] = Field(default_factory=dict)
-    budget: Limits = Limits()
+    budget: RequestBudget = RequestBudget()
     trace: TraceLevel = "none"
     progress: bool = False
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
-from secondpass.service.common.limits import Limits
+from secondpass.service.common.limits import Limits, RequestBudget
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import unknown_name, validate
@@ -104,7 +104,7 @@ class RunOptions:
 
     task: TaskRequest | None
     models: Mapping[Role, str]
-    budget: Limits
+    budget: RequestBudget
     notes: Mapping[str, str] = field(default_factory=dict)
     at: str = ""
 
@@ -154,6 +154,7 @@ def resolve(
         max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
         notes=options.notes,
+        returns_partial=_returns_partial(options),
     )
 
 
@@ -253,11 +254,18 @@ def _resolve_nodes(service: Service, options: RunOptions) -> dict[Role, ServedEn
 
 def _resolve_limits(service: Service, options: RunOptions) -> Limits:
     """Complete the budget with the operator's defaults. Raises InvalidRequest above a maximum."""
-    requested = options.budget.model_dump(exclude_none=True)
+    requested = options.budget.model_dump(exclude_none=True, exclude={"partial"})
     for name, limit in service.settings.operator_maxima:
         if limit is not None and requested.get(name, 0) > limit:
             raise InvalidRequest(_limit_message(limit), field=f"{options.at}budget.{name}")
     return Limits(**(service.settings.default_limits.model_dump() | requested))
+
+
+def _returns_partial(options: RunOptions) -> bool:
+    """Return the requested `partial`; by default True unless the task is explicit and not open."""
+    is_extracted = options.task is not None and options.task.kind != "open"
+    requested = options.budget.partial
+    return not is_extracted if requested is None else requested
 
 
 def _limit_message(limit: float) -> str:

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, ErrorDetails
 from secondpass.service.common import validation
 from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, Malformed, excerpt
-from secondpass.service.common.limits import Limits
+from secondpass.service.common.limits import RequestBudget
 from secondpass.service.common.locations import locate
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
@@ -89,8 +89,9 @@ class SolveRequest(_Request):
     sampling: Sampling = Field(
         default=Sampling(), description="sampling parameters of the actor's calls"
     )
-    budget: Limits = Field(
-        default=Limits(), description="limits of the run; absent ones take the operator's defaults"
+    budget: RequestBudget = Field(
+        default=RequestBudget(),
+        description="limits of the run; absent ones take the operator's defaults",
     )
     stream: bool = Field(
         default=False, description="return server-sent events instead of one JSON document"

@@ -49,10 +49,15 @@ class Verbs(ABC):
             salvage=self._elect_fallback,
             count_failure=self.count_failure,
         )
+        self._calls.keep_draft = self._keep_draft
 
     @abstractmethod
     def _is_usable(self, call: Call, completion: Completion) -> bool:
         """Return whether a truncated completion is usable as an answer."""
+
+    @abstractmethod
+    def _keep_draft(self, call: Call, completion: Completion) -> None:
+        """Keep a completion that may become the answer when a limit ends the run."""
 
     @abstractmethod
     def _elect_fallback(self, completion: Completion) -> bool:

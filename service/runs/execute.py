@@ -29,7 +29,8 @@ from secondpass.strategies.api.values import BudgetKind, Candidate, StopReason
 async def execute(run: LiveRun) -> Outcome:
     """Run the strategy until it returns, or until a limit, the deadline or a failure ends it.
 
-    The candidate proposed or elected by then is the answer. Cancelling cancels every call of the run.
+    The candidate proposed or elected by then is the answer, else the best draft if the request accepts a truncated one.
+    Cancelling cancels every call of the run.
 
     Raises:
         NoAnswer: The run ended without an answer: NoAnswerWithinBudget, DeadlineExceeded, EngineFailed or Drained, each
@@ -108,10 +109,17 @@ async def _run_strategy(run: LiveRun) -> StopReason:
         if not isinstance(failure, RoleFailed):
             run.count_failure(failure)
         reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
+    _accept_partial(run, reason, failure)
     # If the budget was exhausted, RoleFailed does not mean that the role failed.
     if not run.has_answer or (isinstance(failure, RoleFailed) and run.exhausted is None):
         raise _no_answer(run, failure)
     return reason
+
+
+def _accept_partial(run: LiveRun, reason: StopReason, failure: SecondpassError | None) -> None:
+    """Let a truncated draft be the answer if a limit ended the run."""
+    if reason not in ("finished", "draining") and not isinstance(failure, EngineError):
+        run.elect_partial()
 
 
 _BY_BUDGET: dict[str, StopReason] = {

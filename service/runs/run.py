@@ -16,6 +16,7 @@ from secondpass.service.runs.answer_classes import AnswerClasses
 from secondpass.service.runs.candidates import Candidates
 from secondpass.service.runs.generation import EXTEND, GeneratingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
+from secondpass.service.runs.partial_drafts import PartialDrafts
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.service.runs.verifiers import Verifier
 from secondpass.strategies.answers.task import Task, extract
@@ -49,6 +50,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self._reported = Candidates(trace)
         self._classes = AnswerClasses(spec.task, shared.equivalence)
         self._verifier = Verifier(spec.task, shared.sandboxes, trace)
+        self._drafts = PartialDrafts()
 
     # -- state --------------------------------------------------------------------------------------
 
@@ -134,6 +136,12 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self._best = candidate
         self._reported.report_leader(candidate)
 
+    def elect_partial(self) -> None:
+        """Elect the best draft if the run has no answer and the request accepts a truncated one."""
+        draft = self._drafts.best(self.model().profile, is_visible=self.has_streamed)
+        if draft is not None and self._elect_fallback(draft):
+            self.note("partial", "the text is a draft that a limit ended; nothing better exists")
+
     def interrupt(self) -> None:
         """End the run because the service is draining; the best candidate so far is its answer."""
         self.is_interrupted = True
@@ -161,6 +169,10 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     def _is_answer(self, completion: Completion) -> bool:
         return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
+    def _keep_draft(self, call: Call, completion: Completion) -> None:
+        if self.spec.returns_partial and not self.has_answer:
+            self._drafts.add(call, completion)
+
     def _elect_fallback(self, completion: Completion) -> bool:
         """Elect the completion if the run has no answer yet; return whether it was elected."""
         if self._best is not None:
@@ -171,7 +183,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         elif candidate.answer:
             why = "truncated after its answer"
         else:
-            why = "truncated after it was streamed"
+            why = "truncated after it was streamed" if self.has_streamed else "truncated"
         self.elect(replace(candidate, why=why))
         return True
 

@@ -54,6 +54,7 @@ class RunSpec:
         traceparent: W3C trace context of the client's request, forwarded to the engines.
         is_streamed: The client reads the answer as it is generated.
         notes: Notes on the request, by subject.
+        returns_partial: Return a truncated draft when a limit ends the run before it has an answer.
     """
 
     id: str
@@ -77,6 +78,7 @@ class RunSpec:
     traceparent: str | None = None
     is_streamed: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    returns_partial: bool = False
 
 
 class SharedResources:

@@ -6,7 +6,7 @@ from typing import get_args
 
 from secondpass.service.common.errors import ClientDisconnected
 from secondpass.service.common.events import CallEnd, Event
-from secondpass.service.common.limits import Limits
+from secondpass.service.common.limits import RequestBudget
 from secondpass.service.http import response_models
 from secondpass.service.http.schema import SolveRequest
 from secondpass.strategies.answers.task import TaskRequest
@@ -21,7 +21,7 @@ def test_page_contains_every_field_event_and_code() -> None:
     models = (
         SolveRequest,
         Sampling,
-        Limits,
+        RequestBudget,
         TaskRequest,
         response_models.Answer,
         response_models.StrategyCard,

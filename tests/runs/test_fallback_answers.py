@@ -8,7 +8,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from secondpass.service.common.errors import DeadlineExceeded, NoAnswerWithinBudget
+from secondpass.service.common.errors import DeadlineExceeded, Drained, NoAnswerWithinBudget
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.service.runs.execute import execute
 from secondpass.service.runs.run import LiveRun
@@ -213,6 +213,84 @@ async def test_critic_text_is_never_the_answer_after_a_streamed_draft() -> None:
     run = with_body(make_run(engine, is_streamed=True, deadline_ms=60), body)
     with pytest.raises(DeadlineExceeded):
         await execute(run)
+
+
+# -- truncated drafts ---------------------------------------------------------------------------------------
+
+
+def counted(words: int) -> str:
+    """Return a text without an answer, of `words` different tokens."""
+    return " ".join(f"n{i}" for i in range(words))
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@ON_BOTH_BACKENDS
+async def test_a_truncated_draft_is_the_answer_if_the_request_accepts_it(body: Body) -> None:
+    engine = ScriptedEngine(constant_reply(counted(500)))
+    run = with_body(make_run(engine, max_tokens=10, returns_partial=True), body, typical_tokens=5)
+    outcome = await execute(run)
+    assert outcome.candidate.text == counted(10)
+    assert (outcome.candidate.answer, outcome.candidate.score) == (None, None)
+    assert (outcome.finish_reason, outcome.stop_reason) == ("length", "budget_tokens")
+    assert outcome.usage["actor"].wasted == 0
+    assert_accounting_is_complete(run, engine)
+    slow = ScriptedEngine(constant_reply(counted(500)), per_token=0.01)
+    run = with_body(make_run(slow, deadline_ms=100, returns_partial=True), body)
+    outcome = await execute(run)
+    assert counted(500).startswith(outcome.candidate.text)
+    assert (outcome.finish_reason, outcome.stop_reason) == ("length", "deadline")
+    assert_accounting_is_complete(run, slow)
+
+
+@ON_BOTH_BACKENDS
+async def test_the_longest_truncated_draft_without_repetition_is_the_answer() -> None:
+    texts = ["repeated " * 900, counted(900), counted(900).replace("n", "number"), counted(900)]
+    engine = ScriptedEngine(lambda _, index: Reply(texts[index]), per_token=0.001)
+
+    async def body(run: Run, _: Params) -> Candidate:
+        async with run.sample(SOLVE, 4) as drafts:
+            async for _draft in drafts:
+                await anyio.sleep(10)
+        raise AssertionError
+
+    run = with_body(make_run(engine, deadline_ms=250, returns_partial=True), body)
+    outcome = await execute(run)
+    assert outcome.candidate.text.startswith("number0 number1")
+    assert outcome.candidate.index == 2
+
+
+@pytest.mark.parametrize("text", ["<think>" + counted(500), ""])
+async def test_a_draft_that_consists_of_reasoning_is_not_an_answer(text: str) -> None:
+    engine = ScriptedEngine(constant_reply(text), first_token=0.0 if text else 5, per_token=0.01)
+    with pytest.raises(DeadlineExceeded):
+        await execute(make_run(engine, deadline_ms=60, returns_partial=True))
+
+
+async def test_a_critique_is_not_a_truncated_draft() -> None:
+    async def body(run: Run, _: Params) -> Candidate:
+        await run.ask("is_right", role="critic")
+        await run.ask("is_right")
+        raise AssertionError
+
+    engine = ScriptedEngine(constant_reply(counted(20)), per_token=0.002)
+    run = with_body(make_run(engine, deadline_ms=60, returns_partial=True), body)
+    with pytest.raises(DeadlineExceeded):
+        await execute(run)
+
+
+async def test_an_interrupted_run_does_not_return_a_truncated_draft() -> None:
+    run = make_run(
+        ScriptedEngine(constant_reply(counted(500)), per_token=0.01), returns_partial=True
+    )
+    async with anyio.create_task_group() as group:
+
+        async def interrupt() -> None:
+            await anyio.sleep(0.1)
+            run.interrupt()
+
+        group.start_soon(interrupt)
+        with pytest.raises(Drained):
+            await execute(run)
 
 
 # -- continuation of finished completions --------------------------------------------------------------------

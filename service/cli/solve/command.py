@@ -36,9 +36,21 @@ async def _solve(options: SolveOptions, body: Json) -> None:
         is_live = sys.stdout.isatty() and not options.json and has_rich(options)
         answer = await (_show_live if is_live else _print_result)(events, options)
     if answer["finish_reason"] == "length" and answer["answer"] is None:
-        reason = answer["stop_reason"]
-        limit = "the token limit of one call (--max-tokens)" if reason == "finished" else reason
+        limit = _limit_of(answer)
         raise Failure(f"the text was truncated before it contained an answer: {limit}", NO_ANSWER)
+
+
+def _limit_of(answer: Json) -> str:
+    """Return the limit that truncated the text, or the stop reason of a run that no limit ended."""
+    reason: str = answer["stop_reason"]
+    if "repetition" in answer["notes"] and reason == "finished":
+        return "it repeats itself"
+    if reason == "finished":
+        return "the token limit of one call (--max-tokens)"
+    if reason == "draining":
+        return reason
+    field = "deadline_ms" if reason == "deadline" else f"max_{reason.removeprefix('budget_')}"
+    return f"{reason} (budget.{field})"
 
 
 async def _show_live(events: AsyncIterator[Event], options: SolveOptions) -> Json:

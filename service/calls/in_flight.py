@@ -245,7 +245,8 @@ class InFlight:
         )
         reported = self._reported if is_complete else ReportedUsage()
         prompt, completion = reported.prompt, reported.completion
-        self._is_estimated = prompt is None or completion is None
+        is_counted = completion is not None or self._lease.is_counted
+        self._is_estimated = prompt is None or not is_counted
         estimate = self._lease.estimate
         return Usage(
             estimate.prompt if prompt is None else prompt,

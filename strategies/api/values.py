@@ -1,7 +1,4 @@
-"""Immutable values exchanged between strategies, the service and engines.
-
-They can be logged, hashed and replayed.
-"""
+"""Immutable, hashable values exchanged between strategies, the service and engines."""
 
 from __future__ import annotations
 
@@ -44,7 +41,6 @@ FinishReason = Literal["stop", "length", "repetition", "tool_calls", "content_fi
 
 TRUNCATING: frozenset[FinishReason] = frozenset(("length", "repetition"))
 """Finish reasons of completions that the model did not end itself."""
-
 
 PrefixPart: TypeAlias = int | str
 """A token id, or text between tokens, which is tokenized separately."""
@@ -260,7 +256,7 @@ class Completion:
         role: Role whose model generated it.
         purpose: Name of the call, usually its prompt.
         index: Position among sibling completions.
-        finish_reason: "length" if a token limit truncated it, "repetition" if it was stopped because it repeated itself.
+        finish_reason: "length" if a token limit truncated it, "repetition" if it repeated itself.
         usage: Token counts.
     """
 

@@ -10,7 +10,7 @@ import pytest
 
 from secondpass.service.calls.repetition import INTERVAL, MIN_BYTES
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.values import Usage
+from secondpass.strategies.api.values import ReportedUsage, Usage
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
 
@@ -26,7 +26,7 @@ def looping(
     patterns = list(texts)
 
     def plan(call: Call, _number: int) -> Iterable[Delta]:
-        yield Delta(usage=Usage(prompt=10))
+        yield Delta(usage=ReportedUsage(prompt=10))
         for number in range(words):
             for index in range(call.n):
                 text, is_done = patterns[index], patterns[index] == "done"
@@ -42,7 +42,7 @@ def looping(
         for index in range(call.n):
             if patterns[index] != "done":
                 yield Delta(index, finish_reason="length")
-        yield Delta(usage=Usage(prompt=10, completion=words))
+        yield Delta(usage=ReportedUsage(prompt=10, completion=words))
 
     return plan
 
@@ -64,7 +64,7 @@ async def test_a_completion_that_repeats_ends_its_request(is_reasoning: bool) ->
         ("repetition",),
         False,
     )
-    assert harness.lengths.expected(("test", "actor", "solve", "scripted"), 9999) == 9999
+    assert harness.stats.lengths.expected(("test", "actor", "solve", "scripted"), 9999) == 9999
     harness.assert_consistent()
 
 

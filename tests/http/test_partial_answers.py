@@ -10,8 +10,7 @@ import pytest
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.testing.support import constant_reply
-from tests.http.serving import Served, serving
-from tests.http.test_solve import events_of
+from tests.http.serving import Served, events_of, serving
 
 NUMBERS = " ".join(map(str, range(2000)))
 SLOW = {"deadline_ms": 250}

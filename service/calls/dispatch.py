@@ -223,7 +223,7 @@ class CallDispatcher:
         with record:
             try:
                 async with (
-                    upstream.admission.slot(rank_of(record.request)) as waited,
+                    upstream.slot(rank_of(record.request)) as waited,
                     aclosing(upstream.engine.stream(record.request)) as deltas,
                 ):
                     record.admit(waited)
@@ -292,7 +292,7 @@ class CallDispatcher:
             return bound
 
         async def count(_: int) -> int:
-            async with upstream.admission.slot(HIGHEST_RANK):
+            async with upstream.slot(HIGHEST_RANK):
                 return await self._prompts.count(engine, call)
 
         return await upstream.retries.run(count)

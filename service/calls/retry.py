@@ -25,8 +25,8 @@ class RetryPolicy:
     """At most `attempts` attempts of a call when the engine is unavailable or the stream is interrupted.
 
     The backoff before a retry is random, between 0 and `initial_backoff` seconds; the bound doubles with each retry, up to
-    `max_backoff` seconds. A call is not retried if the engine's Retry-After is longer; a shorter one is the minimum backoff.
-    Raises ValueError for `attempts` below 1.
+    `max_backoff` seconds. A call is not retried if the engine's Retry-After is longer, or ends after the deadline of the
+    caller. A shorter one is the minimum backoff. Raises ValueError for `attempts` below 1.
     """
 
     attempts: int = 3
@@ -75,9 +75,15 @@ class RetryPolicy:
             return True
         if not isinstance(failure, EngineUnavailable) or not failure.may_retry:
             return False
-        return (failure.retry_after or 0.0) <= self.max_backoff
+        return can_wait(failure.retry_after or 0.0, self.max_backoff)
 
     def _pause(self, state: RetryCallState) -> float:
         """Return the seconds to wait, at least the Retry-After that the last attempt returned."""
         backoff = wait_random_exponential(multiplier=self.initial_backoff, max=self.max_backoff)
         return max(backoff(state), state.outcome.result() if state.outcome else 0.0)
+
+
+def can_wait(seconds: float, max_wait: float) -> bool:
+    """Return whether `seconds` are at most `max_wait` and end before the deadline of the caller."""
+    end = anyio.current_time() + seconds
+    return seconds <= max_wait and (not seconds or end < anyio.current_effective_deadline())

@@ -5,12 +5,13 @@ The verbs of `Run` may raise any of them, and a strategy need not catch any. All
 * `EngineError`: a call failed; see `role` and `engine`.
     * `EngineUnavailable`: no connection, 5xx or 429; retryable.
     * `StreamInterrupted`: the stream ended without a finish reason; retryable.
-    * `CallRejected`: the engine rejected the call; a retry would be rejected, too.
+    * `CallRejected`: the engine rejected the call; a retry would be rejected, too. See `is_about_request`.
     * `RoleFailed`: a role that the request requires failed; the run has no answer.
 * `CapabilityMissing`: the engine lacks a capability that the call needs.
 * `RoleMissing`: no engine plays the role of the call.
 * `BudgetExhausted`: the call exceeds the remaining budget; see `kind`.
 * `UnusableCompletion`: a completion is empty, or was truncated before its answer.
+    * `ReasoningTruncated`: the token limit of the call was reached before any text.
     * `DegenerateCandidate`: a text to judge is empty, only punctuation, or repetitive.
 * `VerdictUnreadable`: a judge's reply cannot be parsed. It is never counted as a score of 0.
 """
@@ -31,6 +32,12 @@ class SecondpassError(Exception):
     is_counted = False
 
 
+DEFAULT_RETRY_AFTER = 1.0
+"""Seconds to wait for an overloaded engine that reports no Retry-After."""
+
+_ABOUT_REQUEST = frozenset((400, 409, 413, 414, 415, 422, 431))
+
+
 class EngineError(SecondpassError):
     """A call failed, in the engine or on the way to it."""
 
@@ -43,7 +50,10 @@ class EngineError(SecondpassError):
 class EngineUnavailable(EngineError):
     """No connection, a 5xx or a 429.
 
-    `retry_after` is in seconds. `may_retry` is False if the router dropped the call for a reason that persists.
+    Attributes:
+        retry_after: Seconds until a retry may succeed, as the engine reported them; None if it reported none.
+        may_retry: False if the router dropped the call for a reason that persists.
+        is_overloaded: True for a 429 or 503: the engine works, but accepts no calls now.
     """
 
     def __init__(
@@ -54,10 +64,12 @@ class EngineUnavailable(EngineError):
         role: Role | None = None,
         retry_after: float | None = None,
         may_retry: bool = True,
+        is_overloaded: bool = False,
     ) -> None:
         super().__init__(message, engine=engine, role=role)
         self.retry_after = retry_after
         self.may_retry = may_retry
+        self.is_overloaded = is_overloaded
 
 
 class StreamInterrupted(EngineError):
@@ -72,6 +84,11 @@ class CallRejected(EngineError):
     ) -> None:
         super().__init__(message, engine=engine, role=role)
         self.status = status
+
+    @property
+    def is_about_request(self) -> bool:
+        """False if the operator must act: the engine refuses the API key or lacks the model or route."""
+        return self.status in _ABOUT_REQUEST
 
 
 class RoleFailed(EngineError):
@@ -109,6 +126,16 @@ class UnusableCompletion(SecondpassError):
     def __init__(self, message: str, *, role: Role = "actor") -> None:
         super().__init__(message)
         self.role: Role = role
+
+
+class ReasoningTruncated(UnusableCompletion):
+    """The reasoning used all `tokens` that the call allows, so that the completion has no text."""
+
+    def __init__(self, tokens: int, *, role: Role = "actor") -> None:
+        super().__init__(
+            f"the reasoning of the {role} used all {tokens} tokens of the call", role=role
+        )
+        self.tokens = tokens
 
 
 class DegenerateCandidate(UnusableCompletion):

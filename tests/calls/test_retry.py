@@ -287,8 +287,11 @@ async def test_cancelling_a_call_ends_its_backoff_and_salvages_usable_text() -> 
         ),
         is_usable=lambda completion: bool(completion.text),
     )
-    with anyio.move_on_after(0.05) as scope:
-        await harness.perform()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(harness.perform)
+            await anyio.sleep(0.05)
+            scope.cancel()
     assert scope.cancelled_caught
     assert [completion.text for completion in harness.salvaged] == ["one two"]
     assert harness.wasted == 0

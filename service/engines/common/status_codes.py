@@ -23,6 +23,9 @@ DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 """Header with the reason why llm-d's endpoint picker dropped a request."""
 
 _RETRYABLE_STATUSES = frozenset((408, 425, 429))
+_OVERLOADED_STATUSES = frozenset((429, 503))
+_KEY_STATUSES = frozenset((401, 403))
+_MAX_RETRY_AFTER = 86_400.0
 _RETRYABLE_DROPS = frozenset(
     (
         "rejected-saturated",
@@ -63,6 +66,7 @@ def error_for_status(
             For an unknown one the status decides.
     """
     details = f"status {status}: {excerpt(message)}"
+    is_overloaded = status in _OVERLOADED_STATUSES
     if dropped in _RETRYABLE_DROPS | _FINAL_DROPS:
         return EngineUnavailable(
             f"the router dropped the request ({dropped}): {details}",
@@ -70,9 +74,18 @@ def error_for_status(
             role=role,
             retry_after=retry_after,
             may_retry=dropped in _RETRYABLE_DROPS,
+            is_overloaded=is_overloaded,
         )
     if status >= 500 or status in _RETRYABLE_STATUSES:
-        return EngineUnavailable(details, engine=engine, role=role, retry_after=retry_after)
+        return EngineUnavailable(
+            details,
+            engine=engine,
+            role=role,
+            retry_after=retry_after,
+            is_overloaded=is_overloaded,
+        )
+    if status in _KEY_STATUSES:
+        details = f"the engine refuses the API key: {details}"
     return CallRejected(details, engine=engine, role=role, status=status)
 
 
@@ -80,7 +93,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Parse `text` as a JSON object; return an empty one if it is anything else."""
     try:
         reply = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return reply if isinstance(reply, dict) else {}
 
@@ -90,7 +103,11 @@ def error_message(reply: Mapping[str, Any]) -> str:
     error = reply.get("error") or reply
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    return error if isinstance(error, str) else json.dumps(error) if error else ""
+    if isinstance(error, str) or not error:
+        return error or ""
+    with suppress(RecursionError):
+        return json.dumps(error)
+    return "an error object that is nested too deeply"
 
 
 def error_status(reply: Mapping[str, Any]) -> int:
@@ -98,23 +115,31 @@ def error_status(reply: Mapping[str, Any]) -> int:
     error = reply["error"]
     if not isinstance(error, dict):
         return 500
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         if 400 <= (status := int(error.get("code") or 0)) < 600:
             return status
-    kind = f"{error.get('type')} {error.get('code')}".lower()
+    names = (error.get("type"), error.get("code"))
+    kind = " ".join(name for name in names if isinstance(name, str)).lower()
     if "rate_limit" in kind:
         return 429
+    if "overloaded" in kind:
+        return 503
     is_client_error = any(word in kind for word in ("invalid", "badrequest", "context_length"))
     return 400 if is_client_error else 500
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; None if it is neither."""
+    """Return the seconds of a Retry-After header, a number or a date, from 0 to a day.
+
+    Return None if it is neither.
+    """
     if not header:
         return None
-    with suppress(ValueError):
+    try:
         seconds = float(header)
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    with suppress(ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    return None
+    except ValueError:
+        with suppress(ValueError, OverflowError):
+            date = email.utils.parsedate_to_datetime(header)
+            return min(max(0.0, date.timestamp() - time.time()), _MAX_RETRY_AFTER)
+        return None
+    return min(max(0.0, seconds), _MAX_RETRY_AFTER) if math.isfinite(seconds) else None

@@ -138,7 +138,7 @@ async def draw(upstream: Upstream, call: Call, question: str | None = None) -> l
     """
 
     async def attempt(_: int) -> list[Sample]:
-        async with upstream.admission.slot(rank_of(call)):
+        async with upstream.slot(rank_of(call)):
             drawing = CallRecorder(call, question)
             async with aclosing(upstream.engine.stream(call)) as deltas:
                 async for delta in deltas:

@@ -1,25 +1,191 @@
-"""Extraction of answers that are source code."""
+"""Extraction of answers that are source code.
+
+The code is the last block that defines something. Output, shell commands and usage are never the code. Blocks are ranked
+by regular expressions, because hostile input may exhaust a parser; only blocks that are joined are parsed.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Sequence
+from enum import IntEnum
 
+from secondpass.strategies.answers.fences import Segment, segments
 from secondpass.strategies.answers.markers import conclusion
 
-_FENCED = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+MAX_PARSED_CHARACTERS = 50_000
+"""Characters of a block above which it is not parsed, and therefore not joined with others."""
+
+MAX_JOINED_BLOCKS = 16
+"""Blocks before the last one that may be joined with it."""
+
+_PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3"})
+_NO_PROGRAM = frozenset(
+    "text txt plain plaintext output out stdout stderr result console log terminal bash sh shell zsh fish "
+    "shell-session shellsession sh-session cmd bat batch powershell ps1 json jsonl json5 csv tsv diff patch pycon "
+    "markdown md mermaid ini math latex tex".split()
+)
+"""Languages of output, shell commands and data."""
+
+_DEFINITION = re.compile(
+    r"^(?:(?:async[ \t]{1,4})?def[ \t]{1,4}(\w{1,200})[ \t]{0,4}[(\[]|class[ \t]{1,4}(\w{1,200})[ \t]{0,4}[(:\[]"
+    r"|(\w{1,200})[ \t]{0,4}(?::[^=\n]{1,200})?=[ \t]{0,4}lambda\b)",
+    re.MULTILINE,
+)
+_ASSIGNMENT = re.compile(
+    r"^[ \t]{0,40}[A-Za-z_][\w.,* \t]{0,200}(?:\[[^]\n]{0,200}\])?[ \t]{0,4}(?::[^=\n]{1,200})?[-+*/%&|^]{0,2}=(?!=)",
+    re.MULTILINE,
+)
+_STATEMENT = re.compile(
+    r"^[ \t]{0,40}(?:import|from|for|while|if|with|try|print|return|raise|assert|del)\b[^\n]{0,200}[\w)\]:'\"]",
+    re.MULTILINE,
+)
+_PROMPT = re.compile(r"\s{0,100}(?:>>>|In \[\d{1,5}\]:|\$ |% |C:\\)")
+_TEST = re.compile(r"test|Test|main$|example|demo|usage", re.IGNORECASE)
+_CODE_START = re.compile(
+    r"^(?:(?:async[ \t]{1,4})?def[ \t]|class[ \t]{1,4}\w{1,200}[ \t]{0,4}[(:\[]|@\w|import[ \t]{1,4}\w"
+    r"|from[ \t]{1,4}[\w.]{1,200}[ \t]{1,4}import\b|\w{1,200}[ \t]{0,4}=[ \t]{0,4}lambda\b)",
+    re.MULTILINE,
+)
+_CODE_LINE = re.compile(
+    r"""[ \t]|$|[#@)\]}"']
+      | (?:(?:async[ \t]{1,4})?def|class)[ \t]{1,4}\w{1,200}[ \t]{0,4}[(:\[]
+      | (?:import|del|global|assert|raise)[ \t]{1,4}\w
+      | from[ \t]{1,4}[\w.]{1,200}[ \t]{1,4}import\b
+      | (?:if|elif|for|while|with|try|except|finally|else|match)\b[^\n]{0,500}:[ \t]{0,40}(?:\#|$)
+      | (?:print)[ \t]{0,4}\(
+      | [A-Za-z_][\w.]{0,200}(?:\[[^]\n]{0,200}\])?[ \t]{0,4}
+        (?:\(|[-+*/%&|^]{0,2}=(?!=)|:[ \t]{0,4}[\w.\[\], |"']{1,200}=)
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+class Rank(IntEnum):
+    """How probably a segment is the code; the last one of the highest rank is."""
+
+    NONE = 0
+    SCRIPT = 1
+    ASSIGNMENTS = 2
+    TESTS = 3
+    UNFENCED = 4
+    DEFINITIONS = 5
 
 
 def extract(text: str, *, finished: bool = True) -> str | None:
-    """Return the last fenced block; without one, a finished reply as a whole."""
+    """Return the code of a completion, or None.
+
+    It is the last block that defines a function or class other than tests, else the last one that assigns a variable.
+    Earlier blocks are put before it if they define names that it needs. Without Python the last block of another
+    programming language is the code, and without blocks a finished reply as a whole.
+
+    Args:
+        text: Text of the completion.
+        finished: False for a truncated completion, of which only closed blocks count.
+    """
     tail = conclusion(text)
     if tail is None:
         return None
-    blocks: list[str] = _FENCED.findall(tail)
-    if blocks:
-        return blocks[-1].strip("\n")
-    return tail if finished else None
+    found = list(segments(tail))
+    is_fenced = len(found) > 1
+    if not finished:
+        found = [each for each in found if each.language is not None and each.is_closed]
+    ranks = [_rank(each) for each in found]
+    best = max(ranks, default=Rank.NONE)
+    if best is Rank.NONE:
+        others = [each.text for each in found if _is_other_language(each)]
+        if others:
+            return others[-1]
+        return tail.strip("\n") if finished and not is_fenced else None
+    last = len(ranks) - 1 - ranks[::-1].index(best)
+    if best is Rank.UNFENCED:
+        return _unfenced_code(found[last].text)
+    return _joined([each.text for each in found[:last] if _is_python(each)], found[last].text)
 
 
 def normalise(answer: str) -> str:
     """Return the code without trailing white space on its lines, stripped."""
     return "\n".join(line.rstrip() for line in answer.strip().splitlines())
+
+
+def _is_python(segment: Segment) -> bool:
+    return segment.language in _PYTHON and not _PROMPT.match(segment.text)
+
+
+def _is_other_language(segment: Segment) -> bool:
+    known = _PYTHON | _NO_PROGRAM
+    return segment.language is not None and segment.language not in known and bool(segment.text)
+
+
+def _rank(segment: Segment) -> Rank:
+    if segment.language is None:
+        is_code = _CODE_START.search(segment.text) and _unfenced_code(segment.text)
+        return Rank.UNFENCED if is_code else Rank.NONE
+    if not _is_python(segment) or not segment.text.strip():
+        return Rank.NONE
+    names = [next(filter(None, found.groups())) for found in _DEFINITION.finditer(segment.text)]
+    if names:
+        return Rank.TESTS if all(map(_TEST.match, names)) else Rank.DEFINITIONS
+    if _ASSIGNMENT.search(segment.text):
+        return Rank.ASSIGNMENTS
+    is_script = segment.language or _STATEMENT.search(segment.text)
+    return Rank.SCRIPT if is_script else Rank.NONE
+
+
+def _unfenced_code(text: str) -> str:
+    """Return the code in a text without fences: from its first definition to the next line of prose."""
+    start = _CODE_START.search(text)
+    if start is None or not _DEFINITION.search(text, start.start()):
+        return ""
+    kept: list[str] = []
+    for line in text[start.start() :].split("\n"):
+        if not _CODE_LINE.match(line):
+            break
+        kept.append(line)
+    code = "\n".join(kept).strip("\n")
+    return code if _DEFINITION.search(code) else ""
+
+
+def _joined(earlier: Sequence[str], code: str) -> str:
+    """Return the code after those earlier blocks, newest first, that define names it needs."""
+    scope = _names(code)
+    if scope is None:
+        return code
+    defined, used = scope
+    parts = [code]
+    for text in reversed(earlier[-MAX_JOINED_BLOCKS:]):
+        missing = used - defined
+        if not missing:
+            break
+        other = _names(text)
+        if other is not None and other[0] & missing and not other[0] & defined:
+            parts.insert(0, text)
+            defined |= other[0]
+            used |= other[1]
+    return "\n\n".join(parts)
+
+
+def _names(code: str) -> tuple[set[str], set[str]] | None:
+    """Return the names that the top level of a program defines, and those that the program reads."""
+    if len(code) > MAX_PARSED_CHARACTERS:
+        return None
+    try:
+        tree = ast.parse(code)
+        nodes = list(ast.walk(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    local = {each.arg for each in nodes if isinstance(each, ast.arg)}
+    used = {e.id for e in nodes if isinstance(e, ast.Name) and isinstance(e.ctx, ast.Load)}
+    return set().union(*map(_defined, tree.body)), used - local
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return {(each.asname or each.name).split(".")[0] for each in names}
+        case _:
+            stored = (e for e in ast.walk(statement) if isinstance(e, ast.Name))
+            return {each.id for each in stored if isinstance(each.ctx, ast.Store)}

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from secondpass.strategies.answers import choice, code, numeric, task_guess
+from secondpass.strategies.answers import choice, code, normal_form, numeric, task_guess
 from secondpass.strategies.answers.markers import conclusion
 
 Kind = Literal["math", "choice", "code", "open"]
@@ -138,7 +138,7 @@ def normalise(task: Task, answer: str) -> str:
     """
     match task.kind:
         case "math":
-            return numeric.normalise(answer)
+            return normal_form.normalise(answer)
         case "choice":
             return choice.normalise(answer, task.options)
         case "code":

@@ -67,6 +67,10 @@ class Verbs(ABC):
         """Return the call with batched deltas, for output that is not read as it arrives."""
         return replace(call, stream_interval=self._pace.interval)
 
+    def _batch_size(self, role: Role, batch: int) -> int:
+        """Return the completions of one request: `batch`, or 1 if the role's engine lacks `n`."""
+        return batch if self._calls.can(role, frozenset({"n"})) else 1
+
     def count_failure(self, error: SecondpassError) -> None:
         """Count a failure that drops one item, once; for an exhausted budget, record the limit instead."""
         if isinstance(error, BudgetExhausted):

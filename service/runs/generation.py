@@ -124,7 +124,7 @@ class GeneratingVerbs(Verbs):
                 raise ValueError("prefix: not allowed together with `after` or placeholder values")
             work = self._continuing(prefix, EXTEND if prompt == SOLVE else prompt, draw)
             batch = max(batch, n)
-        batch = batch if width is None else min(batch, width)
+        batch = self._batch_size(prefix.role if prefix else role, min(batch, width or batch))
         ranges = self._builder.index_ranges(n, batch, is_one_session=prefix is not None)
         largest = max(map(len, ranges))
         lanes = None if width is None else width // largest

@@ -22,9 +22,48 @@ MAX_JOINED_BLOCKS = 16
 
 _PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3"})
 _NO_PROGRAM = frozenset(
-    "text txt plain plaintext output out stdout stderr result console log terminal bash sh shell zsh fish "
-    "shell-session shellsession sh-session cmd bat batch powershell ps1 json jsonl json5 csv tsv diff patch pycon "
-    "markdown md mermaid ini math latex tex".split()
+    [
+        "text",
+        "txt",
+        "plain",
+        "plaintext",
+        "output",
+        "out",
+        "stdout",
+        "stderr",
+        "result",
+        "console",
+        "log",
+        "terminal",
+        "bash",
+        "sh",
+        "shell",
+        "zsh",
+        "fish",
+        "shell-session",
+        "shellsession",
+        "sh-session",
+        "cmd",
+        "bat",
+        "batch",
+        "powershell",
+        "ps1",
+        "json",
+        "jsonl",
+        "json5",
+        "csv",
+        "tsv",
+        "diff",
+        "patch",
+        "pycon",
+        "markdown",
+        "md",
+        "mermaid",
+        "ini",
+        "math",
+        "latex",
+        "tex",
+    ]
 )
 """Languages of output, shell commands and data."""
 

@@ -93,6 +93,7 @@ class Call:
             "reward": self.reward,
             "schema": self.schema is not None,
             "logprobs": self.logprobs is not None,
+            "n": self.n > 1,
         }
         return frozenset(name for name, is_needed in wanted.items() if is_needed)
 

@@ -18,10 +18,14 @@ Capability = Literal[
     "logprobs",
     "seed",
     "token_counts",
+    "n",
     "reward",
     "text",
 ]
-"""A feature that an engine supports. Only scoring engines lack `text`, the generation of text."""
+"""A feature that an engine supports.
+
+`n` is several completions in one call. Only scoring engines lack `text`, the generation of text.
+"""
 
 BudgetKind = Literal["tokens", "prompt_tokens", "calls", "samples", "cost"]
 StopReason = Literal[

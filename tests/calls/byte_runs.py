@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,7 +24,7 @@ from secondpass.service.runs.run_spec import SharedResources
 from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Completion, Sampling
 from secondpass.testing.support import call_records, make_run
-from tests.calls.byte_script import DIALECTS, Attempt, Choice, Dialect, Script
+from tests.calls.byte_script import DIALECTS, Attempt, Choice, Dialect, Script, Text
 from tests.calls.byte_server import ByteServer
 
 ATTEMPTS = 3
@@ -53,6 +54,10 @@ class Request:
         return self.params is None and self.is_streamed
 
 
+_SHOWS_COUNTS = Script(steps=(Text(), Text(), Text(1), Text(1)))
+"""Reply to a probe; its completions grow in several deltas."""
+
+
 class Bench:
     """Byte server with one engine per dialect, on one event loop."""
 
@@ -73,6 +78,7 @@ class Bench:
 
     async def _start(self) -> None:
         await self._serving.__aenter__()
+        self.server.scripts = deque([_SHOWS_COUNTS] * 50)
         for dialect in DIALECTS:
             engine = HttpEngine(dialect, self.server.url(dialect), idle_timeout=10)
             await engine.start()

@@ -215,7 +215,8 @@ class Chunks:
         if trouble == "no JSON":
             return b"data: {oops\n\n"
         if trouble == "no index":
-            return _event({"choices": [{"delta": {"content": "x"}}]})
+            is_known = len(self._attempt.choices) == 1
+            return None if is_known else _event({"choices": [{"delta": {"content": "x"}}]})
         status = int(trouble.removeprefix("error "))
         return _event({"error": {"message": "no more", "code": status}})
 

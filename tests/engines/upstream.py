@@ -88,7 +88,24 @@ def breaking(*parts: bytes) -> Handler:
     return handle
 
 
-plain = streams(event(chunk("Hello")), event(chunk(finish="stop")), DONE)
+async def plain(request: web.Request, body: Body) -> web.StreamResponse:
+    """Reply "Hello" for each completion."""
+    chunks: list[bytes] = []
+    for index in range(body.get("n") or 1):
+        chunks += event(chunk("Hello", index=index)), event(chunk("", "stop", index))
+    return await streams(*chunks, DONE)(request, body)
+
+
+async def counting(request: web.Request, body: Body) -> web.StreamResponse:
+    """Reply "one two three" for each completion, with the running count of its tokens in each chunk."""
+    chunks: list[bytes] = []
+    for index in range(body.get("n") or 1):
+        for count, (word, reason) in enumerate(
+            (("one", None), (" two", None), (" three", "stop")), 1
+        ):
+            usage = {"prompt_tokens": 9, "completion_tokens": count}
+            chunks.append(event(chunk(word, reason, index) | {"usage": usage}))
+    return await streams(*chunks, DONE)(request, body)
 
 
 @dataclass

@@ -22,6 +22,15 @@ MAX_ECHO_CHARS = 200
 DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 """Header with the reason why llm-d's endpoint picker dropped a request."""
 
+_MESSAGES = ("message", "detail", "error_msg")
+_CLIENT_ERRORS = (
+    "invalid",
+    "badrequest",
+    "bad_request",
+    "context_length",
+    "unsupported",
+    "not_found",
+)
 _RETRYABLE_STATUSES = frozenset((408, 425, 429))
 _OVERLOADED_STATUSES = frozenset((429, 503))
 _KEY_STATUSES = frozenset((401, 403))
@@ -98,34 +107,48 @@ def parse_object(text: str) -> dict[str, Any]:
     return reply if isinstance(reply, dict) else {}
 
 
+def error_in(reply: Mapping[str, Any]) -> Any:
+    """Return the error that a reply or a chunk with status 200 contains; None if it contains none."""
+    error = reply.get("error")
+    if error:
+        return reply if error is True else error
+    if reply.get("choices"):
+        return None
+    if reply.get("object") == "error" or reply.get("type") == "error" or reply.get("errors"):
+        return reply
+    return reply if any(reply.get(name) for name in _MESSAGES) else None
+
+
 def error_message(reply: Mapping[str, Any]) -> str:
     """Return the message of an error object in OpenAI's or FastAPI's shape; empty if it has none."""
     error = reply.get("error") or reply
+    error = reply if error is True else error
     if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or error
-    if isinstance(error, str) or not error:
-        return error or ""
+        error = next((error[name] for name in _MESSAGES if error.get(name)), error)
+    if isinstance(error, str):
+        return error
+    if not error:
+        return ""
     with suppress(RecursionError):
         return json.dumps(error)
     return "an error object that is nested too deeply"
 
 
-def error_status(reply: Mapping[str, Any]) -> int:
+def error_status(error: Any) -> int:
     """Return the HTTP status that matches an error object without one; 500 if unclear."""
-    error = reply["error"]
     if not isinstance(error, dict):
         return 500
-    with suppress(TypeError, ValueError, OverflowError):
-        if 400 <= (status := int(error.get("code") or 0)) < 600:
-            return status
+    for name in ("code", "status", "status_code"):
+        with suppress(TypeError, ValueError, OverflowError):
+            if 400 <= (status := int(error.get(name) or 0)) < 600:
+                return status
     names = (error.get("type"), error.get("code"))
     kind = " ".join(name for name in names if isinstance(name, str)).lower()
     if "rate_limit" in kind:
         return 429
     if "overloaded" in kind:
         return 503
-    is_client_error = any(word in kind for word in ("invalid", "badrequest", "context_length"))
-    return 400 if is_client_error else 500
+    return 400 if any(word in kind for word in _CLIENT_ERRORS) else 500
 
 
 def parse_retry_after(header: str | None) -> float | None:

@@ -16,10 +16,11 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from secondpass.service.common.sse import EventParser
+from secondpass.service.common.sse import MAX_EVENT_BYTES, EventParser
 from secondpass.service.engines.common.status_codes import (
     DROPPED_REASON_HEADER,
     error_for_status,
+    error_in,
     error_message,
     error_status,
     excerpt,
@@ -43,6 +44,12 @@ _TRANSPORT_ERRORS = (
     OSError,
     ValueError,
 )
+_UNREADABLE = (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_EVENT_FIELDS = (b":", b"data", b"event", b"id", b"retry")
+_STARTS = (*_EVENT_FIELDS, _BYTE_ORDER_MARK)
+_DONE = b"[DONE]"
+_MAX_DONE = 16  # bytes, blanks included
 
 
 class Connection:
@@ -149,32 +156,35 @@ class Connection:
     ) -> AsyncGenerator[list[bytes]]:
         """Yield the data of server-sent events until [DONE]; events of one chunk come in one list.
 
-        Iterate within a `parsing` block.
+        A reply that is a JSON object is yielded like one event, because some servers ignore `stream`. The content decides
+        which of the two a reply is, because servers label event streams in several ways. Iterate within a `parsing` block.
 
         Raises:
-            CallRejected, EngineUnavailable: an error status.
-            StreamInterrupted: the connection broke, or the reply is not an event stream.
+            CallRejected, EngineUnavailable: an error status, or an event with the name "error".
+            StreamInterrupted: the connection broke, or the reply is neither an event stream nor a JSON object.
         """
         await self._check_status(response, role)
-        kind = response.headers.get("content-type", "")
-        if not kind.startswith("text/event-stream"):
-            text = await self._text(response)
-            self.raise_if_error(parse_object(text), role)
-            found = kind or "no content type"
-            raise self._interrupted(f"expected an event stream, got {found}: {excerpt(text)}", role)
         parser = EventParser()
         async with aclosing(self.chunks(response, role=role)) as chunks:
-            async for chunk in chunks:
-                events = parser.feed(chunk)
-                if events and events[-1] == b"[DONE]":
-                    if len(events) > 1:
-                        yield events[:-1]
-                    await _drain(chunks)
-                    return
+            chunk: bytes | None = await _start(chunks)
+            if chunk and not chunk.startswith(_EVENT_FIELDS):
+                kind = response.headers.get("content-type") or "no content type"
+                yield [await self._document(chunk, chunks, kind, role)]
+                return
+            while chunk is not None:
+                events, last = _until_end(parser.feed(chunk), parser.names)
                 if events:
                     yield events
-        if events := parser.close():
+                if last is not None:
+                    self._raise_if_error_event(last, role)
+                    await _drain(chunks)
+                    return
+                chunk = await anext(chunks, None)
+        events, last = _until_end(parser.close(), parser.names)
+        if events:
             yield events
+        if last is not None:
+            self._raise_if_error_event(last, role)
 
     async def fetch(
         self,
@@ -191,6 +201,22 @@ class Connection:
             CallRejected, EngineUnavailable: an error status, or an error object in the reply.
             StreamInterrupted: the connection broke, or the reply is not a JSON object.
         """
+        reply = await self.fetch_json(method, url, body, headers=headers, role=role)
+        if not isinstance(reply, dict):
+            text = excerpt(json.dumps(reply))
+            raise self._interrupted(f"expected a JSON object, got {text}", role)
+        return reply
+
+    async def fetch_json(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        role: Role | None = None,
+    ) -> Any:
+        """Send `body` as JSON and return the JSON of the reply, of any type. Raises as `fetch` does."""
         content = None if body is None else json.dumps(body).encode()
         async with self.open(method, url, content, headers=headers, role=role) as response:
             await self._check_status(response, role)
@@ -198,25 +224,22 @@ class Connection:
                 raw = await response.aread()
         with self.parsing(role):
             reply = json.loads(raw) if raw.strip() else {}
-        if not isinstance(reply, dict):
-            text = excerpt(raw.decode(errors="replace"))
-            raise self._interrupted(f"expected a JSON object, got {text}", role)
-        self.raise_if_error(reply, role)
+        if isinstance(reply, dict):
+            self.raise_if_error(reply, role)
         return reply
 
     def raise_if_error(self, reply: Mapping[str, Any], role: Role | None) -> None:
         """Raise the engine error for an error object in `reply`, a whole reply or a chunk of a stream."""
-        if reply.get("error"):
-            raise error_for_status(
-                error_status(reply), error_message(reply), engine=self.engine, role=role
-            )
+        if (error := error_in(reply)) is not None:
+            message = error_message({"error": error})
+            raise error_for_status(error_status(error), message, engine=self.engine, role=role)
 
     @contextmanager
     def parsing(self, role: Role | None) -> Iterator[None]:
         """Raise StreamInterrupted for a reply that does not have the expected shape."""
         try:
             yield
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise self._interrupted(f"unreadable reply: {excerpt(repr(error))}", role) from error
 
     @contextmanager
@@ -243,6 +266,31 @@ class Connection:
                 dropped=response.headers.get(DROPPED_REASON_HEADER),
             )
 
+    def _raise_if_error_event(self, data: bytes, role: Role | None) -> None:
+        """Raise the engine error for the data of an event with the name "error"."""
+        if data.strip() == _DONE:
+            return
+        text = data.decode(errors="replace")
+        reply = parse_object(text)
+        error = error_in(reply) or reply or text
+        message = error_message({"error": error})
+        raise error_for_status(error_status(error), message, engine=self.engine, role=role)
+
+    async def _document(
+        self, start: bytes, chunks: AsyncIterator[bytes], kind: str, role: Role | None
+    ) -> bytes:
+        """Return the rest of a reply that is not an event stream. Raises StreamInterrupted unless it is JSON."""
+        body = bytearray(start)
+        limit = MAX_EVENT_BYTES if start.startswith(b"{") else MAX_ERROR_BYTES
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > limit:
+                break
+        text = body.decode(errors="replace")
+        if not parse_object(text):
+            raise self._interrupted(f"expected an event stream, got {kind}: {excerpt(text)}", role)
+        return bytes(body)
+
     async def _text(self, response: httpx.Response) -> str:
         """Return up to about MAX_ERROR_BYTES of the body, for an error message."""
         body = bytearray()
@@ -264,6 +312,24 @@ def _new_client() -> httpx.AsyncClient:
     )
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies)
+
+
+async def _start(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes of a reply, without leading blanks: enough to recognise an event stream."""
+    head = b""
+    async for chunk in chunks:
+        head = (head + chunk).removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if head and not any(name.startswith(head) and name != head for name in _STARTS):
+            break
+    return head
+
+
+def _until_end(events: list[bytes], names: list[bytes]) -> tuple[list[bytes], bytes | None]:
+    """Return the events before the first that ends the stream, [DONE] or an error, and that event."""
+    for at, (data, name) in enumerate(zip(events, names, strict=True)):
+        if name == b"error" or (len(data) <= _MAX_DONE and data.strip() == _DONE):
+            return events[:at], data
+    return events, None
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -20,13 +20,13 @@ from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete
 from secondpass.service.engines.openai.labels import fetch_labels
 from secondpass.service.engines.openai.probe import probe
 from secondpass.service.engines.openai.remote import RemoteEngine
+from secondpass.service.engines.openai.replies import ReplyReader
 from secondpass.service.engines.openai.token_cache import Tokenizer
+from secondpass.service.engines.openai.usage import usage_of
 from secondpass.service.engines.openai.wire import (
     Dialect,
-    ReplyReader,
     chat_body,
     completion_body,
-    usage_of,
     with_streaming,
 )
 from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainRequest
@@ -80,6 +80,7 @@ class HttpEngine(RemoteEngine[_Server]):
             CallRejected: the server returned a 4xx.
             EngineUnavailable: the engine is not ready, or the server returned a 5xx or 429 or did not answer.
             StreamInterrupted: the stream ended early, stalled or is malformed.
+            EngineError: the reply has tool calls instead of text.
             CapabilityMissing: the call needs a capability that the server lacks.
         """
         server = self._server_for(call)
@@ -88,7 +89,7 @@ class HttpEngine(RemoteEngine[_Server]):
                 yield delta
             return
         route, body, repair = await self._request(call, server)
-        reader = ReplyReader(call, self._connection)
+        reader = ReplyReader(call, self._connection, server.dialect)
         url = f"{self._connection.url}/{route}"
         content = json.dumps(body).encode()
         async with (
@@ -97,6 +98,7 @@ class HttpEngine(RemoteEngine[_Server]):
             ) as response,
             aclosing(self._connection.events(response, role=call.role)) as events,
         ):
+            interruption = None
             try:
                 # One block around the whole stream, because this loop is the hot path.
                 with self._connection.parsing(call.role):
@@ -104,10 +106,11 @@ class HttpEngine(RemoteEngine[_Server]):
                         for payload in payloads:
                             for delta in reader.read(payload):
                                 yield await repair.apply(delta) if repair else delta
-            except StreamInterrupted:
-                if not reader.is_finished:
-                    raise
-        reader.finish()
+            except StreamInterrupted as error:
+                interruption = error
+        for delta in reader.early_usage():
+            yield delta
+        reader.finish(interruption)
         if server.tokenizer and reader.prompt_ids:
             server.tokenizer.remember(call, reader.prompt_ids)
 

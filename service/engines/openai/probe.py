@@ -1,4 +1,4 @@
-"""Capability probe of an OpenAI-compatible server, by calls of one token.
+"""Capability probe of an OpenAI-compatible server, by calls of one or a few tokens.
 
 Most features are detected by their effect on the reply, because many servers ignore unknown fields.
 `seed`, `schema` and `repetition` have no visible effect: they count as supported if the server accepts the fields.
@@ -14,9 +14,17 @@ from typing import Any
 
 import anyio
 
-from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.labels import TOP_LOGPROBS
+from secondpass.service.engines.openai.model_list import fetch_model
+from secondpass.service.engines.openai.reply_counts import (
+    PROBE_TOKENS,
+    Chunks,
+    CountProbe,
+    choices_of,
+    read_counts,
+)
+from secondpass.service.engines.openai.usage import usage_of
 from secondpass.service.engines.openai.wire import REPETITION_DETECTION, Dialect
 from secondpass.strategies.api.errors import (
     CallRejected,
@@ -37,8 +45,6 @@ _CONTINUOUS_USAGE = ("include_usage", "continuous_usage_stats")
 # These servers continue an open assistant turn. Others would silently start a new turn.
 _CONTINUES_TEXT = frozenset(("vllm", "llamacpp"))
 
-Chunks = Sequence[Mapping[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -55,9 +61,8 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
     Raises:
         EngineError: the server does not answer or does not serve the model; the message contains the reason.
     """
-    listed = await connection.fetch("GET", f"{connection.url}/models")
+    model, lists_models = await fetch_model(connection, requested)
     with connection.parsing(None):
-        model = find_model(listed["data"], requested, connection.engine)
         owner = str(model.get("owned_by"))
         window = model.get("max_model_len")
         dialect = Dialect(
@@ -65,6 +70,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
             is_vllm=owner == "vllm"
             or (window is not None and await _has_version_route(connection)),
             context_window=window if isinstance(window, int) else None,
+            lists_models=lists_models,
         )
     ids = await _probe_prompt_ids(connection, dialect) if dialect.is_vllm else None
     features = list(_vllm_features(ids) if dialect.is_vllm else _plain_features())
@@ -72,8 +78,16 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
     capabilities: set[Capability] = {
         name for name in ("labels", "schema", "logprobs", "seed") if name in supported
     }
-    if {"token_ids", "continuous_usage"} & supported:
+    has_token_ids = "token_ids" in supported
+    counts = CountProbe(has_n=True, is_running=True, per_choice=True)
+    if not (dialect.is_vllm and has_token_ids):
+        counts = await _probe_counts(connection, dialect, max_tokens, _stream_options(supported))
+    if has_token_ids or counts.is_running:
         capabilities.add("token_counts")
+    else:
+        supported -= {"continuous_usage"}
+    if counts.has_n:
+        capabilities.add("n")
     if ids:
         capabilities.add("tokenize")
         if await _continues_tokens(connection, dialect, ids):
@@ -85,7 +99,8 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
         capabilities=frozenset(capabilities),
         max_tokens=max_tokens,
         stream_options=_stream_options(supported),
-        has_token_ids="token_ids" in supported,
+        has_token_ids=has_token_ids,
+        counts_per_choice=counts.per_choice,
         detects_repetition="repetition" in supported,
     )
 
@@ -98,29 +113,15 @@ async def check_health(connection: Connection, dialect: Dialect) -> None:
     is_vllm = dialect.is_vllm and "tokenize" in dialect.capabilities
     url = f"{connection.root}/health" if is_vllm else f"{connection.url}/models"
     with anyio.move_on_after(HEALTH_SECONDS):
-        await connection.fetch("GET", url)
+        try:
+            await connection.fetch_json("GET", url)
+        except CallRejected:
+            if dialect.lists_models:
+                raise
         return
     raise EngineUnavailable(
         f"no reply to the health check within {HEALTH_SECONDS:g} s", engine=connection.engine
     )
-
-
-def find_model(
-    served: Sequence[Mapping[str, Any]], requested: str | None, engine: str
-) -> Mapping[str, Any]:
-    """Return the entry of the model `requested` in `served`; None for the only entry.
-
-    Raises CallRejected with the names of the models in `served` if the model is missing or ambiguous.
-    """
-    names = [str(model["id"]) for model in served]
-    if requested is None and len(served) == 1:
-        return served[0]
-    if requested in names:
-        return served[names.index(requested)]
-    listed = excerpt(", ".join(names)) or "no model"
-    problem = "" if requested is None else f", not {requested!r}"
-    advice = ": set the engine's model to one of them" if names else ""
-    raise CallRejected(f"the server serves {listed}{problem}{advice}", engine=engine, status=404)
 
 
 async def _has_version_route(connection: Connection) -> bool:
@@ -142,7 +143,7 @@ async def _probe_prompt_ids(connection: Connection, dialect: Dialect) -> list[in
 
 def _vllm_features(ids: list[int] | None) -> Iterator[Feature]:
     options = dict.fromkeys(_CONTINUOUS_USAGE, True)
-    yield Feature("continuous_usage", {"stream_options": options}, _has_continuous_usage)
+    yield Feature("continuous_usage", {"stream_options": options}, _has_usage)
     yield Feature("token_ids", {"return_token_ids": True, "stream_interval": 2}, _has("token_ids"))
     yield Feature("logprobs", {"logprobs": True}, _has("logprobs"))
     yield Feature("seed", {"seed": 1}, bool)
@@ -159,11 +160,11 @@ def _vllm_features(ids: list[int] | None) -> Iterator[Feature]:
 
 
 def _plain_features() -> Iterator[Feature]:
-    for name, options, is_supported in (
-        ("usage", _FINAL_USAGE, _has_usage),
-        ("continuous_usage", _CONTINUOUS_USAGE, _has_continuous_usage),
+    for name, options in (
+        ("usage", _FINAL_USAGE),
+        ("continuous_usage", _CONTINUOUS_USAGE),
     ):
-        yield Feature(name, {"stream_options": dict.fromkeys(options, True)}, is_supported)
+        yield Feature(name, {"stream_options": dict.fromkeys(options, True)}, _has_usage)
     alternatives = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     yield Feature("logprobs", alternatives, _has("logprobs"))
     yield Feature("labels", alternatives, lambda chunks: len(_top_tokens(chunks)) > 1)
@@ -181,7 +182,7 @@ async def _detect_features(
     fields: dict[str, Any] = {}
     for feature in features:
         fields |= feature.fields
-    with suppress(CallRejected):
+    with suppress(EngineError):  # some servers fail on an unknown field
         chunks = await _probe_chat(connection, model, "max_tokens", fields)
         return "max_tokens", {feature.name for feature in features if feature.is_supported(chunks)}
     max_tokens = "max_tokens"
@@ -192,11 +193,26 @@ async def _detect_features(
         await _probe_chat(connection, model, max_tokens, {})
     supported = set()
     for feature in features:
-        with suppress(CallRejected, StreamInterrupted):
+        with suppress(EngineError):
             chunks = await _probe_chat(connection, model, max_tokens, feature.fields)
             if feature.is_supported(chunks):
                 supported.add(feature.name)
     return max_tokens, supported
+
+
+async def _probe_counts(
+    connection: Connection, dialect: Dialect, max_tokens: str, options: tuple[str, ...]
+) -> CountProbe:
+    """Request two completions of several tokens, or one if the server rejects or fails the request."""
+    fields = {max_tokens: PROBE_TOKENS}
+    more = {"stream_options": dict.fromkeys(options, True)} if options else {}
+    for n in ({},) if dialect.is_vllm else ({"n": 2}, {}):
+        with suppress(EngineError):
+            chunks = await _probe_chat(connection, dialect.model, max_tokens, fields | more | n)
+            with connection.parsing(None):
+                counts = read_counts(chunks)
+            return replace(counts, has_n=True, per_choice=True) if dialect.is_vllm else counts
+    return CountProbe(has_n=dialect.is_vllm, per_choice=dialect.is_vllm)
 
 
 async def _probe_chat(
@@ -223,33 +239,26 @@ async def _stream(connection: Connection, route: str, body: Mapping[str, Any]) -
         with connection.parsing(None):
             async for payloads in connection.events(response):
                 for chunk in map(json.loads, payloads):
-                    connection.raise_if_error(chunk, None)
-                    chunks.append(chunk)
+                    if chunk is not None:
+                        connection.raise_if_error(chunk, None)
+                        chunks.append(chunk)
     return chunks
 
 
-def _choices(chunks: Chunks) -> Iterator[Mapping[str, Any]]:
-    for chunk in chunks:
-        yield from chunk.get("choices") or ()
-
-
 def _has(name: str) -> Callable[[Chunks], bool]:
-    return lambda chunks: any(choice.get(name) for choice in _choices(chunks))
+    return lambda chunks: any(choice.get(name) for chunk in chunks for choice in choices_of(chunk))
 
 
 def _has_usage(chunks: Chunks) -> bool:
-    return any(chunk.get("usage") for chunk in chunks)
-
-
-def _has_continuous_usage(chunks: Chunks) -> bool:
-    return any(chunk.get("usage") and chunk.get("choices") for chunk in chunks)
+    return any(usage_of(each) for chunk in chunks for each in (chunk, *choices_of(chunk)))
 
 
 def _top_tokens(chunks: Chunks) -> set[str]:
     """Return all tokens in the `top_logprobs` of the reply."""
     return {
         entry["token"]
-        for choice in _choices(chunks)
+        for chunk in chunks
+        for choice in choices_of(chunk)
         for token in (choice.get("logprobs") or {}).get("content") or ()
         for entry in token.get("top_logprobs") or ()
     }

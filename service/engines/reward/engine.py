@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from secondpass.service.engines.openai.remote import RemoteEngine
 from secondpass.service.engines.openai.token_cache import TokenCache
-from secondpass.service.engines.openai.wire import usage_of
+from secondpass.service.engines.openai.usage import usage_of
 from secondpass.service.engines.reward.probe import (
     RewardServer,
     label_values,
@@ -64,6 +65,7 @@ class PoolingEngine(RemoteEngine[RewardServer]):
                 engine=self.name,
                 role=call.role,
             )
+        usage = None if usage is None else replace(usage, completion=0)
         yield Delta(reward=values[-1], finish_reason="stop", usage=usage)
 
     async def _body(self, call: Call, server: RewardServer) -> Json:

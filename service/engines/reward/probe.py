@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from secondpass.service.engines.openai.connection import Connection
-from secondpass.service.engines.openai.probe import PROBE_MESSAGES, find_model
+from secondpass.service.engines.openai.model_list import find_model
+from secondpass.service.engines.openai.probe import PROBE_MESSAGES
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.errors import (
     CallRejected,

@@ -143,7 +143,17 @@ class ScriptedEngine:
     @property
     def capabilities(self) -> frozenset[Capability]:
         every: frozenset[Capability] = frozenset(
-            ("prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts", "reward")
+            (
+                "prefix",
+                "labels",
+                "tokenize",
+                "schema",
+                "logprobs",
+                "seed",
+                "token_counts",
+                "n",
+                "reward",
+            )
         )
         return every - self.lacking
 

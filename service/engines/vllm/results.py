@@ -8,7 +8,7 @@ from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from secondpass.service.engines.openai.wire import confidence
+from secondpass.service.engines.openai.replies import confidence
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import FinishReason, ReportedUsage

@@ -57,10 +57,10 @@ class ReplayEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Capabilities that all engines of the pool's recordings have."""
+        """Capabilities that all engines of the pool's recordings have, and `n`."""
         passes = [set(each.capabilities) for each in self.pool.passes]
         could = set.intersection(*passes) if passes else set()
-        return frozenset(name for name in get_args(Capability) if name in could)
+        return frozenset(name for name in get_args(Capability) if name in could or name == "n")
 
     @property
     def context_window(self) -> int | None:

@@ -112,7 +112,7 @@ def with_recording(upstream: Upstream, pool_file: PoolFile) -> Upstream:
     """
     engine = upstream.engine
     recorder = RecordingEngine(engine, pool_file)
-    if missing := ReplayEngine(pool_file.pool).capabilities - engine.capabilities:
+    if missing := ReplayEngine(pool_file.pool).capabilities - engine.capabilities - {"n"}:
         raise CapabilityMissing(engine.name, missing)
     return replace(upstream, engine=recorder)
 

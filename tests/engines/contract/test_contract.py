@@ -35,7 +35,7 @@ from tools.local_vllm import VllmServer
 
 pytestmark = pytest.mark.anyio
 
-EVERYTHING = {"prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts"}
+EVERYTHING = {"prefix", "labels", "tokenize", "schema", "logprobs", "seed", "token_counts", "n"}
 
 # -- text and tokens ------------------------------------------------------------------------------------
 

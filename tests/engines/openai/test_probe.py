@@ -117,7 +117,7 @@ async def test_an_engine_is_not_ready_if_its_server_rejects_the_api_key(upstream
 async def test_a_server_that_streams_only_text_lacks_the_other_capabilities(
     engine: HttpEngine,
 ) -> None:
-    assert engine.capabilities <= {"seed", "schema"}  # they have no visible effect on a reply
+    assert engine.capabilities <= {"seed", "schema", "n"}  # they have no visible effect on a reply
     deltas = await run(engine)
     assert text(deltas) == "Hello"
     assert all(delta.usage is None and delta.tokens == 0 for delta in deltas)

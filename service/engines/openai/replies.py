@@ -1,0 +1,233 @@
+"""Reader of streamed replies, in the dialects of docs/compatibility/upstreams.md.
+
+Replies are read with json.loads into plain dicts. Validating each chunk with a pydantic model would cost more than
+all other processing of a delta.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from secondpass.service.engines.common.status_codes import excerpt
+from secondpass.service.engines.openai.connection import Connection
+from secondpass.service.engines.openai.finish_reasons import (
+    FAILED,
+    FINISH_REASONS,
+    INTERRUPTED,
+    UNFINISHED,
+)
+from secondpass.service.engines.openai.message_text import text_of
+from secondpass.service.engines.openai.usage import UsageMeter, usage_of
+from secondpass.service.engines.openai.wire import Dialect
+from secondpass.strategies.api.engine import Call, Delta
+from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamInterrupted
+from secondpass.strategies.api.values import FinishReason, ReportedUsage
+
+
+class ReplyReader:
+    """Reader of the chunks of one streamed reply to `call`.
+
+    A server with the capability `token_counts` shows the tokens of each chunk, and each delta covers the usage so far. The
+    usage of other servers is read once every completion is finished. Later text is ignored.
+
+    Attributes:
+        prompt_ids: The rendered prompt, if the server returns it.
+    """
+
+    def __init__(self, call: Call, connection: Connection, dialect: Dialect) -> None:
+        self.prompt_ids: list[int] | None = None
+        self._call = call
+        self._connection = connection
+        self._has_token_ids = dialect.has_token_ids
+        self._is_counting = "token_counts" in dialect.capabilities
+        self._meter = UsageMeter(call.n, per_choice=dialect.counts_per_choice)
+        self._unfinished = set(range(call.n))
+        self._early: ReportedUsage | None = None  # with no text after it
+        self._has_text = self._has_tool_call = False
+
+    def read(self, payload: bytes) -> Iterator[Delta]:
+        """Yield the deltas of one chunk, or of a whole reply. Call within a `Connection.parsing` block.
+
+        Raises:
+            StreamInterrupted: the chunk is not JSON, or the server interrupted a completion.
+            CallRejected, EngineUnavailable: the chunk is an error object.
+        """
+        if (chunk := self._parse(payload)) is None:
+            return
+        choices = chunk.get("choices")
+        if not choices or "error" in chunk:
+            self._connection.raise_if_error(chunk, self._call.role)
+        if self._has_token_ids:
+            self.prompt_ids = chunk.get("prompt_token_ids") or self.prompt_ids
+        report = usage_of(chunk)
+        if not choices:
+            if report is not None:
+                yield from self._read_report(report)
+            return
+        if len(choices) == 1:
+            choice = choices[0]
+            yield from self._read_choice(choice, self._index_of(choice), report or usage_of(choice))
+            return
+        is_whole = all("message" in choice for choice in choices)
+        for position, choice in enumerate(choices):
+            index = self._index_of(choice, position if is_whole else None)
+            yield from self._read_choice(choice, index, usage_of(choice))
+        if report is not None:
+            yield from self._read_report(report)
+
+    def _parse(self, payload: bytes) -> dict[str, Any] | None:
+        """Return the JSON object of a chunk; None for null."""
+        try:
+            chunk = json.loads(payload)
+        except (ValueError, RecursionError):
+            text = excerpt(payload.decode(errors="replace"))
+            raise self._interrupted(f"expected a JSON chunk, got {text}") from None
+        if chunk is None or isinstance(chunk, dict):
+            return chunk
+        raise self._interrupted(f"expected a JSON object, got {excerpt(repr(chunk))}")
+
+    def early_usage(self) -> Iterator[Delta]:
+        """Yield the usage of a reply that ended before all its completions were finished, if it was reported."""
+        if self._early is not None:
+            yield Delta(usage=self._meter.whole(self._early))
+            self._early = None
+
+    def finish(self, interruption: StreamInterrupted | None) -> None:
+        """Check the end of a stream that may have been interrupted.
+
+        Raises:
+            StreamInterrupted: a completion has no finish reason; the interruption, if there is one.
+            EngineError: the reply has tool calls instead of text.
+        """
+        if self._unfinished:
+            if interruption is not None:
+                raise interruption
+            missing = len(self._unfinished)
+            raise self._interrupted(
+                f"{missing} of {self._call.n} completions have no finish reason"
+            )
+        if self._has_tool_call and not self._has_text:
+            name, role = self._connection.engine, self._call.role
+            message = (
+                f"engine {name!r} returned a tool call instead of text; the call offers no tools"
+            )
+            raise EngineError(message, engine=name, role=role)
+
+    def _index_of(self, choice: dict[str, Any], position: int | None = None) -> int:
+        """Return the index of a choice; a reply with one completion may omit it."""
+        index = choice.get("index")
+        if index is None:
+            index = 0 if self._call.n == 1 else position
+        if type(index) is not int or not 0 <= index < self._call.n:
+            found = "no index" if index is None else f"index {excerpt(repr(index))}"
+            raise self._interrupted(f"a choice of the reply has {found} with n={self._call.n}")
+        return index
+
+    def _read_report(self, report: ReportedUsage) -> Iterator[Delta]:
+        """Yield a report on the whole reply; keep it until the reply is finished, or until `early_usage`."""
+        if self._unfinished:
+            self._early = report
+        else:
+            yield Delta(usage=self._meter.whole(report))
+
+    def _read_choice(
+        self, choice: dict[str, Any], index: int, report: ReportedUsage | None
+    ) -> Iterator[Delta]:
+        if not self._unfinished:
+            if report is not None:
+                yield from self._read_report(report)
+            return
+        is_finished = index not in self._unfinished
+        content = text_of(choice)
+        text, reasoning = content.text, content.reasoning
+        if text or reasoning:
+            if is_finished:
+                raise self._interrupted(f"completion {index} has text after its finish reason")
+            self._meter.add_text(index)
+            self._early = None
+        self._has_text = self._has_text or bool(text)
+        self._has_tool_call = self._has_tool_call or content.has_tool_call
+        ids = tuple(choice.get("token_ids") or ()) if self._has_token_ids else ()
+        tokens, usage = self._count(index, len(ids), report)
+        reason = None if is_finished else self._finish_reason(choice.get("finish_reason"))
+        if reason is not None:
+            self._unfinished.discard(index)
+        if text or reasoning or tokens or reason or usage:
+            k = self._call.logprobs
+            logprobs = _logprobs_of(choice) if k is not None else ()
+            confidences = _confidences_of(choice, k) if k else ()
+            yield Delta(
+                index, text, reasoning, tokens, ids, reason, usage, None, logprobs, confidences
+            )
+        if reason and not self._unfinished:
+            yield from self._kept_usage()
+
+    def _count(
+        self, index: int, ids: int, report: ReportedUsage | None
+    ) -> tuple[int, ReportedUsage | None]:
+        """Return the tokens of a delta with `ids` token ids, and the usage so far of a counting server."""
+        if report is None:
+            return ids, None
+        grown = self._meter.add_report(index, report)
+        if not self._is_counting:
+            return ids, None
+        return ids or grown, self._meter.running
+
+    def _kept_usage(self) -> Iterator[Delta]:
+        """Yield the usage that was reported before the last finish reason, if it was not yielded yet."""
+        if self._early is not None:
+            yield from self.early_usage()
+        elif not self._is_counting and (final := self._meter.final):
+            yield Delta(usage=final)
+
+    def _finish_reason(self, found: Any) -> FinishReason | None:
+        if found is None:
+            return None
+        reason = found.strip().lower() if isinstance(found, str) else repr(found)
+        if reason in UNFINISHED:
+            return None
+        if reason in FINISH_REASONS:
+            return FINISH_REASONS[reason]
+        shown = excerpt(str(found))
+        if reason in FAILED:
+            name, role = self._connection.engine, self._call.role
+            raise EngineUnavailable(
+                f"engine {name!r} failed during generation (finish reason {shown!r})",
+                engine=name,
+                role=role,
+            )
+        if reason in INTERRUPTED:
+            raise self._interrupted(f"the engine interrupted the completion ({shown})")
+        raise self._interrupted(f"unknown finish reason {shown!r}")
+
+    def _interrupted(self, message: str) -> StreamInterrupted:
+        return StreamInterrupted(message, engine=self._connection.engine, role=self._call.role)
+
+
+def _logprobs_of(choice: dict[str, Any]) -> tuple[float, ...]:
+    """Return the natural log probabilities of the generated tokens, from either route."""
+    logprobs = choice.get("logprobs") or {}
+    if (content := logprobs.get("content")) is not None:
+        return tuple(token["logprob"] for token in content)
+    return tuple(logprobs.get("token_logprobs") or ())
+
+
+def confidence(alternatives: Sequence[float], k: int) -> float:
+    """Return minus the mean of the `k` largest log probabilities, or of all if fewer; see `Delta`."""
+    top = sorted(alternatives, reverse=True)[:k]
+    return -sum(top) / len(top)
+
+
+def _confidences_of(choice: dict[str, Any], k: int) -> tuple[float, ...]:
+    """Return the confidences of the generated tokens over the `k` most probable ones, from either route.
+
+    vLLM's chat route includes the sampled token in the k, so a less probable sampled token displaces the last of them.
+    """
+    logprobs = choice.get("logprobs") or {}
+    if (content := logprobs.get("content")) is not None:
+        positions = [[entry["logprob"] for entry in token["top_logprobs"]] for token in content]
+    else:
+        positions = [list(entry.values()) for entry in logprobs.get("top_logprobs") or ()]
+    return tuple(confidence(position, k) for position in positions)

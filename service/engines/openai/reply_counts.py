@@ -1,0 +1,92 @@
+"""Evidence from a probe of several tokens: support of `n`, and the scope of token counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secondpass.service.engines.openai.usage import usage_of
+
+PROBE_TOKENS = 4
+"""Token limit of each completion of the probe."""
+
+Chunks = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class CountProbe:
+    """The result of a probe.
+
+    Attributes:
+        has_n: The reply had two completions, and the counts of a chunk are understood.
+        is_running: The count of a completion grew while it was generated.
+        per_choice: The usage of a chunk counts the tokens of its choice, rather than of the whole reply.
+    """
+
+    has_n: bool = False
+    is_running: bool = False
+    per_choice: bool = False
+
+
+def read_counts(chunks: Chunks) -> CountProbe:
+    """Return what the chunks of a reply show.
+
+    The request was for one or two completions of at most PROBE_TOKENS tokens.
+    """
+    is_running = _is_running(chunks)
+    indices = {choice.get("index") for chunk in chunks for choice in choices_of(chunk)}
+    if indices != {0, 1}:
+        return CountProbe(is_running=is_running)
+    per_choice = _counts_per_choice(chunks)
+    if per_choice is None:
+        return CountProbe(is_running=is_running)
+    return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice)
+
+
+def choices_of(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the choices of a chunk."""
+    choices = chunk.get("choices")
+    return [choice for choice in choices or () if isinstance(choice, dict)]
+
+
+def _counts(chunks: Chunks) -> Iterator[tuple[Any, int, bool]]:
+    """Yield index, completion tokens and whether it is finished, for chunks with one choice and a count."""
+    unfinished = {choice.get("index") for chunk in chunks for choice in choices_of(chunk)}
+    for chunk in chunks:
+        choices = choices_of(chunk)
+        if len(choices) != 1:
+            continue
+        is_late = not unfinished
+        index, is_finished = choices[0].get("index"), bool(choices[0].get("finish_reason"))
+        if is_finished:
+            unfinished.discard(index)
+        usage = usage_of(chunk) or usage_of(choices[0])
+        if usage is not None and usage.completion is not None and not is_late:
+            yield index, usage.completion, is_finished
+
+
+def _is_running(chunks: Chunks) -> bool:
+    """Return whether the count of a completion grew before its end."""
+    first: dict[Any, int] = {}
+    for index, count, is_finished in _counts(chunks):
+        if count and not is_finished and count > first.setdefault(index, count):
+            return True
+    return False
+
+
+def _counts_per_choice(chunks: Chunks) -> bool | None:
+    """Return whether the last counts of both completions count one each; None if they may be either.
+
+    A count of the whole reply grows with each completion, beyond the limit of one if both reach it.
+    """
+    last: dict[Any, int] = {}
+    for index, count, _ in _counts(chunks):
+        last.pop(index, None)
+        last[index] = count
+    if len(last) < 2:
+        return False
+    earlier, later = last.values()
+    if later <= earlier:
+        return True
+    return False if later > PROBE_TOKENS else None

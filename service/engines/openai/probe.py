@@ -101,6 +101,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
         stream_options=_stream_options(supported),
         has_token_ids=has_token_ids,
         counts_per_choice=counts.per_choice,
+        template_tokens=None if counts.prompt is None else max(0, counts.prompt - 1),
         detects_repetition="repetition" in supported,
     )
 

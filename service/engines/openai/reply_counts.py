@@ -22,11 +22,13 @@ class CountProbe:
         has_n: The reply had two completions, and the counts of a chunk are understood.
         is_running: The count of a completion grew while it was generated.
         per_choice: The usage of a chunk counts the tokens of its choice, rather than of the whole reply.
+        prompt: The most prompt tokens that a chunk reported; None if none did.
     """
 
     has_n: bool = False
     is_running: bool = False
     per_choice: bool = False
+    prompt: int | None = None
 
 
 def read_counts(chunks: Chunks) -> CountProbe:
@@ -34,14 +36,12 @@ def read_counts(chunks: Chunks) -> CountProbe:
 
     The request was for one or two completions of at most PROBE_TOKENS tokens.
     """
-    is_running = _is_running(chunks)
+    is_running, prompt = _is_running(chunks), _prompt_tokens(chunks)
     indices = {choice.get("index") for chunk in chunks for choice in choices_of(chunk)}
-    if indices != {0, 1}:
-        return CountProbe(is_running=is_running)
-    per_choice = _counts_per_choice(chunks)
+    per_choice = _counts_per_choice(chunks) if indices == {0, 1} else None
     if per_choice is None:
-        return CountProbe(is_running=is_running)
-    return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice)
+        return CountProbe(is_running=is_running, prompt=prompt)
+    return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice, prompt=prompt)
 
 
 def choices_of(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -64,6 +64,11 @@ def _counts(chunks: Chunks) -> Iterator[tuple[Any, int, bool]]:
         usage = usage_of(chunk) or usage_of(choices[0])
         if usage is not None and usage.completion is not None and not is_late:
             yield index, usage.completion, is_finished
+
+
+def _prompt_tokens(chunks: Chunks) -> int | None:
+    reports = [usage_of(each) for chunk in chunks for each in (chunk, *choices_of(chunk))]
+    return max((each.prompt for each in reports if each and each.prompt is not None), default=None)
 
 
 def _is_running(chunks: Chunks) -> bool:

@@ -12,6 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondpass.service.engines.openai.reply_counts import PROBE_TOKENS
 from secondpass.service.engines.openai.wire import (
     REPETITION_DETECTION,
     Dialect,
@@ -29,7 +30,7 @@ VLLM = [{"id": "model", "owned_by": "vllm", "max_model_len": 4096}]
 def calls_of(upstream: Upstream) -> list[dict[str, Any]]:
     """Return the bodies of the chat requests that are not probes."""
     bodies = [json.loads(raw) for path, _, raw in upstream.requests if path.endswith("completions")]
-    return [body for body in bodies if body.get("max_tokens") != 1]
+    return [body for body in bodies if body.get("max_tokens") not in (1, PROBE_TOKENS)]
 
 
 async def test_vllm_is_asked_to_detect_repetition() -> None:

@@ -103,12 +103,13 @@ def call_records(run: LiveRun) -> list[CallFinished]:
 
 
 def assert_accounting_is_complete(run: LiveRun, engine: ScriptedEngine) -> None:
-    """Assert that usage is within all limits and equals the sum of the calls.
+    """Assert that usage is within all limits, withheld amounts included, and equals the sum of the calls.
 
     Also assert that no lease and no call remains, and that continued tokens do not count as wasted.
     """
     for kind, limit in run.budget.limit.items():
-        assert run.budget.spent[kind] <= limit, kind
+        assert run.budget.spent[kind] + run.budget.withheld[kind] <= limit, kind
+    assert run.budget.exceeded is None
     assert not run.budget.holdings
     assert not engine.running
     spent = run.budget.spent

@@ -1,62 +1,27 @@
 """Budget of one run, enforced through leases.
 
-Each attempt of a call takes a lease before it starts. A lease covers the prompt and the *expected* completion length, and
-grows in blocks while tokens are delivered. A call that cannot lease its expected length waits until siblings release
-enough, or does not start. Waiters are served in order of arrival. Tokens are charged as they are delivered, and the rest
-of a lease is released when it is settled. Concurrent calls can therefore never exceed a limit together.
+Each attempt of a call takes a lease before it starts. A lease covers the prompt and every completion token that the attempt
+requests. A call that cannot lease its *expected* length waits until siblings release enough, or does not start. Waiters are
+served in order of arrival. Concurrent calls of engines that honour `max_tokens` can therefore never exceed a limit together.
+
+Tokens that an engine reports are charged, also those beyond the lease. If no limit has room for them, they are an overrun,
+and no further call starts. If the engine reports nothing, an estimate is charged and the rest of the lease is withheld: it
+counts towards the limit until the run ends.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import anyio
 
+from secondpass.service.calls.lease_request import LeaseRequest, amounts_of
 from secondpass.service.common.limits import FREE, KINDS, Amount, Amounts, Limits, Price, exact
 from secondpass.strategies.api.errors import BudgetExhausted
 from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import BudgetKind, Usage
-
-BLOCK = 32
-"""Tokens by which a lease grows beyond its expected length."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRequest:
-    """Budget that one attempt of a call asks for.
-
-    Attributes:
-        prompt_tokens: Tokens of the prompt.
-        cap: Maximum completion tokens of each of the `n` completions; 0 for a call that generates nothing.
-        expected: Returns the expected tokens of one completion. Evaluated again while the request waits.
-        n: Number of completions; 0 for a call that generates nothing.
-        price: Price of the tokens.
-        is_upfront: Lease all `n * cap` tokens at once, for engines that report token counts only at the end.
-        takes_remainder: Accept fewer tokens than expected, as the first call of a run does.
-        is_continuation: The attempt continues completions of an earlier one. It accepts fewer tokens than expected and
-            is not charged for further samples.
-    """
-
-    prompt_tokens: int
-    cap: int
-    expected: Callable[[], int]
-    n: int = 1
-    price: Price = FREE
-    is_upfront: bool = False
-    takes_remainder: bool = False
-    is_continuation: bool = False
-
-    @property
-    def samples(self) -> int:
-        """Samples to charge."""
-        return 0 if self.is_continuation else self.n
-
-    @property
-    def expected_tokens(self) -> int:
-        """Expected completion tokens over all completions."""
-        return max(1, min(self.expected(), self.cap)) * self.n
 
 
 @dataclass(slots=True)
@@ -73,9 +38,15 @@ class _Waiter:
 
 
 class Budget:
-    """Token accounting of one run. Spent and committed amounts together never exceed a limit.
+    """Token accounting of one run. Spent, withheld and committed amounts together never exceed a limit, except by overruns.
 
     With `counts_prompts`, engines that can count the tokens of a prompt do so for every call.
+
+    Attributes:
+        limit: The limited kinds.
+        spent: Amounts charged.
+        withheld: Amounts that attempts without a token count may have used beyond the charged estimate.
+        exceeded: The first limit that an engine exceeded, or None. No call starts afterwards.
     """
 
     def __init__(self, limits: Limits, *, counts_prompts: bool = False) -> None:
@@ -87,7 +58,10 @@ class Budget:
             if (value := getattr(limits, f"max_{kind}")) is not None
         }
         self.spent: dict[BudgetKind, Amount] = dict.fromkeys(KINDS, 0)
+        self.withheld: dict[BudgetKind, Amount] = dict.fromkeys(KINDS, 0)
+        self.exceeded: BudgetKind | None = None
         self.holdings: set[Lease | BudgetReserve] = set()
+        self._deficit: dict[BudgetKind, Amount | float] = dict.fromkeys(KINDS, 0)
         self._waiters: list[_Waiter] = []
 
     def committed(self, kind: BudgetKind) -> Amount:
@@ -95,10 +69,42 @@ class Budget:
         return sum([each.committed(kind) for each in self.holdings])
 
     def left(self, kind: BudgetKind) -> Amount | float:
-        """Return the amount that is neither spent nor committed; infinite without a limit."""
+        """Return the amount that is neither spent, withheld nor committed; infinite without a limit.
+
+        It is negative after an overrun.
+        """
         if kind not in self.limit:
             return math.inf
-        return self.limit[kind] - self.spent[kind] - self.committed(kind)
+        return self.limit[kind] - self.spent[kind] - self.withheld[kind] - self.committed(kind)
+
+    def overrun(self, kind: BudgetKind) -> Amount:
+        """Return the amount by which the spent amount exceeds the limit."""
+        return max(0, self.spent[kind] - self.limit[kind]) if kind in self.limit else 0
+
+    def charge(self, price: Price, *, prompt: int = 0, completion: int = 0) -> None:
+        """Charge tokens that are no longer committed."""
+        for kind, amount in amounts_of(price, prompt, completion).items():
+            self.spent[kind] += amount
+
+    def withhold(self, price: Price, prompt: int, completion: int) -> None:
+        """Count tokens that are no longer committed towards the limits, without charging them."""
+        for kind, amount in amounts_of(price, prompt, completion).items():
+            self.withheld[kind] += amount
+
+    def take_excess(self, price: Price, *, prompt: int = 0, completion: int = 0) -> int:
+        """Return how many of some tokens, just charged beyond their lease, no limit had room for.
+
+        They are either prompt or completion tokens.
+        """
+        tokens, beyond = prompt + completion, 0
+        for kind, amount in amounts_of(price, prompt, completion).items():
+            deficit = -self.left(kind)
+            if amount and deficit > self._deficit[kind]:
+                new = Fraction(deficit - self._deficit[kind]) * tokens / amount
+                beyond = max(beyond, min(tokens, math.ceil(new)))
+                self._deficit[kind] = deficit
+                self.exceeded = self.exceeded or kind
+        return beyond
 
     async def lease(self, request: LeaseRequest, reserved: Reserve | None = None) -> Lease:
         """Lease the requested budget, waiting while siblings can still release enough.
@@ -152,7 +158,7 @@ class Budget:
             raise ValueError(f"tokens: must be at least 1, not {tokens}")
         if prompt_tokens < 0:
             raise ValueError(f"prompt_tokens: must be at least 0, not {prompt_tokens}")
-        amounts = _amounts(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
+        amounts = amounts_of(price, prompt_tokens, tokens) | {"calls": 1, "samples": 1}
         for kind, amount in amounts.items():
             if self.left(kind) < amount:
                 raise BudgetExhausted(kind)
@@ -160,28 +166,25 @@ class Budget:
 
     def grant(self, request: LeaseRequest) -> Lease | BudgetKind:
         """Return a lease for `request`, or the limit that does not allow it now."""
-        if self.left("calls") < 1:
-            return "calls"
-        if self.left("samples") < request.samples:
-            return "samples"
-        if self.left("prompt_tokens") < request.prompt_tokens:
-            return "prompt_tokens"
-        if self.left("cost") < request.price.of(request.prompt_tokens, 0):
-            return "cost"
+        if (exhausted := self._exhausted(request)) is not None:
+            return exhausted
         room, limit = self.room(request.price, request.prompt_tokens)
-        tokens = request.expected_tokens
         takes_remainder = (
             request.takes_remainder or request.is_continuation or not self.spent["calls"]
         )
-        if tokens > room and takes_remainder:
-            tokens = int(room)
-        if not request.n <= tokens <= room:
+        if room < (request.n if takes_remainder else request.expected_tokens):
             return limit
-        if request.is_upfront:
-            tokens = request.n * int(min(request.cap, room // request.n))
+        cap = int(min(request.cap, room // max(1, request.n)))
         self.spent["calls"] += 1
         self.spent["samples"] += request.samples
-        return Lease(self, request, tokens, takes_remainder=takes_remainder)
+        return Lease(self, request, cap, limit, takes_remainder=takes_remainder)
+
+    def _exhausted(self, request: LeaseRequest) -> BudgetKind | None:
+        """Return a limit that does not allow the request even without completion tokens, or None."""
+        needed: dict[BudgetKind, Amount] = {"calls": 1, "samples": request.samples}
+        needed |= amounts_of(request.price, request.prompt_tokens, 0)
+        exhausted = (kind for kind, amount in needed.items() if self.left(kind) < amount)
+        return self.exceeded or next(exhausted, None)
 
     def room(self, price: Price, prompt_tokens: int) -> tuple[Amount | float, BudgetKind]:
         """Return the completion tokens that could be leased with such a prompt, and the binding limit."""
@@ -194,9 +197,10 @@ class Budget:
 
     def _can_be_released(self, kind: BudgetKind, request: LeaseRequest) -> bool:
         """Return whether the running calls could release enough of `kind` for the smallest lease."""
-        minimum = _amounts(request.price, request.prompt_tokens, request.n)
+        if self.exceeded is not None:
+            return False
         leased = sum([each.committed(kind) for each in self.holdings if isinstance(each, Lease)])
-        return leased > 0 and self.left(kind) + leased >= minimum.get(kind, math.inf)
+        return leased > 0 and self.left(kind) + leased >= request.minimum.get(kind, math.inf)
 
     def release(self, holding: Lease | BudgetReserve) -> None:
         """Remove a lease or reserve, then serve the waiters in order of arrival."""
@@ -257,43 +261,47 @@ class Lease:
 
     Attributes:
         cap: Maximum tokens to request for each completion.
+        binding_limit: The limit that allows the fewest tokens.
+        overrun: Tokens charged for which no limit had room.
+        withheld: Completion tokens withheld when the lease was settled.
         takes_remainder: The lease may be smaller than expected; see `LeaseRequest`.
         reserved: The reserve that the lease was taken from.
     """
 
     def __init__(
-        self, budget: Budget, request: LeaseRequest, tokens: int, *, takes_remainder: bool
+        self,
+        budget: Budget,
+        request: LeaseRequest,
+        cap: int,
+        binding_limit: BudgetKind,
+        *,
+        takes_remainder: bool,
     ) -> None:
         self._budget = budget
         self._request = request
         self._prompt = request.prompt_tokens
-        self._tokens = tokens
+        self._tokens = cap * request.n
         self._spent_prompt = self._spent_completion = 0
+        self.cap = cap
+        self.binding_limit = binding_limit
+        self.overrun = self.withheld = 0
         self.takes_remainder = takes_remainder
         self.reserved: BudgetReserve | None = None
-        if request.is_upfront:
-            self.cap = tokens // request.n
-        else:
-            self.cap = int(min(request.cap, self._ceiling()))
         budget.holdings.add(self)
 
     def committed(self, kind: BudgetKind) -> Amount:
         """Return the amount of a limit that is leased but not spent."""
-        if kind == "tokens":
-            return self._tokens
-        if kind == "prompt_tokens":
-            return self._prompt
-        return self._request.price.of(self._prompt, self._tokens) if kind == "cost" else 0
-
-    @property
-    def is_counted(self) -> bool:
-        """True if the engine reports token counts while it streams."""
-        return not self._request.is_upfront
+        return amounts_of(self._request.price, self._prompt, self._tokens).get(kind, 0)
 
     @property
     def is_reduced(self) -> bool:
         """True if the budget allows fewer tokens than the call asked for."""
         return self.cap < self._request.cap
+
+    @property
+    def exceeded(self) -> BudgetKind | None:
+        """A limit that the charged tokens exceed, or None."""
+        return self._budget.exceeded if self.overrun else None
 
     @property
     def prompt(self) -> int:
@@ -305,40 +313,40 @@ class Lease:
         """Usage charged so far."""
         return Usage(prompt=self._spent_prompt, completion=self._spent_completion)
 
-    @property
-    def estimate(self) -> Usage:
-        """Usage to charge if the engine never reports it.
+    def take(self, tokens: int) -> None:
+        """Charge completion tokens that the engine reported, also beyond the lease."""
+        price, excess = self._request.price, tokens - self._tokens
+        self._tokens = max(0, -excess)
+        self._spent_completion += tokens
+        self._budget.charge(price, completion=tokens)
+        if excess > 0:
+            self.overrun += self._budget.take_excess(price, completion=excess)
 
-        The prompt, plus the delivered tokens where the engine counts them while it streams. Otherwise the prompt plus
-        the whole lease.
-        """
-        uncounted = self._tokens if self._request.is_upfront else 0
-        return Usage(prompt=self._prompt, completion=self._spent_completion + uncounted)
-
-    @property
-    def binding_limit(self) -> BudgetKind:
-        """The limit that prevents the lease from growing."""
-        room, kind = self._budget.room(self._request.price, 0)
-        return kind if room < math.inf else "tokens"
-
-    def take(self, tokens: int) -> bool:
-        """Charge delivered completion tokens. Return False, charging nothing, if they exceed the budget."""
-        if tokens > self._tokens and not self._grow(tokens - self._tokens):
-            return False
-        self._tokens -= tokens
-        self._spend(completion=tokens)
-        return True
-
-    def settle(self, usage: Usage, *, void: int = 0, is_retried: bool = False) -> None:
+    def settle(
+        self, usage: Usage, *, is_known: bool = True, void: int = 0, is_retried: bool = False
+    ) -> None:
         """Charge the attempt's usage and release the rest of the lease.
 
         Args:
-            usage: Tokens that the attempt used. Completion tokens beyond the limit were not delivered and are not charged.
+            usage: Tokens that the attempt used.
+            is_known: False if the completion tokens are an estimate. At most the lease is charged then, and its rest
+                is withheld; also the prompt if none was charged.
             void: Number of completions whose samples are returned.
             is_retried: Set aside the rest of the call's reserve again, for the next attempt.
         """
-        self.take(max(0, usage.completion - self._spent_completion))
-        self._spend(prompt=usage.prompt)
+        price, prompt = self._request.price, usage.prompt
+        completion = max(0, usage.completion - self._spent_completion)
+        if not is_known:
+            completion = min(completion, self._tokens)
+            self.withheld = self._tokens - completion
+            self._budget.withhold(price, 0 if prompt else self._prompt, self.withheld)
+        beyond = max(0, prompt - self._prompt), max(0, completion - self._tokens)
+        self._prompt = self._tokens = 0
+        self._spent_prompt += prompt
+        self._spent_completion += completion
+        self._budget.charge(price, prompt=prompt, completion=completion)
+        self.overrun += self._budget.take_excess(price, prompt=beyond[0])
+        self.overrun += self._budget.take_excess(price, completion=beyond[1])
         self._end(samples=min(void, self._request.samples), is_restored=is_retried)
 
     def cancel(self) -> None:
@@ -352,36 +360,6 @@ class Lease:
         if is_restored and self.reserved is not None:
             self.reserved.restore()
         self._budget.release(self)
-
-    def _spend(self, prompt: int = 0, completion: int = 0) -> None:
-        self._spent_prompt += prompt
-        self._spent_completion += completion
-        spent = self._budget.spent
-        spent["prompt_tokens"] += prompt
-        spent["tokens"] += completion
-        spent["cost"] += self._request.price.of(prompt, completion)
-
-    def _ceiling(self) -> Amount | float:
-        """Return the completion tokens available if every sibling released its whole lease."""
-        budget, price = self._budget, self._request.price
-        tokens = math.inf
-        if "tokens" in budget.limit:
-            tokens = int(budget.limit["tokens"] - budget.spent["tokens"])
-        if "cost" not in budget.limit:
-            return tokens
-        money = budget.limit["cost"] - budget.spent["cost"] - price.of(self._prompt, 0)
-        return min(tokens, price.affords(money))
-
-    def _grow(self, missing: int, block: int = BLOCK) -> bool:
-        room, _ = self._budget.room(self._request.price, 0)
-        if room < missing:
-            return False
-        self._tokens += int(min(max(missing, block), room))
-        return True
-
-
-def _amounts(price: Price, prompt: int, tokens: int) -> dict[BudgetKind, Amount]:
-    return {"prompt_tokens": prompt, "tokens": tokens, "cost": price.of(prompt, tokens)}
 
 
 def _at_most(left: Amount | float, amount: Amount) -> Amount:

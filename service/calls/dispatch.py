@@ -15,8 +15,9 @@ from typing import get_args
 from anyio.abc import TaskStatus
 
 from secondpass.service.calls.admission import HIGHEST_RANK, rank_of
-from secondpass.service.calls.budget import Budget, Lease, LeaseRequest
+from secondpass.service.calls.budget import Budget, Lease
 from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
+from secondpass.service.calls.lease_request import LeaseRequest
 from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
 from secondpass.service.calls.upstream import Upstream
@@ -26,6 +27,7 @@ from secondpass.service.common.events import Trace
 from secondpass.service.common.limits import FREE, Price
 from secondpass.strategies.api.engine import Call, Engine
 from secondpass.strategies.api.errors import (
+    BudgetExhausted,
     CapabilityMissing,
     EngineError,
     RoleMissing,
@@ -211,6 +213,7 @@ class CallDispatcher:
                 price=self.price(request.role),
                 trace=self._trace,
                 waste=self.waste,
+                is_counted=request.reward or "token_counts" in upstream.engine.capabilities,
                 can_retry=lambda failure: can_retry(failure, number),
             )
             await self._stream(record, upstream)
@@ -238,6 +241,8 @@ class CallDispatcher:
             finally:
                 self._learn_prompt(record, upstream)
             record.check()
+        if record.exceeded is not None:
+            raise BudgetExhausted(record.exceeded)
 
     async def _run_parts(
         self, progress: Progress, parts: Sequence[Progress], upstream: Upstream, number: int
@@ -275,7 +280,6 @@ class CallDispatcher:
             expected=lambda: self._lengths.expected(key, cap + delivered) - delivered,
             n=0 if call.reward else request.n,
             price=self.price(call.role),
-            is_upfront=not call.reward and "token_counts" not in engine.capabilities,
             takes_remainder=progress.takes_remainder,
             is_continuation=progress.is_resumed,
         )

@@ -10,6 +10,7 @@ from typing import Self
 import anyio
 
 from secondpass.service.calls.budget import Lease
+from secondpass.service.calls.delivered import Delivered
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.progress import Progress, end_of
 from secondpass.service.calls.waste import Waste
@@ -23,7 +24,7 @@ from secondpass.strategies.api.errors import (
     StreamInterrupted,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import LabelDistribution, ReportedUsage, Usage
+from secondpass.strategies.api.values import BudgetKind, LabelDistribution, ReportedUsage, Usage
 
 STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
 """Errors that interrupt a stream."""
@@ -32,8 +33,11 @@ STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
 class InFlight:
     """Context manager around one attempt: its wait for a slot and its deltas.
 
-    Emits the usage record on exit. `request` is the engine request of this attempt, with the lease's cap; `can_retry`
-    returns whether another attempt follows an error.
+    Emits the usage record on exit. `request` is the engine request of this attempt, with the lease's cap.
+
+    Args:
+        is_counted: The engine reports token counts while it streams.
+        can_retry: Returns whether another attempt follows an error.
     """
 
     def __init__(
@@ -47,9 +51,13 @@ class InFlight:
         price: Price,
         trace: Trace,
         waste: Waste,
+        is_counted: bool,
         can_retry: Callable[[BaseException], bool],
     ) -> None:
         self._number, self._attempt = number, attempt
+        if progress.first_attempt is None:
+            progress.first_attempt = number
+        self._first_attempt = progress.first_attempt
         if not request.reward:
             sampling = request.sampling.model_copy(update={"max_tokens": lease.cap})
             request = replace(request, sampling=sampling)
@@ -59,11 +67,13 @@ class InFlight:
         self._trace, self._waste, self._can_retry = trace, waste, can_retry
         self._partials = progress.partials
         self._earlier_tokens = [partial.tokens for partial in self._partials]
+        self._delivered = Delivered(len(self._partials))
+        self._has_counts = is_counted
         self._on_delta = progress.receiver.on_delta
         self._reported = ReportedUsage()
         self._undelivered = 0
         self._queued: float | None = None
-        self._has_response = self._has_final_usage = False
+        self._has_response = self._has_final_usage = self._is_read = False
         self._is_estimated = False
         self._looping: set[int] = set()
         self._started_at = anyio.current_time()
@@ -73,6 +83,7 @@ class InFlight:
             CallStarted(
                 at=self._trace.elapsed,
                 call=self._number,
+                first_attempt=self._first_attempt,
                 role=self.request.role,
                 purpose=self.request.purpose,
                 index=self.request.index,
@@ -86,39 +97,52 @@ class InFlight:
         self._queued = waited
 
     def take(self, delta: Delta) -> None:
-        """Charge a delta and pass it on. Raises BudgetExhausted, and EngineError for an invalid index."""
+        """Charge a delta and pass it on.
+
+        Raises:
+            BudgetExhausted: The engine generates more tokens than the budget has room for.
+            EngineError: The index is invalid.
+        """
         self._has_response = True
         self._has_final_usage = delta.usage is not None and not (delta.text or delta.reasoning)
         if delta.usage is not None:
             self._reported = self._reported.updated(delta.usage)
-        if delta.tokens and not self._lease.take(delta.tokens):
-            raise BudgetExhausted(self._lease.binding_limit)
+        if delta.tokens:
+            self._lease.take(delta.tokens)
+        elif 0 <= delta.index < len(self._partials):
+            self._delivered.add(delta)
         if not 0 <= delta.index < len(self._partials):
             raise EngineError(
                 f"engine returned a delta for completion {delta.index} of {len(self._partials)} requested",
                 role=self.request.role,
             )
         partial = self._partials[delta.index]
-        if partial.finish_reason is not None:
+        if partial.finish_reason is not None:  # final usage of the stream, or text that is dropped
             if delta.finish_reason is not None:
                 self._looping.discard(delta.index)
-            return  # final usage of the stream, or text after the finish reason
+            self._stop_at_overrun()
+            return
         delta = self._ended_if_looping(delta, partial)
         partial.add(delta)
+        self._pass_on(delta, partial)
+        if delta.finish_reason is not None:
+            exhausted = (
+                self._lease.binding_limit if self._is_truncated_by_budget(delta.index) else None
+            )
+            self._progress.finish(partial, exhausted=exhausted)
+        if self._lease.overrun and self._progress.missing:
+            self._stop_at_overrun()
+        if delta.usage is not None and delta.finish_reason is not None:
+            self._has_final_usage = not self._progress.missing
+
+    def _pass_on(self, delta: Delta, partial: PartialCompletion) -> None:
+        """Pass a delta to the call, its receiver and the trace."""
         if delta.labels is not None:
             self._progress.labels = _normalised(delta)
         if delta.reward is not None:
             self._progress.reward = delta.reward
         if self._on_delta is not None:
             self._on_delta(delta, partial)
-        self._trace_delta(delta, partial)
-        if delta.finish_reason is not None:
-            exhausted = (
-                self._lease.binding_limit if self._is_truncated_by_budget(delta.index) else None
-            )
-            self._progress.finish(partial, exhausted=exhausted)
-
-    def _trace_delta(self, delta: Delta, partial: PartialCompletion) -> None:
         if self._trace.keeps_deltas and (delta.text or delta.reasoning):
             self._trace.emit(
                 CallDelta(
@@ -141,6 +165,16 @@ class InFlight:
     def is_stopped(self) -> bool:
         """True if all completions are finished, but the engine still generates some that repeat themselves."""
         return bool(self._looping) and not self._progress.missing
+
+    def _stop_at_overrun(self) -> None:
+        """Raise BudgetExhausted, which closes the stream, if the attempt exceeded a limit."""
+        if (limit := self.exceeded) is not None:
+            raise BudgetExhausted(limit)
+
+    @property
+    def exceeded(self) -> BudgetKind | None:
+        """The limit that this attempt exceeded, or None."""
+        return self._lease.exceeded
 
     @property
     def expected_prompt(self) -> int:
@@ -174,6 +208,7 @@ class InFlight:
         progress, role = self._progress, self.request.role
         if not self.is_complete():
             raise StreamInterrupted("the stream ended without a finish reason", role=role)
+        self._is_read = True
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
@@ -190,6 +225,8 @@ class InFlight:
             if end in ("truncated", "cancelled"):
                 self._progress.hand_over_usable(end)
         finally:
+            if self.exceeded is not None and not self._progress.missing:
+                end = "finished"  # an overrun truncates no finished completion
             self._emit_record(end, error, is_retried=error is not None and self._can_retry(error))
 
     def _emit_record(self, end: CallEnd, error: BaseException | None, *, is_retried: bool) -> None:
@@ -198,10 +235,10 @@ class InFlight:
             used = Usage()
             self._lease.cancel()
         else:
-            used = self._final_usage(end)
+            used, is_known = self._final_usage(error)
             is_void = is_retried and not self._progress.is_resumed
             void = len(self._progress.missing) if is_void else 0
-            self._lease.settle(used, void=void, is_retried=is_retried)
+            self._lease.settle(used, is_known=is_known, void=void, is_retried=is_retried)
         spent = self._lease.spent
         if is_retried and self._progress.is_resumed:
             self._waste.use(self._partials[0].sources)
@@ -219,8 +256,11 @@ class InFlight:
                 usage=Usage(spent.prompt, used.cached, spent.completion),
                 attempts=0 if self._queued is None else 1,
                 attempt=self._attempt,
+                first_attempt=self._first_attempt,
                 retried=is_retried,
                 wasted=wasted,
+                overrun=self._lease.overrun,
+                withheld=self._lease.withheld,
                 is_estimated=self._is_estimated,
                 cost=float(self._price.of(spent.prompt, spent.completion)),
                 queued=queued,
@@ -234,25 +274,31 @@ class InFlight:
             )
         )
 
-    def _final_usage(self, end: CallEnd) -> Usage:
-        """Return the usage reported after the last token, with an estimate of each missing count."""
-        if end == "failed" and not self._has_response:
-            return Usage()
-        is_complete = (
-            self._lease.is_counted
-            or self._has_final_usage
-            or (end == "finished" and not self._looping)
+    def _final_usage(self, error: BaseException | None) -> tuple[Usage, bool]:
+        """Return the usage, with an estimate of each count that the engine did not report, and whether it is known.
+
+        It is not known if the completion tokens are an estimate of those delivered. An attempt without a response costs
+        nothing, but an engine whose stream broke before its first token may have generated some.
+        """
+        if isinstance(error, EngineError) and not self._has_response:
+            self._is_estimated = isinstance(error, StreamInterrupted) and not self._has_counts
+            return Usage(), not self._is_estimated
+        counted = self._lease.spent.completion
+        is_counted = self._has_counts and (counted > 0 or not self._delivered.has_text)
+        is_complete = is_counted or self._has_final_usage or self._is_read
+        prompt, completion = self._reported.prompt, self._reported.completion
+        if not is_complete:
+            completion = None
+        is_known = is_counted or completion is not None
+        self._is_estimated = prompt is None or not is_known
+        if completion is None:
+            completion = counted
+        if not is_known:
+            completion += self._delivered.estimate(self._lease.cap)
+        usage = Usage(
+            self._lease.prompt if prompt is None else prompt, self._reported.cached, completion
         )
-        reported = self._reported if is_complete else ReportedUsage()
-        prompt, completion = reported.prompt, reported.completion
-        is_counted = completion is not None or self._lease.is_counted
-        self._is_estimated = prompt is None or not is_counted
-        estimate = self._lease.estimate
-        return Usage(
-            estimate.prompt if prompt is None else prompt,
-            reported.cached,
-            estimate.completion if completion is None else completion,
-        )
+        return usage, is_known
 
     def _count_waste(self, spent: int, *, is_finished: bool) -> int:
         """Attribute the spent tokens to the streams that delivered them; return the number wasted so far.
@@ -267,7 +313,7 @@ class InFlight:
             for partial, source in zip(self._partials, sources, strict=True)
         ]
         uncounted = max(0, spent - sum(counts))
-        if self._lease.is_counted and not is_finished:
+        if self._has_counts and not is_finished:
             self._undelivered += uncounted
         else:
             counts = [
@@ -290,7 +336,7 @@ class InFlight:
     def _is_truncated_by_budget(self, position: int) -> bool:
         lease, partial = self._lease, self._partials[position]
         generated = partial.tokens - self._earlier_tokens[position]
-        is_at_cap = not lease.is_counted or generated >= lease.cap
+        is_at_cap = not self._has_counts or generated >= lease.cap
         return lease.is_reduced and is_at_cap and partial.finish_reason == "length"
 
 

@@ -51,6 +51,7 @@ class Progress:
         partials: Completions of the current attempt, by position in its request.
         handed_over: Number of completions handed over.
         exhausted: The limit that truncated a completion, if any.
+        first_attempt: Number of the call's first attempt within the run; None before it.
         prompt_tokens: Tokens of the call's prompt.
         takes_remainder: The next lease may be smaller than expected.
     """
@@ -67,6 +68,7 @@ class Progress:
         self._take_sample = take_sample
         self.handed_over = 0
         self.exhausted: BudgetKind | None = None
+        self.first_attempt: int | None = None
         self.labels: LabelDistribution | None = None
         self.reward: float | None = None
         self.prompt_tokens = 0
@@ -153,6 +155,7 @@ class Progress:
             progress = Progress(single, self._engine, self._waste, self.receiver, self._take_sample)
             progress.handed_over, progress.takes_remainder = self.handed_over, self.takes_remainder
             progress.prompt_tokens = self.prompt_tokens
+            progress.first_attempt = self.first_attempt
             parts.append(progress)
         return parts
 

@@ -45,10 +45,11 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStarted(Event):
-    """An attempt of a call has its lease and is about to be sent."""
+    """An attempt of a call has its lease and is about to be sent. `call` and `first_attempt` are as in `CallFinished`."""
 
     type: ClassVar[str] = "call.started"
     call: int
+    first_attempt: int = 0
     role: Role
     purpose: str
     index: int
@@ -72,12 +73,16 @@ class CallFinished(Event):
 
     Attributes:
         call: Number of the attempt within the run, from 0.
+        first_attempt: `call` of the first attempt of the same call; all its attempts have this number.
         usage: Tokens charged.
         attempts: Engine requests sent: 1, or 0 if the attempt ended while it was queued.
         attempt: Number of the attempt within its call, from 1.
         retried: Another attempt follows.
         wasted: Completion tokens that are unused so far; a later call may still use them.
-        is_estimated: The engine reported no usage, so an upper bound was charged.
+        overrun: Tokens of `usage` for which no limit of the budget had room.
+        withheld: Completion tokens that the engine may have generated beyond an estimated usage. They are not charged.
+        is_estimated: The engine did not report the usage. `usage` is an upper bound of the prompt, or an estimate of the
+            delivered tokens.
         queued: Seconds of waiting for admission.
         seconds: Seconds in the engine.
         texts: Generated text of each completion, without reasoning.
@@ -93,8 +98,11 @@ class CallFinished(Event):
     usage: Usage
     attempts: int = 1
     attempt: int = 1
+    first_attempt: int = 0
     retried: bool = False
     wasted: int = 0
+    overrun: int = 0
+    withheld: int = 0
     is_estimated: bool = False
     cost: float = 0.0
     queued: float = 0.0

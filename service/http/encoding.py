@@ -65,14 +65,18 @@ def usage_document(roles: Mapping[Role, RoleUsage]) -> dict[str, Any]:
 def budget_document(
     kinds: Mapping[BudgetKind, Spend], deadline_ms: int | None = None, took_ms: float | None = None
 ) -> dict[str, Any]:
-    """Convert the limit and spent amount of each kind, under the field names of the request."""
-    document: dict[str, Any] = {
-        f"max_{kind}": {
-            "limit": spend.limit if kind == "cost" else _whole(spend.limit),
-            "spent": spend.spent if kind == "cost" else _whole(spend.spent),
+    """Convert the amounts of each kind, under the field names of the request.
+
+    `withheld` and `overrun` are present only if they are not 0.
+    """
+    document: dict[str, Any] = {}
+    for kind, spend in kinds.items():
+        amounts = {"limit": spend.limit, "spent": spend.spent}
+        rare = {"withheld": spend.withheld, "overrun": spend.overrun}
+        amounts |= {name: amount for name, amount in rare.items() if amount}
+        document[f"max_{kind}"] = {
+            name: amount if kind == "cost" else _whole(amount) for name, amount in amounts.items()
         }
-        for kind, spend in kinds.items()
-    }
     if took_ms is not None:
         document["deadline_ms"] = {"limit": deadline_ms, "spent": round(took_ms, 3)}
     return document

@@ -38,7 +38,7 @@ class _Response(BaseModel):
 class UsageRecord(_Response):
     """Usage of one role, in tokens.
 
-    `estimated` is true if an engine did not report the usage of a cancelled call.
+    `estimated` is true if an engine did not report the usage of a call.
     """
 
     calls: int
@@ -55,6 +55,15 @@ class BudgetUsage(_Response):
 
     limit: float | None
     spent: float
+    withheld: float = Field(
+        default=0,
+        description="amount that counts towards the limit, but not as spent: an engine did not report its tokens; "
+        "absent if 0",
+    )
+    overrun: float = Field(
+        default=0,
+        description="amount by which `spent` exceeds the limit: an engine generated more than requested; absent if 0",
+    )
 
 
 class ResolvedTask(_Response):
@@ -79,8 +88,13 @@ class CallEntry(_Response):
     usage: Usage
     attempts: int
     attempt: int = Field(description="number of the attempt within its call, from 1")
+    first_attempt: int = Field(description="`call` of the first attempt of the same call")
     retried: bool = Field(description="true if another attempt followed")
     wasted: int
+    overrun: int = Field(description="tokens of `usage` for which the budget had no room")
+    withheld: int = Field(
+        description="completion tokens that the engine may have generated beyond an estimated `usage`"
+    )
     cost: float
     queued: float
     seconds: float

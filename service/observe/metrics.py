@@ -70,6 +70,12 @@ class Metrics:
             ["role", "kind"],
             registry=self._registry,
         )
+        self._overruns = Counter(
+            "secondpass_engine_overruns",
+            "Engine requests that used more tokens than the budget of their run had left",
+            ["role"],
+            registry=self._registry,
+        )
         self._tested = Counter(
             "secondpass_answers_tested",
             "Answers checked by the tests of their task, by test status",
@@ -161,6 +167,8 @@ class Metrics:
         if not event.retried:
             self._calls.labels(strategy, event.role, event.end).inc()
         self._attempts.labels(event.role).inc(event.attempts)
+        if event.overrun:
+            self._overruns.labels(event.role).inc()
         for kind, tokens in (
             ("prompt", event.usage.prompt),
             ("cached", event.usage.cached),

@@ -99,8 +99,8 @@ async def _run_strategy(run: LiveRun) -> StopReason:
         except (BudgetExhausted, *ITEM_ERRORS) as error:
             failure = error
     if reason is not None:
-        is_limited = reason == "finished" and run.exhausted is not None
-        return _BY_BUDGET[run.exhausted] if is_limited and run.exhausted else reason
+        limit = run.budget.exceeded or (run.exhausted if reason == "finished" else None)
+        return reason if limit is None else _BY_BUDGET[limit]
     if failure is None:
         reason = "draining" if run.is_interrupted else "deadline"
     elif isinstance(failure, BudgetExhausted):

@@ -37,7 +37,7 @@ class RoleUsage:
         completion: Completion tokens.
         wasted: Completion tokens that were delivered but not used.
         cost: Cost of the tokens, in the currency of the operator's prices.
-        is_estimated: True if an engine did not report the usage of a cancelled call.
+        is_estimated: True if an engine did not report the usage of a call.
     """
 
     calls: int = 0
@@ -53,11 +53,17 @@ class RoleUsage:
 class Spend:
     """Spending of one kind of budget, and its limit (None: unlimited).
 
-    Both are counts of tokens, calls or samples; for `cost`, amounts in the currency of the operator's prices.
+    All are counts of tokens, calls or samples; for `cost`, amounts in the currency of the operator's prices.
+
+    Attributes:
+        withheld: Amount not spent, but counted towards the limit, because an engine did not report its tokens.
+        overrun: Amount by which `spent` exceeds the limit, because an engine exceeded its cap.
     """
 
     limit: float | None
     spent: float
+    withheld: float = 0.0
+    overrun: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +167,8 @@ def spending(budget: Budget) -> dict[BudgetKind, Spend]:
         kind: Spend(
             limit=float(budget.limit[kind]) if kind in budget.limit else None,
             spent=float(budget.spent[kind]),
+            withheld=float(budget.withheld[kind]),
+            overrun=float(budget.overrun(kind)),
         )
         for kind in KINDS
     }

@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 
 from secondpass.service.calls.admission import Admission
-from secondpass.service.calls.budget import Budget, LeaseRequest
+from secondpass.service.calls.budget import Budget
 from secondpass.service.calls.dispatch import CallDispatcher
+from secondpass.service.calls.lease_request import LeaseRequest
 from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.retry import RetryPolicy

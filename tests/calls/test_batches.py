@@ -224,7 +224,8 @@ async def test_an_interrupted_batch_without_streamed_counts_is_charged_an_estima
     )
     await harness.perform(BATCH)
     first, second = harness.records
-    assert (first.usage.completion, first.is_estimated, first.wasted) == (100, True, 80)
+    assert (first.usage.completion, first.is_estimated, first.wasted) == (5, True, 4)
+    assert (first.withheld, harness.budget.withheld["tokens"]) == (95, 95)
     assert (second.usage.completion, second.is_estimated, second.wasted) == (16, False, 0)
     assert len(harness.completions) == 5
     harness.assert_consistent()

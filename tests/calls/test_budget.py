@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.budget import BLOCK, Budget, Lease, LeaseRequest
+from secondpass.service.calls.budget import Budget, Lease
+from secondpass.service.calls.lease_request import LeaseRequest
 from secondpass.service.calls.prompt_size import text_bound
 from secondpass.service.common.errors import NoAnswer
 from secondpass.service.common.limits import Limits, Price
@@ -84,8 +85,8 @@ class World:
         assert_accounting_is_complete(run, self.engine)
         assert run.budget.spent["calls"] == len(self.engine.calls)
         if (most := self.limits.get("max_tokens")) is not None:
-            uncharged = self.n * self.per_delta  # the delta that exceeds the budget was delivered
-            assert self.engine.delivered <= most + uncharged
+            assert self.engine.delivered <= most
+            assert run.budget.spent["tokens"] + run.budget.withheld["tokens"] <= most
         if (most := self.limits.get("max_samples")) is not None:
             assert run.budget.spent["samples"] <= most
 
@@ -194,24 +195,96 @@ async def test_a_call_waits_until_siblings_release_enough() -> None:
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_lease_grows_in_blocks_up_to_the_limit() -> None:
-    budget = Budget(Limits(max_tokens=10 + BLOCK))
-    lease = await budget.lease(lease_request(expected=10))
-    assert lease.take(11)
-    assert budget.committed("tokens") == BLOCK - 1
-    assert lease.take(BLOCK - 1)
-    assert not lease.take(1)
-    lease.settle(Usage(completion=10 + BLOCK))
-    assert budget.spent["tokens"] == 10 + BLOCK
+async def test_a_lease_covers_every_token_that_its_call_requests() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    lease = await budget.lease(lease_request(expected=10, cap=20, n=3))
+    assert (lease.cap, budget.committed("tokens"), budget.left("tokens")) == (20, 60, 40)
+    second = await budget.lease(lease_request(expected=10, cap=20, n=3))
+    assert (second.cap, second.is_reduced, budget.left("tokens")) == (13, True, 1)
+    lease.take(11)
+    assert (budget.committed("tokens"), budget.left("tokens")) == (49 + 39, 1)
+    lease.settle(Usage(completion=12))
+    assert (budget.spent["tokens"], budget.left("tokens")) == (12, 49)
 
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_a_call_without_reported_usage_is_charged_its_whole_lease() -> None:
+async def test_tokens_beyond_a_lease_are_charged_and_are_an_overrun_only_beyond_the_limit() -> None:
     budget = Budget(Limits(max_tokens=100))
-    lease = await budget.lease(lease_request(expected=10, cap=40, is_upfront=True))
-    lease.settle(lease.estimate)
-    assert budget.spent["tokens"] == 40
+    lease = await budget.lease(lease_request(expected=10, cap=20))
+    sibling = await budget.lease(lease_request(expected=10, cap=30))
+    lease.take(50)
+    assert (lease.overrun, budget.exceeded, budget.left("tokens")) == (0, None, 20)
+    lease.settle(Usage(completion=75))
+    assert (lease.overrun, lease.exceeded, budget.exceeded) == (5, "tokens", "tokens")
+    assert sibling.exceeded is None
+    with pytest.raises(BudgetExhausted, match="tokens"):
+        await budget.lease(lease_request(expected=1))
+    sibling.settle(Usage(completion=30))
+    assert (budget.spent["tokens"], budget.overrun("tokens")) == (105, 5)
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_no_call_starts_after_an_overrun_even_if_siblings_release_their_leases() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    lease = await budget.lease(lease_request(expected=10, cap=20))
+    sibling = await budget.lease(lease_request(expected=10, cap=80))
+    async with anyio.create_task_group() as group:
+        waiting: list[str] = []
+
+        async def wait() -> None:
+            with pytest.raises(BudgetExhausted):
+                await budget.lease(lease_request(expected=10))
+            waiting.append("refused")
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not waiting
+        lease.settle(Usage(completion=21))
+    assert waiting == ["refused"]
+    sibling.settle(Usage(completion=1))
+    assert budget.overrun("tokens") == 0
+    with pytest.raises(BudgetExhausted):
+        await budget.lease(lease_request(expected=10))
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+@pytest.mark.parametrize(
+    ("limits", "kind", "overrun"),
+    [
+        ({"max_prompt_tokens": 60}, "prompt_tokens", 30),
+        ({"max_cost": 0.00008}, "cost", 10),
+        ({"max_cost": 0.00008, "max_prompt_tokens": 60}, "prompt_tokens", 30),
+        ({}, None, 0),
+    ],
+)
+async def test_prompt_tokens_beyond_a_lease_are_an_overrun_of_their_limit(
+    limits: dict[str, Any], kind: str | None, overrun: int
+) -> None:
+    budget = Budget(Limits(**limits))
+    request = LeaseRequest(
+        prompt_tokens=50, cap=10, expected=lambda: 10, price=Price(prompt=1.0, completion=1.0)
+    )
+    lease = await budget.lease(request)
+    lease.settle(Usage(prompt=90, completion=0))
+    assert (lease.overrun, budget.exceeded, budget.spent["prompt_tokens"]) == (overrun, kind, 90)
+    assert not budget.holdings
+
+
+@pytest.mark.anyio
+@ON_BOTH_BACKENDS
+async def test_the_rest_of_a_lease_without_reported_usage_is_withheld() -> None:
+    budget = Budget(Limits(max_tokens=100))
+    lease = await budget.lease(lease_request(expected=10, cap=40))
+    lease.settle(Usage(completion=15), is_known=False)
+    assert (budget.spent["tokens"], budget.withheld["tokens"], lease.withheld) == (15, 25, 25)
+    assert (budget.left("tokens"), budget.holdings) == (60, set())
+    second = await budget.lease(lease_request(expected=10))
+    assert second.cap == 60
+    second.settle(Usage(completion=1000), is_known=False)  # an estimate never exceeds the lease
+    assert (second.overrun, budget.spent["tokens"], budget.left("tokens")) == (0, 75, 0)
 
 
 @pytest.mark.anyio
@@ -220,14 +293,13 @@ async def test_a_reserve_is_not_available_to_other_calls() -> None:
     budget = Budget(Limits(max_tokens=100, max_calls=2))
     reserved = budget.reserve(40)
     lease = await budget.lease(lease_request(expected=200))
-    assert not lease.take(61)
-    assert lease.take(60)
+    assert lease.cap == 60
     lease.settle(Usage(completion=60))
     with pytest.raises(BudgetExhausted):
         await budget.lease(lease_request(expected=1))
     last = await budget.lease(lease_request(expected=40), reserved)
-    assert last.take(40)
     last.settle(Usage(completion=40))
+    assert (last.overrun, budget.left("tokens")) == (0, 0)
     assert not budget.holdings
 
 
@@ -240,10 +312,10 @@ async def test_costs_are_exact() -> None:
         LeaseRequest(prompt_tokens=1, cap=100, expected=lambda: 100, price=price)
     )
     assert lease.cap == 10
-    assert lease.take(10)
-    assert not lease.take(1)
+    lease.take(10)
     lease.settle(Usage(prompt=1, completion=10))
     assert budget.spent["cost"] == budget.limit["cost"]
+    assert (budget.overrun("cost"), budget.exceeded) == (0, None)
 
 
 @pytest.mark.anyio
@@ -287,7 +359,9 @@ async def test_a_retry_needs_budget_like_a_first_attempt(
 
 @pytest.mark.anyio
 @ON_BOTH_BACKENDS
-async def test_an_interrupted_attempt_without_streamed_counts_is_charged_an_estimate() -> None:
+async def test_an_interrupted_attempt_without_streamed_counts_is_charged_what_it_delivered() -> (
+    None
+):
     faults = iter(["interrupt", "interrupt"])
     engine = ScriptedEngine(
         lambda *_: Reply("word " * 20, fault=next(faults, None)),  # type: ignore[arg-type]
@@ -296,8 +370,10 @@ async def test_an_interrupted_attempt_without_streamed_counts_is_charged_an_esti
     run = make_run(upstream(engine, attempts=3), sampling=Sampling(max_tokens=25), max_tokens=200)
     await settle(run)
     assert [record.is_estimated for record in call_records(run)] == [True, True, False]
-    assert [record.usage.completion for record in call_records(run)] == [25, 25, 21]
-    assert [record.wasted for record in call_records(run)] == [25, 25, 0]
+    assert [record.usage.completion for record in call_records(run)] == [11, 11, 21]
+    assert [record.wasted for record in call_records(run)] == [11, 11, 0]
+    assert [record.withheld for record in call_records(run)] == [14, 14, 0]
+    assert run.budget.withheld["tokens"] == 28
     assert run.budget.spent["samples"] == 1
     assert_accounting_is_complete(run, engine)
 
@@ -312,7 +388,7 @@ async def test_a_retry_beyond_the_budget_is_not_charged() -> None:
     await settle(run)
     (record,) = call_records(run)
     assert len(engine.calls) == record.attempts == 1
-    assert run.budget.spent["prompt_tokens"] == text_bound(engine.calls[0])
+    assert run.budget.spent["prompt_tokens"] == await engine.count_prompt(engine.calls[0])
     assert_accounting_is_complete(run, engine)
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
     ("reports", "usage", "is_estimated"),
     [
         ([ReportedUsage(completion=3)], Usage(58, 0, 3), True),
-        ([ReportedUsage(prompt=7, cached=2)], Usage(7, 2, 20), True),
-        ([ReportedUsage(), ReportedUsage()], Usage(58, 0, 20), True),
+        ([ReportedUsage(prompt=7, cached=2)], Usage(7, 2, 1), True),
+        ([ReportedUsage(), ReportedUsage()], Usage(58, 0, 1), True),
         ([ReportedUsage(prompt=7, cached=2), ReportedUsage(completion=3)], Usage(7, 2, 3), False),
         ([ReportedUsage(7, 0, 9), ReportedUsage(completion=3)], Usage(7, 0, 3), False),
     ],
@@ -36,4 +36,5 @@ async def test_each_count_that_the_engine_does_not_report_is_estimated(
     await harness.perform()
     (record,) = harness.records
     assert (record.usage, record.is_estimated) == (usage, is_estimated)
+    assert record.withheld == (0 if reports[-1].completion else 19)
     harness.assert_consistent()

@@ -30,7 +30,7 @@ class Queue:
 
     async def lease(self, name: str, tokens: int) -> None:
         try:
-            self.leases[name] = await self.budget.lease(lease_request(expected=tokens))
+            self.leases[name] = await self.budget.lease(lease_request(tokens, cap=tokens))
         except BudgetExhausted as error:
             name = f"{name}: {error.kind}"
         self.served.append(name)

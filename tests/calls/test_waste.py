@@ -136,7 +136,7 @@ async def test_tokens_counted_at_the_end_are_split_by_characters() -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_delta_beyond_the_budget_is_neither_spent_nor_wasted() -> None:
+async def test_a_delta_beyond_the_budget_is_charged_and_ends_the_call() -> None:
     harness = CallHarness(
         PlannedEngine(plan=counting()), {"max_tokens": 2}, is_usable=lambda _: True
     )
@@ -144,21 +144,26 @@ async def test_a_delta_beyond_the_budget_is_neither_spent_nor_wasted() -> None:
     def plan(_: Call, __: int) -> Any:
         yield Delta(text="one two", tokens=2)
         yield Delta(text=" three", tokens=1)
+        yield Delta(text=" four", tokens=1)
 
     harness.engine.plan = plan  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="spent"):
         await harness.perform()
-    assert harness.texts == ["one two"]
-    assert harness.records[0].wasted == harness.wasted == 0
+    assert harness.texts == ["one two three"]
+    (record,) = harness.records
+    assert (record.end, record.usage.completion, record.overrun) == ("truncated", 3, 1)
+    assert record.wasted == harness.wasted == 0
 
 
 @ON_BOTH_BACKENDS
-@pytest.mark.parametrize(("released", "spent"), [(0, 2), (4, 7)])
-async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -> None:
-    """The engine reports tokens beyond the budget; a sibling may have `released` tokens by then."""
+@pytest.mark.parametrize(("released", "overrun"), [(0, 3), (4, 3)])
+async def test_waste_never_exceeds_the_spent_tokens(released: int, overrun: int) -> None:
+    """The engine reports tokens beyond the budget; a sibling releases `released` tokens too late."""
     harness = CallHarness(PlannedEngine(), {"max_tokens": 4 + released})
     harness.stats.lengths.add(("test", "actor", "solve", harness.engine.model), 2)
-    sibling = await harness.budget.lease(lease_request(released)) if released else None
+    sibling = (
+        await harness.budget.lease(lease_request(released, cap=released)) if released else None
+    )
 
     def plan(*_: Any) -> Any:
         try:
@@ -171,8 +176,9 @@ async def test_waste_never_exceeds_the_spent_tokens(released: int, spent: int) -
     harness.engine.plan = plan  # type: ignore[attr-defined]
     with pytest.raises(BudgetExhausted):
         await harness.perform()
-    assert harness.budget.spent["tokens"] == spent
-    assert harness.wasted == spent == harness.records[0].wasted
+    assert harness.records[0].overrun == overrun
+    assert harness.budget.spent["tokens"] == 7
+    assert harness.wasted == 7 == harness.records[0].wasted
 
 
 def test_inserted_text_has_no_source() -> None:

@@ -287,8 +287,8 @@ class InFlight:
         is_counted = self._has_counts and (counted > 0 or not self._delivered.has_text)
         is_complete = is_counted or self._has_final_usage or self._is_read
         prompt, completion = self._reported.prompt, self._reported.completion
-        if not is_complete:
-            completion = None
+        if not is_complete or (not completion and self._delivered.has_text):
+            completion = None  # a report of 0 tokens contradicts delivered text
         is_known = is_counted or completion is not None
         self._is_estimated = prompt is None or not is_known
         if completion is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 Body: TypeAlias = dict[str, Any]
 Dialect = Literal["silent", "final", "counting", "vllm"]
@@ -27,6 +27,11 @@ Trouble = Literal[
     "no JSON",
     "no index",
 ]
+
+Place = Literal["last", "finish", "beside a choice", "no choices", "null choices"]
+Shape = Literal["whole", "completion", "prompt", "nulls", "empty", "texts"]
+PLACES: tuple[Place, ...] = get_args(Place)
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 DIALECTS: tuple[Dialect, ...] = ("silent", "final", "counting", "vllm")
 RENDERED = (1, 2, 3, 4, 5)
@@ -89,6 +94,8 @@ class Script:
         obeys: End completions at the request's token limit.
         running: Report usage with each delta, in dialects that do.
         final: Report usage at the end, in dialects that do.
+        place: Chunk that has the usage at the end.
+        shape: Counts that this usage contains.
         done: End the stream with [DONE].
         completes: Finish all open completions after the steps.
         late: Trouble after that, before the final usage.
@@ -102,6 +109,8 @@ class Script:
     obeys: bool = True
     running: bool = True
     final: bool = True
+    place: Place = "last"
+    shape: Shape = "whole"
     done: bool = True
     completes: bool = True
     late: Trouble | None = None
@@ -128,6 +137,7 @@ class Attempt:
         reported: Completion tokens of the last usage; None if none was sent.
         counted: Completion tokens that the client could count from deltas.
         trouble: Reason why the reply ended early, if any.
+        requested: Tokens that earlier requests had generated, or could still generate, when this one arrived.
     """
 
     number: int
@@ -140,6 +150,8 @@ class Attempt:
     reported: int | None = None
     counted: int = 0
     trouble: Trouble | None = None
+    requested: int = 0
+    is_open: bool = True
 
     def __post_init__(self) -> None:
         self.choices = [Choice() for _ in range(self.body.get("n", 1))]
@@ -160,6 +172,18 @@ class Attempt:
         """Maximum tokens of each completion."""
         return int(self.body["max_tokens"])
 
+    @property
+    def total_cap(self) -> int:
+        """Maximum tokens of all completions."""
+        return self.cap * len(self.choices)
+
+    @property
+    def has_usage_at_the_end(self) -> bool:
+        """True if the reply ends with usage that contains the completion tokens in a place that every client reads."""
+        script = self.script
+        is_read = script.place != "beside a choice" and script.shape == "whole"
+        return script.final and is_read and self.dialect != "silent"
+
 
 class Chunks:
     """Events of a reply, recorded in its attempt as they are generated. `texts` maps token ids to text."""
@@ -169,6 +193,7 @@ class Chunks:
         self._is_chat = "messages" in attempt.body
         self._is_first = True
         self._deltas = 0
+        self._has_finish_usage = False
 
     def of(self, step: Text | Finish | Noise) -> Iterator[bytes]:
         """Yield the event of a step; nothing if no completion is open."""
@@ -196,11 +221,29 @@ class Chunks:
     def closing(self) -> Iterator[bytes]:
         """Yield the final usage and the end of the stream."""
         attempt = self._attempt
-        if attempt.script.final and attempt.dialect != "silent":
-            attempt.reported = attempt.sent
-            yield _event({"choices": [], "usage": self._usage(attempt.sent)})
+        if attempt.script.final and attempt.dialect != "silent" and not self._has_finish_usage:
+            if attempt.has_usage_at_the_end:
+                attempt.reported = attempt.sent
+            yield _event(self._final_chunk())
         if attempt.script.done:
             yield b"data: [DONE]\n\n"
+
+    def _final_chunk(self) -> Body:
+        script, usage = self._attempt.script, self._shaped(self._usage(self._attempt.sent))
+        if script.place == "beside a choice":
+            return self._chunk(0, "", (), None) | {"usage": usage}
+        if script.place == "null choices":
+            return {"choices": None, "usage": usage}
+        return {"usage": usage} | ({} if script.place == "no choices" else {"choices": []})
+
+    def _shaped(self, usage: Body) -> Body:
+        """Return the counts of the script's shape."""
+        shape = self._attempt.script.shape
+        if shape in ("completion", "prompt"):
+            return {name: count for name, count in usage.items() if name.startswith(shape)}
+        if shape == "texts":
+            return {name: str(count) for name, count in usage.items()}
+        return {"whole": usage, "nulls": dict.fromkeys(usage), "empty": {}}[shape]
 
     def broken(self, trouble: Trouble) -> bytes | None:
         """Return an unreadable event, which is not recorded; None if there is no completion for it."""
@@ -254,6 +297,13 @@ class Chunks:
             attempt.reported = (attempt.reported or 0) + tokens
         if attempt.dialect == "vllm" or "usage" in chunk:
             attempt.counted += tokens
+        is_over = all(each.reason is not None for each in attempt.choices)
+        is_wanted = attempt.dialect == "final" and attempt.script.final
+        if is_wanted and attempt.script.place == "finish" and is_over:
+            self._has_finish_usage = True
+            chunk["usage"] = self._shaped(self._usage(attempt.sent))
+            if attempt.has_usage_at_the_end:
+                attempt.reported = attempt.sent
         return _event(chunk)
 
     def _chunk(

@@ -48,6 +48,7 @@ class ByteServer:
     tokenize_failures: int = 0
     tokenize_failed: int = 0
     has_run_ended: bool = False
+    on_event: Callable[[], None] = lambda: None
     port: int = 0
     _replying: int = 0
     _moving: int = 0
@@ -69,6 +70,7 @@ class ByteServer:
         self.attempts.clear()
         self.tokenize_failures, self.tokenize_failed = tokenize_failures, 0
         self.has_run_ended = False
+        self.on_event = lambda: None
 
     async def settle(self) -> None:
         """Wait until no reply is in progress. Raises TimeoutError after 2 s."""
@@ -136,8 +138,14 @@ class ByteServer:
         if ids := body.get("prompt"):
             attempt.prompt = len(ids)
             attempt.prefix = self._text_of(ids[len(RENDERED) :])
+        attempt.requested = sum(
+            each.total_cap if each.is_open else each.sent for each in self.attempts
+        )
         self.attempts.append(attempt)
-        return await self._play(attempt, to)
+        try:
+            return await self._play(attempt, to)
+        finally:
+            attempt.is_open = False
 
     def _text_of(self, ids: Sequence[int]) -> str:
         return "".join(self._texts.get(token, "") for token in ids)
@@ -160,6 +168,7 @@ class ByteServer:
         await stream.begin()
         try:
             for step in script.steps:
+                self.on_event()
                 if isinstance(step, Stall):
                     await stream.flush()
                     await self._stall(to)

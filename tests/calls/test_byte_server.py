@@ -13,9 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run_spec import SharedResources
+from tests.calls.byte_accounting import check_accounting
 from tests.calls.byte_runs import SEED, Bench, Request
 from tests.calls.byte_script import (
     DIALECTS,
+    PLACES,
+    SHAPES,
     Break,
     Finish,
     Noise,
@@ -52,6 +55,8 @@ SCRIPTS = st.builds(
     obeys=MOSTLY,
     running=MOSTLY,
     final=MOSTLY,
+    place=st.sampled_from(["last", "last", *PLACES]),
+    shape=st.sampled_from(["whole", "whole", "whole", *SHAPES]),
     done=MOSTLY,
     completes=MOSTLY,
     late=st.none() | st.sampled_from(TROUBLES),
@@ -73,6 +78,7 @@ LIMITS: st.SearchStrategy[dict[str, int]] = st.one_of(
             "max_prompt_tokens": st.integers(1, 400),
             "max_calls": st.integers(1, 6),
             "max_samples": st.integers(1, 8),
+            "max_cost": st.integers(1, 1200).map(lambda millionths: millionths / 1e6),
         },
     ),
 )
@@ -86,6 +92,7 @@ def requests(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[Request]:
         cap=st.none() | st.integers(1, 40),
         limits=LIMITS,
         tokenize_failures=st.sampled_from([0, 0, 1, 2]),
+        disconnects_after=st.none() | st.none() | st.integers(0, 12),
         **more,
     )
 
@@ -151,7 +158,9 @@ class Machine(RuleBasedStateMachine):
     @rule(request=VOTING | SINGLE)
     def request(self, request: Request) -> None:
         scripts, self.scripts = self.scripts, []
-        self.bench.serve(request, scripts, self.shared).check()
+        served = self.bench.serve(request, scripts, self.shared)
+        served.check()
+        check_accounting(served)
 
     def add(self, *steps: Step) -> None:
         if not self.scripts:

@@ -234,8 +234,10 @@ class BudgetReserve:
 
     def lease(self, request: LeaseRequest) -> Lease | BudgetKind:
         """Return a lease from the reserve, or the exhausted limit, in which case the reserve stays set aside."""
+        if self.tokens < request.n:
+            return "tokens"
         self._budget.holdings.discard(self)
-        cap = min(request.cap, self.tokens // request.n)
+        cap = min(request.cap, self.tokens // max(1, request.n))
         result = self._budget.grant(replace(request, cap=cap))
         if isinstance(result, Lease):
             result.reserved = self

@@ -38,8 +38,9 @@ class _Waiter:
 
 
 class Budget:
-    """Token accounting of one run. Spent, withheld and committed amounts together never exceed a limit, except by overruns.
+    """Token accounting of one run.
 
+    Spent, withheld and committed amounts together never exceed a limit, except by overruns.
     With `counts_prompts`, engines that can count the tokens of a prompt do so for every call.
 
     Attributes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from secondpass.strategies.api.engine import Delta
 
 BYTES_PER_TOKEN = 4
-"""UTF-8 bytes of an average token. English text has slightly more, so that an estimate is high rather than low."""
+"""UTF-8 bytes of an average token.
+
+English text has slightly more, so that an estimate is high rather than low.
+"""
 
 TOKEN_BYTES = 6
 """Most bytes of an average delta that counts as one token."""

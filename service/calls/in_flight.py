@@ -275,7 +275,7 @@ class InFlight:
         )
 
     def _final_usage(self, error: BaseException | None) -> tuple[Usage, bool]:
-        """Return the usage, with an estimate of each count that the engine did not report, and whether it is known.
+        """Return the usage, with an estimate of each count that was not reported, and whether it is known.
 
         It is not known if the completion tokens are an estimate of those delivered. An attempt without a response costs
         nothing, but an engine whose stream broke before its first token may have generated some.

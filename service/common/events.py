@@ -45,7 +45,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStarted(Event):
-    """An attempt of a call has its lease and is about to be sent. `call` and `first_attempt` are as in `CallFinished`."""
+    """An attempt of a call has its lease and is about to be sent.
+
+    `call` and `first_attempt` are as in `CallFinished`.
+    """
 
     type: ClassVar[str] = "call.started"
     call: int

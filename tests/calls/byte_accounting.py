@@ -80,7 +80,7 @@ def check_requested_tokens(served: Served) -> None:
 
 
 def check_server_count(served: Served) -> None:
-    """The tokens that the server generated are spent or withheld. They are spent where it reported all of them."""
+    """The tokens that the server generated are spent or withheld, and spent if it reported all of them."""
     budget, generated = served.run.budget, sum(attempt.sent for attempt in served.attempts)
     if served.is_capped and (served.is_fully_read or not served.has_counts):
         assert generated <= budget.spent["tokens"] + budget.withheld["tokens"]

@@ -179,7 +179,7 @@ class Attempt:
 
     @property
     def has_usage_at_the_end(self) -> bool:
-        """True if the reply ends with usage that contains the completion tokens in a place that every client reads."""
+        """True if the reply ends with whole usage, in a place that every client reads."""
         script = self.script
         is_read = script.place != "beside a choice" and script.shape == "whole"
         return script.final and is_read and self.dialect != "silent"

@@ -176,7 +176,7 @@ class BudgetMachine(RuleBasedStateMachine):
         is_silent=st.booleans(),
         is_retried=st.booleans(),
     )
-    def cut(
+    def interrupt(
         self, running: Running, tokens: int, estimate: int, *, is_silent: bool, is_retried: bool
     ) -> None:
         """Generate tokens that the engine never reports, within its cap, and settle with an estimate."""

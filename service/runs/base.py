@@ -17,7 +17,10 @@ from secondpass.strategies.api.errors import BudgetExhausted, SecondpassError
 from secondpass.strategies.api.values import BudgetKind, Capability, Completion, Draw, Role
 
 SAMPLES_TEMPERATURE = 0.7
-"""Temperature of several samples where the client requests 0, and neither the strategy nor the profile has one."""
+"""Temperature of several samples if the client requests 0.
+
+It applies only if neither the strategy nor the model's profile has a temperature.
+"""
 
 
 class Verbs(ABC):

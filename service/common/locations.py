@@ -1,4 +1,4 @@
-"""Paths of validation errors in a request, without pydantic's names of union branches."""
+"""Paths and messages of validation errors, without pydantic's names of union branches."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
+from secondpass.service.common.errors import excerpt
+from secondpass.service.common.validation import message, message_with_value, unknown_name
 from secondpass.strategies.api.params import Params
+
+_RULE = "must be "
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,46 @@ def locate(model: type[BaseModel], location: Sequence[int | str]) -> Location:
             path.append(str(part))
             parent, kind = kind, _branch(_member(kind, part), rest)
     return Location(tuple(path), tuple(_fields(kind)), tuple(_fields(parent)))
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the path and the message of the error with the deepest path.
+
+    For a union, that error is in the branch that was meant. Errors of several branches are joined.
+    """
+    located = [_located(details, model) for details in error.errors(include_url=False)]
+    deepest = max((path for path, _ in located), key=len)
+    return deepest, _joined([message for path, message in located if path == deepest])
+
+
+def _located(details: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the path and the message of an error.
+
+    The message of a validator of several fields begins with the name of the invalid one.
+    """
+    place = locate(model, details["loc"])
+    path, kind = place.path, details["type"]
+    if kind == "extra_forbidden":
+        return path, unknown_name(path[-1], place.siblings, "field")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = details["ctx"]
+        field, tags = context["discriminator"].strip("'"), context.get("expected_tags")
+        return (*path, field), "is missing" if tags is None else f"must be one of {tags}"
+    if details["loc"][-1:] == ("[key]",):  # the value is the key, which the path contains
+        return path, excerpt(message(details))
+    text = excerpt(message_with_value(details))
+    name = text.partition(":")[0]
+    is_named = kind == "value_error" and name in place.fields
+    return (*path, name) if is_named else path, text
+
+
+def _joined(messages: Sequence[str]) -> str:
+    """Join the messages of the branches of a union, for example "must be a string or a list, not 5"."""
+    distinct = list(dict.fromkeys(messages))
+    if not all(each.startswith(_RULE) for each in distinct):
+        return distinct[0]
+    *others, last = (each.removeprefix(_RULE) for each in distinct)
+    return _RULE + " or ".join((*(each.partition(", not ")[0] for each in others), last))
 
 
 def _branch(kind: Any, rest: list[int | str]) -> Any:

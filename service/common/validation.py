@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -35,6 +37,10 @@ _MESSAGES = {
     "too_long": "takes at most {max_length} items, got {actual_length}",
 }
 """Messages by pydantic's error type."""
+
+_NAME_LIMIT = 60  # an OpenAI error object may contain the name of a field three times
+_MAX_NEAREST = 12
+_MAX_LISTED = 40
 
 _WITHOUT_VALUE = frozenset(("missing", "string_too_long", "too_short", "too_long"))
 
@@ -69,3 +75,18 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         value = value[: ECHO_LIMIT + 1]
     return f", not {excerpt(repr(value))}" if isinstance(value, str | int | float) else ""
+
+
+def unknown_name(value: str, allowed: Iterable[str], kind: str) -> str:
+    """Return the message for an unknown name, with the allowed names or the nearest of many."""
+    allowed = sorted(allowed)
+    nearest = get_close_matches(value[:_NAME_LIMIT], allowed, n=_MAX_NEAREST, cutoff=0.5)
+    listed = ", ".join(
+        allowed if len(allowed) <= _MAX_LISTED else nearest or [*allowed[:_MAX_LISTED], "…"]
+    )
+    return f"unknown {kind} {shorten_name(value)!r}; allowed: {listed}"
+
+
+def shorten_name(text: str) -> str:
+    """Shorten a name from a request to the length that an error may repeat."""
+    return text if len(text) <= _NAME_LIMIT else text[: _NAME_LIMIT - 1] + "…"

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
 from secondpass.service.common.events import Trace
+from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.chat_render import Chunks, chat_completion
 from secondpass.service.http.chat_schema import ChatRequest, select_strategy, validate_chat
@@ -32,7 +33,6 @@ from secondpass.service.http.resolve import (
 )
 from secondpass.service.http.routing import to_plain_request, with_routing
 from secondpass.service.http.run_request import execute_run, new_id
-from secondpass.service.http.schema import unknown_name
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies import STRATEGIES

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from secondpass.service.common.client_messages import ClientMessage, without_empty_members
 from secondpass.service.common.errors import InvalidRequest
 from secondpass.service.common.limits import RequestBudget
+from secondpass.service.common.validation import shorten_name
 from secondpass.service.http.problems import Unsupported
 from secondpass.service.http.schema import (
     Strategy,
     StrategyChoice,
     TraceLevel,
-    shorten_name,
     validate,
 )
 from secondpass.strategies.answers.task import TaskRequest
@@ -33,6 +33,7 @@ _NEUTRAL_VALUES: Mapping[str, Any] = {
     "store": False,
     "modalities": ["text"],
     "logit_bias": {},
+    "metadata": {},
 }
 """Fields that no strategy supports, with the value that has no effect."""
 

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from secondpass.service.common.errors import NotFound
-from secondpass.service.http.schema import unknown_name
+from secondpass.service.common.validation import unknown_name
 from secondpass.service.http.state import service_of
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task

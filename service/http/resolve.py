@@ -13,9 +13,10 @@ from typing import Any
 from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Limits, RequestBudget
+from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.config.tables import RoleTable
-from secondpass.service.http.schema import unknown_name, validate
+from secondpass.service.http.schema import validate
 from secondpass.service.http.state import ServedEngine, Service
 from secondpass.service.runs.run_spec import RoleDefaults, RunSpec
 from secondpass.strategies import STRATEGIES

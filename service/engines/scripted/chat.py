@@ -74,7 +74,9 @@ class _Reply:
         text = "".join(delta.text for delta in deltas)
         reason = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
         entries = [entry for delta in deltas for entry in self._logprobs(delta)]
-        return _choice(index, reason, self._content(entries), message=_message(text))
+        return _choice(
+            index, reason, self._content(entries), message=_message(text) | {"annotations": []}
+        )
 
     async def chunks(self, first: Delta, rest: AsyncIterator[Delta]) -> AsyncGenerator[bytes]:
         """Yield the chunks: the role of each choice, its text, its finish reason, then the usage."""

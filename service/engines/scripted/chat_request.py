@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from secondpass.service.common import validation
 from secondpass.service.common.client_messages import ClientMessage, without_empty_members
-from secondpass.service.common.locations import locate
+from secondpass.service.common.locations import explain
 from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import Sampling
@@ -94,10 +93,9 @@ def parse_chat(body: bytes, model: str) -> ScriptedChat:
             json.dumps(without_empty_members(values)), strict=True
         )
     except ValidationError as error:
-        details = error.errors(include_url=False)[0]
-        param = ".".join(locate(ScriptedChat, details["loc"]).path)
-        param = "stop" if isinstance(stop, str) and param == "stop.0" else param
-        raise InvalidChat(param, excerpt(validation.message_with_value(details))) from error
+        path, message = explain(error, ScriptedChat)
+        is_one_stop = isinstance(stop, str) and path[:1] == ("stop",)
+        raise InvalidChat("stop" if is_one_stop else ".".join(path), message) from error
     if chat.model not in (None, model):
         raise InvalidChat(
             "model", f"{excerpt(str(chat.model))!r} does not exist; use {model!r}", 404

@@ -136,7 +136,7 @@ class CallDispatcher:
         labels = (await self._perform(call, self._discarding)).labels
         if labels is None:
             raise self._missing_result(call, "label probabilities")
-        if not labels.mass > 0:  # or it is NaN
+        if not labels.mass:
             message = f"none of the labels {call.labels} is a likely reply"
             raise VerdictUnreadable(message, role=call.role)
         return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
@@ -360,10 +361,10 @@ def split_by_weight(total: int, weights: list[int]) -> list[int]:
 def _normalised(delta: Delta) -> LabelDistribution:
     """Return label probabilities that sum to 1, with their total mass.
 
-    The mass is 0 if no label is a likely reply.
+    The mass is 0 if no label is a likely reply, or if a probability is not a finite number.
     """
     labels = delta.labels or {}
     mass = sum(labels.values())
-    if mass <= 0:
+    if not 0 < mass < math.inf:
         return LabelDistribution()
     return LabelDistribution({label: p / mass for label, p in labels.items()}, min(1.0, mass))

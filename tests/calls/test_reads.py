@@ -1,10 +1,11 @@
 """Prompt counts, label reads and rewards: retried, admitted and charged like other calls."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from secondpass.service.engines.scripted.engine import ScriptedEngine
+from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import (
     EngineError,
@@ -90,6 +91,23 @@ async def test_a_missing_label_read_or_reward_fails_the_call() -> None:
     with pytest.raises(UnusableCompletion, match="no reward"):
         await harness.calls.reward(replace(CALL, role="reward", reward=True))
     assert [failure.role for failure in harness.failures] == ["judge", "reward"]  # type: ignore[attr-defined]
+
+
+@ON_BOTH_BACKENDS
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+async def test_a_reward_that_is_not_finite_fails_the_call(value: float) -> None:
+    harness = CallHarness(ScriptedEngine(lambda *_: Reply("", reward=value)))
+    with pytest.raises(UnusableCompletion, match="no reward that is finite"):
+        await harness.calls.reward(replace(CALL, role="reward", reward=True))
+    harness.assert_consistent()
+
+
+@ON_BOTH_BACKENDS
+async def test_a_label_probability_that_is_not_a_number_is_no_verdict() -> None:
+    harness = CallHarness(ScriptedEngine(lambda *_: Reply("", labels={"A": math.nan, "B": 0.5})))
+    with pytest.raises(VerdictUnreadable):
+        await harness.calls.read(replace(CALL, role="judge", labels=("A", "B")))
+    harness.assert_consistent()
 
 
 @ON_BOTH_BACKENDS

@@ -63,7 +63,7 @@ class Run(Protocol):
 
     @property
     def question(self) -> str:
-        """Text of the last user turn."""
+        """Text of the last user turn; without one, of the last turn with text."""
 
     @property
     def messages(self) -> tuple[Message, ...]:

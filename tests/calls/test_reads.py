@@ -103,7 +103,7 @@ async def test_a_reward_that_is_not_finite_fails_the_call(value: float) -> None:
 
 
 @ON_BOTH_BACKENDS
-async def test_a_label_probability_that_is_not_a_number_is_no_verdict() -> None:
+async def test_a_label_probability_that_is_not_a_number_is_an_unreadable_verdict() -> None:
     harness = CallHarness(ScriptedEngine(lambda *_: Reply("", labels={"A": math.nan, "B": 0.5})))
     with pytest.raises(VerdictUnreadable):
         await harness.calls.read(replace(CALL, role="judge", labels=("A", "B")))

@@ -66,6 +66,8 @@ def test_every_other_response_matches_its_schema(served: Served) -> None:
         (response_models.OpenAIError, served.post(chat, SUFFIXED | {"secondpass": spent})),
         (response_models.OpenAIError, served.post(chat, SUFFIXED | {"n": 2})),
         (response_models.ModelList, served.get("/v1/models")),
+        (response_models.ModelCard, served.get("/v1/models/scripted@single")),
+        (response_models.OpenAIError, served.get("/v1/models/other")),
         (response_models.StrategyList, served.get("/strategies")),
         (response_models.Readiness, served.get("/readyz")),
     ):
@@ -103,6 +105,14 @@ def test_a_plain_chat_may_have_unknown_fields(document: Json) -> None:
     assert chat["additionalProperties"] is True
     assert {"type": "string"} in chat["properties"]["stop"]["anyOf"]
     assert document["components"]["schemas"]["SolveRequest"]["additionalProperties"] is False
+
+
+def test_every_parameter_of_a_path_is_declared(document: Json) -> None:
+    for path, operation in operations(document):
+        declared = [
+            each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"
+        ]
+        assert declared == re.findall(r"{(\w+)}", path)
 
 
 def test_merging_keeps_the_routes_and_schema_names_of_the_other_application(

@@ -1,4 +1,4 @@
-"""A request's temperature of 0 is no choice for several samples: they keep the strategy's own."""
+"""Several samples keep the strategy's own temperature if the request has a temperature of 0."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -7,10 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from secondpass.strategies.api.values import ContentPart, ImagePart, Message, TextPart, ToolCall
+from secondpass.strategies.api.values import (
+    ContentPart,
+    FunctionCall,
+    ImagePart,
+    Message,
+    TextPart,
+    ToolCall,
+)
 
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
-_OF_ASSISTANTS = (*_REASONING, "refusal", "annotations")
+_OF_ASSISTANTS = (*_REASONING, "refusal", "annotations", "parsed", "provider_specific_fields")
 
 
 class RefusalPart(BaseModel):
@@ -20,6 +27,24 @@ class RefusalPart(BaseModel):
 
     type: Literal["refusal"]
     refusal: str
+
+
+class ClientFunctionCall(FunctionCall):
+    """A function call, with the field that OpenAI's client adds when it parses the arguments."""
+
+    parsed_arguments: Any = Field(default=None, description="not sent to engines")
+
+
+class ClientToolCall(ToolCall):
+    """A tool call, with the position that it had in a stream."""
+
+    function: ClientFunctionCall
+    index: int | None = Field(default=None, description="not sent to engines")
+
+    def to_tool_call(self) -> ToolCall:
+        """Return the tool call as engines get it."""
+        function = FunctionCall(name=self.function.name, arguments=self.function.arguments)
+        return ToolCall(id=self.id, type=self.type, function=function)
 
 
 ClientPart = Annotated[TextPart | ImagePart | RefusalPart, Field(discriminator="type")]
@@ -37,7 +62,7 @@ class ClientMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[ClientPart, ...] | None = None
     name: str | None = None
-    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_calls: tuple[ClientToolCall, ...] | None = None
     tool_call_id: str | None = None
     refusal: str | None = Field(default=None, description="sent to engines as text")
     reasoning: str | None = Field(default=None, description="not sent to engines")
@@ -46,6 +71,10 @@ class ClientMessage(BaseModel):
         default=None, description="not sent to engines"
     )
     annotations: tuple[dict[str, Any], ...] | None = Field(
+        default=None, description="not sent to engines"
+    )
+    parsed: Any = Field(default=None, description="not sent to engines")
+    provider_specific_fields: dict[str, Any] | None = Field(
         default=None, description="not sent to engines"
     )
     audio: None = Field(default=None, description="not supported; must be null")
@@ -75,7 +104,7 @@ class ClientMessage(BaseModel):
             role=self.role,
             content=_content(self.content, self.refusal),
             name=self.name,
-            tool_calls=self.tool_calls,
+            tool_calls=self.tool_calls and tuple(c.to_tool_call() for c in self.tool_calls),
             tool_call_id=self.tool_call_id,
         )
         is_empty = turn.content is None and turn.role == "assistant" and not turn.tool_calls

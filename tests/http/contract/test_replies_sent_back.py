@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
-from secondpass.strategies.api.values import Message
+from secondpass.strategies.api.values import Message, ToolCall
 from tests.engines.upstream import DONE, Upstream, chunk, event, streams
 from tests.http.serving import Json, Served, serving
 from tests.http.upstreams import generations, running
@@ -62,6 +62,8 @@ def replies() -> Iterator[tuple[str, Json]]:
             "reasoning_details": [{"type": "reasoning.text", "text": "SECRET"}],
         },
     )
+    yield "LiteLLM", {"content": "42", "provider_specific_fields": {"refusal": None}}
+    yield "OpenAI, parsed", {"content": "42", "parsed": {"answer": 42}, "tool_calls": None}
     yield "parts", {"content": [{"type": "text", "text": "42"}]}
     yield "refusal parts", {"content": [{"type": "refusal", "refusal": "I cannot help."}]}
     yield "a name", {"content": "42", "name": "solver"}
@@ -145,21 +147,20 @@ def test_reasoning_is_never_part_of_a_prompt(
         assert not any(text in sent for text in reasoning.values())
 
 
-def test_tool_calls_of_a_reply_are_sent(served: Served) -> None:
+@pytest.mark.parametrize("model", ["scripted", "scripted@single"])
+@pytest.mark.parametrize("is_parsed", [False, True])
+def test_tool_calls_of_a_reply_are_sent(served: Served, model: str, is_parsed: bool) -> None:
     function = {"name": "multiply", "arguments": '{"a": 6, "b": 7}'}
-    called = {
-        "content": None,
-        "refusal": None,
-        "tool_calls": [{"id": "1", "type": "function", "function": function}],
-    }
+    call: Json = {"id": "1", "type": "function", "function": function}
+    parsed = call | {"index": 0, "function": function | {"parsed_arguments": {"a": 6, "b": 7}}}
+    reply = {"content": None, "refusal": None, "tool_calls": [parsed if is_parsed else call]}
     result = {"role": "tool", "tool_call_id": "1", "content": "42"}
-    messages = [*conversation(called)[:-1], result]
-    for model in ("scripted", "scripted@single"):
-        assert served.post(CHAT, {"model": model, "messages": messages}).status_code == 200
-        turns = served.engine.calls[-1].messages
-        assert turns[2].content is None
-        assert turns[2].tool_calls
-        assert turns[3] == Message.model_validate(result)
+    messages = [*conversation(reply)[:-1], result]
+    assert served.post(CHAT, {"model": model, "messages": messages}).status_code == 200
+    turns = served.engine.calls[-1].messages
+    assert turns[2] == Message.model_validate({"role": "assistant", "tool_calls": [call]})
+    assert type(turns[2].tool_calls[0]) is ToolCall if turns[2].tool_calls else False
+    assert turns[3] == Message.model_validate(result)
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +228,19 @@ async def test_openais_client_sends_the_replies_of_other_servers_back(
             )
             assert reply.choices[0].message.refusal is None
             assert reply.choices[0].message.annotations == []
+
+
+@pytest.mark.anyio
+@pytest.mark.compat
+@pytest.mark.parametrize("model", ["scripted", "scripted@single", STRATEGY])
+async def test_openais_client_sends_the_reply_of_a_stream_back(served: Served, model: str) -> None:
+    messages: list[Any] = [TURN]
+    async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+        async with client.chat.completions.stream(model=model, messages=messages) as stream:
+            message = (await stream.get_final_completion()).choices[0].message
+        for turn in (message, message.model_dump(), message.model_dump(exclude_none=True)):
+            reply = await client.chat.completions.create(
+                model="scripted@single", messages=[TURN, turn, AGAIN]
+            )
+            assert reply.choices[0].message.content
+    assert served.engine.calls[-1].messages[1].text == message.content

@@ -223,9 +223,8 @@ async def test_openais_client_sends_the_replies_of_other_servers_back(
     message: Any = ChatCompletionMessage.construct(role="assistant", **REPLIES[name])
     async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
         for turn in (message, message.model_dump(), message.model_dump(exclude_none=True)):
-            reply = await client.chat.completions.create(
-                model="scripted@single", messages=[TURN, turn, AGAIN]
-            )
+            again: Any = [TURN, turn, AGAIN]
+            reply = await client.chat.completions.create(model="scripted@single", messages=again)
             assert reply.choices[0].message.refusal is None
             assert reply.choices[0].message.annotations == []
 
@@ -239,8 +238,7 @@ async def test_openais_client_sends_the_reply_of_a_stream_back(served: Served, m
         async with client.chat.completions.stream(model=model, messages=messages) as stream:
             message = (await stream.get_final_completion()).choices[0].message
         for turn in (message, message.model_dump(), message.model_dump(exclude_none=True)):
-            reply = await client.chat.completions.create(
-                model="scripted@single", messages=[TURN, turn, AGAIN]
-            )
+            again: Any = [TURN, turn, AGAIN]
+            reply = await client.chat.completions.create(model="scripted@single", messages=again)
             assert reply.choices[0].message.content
     assert served.engine.calls[-1].messages[1].text == message.content

@@ -126,10 +126,7 @@ class Sampling(_Value):
         default=None, ge=-1, lt=2**31, description="sample from this many tokens; 0 or -1: from all"
     )
     min_p: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="minimum probability of a token, relative to the most probable one",
+        default=None, ge=0, le=1, description="minimum probability, relative to the likeliest token"
     )
     seed: int | None = Field(default=None, ge=0, lt=2**62, description="seed of random numbers")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(

@@ -111,7 +111,7 @@ async def _measured(case: Case, tokens: int, work: Work) -> Measurement:
         upstream=Upstream(engine, Admission(SEQUENCES)),
         shared=SharedResources(Equivalence()),
         metrics=Metrics(),
-        limits=Settings(engine="scripted", model="scripted").default_limits,
+        limits=Settings(engine="scripted", model="scripted").operator_maxima,
     )
     cpu, wall = time.process_time(), time.perf_counter()
     async with anyio.create_task_group() as group:

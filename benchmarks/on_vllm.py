@@ -178,7 +178,7 @@ def _spec(upstream: Upstream, number: int, tokens: int) -> RunSpec:
         messages=(Message(role="user", content=QUESTION.format(11 + number)),),
         task=Task(kind="math"),
         upstreams={"actor": upstream, "critic": upstream, "judge": upstream},
-        limits=Settings(engine="scripted", model="scripted").default_limits,
+        limits=Settings(engine="scripted", model="scripted").operator_maxima,
         sampling=Sampling(seed=number, max_tokens=tokens),
     )
 

@@ -144,6 +144,11 @@ class CriticRetry(Params):
         return self.max_rounds or (1 if self.mode == "parallel" else 2)
 
     @property
+    def sequential_calls(self) -> int:
+        """The draft and its retries, each with a critique."""
+        return 2 * (1 + self.rounds)
+
+    @property
     def retries(self) -> Retries:
         """The retry settings, with all counts at 0."""
         return Retries(

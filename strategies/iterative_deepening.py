@@ -84,6 +84,11 @@ class IterativeDeepening(WeightedVoteParams):
         description="weight = confidence: consecutive tokens over which confidence is averaged",
     )
 
+    @property
+    def sequential_calls(self) -> int:
+        """The segments of a chain."""
+        return 1 + (2 if self.max_triggers is None else self.max_triggers)
+
     @model_validator(mode="after")
     def _chains_must_differ(self) -> Self:
         if self.n > 1 and self.temperature == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal, Self
@@ -76,6 +77,11 @@ class MetaRM(Params):
                 f"reward_saw_critiques: meta {self.meta!r} uses no reward model; choose false"
             )
         return self
+
+    @property
+    def sequential_calls(self) -> int:
+        """The draft, then the reviews: two at once if they are adaptive, else all at once."""
+        return 1 + (math.ceil(self.k / 2) if self.adaptive else 1)
 
     @property
     def requires_meta_score(self) -> bool:

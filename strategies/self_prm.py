@@ -60,6 +60,11 @@ class SelfPRM(Variants):
     )
 
     @property
+    def sequential_calls(self) -> int:
+        """The draft and its grade."""
+        return 2
+
+    @property
     def kind(self) -> GradeKind:
         """The kind of grades, which selects their calibration."""
         return "solution"

@@ -88,6 +88,11 @@ class SelfRefine(Params):
         return self.feedback in ("auto", "review", "tests") and not self.merged
 
     @property
+    def sequential_calls(self) -> int:
+        """The draft, and for each round a review, a revision and its gate."""
+        return 1 + 3 * self.max_rounds
+
+    @property
     def may_test(self) -> bool:
         """True if the task's own tests are run, where it has any."""
         return self.feedback in ("auto", "tests") or self.gate in ("auto", "tests")

@@ -20,6 +20,7 @@ from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
 from secondpass.service.calls.lease_request import LeaseRequest
 from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
+from secondpass.service.calls.prompt_size import images_of
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
 from secondpass.service.common.concurrency import delay_next_lane, start_next_lane, task_group
@@ -37,6 +38,9 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelDistribution, Role
+
+BYTES_PER_TOKEN = 3
+"""Bytes of UTF-8 assumed for each token of a prompt that an engine cannot count."""
 
 
 class CallDispatcher:
@@ -71,6 +75,7 @@ class CallDispatcher:
         self.keep_draft: Callable[[Call, Completion], None] = lambda _call, _completion: None
         self._budget, self._trace = budget, trace
         self._lengths, self._pace, self._prompts = stats.lengths, stats.pace, stats.prompts
+        self._rates = stats.rates
         self._strategy = strategy
         self._is_usable, self._salvage = is_usable, salvage
         self._started = 0
@@ -239,7 +244,7 @@ class CallDispatcher:
                 if not record.is_complete():
                     raise
             finally:
-                self._learn_prompt(record, upstream)
+                self._learn(record, upstream)
             record.check()
         if record.exceeded is not None:
             raise BudgetExhausted(record.exceeded)
@@ -271,7 +276,7 @@ class CallDispatcher:
         self, request: Call, progress: Progress, upstream: Upstream, reserved: Reserve | None
     ) -> Lease:
         call, engine = progress.call, upstream.engine
-        cap = 0 if call.reward else request.sampling.max_tokens or 1
+        cap = 0 if call.reward else _fitting_cap(request, progress, engine)
         key = (self._strategy, call.role, call.purpose, engine.model)
         delivered = progress.delivered
         wanted = LeaseRequest(
@@ -292,6 +297,7 @@ class CallDispatcher:
         engine = upstream.engine
         bound = self._prompts.bound(engine, call)
         is_near = "cost" in self._budget.limit or self._budget.left("prompt_tokens") < bound
+        is_near = is_near or _is_near_window(call, bound, engine)
         if not (self._budget.counts_prompts or is_near) or "tokenize" not in engine.capabilities:
             return bound
 
@@ -301,8 +307,9 @@ class CallDispatcher:
 
         return await upstream.retries.run(count)
 
-    def _learn_prompt(self, record: InFlight, upstream: Upstream) -> None:
-        """Learn from the prompt tokens that the engine reported for an attempt, if it did."""
+    def _learn(self, record: InFlight, upstream: Upstream) -> None:
+        """Learn from the speed of an attempt, and from the prompt tokens that the engine reported, if it did."""
+        self._rates.add(upstream.engine.model, *record.speed)
         if reported := record.reported_prompt:
             self._prompts.learn(upstream.engine, record.request, reported, record.expected_prompt)
 
@@ -353,6 +360,27 @@ class CallDispatcher:
 def _missing(engine: Engine, capabilities: frozenset[Capability]) -> frozenset[Capability]:
     missing = capabilities - engine.capabilities
     return missing if engine.ready or engine.capabilities else frozenset()
+
+
+def _is_near_window(call: Call, bound: int, engine: Engine) -> bool:
+    """Return whether the completion may not fit into the context window after a prompt of `bound` tokens."""
+    window, cap = engine.context_window, call.sampling.max_tokens
+    return window is not None and cap is not None and bound + cap > window and not images_of(call)
+
+
+def _fitting_cap(request: Call, progress: Progress, engine: Engine) -> int:
+    """Return the token limit of a request, at most the context window without its prompt, at least 1.
+
+    The prompt is estimated if the engine cannot count it. The tokens of images are unknown, so that only the engine limits
+    a completion after images.
+    """
+    cap, window = request.sampling.max_tokens or 1, engine.context_window
+    if window is None or images_of(request):
+        return cap
+    prompt = progress.prompt_tokens
+    if "tokenize" not in engine.capabilities:
+        prompt = math.ceil(prompt / BYTES_PER_TOKEN)
+    return max(1, min(cap, window - prompt - progress.delivered))
 
 
 def check_role(role: str) -> None:

@@ -178,6 +178,15 @@ class InFlight:
         return self._lease.exceeded
 
     @property
+    def speed(self) -> tuple[int, float]:
+        """Tokens of the longest completion of this attempt, and seconds since its admission."""
+        if self._queued is None:
+            return 0, 0.0
+        counts = [p.tokens - e for p, e in zip(self._partials, self._earlier_tokens, strict=True)]
+        average = (self._reported.completion or 0) // self.request.n
+        return max(*counts, average), anyio.current_time() - self._started_at - self._queued
+
+    @property
     def expected_prompt(self) -> int:
         """Prompt tokens of the lease."""
         return self._lease.prompt

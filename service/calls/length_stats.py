@@ -18,6 +18,9 @@ LengthKey = tuple[str, str, str, str]
 MIN_COMPLETIONS = 8
 """Completions required for a median."""
 
+MIN_TOKENS = 32
+"""Fewest tokens of an attempt whose rate counts; a shorter one measures the time to the first token."""
+
 
 class LengthStats:
     """Percentiles of completion tokens over the last `window` completions of each key."""
@@ -68,6 +71,24 @@ class Pace:
             self._tokens, self._since = 0, self._since + elapsed
 
 
+class TokenRates:
+    """Tokens per second of single completions, by model, over the last `window` attempts of each."""
+
+    def __init__(self, window: int = 128) -> None:
+        self._window = window
+        self._rates: dict[str, deque[float]] = {}
+
+    def add(self, model: str, tokens: int, seconds: float) -> None:
+        """Record an attempt by the tokens of its longest completion; short ones are ignored."""
+        if tokens >= MIN_TOKENS and seconds > 0:
+            self._rates.setdefault(model, deque(maxlen=self._window)).append(tokens / seconds)
+
+    def slow(self, model: str) -> float | None:
+        """Return the rate that 90% of the attempts reached; None before the first."""
+        rates = self._rates.get(model)
+        return sorted(rates)[len(rates) // 10] if rates else None
+
+
 @dataclass(frozen=True, slots=True)
 class CallStats:
     """All call statistics of a process."""
@@ -75,3 +96,4 @@ class CallStats:
     lengths: LengthStats = field(default_factory=LengthStats)
     pace: Pace = field(default_factory=Pace)
     prompts: PromptSizes = field(default_factory=PromptSizes)
+    rates: TokenRates = field(default_factory=TokenRates)

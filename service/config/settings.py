@@ -42,6 +42,7 @@ from secondpass.service.config.tables import (
     ProfileTable,
     Roles,
     Variable,
+    check_caps,
     engine_of_flags,
 )
 from secondpass.strategies import STRATEGIES
@@ -174,15 +175,18 @@ class Settings(BaseSettings):
         "meta_rm", description="strategy of standalone open questions that name none"
     )
     max_n: Positive = Field(64, description="upper limit of a strategy's `n`")
-    max_tokens_per_call: Positive = Field(
-        2048, description="completion tokens of one call without `sampling.max_tokens`"
+    max_tokens_per_call: Positive | None = Field(
+        None,
+        description="completion tokens of one call without `sampling.max_tokens`; unset: by the model's profile",
     )
     max_sampling_tokens: Positive = Field(
         131_072, description="upper limit of `sampling.max_tokens`"
     )
-    default_max_tokens: Positive = Field(16_384, description="default of `budget.max_tokens`")
-    default_deadline_ms: Positive = Field(
-        120_000, description="default of `budget.deadline_ms`, in milliseconds"
+    default_max_tokens: Positive | None = Field(
+        None, description="default of `budget.max_tokens`; unset: computed for each run"
+    )
+    default_deadline_ms: Positive | None = Field(
+        None, description="default of `budget.deadline_ms`; unset: computed for each run"
     )
     max_budget_tokens: Positive = Field(1_000_000, description="upper limit of `budget.max_tokens`")
     max_budget_prompt_tokens: Positive = Field(
@@ -251,13 +255,6 @@ class Settings(BaseSettings):
             deadline_ms=self.max_deadline_ms,
         )
 
-    @property
-    def default_limits(self) -> Limits:
-        """The limits of a run whose request sets none."""
-        return self.operator_maxima.model_copy(
-            update={"max_tokens": self.default_max_tokens, "deadline_ms": self.default_deadline_ms}
-        )
-
     @model_validator(mode="after")
     def _is_servable(self) -> Self:
         self._check_engines()
@@ -267,6 +264,7 @@ class Settings(BaseSettings):
                 self._check_prices,
                 lambda: check_replicas(self.replicas, self.engine_tables),
                 self._check_defaults,
+                lambda: check_caps(self.profiles, self.max_sampling_tokens),
                 self._check_exposure,
             )
         )
@@ -282,7 +280,7 @@ class Settings(BaseSettings):
             ("default_deadline_ms", "max_deadline_ms"),
         ):
             value, limit = getattr(self, default), getattr(self, maximum)
-            if value > limit:
+            if value is not None and value > limit:
                 raise ValueError(f"{default}: must be at most {maximum} ({limit}), not {value}")
 
     def _check_exposure(self) -> None:

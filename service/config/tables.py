@@ -334,6 +334,10 @@ class ProfileTable(_Table):
     )
     top_p: float | None = Field(default=None, gt=0, le=1, description="recommended top-p")
     top_k: Positive | None = Field(default=None, description="recommended top-k")
+    max_tokens: Positive | None = Field(
+        default=None,
+        description="default limit of completion tokens per call; unset: 32768 for a reasoning model, else 4096",
+    )
     own_reference: bool | None = Field(
         default=None,
         description="whether the model judges better with a self-written reference solution",
@@ -353,6 +357,15 @@ class ProfileTable(_Table):
         """Return `profile` with the overrides of this table, named `name`."""
         changes = self.model_dump(exclude={"match"}, exclude_none=True)
         return profile.model_copy(update=changes | {"name": name})
+
+
+def check_caps(profiles: Mapping[str, ProfileTable], limit: int) -> None:
+    """Raise ValueError if a profile's `max_tokens` exceeds `limit`, the setting `max_sampling_tokens`."""
+    for name, table in profiles.items():
+        if (table.max_tokens or 0) > limit:
+            raise ValueError(
+                f"profiles.{name}.max_tokens: must be at most max_sampling_tokens ({limit}), not {table.max_tokens}"
+            )
 
 
 def table_of(path: Sequence[str]) -> type[BaseModel]:

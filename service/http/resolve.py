@@ -15,6 +15,7 @@ from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFou
 from secondpass.service.common.limits import Limits, RequestBudget
 from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
+from secondpass.service.config.default_limits import DefaultLimits, default_limits
 from secondpass.service.config.tables import RoleTable
 from secondpass.service.http.schema import validate
 from secondpass.service.http.state import ServedEngine, Service
@@ -106,7 +107,7 @@ class RunOptions:
     task: TaskRequest | None
     models: Mapping[Role, str]
     budget: RequestBudget
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     at: str = ""
 
 
@@ -130,7 +131,11 @@ def resolve(
         NotAdmitted: The actor's engine is not ready.
     """
     nodes = _resolve_nodes(service, options)
-    limits = _resolve_limits(service, options)
+    requested = _requested_limits(service, options)
+    profiles = profiles_of(service, nodes)
+    defaults = {role: _defaults(service, role, profiles[role]) for role in nodes}
+    cap = sampling.max_tokens or defaults["actor"].max_tokens or 1
+    default = _default_limits(service, params, nodes["actor"], cap)
     if options.budget.max_cost is not None:
         _require_prices(nodes, options)
     task = _resolve_task(service, messages, options)
@@ -142,26 +147,29 @@ def resolve(
         messages=messages,
         task=task,
         task_is_explicit=options.task is not None,
-        counts_prompts=not {"max_prompt_tokens", "max_cost"}.isdisjoint(
-            options.budget.model_dump(exclude_none=True)
-        ),
+        counts_prompts=not {"max_prompt_tokens", "max_cost"}.isdisjoint(requested),
         upstreams={role: node.upstream for role, node in nodes.items()},
         prices={role: node.price for role, node in nodes.items() if node.price is not None},
-        limits=limits,
-        profiles=profiles_of(service, nodes),
+        limits=Limits(**(default.limits.model_dump() | requested)),
+        has_default_deadline="deadline_ms" not in requested,
+        profiles=profiles,
         calibrations=calibrations_of(service, nodes),
-        defaults={role: _defaults(service, role) for role in nodes},
+        defaults=defaults,
         sampling=sampling,
-        max_tokens_per_call=service.settings.max_tokens_per_call,
         cache_salt=tenant.cache_salt,
-        notes=options.notes,
+        notes=options.notes
+        | {name: note for name, note in default.notes.items() if name not in requested},
         returns_partial=_returns_partial(options),
     )
 
 
-def _defaults(service: Service, role: Role) -> RoleDefaults:
-    table: RoleTable = getattr(service.settings.roles, role)
-    return RoleDefaults(table.temperature, table.max_tokens)
+def _defaults(service: Service, role: Role, profile: Profile) -> RoleDefaults:
+    """Return the sampling defaults of a role: its table's, else the operator's, else those of its model."""
+    settings = service.settings
+    table: RoleTable = getattr(settings.roles, role)
+    by_profile = min(profile.cap, settings.max_sampling_tokens)
+    cap = table.max_tokens or settings.max_tokens_per_call or by_profile
+    return RoleDefaults(table.temperature, cap)
 
 
 def profiles_of(service: Service, nodes: Mapping[Role, ServedEngine]) -> dict[Role, Profile]:
@@ -253,13 +261,23 @@ def _resolve_nodes(service: Service, options: RunOptions) -> dict[Role, ServedEn
     return nodes
 
 
-def _resolve_limits(service: Service, options: RunOptions) -> Limits:
-    """Complete the budget with the operator's defaults. Raises InvalidRequest above a maximum."""
+def _requested_limits(service: Service, options: RunOptions) -> dict[str, Any]:
+    """Return the limits that the request sets. Raises InvalidRequest above the operator's maximum."""
     requested = options.budget.model_dump(exclude_none=True, exclude={"partial"})
     for name, limit in service.settings.operator_maxima:
         if limit is not None and requested.get(name, 0) > limit:
             raise InvalidRequest(_limit_message(limit), field=f"{options.at}budget.{name}")
-    return Limits(**(service.settings.default_limits.model_dump() | requested))
+    return requested
+
+
+def _default_limits(
+    service: Service, params: Params, actor: ServedEngine, cap: int
+) -> DefaultLimits:
+    """Return the limits of a run whose request sets none; `cap` limits the completions of the actor."""
+    engine = actor.engine
+    fitting = min(cap, engine.context_window or cap)
+    rate = service.shared.stats.rates.slow(engine.model)
+    return default_limits(service.settings, params, fitting, rate)
 
 
 def _returns_partial(options: RunOptions) -> bool:

@@ -77,6 +77,15 @@ def _note_width(run: LiveRun) -> None:
         run.note("width", f"{width} has the effect of {params.chains}, the number of drafts")
 
 
+def _note_default_deadline(run: LiveRun, reason: StopReason) -> None:
+    """Add a note if a deadline that the client did not choose ended the run."""
+    if reason == "deadline" and run.spec.has_default_deadline:
+        deadline = run.spec.limits.deadline_ms
+        run.note(
+            "deadline_ms", f"the default of {deadline} ms ended the run; set budget.deadline_ms"
+        )
+
+
 async def _run_strategy(run: LiveRun) -> StopReason:
     """Run the strategy and return the stop reason. Raises NoAnswer or CallRejected without an answer."""
     failure: SecondpassError | None = None
@@ -110,6 +119,7 @@ async def _run_strategy(run: LiveRun) -> StopReason:
             run.count_failure(failure)
         reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
     _accept_partial(run, reason, failure)
+    _note_default_deadline(run, reason)
     # If the budget was exhausted, RoleFailed does not mean that the role failed.
     if not run.has_answer or (isinstance(failure, RoleFailed) and run.exhausted is None):
         raise _no_answer(run, failure)

@@ -14,7 +14,7 @@ from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Routing
-from secondpass.strategies.api.model_profiles import Profile
+from secondpass.strategies.api.model_profiles import PLAIN_CAP, Profile
 from secondpass.strategies.api.registry import Params, Strategy
 from secondpass.strategies.api.values import Message, Role, Sampling
 
@@ -25,7 +25,7 @@ class RoleDefaults:
 
     Attributes:
         temperature: 0 to 2; None: the engine's default.
-        max_tokens: Completion-token cap of a call, at least 1; None: `max_tokens_per_call`.
+        max_tokens: Completion-token cap of a call, at least 1; None: `RunSpec.max_tokens_per_call`.
     """
 
     temperature: float | None = None
@@ -40,6 +40,7 @@ class RunSpec:
         upstreams: Engine of each role, with its admission and retry policy.
         limits: Budget limits and deadline.
         sampling: The client's sampling parameters, for calls of the actor.
+        has_default_deadline: The request set no deadline.
         max_tokens_per_call: Completion-token cap of a call without another cap.
         task_is_explicit: Add the task's answer-format instruction to the question.
         counts_prompts: Count the tokens of every prompt, because the request limits prompt tokens or cost.
@@ -53,7 +54,7 @@ class RunSpec:
             a session of their own. None: one session.
         traceparent: W3C trace context of the client's request, forwarded to the engines.
         is_streamed: The client reads the answer as it is generated.
-        notes: Notes on the request, by subject.
+        notes: Notes on the request and its default limits, by subject.
         returns_partial: Return a truncated draft when a limit ends the run before it has an answer.
     """
 
@@ -64,8 +65,9 @@ class RunSpec:
     task: Task
     upstreams: Mapping[Role, Upstream]
     limits: Limits = Limits()
+    has_default_deadline: bool = False
     sampling: Sampling = Sampling()
-    max_tokens_per_call: int = 2048
+    max_tokens_per_call: int = PLAIN_CAP
     task_is_explicit: bool = False
     counts_prompts: bool = False
     prices: Mapping[Role, Price] = field(default_factory=dict)

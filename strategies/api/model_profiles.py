@@ -8,6 +8,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+THINKING_CAP = 32_768
+"""Default cap for a reasoning model: 90% of 11,520 recorded chains of Qwen3-8B end within it."""
+
+PLAIN_CAP = 4_096
+"""Default cap for any other model."""
+
 
 class Profile(BaseModel):
     """Properties of a model family. Other code depends on these, never on a model's name.
@@ -20,6 +26,7 @@ class Profile(BaseModel):
         temperature: Recommended by the model's authors for drafts, 0 to 2; None: the engine's default.
         top_p: As `temperature`; above 0, at most 1.
         top_k: As `temperature`; at least 1.
+        max_tokens: Default cap of a call's completion tokens, at least 1; None: the default of its kind, see `cap`.
         own_reference: As a judge, the model is better if it first writes its own solution (arXiv 2505.11227): True for
             instruct models, False for reasoning models.
     """
@@ -33,7 +40,13 @@ class Profile(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     own_reference: bool = True
+
+    @property
+    def cap(self) -> int:
+        """Completion tokens of a call without another cap: `max_tokens`, else by `is_thinking`."""
+        return self.max_tokens or (THINKING_CAP if self.is_thinking else PLAIN_CAP)
 
     def judge_temperature(self, requested: float | None = None) -> float:
         """Return the temperature of a verdict: `requested`, else 0.

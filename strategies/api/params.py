@@ -58,6 +58,16 @@ class Params(BaseModel):
         n: int = getattr(self, "n", 1)
         return n
 
+    @property
+    def sequential_calls(self) -> int:
+        """Maximum number of full completions that a draft needs one after another, itself included.
+
+        1 plus `max_rounds`, or 1 without a field `max_rounds`. The default budget and deadline allow for them. Override it
+        if a round has several long calls, for example a review and a revision.
+        """
+        rounds: int = getattr(self, "max_rounds", None) or 0
+        return 1 + rounds
+
     @model_validator(mode="after")
     def _each_has_an_effect(self) -> Self:
         for name, others in self.uses:

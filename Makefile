@@ -113,6 +113,7 @@ mutants: sandbox $(DEV) ## mutation score of service/runs and service/calls over
 bench: $(RUNTIME) $(DEV) ## tables of the service's overhead per call, and of the throughput of a real vLLM behind it
 	@$(BIN)/python -m tools.fetch_model
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.repetition
 	$(BIN)/python -m benchmarks.throughput
 
 # matplotlib is in the extra dev.

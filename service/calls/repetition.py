@@ -66,7 +66,7 @@ def ends_with_loop(data: bytes) -> bool:
         start = size - max(MIN_BYTES, MIN_COUNT * period)
         if start < 0:
             return False
-        if data[start : size - period] == data[start + period :]:
+        if data.startswith(data[start + period :], start):
             return True
         at = data.rfind(needle, first, at + _NEEDLE - 1)
     return False

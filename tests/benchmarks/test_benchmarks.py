@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import in_process, injections, judge_cost, throughput
+from benchmarks import in_process, injections, judge_cost, repetition, throughput
 from benchmarks.load import BadReply, Load, Traffic, generate
 from benchmarks.mock_upstream import ANSWERS, Upstream
 from benchmarks.pairs import Pairs, cpu_seconds, table
@@ -135,6 +135,16 @@ def test_targets_apply_to_the_median_and_its_lower_bound(
     result = throughput.Result(pairs, (100, 100), ratio, bound)
     assert result.is_met == is_met
     assert ("yes" if is_met else "no") in throughput.report([result])
+
+
+def test_repetition_benchmark_compares_each_text_without_and_with_the_search() -> None:
+    table = repetition.report(repetition.measure(pairs=1, characters=4_000))
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "words",
+        "words",
+        "near loops",
+        "near loops",
+    ]
 
 
 def test_throughput_benchmark_runs_without_vllm() -> None:

@@ -59,10 +59,9 @@ async def test_a_completion_that_repeats_ends_its_request(is_reasoning: bool) ->
     assert len(completion.text + completion.reasoning) <= MIN_BYTES + INTERVAL + len(SENTENCE)
     assert engine.closed == 1
     assert engine.generated == record.usage.completion == harness.budget.spent["tokens"] < 100
-    assert (record.end, record.finish_reasons, record.is_estimated) == (
+    assert (record.end, record.finish_reasons) == (
         "finished",
         ("repetition",),
-        False,
     )
     assert harness.stats.lengths.expected(("test", "actor", "solve", "scripted"), 9999) == 9999
     harness.assert_consistent()

@@ -148,7 +148,7 @@ def test_usage_of_cancelled_drafts_is_exact_to_two_tokens_per_draft(service: Dep
         json=WORDY
         | {
             "strategy": {"name": "self_consistency", "params": {"n": 4, "stop": "lead"}},
-            "budget": {"deadline_ms": 2500},
+            "budget": {"deadline_ms": 2500, "partial": False},
         },
     )
     wait_until_idle(service, 5)
@@ -187,7 +187,7 @@ def test_client_disconnect_frees_the_engine_within_a_second(
 @pytest.mark.parametrize("strategy", ["single", "self_consistency"])
 def test_a_deadline_of_2_seconds_is_met_within_100_ms(service: Deployment, strategy: str) -> None:
     wait_until_idle(service, 20)
-    body = WORDY | {"strategy": strategy, "budget": {"deadline_ms": 2000}}
+    body = WORDY | {"strategy": strategy, "budget": {"deadline_ms": 2000, "partial": False}}
     seconds = []
     for _ in range(3):  # a busy machine may delay one reply, but not all
         reply = service.client.post("/solve", json=body)
@@ -304,3 +304,24 @@ def core_of(service: Deployment) -> int:
             if parent == server and b"EngineCore" in (entry / "cmdline").read_bytes():
                 return int(entry.name)
     raise AssertionError("the server has no child process EngineCore")
+
+
+@pytest.mark.slow
+def test_self_refine_returns_a_truncated_draft_that_repeats(service: Deployment) -> None:
+    wait_until_idle(service, 20)
+    # A negative penalty makes the most frequent token ever more probable.
+    body = {
+        "question": "Write a long story about a lighthouse keeper.",
+        "strategy": {"name": "self_refine", "params": {"temperature": 0}},
+        "sampling": {"frequency_penalty": -2},
+        "budget": {"deadline_ms": 100_000},
+        "trace": "summary",
+    }
+    answer = service.client.post("/solve", json=body).json()
+    assert answer["finish_reason"] == "length"
+    assert answer["stop_reason"] == "finished"
+    assert answer["text"].strip()
+    assert answer["answer"] is None
+    draft = next(each for each in answer["trace"] if each["purpose"] == "solve")
+    assert draft["finish_reasons"] == ["repetition"]
+    assert draft["usage"]["completion"] < 1_900

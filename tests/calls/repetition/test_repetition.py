@@ -18,7 +18,7 @@ from secondpass.service.calls.repetition import (
     RepetitionDetector,
     ends_with_loop,
 )
-from tests.calls.structured_text import WRITERS, Writer
+from tests.calls.repetition.structured_text import WRITERS, Writer
 
 
 def stop_of(text: str, sizes: Iterable[int]) -> int | None:

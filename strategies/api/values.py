@@ -41,8 +41,6 @@ StopReason = Literal[
     "draining",
 ]
 FinishReason = Literal["stop", "length", "repetition", "tool_calls", "content_filter"]
-"""Reason for the end of a completion; "length" and "repetition" truncate it."""
-
 TRUNCATING: frozenset[FinishReason] = frozenset(("length", "repetition"))
 """Finish reasons of completions that the model did not end itself."""
 

@@ -54,6 +54,7 @@ class CallDispatcher:
     Attributes:
         keep_draft: Receives each completion of `perform`, finished or truncated by a limit, joined with its prefix.
         waste: Accounting of which delivered tokens are used.
+        failed_attempts: Error of each failed attempt, retried or not, by the number of the attempt within the run.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CallDispatcher:
         self._rates = stats.rates
         self._strategy = strategy
         self._is_usable, self._salvage = is_usable, salvage
+        self.failed_attempts: dict[int, EngineError | UnusableCompletion] = {}
         self._started = 0
         self._discarding = Receiver(
             on_completion=self._record_length,
@@ -209,8 +211,9 @@ class CallDispatcher:
             finally:
                 if number == first:
                     on_lease()
+            position = self._next_number()
             record = InFlight(
-                self._next_number(),
+                position,
                 number,
                 progress,
                 lease,
@@ -221,7 +224,11 @@ class CallDispatcher:
                 is_counted=request.reward or "token_counts" in upstream.engine.capabilities,
                 can_retry=lambda failure: can_retry(failure, number),
             )
-            await self._stream(record, upstream)
+            try:
+                await self._stream(record, upstream)
+            except (EngineError, UnusableCompletion) as error:
+                self.failed_attempts[position] = error
+                raise
 
         with progress:
             await upstream.retries.run(attempt, first=first, can_retry=can_retry)

@@ -22,6 +22,7 @@ from secondpass.strategies.api.errors import (
     BudgetExhausted,
     EngineError,
     EngineUnavailable,
+    ReasoningTruncated,
     StreamInterrupted,
     UnusableCompletion,
 )
@@ -213,7 +214,8 @@ class InFlight:
         Raises:
             StreamInterrupted: The stream is incomplete.
             BudgetExhausted: The budget truncated a completion.
-            UnusableCompletion: All completions of the call are empty.
+            UnusableCompletion: All completions of the call are empty; ReasoningTruncated if their reasoning reached the
+                token limit.
         """
         progress, role = self._progress, self.request.role
         if not self.is_complete():
@@ -222,6 +224,10 @@ class InFlight:
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
+            if all(p.finish_reason == "length" and p.completion.reasoning for p in self._partials):
+                raise ReasoningTruncated(
+                    max(p.tokens for p in self._partials) or self._lease.cap, role=role
+                )
             raise UnusableCompletion(f"{role} returned only reasoning or whitespace", role=role)
 
     def __exit__(

@@ -61,10 +61,7 @@ class RetryPolicy:
             except SecondpassError as failure:
                 if not can_retry(failure, number):
                     raise
-                retry_after = (
-                    failure.retry_after if isinstance(failure, EngineUnavailable) else None
-                )
-            each.retry_state.set_result(retry_after or 0.0)
+                each.retry_state.set_result(_minimum_pause(failure))
         raise AssertionError("the retry loop ended without a result")
 
     def may_retry(self, failure: BaseException, number: int) -> bool:
@@ -81,6 +78,13 @@ class RetryPolicy:
         """Return the seconds to wait, at least the Retry-After that the last attempt returned."""
         backoff = wait_random_exponential(multiplier=self.initial_backoff, max=self.max_backoff)
         return max(backoff(state), state.outcome.result() if state.outcome else 0.0)
+
+
+def _minimum_pause(failure: SecondpassError) -> float:
+    """Return the seconds of Retry-After; 0 for an overload, which the engine's cooldown waits for."""
+    if not isinstance(failure, EngineUnavailable) or failure.is_overloaded:
+        return 0.0
+    return failure.retry_after or 0.0
 
 
 def can_wait(seconds: float, max_wait: float) -> bool:

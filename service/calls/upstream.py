@@ -38,7 +38,7 @@ class Upstream:
         waited = 0.0
         while True:
             async with (
-                self.cooldown.passed(self.retries.max_backoff) as cooled,
+                self.cooldown.passed(self.retries) as cooled,
                 self.admission.slot(rank) as queued,
             ):
                 waited += cooled + queued

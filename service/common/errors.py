@@ -11,7 +11,9 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
 * NoAnswer: the run ended without an answer; the error contains its usage.
     * NoAnswerWithinBudget (422): a budget limit was reached.
     * DeadlineExceeded (504): the deadline passed.
+    * ReasoningOverLimit (422): the reasoning used all tokens of a call.
     * EngineFailed (502): engine failure; `role` names its role.
+    * EngineOverloaded (503): the engine answered 429 or 503; `role` names its role.
     * Drained (503): the server is shutting down.
     * ClientDisconnected (499): the client disconnected; logged, never sent.
 
@@ -36,6 +38,13 @@ def excerpt(text: str) -> str:
     return text if len(text) <= ECHO_LIMIT else text[: ECHO_LIMIT - 1] + "…"
 
 
+def describe(error: SecondpassError) -> str:
+    """Return the message of an error, with the name of its engine, truncated to ECHO_LIMIT characters."""
+    name, message = getattr(error, "engine", ""), str(error)
+    is_named = not name or f"engine {name!r}" in message
+    return excerpt(message if is_named else f"engine {name!r}: {message}")
+
+
 class BadSettings(Exception):
     """Invalid settings; the message has one line per problem."""
 
@@ -45,9 +54,10 @@ class HttpError(SecondpassError):
 
     status: ClassVar[int]
     code: ClassVar[str]
-    should_retry: ClassVar[bool | None] = None
+    should_retry: bool | None = None
     """Value of the `x-should-retry` header; None omits it."""
     retry_after: float | None = None
+    """Seconds of the `Retry-After` header; None omits it."""
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)
@@ -137,6 +147,24 @@ class NoAnswerWithinBudget(NoAnswer):
         self.field = f"budget.max_{kind}"
 
 
+class ReasoningOverLimit(NoAnswer):
+    """The reasoning used all tokens of every draft, so that none has an answer.
+
+    `field` is the token limit of a completion, under the name that the route has for it.
+    """
+
+    status = 422
+    code = "reasoning_truncated"
+    should_retry = False
+
+    def __init__(self, tokens: int, *, usage_record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(
+            f"the reasoning used all {tokens} tokens of a completion; raise this limit",
+            usage_record=usage_record,
+        )
+        self.field = "sampling.max_tokens"
+
+
 class DeadlineExceeded(NoAnswer):
     """The deadline passed before the run had a candidate."""
 
@@ -149,11 +177,8 @@ class DeadlineExceeded(NoAnswer):
         self.field = "budget.deadline_ms"
 
 
-class EngineFailed(NoAnswer):
-    """All calls failed; `role` is the role of the failed engine."""
-
-    status = 502
-    code = "engine_failed"
+class EngineFault(NoAnswer):
+    """The engine of `role` is the reason why there is no answer."""
 
     def __init__(
         self,
@@ -167,7 +192,21 @@ class EngineFailed(NoAnswer):
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        return {**self.usage_record, "role": self.role}
+        return self.usage_record if self.role is None else {**self.usage_record, "role": self.role}
+
+
+class EngineFailed(EngineFault):
+    """The engine failed, refuses its API key or lacks the model."""
+
+    status = 502
+    code = "engine_failed"
+
+
+class EngineOverloaded(EngineFault):
+    """The engine answered 429 or 503 to every call."""
+
+    status = 503
+    code = "engine_overloaded"
 
 
 class Drained(NoAnswer):

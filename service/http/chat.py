@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,7 +12,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from secondpass.service.common.errors import HttpError, InvalidRequest, NotFound
+from secondpass.service.common.errors import (
+    HttpError,
+    InvalidRequest,
+    NotFound,
+    ReasoningOverLimit,
+)
 from secondpass.service.common.events import Trace
 from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
@@ -19,7 +26,7 @@ from secondpass.service.http.chat_schema import ChatRequest, select_strategy, va
 from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
 from secondpass.service.http.encoding import dumps
 from secondpass.service.http.forward import ForwardedResponse
-from secondpass.service.http.problems import openai_error
+from secondpass.service.http.problems import error_chunks
 from secondpass.service.http.request_body import decode, read_body, without_member
 from secondpass.service.http.resolve import (
     RunOptions,
@@ -74,9 +81,10 @@ async def chat(request: Request) -> Response:
         keep_alive = service.settings.keep_alive_seconds
         return EventStream(partial(_stream, request, spec, chat_request), keep_alive)
     trace, created = Trace(), int(time.time())
-    outcome = await cancel_on_disconnect(
-        request.receive, partial(execute_run, request, spec, trace)
-    )
+    with _naming_limits(chat_request):
+        outcome = await cancel_on_disconnect(
+            request.receive, partial(execute_run, request, spec, trace)
+        )
     return Response(
         dumps(chat_completion(spec, outcome, trace, chat_request, created)),
         media_type="application/json",
@@ -96,14 +104,25 @@ async def _stream(
             outbox.put(chunk)
 
     try:
-        outcome = await execute_run(request, spec, trace, send_chunks)
+        with _naming_limits(chat_request):
+            outcome = await execute_run(request, spec, trace, send_chunks)
     except HttpError as error:
         if not outbox.has_started:
             raise
-        outbox.put(b"data: %b\n\n" % dumps(openai_error(error)))
+        outbox.put(error_chunks(error))
     else:
         for chunk in chunks.final(outcome, trace):
             outbox.put(chunk)
+
+
+@contextmanager
+def _naming_limits(chat_request: ChatRequest) -> Iterator[None]:
+    """Name the token limit by the field that the request has for it."""
+    try:
+        yield
+    except ReasoningOverLimit as error:
+        error.field = chat_request.max_tokens_field
+        raise
 
 
 def _find_model(service: Service, body: dict[str, Any]) -> _Model:

@@ -45,11 +45,12 @@ class Outbox:
         self._chunks: list[bytes] = []
         self._changed = anyio.Event()
         self.has_started = False
-        """True once the response has started, after which its status cannot change."""
+        """True once the response has started or has queued bytes: its status cannot change then."""
         self.is_closed = False
 
     def put(self, chunk: bytes) -> None:
         """Queue `chunk`, which is sent as soon as the client reads."""
+        self.has_started = True
         self._chunks.append(chunk)
         self._changed.set()
 
@@ -95,14 +96,20 @@ class EventStream(Response):
     async def _serve(self, outbox: Outbox, send: Send) -> None:
         async with task_group() as group:
             group.start_soon(self._write, outbox, send)
-            await self._produce(outbox)
-            outbox.close()
+            # Closed also if `produce` raises, so that the response does not start while the error propagates.
+            try:
+                await self._produce(outbox)
+            finally:
+                outbox.close()
 
     async def _write(self, outbox: Outbox, send: Send) -> None:
+        has_started = False
         while True:
             chunk = await outbox.take(self._keep_alive)
-            if not outbox.has_started:
-                outbox.has_started = True
+            if not has_started:
+                if outbox.is_closed and not outbox.has_started:
+                    return
+                has_started = outbox.has_started = True
                 await send(
                     {
                         "type": "http.response.start",

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondpass.service.http.disconnect import cancel_on_disconnect
-from secondpass.service.http.problems import as_http_error
+from secondpass.service.http.forwarded_stream import ForwardedStream, is_event_stream
+from secondpass.service.http.problems import as_http_error, error_chunks
 from secondpass.service.http.state import RequestTracker, ServedEngine, Service
-from secondpass.strategies.api.engine import PlainRequest
-from secondpass.strategies.api.errors import EngineError
+from secondpass.strategies.api.engine import PlainReply, PlainRequest
+from secondpass.strategies.api.errors import EngineError, StreamInterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ class ForwardedResponse(Response):
         self._service, self._upstream, self._plain = service, node.upstream, plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward the response. A failure after the first byte closes the connection mid-response."""
+        """Forward the response.
+
+        An event stream that breaks ends with an error chunk. Another response that breaks closes the connection.
+        """
         with self._service.traffic.plain():
             is_complete = await cancel_on_disconnect(receive, partial(self._forward, send))
         if is_complete:
@@ -44,16 +48,44 @@ class ForwardedResponse(Response):
             ):
                 await send(_start_message(response.status, response.headers))
                 status = response.status
-                async for chunk in response.chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                if is_event_stream(status, response.headers):
+                    await self._forward_events(response, send)
+                else:
+                    async for chunk in response.chunks:
+                        await send(_body_message(chunk))
         except EngineError as error:
             if status is None:
                 raise as_http_error(error) from error
-            logger.warning("engine %s interrupted a forwarded response: %s", engine.name, error)
+            self._log_interruption(error)
             return False
         finally:
             record_end(status)
         return True
+
+    async def _forward_events(self, response: PlainReply, send: Send) -> None:
+        """Forward an event stream. If it breaks or ends early, add an error chunk and [DONE]."""
+        stream = ForwardedStream()
+        try:
+            async for chunk in response.chunks:
+                if data := stream.feed(chunk):
+                    await send(_body_message(data))
+            if rest := stream.close():
+                await send(_body_message(rest))
+            if not stream.is_complete:
+                raise StreamInterrupted("the stream ended without a finish reason")
+        except EngineError as error:
+            self._log_interruption(error)
+            if not stream.is_complete:
+                # The blank line ends an event that was too long to be buffered.
+                await send(_body_message(b"\n\n" + error_chunks(as_http_error(error))))
+
+    def _log_interruption(self, error: EngineError) -> None:
+        name = self._upstream.engine.name
+        logger.warning("engine %s interrupted a forwarded response: %s", name, error)
+
+
+def _body_message(data: bytes) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 class FallbackApp:

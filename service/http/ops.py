@@ -63,8 +63,11 @@ def _model_cards(request: Request) -> dict[str, dict[str, Any]]:
     return cards
 
 
-async def livez() -> Response:
-    """Report that the process is alive, without calling an engine."""
+async def livez(request: Request) -> Response:
+    """Report whether the process and its background tasks are alive, without calling an engine."""
+    failed = service_of(request).background.failed_task
+    if failed is not None:
+        return PlainTextResponse(f"the background task {failed!r} failed\n", status_code=503)
     return PlainTextResponse("ok\n")
 
 

@@ -13,18 +13,23 @@ from starlette.responses import Response
 from secondpass.service.common.errors import (
     DeadlineExceeded,
     EngineFailed,
+    EngineOverloaded,
     HttpError,
     InvalidRequest,
     Malformed,
     NoAnswerWithinBudget,
     NotFound,
+    ReasoningOverLimit,
+    describe,
     excerpt,
 )
 from secondpass.service.http.encoding import dumps, error_members
 from secondpass.strategies.api.errors import (
+    DEFAULT_RETRY_AFTER,
     CallRejected,
     CapabilityMissing,
     EngineError,
+    EngineUnavailable,
     RoleMissing,
 )
 
@@ -75,15 +80,23 @@ def as_http_error(error: Exception) -> HttpError:
     """Convert any exception to an HttpError."""
     if isinstance(error, HttpError):
         return error
-    if isinstance(error, CallRejected):
-        return InvalidRequest(f"engine {error.engine!r} rejected the call: {excerpt(str(error))}")
     if isinstance(error, CapabilityMissing | RoleMissing):
         return UnmetRequirement(str(error), field="strategy")
     if isinstance(error, EngineError):
-        return EngineFailed(excerpt(str(error)), role=error.role)
+        return _from_engine(error)
     if isinstance(error, HTTPException):
         return _from_starlette(error)
     return Internal("internal error; the cause is in the service's log under this request id")
+
+
+def _from_engine(error: EngineError) -> HttpError:
+    if isinstance(error, CallRejected) and error.is_about_request:
+        return InvalidRequest(f"engine {error.engine!r} rejected the call: {excerpt(str(error))}")
+    if isinstance(error, EngineUnavailable) and error.is_overloaded:
+        overloaded = EngineOverloaded(describe(error), role=error.role)
+        overloaded.retry_after = error.retry_after or DEFAULT_RETRY_AFTER
+        return overloaded
+    return EngineFailed(describe(error), role=error.role)
 
 
 def _from_starlette(error: HTTPException) -> HttpError:
@@ -116,6 +129,8 @@ def openai_error(error: HttpError) -> dict[str, Any]:
     field = error.field
     if isinstance(error, NoAnswerWithinBudget | DeadlineExceeded | UnmetRequirement):
         field = f"secondpass.{field}"  # raised without knowledge of the route
+    if isinstance(error, ReasoningOverLimit):
+        field = field and field.removeprefix("sampling.")
     message = error.detail if field is None else f"{field}: {error.detail}"
     kind = {401: "authentication_error", 404: "not_found_error"}.get(
         status, "invalid_request_error"
@@ -133,9 +148,15 @@ def openai_error(error: HttpError) -> dict[str, Any]:
     return {"error": body}
 
 
+def error_chunks(error: HttpError) -> bytes:
+    """Encode an error as the last events of a stream of OpenAI's chunks."""
+    return b"data: %b\n\ndata: [DONE]\n\n" % dumps(openai_error(error))
+
+
 def openai_status(error: HttpError) -> int:
     """Return the status of an error below /v1, where every invalid value is a 400."""
-    if isinstance(error, InvalidRequest) and error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+    is_invalid = isinstance(error, InvalidRequest | ReasoningOverLimit)
+    if is_invalid and error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return HTTPStatus.BAD_REQUEST
     return error.status
 

@@ -127,6 +127,13 @@ class RequestTracker:
             self._idle.set()
 
 
+@dataclass(slots=True)
+class Background:
+    """State of the background tasks. `failed_task` names the one that ended by a defect, if any."""
+
+    failed_task: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """Configuration and shared objects of the routes."""
@@ -139,6 +146,7 @@ class Service:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     metrics: Metrics
     traffic: RequestTracker
+    background: Background = field(default_factory=Background)
     fallback_node: ServedEngine | None = None
     """vLLM in this process. Plain requests may name aliases and adapters that `models` does not list."""
 
@@ -169,6 +177,8 @@ class Service:
     def not_ready(self) -> list[str]:
         """Return the reasons why the service does not accept work; empty if it does."""
         reasons = ["draining"] if self.traffic.is_draining else []
+        if self.background.failed_task is not None:
+            reasons.append(f"the background task {self.background.failed_task!r} failed")
         for role, node in self.roles.items():
             if not node.engine.ready:
                 reasons.append(f"{role}: engine {node.engine.name!r}: {node.why_not_ready}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from secondpass.service.calls.budget import Budget
@@ -13,7 +14,12 @@ from secondpass.service.runs.call_builder import CallBuilder
 from secondpass.service.runs.models import LiveModel
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies.api.engine import Call
-from secondpass.strategies.api.errors import BudgetExhausted, SecondpassError
+from secondpass.strategies.api.errors import (
+    BudgetExhausted,
+    EngineError,
+    SecondpassError,
+    UnusableCompletion,
+)
 from secondpass.strategies.api.values import BudgetKind, Capability, Completion, Draw, Role
 
 SAMPLES_TEMPERATURE = 0.7
@@ -88,6 +94,11 @@ class Verbs(ABC):
     def wasted(self) -> dict[Role, int]:
         """Completion tokens that were delivered but not used, by role."""
         return self._calls.waste.wasted()
+
+    @property
+    def failed_attempts(self) -> Mapping[int, EngineError | UnusableCompletion]:
+        """Error of each failed attempt, retried or not, by the number of the attempt."""
+        return self._calls.failed_attempts
 
     def model(self, role: Role = "actor") -> LiveModel:
         check_role(role)

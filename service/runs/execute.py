@@ -11,6 +11,7 @@ from secondpass.service.common import errors
 from secondpass.service.common.concurrency import unwrap_exception_group
 from secondpass.service.common.events import AnswerDelta, RunFailed, RunFinished, RunStarted
 from secondpass.service.runs import outcome
+from secondpass.service.runs.fault import cause_of, engine_fault
 from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
 from secondpass.strategies.api.errors import (
@@ -19,6 +20,7 @@ from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
     EngineError,
+    ReasoningTruncated,
     RoleFailed,
     RoleMissing,
     SecondpassError,
@@ -127,9 +129,10 @@ async def _run_strategy(run: LiveRun) -> StopReason:
 
 
 def _accept_partial(run: LiveRun, reason: StopReason, failure: SecondpassError | None) -> None:
-    """Let a truncated draft be the answer if a limit ended the run."""
+    """Let a truncated draft be the answer if a limit ended the run, rather than a broken engine."""
     if reason not in ("finished", "draining") and not isinstance(failure, EngineError):
-        run.elect_partial()
+        is_broken = isinstance(cause_of(run, failure), EngineError)
+        run.elect_partial(is_truncation_allowed=not is_broken)
 
 
 _BY_BUDGET: dict[str, StopReason] = {
@@ -144,19 +147,17 @@ _BY_BUDGET: dict[str, StopReason] = {
 def _no_answer(run: LiveRun, failure: SecondpassError | None) -> SecondpassError:
     """Return the error of a run that ended without an answer."""
     spent = usage_record(run)
-    if isinstance(failure, BudgetExhausted):
-        return _over_budget(run, failure.kind, spent)
-    if isinstance(failure, CallRejected):
-        return failure
-    if run.exhausted is not None and not isinstance(failure, EngineError):
-        return _over_budget(run, run.exhausted, spent)
-    if failure is not None:
-        role = failure.role if isinstance(failure, EngineError) else None
-        return errors.EngineFailed(
-            errors.excerpt(_description(run, failure)), role=role, usage_record=spent
-        )
-    if run.is_interrupted:
+    if run.is_interrupted and failure is None:
         return errors.Drained("the service is shutting down", usage_record=spent)
+    cause = cause_of(run, failure)
+    if isinstance(cause, BudgetExhausted):
+        return _over_budget(run, cause.kind, spent)
+    if isinstance(cause, CallRejected) and cause.is_about_request:
+        return cause
+    if isinstance(cause, ReasoningTruncated) and cause.role == "actor":
+        return errors.ReasoningOverLimit(cause.tokens, usage_record=spent)
+    if cause is not None:
+        return engine_fault(run, cause, failure, spent)
     deadline = run.spec.limits.deadline_ms
     return errors.DeadlineExceeded(
         f"no answer within the deadline of {deadline} ms; raise budget.deadline_ms",
@@ -177,17 +178,6 @@ def _over_budget(
 ) -> errors.NoAnswerWithinBudget:
     limit = getattr(run.spec.limits, f"max_{kind}")
     return errors.NoAnswerWithinBudget(kind, limit, usage_record=spent)
-
-
-def _description(run: LiveRun, failure: SecondpassError) -> str:
-    """Describe a failure; for RoleFailed, with the last failure of that role."""
-    if not (isinstance(failure, RoleFailed) and failure.role in run.failures):
-        return str(failure)
-    cause = run.failures[failure.role]
-    engine = (
-        f" (engine {cause.engine!r})" if isinstance(cause, EngineError) and cause.engine else ""
-    )
-    return f"{failure}{engine}: {cause}"
 
 
 def _conclude(run: LiveRun, reason: StopReason) -> Outcome:

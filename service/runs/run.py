@@ -136,10 +136,12 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self._best = candidate
         self._reported.report_leader(candidate)
 
-    def elect_partial(self) -> None:
+    def elect_partial(self, *, is_truncation_allowed: bool) -> None:
         """Elect the best draft if the run has no answer and the request accepts a truncated one."""
         draft = self._drafts.best(self.model().profile, is_visible=self.has_streamed)
-        if draft is not None and self._elect_fallback(draft):
+        if draft is None or (draft.is_truncated and not is_truncation_allowed):
+            return
+        if self._elect_fallback(draft):
             self.note("partial", "the text is a draft that a limit ended; nothing better exists")
 
     def interrupt(self) -> None:

@@ -1,10 +1,16 @@
-"""Background tasks: start and health-check engines, and stop everything on shutdown."""
+"""Background tasks: start and health-check engines, and stop everything on shutdown.
+
+A background task that fails has a defect. It ends the process, because a server without it would never become ready.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 from fastapi import FastAPI
@@ -27,12 +33,25 @@ async def lifespan(service: Service, _: FastAPI) -> AsyncIterator[None]:
             stack.push_async_callback(_close, node)
         await stack.enter_async_context(service.shared.equivalence)
         async with task_group() as group:
-            group.start_soon(_warm, service.shared.equivalence)
+            warm = partial(_warm, service.shared.equivalence)
+            group.start_soon(_supervise, service, "answer comparison", warm)
             for node in service.nodes.values():
-                group.start_soon(_watch, node, service.settings.health_check_seconds)
+                watch = partial(_watch, node, service.settings.health_check_seconds)
+                name = f"health check of engine {node.engine.name!r}"
+                group.start_soon(_supervise, service, name, watch)
             yield
             await service.traffic.drain()
             group.cancel_scope.cancel()
+
+
+async def _supervise(service: Service, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a background task. If it fails, log the error and end the process by SIGTERM."""
+    try:
+        await work()
+    except Exception:
+        logger.critical("the background task %r failed: shutting down", name, exc_info=True)
+        service.background.failed_task = name
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _warm(equivalence: Equivalence) -> None:

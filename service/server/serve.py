@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.loops.auto import auto_loop_factory
 
 from secondpass.service.common.errors import BadSettings
-from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.server.app import (
     InProcessEngines,
@@ -27,23 +27,25 @@ from secondpass.service.server.signals import Interrupted, StartupSignals
 async def run(settings: Settings, startup: StartupSignals) -> int:
     """Serve until a signal arrives and return the exit code. Raises BadSettings.
 
-    If an in-process engine dies, the server shuts down and the exit code is 1, so that a supervisor restarts it.
+    If an in-process engine or a background task dies, the server shuts down and the exit code is 1, so that a supervisor
+    restarts it.
     """
     # Loading a model takes minutes, so errors in the keys file and the address are reported first.
     tenants = tenants_of(settings)
     with bound_sockets(settings.host, settings.port) as sockets:
         async with in_process(settings) as inside:
             startup.check()
-            server = create_server(settings, inside, tenants, startup)
+            app = create_app(settings, inside, tenants=tenants)
+            server = create_server(app, settings, inside, startup)
             await server.serve(sockets)
-    return 1 if server.engine_died else 0
+    has_failed = service_in(app).background.failed_task is not None
+    return 1 if server.engine_died or has_failed else 0
 
 
 def create_server(
-    settings: Settings, inside: InProcessEngines, tenants: Tenants, startup: StartupSignals
+    app: FastAPI, settings: Settings, inside: InProcessEngines, startup: StartupSignals
 ) -> Server:
-    """Create the server for these settings. Raises BadSettings."""
-    app = create_app(settings, inside, tenants=tenants)
+    """Create the server of an application."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -61,7 +63,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Run `secondpass serve` until a signal arrives.
 
     Returns:
-        The exit code: 0 after a signal, 1 if an in-process engine died, 2 for bad settings, and 128 plus the signal
+        The exit code: 0 after a signal, 1 if an in-process engine or a background task died, 2 for bad settings, and 128 plus the signal
         number for a signal during startup.
     """
     try:

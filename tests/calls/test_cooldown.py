@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondpass.service.calls.cooldown import Cooldown
+from secondpass.service.calls.retry import RetryPolicy
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, SecondpassError
 from secondpass.testing.support import ON_BOTH_BACKENDS
@@ -17,6 +18,7 @@ from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
 
 pytestmark = pytest.mark.anyio
 
+POLICY = RetryPolicy()
 ANSWER = Delta(text="42", tokens=1, finish_reason="stop")
 
 
@@ -87,12 +89,12 @@ async def test_no_call_starts_before_retry_after_has_passed() -> None:
 async def test_calls_start_once_the_trial_is_accepted_or_has_run_for_a_second() -> None:
     cooldown = Cooldown()
     with pytest.raises(EngineUnavailable):
-        async with cooldown.passed(30):
+        async with cooldown.passed(POLICY):
             raise busy(0.05)
     order: list[str] = []
 
     async def call(name: str, seconds: float) -> None:
-        async with cooldown.passed(30):
+        async with cooldown.passed(POLICY):
             order.append(name)
             await anyio.sleep(seconds)
 
@@ -111,13 +113,13 @@ async def test_calls_start_once_the_trial_is_accepted_or_has_run_for_a_second() 
 async def test_a_cancelled_trial_is_replaced() -> None:
     cooldown = Cooldown()
     with pytest.raises(EngineUnavailable):
-        async with cooldown.passed(30):
+        async with cooldown.passed(POLICY):
             raise busy(0.0)
     with anyio.move_on_after(0.01):
-        async with cooldown.passed(30):
+        async with cooldown.passed(POLICY):
             await anyio.sleep(5)
     with anyio.fail_after(1):
-        async with cooldown.passed(30) as waited:
+        async with cooldown.passed(POLICY) as waited:
             assert waited < 1
 
 
@@ -128,11 +130,11 @@ async def test_a_call_that_cannot_wait_long_enough_fails_at_once(
 ) -> None:
     cooldown = Cooldown()
     with pytest.raises(EngineUnavailable):
-        async with cooldown.passed(30):
+        async with cooldown.passed(POLICY):
             raise busy(20)
     start = anyio.current_time()
     with anyio.fail_after(deadline), pytest.raises(EngineUnavailable) as refused:
-        async with cooldown.passed(max_wait):
+        async with cooldown.passed(RetryPolicy(max_backoff=max_wait)):
             pytest.fail("the call started")
     assert anyio.current_time() - start < 0.2
     assert refused.value.is_overloaded

@@ -22,6 +22,9 @@ MAX_ECHO_CHARS = 200
 DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 """Header with the reason why llm-d's endpoint picker dropped a request."""
 
+KEY_STATUSES = frozenset((401, 403))
+"""Statuses of an engine that refuses the API key."""
+
 _MESSAGES = ("message", "detail", "error_msg")
 _CLIENT_ERRORS = (
     "invalid",
@@ -33,7 +36,6 @@ _CLIENT_ERRORS = (
 )
 _RETRYABLE_STATUSES = frozenset((408, 425, 429))
 _OVERLOADED_STATUSES = frozenset((429, 503))
-_KEY_STATUSES = frozenset((401, 403))
 _MAX_RETRY_AFTER = 86_400.0
 _RETRYABLE_DROPS = frozenset(
     (
@@ -93,7 +95,7 @@ def error_for_status(
             retry_after=retry_after,
             is_overloaded=is_overloaded,
         )
-    if status in _KEY_STATUSES:
+    if status in KEY_STATUSES:
         details = f"the engine refuses the API key: {details}"
     return CallRejected(details, engine=engine, role=role, status=status)
 

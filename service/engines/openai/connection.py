@@ -163,7 +163,7 @@ class Connection:
             CallRejected, EngineUnavailable: an error status, or an event with the name "error".
             StreamInterrupted: the connection broke, or the reply is neither an event stream nor a JSON object.
         """
-        await self._check_status(response, role)
+        await self.check_status(response, role)
         parser = EventParser()
         async with aclosing(self.chunks(response, role=role)) as chunks:
             chunk: bytes | None = await _start(chunks)
@@ -219,7 +219,7 @@ class Connection:
         """Send `body` as JSON and return the JSON of the reply, of any type. Raises as `fetch` does."""
         content = None if body is None else json.dumps(body).encode()
         async with self.open(method, url, content, headers=headers, role=role) as response:
-            await self._check_status(response, role)
+            await self.check_status(response, role)
             with self._translating_errors(StreamInterrupted, role):
                 raw = await response.aread()
         with self.parsing(role):
@@ -254,7 +254,8 @@ class Connection:
     def _interrupted(self, message: str, role: Role | None) -> StreamInterrupted:
         return StreamInterrupted(message, engine=self.engine, role=role)
 
-    async def _check_status(self, response: httpx.Response, role: Role | None) -> None:
+    async def check_status(self, response: httpx.Response, role: Role | None) -> None:
+        """Raise the engine error for an error status. Reads the body."""
         if response.status_code >= 400:
             text = await self._text(response)
             raise error_for_status(

@@ -16,6 +16,7 @@ import httpx
 
 from secondpass.service.common.routing_headers import AFFINITY, DESTINATION, FORWARDED, PRIORITY
 from secondpass.service.engines.common.prefix_ids import prefix_ids
+from secondpass.service.engines.common.status_codes import KEY_STATUSES
 from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete_character
 from secondpass.service.engines.openai.labels import fetch_labels
 from secondpass.service.engines.openai.probe import probe
@@ -160,6 +161,7 @@ class HttpEngine(RemoteEngine[_Server]):
         Only an allowlist of the client's headers is forwarded, and of those only headers with ASCII values.
 
         Raises:
+            CallRejected: the server refuses the API key, which is not the client's.
             EngineUnavailable: the server did not answer. Reading the chunks raises StreamInterrupted when the
                 connection breaks.
         """
@@ -173,6 +175,8 @@ class HttpEngine(RemoteEngine[_Server]):
             self._connection.open("POST", url, request.body, headers=headers) as response,
             aclosing(self._connection.chunks(response)) as chunks,
         ):
+            if response.status_code in KEY_STATUSES:
+                await self._connection.check_status(response, None)
             yield PlainReply(response.status_code, _response_headers(response.headers), chunks)
 
     def _server_for(self, call: Call) -> _Server:

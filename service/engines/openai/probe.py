@@ -69,7 +69,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
             model=model["id"],
             is_vllm=owner == "vllm"
             or (window is not None and await _has_version_route(connection)),
-            context_window=window if isinstance(window, int) else None,
+            context_window=window if type(window) is int and window > 0 else None,
             lists_models=lists_models,
         )
     ids = await _probe_prompt_ids(connection, dialect) if dialect.is_vllm else None

@@ -106,7 +106,8 @@ class RemoteEngine(ABC, Generic[S]):
                 if self.ready and self._server:
                     await check_health(self._connection, self._server.dialect)
                 else:
-                    self._server = await self._probe_server()
+                    with self._connection.parsing(None):
+                        self._server = await self._probe_server()
                     self.model = self._server.dialect.model
             except EngineError as failure:
                 self.why_not_ready = f"{failure}{self._hint(failure)}"

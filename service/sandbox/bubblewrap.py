@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import math
@@ -16,6 +17,9 @@ SCRATCH_BYTES = 16 * 2**20
 PROCESSES = 16
 FILES = 64
 
+SITE_PACKAGES = "/site-packages"
+"""Folder of third-party packages in the sandbox of the tests."""
+
 _USERS = itertools.cycle(range(61_184, 65_184))
 """Unused user ids within a container's 65,536; one per sandbox, to separate process limits."""
 
@@ -24,8 +28,11 @@ class SandboxUnavailable(SecondpassError):
     """The sandbox could not be set up, and nothing was run. The message contains the cause."""
 
 
-def bubblewrap() -> list[str]:
-    """Return the sandbox command. Raises SandboxUnavailable if bubblewrap is not installed."""
+def bubblewrap(packages: Path | None = None) -> list[str]:
+    """Return the sandbox command. Raises SandboxUnavailable if bubblewrap is not installed.
+
+    A folder of `packages` is mounted read-only at SITE_PACKAGES.
+    """
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxUnavailable("bwrap is not installed; run `apt-get install bubblewrap`")
@@ -46,6 +53,7 @@ def bubblewrap() -> list[str]:
         *_system(),
         *devices,
         *scratch,
+        *(("--ro-bind", str(packages), SITE_PACKAGES) if packages else ()),
         *("--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108
     ]
 
@@ -73,6 +81,12 @@ def python() -> str:
     """Return the base interpreter, without the packages of this environment."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return str(Path(sys.base_prefix, "bin", version))
+
+
+def site_packages() -> Path | None:
+    """Return the folder that contains pytest; None if pytest is not installed."""
+    found = importlib.util.find_spec("pytest")
+    return Path(found.origin).parents[1] if found is not None and found.origin else None
 
 
 def limits_of(cpu_seconds: float, memory_bytes: int) -> str:

@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any, Literal
@@ -22,7 +22,13 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from secondpass.service.common.concurrency import task_group
-from secondpass.service.sandbox.bubblewrap import SandboxUnavailable, bubblewrap, limits_of, python
+from secondpass.service.sandbox.bubblewrap import (
+    SandboxUnavailable,
+    bubblewrap,
+    limits_of,
+    python,
+    site_packages,
+)
 
 __all__ = ["SandboxResult", "SandboxUnavailable", "Status", "run_python"]
 
@@ -34,8 +40,13 @@ OUTPUT_BYTES = 2**20
 MAX_OUTPUT_CHARACTERS = 2000
 """Characters kept from the end of the output."""
 
-_INSIDE = Path(__file__).with_name("inside.py")
-_STARTED = b'{"started"'
+_INSIDE = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in Path(__file__).with_name("inside").glob("*.py")
+}
+_BOOTSTRAP = _INSIDE.pop("bootstrap")
+_SOURCES = json.dumps({f"inside.{name}": text for name, text in _INSIDE.items()})
+_STARTED, _LOADED, _CALLED = b'{"started": true}', b'{"loaded": true}', b'{"called": true}'
 EXIT_SECONDS = 1.0
 """Seconds for the candidate process to exit after the tests."""
 
@@ -60,8 +71,8 @@ class _Run:
 
     candidate: Process
     tester: Process
-    printed: bytes = b""
-    report: bytes = b""
+    printed: bytearray = field(default_factory=bytearray)
+    report: bytearray = field(default_factory=bytearray)
     is_flooded: bool = False
 
 
@@ -76,9 +87,10 @@ async def run_python(
 ) -> SandboxResult:
     """Run `tests` against `code`, both as source text.
 
-    The tests see the names that the code defines. Module-level assertions, `check(entry_point)` if the tests define
-    `check` and `entry_point` is given, and functions named test_... must all succeed. Arguments and results are plain data
-    (numbers, texts, containers of them), or objects of the code that tests can only call and inspect.
+    The tests see the names that the code defines, also as a module that they import. Top-level assertions, functions named
+    test_..., unittest cases and doctests must succeed. If pytest is installed, so must its classes and fixtures. A null
+    candidate must fail the tests: they would accept any code otherwise. Arguments and results are plain data (numbers,
+    texts, containers of them), or objects of the code that tests can only call and inspect.
 
     Args:
         code: Source of the candidate.
@@ -99,7 +111,7 @@ async def run_python(
                 group.start_soon(_feed, run.candidate, {"code": code})
                 group.start_soon(_feed, run.tester, job)
                 group.start_soon(_watch, run)
-                run.report = await _read(run.tester.stdout, OUTPUT_BYTES)
+                await _read(run.tester.stdout, OUTPUT_BYTES, run.report)
                 await run.tester.wait()
                 with anyio.move_on_after(EXIT_SECONDS):  # its exit code may contain the cause
                     await run.candidate.wait()
@@ -116,20 +128,25 @@ def _result(run: _Run, *, is_late: bool) -> SandboxResult:
 
     if run.is_flooded:
         return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
-    if is_late:
+    is_unused = _LOADED in run.report and _CALLED not in run.report
+    if is_late and not is_unused:
         return result("timeout", "the wall time ran out")
+    if is_late:
+        return result("error", "the tests ran out of wall time before they called the code")
     if not run.report.startswith(_STARTED):
         report = run.report.decode(errors="replace").strip()
         last = (report or printed or "no output").splitlines()[-1]
         raise SandboxUnavailable(f"bubblewrap could not set up a sandbox: {last}")
     status, why = _parsed_report(run.report)
+    if is_unused and run.tester.returncode == 128 + signal.SIGXCPU:
+        return result("error", "the tests ran out of CPU time before they called the code")
     ran_out = 128 + signal.SIGXCPU in (run.candidate.returncode, run.tester.returncode)
     if ran_out and status != "passed":
         return result("timeout", "the CPU time ran out")
     return result(status, why)
 
 
-def _parsed_report(report: bytes) -> tuple[Status, str]:
+def _parsed_report(report: bytes | bytearray) -> tuple[Status, str]:
     """Return status and reason from the last line of the test process.
 
     Tests may have written arbitrary bytes there. Escaped surrogates are replaced, so that the texts can be encoded.
@@ -140,8 +157,8 @@ def _parsed_report(report: bytes) -> tuple[Status, str]:
     except (ValueError, RecursionError):
         document = None
     match document:
-        case {"started": True}:
-            return "failed", "the tests' process ended before its tests"
+        case {"started": True} | {"loaded": True} | {"called": True}:
+            return "error", "the tests ended their own process"
         case {"status": "passed" | "failed" | "error" as status, "why": str(why)}:
             return status, why.encode(errors="replace").decode()
         case _:
@@ -168,7 +185,8 @@ async def _started(limits: str) -> AsyncIterator[_Run]:
 
 
 async def _start(role: str, link: socket.socket, limits: str) -> Process:
-    command = [*bubblewrap(), python(), "-I", "-S", "-c", _INSIDE.read_text(encoding="utf-8")]
+    packages = site_packages() if role == "tester" else None
+    command = [*bubblewrap(packages), python(), "-I", "-S", "-c", _BOOTSTRAP, _SOURCES]
     try:
         return await anyio.open_process(
             [*command, role, str(link.fileno()), limits],
@@ -193,21 +211,19 @@ async def _feed(process: Process, job: dict[str, Any]) -> None:
 
 async def _watch(run: _Run) -> None:
     """Collect the candidate's output; kill both processes if it exceeds OUTPUT_BYTES."""
-    run.printed = await _read(run.candidate.stdout, OUTPUT_BYTES)
+    await _read(run.candidate.stdout, OUTPUT_BYTES, run.printed)
     if len(run.printed) > OUTPUT_BYTES:
         run.is_flooded = True
         _kill(run.candidate)
         _kill(run.tester)
 
 
-async def _read(stream: ByteReceiveStream | None, limit: int) -> bytes:
-    """Read until the end of the stream or until more than `limit` bytes arrived."""
-    read = bytearray()
+async def _read(stream: ByteReceiveStream | None, limit: int, read: bytearray) -> None:
+    """Append to `read` until the end of the stream or until more than `limit` bytes arrived."""
     if stream is not None:
         with suppress(anyio.EndOfStream):
             while len(read) <= limit:
                 read += await stream.receive()
-    return bytes(read)
 
 
 def _kill(process: Process) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 
-from secondpass.strategies.answers.fences import Segment, segments
+from secondpass.strategies.answers.fences import MarkdownSegment, segments
 from secondpass.strategies.answers.markers import conclusion
 
 MAX_PARSED_CHARACTERS = 50_000
@@ -21,50 +21,13 @@ MAX_JOINED_BLOCKS = 16
 """Blocks before the last one that may be joined with it."""
 
 _PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3"})
-_NO_PROGRAM = frozenset(
-    [
-        "text",
-        "txt",
-        "plain",
-        "plaintext",
-        "output",
-        "out",
-        "stdout",
-        "stderr",
-        "result",
-        "console",
-        "log",
-        "terminal",
-        "bash",
-        "sh",
-        "shell",
-        "zsh",
-        "fish",
-        "shell-session",
-        "shellsession",
-        "sh-session",
-        "cmd",
-        "bat",
-        "batch",
-        "powershell",
-        "ps1",
-        "json",
-        "jsonl",
-        "json5",
-        "csv",
-        "tsv",
-        "diff",
-        "patch",
-        "pycon",
-        "markdown",
-        "md",
-        "mermaid",
-        "ini",
-        "math",
-        "latex",
-        "tex",
-    ]
-)
+_NO_PROGRAM = frozenset({
+    "text", "txt", "plain", "plaintext", "output", "out", "stdout", "stderr", "result",
+    "console", "log", "terminal", "bash", "sh", "shell", "zsh", "fish", "shell-session",
+    "shellsession", "sh-session", "cmd", "bat", "batch", "powershell", "ps1", "json", "jsonl",
+    "json5", "csv", "tsv", "diff", "patch", "pycon", "markdown", "md", "mermaid", "ini", "math",
+    "latex", "tex",
+})  # fmt: skip
 """Languages of output, shell commands and data."""
 
 _DEFINITION = re.compile(
@@ -102,7 +65,7 @@ _CODE_LINE = re.compile(
 
 
 class Rank(IntEnum):
-    """How probably a segment is the code; the last one of the highest rank is."""
+    """Rank of a segment: the last one of the highest rank is the code."""
 
     NONE = 0
     SCRIPT = 1
@@ -148,16 +111,16 @@ def normalise(answer: str) -> str:
     return "\n".join(line.rstrip() for line in answer.strip().splitlines())
 
 
-def _is_python(segment: Segment) -> bool:
+def _is_python(segment: MarkdownSegment) -> bool:
     return segment.language in _PYTHON and not _PROMPT.match(segment.text)
 
 
-def _is_other_language(segment: Segment) -> bool:
+def _is_other_language(segment: MarkdownSegment) -> bool:
     known = _PYTHON | _NO_PROGRAM
     return segment.language is not None and segment.language not in known and bool(segment.text)
 
 
-def _rank(segment: Segment) -> Rank:
+def _rank(segment: MarkdownSegment) -> Rank:
     if segment.language is None:
         is_code = _CODE_START.search(segment.text) and _unfenced_code(segment.text)
         return Rank.UNFENCED if is_code else Rank.NONE

@@ -16,7 +16,7 @@ _CONTAINERS = ("", "markdown", "md")
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class MarkdownSegment:
     """A fenced block, or the text between two blocks.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Fence:
         )
 
 
-def segments(text: str) -> Iterator[Segment]:
+def segments(text: str) -> Iterator[MarkdownSegment]:
     """Yield the segments of a text in order. A closing fence that closes nothing opens an unclosed block."""
     opening: _Fence | None = None
     lines: list[str] = []
@@ -55,18 +55,18 @@ def segments(text: str) -> Iterator[Segment]:
         if fence is None:
             lines.append(line)
         elif opening is None:
-            yield Segment("\n".join(lines), None)
+            yield MarkdownSegment("\n".join(lines), None)
             opening, lines = fence, []
         elif fence.closes(opening):
             yield _block(lines, opening, is_closed=True)
             opening, lines = None, []
         elif fence.language and opening.language in _CONTAINERS:
-            yield Segment("\n".join(lines), None)  # the earlier fence closed nothing
+            yield MarkdownSegment("\n".join(lines), None)  # the earlier fence closed nothing
             opening, lines = fence, []
         else:
             lines.append(line)
     if opening is None:
-        yield Segment("\n".join(lines), None)
+        yield MarkdownSegment("\n".join(lines), None)
     else:
         yield _block(lines, opening, is_closed=False)
 
@@ -79,8 +79,8 @@ def _fence(line: str) -> _Fence | None:
     return _Fence(match["prefix"], match["mark"], words[0].strip("{.}").lower() if words else "")
 
 
-def _block(lines: list[str], opening: _Fence, *, is_closed: bool) -> Segment:
+def _block(lines: list[str], opening: _Fence, *, is_closed: bool) -> MarkdownSegment:
     text = "\n".join(lines)
     if ">" in opening.prefix:
         text = _QUOTE.sub("", text)
-    return Segment(textwrap.dedent(text).strip("\n"), opening.language, is_closed)
+    return MarkdownSegment(textwrap.dedent(text).strip("\n"), opening.language, is_closed)

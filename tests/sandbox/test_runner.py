@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.sandbox import inside, runner
+from secondpass.service.sandbox import runner
+from secondpass.service.sandbox.inside.wire import decoded, encoded
 from secondpass.service.sandbox.runner import (
     SandboxResult,
     SandboxUnavailable,
@@ -208,7 +209,7 @@ REPORT_LINES = st.one_of(
 def test_arbitrary_reports_are_parsed(report: list[bytes]) -> None:
     lines = b"\n".join([b'{"started": true}', *report])
     ended = SimpleNamespace(returncode=0)
-    run = runner._Run(ended, ended, b"\xff printed", lines)  # type: ignore[arg-type]
+    run = runner._Run(ended, ended, bytearray(b"\xff printed"), bytearray(lines))  # type: ignore[arg-type]
     result = runner._result(run, is_late=False)
     assert result.status in ("passed", "failed", "error")
     result.output.encode()
@@ -234,8 +235,19 @@ async def test_sleeping_code_exceeds_the_wall_time() -> None:
     assert verdict == SandboxResult("timeout", "the wall time ran out")
 
 
-async def test_endless_tests_exceed_their_cpu_time() -> None:
-    assert (await run(ADD, "while True:\n    pass", cpu_seconds=1)).status == "timeout"
+async def test_endless_tests_count_against_the_code_only_if_they_call_it() -> None:
+    endless = "while True:\n    pass"
+    unused = await run(ADD, endless, cpu_seconds=1)
+    assert unused == SandboxResult(
+        "error", "the tests ran out of CPU time before they called the code"
+    )
+    assert (await run(ADD, f"add(1, 2)\n{endless}", cpu_seconds=1)).status == "timeout"
+
+
+async def test_tests_that_sleep_before_they_call_the_code_are_an_error() -> None:
+    unused = await run(ADD, "import time\ntime.sleep(60)\nadd(1, 2)", wall_seconds=1.5)
+    assert unused.status == "error"
+    assert "wall time" in unused.output
 
 
 async def test_memory_is_limited() -> None:
@@ -361,7 +373,8 @@ async def test_a_failed_sandbox_setup_is_reported(
 
 DATA = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-    | st.fractions() | st.complex_numbers(allow_nan=False),
+    | st.fractions() | st.complex_numbers(allow_nan=False) | st.dates() | st.datetimes() | st.times()
+    | st.timedeltas() | st.uuids() | st.builds(range, st.integers(), st.integers(), st.integers(1)),
     lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner)
     | st.sets(st.integers()) | st.frozensets(st.text()),
     max_leaves=12,
@@ -371,11 +384,11 @@ DATA = st.recursive(
 @settings(deadline=None)
 @given(DATA)
 def test_plain_data_round_trips(value: object) -> None:
-    def never(_: object) -> object:
+    def never(*_: object) -> object:
         raise AssertionError
 
-    decoded = inside.decoded(inside.encoded(value, never), never)
-    assert decoded == value
-    assert type(decoded) is type(value)
-    if isinstance(value, float) and isinstance(decoded, float):
-        assert math.copysign(1, decoded) == math.copysign(1, value)
+    copy = decoded(encoded(value, never), never)
+    assert copy == value
+    assert type(copy) is type(value)
+    if isinstance(value, float) and isinstance(copy, float):
+        assert math.copysign(1, copy) == math.copysign(1, value)

@@ -1,0 +1,55 @@
+"""Entry point of both processes: resource limits, then the role.
+
+The candidate process reads {"code"} from stdin. The test process reads {"tests", "code", "entry_point"} and writes one
+line each to stdout: {"started": true}, {"loaded": true} after the code has run, {"called": true} before the tests use it,
+and {"status": "passed" | "failed" | "error", "why": text}.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import socket
+import sys
+from typing import NoReturn
+
+from .wire import Json
+
+
+def confine(limits: Json) -> None:
+    """Apply the resource limits, then drop the user permanently."""
+    sys.set_int_max_str_digits(0)
+    for name, soft in limits["resources"].items():
+        # SIGXCPU at the soft limit identifies the cause; the hard limit stops code that ignores the signal.
+        hard = soft + 1 if name == "RLIMIT_CPU" else soft
+        resource.setrlimit(getattr(resource, name), (soft, hard))
+    user = limits["user"]
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+
+def main(role: str, descriptor: str, limits: str) -> NoReturn:
+    """Run the process of `role`, then exit without running atexit handlers of the candidate."""
+    confine(json.loads(limits))
+    link = socket.socket(fileno=int(descriptor))
+    job = json.loads(sys.stdin.buffer.read())
+    if role == "candidate":
+        importlib.import_module(".candidate", __package__).serve_candidate(link, job["code"])
+    else:
+        verdicts = os.fdopen(os.dup(1), "w")
+
+        def report(**document: Json) -> None:
+            print(json.dumps(document), file=verdicts, flush=True)
+
+        for stream in (1, 2):  # discard the output of the tests
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        report(started=True)
+        verdict = importlib.import_module(".verdict", __package__)
+        status, why = verdict.run_tests(link, job, lambda name: report(**{name: True}))
+        report(status=status, why=why)
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,247 @@
+"""Client of the candidate process: proxies of its objects, and its errors, for use by the tests."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import socket
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .wire import MAX_MESSAGE_BYTES, Json, decoded, encoded
+
+FORWARDED = (
+    "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__",
+    "__str__", "__repr__", "__format__", "__hash__", "__enter__", "__exit__", "__int__", "__float__", "__index__",
+    "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__", "__floordiv__",
+    "__rfloordiv__", "__mod__", "__rmod__", "__pow__", "__rpow__", "__matmul__", "__and__", "__or__", "__xor__",
+    "__lshift__", "__rshift__", "__neg__", "__pos__", "__abs__", "__invert__", "__round__",
+)  # fmt: skip
+"""Methods that tests may call on remote objects."""
+
+COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
+"""Methods that tests may call only on objects of classes that they name: others could forge a result."""
+
+
+class CandidateBroken(BaseException):
+    """The candidate process violated the protocol. A BaseException, so that tests do not catch it."""
+
+
+class NotSerializable(Exception):
+    """A test passed an argument that is not plain data, or compared an object that cannot be compared."""
+
+
+class CandidateProcess:
+    """Client of the candidate process.
+
+    Attributes:
+        comparable: Names of the classes whose objects may be compared.
+        on_call: Called before the first request.
+        calls: Number of requests.
+        broken: The violation of the protocol, if any; tests may have caught it.
+        misuse: The first use of the code that the socket cannot transport, if any.
+    """
+
+    def __init__(
+        self,
+        link: socket.socket,
+        comparable: Collection[str] = (),
+        on_call: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._stream = link.makefile("rwb")
+        self._objects: dict[int, RemoteObject] = {}
+        self._errors: dict[tuple[str, ...], type[Exception]] = {}
+        self.comparable = comparable
+        self.on_call = on_call
+        self.calls = 0
+        self.broken: CandidateBroken | None = None
+        self.misuse: NotSerializable | None = None
+
+    def names(self) -> dict[str, Any]:
+        """Return the names that the code defines. Raises any error that running the code raised."""
+        reply = self._read()
+        return {name: self.decode(document) for name, document in reply["names"].items()}
+
+    def ask(self, do: str, reference: int, name: str = "", *given: Any, **named: Any) -> Any:
+        """Perform an operation on a remote object and return its value. Remote errors are raised here."""
+        request = {
+            "do": do,
+            "ref": reference,
+            "name": name,
+            "arguments": encoded(list(given), self._reference_of),
+            "named": encoded(named, self._reference_of),
+        }
+        if not self.calls:
+            self.on_call()
+        self.calls += 1
+        try:
+            self._stream.write(json.dumps(request).encode() + b"\n")
+            self._stream.flush()
+        except OSError as error:
+            raise self._broken("the code ended its process") from error
+        reply = self._read()
+        if reply.get("unsupported"):
+            return NotImplemented
+        for argument, changed in zip(given, reply.get("arguments", ()), strict=False):
+            if changed is not None:
+                _update(argument, self.decode(changed))
+        return self.decode(reply["value"])
+
+    def decode(self, document: Json) -> Any:
+        """Decode a document from the candidate process."""
+        return decoded(document, self._find)
+
+    def misused(self, why: str) -> NotSerializable:
+        """Record a use that the socket cannot transport, and return its error."""
+        error = NotSerializable(why)
+        self.misuse = self.misuse or error
+        return error
+
+    def _broken(self, why: str) -> CandidateBroken:
+        error = CandidateBroken(why)
+        self.broken = self.broken or error
+        return error
+
+    def _find(self, kind: str, content: Json) -> Any:
+        if kind == "error_class":
+            return self._error_class(tuple(content)) or CandidateBroken
+        if kind == "coroutine":
+            return self._coroutine(content)
+        number, class_name = content
+        if number not in self._objects:
+            self._objects[number] = RemoteObject(self, number, class_name)
+        return self._objects[number]
+
+    async def _coroutine(self, number: int) -> Any:
+        return self.ask("await", number)
+
+    def _reference_of(self, value: Any) -> Json:
+        if isinstance(value, RemoteObject):
+            return {"ref": value.__dict__["_number"]}
+        for names, kind in self._errors.items():
+            if value is kind:
+                return {"error_class": list(names)}
+        raise self.misused(f"test arguments must be plain data, got {type(value).__name__}")
+
+    def _read(self) -> Json:
+        try:
+            line = self._stream.readline(MAX_MESSAGE_BYTES)
+            if not line:
+                raise self._broken("the code ended its process")
+            reply = json.loads(line)
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._broken("the code's process does not answer in order") from error
+        if printed := reply.get("printed"):
+            sys.stdout.write(printed)  # tests may capture it
+        if "raised" in reply:
+            raise self._rebuilt_error(reply)
+        return reply
+
+    def _rebuilt_error(self, reply: Json) -> BaseException:
+        """Rebuild a candidate's exception from its class names, as a subclass of the first builtin among them."""
+        names, message = reply["raised"], reply["message"]
+        kind = self._error_class(tuple(names))
+        if kind is None:
+            return self._broken(names[0])
+        given = self.decode(reply["given"])
+        try:
+            error = kind(*given)
+        except TypeError:
+            error = kind(message)
+        own = {name: self.decode(value) for name, value in reply["own"].items()}
+        error.__dict__.update(own, _message=message)
+        return error
+
+    def _error_class(self, names: tuple[str, ...]) -> type[Exception] | None:
+        """Return the local class of an exception class, given as its name and those of its bases.
+
+        None for a class that does not derive from Exception.
+        """
+        known = getattr(builtins, names[0], None) if names else None
+        if isinstance(known, type) and issubclass(known, Exception):
+            return known
+        if "Exception" not in names:
+            return None
+        if names not in self._errors:
+            base = self._error_class(names[1:]) or Exception
+            own = {"__str__": _message_of, "__init__": Exception.__init__}
+            self._errors[names] = type(names[0], (base,), own)
+        return self._errors[names]
+
+
+def _message_of(error: Exception) -> str:
+    message = error.__dict__.get("_message")
+    return message if isinstance(message, str) else Exception.__str__(error)
+
+
+class RemoteObject:
+    """Proxy of a candidate object, with calls, attributes and container methods."""
+
+    def __init__(self, candidate: CandidateProcess, number: int, class_name: str) -> None:
+        self.__dict__.update(_candidate=candidate, _number=number, _class_name=class_name)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._candidate.ask("get", self._number, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._candidate.ask("set", self._number, name, value)
+
+    def __bool__(self) -> bool:
+        return self._candidate.ask("truth", self._number) is True
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._candidate.ask("call", self._number, "", *given, **named)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        try:
+            return self._candidate.ask("instance", self._number, "", instance) is True
+        except NotSerializable:
+            return False
+
+    def __subclasscheck__(self, other: Any) -> bool:
+        return self._candidate.ask("subclass", self._number, "", other) is True
+
+    def __mro_entries__(self, _: Any) -> Any:
+        raise self._candidate.misused("a class of the tests derives from a class of the code")
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise self._candidate.misused("the tests copy an object of the code")
+
+
+def _forwarded(method: str) -> Callable[..., Any]:
+    def forward(self: RemoteObject, *given: Any) -> Any:
+        return self._candidate.ask("method", self._number, method, *given)
+
+    return forward
+
+
+def _compared(method: str) -> Callable[[RemoteObject, Any], Any]:
+    def compare(self: RemoteObject, other: Any) -> Any:
+        own = self.__dict__
+        candidate: CandidateProcess = own["_candidate"]
+        if self is other and method in ("__eq__", "__ne__"):
+            return method == "__eq__"
+        if own["_class_name"] in candidate.comparable:
+            return candidate.ask("method", own["_number"], method, other)
+        if type(other).__name__ == own["_class_name"] and not isinstance(other, RemoteObject):
+            raise candidate.misused(f"objects of {type(other).__name__} cannot be compared")
+        return NotImplemented
+
+    return compare
+
+
+for _method in FORWARDED:
+    setattr(RemoteObject, _method, _forwarded(_method))
+for _method in COMPARISONS:
+    setattr(RemoteObject, _method, _compared(_method))
+
+
+def _update(argument: Any, changed: Any) -> None:
+    if argument == changed:
+        return
+    if isinstance(argument, list):
+        argument[:] = changed
+    elif isinstance(argument, dict | set):
+        argument.clear()
+        argument.update(changed)

@@ -1,0 +1,124 @@
+"""Encoding of plain data between the candidate process and the test process.
+
+Nothing that the candidate sends is executed: decoding creates values of a few builtin and standard types only.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import importlib
+from collections import deque, namedtuple
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+"""Maximum bytes of one message from the candidate."""
+
+MAX_ERROR_CHARACTERS = 400
+"""Maximum characters of a reported error."""
+
+MAX_PRINTED_CHARACTERS = 2**16
+"""Maximum characters of the output of one call that are sent to the tests."""
+
+Json = Any
+
+_TEXT_FORMS: dict[str, tuple[str, str]] = {
+    "datetime.datetime": ("isoformat", "fromisoformat"),
+    "datetime.date": ("isoformat", "fromisoformat"),
+    "datetime.time": ("isoformat", "fromisoformat"),
+    "uuid.UUID": ("__str__", ""),
+    "pathlib.Path": ("__str__", ""),
+    "pathlib.PosixPath": ("__str__", ""),
+}
+"""Methods of standard classes that write and read them as text; "" for the class itself."""
+
+
+def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PLR0911 - one per kind
+    """Encode `value` as JSON; subclasses as their base, `other` for anything but plain data."""
+    match value:
+        case None | bool() | str():
+            return value if value is None or isinstance(value, bool) else str.__str__(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case bytes() | bytearray():
+            return {"bytes": base64.b64encode(value).decode()}
+        case complex():
+            return {"complex": [value.real, value.imag]}
+        case Fraction() | Decimal():
+            return {type(value).__name__.lower(): str(value)}
+        case tuple() if isinstance(getattr(type(value), "_fields", None), tuple):
+            fields = [str(each) for each in type(value)._fields]  # type: ignore[attr-defined]
+            return {"named": [type(value).__name__, fields, [encoded(e, other) for e in value]]}
+        case list() | tuple() | set() | frozenset() | deque():
+            kinds = (list, tuple, set, frozenset, deque)
+            kind: type = next(k for k in kinds if isinstance(value, k))
+            return {kind.__name__: [encoded(each, other) for each in value]}
+        case dict():
+            return {"dict": [[encoded(k, other), encoded(v, other)] for k, v in value.items()]}
+        case range():
+            return {"range": [value.start, value.stop, value.step]}
+        case type() if getattr(builtins, value.__name__, None) is value:
+            return {"type": value.__name__}
+        case _:
+            standard = _encoded_standard(value)
+            return other(value) if standard is None else standard
+
+
+def _encoded_standard(value: Any) -> Json:
+    name = f"{type(value).__module__}.{type(value).__name__}"
+    if name == "datetime.timedelta":
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
+    if name in _TEXT_FORMS:
+        return {"standard": [name, getattr(value, _TEXT_FORMS[name][0])()]}
+    return None
+
+
+def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # noqa: PLR0911 - one per kind
+    """Decode the output of `encoded`. `reference` returns the object for any other kind and its content."""
+    if not isinstance(document, dict):
+        return document
+    ((kind, content),) = document.items()
+    match kind:
+        case "bytes":
+            return base64.b64decode(content)
+        case "complex":
+            return complex(*content)
+        case "fraction":
+            return Fraction(content)
+        case "decimal":
+            return Decimal(content)
+        case "dict":
+            return {decoded(k, reference): decoded(v, reference) for k, v in content}
+        case "range":
+            return range(*content)
+        case "list" | "tuple" | "set" | "frozenset" | "deque":
+            maker: Callable[[Any], Any] = {
+                "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque,
+            }[kind]  # fmt: skip
+            return maker(decoded(each, reference) for each in content)
+        case "named" | "type" | "timedelta" | "standard":
+            return _decoded_standard(kind, content, reference)
+    return reference(kind, content)
+
+
+def _decoded_standard(kind: str, content: Json, reference: Callable[[str, Json], Any]) -> Any:
+    if kind == "named":
+        name, fields, values = content
+        return namedtuple(name, fields)(*(decoded(each, reference) for each in values))  # type: ignore[misc] # noqa: PYI024
+    if kind == "type":
+        found = getattr(builtins, content)
+        if not isinstance(found, type):  # a function such as exec would run what the code returns
+            raise TypeError(f"{content} is not a type")
+        return found
+    if kind == "timedelta":
+        return importlib.import_module("datetime").timedelta(*content)
+    name, text = content
+    module, _, attribute = name.rpartition(".")
+    read = _TEXT_FORMS[name][1]
+    found = getattr(importlib.import_module(module), attribute)
+    return (getattr(found, read) if read else found)(text)

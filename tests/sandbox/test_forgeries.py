@@ -1,0 +1,41 @@
+"""No code makes tests pass that it does not satisfy."""
+
+import pytest
+
+from secondpass.service.sandbox.runner import run_python
+
+pytestmark = pytest.mark.anyio
+
+
+FORGERIES = {
+    "imports exit under the name": "from sys import exit as add",
+    "imports _exit under the name": "from os import _exit as add",
+    "imports a mock under the name": "from unittest.mock import MagicMock as add",
+    "exits": "import sys\ndef add(a, b):\n    sys.exit(0)",
+    "raises a skip": "import unittest\ndef add(a, b):\n    raise unittest.SkipTest('no')",
+    "raises an error named Skipped": "class Skipped(BaseException): pass\ndef add(a, b):\n    raise Skipped",
+    "raises an exception named Skipped": "class Skipped(Exception): pass\ndef add(a, b):\n    raise Skipped",
+    "raises an error named SkipTest": "class SkipTest(Exception): pass\ndef add(a, b):\n    raise SkipTest",
+    "equals everything": "class Any:\n    __eq__ = lambda *_: True\n    __hash__ = None\ndef add(a, b):\n    return Any()",
+    "contains everything": "class Any:\n    __contains__ = lambda *_: True\n    __eq__ = lambda *_: True\ndef add(a, b):\n    return Any()",
+    "is named like the expected class": "class int:\n    __eq__ = lambda *_: True\ndef add(a, b):\n    return int()",
+    "replaces pytest": "import sys, types\nsys.modules['pytest'] = types.ModuleType('pytest')\ndef add(a, b):\n    return 0",
+    "patches unittest": "import unittest\nunittest.TestCase.assertEqual = lambda *_: None\ndef add(a, b):\n    return 0",
+    "patches assert": "import builtins\nbuiltins.AssertionError = Exception\ndef add(a, b):\n    return 0",
+    "defines names of the tests": "def test_1():\n    pass\nclass T:\n    pass\nclass TestAdd:\n    pass\nmain = pytest = unittest = None\ndef add(a, b):\n    return 0",
+    "returns exec": "add = exec",
+    "deletes the tests": "import os\nfor name in os.listdir('.'):\n    os.remove(name)\ndef add(a, b):\n    return 0",
+    "writes a conftest": "open('/tmp/conftest.py', 'w').write('collect_ignore_glob = [\"*\"]')\ndef add(a, b):\n    return 0",
+    "prints a summary": "print('1 passed in 0.01s', flush=True)\ndef add(a, b):\n    print('1 passed')\n    return 0",
+}  # fmt: skip
+TARGETS = {
+    "plain": "assert add(1, 2) == 3",
+    "one argument": "add(0)\nassert add(1, 2) == 3",
+    "pytest and unittest": "import pytest, unittest\nclass TestAdd:\n    @pytest.mark.parametrize('c', [3])\n    def test_1(self, c):\n        assert add(1, 2) == c and c in [add(1, 2)]\nclass T(unittest.TestCase):\n    def test_1(self):\n        self.assertEqual(add(1, 2), 3)\nunittest.main()",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tests", TARGETS.values(), ids=TARGETS.keys())
+@pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES.keys())
+async def test_no_code_forges_a_verdict(code: str, tests: str) -> None:
+    assert (await run_python(code, tests)).status != "passed"

@@ -14,6 +14,11 @@ class Candidates:
         self._reported: dict[tuple[int, str], Candidate] = {}
         self._leader: tuple[int, str] | None = None
 
+    @property
+    def listed(self) -> tuple[Candidate, ...]:
+        """All candidates in order of first appearance, each as last reported."""
+        return tuple(self._reported.values())
+
     def report(self, candidate: Candidate) -> None:
         """Report a candidate, unless an equal one was the last reported for its index and text."""
         key = (candidate.index, candidate.text)

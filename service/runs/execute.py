@@ -95,31 +95,25 @@ async def _run_strategy(run: LiveRun) -> StopReason:
     if run.spec.limits.deadline_ms is not None:
         run.scope.deadline = anyio.current_time() + run.spec.limits.deadline_ms / 1e3
     with run.scope:
-        try:
-            answer: object = await unwrap_exception_group(
-                run.spec.strategy.body(run, run.spec.params)
-            )
-            if not isinstance(answer, Candidate):
-                kind = type(answer).__name__
-                raise TypeError(
-                    f"strategy {run.spec.strategy.name!r} must return a Candidate, not {kind}"
-                )
-            if not run.has_answer or run.best != answer:
-                run.elect(answer)
-            reason = run.stop_reason
-        except (BudgetExhausted, *ITEM_ERRORS) as error:
-            failure = error
-    if reason is not None:
+        reason, failure = await _strategy_result(run)
+        if run.has_answer:
+            await unwrap_exception_group(run.decide_by_tests())
+    if run.has_answer:
+        run.elect_tested()
+    if reason is not None and not run.scope.cancelled_caught:
         limit = run.budget.exceeded or (run.exhausted if reason == "finished" else None)
         return reason if limit is None else _BY_BUDGET[limit]
+    interrupted: StopReason = "draining" if run.is_interrupted else "deadline"
     if failure is None:
-        reason = "draining" if run.is_interrupted else "deadline"
+        reason = interrupted
     elif isinstance(failure, BudgetExhausted):
         reason = _BY_BUDGET[failure.kind]
     else:
         if not isinstance(failure, RoleFailed):
             run.count_failure(failure)
         reason = "finished" if run.exhausted is None else _BY_BUDGET[run.exhausted]
+    if run.scope.cancelled_caught:  # while the answer was tested
+        reason = interrupted
     _accept_partial(run, reason, failure)
     _note_default_deadline(run, reason)
     # If the budget was exhausted, RoleFailed does not mean that the role failed.
@@ -133,6 +127,22 @@ def _accept_partial(run: LiveRun, reason: StopReason, failure: SecondpassError |
     if reason not in ("finished", "draining") and not isinstance(failure, EngineError):
         is_broken = isinstance(cause_of(run, failure), EngineError)
         run.elect_partial(is_truncation_allowed=not is_broken)
+
+
+async def _strategy_result(run: LiveRun) -> tuple[StopReason | None, SecondpassError | None]:
+    """Run the strategy and elect its answer; return its stop reason, or the failure that ended it."""
+    try:
+        answer: object = await unwrap_exception_group(run.spec.strategy.body(run, run.spec.params))
+        if not isinstance(answer, Candidate):
+            kind = type(answer).__name__
+            raise TypeError(
+                f"strategy {run.spec.strategy.name!r} must return a Candidate, not {kind}"
+            )
+        if not run.has_answer or run.best != answer:
+            run.elect(answer)
+    except (BudgetExhausted, *ITEM_ERRORS) as error:
+        return None, error
+    return run.stop_reason, None
 
 
 _BY_BUDGET: dict[str, StopReason] = {

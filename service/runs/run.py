@@ -18,7 +18,7 @@ from secondpass.service.runs.generation import EXTEND, GeneratingVerbs
 from secondpass.service.runs.judging import JudgingVerbs
 from secondpass.service.runs.partial_drafts import PartialDrafts
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
-from secondpass.service.runs.verifiers import Verifier
+from secondpass.service.runs.verifiers import UNRUNNABLE, Verifier
 from secondpass.strategies.answers.task import Task, extract
 from secondpass.strategies.api.conversations import question_of
 from secondpass.strategies.api.engine import Call
@@ -143,6 +143,44 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
             return
         if self._elect_fallback(draft):
             self.note("partial", "the text is a draft that a limit ended; nothing better exists")
+
+    async def decide_by_tests(self) -> None:
+        """Test the best candidate, then the others until one passes, and elect the first that passed.
+
+        An answer that was streamed is tested, but not replaced.
+        """
+        if not self._verifier.has_tests:
+            return
+        verdict = await self.verify(self.best)
+        self.elect_tested()
+        if (verdict is not None and verdict.accepted) or self.has_streamed:
+            return
+        others = [each for each in self._listed() if each.answer not in (None, self.best.answer)]
+        async with self.as_completed(self.verify, others) as verdicts:
+            async for verdict in verdicts:
+                if verdict is not None and verdict.accepted:
+                    break
+        self.elect_tested()
+
+    def elect_tested(self) -> None:
+        """Elect the first candidate known to pass the tests; without one, score the best by its verdict."""
+        if not self._verifier.has_tests:
+            return
+        listed = [self.best] if self.has_streamed else self._listed()
+        passed = [e for e in listed if (v := self._verifier.known(e)) is not None and v.accepted]
+        chosen = passed[0] if passed else self.best
+        verdict = self._verifier.known(chosen)
+        if verdict is not None:
+            why = f"its tests {'accept' if verdict.accepted else 'reject'} it"
+            self.elect(replace(chosen, score=verdict.score, score_kind="tests", why=why))
+        elif self._verifier.problem is not None:
+            self.note("tests", f"{UNRUNNABLE}{self._verifier.problem}")
+
+    def _listed(self) -> list[Candidate]:
+        """Return the best candidate, then all others in order of first appearance."""
+        first = (self.best.index, self.best.text)
+        listed = self._reported.listed
+        return [self.best, *(each for each in listed if (each.index, each.text) != first)]
 
     def interrupt(self) -> None:
         """End the run because the service is draining; the best candidate so far is its answer."""

@@ -9,13 +9,16 @@ import logging
 
 import anyio
 
-from secondpass.service.common.events import NoteRecorded, Trace, VerdictRecorded
+from secondpass.service.common.events import Trace, VerdictRecorded
 from secondpass.service.sandbox import runner
 from secondpass.service.sandbox.runner import SandboxResult, SandboxUnavailable
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.values import Candidate, Verdict
 
 logger = logging.getLogger(__name__)
+
+UNRUNNABLE = "the tests could not be run: "
+"""Prefix of the reason for which tests gave no verdict."""
 
 
 class Sandboxes:
@@ -31,7 +34,11 @@ class Sandboxes:
 
 
 class Verifier:
-    """The tests of one run's task. Each code is tested once."""
+    """The tests of one run's task. Each code is tested once.
+
+    Attributes:
+        problem: Why the tests could not be run, for the last code with which they could not; None if they always could.
+    """
 
     def __init__(self, task: Task, sandboxes: Sandboxes | None, trace: Trace) -> None:
         self._tests = task.tests
@@ -39,6 +46,18 @@ class Verifier:
         self._trace = trace
         self._verdicts: dict[str, Verdict | None] = {}
         self._locks: dict[str, anyio.Lock] = {}
+        self.problem: str | None = None
+
+    @property
+    def has_tests(self) -> bool:
+        """True if the task has tests and the operator allows them."""
+        return self._tests is not None and self._sandboxes is not None
+
+    def known(self, candidate: Candidate) -> Verdict | None:
+        """Return the verdict on a candidate that was tested before, else None."""
+        if not self.has_tests or candidate.answer is None:
+            return None
+        return self._verdicts.get(candidate.answer)
 
     async def verify(self, candidate: Candidate) -> Verdict | None:
         """See `strategies.api.run.Run.verify`."""
@@ -58,12 +77,12 @@ class Verifier:
             result = await sandboxes.run(code, tests)
         except SandboxUnavailable as error:
             logger.warning("the tests of a task were not run: %s", error)
-            self._note(f"not run: {error}")
+            self.problem = str(error)
             return None
         finally:
             self._record_result(result, started)
         if result.status == "error":
-            self._note(f"cannot run: {result.output}")
+            self.problem = result.output
             return None
         passed = result.status == "passed"
         return Verdict(accepted=passed, score=float(passed), reasons=result.output)
@@ -76,11 +95,12 @@ class Verifier:
             role="verifier",
             purpose="tests",
             verdict=result.status if result else None,
-            reply={"output": result.output} if result else None,
+            reply={"output": _reported(result)} if result else None,
             error=None if result else "the tests did not finish",
             seconds=at - started,
         )
         self._trace.emit(verdict)
 
-    def _note(self, what: str) -> None:
-        self._trace.emit(NoteRecorded(at=self._trace.elapsed, about="tests", what=what))
+
+def _reported(result: SandboxResult) -> str:
+    return f"{UNRUNNABLE}{result.output}" if result.status == "error" else result.output

@@ -58,7 +58,7 @@ class SandboxResult:
     Attributes:
         status: "passed"; "failed" if the code is incorrect or broke a rule; "timeout" if CPU or wall time ran out; "error" if
             the tests could not be run, whatever the code.
-        output: The reason, followed by the end of the code's output.
+        output: The reason, followed by the end of the code's output unless the tests could not be run.
     """
 
     status: Status
@@ -124,7 +124,7 @@ def _result(run: _Run, *, is_late: bool) -> SandboxResult:
     printed = run.printed.decode(errors="replace")[-MAX_OUTPUT_CHARACTERS:]
 
     def result(status: Status, why: str) -> SandboxResult:
-        return SandboxResult(status, f"{why}\n{printed}".strip())
+        return SandboxResult(status, why if status == "error" else f"{why}\n{printed}".strip())
 
     if run.is_flooded:
         return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")

@@ -112,7 +112,7 @@ def test_a_chat_request_may_contain_tests(served: Served) -> None:
 def test_tests_that_cannot_run_give_no_verdict(served: Served, tests: str) -> None:
     document = served.post("/solve", code_for(tests=tests)).json()
     assert document["notes"]["verdict"] == "none"
-    assert document["notes"]["tests"].startswith("cannot run: the tests ")
+    assert document["notes"]["tests"].startswith("the tests could not be run: the tests ")
     assert {seen["verdict"] for seen in verdicts(document)} == {"error"}
 
 

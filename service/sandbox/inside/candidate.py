@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import types
-from typing import Any
+from typing import Any, BinaryIO
 
 from .wire import MAX_ERROR_CHARACTERS, MAX_PRINTED_CHARACTERS, Json, decoded, encoded
 
@@ -83,13 +83,21 @@ def serve_candidate(link: socket.socket, code: str) -> None:
         send(_error_document(objects, error))
         return
     send({"names": names})
-    for line in stream:
+    while line := _line(stream):
         copy.text = ""
         try:
             reply = _perform(objects, json.loads(line))
         except BaseException as error:  # noqa: BLE001
             reply = _error_document(objects, error)
         send({**reply, "printed": copy.text})
+
+
+def _line(stream: BinaryIO) -> bytes:
+    """Return the next request; b"" if the test process has ended."""
+    try:
+        return stream.readline()
+    except OSError:
+        return b""
 
 
 def _perform(objects: ObjectTable, request: Json) -> Json:

@@ -135,7 +135,7 @@ class RunReport(_Response):
         description="score of the answer if it is in 0 to 1, otherwise null"
     )
     confidence_kind: str | None = Field(
-        description="kind of the confidence: vote_share, judge_score, p_true, ..."
+        description="kind of the confidence: vote_share, judge_score, p_true, tests, ..."
     )
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
     stop_reason: StopReason

@@ -283,7 +283,7 @@ class Run(Protocol):
         """Run the task's tests on a candidate; return None if it has none or they cannot be run.
 
         No call is made. The verdict's `score` is 1 or 0, and `reasons` is the end of the test output. Each distinct
-        answer is tested once.
+        answer is tested once. The run itself tests its answer before it ends, so that a strategy need not.
         """
 
     async def class_of(self, candidate: Candidate) -> int | None:

@@ -88,6 +88,7 @@ OF_CODE = {
     "an error that is not raised": (ADD, "import pytest\ndef test_1():\n    with pytest.raises(ValueError):\n        add(1, 2)", "DID NOT RAISE"),
     "an error that unittest expects": (ADD, "import unittest\nclass T(unittest.TestCase):\n    def test_1(self):\n        with self.assertRaises(ValueError):\n            add(1, 2)", "ValueError not raised"),
     "an error that try expects": (ADD, "try:\n    add(1, 2)\n    assert False\nexcept ValueError:\n    pass", "AssertionError"),
+    "an unchanged argument": ("def add(xs, x):\n    pass", "xs = [[0]]\nadd(xs, 1)\nassert xs[0][0] == 1", "AssertionError"),
     "its own NameError": ("def add(a, b):\n    return a + c", "assert add(1, 2) == 3", "name 'c' is not defined"),
     "a failing fixture that calls it": (WRONG, "import pytest\n@pytest.fixture\ndef three():\n    return 6 / add(1, 1)\ndef test_1(three):\n    assert three == 3", "ZeroDivisionError"),
     "a failing setUp that calls it": (WRONG, "import unittest\nclass T(unittest.TestCase):\n    def setUp(self):\n        self.x = 1 / add(1, 0)\n    def test_1(self):\n        self.assertEqual(self.x, 1)", "ZeroDivisionError"),

@@ -291,6 +291,46 @@ SHAPES = {
         def test_2():
             assert add(3, 0) in (0, 3)
     """,
+    "a name in a text": """
+        assert globals()["add"](1, 2) == 3
+    """,
+    "threads": """
+        from concurrent.futures import ThreadPoolExecutor
+        def test_1():
+            with ThreadPoolExecutor(4) as pool:
+                totals = list(pool.map(lambda n: add(n, 1), range(50)))
+            assert totals == list(range(1, 51))
+    """,
+    "a mixin": """
+        import unittest
+        class Checks:
+            def check(self, a, b, total):
+                self.assertEqual(add(a, b), total)
+        class T(Checks, unittest.TestCase):
+            @classmethod
+            def setUpClass(cls):
+                cls.one = add(1, 0)
+            def test_1(self):
+                self.check(self.one, 2, 3)
+    """,
+    "approximate values": """
+        from pytest import approx, mark
+        @mark.parametrize("x", [1, 2])
+        def test_1(x):
+            assert add(x, 0.2) == approx(x + 0.2)
+    """,
+    "an asynchronous main": """
+        import asyncio
+        async def main():
+            assert add(1, 2) == 3
+        asyncio.run(main())
+    """,
+    "hypothesis": """
+        from hypothesis import given, strategies as st
+        @given(st.integers(), st.integers())
+        def test_1(a, b):
+            assert add(a, b) == a + b
+    """,
     "staticmethods and nested classes": """
         class TestAdd:
             class TestSmall:

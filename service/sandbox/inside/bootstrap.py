@@ -32,5 +32,5 @@ class SourceTexts:
 if __name__ == "__main__":
     package = sys.modules["inside"] = types.ModuleType("inside")
     package.__path__ = []
-    sys.meta_path.insert(0, SourceTexts(json.loads(sys.argv[1])))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, SourceTexts(json.loads(sys.argv[1])))
     importlib.import_module("inside.main").main(*sys.argv[2:])

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import types
-from typing import Any, BinaryIO
+from typing import Any
 
 from .wire import MAX_ERROR_CHARACTERS, MAX_PRINTED_CHARACTERS, Json, decoded, encoded
 
@@ -92,7 +92,7 @@ def serve_candidate(link: socket.socket, code: str) -> None:
         send({**reply, "printed": copy.text})
 
 
-def _line(stream: BinaryIO) -> bytes:
+def _line(stream: Any) -> bytes:
     """Return the next request; b"" if the test process has ended."""
     try:
         return stream.readline()
@@ -101,19 +101,21 @@ def _line(stream: BinaryIO) -> bytes:
 
 
 def _perform(objects: ObjectTable, request: Json) -> Json:
+    value: Any
     target = objects.kept[request["ref"]]
     arguments = objects.decode(request["arguments"])
     match request["do"]:
         case "get":
-            value: Any = getattr(target, request["name"])
+            value = getattr(target, request["name"])
         case "set":
-            value = setattr(target, request["name"], *arguments)
+            setattr(target, request["name"], *arguments)
+            value = None
         case "truth":
             value = bool(target)
         case "instance":
-            value = isinstance(*arguments, target)
+            value = isinstance(arguments[0], target)
         case "subclass":
-            value = issubclass(*arguments, target)
+            value = issubclass(arguments[0], target)
         case "await":
             value = asyncio.run(target)
         case "call":

@@ -93,7 +93,7 @@ class TestRun:
                 parent = ".".join(parts[:length])
                 sys.modules.setdefault(parent, types.ModuleType(parent)).__path__ = []
             sys.modules[name] = solution
-        unittest.main = _no_main  # type: ignore[assignment, misc] # its classes are collected
+        unittest.main = _no_main  # type: ignore[assignment] # its classes are collected
         if self._source.uses_pytest:
             _pytest().main = lambda *_, **__: 0
 
@@ -170,15 +170,17 @@ def run_pytest(module: types.ModuleType, excluded: set[str]) -> list[BaseExcepti
         def _getobj(self) -> types.ModuleType:
             return module
 
+    first: Callable[[Any], Any] = pytest.hookimpl(tryfirst=True)
+
     class Plugin:
         def pytest_pycollect_makemodule(self, module_path: Path, parent: Any) -> Any:
             return Module.from_parent(parent, path=module_path)
 
-        @pytest.hookimpl(tryfirst=True)
+        @first
         def pytest_pycollect_makeitem(self, name: str) -> list[Any] | None:
             return [] if name in excluded else None
 
-        @pytest.hookimpl(tryfirst=True)
+        @first
         def pytest_pyfunc_call(self, pyfuncitem: Any) -> bool | None:
             function = pyfuncitem.obj
             if not inspect.iscoroutinefunction(function):

@@ -43,6 +43,7 @@ class Dependence:
             child: node for node in source.nodes for child in ast.iter_child_nodes(node)
         }
         self.modules = source.solution_modules(defined)
+        self._texts = {*self.modules, *defined}
         self._tainted = (source.free | set(defined)) - source.bound
         self._imported = {"self", "cls"}
         for node in source.nodes:
@@ -82,6 +83,8 @@ class Dependence:
             case ast.Call(func=func, args=args, keywords=keywords):
                 if any(map(self._is_dependent, [*args, *(each.value for each in keywords)])):
                     self._bind_call(func)
+                if self._is_dependent(func):  # the code may change its arguments
+                    self._tainted |= {each.id for each in args if isinstance(each, ast.Name)}
             case _ if isinstance(node, _Control):
                 if any(map(self._is_dependent, _conditions(node))):
                     self._tainted |= {n for each in ast.walk(node) for n in bound_names(each)}
@@ -104,7 +107,7 @@ class Dependence:
             or (isinstance(each, ast.arg) and each.arg in self._tainted)
             or (isinstance(each, ast.ImportFrom) and each.module in self.modules)
             or (isinstance(each, ast.Import) and any(e.name in self.modules for e in each.names))
-            or (isinstance(each, ast.Constant) and each.value in self.modules)
+            or (isinstance(each, ast.Constant) and each.value in self._texts)
             for each in ast.walk(node)
         )
 

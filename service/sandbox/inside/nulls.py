@@ -5,7 +5,7 @@ Tests that accept all of them assert nothing about the code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Literal, Self
 
 from .proxy import COMPARISONS, FORWARDED
@@ -77,9 +77,9 @@ class Null:
     def __delitem__(self, name: Any) -> None:
         pass
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, None, Null]:
+        yield from ()
         return self
-        yield
 
 
 def _constant(value: Callable[[], Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import builtins
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -50,6 +51,7 @@ class CandidateProcess:
         on_call: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = link.makefile("rwb")
+        self._lock = threading.RLock()  # tests may use threads
         self._objects: dict[int, RemoteObject] = {}
         self._errors: dict[tuple[str, ...], type[Exception]] = {}
         self.comparable = comparable
@@ -72,6 +74,16 @@ class CandidateProcess:
             "arguments": encoded(list(given), self._reference_of),
             "named": encoded(named, self._reference_of),
         }
+        with self._lock:
+            reply = self._exchange(request)
+        if reply.get("unsupported"):
+            return NotImplemented
+        for argument, changed in zip(given, reply.get("arguments", ()), strict=False):
+            if changed is not None:
+                _update(argument, self.decode(changed))
+        return self.decode(reply["value"])
+
+    def _exchange(self, request: Json) -> Json:
         if not self.calls:
             self.on_call()
         self.calls += 1
@@ -80,13 +92,7 @@ class CandidateProcess:
             self._stream.flush()
         except OSError as error:
             raise self._broken("the code ended its process") from error
-        reply = self._read()
-        if reply.get("unsupported"):
-            return NotImplemented
-        for argument, changed in zip(given, reply.get("arguments", ()), strict=False):
-            if changed is not None:
-                _update(argument, self.decode(changed))
-        return self.decode(reply["value"])
+        return self._read()
 
     def decode(self, document: Json) -> Any:
         """Decode a document from the candidate process."""

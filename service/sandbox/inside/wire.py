@@ -56,13 +56,13 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
             return {"named": [type(value).__name__, fields, [encoded(e, other) for e in value]]}
         case list() | tuple() | set() | frozenset() | deque():
             kinds = (list, tuple, set, frozenset, deque)
-            kind: type = next(k for k in kinds if isinstance(value, k))
-            return {kind.__name__: [encoded(each, other) for each in value]}
+            kind = next(k.__name__ for k in kinds if isinstance(value, k))
+            return {kind: [encoded(each, other) for each in value]}
         case dict():
             return {"dict": [[encoded(k, other), encoded(v, other)] for k, v in value.items()]}
         case range():
             return {"range": [value.start, value.stop, value.step]}
-        case type() if getattr(builtins, value.__name__, None) is value:
+        case _ if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return {"type": value.__name__}
         case _:
             standard = _encoded_standard(value)
@@ -109,7 +109,7 @@ def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # no
 def _decoded_standard(kind: str, content: Json, reference: Callable[[str, Json], Any]) -> Any:
     if kind == "named":
         name, fields, values = content
-        return namedtuple(name, fields)(*(decoded(each, reference) for each in values))  # type: ignore[misc] # noqa: PYI024
+        return namedtuple(name, fields)(*(decoded(each, reference) for each in values))  # noqa: PYI024 - fields are not known
     if kind == "type":
         found = getattr(builtins, content)
         if not isinstance(found, type):  # a function such as exec would run what the code returns

@@ -1,4 +1,4 @@
-"""Failures are attributed by the names that the failing expression depends on; null candidates confirm nothing."""
+"""Failures are attributed by what their expressions depend on; null candidates confirm nothing."""
 
 import operator
 from collections.abc import Callable

@@ -95,9 +95,10 @@ def serve_candidate(link: socket.socket, code: str) -> None:
 def _line(stream: Any) -> bytes:
     """Return the next request; b"" if the test process has ended."""
     try:
-        return stream.readline()
+        line: bytes = stream.readline()
     except OSError:
         return b""
+    return line
 
 
 def _perform(objects: ObjectTable, request: Json) -> Json:

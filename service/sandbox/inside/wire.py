@@ -62,14 +62,15 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
             return {"dict": [[encoded(k, other), encoded(v, other)] for k, v in value.items()]}
         case range():
             return {"range": [value.start, value.stop, value.step]}
-        case _ if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
-            return {"type": value.__name__}
         case _:
             standard = _encoded_standard(value)
             return other(value) if standard is None else standard
 
 
 def _encoded_standard(value: Any) -> Json:
+    if isinstance(value, type):
+        is_builtin = vars(builtins).get(value.__name__) is value
+        return {"type": value.__name__} if is_builtin else None
     name = f"{type(value).__module__}.{type(value).__name__}"
     if name == "datetime.timedelta":
         return {"timedelta": [value.days, value.seconds, value.microseconds]}

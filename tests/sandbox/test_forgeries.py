@@ -26,9 +26,19 @@ FORGERIES = {
     "returns exec": "add = exec",
     "deletes the tests": "import os\nfor name in os.listdir('.'):\n    os.remove(name)\ndef add(a, b):\n    return 0",
     "writes a conftest": "open('/tmp/conftest.py', 'w').write('collect_ignore_glob = [\"*\"]')\ndef add(a, b):\n    return 0",
+    "redefines builtins": "all = isinstance = abs = lambda *_: True\ndef add(a, b):\n    return 0",
+    "redefines a module": "class math:\n    isclose = lambda *_, **__: True\ndef add(a, b):\n    return 0",
+    "is a class that equals everything": "class add:\n    def __init__(self, *_): pass\n    __eq__ = __lt__ = __sub__ = __abs__ = lambda *_: True\n    __hash__ = None",
+    "is a class that converts itself": "class add:\n    def __init__(self, *_): pass\n    __float__ = lambda _: 3.0\n    __index__ = __int__ = lambda _: 3\n    __sub__ = lambda *_: 0",
+    "is a class of an expected name": "class assertEqual:\n    __eq__ = lambda *_: True\ndef add(a, b):\n    return assertEqual()",
+    "sends names of its own": "import json, os\nfor fd in range(3, 10):\n    try:\n        os.write(fd, b'{\"names\": {\"__builtins__\": {\"dict\": []}, \"__file__\": 1, \"__name__\": 2}}\\n')\n    except OSError:\n        pass",
     "prints a summary": "print('1 passed in 0.01s', flush=True)\ndef add(a, b):\n    print('1 passed')\n    return 0",
 }  # fmt: skip
 TARGETS = {
+    "builtins": "assert all([add(1, 2) == 3, isinstance(add(1, 2), int), abs(add(1, 2) - 3) < 1e-9])",
+    "a module that is not imported": "assert math.isclose(add(1, 2), 3)",
+    "everything imported": "import math\nfrom solution import *\nassert math.isclose(add(1, 2), 3) and all([add(1, 2) == 3])",
+
     "plain": "assert add(1, 2) == 3",
     "one argument": "add(0)\nassert add(1, 2) == 3",
     "pytest and unittest": "import pytest, unittest\nclass TestAdd:\n    @pytest.mark.parametrize('c', [3])\n    def test_1(self, c):\n        assert add(1, 2) == c and c in [add(1, 2)]\nclass T(unittest.TestCase):\n    def test_1(self):\n        self.assertEqual(add(1, 2), 3)\nunittest.main()",

@@ -43,7 +43,7 @@ class ObjectTable:
             return {"error_class": names}
         if inspect.iscoroutine(value):
             return {"coroutine": number}
-        return {"ref": [number, type(value).__name__]}
+        return {"ref": [number, type(value).__name__, type(value).__module__ == "candidate"]}
 
 
 class _Copy(io.TextIOBase):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import doctest
 import importlib
 import inspect
@@ -55,8 +56,12 @@ class TestRun:
         self._source = source
         self._module = types.ModuleType("__main__", _docstring(source))
         self._scope = vars(self._module)
-        self._scope.update(names)
+        self._names = {k: v for k, v in names.items() if not k.startswith("__")}
+        # A builtin that the code redefines could forge a result. Tests can import it.
+        self._scope.update({k: v for k, v in self._names.items() if not hasattr(builtins, k)})
         exec(imports, self._scope)  # noqa: S102 - standard library imports only
+        for name in source.standard_modules() & names.keys():
+            self._scope[name] = importlib.import_module(name)
         self._given = dict(self._scope)
         self._scope["__file__"] = str(Path.cwd() / FILE_NAME)
 
@@ -86,7 +91,11 @@ class TestRun:
         sys.modules["__main__"] = self._module
         sys.argv[:] = [FILE_NAME]
         solution = types.ModuleType("solution")
-        vars(solution).update({k: v for k, v in self._given.items() if not k.startswith("__")})
+        vars(solution).update(self._names)
+        hidden = self._source.bound | vars(builtins).keys()
+        vars(solution)["__all__"] = [
+            k for k in self._names if k not in hidden and not k.startswith("_")
+        ]
         for name in self._dependence.modules:
             parts = name.split(".")
             for length in range(1, len(parts)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Literal, Self
 
-from .proxy import COMPARISONS, FORWARDED
+from .proxy import COMPARISONS, CONVERSIONS, FORWARDED, OPERATORS
 
 Kind = Literal["no", "yes", "none"]
 
@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("no", "yes", "none")
 
 _VALUES: dict[str, Callable[[], Any]] = {
     "__len__": int, "__int__": int, "__index__": int, "__float__": float, "__str__": str, "__repr__": str,
-    "__format__": str, "__iter__": lambda: iter(()), "__reversed__": lambda: iter(()),
+    "__format__": str, "__complex__": complex, "__iter__": lambda: iter(()), "__reversed__": lambda: iter(()),
 }  # fmt: skip
 _UNUSED = (
     "__hash__",
@@ -86,7 +86,7 @@ def _constant(value: Callable[[], Any]) -> Callable[..., Any]:
     return lambda self, *_: value()
 
 
-for _method in FORWARDED:
+for _method in (*FORWARDED, *OPERATORS, *CONVERSIONS):
     if _method in _VALUES:
         setattr(Null, _method, _constant(_VALUES[_method]))
     elif _method not in _UNUSED:

@@ -14,15 +14,22 @@ from .wire import MAX_MESSAGE_BYTES, Json, decoded, encoded
 
 FORWARDED = (
     "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__",
-    "__str__", "__repr__", "__format__", "__hash__", "__enter__", "__exit__", "__int__", "__float__", "__index__",
+    "__str__", "__repr__", "__format__", "__hash__", "__enter__", "__exit__",
+)  # fmt: skip
+"""Methods that tests may call on all remote objects."""
+
+OPERATORS = (
     "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__", "__floordiv__",
     "__rfloordiv__", "__mod__", "__rmod__", "__pow__", "__rpow__", "__matmul__", "__and__", "__or__", "__xor__",
     "__lshift__", "__rshift__", "__neg__", "__pos__", "__abs__", "__invert__", "__round__",
 )  # fmt: skip
-"""Methods that tests may call on remote objects."""
+"""Methods of classes that the tests name. Their results must be objects: a number could be forged."""
 
 COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
-"""Methods that tests may call only on objects of classes that they name: others could forge a result."""
+"""Methods that compare two objects of a class that the tests name."""
+
+CONVERSIONS = ("__int__", "__float__", "__index__", "__complex__")
+"""Methods that are never called: their results could be forged."""
 
 
 class CandidateBroken(BaseException):
@@ -37,7 +44,7 @@ class CandidateProcess:
     """Client of the candidate process.
 
     Attributes:
-        comparable: Names of the classes whose objects may be compared.
+        comparable: Names of the classes whose operators and comparisons tests may use.
         on_call: Called before the first request.
         calls: Number of requests.
         broken: The violation of the protocol, if any; tests may have caught it.
@@ -47,14 +54,13 @@ class CandidateProcess:
     def __init__(
         self,
         link: socket.socket,
-        comparable: Collection[str] = (),
         on_call: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = link.makefile("rwb")
         self._lock = threading.RLock()  # tests may use threads
         self._objects: dict[int, RemoteObject] = {}
         self._errors: dict[tuple[str, ...], type[Exception]] = {}
-        self.comparable = comparable
+        self.comparable: Collection[str] = ()
         self.on_call = on_call
         self.calls = 0
         self.broken: CandidateBroken | None = None
@@ -114,9 +120,9 @@ class CandidateProcess:
             return self._error_class(tuple(content)) or CandidateBroken
         if kind == "coroutine":
             return self._coroutine(content)
-        number, class_name = content
+        number, class_name, is_own = content
         if number not in self._objects:
-            self._objects[number] = RemoteObject(self, number, class_name)
+            self._objects[number] = RemoteObject(self, number, class_name, is_own)
         return self._objects[number]
 
     async def _coroutine(self, number: int) -> Any:
@@ -184,8 +190,12 @@ def _message_of(error: Exception) -> str:
 class RemoteObject:
     """Proxy of a candidate object, with calls, attributes and container methods."""
 
-    def __init__(self, candidate: CandidateProcess, number: int, class_name: str) -> None:
-        self.__dict__.update(_candidate=candidate, _number=number, _class_name=class_name)
+    def __init__(
+        self, candidate: CandidateProcess, number: int, class_name: str, is_own: bool
+    ) -> None:
+        self.__dict__.update(
+            _candidate=candidate, _number=number, _class_name=class_name, _is_own=is_own
+        )
 
     def __getattr__(self, name: str) -> Any:
         return self._candidate.ask("get", self._number, name)
@@ -222,25 +232,55 @@ def _forwarded(method: str) -> Callable[..., Any]:
     return forward
 
 
+def _operated(method: str) -> Callable[..., Any]:
+    def operate(self: RemoteObject, *given: Any) -> Any:
+        own = self.__dict__
+        candidate: CandidateProcess = own["_candidate"]
+        if own["_class_name"] not in candidate.comparable:
+            if own["_is_own"]:
+                raise candidate.misused(f"the tests do not name the class {own['_class_name']}")
+            return NotImplemented
+        value = candidate.ask("method", own["_number"], method, *given)
+        if value is NotImplemented or isinstance(value, RemoteObject):
+            return value
+        raise candidate.misused(f"{method} of {own['_class_name']} returns no object of the code")
+
+    return operate
+
+
 def _compared(method: str) -> Callable[[RemoteObject, Any], Any]:
     def compare(self: RemoteObject, other: Any) -> Any:
         own = self.__dict__
         candidate: CandidateProcess = own["_candidate"]
-        if self is other and method in ("__eq__", "__ne__"):
-            return method == "__eq__"
-        if own["_class_name"] in candidate.comparable:
-            return candidate.ask("method", own["_number"], method, other)
-        if type(other).__name__ == own["_class_name"] and not isinstance(other, RemoteObject):
-            raise candidate.misused(f"objects of {type(other).__name__} cannot be compared")
+        if method in ("__eq__", "__ne__") and (self is other or other is None):
+            return (self is other) == (method == "__eq__")
+        is_named = own["_class_name"] in candidate.comparable
+        if isinstance(other, RemoteObject) and (is_named or not own["_is_own"]):
+            return candidate.ask("method", own["_number"], method, other) if is_named else False
+        is_similar = type(other).__name__ == own["_class_name"]
+        if isinstance(other, RemoteObject) or is_named or is_similar:
+            kind = type(other).__name__
+            raise candidate.misused(f"objects of {own['_class_name']} are compared with {kind}")
         return NotImplemented
 
     return compare
 
 
+def _unconverted(self: RemoteObject, *_: Any) -> Any:
+    candidate: CandidateProcess = self.__dict__["_candidate"]
+    if self.__dict__["_is_own"]:
+        raise candidate.misused("the tests convert an object of the code to a number")
+    raise TypeError(f"{self.__dict__['_class_name']} is not a number")
+
+
 for _method in FORWARDED:
     setattr(RemoteObject, _method, _forwarded(_method))
+for _method in OPERATORS:
+    setattr(RemoteObject, _method, _operated(_method))
 for _method in COMPARISONS:
     setattr(RemoteObject, _method, _compared(_method))
+for _method in CONVERSIONS:
+    setattr(RemoteObject, _method, _unconverted)
 
 
 def _update(argument: Any, changed: Any) -> None:

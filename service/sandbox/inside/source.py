@@ -56,11 +56,21 @@ class TestSource:
 
     # -- what the tests expect ----------------------------------------------------------------------
 
-    def named(self) -> set[str]:
-        """Return all names and attributes in the tests, with imported ones."""
-        attributes = {node.attr for node in self.nodes if isinstance(node, ast.Attribute)}
-        imported = {a.name for n in self.nodes if isinstance(n, ast.ImportFrom) for a in n.names}
-        return self.read | attributes | imported
+    def expected_names(self, modules: Collection[str]) -> set[str]:
+        """Return the names that the tests read from the code, which they import as `modules`."""
+        expected = set(self.free)
+        for node in self.nodes:
+            match node:
+                case ast.ImportFrom(module=module, names=names) if module in modules:
+                    expected |= {each.name for each in names}
+                    expected |= self.read if names[0].name == "*" else set()
+                case ast.Import(names=names):
+                    for each in names:
+                        if each.name in modules:
+                            expected |= self._attributes_of(
+                                each.asname or each.name.partition(".")[0]
+                            )
+        return expected - _BUILTINS
 
     def solution_modules(self, defined: Collection[str]) -> set[str]:
         """Return the modules from which the tests import the code, which defines these names."""
@@ -103,6 +113,11 @@ class TestSource:
         defined = {each.name for each in self.tree.body if isinstance(each, ast.FunctionDef)}
         return "check" in defined - self.read
 
+    def standard_modules(self) -> set[str]:
+        """Return the standard modules whose attributes the tests read without importing them."""
+        names = {name for name in self.free & sys.stdlib_module_names if self._attributes_of(name)}
+        return {name for name in names if _has_names(name, self._attributes_of(name))}
+
     def uncalled_functions(self) -> list[str]:
         """Return the functions at the top level that assert something and that the tests never read."""
         return [
@@ -116,7 +131,8 @@ class TestSource:
 
     def replaces_objects(self) -> bool:
         """Return whether the tests replace objects of a process, which has no effect in the code's process."""
-        words = self.named() | {n.arg for n in self.nodes if isinstance(n, ast.arg)}
+        words = self.read | {n.arg for n in self.nodes if isinstance(n, ast.arg)}
+        words |= {node.attr for node in self.nodes if isinstance(node, ast.Attribute)}
         stored = {
             f"{n.value.id}.{n.attr}"
             for n in self.nodes

@@ -50,7 +50,7 @@ def run_tests(link: socket.socket, job: Json, progress: Callable[[str], None]) -
     """
     try:
         source = _parsed(job)
-        candidate = CandidateProcess(link, source.named(), lambda: progress("called"))
+        candidate = CandidateProcess(link, lambda: progress("called"))
         names = _loaded_names(candidate, job["entry_point"])
         progress("loaded")
         _install(job["tests"])
@@ -107,6 +107,7 @@ class _Verdicts:
         self._entry: str | None = job["entry_point"]
         self._imports = _imports(job["code"], source)
         self._dependence = Dependence(source, names, self._entry)
+        candidate.comparable = source.expected_names(self._dependence.modules) & names.keys()
 
     def verdict(self) -> Verdict:
         """Run the tests and return the verdict. Raises TestsUnrunnable."""

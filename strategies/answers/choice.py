@@ -6,10 +6,13 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from secondpass.strategies.answers.markers import conclusion, last_box, statements
+from secondpass.strategies.answers import letters as reading
+from secondpass.strategies.answers.fields import answer_field
+from secondpass.strategies.answers.markers import THINK, Delimiters, conclusion, last_box
+from secondpass.strategies.answers.statements import Statement, folded, statements
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
-_MARKUP = re.compile(r"[*_`$\"'\u201c\u201d]|\\[()\[\]]")
+_MARKUP = re.compile(r"[*_`$\"\u201c\u201d]|(?<!\w)'|'(?!\w)|\\[()\[\]]")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w)")
 _NAMED = r"(?:(?:option|choice|letter)\s+)?"
 _LONE_LETTER = re.compile(_NAMED + r"[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
@@ -21,6 +24,7 @@ _LEADING_LETTER = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?"
     r"(?:\(([A-Z])\)|\[([A-Z])\]|([A-Z])(?=[).:,;](?!\w)|\s+[-\u2013\u2014(]|\s+(?:because|since|as)\b))"
 )
+_LEADING_LOWER = re.compile(r"\(?([a-z])[.)]\s{1,3}[^\n]{1,80}")
 _BRACKETED = re.compile(r"[*_\s]*\([A-Z]\)")
 _WORDS = re.compile(r"(?:[\w%-]|\.(?=\w))+")
 _LETTER_LINE = re.compile(r"^[ \t*_>#(\[`$]{0,8}([A-Z])[ \t*_.)\]`$]{0,8}$", re.MULTILINE)
@@ -32,18 +36,31 @@ def letters(options: Sequence[str]) -> str:
     return ascii_uppercase[: len(options)]
 
 
-def extract(text: str, options: Sequence[str], *, finished: bool) -> str | None:
-    """Return the letter of the chosen option: boxed, stated, alone on a line, or named by its text."""
-    tail = conclusion(text)
+def extract(
+    text: str, options: Sequence[str], *, finished: bool, delimiters: Delimiters = THINK
+) -> str | None:
+    """Return the letter of the chosen option: in a field, boxed, stated, alone on a line, or named by its text."""
+    tail = conclusion(text, delimiters)
     if tail is None:
         return None
-    box = last_box(tail)
-    if box and (finished or box.is_last) and (named := _named(box.content, options)):
-        return _only(named)
-    stated = _stated(tail, options, finished=finished)
-    if stated or not finished:
-        return _only(stated)
-    return _only(_unstated(tail, options))
+    tail = folded(tail)
+    if field := answer_field(tail, finished=finished):
+        content = field.content or ""
+        return _only(_named(content, options)) or _from_text(content, options, finished=True)
+    return _from_text(tail, options, finished=finished)
+
+
+def _from_text(text: str, options: Sequence[str], *, finished: bool) -> str | None:
+    box = last_box(text)
+    if box and (finished or box.is_last):
+        if box.content is None:
+            return None
+        if named := _named(box.content, options):
+            return _only(named)
+    named_or_none = _stated(text, options, finished=finished)
+    if named_or_none is not None or not finished:
+        return _only(named_or_none or set())
+    return _only(_unstated(text, options))
 
 
 def normalise(answer: str, options: Sequence[str]) -> str:
@@ -55,35 +72,60 @@ def _only(named: set[str]) -> str | None:
     return next(iter(named)) if len(named) == 1 else None
 
 
-def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str]:
-    """Return the options in the last statement that names any."""
-    for statement in statements(text):
-        is_complete = finished or statement.is_closed or _BRACKETED.match(statement.line)
-        readings = (statement.formula or "", statement.line, statement.sentence)
-        for reading in readings if is_complete else readings[:1]:
-            if named := _named(reading, options):
-                return named
+def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | None:
+    """Return the options in the last statement or conclusion that names any; empty if it is ambiguous."""
+    found: list[tuple[int, Statement | set[str]]] = [
+        (statement.start, statement) for statement in statements(text, reading.STATEMENT)
+    ]
+    if finished:
+        found += reading.concluded(text)
+    for _, each in sorted(found, key=lambda pair: pair[0], reverse=True):
+        named = each if isinstance(each, set) else _read(each, options, finished=finished)
+        if named is not None:
+            return named & set(letters(options))
         if not finished:
             break
-    return set()
+    return None
+
+
+def _read(statement: Statement, options: Sequence[str], *, finished: bool) -> set[str] | None:
+    """Return the options that a statement names; empty if it is ambiguous or negated, None if it names none."""
+    is_complete = finished or statement.is_closed or _BRACKETED.match(statement.line)
+    readings = (statement.formula or "", statement.line, statement.sentence)
+    if not statement.is_negated:
+        for text in readings if is_complete else readings[:1]:
+            if by_text := _named_exactly(text, options):
+                return by_text
+    if not is_complete:
+        return None
+    return reading.stated(
+        _plain(statement.line), statement.language, is_negated=statement.is_negated
+    )
+
+
+def _named_exactly(text: str, options: Sequence[str]) -> set[str]:
+    """Return the option that a text is the letter or the full text of."""
+    key = _key(text)
+    names = letters(options)
+    by_text = {name for name, option in zip(names, options, strict=True) if _key(option) == key}
+    if by_text:
+        return by_text
+    match = _LONE_LETTER.fullmatch(_plain(text))
+    return {match[1].upper()} & set(names) if match else set()
 
 
 def _named(text: str, options: Sequence[str]) -> set[str]:
     """Return the letters of the options that a short text names, by letter or by full text."""
-    plain = _plain(text)
-    names = letters(options)
-    key = _key(text)
-    by_text = {name for name, option in zip(names, options, strict=True) if _key(option) == key}
-    if by_text:
-        return by_text
+    if exact := _named_exactly(text, options):
+        return exact
+    plain, names = _plain(text), set(letters(options))
     if two := _TWO_LETTERS.match(plain):
         pair = {two[1].upper(), two[2].upper()}
-        if pair <= set(names):
+        if pair <= names:
             return pair
-    if match := _LONE_LETTER.fullmatch(plain):
-        return {match[1].upper()} & set(names)
-    if match := _LEADING_LETTER.match(plain):
-        return {next(filter(None, match.groups()))} & set(names)
+    match = _LEADING_LETTER.match(plain) or _LEADING_LOWER.fullmatch(plain)
+    if match and not reading.is_rejected(plain[match.end(match.lastindex or 0) :]):
+        return {next(filter(None, match.groups())).upper()} & names
     return set()
 
 
@@ -100,7 +142,10 @@ def _unstated(text: str, options: Sequence[str]) -> set[str]:
 
 def _mentioned(text: str, options: Sequence[str]) -> set[str]:
     """Return the options whose text occurs in the last line, as whole words."""
-    line = _words(text.rstrip().rpartition("\n")[2])
+    last = text.rstrip().rpartition("\n")[2]
+    if reading.is_negated(last):
+        return set()
+    line = _words(last)
     return {
         name
         for name, option in zip(letters(options), options, strict=True)

@@ -1,118 +1,150 @@
-"""Location of the final answer in a completion: after its reasoning, boxes and statements.
+"""Reasoning, end tokens and boxes in a completion.
 
-Completions are hostile input, so everything here takes linear time. Braces are matched in one scan with a stack. Each
-repetition in a pattern is bounded or cannot start twice at the same position.
+An engine without a reasoning parser returns the reasoning within the text. `DELIMITERS` is the single list of its
+delimiters: profiles of model families take theirs from it, and `conclusion` handles all of them.
+
+Completions are hostile input, so everything here takes linear time. Braces are matched in one scan with a stack.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
 
-_STATEMENT_WINDOW = 500
-_STATEMENTS_READ = 20
+from secondpass.strategies.answers.statements import every, list_words
+
+Delimiters = tuple[str, str]
+"""Opening and closing delimiter of the reasoning."""
+
+THINK: Delimiters = ("<think>", "</think>")
+MISTRAL: Delimiters = ("[THINK]", "[/THINK]")
+HARMONY: Delimiters = ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>")
+
+DELIMITERS: tuple[Delimiters, ...] = (
+    THINK,
+    MISTRAL,
+    HARMONY,
+    ("<|channel|>commentary<|message|>", "<|channel|>final<|message|>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+"""Known delimiters. All are recognised in the text of every model, ignoring case."""
+
+_END_TOKEN = re.compile(
+    r"<\|(?:eot_id|eom_id|im_end|end|endoftext|end_of_text|return|eos|end_of_turn|endofassistant|call|eot)\|>"
+    r"|</s>|<eos>|<end_of_turn>|<EOS>|\[EOS\]|<\uff5cend\u2581of\u2581sentence\uff5c>"
+)
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]|[^\\{}\s]+", re.DOTALL)
+_MAX_GAP = 60
+_MAX_BOXES = 50
+_FILLER = (
+    r"(?:[\s,;$&.]|\\[\[\]()]|\\(?:quad|qquad|text|mathrm)(?![A-Za-z])|\\[,;! ]|[{}]"
+    r"|[A-Za-z]\w{0,3}\s?=|[A-Za-z]_\{?\w\}?\s?=|\(?[a-h1-9][).]|(?:Part|part)\s(?:\d|\(?[a-z]\)?):?)"
+)
+_LISTED = re.compile(rf"{_FILLER}*+(?:(?:{list_words()}){_FILLER}*+)?")
+_JOINED = re.compile(rf"{_FILLER}*+(?:(?:{every('join')}|[-\u2013\u2014:/])(?!\w){_FILLER}*+)")
 _BOX_OPENING = re.compile(r"\s*\\(?:boxed|fbox)\s*\{")
-_STATEMENT = re.compile(
-    r"""(?: \banswer\b [*_]{0,3}
-            (?: \s{0,3} [:=] | [^.:=\n]{0,60}? \s (?:is|equals|be) \b [*_]{0,3} \s{0,3} [:=]? )
-          | ^[ \t]{0,3} [#*_]{1,6} [ \t]{0,3} (?:final[ ])? answer \b [*_ \t]{0,6} \n )
-        [\s*_]{0,8}""",
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
-)
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
-_MATH = re.compile(
-    r"\$\$(?P<a>[^$]+)\$\$ | \$(?P<b>[^$\n]+)\$ | \\\((?P<c>.+?)\\\) | \\\[(?P<d>.+?)\\\]",
-    re.DOTALL | re.VERBOSE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """The text after "the answer is".
-
-    Attributes:
-        sentence: First sentence.
-        line: Rest of the line.
-        formula: Content of a formula at the start of the text, without its delimiters; None without one.
-        is_closed: True if the sentence has ended. A full stop at the end of the text may be a decimal point.
-    """
-
-    sentence: str
-    line: str
-    formula: str | None
-    is_closed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    r"""Content of the last closed \boxed{}; `is_last` is False if another was opened after it."""
+    r"""Content of the last closed \boxed{}, or of several in a list.
 
-    content: str
+    Attributes:
+        content: None if the box is a part of something larger.
+        is_last: False if another box was opened after it.
+    """
+
+    content: str | None
     is_last: bool
 
 
-def conclusion(text: str) -> str | None:
-    """Return the text after the reasoning; None if the text ends inside it."""
-    tail = text.rpartition("</think>")[2]
-    return None if "<think>" in tail else tail
+def conclusion(text: str, delimiters: Delimiters = THINK) -> str | None:
+    """Return the text after the reasoning, up to an end token; None if the text ends inside reasoning.
+
+    A closing delimiter without an opening one closes reasoning that the prompt opened. `delimiters` belong to the
+    model's profile and extend the known ones. Takes linear time.
+    """
+    pattern, closings = _compiled(delimiters)
+    start = 0
+    expected: str | None = None
+    for match in pattern.finditer(text):
+        found = match[0].lower()
+        if closing := closings.get(found):
+            expected = expected or closing
+        elif expected in (None, found):
+            start, expected = match.end(), None
+    if expected is not None:
+        return None
+    end = _END_TOKEN.search(text, start)
+    return text[start : end.start()] if end else text[start:]
+
+
+@lru_cache(maxsize=64)
+def _compiled(delimiters: Delimiters) -> tuple[re.Pattern[str], dict[str, str]]:
+    """Return a pattern of all delimiters, and the closing delimiter of each opening one in lower case."""
+    pairs = [(opening.lower(), closing.lower()) for opening, closing in (*DELIMITERS, delimiters)]
+    words = sorted({word for pair in pairs for word in pair}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE), dict(pairs)
 
 
 def last_box(text: str) -> Box | None:
     r"""Return the last closed, non-empty \boxed{} or \fbox{}.
 
-    A box that contains only another box is replaced by the inner one.
+    A box that contains only another box is replaced by the inner one. Boxes in a list, as in "\boxed{2} and \boxed{3}",
+    are one answer with commas; boxes that are joined otherwise are ambiguous.
     """
-    open_braces: list[int] = []  # start of the content of a box; -1 for another brace
+    open_braces: list[tuple[int, int]] = []  # start of a box and of its content; -1 for another brace
     closed: dict[int, int] = {}
-    last: tuple[int, int] | None = None
+    boxes: list[tuple[int, int, int]] = []
     visible = -1
     for token in _BOX_TOKEN.finditer(text):
         word = token[0]
         if word == "{":
-            open_braces.append(-1)
+            open_braces.append((-1, -1))
         elif word == "}":
-            start = open_braces.pop() if open_braces else -1
+            opening, start = open_braces.pop() if open_braces else (-1, -1)
             if 0 <= start <= visible:
                 closed[start] = token.start()
-                last = start, token.start()
+                while boxes and boxes[-1][0] > opening:
+                    boxes.pop()  # an inner box
+                boxes.append((opening, start, token.start()))
         elif word[-1] == "{" and len(word) > 2:
-            open_braces.append(token.end())
+            open_braces.append((token.start(), token.end()))
         else:
             visible = token.start()
-    if last is None:
+    if not boxes:
         return None
-    start, end = last
-    is_last = not any(opened > end for opened in open_braces)
+    is_last = not any(opened > boxes[-1][2] for _, opened in open_braces)
+    contents = [_content(text, *boxes[-1][1:], closed)]
+    for (_, start, end), (following, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        gap = text[end + 1 : following]
+        if len(gap) > _MAX_GAP or len(contents) > _MAX_BOXES:
+            break
+        if not _LISTED.fullmatch(gap):
+            if _JOINED.fullmatch(gap):
+                return Box(None, is_last)
+            break
+        if (content := _content(text, start, end, closed)) not in contents:
+            contents.insert(0, content)
+    return Box(", ".join(contents), is_last)
+
+
+def _content(text: str, start: int, end: int, closed: dict[int, int]) -> str:
+    """Return the content of a box; of the inner box if it contains nothing else."""
     while (inner := _BOX_OPENING.match(text, start, end)) and (
         inner_end := closed.get(inner.end())
     ):
         if text[inner_end + 1 : end].strip():
             break
         start, end = inner.end(), inner_end
-    return Box(text[start:end].strip(), is_last)
-
-
-def statements(text: str) -> Iterator[Statement]:
-    """Yield the statements of the answer, last first, at most 20."""
-    matches = list(_STATEMENT.finditer(text))
-    for match in islice(reversed(matches), _STATEMENTS_READ):
-        yield _statement(text[match.end() : match.end() + _STATEMENT_WINDOW])
-
-
-def _statement(rest: str) -> Statement:
-    line, newline, _ = rest.partition("\n")
-    end = _SENTENCE_END.search(rest)
-    formula = _MATH.match(rest)
-    return Statement(
-        sentence=rest[: end.start()] if end else rest,
-        line=line,
-        formula=next(filter(None, formula.groups()), "").strip() if formula else None,
-        is_closed=bool(end and (newline or end.end() < len(rest))),
-    )
+    return text[start:end].strip()
 
 
 def strip_formula_delimiters(text: str) -> str:
@@ -123,6 +155,7 @@ def strip_formula_delimiters(text: str) -> str:
             len(text) > len(opening + closing)
             and text.startswith(opening)
             and text.endswith(closing)
+            and opening not in text[len(opening) : -len(closing)]
         ):
             return text[len(opening) : -len(closing)].strip()
     return text

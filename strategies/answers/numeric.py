@@ -1,46 +1,103 @@
-"""Extraction of numeric answers and formulas from a completion."""
+"""Extraction of numeric answers and formulas from a completion. An uncertain answer is None."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
+from secondpass.strategies.answers.fields import answer_field
+from secondpass.strategies.answers.languages import ABBREVIATIONS, LANGUAGES
 from secondpass.strategies.answers.markers import (
-    Statement,
+    THINK,
+    Delimiters,
     conclusion,
     last_box,
-    statements,
     strip_formula_delimiters,
 )
-
-_NUMERAL = re.compile(
-    r"""(?<![A-Za-z0-9_])
-        (?P<sign> [-+\u2212]?) (?:\\?[$\u20ac\u00a3\u00a5]\s?)?
-        (?P<value> (?:\d+\s?)? \\[dt]?frac\{-?\d+\}\{\d+\}
-                 | (?: \d(?:[\d,]*\d)? (?:\.\d+)? | \.\d+ ) (?: /\d+ | :\d\d(?!\d) )?
-                   (?: [ ](?:thousand|million|billion|trillion)\b )? )""",
-    re.VERBOSE | re.ASCII,
+from secondpass.strategies.answers.quantities import Quantity, cleaned, number, quantities
+from secondpass.strategies.answers.statements import (
+    Statement,
+    any_of,
+    every,
+    folded,
+    sentences,
+    statements,
 )
+
 _HASHES = re.compile(r"(?<!\#)\#{4}(?!\#)[ \t]{0,8}([^\n]{0,200})(\n?)")
-_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+)(\.\d*)?", re.ASCII)
-_THIN_SPACE = re.compile(r"(?<!\\)\\[!,]")
 _COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
-_WORD = re.compile(r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|pi|sqrt|mod)\b)[A-Za-z]{2,}")
-_ASSIGNED = re.compile(r"(?:[A-Za-z]\w{0,3}|[^A-Za-z=]{1,200})=([^=]+)")
+_WORD = re.compile(
+    r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|pi|sqrt|mod)\b)[A-Za-z]{2,}"
+    r"|[\u00c0-\u024f\u0370-\u03bf\u03c1-\u1fff\u3040-\ud7ff]"
+)
+_NAME = re.compile(
+    r"\s*(?:[A-Za-z]\w{0,3}|[A-Za-z](?:_\{?\w{1,3}\}?)?\s?(?:\([A-Za-z\d]{1,3}\))?"
+    r"|[-|(\[]?\s*m?\s*(?:\\[A-Za-z]{2,12}\s?\{?\s?){0,4}[A-Z]{1,4}'?\s*\}?[|)\]]?)\s*"
+)
+_SEVERAL = re.compile(r",\s?[A-Za-z]\w{0,2}\s?=|\$.*\$|\\\)|\\begin|\\(?:text|mbox)\{\s?(?:and|or)\b")
+_NUMERAL = re.compile(r"[-+]?(?:\\?[$\u20ac\u00a3\u00a5])?[\d.,'\u2019 \u00a0\u202f]*\d")
+_DIGIT = re.compile(r"\d|\\(?:pi|infty|sqrt|emptyset|varnothing)\b|=")
+_MAX_SENTENCES = 50
+_SENTENCE_WINDOW = 4000
+
+_COPULA_BEFORE = re.compile(
+    rf"(?:{every('copula')}|[=\u2248:])[ ]{{0,2}}(?:(?:{every('lead')}|about|approximately|approx\.?|just)[ ]{{1,2}}){{0,2}}\Z"
+)
+_NEGATION_BEFORE = re.compile(
+    rf"(?:{every('negation')})(?:(?!{every('copula')})[^.,;:!?\uff0c\d=]){{0,25}}\Z"
+)
+_REPLACEMENT = {
+    code: re.compile(any_of(language.but, is_spaced=language.is_spaced) + r"[\s,]{0,3}")
+    for code, language in LANGUAGES.items()
+}
+_NEGATION = {
+    code: re.compile(r"[\s,]{0,3}" + any_of(language.negation, is_spaced=language.is_spaced))
+    for code, language in LANGUAGES.items()
+}
+_ENUMERATOR = re.compile(r"[ \t>]{0,8}(?:(?:[-*+\u2022]|\(?(?:\d{1,3}|[a-z]|[ivx]{1,4})[.)])[ \t]{1,4}|\#{1,6}[ \t]{0,4})")
+_BULLET_VALUE = re.compile(
+    r"[ \t]{0,8}(?:[-*+\u2022]|\(?(?:\d{1,2}|[a-z])[.)])[ \t]{1,4}[^\n]{0,12}?[-\d$\\(][^\n]{0,30}"
+)
 
 
-def extract(text: str, *, finished: bool) -> str | None:
-    """Return the final answer: boxed, after ####, stated, or the last number of a finished text."""
-    tail = conclusion(text)
+def extract(text: str, *, finished: bool, delimiters: Delimiters = THINK) -> str | None:
+    """Return the final answer: in a field, boxed, after ####, stated, or the last quantity of a finished text."""
+    tail = conclusion(text, delimiters)
     if tail is None:
         return None
-    box = last_box(tail)
+    tail = folded(tail)
+    if field := answer_field(tail, finished=finished):
+        return field.content and _from_field(field.content)
+    return _from_text(tail, finished=finished)
+
+
+def _from_field(content: str) -> str | None:
+    """Return the answer in the content of a field, which is its value or a text that contains it."""
+    found = _marked(content, finished=True)
+    if found is not None:
+        return found[0]
+    content = content.strip().rstrip(".").strip()
+    if _is_expression(content):
+        return _right_side(content)
+    found = _read_sentence(content, "en", finished=True)
+    return found[0] if found else _short_text(content)
+
+
+def _from_text(text: str, *, finished: bool) -> str | None:
+    found = _marked(text, finished=finished)
+    if found is not None:
+        return found[0]
+    return _concluded(text) if finished else None
+
+
+def _marked(text: str, *, finished: bool) -> tuple[str | None] | None:
+    """Return the boxed, hashed or stated answer, which may be None; None if nothing marks an answer."""
+    box = last_box(text)
     if box and (finished or box.is_last):
-        return box.content
-    return (
-        _after_hashes(tail, finished=finished)
-        or _stated(tail, finished=finished)
-        or (_last_number(tail) if finished else None)
-    )
+        return (box.content,)
+    hashed = _after_hashes(text, finished=finished)
+    return (hashed,) if hashed else _stated(text, finished=finished)
 
 
 def _after_hashes(text: str, *, finished: bool) -> str | None:
@@ -53,37 +110,73 @@ def _after_hashes(text: str, *, finished: bool) -> str | None:
     return last
 
 
-def _stated(text: str, *, finished: bool) -> str | None:
+def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
+    """Return the last readable statement's value, or (None,) if it is unclear; None without one."""
     for statement in statements(text):
-        value = _read(statement, finished=finished)
-        if value or not finished:
-            return value
+        found = _read(statement, finished=finished)
+        if found is not None:
+            return found
+        if not finished:
+            return (None,)
     return None
 
 
-def _read(statement: Statement, *, finished: bool) -> str | None:
-    """Return the value of a statement, or None.
+def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
+    """Return the value of a statement, or (None,) if it contains an unclear one; None for words alone.
 
     A single letter is not a value, because models copy "the answer is N" from prompts.
     """
-    value = _value(statement, finished=finished)
-    return None if value and len(value) == 1 and value.isalpha() else value
-
-
-def _value(statement: Statement, *, finished: bool) -> str | None:
-    formula = statement.formula
-    if formula and _is_expression(formula):
-        return _right_side(formula)
-    if not finished and not statement.is_closed:
+    code = statement.language
+    is_complete = finished or statement.is_closed
+    if not is_complete and statement.formula is None:
         return None
-    sentence = statement.sentence.strip(" *_`\"'\t\r")
+    if statement.formula is not None and "\n" in statement.line + statement.formula:
+        return (_right_side(statement.formula),)
+    sentence = cleaned(statement.sentence if is_complete else statement.line)
+    negation = _NEGATION[code].match(sentence)
+    if statement.is_negated or negation:
+        replacement = _REPLACEMENT[code].search(sentence, negation.end() if negation else 0)
+        if replacement is None:
+            return (None,)
+        sentence = sentence[replacement.end() :]
+    elif LANGUAGES[code].negates_before and (denied := _NEGATION[code].search(sentence)):
+        sentence = sentence[denied.end() :].lstrip(" ,")
+        if replacement := _REPLACEMENT[code].match(sentence):
+            sentence = sentence[replacement.end() :]
+    sentence = sentence.strip(" *_`\"'\t\r\u201c\u201d")
     if _is_expression(sentence):
-        return _right_side(sentence)
-    right = sentence.rpartition("=")[2].strip()
-    if match := _NUMERAL.search(_join_digits(right)):
-        return _numeral(match)
-    is_short = len(sentence.split()) <= 3 and any(map(str.isalpha, sentence))
-    return sentence if is_short else None
+        value = _right_side(sentence, code)
+        return None if value and len(value) == 1 and value.isalpha() else (value,)
+    found = _read_sentence(sentence, code, finished=is_complete)
+    if found is not None or not is_complete:
+        return found
+    word = _short_text(sentence)
+    return (word,) if word and not (len(word) == 1 and word.isalpha()) else None
+
+
+def _read_sentence(sentence: str, language: str, *, finished: bool) -> tuple[str | None] | None:
+    """Return the value of the first quantity in a sentence after a statement; None without a quantity."""
+    found = [each for each in quantities(sentence, language) if not each.is_reference]
+    if not found:
+        return None
+    first = found[0]
+    if not finished and (first.start or not first.has_formula):
+        return (None,)
+    if _NEGATION_BEFORE.search(sentence, max(0, first.start - 40), first.start):
+        return (None,)
+    equation = next((each for each in found[:1] if "=" in sentence[: each.start]), first)
+    return (_value_of(equation, language),)
+
+
+def _value_of(quantity: Quantity, language: str = "en") -> str | None:
+    return quantity.value and _right_side(quantity.value, language)
+
+
+def _short_text(sentence: str) -> str | None:
+    """Return an answer of at most three words, such as "even"."""
+    word = sentence.strip(" .*_`\"'")
+    is_short = len(word.split()) <= 3 and any(map(str.isalpha, word)) and not re.search(r"\d", word)
+    return word if is_short and word.casefold() not in ABBREVIATIONS and word[-1] not in ":,;" else None
 
 
 def _is_expression(text: str) -> bool:
@@ -92,29 +185,70 @@ def _is_expression(text: str) -> bool:
     return is_balanced and any(map(str.isalnum, text)) and not _WORD.search(_COMMAND.sub(" ", text))
 
 
-def _right_side(expression: str) -> str:
-    """Return the value in "x = 5" or "12 - 5 = 7"; other equations are returned unchanged."""
-    expression = strip_formula_delimiters(expression.strip(" *_`")).rstrip(". ")
-    assigned = _ASSIGNED.fullmatch(expression.replace(" ", ""))
-    return expression.rpartition("=")[2].strip() if assigned else expression
+def _right_side(expression: str, language: str = "en") -> str | None:
+    """Return the value in "x = 5" or "12 - 5 = 7"; other equations are returned unchanged.
+
+    A numeral has its separators of thousands removed; None if they are ambiguous.
+    """
+    if (stripped := strip_formula_delimiters(expression.strip(" *_`")).rstrip(". ")) == "":
+        return None
+    expression = stripped
+    left, equals, right = expression.rpartition("=")
+    sides = [_COMMAND.sub(" ", side) for side in left.split("=")]
+    is_value = (
+        bool(equals and right.strip() and left.strip())
+        and left[-1:] not in "<>:\\&"
+        and not _SEVERAL.search(expression)
+        and (
+            _NAME.fullmatch(left.split("=")[0]) is not None
+            or not re.search("[A-Za-z]", sides[0])
+            or (len(sides) > 1 and re.search(r"\d", sides[-1]) is not None)
+        )
+        and not re.search("[A-Za-z]", "".join(sides[-1:] if len(sides) > 1 else ""))
+    )
+    value = right.strip() if is_value else expression
+    if value[:1] in "\\([{" or not _NUMERAL.fullmatch(value) or re.search(r"\d{4}[ ]\d|, ", value):
+        return value
+    return number(value, language)
 
 
-def _last_number(text: str) -> str | None:
-    last = None
-    for match in _NUMERAL.finditer(_join_digits(text)):
-        last = match
-    return _numeral(last) if last else None
+def _concluded(text: str) -> str | None:
+    """Return the value of the last sentence with a quantity: of its last formula, else of its last numeral."""
+    for sentence in islice(_last_sentences(text), _MAX_SENTENCES):
+        found = [
+            each
+            for each in quantities(sentence)
+            if not each.is_reference and _DIGIT.search(each.value or "0")
+        ]
+        if found:
+            return _decided(sentence, found)
+    return None
 
 
-def _join_digits(text: str) -> str:
-    r"""Remove LaTeX thin spaces and unwrap {,}, both of which separate thousands."""
-    return _THIN_SPACE.sub("", text.replace("{,}", ","))
+def _decided(sentence: str, found: list[Quantity]) -> str | None:
+    kept = [
+        each
+        for each in found
+        if not _NEGATION_BEFORE.search(sentence, max(0, each.start - 40), each.start)
+    ]
+    if not kept:
+        return None
+    last = kept[-1]
+    formulas = [each for each in kept if each.has_formula]
+    if formulas and not last.has_formula and not _COPULA_BEFORE.search(sentence, 0, last.start):
+        last = formulas[-1]
+    return _value_of(last)
 
 
-def _numeral(match: re.Match[str]) -> str:
-    """Return the number without currency signs and thousands separators; the last number of "3,4"."""
-    value = match["value"]
-    whole, slash, divisor = value.partition("/")
-    grouped = _GROUPED.fullmatch(whole)
-    whole = whole.replace(",", "") if grouped else whole.rpartition(",")[2]
-    return match["sign"].replace("\u2212", "-").replace("+", "") + whole + slash + divisor
+def _last_sentences(text: str) -> Iterator[str]:
+    """Yield the last sentences of a text, last first, without the markers of lists."""
+    stripped = text.rstrip()
+    window = stripped[-_SENTENCE_WINDOW:]
+    if len(stripped) > len(window):
+        window = window.partition("\n")[2] or window
+    lines = [line for line in window.split("\n") if line.strip()]
+    if len(lines) > 1 and all(_BULLET_VALUE.fullmatch(line.rstrip()) for line in lines[-2:]):
+        return
+    for sentence in reversed(sentences(cleaned(window))):
+        marker = _ENUMERATOR.match(sentence)
+        yield sentence[marker.end() :] if marker else sentence

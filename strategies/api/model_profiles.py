@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from secondpass.strategies.answers.markers import HARMONY, MISTRAL, THINK, conclusion
+
 THINKING_CAP = 32_768
 """Default cap for a reasoning model: 90% of 11,520 recorded chains of Qwen3-8B end within it."""
 
@@ -35,7 +37,7 @@ class Profile(BaseModel):
 
     name: str = Field(min_length=1)
     is_thinking: bool = False
-    thinking: tuple[str, str] = ("<think>", "</think>")
+    thinking: tuple[str, str] = THINK
     reopens: bool = True
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -58,9 +60,9 @@ class Profile(BaseModel):
         return requested or 0.0
 
     def conclusion(self, text: str) -> str:
-        """Return the text after the reasoning, which is hidden from judges; without reasoning, the text."""
-        _, delimiter, rest = text.rpartition(self.thinking[1])
-        return rest.lstrip() if delimiter and rest.strip() else text
+        """Return the text after the reasoning, which is hidden from judges; without a conclusion, the text."""
+        rest = conclusion(text, self.thinking)
+        return rest.lstrip() if rest and rest.strip() else text
 
 
 def _reasoning_profile(
@@ -86,16 +88,13 @@ _FAMILIES: tuple[tuple[str, Profile], ...] = (
     (
         r"gpt-oss",
         _reasoning_profile("gpt-oss", 1.0, 1.0).model_copy(
-            update={
-                "thinking": ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-                "reopens": False,
-            }
+            update={"thinking": HARMONY, "reopens": False}
         ),
     ),
     (
         r"magistral",
         _reasoning_profile("magistral", 0.7, 0.95).model_copy(
-            update={"thinking": ("[THINK]", "[/THINK]")}
+            update={"thinking": MISTRAL}
         ),
     ),
     (r"phi-?4.*reasoning", _reasoning_profile("phi-4-reasoning", 0.8, 0.95, 50)),

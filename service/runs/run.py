@@ -192,7 +192,12 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
     def _candidate_of(self, completion: Completion, **scoring: Any) -> Candidate:
         return Candidate(
             text=completion.text,
-            answer=extract(self.task, completion.text, finished=not completion.is_truncated),
+            answer=extract(
+                self.task,
+                completion.text,
+                finished=not completion.is_truncated,
+                delimiters=self.model(completion.role).profile.thinking,
+            ),
             index=completion.index,
             finish_reason=completion.finish_reason,
             tokens=completion.usage.completion,

@@ -8,8 +8,8 @@ from string import ascii_uppercase
 
 from secondpass.strategies.answers import letters as reading
 from secondpass.strategies.answers.fields import answer_field
-from secondpass.strategies.answers.markers import THINK, Delimiters, conclusion, last_box
-from secondpass.strategies.answers.statements import Statement, folded, statements
+from secondpass.strategies.answers.markers import last_box
+from secondpass.strategies.answers.statements import Statement, ending, folded, statements
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
 _MARKUP = re.compile(r"[*_`$\"\u201c\u201d]|(?<!\w)'|'(?!\w)|\\[()\[\]]")
@@ -36,18 +36,13 @@ def letters(options: Sequence[str]) -> str:
     return ascii_uppercase[: len(options)]
 
 
-def extract(
-    text: str, options: Sequence[str], *, finished: bool, delimiters: Delimiters = THINK
-) -> str | None:
-    """Return the letter of the chosen option: in a field, boxed, stated, alone on a line, or named by its text."""
-    tail = conclusion(text, delimiters)
-    if tail is None:
-        return None
-    tail = folded(tail)
-    if field := answer_field(tail, finished=finished):
+def extract(text: str, options: Sequence[str], *, finished: bool) -> str | None:
+    """Return the letter of the option that a field, a box, a statement, a line or the text names."""
+    text = folded(text)
+    if field := answer_field(text, finished=finished):
         content = field.content or ""
         return _only(_named(content, options)) or _from_text(content, options, finished=True)
-    return _from_text(tail, options, finished=finished)
+    return _from_text(text, options, finished=finished)
 
 
 def _from_text(text: str, options: Sequence[str], *, finished: bool) -> str | None:
@@ -57,6 +52,7 @@ def _from_text(text: str, options: Sequence[str], *, finished: bool) -> str | No
             return None
         if named := _named(box.content, options):
             return _only(named)
+    text = ending(text)
     named_or_none = _stated(text, options, finished=finished)
     if named_or_none is not None or not finished:
         return _only(named_or_none or set())
@@ -89,7 +85,10 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
 
 
 def _read(statement: Statement, options: Sequence[str], *, finished: bool) -> set[str] | None:
-    """Return the options that a statement names; empty if it is ambiguous or negated, None if it names none."""
+    """Return the options that a statement names; None if it names none.
+
+    The set is empty if the statement is ambiguous or negated.
+    """
     is_complete = finished or statement.is_closed or _BRACKETED.match(statement.line)
     readings = (statement.formula or "", statement.line, statement.sentence)
     if not statement.is_negated:

@@ -25,8 +25,13 @@ _KEYS = (
 )
 _MAX_DEPTH = 4
 _TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]{0,3}```[ \t]{0,3}(?:json5?|JSON)?[ \t]*\n((?:(?!^[ \t]{0,3}```).*\n)*)[ \t]{0,3}```", re.MULTILINE)
-_LATEX_ESCAPE = re.compile(r"(?<!\\)\\(?=(?!u[0-9a-fA-F]{4})(?!n(?!eq\b|u\b))[A-Za-z]{2}|[()\[\]{}$%,!; ])")
+_FENCE = re.compile(
+    r"^[ \t]{0,3}```[ \t]{0,3}(?:json5?|JSON)?[ \t]*\n((?:(?!^[ \t]{0,3}```).*\n)*)[ \t]{0,3}```",
+    re.MULTILINE,
+)
+_LATEX_ESCAPE = re.compile(
+    r"(?<!\\)\\(?=(?!u[0-9a-fA-F]{4})(?!n(?!eq\b|u\b))[A-Za-z]{2}|[()\[\]{}$%,!; ])"
+)
 _KEY_CHARACTERS = re.compile(r"[\W_]+")
 _LINE_OBJECT = re.compile(r"^[ \t]{0,8}\{", re.MULTILINE)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from secondpass.strategies.answers.languages import LANGUAGES, Language
 from secondpass.strategies.answers.statements import any_of, every, introduction
 
-_OPEN = "[(\\[{<\"\u201c\u201e\u00ab\u300c\u300e\u3010*_$ ]{0,4}"
-_CLOSE = "[)\\]}>\"\u201d\u201c\u00bb\u300d\u300f\u3011*_$]{0,4}"
+_OPEN = '[(\\[{<"\u201c\u201e\u00ab\u300c\u300e\u3010*_$ ]{0,4}'
+_CLOSE = '[)\\]}>"\u201d\u201c\u00bb\u300d\u300f\u3011*_$]{0,4}'
 _BARE = (
     r"(?<![A-Za-z0-9_\u00c0-\u024f'\u2019])(?:[A-Z])(?![A-Za-z0-9_\u00c0-\u024f])"
     r"(?!['\u2019](?:s|m|d|ll|re|ve|il|un|une|a)\b)"
@@ -25,7 +25,9 @@ LETTER = rf"{_OPEN}({_BARE}){_CLOSE}"
 _LETTER = re.compile(LETTER)
 _STOP = r"[ \t]{0,2}(?:$|[.,;:!?\n)\]\u3002\uff0c\uff1b\u3001\u0964]|[-\u2013\u2014=(\u2192](?!\w))"
 _END = re.compile(r"[ \t]{0,2}[)\]*_\"'\u201d]{0,3}(?:$|[.!\n\u3002\u0964](?!\w))", re.MULTILINE)
-_CLAUSE_END = re.compile(rf"[.,;:!?\n\u3002\uff0c\uff1b\u0964(]|\s(?:{every('because')})|\s[-\u2013\u2014]\s")
+_CLAUSE_END = re.compile(
+    rf"[.,;:!?\n\u3002\uff0c\uff1b\u0964(]|\s(?:{every('because')})|\s[-\u2013\u2014]\s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ def _compiled(language: Language) -> _Words:
         but=re.compile(any_of(language.but, is_spaced=spaced) + r"[\s,:]{0,3}"),
         wrong=re.compile(any_of(language.wrong, is_spaced=spaced)),
         after=re.compile(rf"{_STOP}|\s{{0,2}}(?:{because}|{ending})"),
-        more=re.compile(rf"\s{{0,2}}(?:[,/&|+\u3001]\s{{0,2}})?(?:{join})?\s{{0,2}}(?:{option}\s{{0,2}})?{LETTER}"),
+        more=re.compile(
+            rf"\s{{0,2}}(?:[,/&|+\u3001]\s{{0,2}})?(?:{join})?\s{{0,2}}(?:{option}\s{{0,2}})?{LETTER}"
+        ),
         join=re.compile(rf"\s{{1,2}}(?:{join})\s|[/&]|{join}(?=[ ]?{LETTER})"),
         negates_before=language.negates_before,
     )
@@ -96,6 +100,8 @@ _INTRO = re.compile(
     rf"(?:(?:{every('lead')}|{every('option')}|{every('correct')}|answer\sis)\s{{0,2}}){{0,3}}{LETTER}(?={_END.pattern})",
     re.MULTILINE,
 )
+
+
 def _verdict(language: Language) -> str:
     """Return a pattern of "C is correct" and "C is the answer"."""
     copula, lead, correct, answer = (
@@ -103,13 +109,13 @@ def _verdict(language: Language) -> str:
         for words in (language.copula, language.lead, language.correct, language.answer)
     )
     optional = "?" if language.negates_before or not language.is_spaced else ""
-    return (
-        rf"{LETTER}\s{{0,2}}(?:{copula}){optional}\s{{0,2}}(?:(?:{lead})\s{{0,2}}){{0,2}}(?:{correct}|{answer})"
-    )
+    return rf"{LETTER}\s{{0,2}}(?:{copula}){optional}\s{{0,2}}(?:(?:{lead})\s{{0,2}}){{0,2}}(?:{correct}|{answer})"
 
 
 _VERDICT = re.compile("|".join(map(_verdict, LANGUAGES.values())))
-_DOUBT = re.compile(rf"(?:{every('negation')}|\b(?:whether|if|why|doubt|unless)\b)[^.;\n]{{0,40}}\Z")
+_DOUBT = re.compile(
+    rf"(?:{every('negation')}|\b(?:whether|if|why|doubt|unless)\b)[^.;\n]{{0,40}}\Z"
+)
 _DENIED = re.compile(rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|아닙|아니)|\s?\?")
 
 
@@ -151,7 +157,9 @@ def _letters_at(text: str, position: int, words: _Words) -> set[str] | None:
         return None
     if words.negates_before and (negation := words.negation.match(text, match.end())):
         following = _LETTER.search(text, negation.end(), negation.end() + 12)
-        but = words.but.match(text, match.end()) or words.but.search(text, match.end(), negation.end() + 8)
+        but = words.but.match(text, match.end()) or words.but.search(
+            text, match.end(), negation.end() + 8
+        )
         if following is None or (but is None and not text[negation.end() :].startswith((" ", ","))):
             return set()
         return _letters_at(text, following.start(), words)
@@ -159,7 +167,7 @@ def _letters_at(text: str, position: int, words: _Words) -> set[str] | None:
     end = match.end()
     for _ in range(26):
         more = words.more.match(text, end)
-        if more is None or more.end() == end or not text[end : more.start(1)].strip(" ([{<\"*_$"):
+        if more is None or more.end() == end or not text[end : more.start(1)].strip(' ([{<"*_$'):
             break
         if "," in text[end : more.start(1)] and _is_rejected(text, more.end(), words):
             break

@@ -1,7 +1,7 @@
 """Reasoning, end tokens and boxes in a completion.
 
 An engine without a reasoning parser returns the reasoning within the text. `DELIMITERS` is the single list of its
-delimiters: profiles of model families take theirs from it, and `conclusion` handles all of them.
+delimiters: profiles of model families refer to it, and `conclusion` handles all of them.
 
 Completions are hostile input, so everything here takes linear time. Braces are matched in one scan with a stack.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from secondpass.strategies.answers.statements import every, list_words
 
@@ -48,7 +49,7 @@ _FILLER = (
     r"|[A-Za-z]\w{0,3}\s?=|[A-Za-z]_\{?\w\}?\s?=|\(?[a-h1-9][).]|(?:Part|part)\s(?:\d|\(?[a-z]\)?):?)"
 )
 _LISTED = re.compile(rf"{_FILLER}*+(?:(?:{list_words()}){_FILLER}*+)?")
-_JOINED = re.compile(rf"{_FILLER}*+(?:(?:{every('join')}|[-\u2013\u2014:/])(?!\w){_FILLER}*+)")
+_JOINED = re.compile(rf"{_FILLER}*+(?:(?:{every('join')}|[-\u2013\u2014:/])(?!\w){_FILLER}*+)?")
 _BOX_OPENING = re.compile(r"\s*\\(?:boxed|fbox)\s*\{")
 
 
@@ -100,48 +101,63 @@ def last_box(text: str) -> Box | None:
     A box that contains only another box is replaced by the inner one. Boxes in a list, as in "\boxed{2} and \boxed{3}",
     are one answer with commas; boxes that are joined otherwise are ambiguous.
     """
-    open_braces: list[tuple[int, int]] = []  # start of a box and of its content; -1 for another brace
+    boxes, closed, is_last = _boxes(text)
+    if not boxes:
+        return None
+    contents = [_content(text, boxes[-1], closed)]
+    for box, following in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        gap = text[box.end + 1 : following.start]
+        if len(gap) > _MAX_GAP or len(contents) > _MAX_BOXES or not _JOINED.fullmatch(gap):
+            break
+        if not _LISTED.fullmatch(gap):
+            return Box(None, is_last)
+        if (content := _content(text, box, closed)) not in contents:
+            contents.insert(0, content)
+    return Box(", ".join(contents), is_last)
+
+
+class _Span(NamedTuple):
+    """Offsets of a box: of its command, of its content and of its closing brace."""
+
+    start: int
+    content: int
+    end: int
+
+
+def _boxes(text: str) -> tuple[list[_Span], dict[int, int], bool]:
+    """Return the closed, non-empty boxes that are not in another one.
+
+    Also returns the end of each box by the offset of its content, and False if a later box is open at the end.
+    """
+    open_braces: list[tuple[int, int]] = []  # -1 for a brace that does not open a box
+    boxes: list[_Span] = []
     closed: dict[int, int] = {}
-    boxes: list[tuple[int, int, int]] = []
     visible = -1
     for token in _BOX_TOKEN.finditer(text):
         word = token[0]
         if word == "{":
             open_braces.append((-1, -1))
-        elif word == "}":
-            opening, start = open_braces.pop() if open_braces else (-1, -1)
-            if 0 <= start <= visible:
-                closed[start] = token.start()
-                while boxes and boxes[-1][0] > opening:
-                    boxes.pop()  # an inner box
-                boxes.append((opening, start, token.start()))
         elif word[-1] == "{" and len(word) > 2:
             open_braces.append((token.start(), token.end()))
-        else:
+        elif word != "}":
             visible = token.start()
-    if not boxes:
-        return None
-    is_last = not any(opened > boxes[-1][2] for _, opened in open_braces)
-    contents = [_content(text, *boxes[-1][1:], closed)]
-    for (_, start, end), (following, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
-        gap = text[end + 1 : following]
-        if len(gap) > _MAX_GAP or len(contents) > _MAX_BOXES:
-            break
-        if not _LISTED.fullmatch(gap):
-            if _JOINED.fullmatch(gap):
-                return Box(None, is_last)
-            break
-        if (content := _content(text, start, end, closed)) not in contents:
-            contents.insert(0, content)
-    return Box(", ".join(contents), is_last)
+        elif open_braces:
+            opening, content = open_braces.pop()
+            if 0 <= content <= visible:
+                closed[content] = token.start()
+                while boxes and boxes[-1].start > opening:
+                    boxes.pop()
+                boxes.append(_Span(opening, content, token.start()))
+    is_last = not (boxes and any(opened > boxes[-1].end for _, opened in open_braces))
+    return boxes, closed, is_last
 
 
-def _content(text: str, start: int, end: int, closed: dict[int, int]) -> str:
+def _content(text: str, box: _Span, closed: dict[int, int]) -> str:
     """Return the content of a box; of the inner box if it contains nothing else."""
-    while (inner := _BOX_OPENING.match(text, start, end)) and (
-        inner_end := closed.get(inner.end())
-    ):
-        if text[inner_end + 1 : end].strip():
+    start, end = box.content, box.end
+    while inner := _BOX_OPENING.match(text, start, end):
+        inner_end = closed.get(inner.end())
+        if inner_end is None or text[inner_end + 1 : end].strip():
             break
         start, end = inner.end(), inner_end
     return text[start:end].strip()

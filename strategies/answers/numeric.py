@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 from secondpass.strategies.answers.fields import answer_field
+from secondpass.strategies.answers.items import cleaned, number
 from secondpass.strategies.answers.languages import ABBREVIATIONS, LANGUAGES
-from secondpass.strategies.answers.markers import (
-    THINK,
-    Delimiters,
-    conclusion,
-    last_box,
-    strip_formula_delimiters,
-)
-from secondpass.strategies.answers.quantities import Quantity, cleaned, number, quantities
+from secondpass.strategies.answers.markers import last_box, strip_formula_delimiters
+from secondpass.strategies.answers.quantities import Quantity, quantities
 from secondpass.strategies.answers.statements import (
     Statement,
     any_of,
+    ending,
     every,
     folded,
     sentences,
@@ -29,14 +25,17 @@ _HASHES = re.compile(r"(?<!\#)\#{4}(?!\#)[ \t]{0,8}([^\n]{0,200})(\n?)")
 _COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(
     r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|pi|sqrt|mod)\b)[A-Za-z]{2,}"
+    r"|(?<![A-Za-z])[A-Za-z]\.[A-Za-z]\."
     r"|[\u00c0-\u024f\u0370-\u03bf\u03c1-\u1fff\u3040-\ud7ff]"
 )
 _NAME = re.compile(
     r"\s*(?:[A-Za-z]\w{0,3}|[A-Za-z](?:_\{?\w{1,3}\}?)?\s?(?:\([A-Za-z\d]{1,3}\))?"
     r"|[-|(\[]?\s*m?\s*(?:\\[A-Za-z]{2,12}\s?\{?\s?){0,4}[A-Z]{1,4}'?\s*\}?[|)\]]?)\s*"
 )
-_SEVERAL = re.compile(r",\s?[A-Za-z]\w{0,2}\s?=|\$.*\$|\\\)|\\begin|\\(?:text|mbox)\{\s?(?:and|or)\b")
-_NUMERAL = re.compile(r"[-+]?(?:\\?[$\u20ac\u00a3\u00a5])?[\d.,'\u2019 \u00a0\u202f]*\d")
+_SEVERAL = re.compile(
+    r",\s?[A-Za-z]\w{0,2}\s?=|\$.*\$|\\\)|\\begin|\\(?:text|mbox)\{\s?(?:and|or)\b"
+)
+_NUMERAL = re.compile(r"[-+]?(?:\\?[$\u20ac\u00a3\u00a5])?[\d.,\u2019 \u00a0\u202f]*\d")
 _DIGIT = re.compile(r"\d|\\(?:pi|infty|sqrt|emptyset|varnothing)\b|=")
 _MAX_SENTENCES = 50
 _SENTENCE_WINDOW = 4000
@@ -55,21 +54,20 @@ _NEGATION = {
     code: re.compile(r"[\s,]{0,3}" + any_of(language.negation, is_spaced=language.is_spaced))
     for code, language in LANGUAGES.items()
 }
-_ENUMERATOR = re.compile(r"[ \t>]{0,8}(?:(?:[-*+\u2022]|\(?(?:\d{1,3}|[a-z]|[ivx]{1,4})[.)])[ \t]{1,4}|\#{1,6}[ \t]{0,4})")
+_ENUMERATOR = re.compile(
+    r"[ \t>]{0,8}(?:(?:[-*+\u2022]|\(?(?:\d{1,3}|[a-z]|[ivx]{1,4})[.)])[ \t]{1,4}|\#{1,6}[ \t]{0,4})"
+)
 _BULLET_VALUE = re.compile(
     r"[ \t]{0,8}(?:[-*+\u2022]|\(?(?:\d{1,2}|[a-z])[.)])[ \t]{1,4}[^\n]{0,12}?[-\d$\\(][^\n]{0,30}"
 )
 
 
-def extract(text: str, *, finished: bool, delimiters: Delimiters = THINK) -> str | None:
-    """Return the final answer: in a field, boxed, after ####, stated, or the last quantity of a finished text."""
-    tail = conclusion(text, delimiters)
-    if tail is None:
-        return None
-    tail = folded(tail)
-    if field := answer_field(tail, finished=finished):
+def extract(text: str, *, finished: bool) -> str | None:
+    """Return the answer in a field, in a box, after ####, in a statement, or at the end of a finished text."""
+    text = folded(text)
+    if field := answer_field(text, finished=finished):
         return field.content and _from_field(field.content)
-    return _from_text(tail, finished=finished)
+    return _from_text(text, finished=finished)
 
 
 def _from_field(content: str) -> str | None:
@@ -96,6 +94,7 @@ def _marked(text: str, *, finished: bool) -> tuple[str | None] | None:
     box = last_box(text)
     if box and (finished or box.is_last):
         return (box.content,)
+    text = ending(text)
     hashed = _after_hashes(text, finished=finished)
     return (hashed,) if hashed else _stated(text, finished=finished)
 
@@ -176,7 +175,11 @@ def _short_text(sentence: str) -> str | None:
     """Return an answer of at most three words, such as "even"."""
     word = sentence.strip(" .*_`\"'")
     is_short = len(word.split()) <= 3 and any(map(str.isalpha, word)) and not re.search(r"\d", word)
-    return word if is_short and word.casefold() not in ABBREVIATIONS and word[-1] not in ":,;" else None
+    return (
+        word
+        if is_short and word.casefold() not in ABBREVIATIONS and word[-1] not in ":,;"
+        else None
+    )
 
 
 def _is_expression(text: str) -> bool:
@@ -213,7 +216,7 @@ def _right_side(expression: str, language: str = "en") -> str | None:
 
 
 def _concluded(text: str) -> str | None:
-    """Return the value of the last sentence with a quantity: of its last formula, else of its last numeral."""
+    """Return the last formula, else the last numeral, of the last sentence with a quantity."""
     for sentence in islice(_last_sentences(text), _MAX_SENTENCES):
         found = [
             each

@@ -21,6 +21,7 @@ from secondpass.strategies.answers.languages import (
 WINDOW = 500
 """Characters that are read after the introduction of a statement."""
 
+_END = 20_000
 _STATEMENTS_READ = 20
 _SPACES = r"[ \t\u00a0]{1,3}"
 _MARKUP = r"[*_\"'\u2019\u201d\u00bb\u300d\u300f\u3011)\]]{0,3}"
@@ -83,7 +84,10 @@ def every(field: str) -> str:
 
 def list_words() -> str:
     """Return a pattern of "and" and "or" in all languages."""
-    return any_of({word for each in LANGUAGES.values() for word in each.join[:2]} | {"\u3001"}, is_spaced=False)
+    return any_of(
+        {word for each in LANGUAGES.values() for word in each.join[:2]} | {"\u3001"},
+        is_spaced=False,
+    )
 
 
 def _cased(word: str) -> str:
@@ -203,6 +207,14 @@ _FOLDED = {
 } | {0x3000: " ", 0x2212: "-", 0xFE63: "-"}
 for _start in (0x1F130, 0x1F150, 0x1F170):
     _FOLDED |= {_start + offset: chr(0x41 + offset) for offset in range(26)}
+
+
+def ending(text: str) -> str:
+    """Return the searched part of a text: its last 20,000 characters, from the start of a line."""
+    if len(text) <= _END:
+        return text
+    last = text[-_END:]
+    return last.partition("\n")[2] or last
 
 
 def folded(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from secondpass.strategies.answers import choice, code, normal_form, numeric, task_guess
-from secondpass.strategies.answers.markers import conclusion
+from secondpass.strategies.answers.markers import THINK, Delimiters, conclusion
 
 Kind = Literal["math", "choice", "code", "open"]
 
@@ -107,26 +107,32 @@ def guess(question: str) -> Task:
     return Task(kind="math" if task_guess.is_quantitative(question) else "open", guessed=True)
 
 
-def extract(task: Task, text: str, *, finished: bool = True) -> str | None:
+def extract(
+    task: Task, text: str, *, finished: bool = True, delimiters: Delimiters = THINK
+) -> str | None:
     """Return the answer in a completion, or None; never an empty string. Takes linear time.
 
-    The reasoning is ignored.
+    Reasoning and end tokens are removed. An answer that is uncertain, or a part of something larger, is None.
 
     Args:
         task: The task, which determines the kind of the answer.
         text: Text of the completion.
         finished: False for a truncated completion. Only a complete final answer then counts: a closed box, or a statement
             whose sentence has ended.
+        delimiters: Opening and closing delimiter of the model's reasoning. Those of known models always count.
     """
+    tail = conclusion(text, delimiters)
+    if tail is None:
+        return None
     match task.kind:
         case "math":
-            answer = numeric.extract(text, finished=finished)
+            answer = numeric.extract(tail, finished=finished)
         case "choice":
-            answer = choice.extract(text, task.options, finished=finished)
+            answer = choice.extract(tail, task.options, finished=finished)
         case "code":
-            answer = code.extract(text, finished=finished)
+            answer = code.extract(tail, finished=finished)
         case "open":
-            answer = conclusion(text) if finished else None
+            answer = tail if finished else None
     return (answer and answer.strip()) or None
 
 

@@ -93,9 +93,7 @@ _FAMILIES: tuple[tuple[str, Profile], ...] = (
     ),
     (
         r"magistral",
-        _reasoning_profile("magistral", 0.7, 0.95).model_copy(
-            update={"thinking": MISTRAL}
-        ),
+        _reasoning_profile("magistral", 0.7, 0.95).model_copy(update={"thinking": MISTRAL}),
     ),
     (r"phi-?4.*reasoning", _reasoning_profile("phi-4-reasoning", 0.8, 0.95, 50)),
     (

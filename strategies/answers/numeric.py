@@ -63,7 +63,7 @@ _BULLET_VALUE = re.compile(
 
 
 def extract(text: str, *, finished: bool) -> str | None:
-    """Return the answer in a field, in a box, after ####, in a statement, or at the end of a finished text."""
+    """Return the answer in a field, in a box, after ####, in a statement, or at the end of a text."""
     text = folded(text)
     if field := answer_field(text, finished=finished):
         return field.content and _from_field(field.content)

@@ -91,7 +91,7 @@ _KNOWN = re.compile(
     r"|(?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|pi|thousand|million|billion|trillion)(?![A-Za-z])",
     re.DOTALL,
 )
-_UNKNOWN = re.compile(r"[^\W\d_]{2,}")
+_UNKNOWN = re.compile(r"[^\W\d_\u00b2\u00b3\u00b9\u2070-\u207f\u00bc-\u00be]{2,}")
 _ATTACHED_BEFORE = re.compile(r"[\w^_\\][-\u2010]?\Z")
 _DETACHED_BEFORE = re.compile(rf"{_UNSPACED}\Z|(?:Rs|INR|USD|EUR|CHF|US)\Z")
 _YEAR = re.compile(r"\d{4}\Z")

@@ -32,7 +32,7 @@ _PROSE = re.compile(
     r"|(?P<word>(?<![A-Za-z])(?!(?:sin|cos|tan|log|exp|sqrt|mod|max|min|gcd|lcm)\b)(?=[A-Z]*[a-z])[A-Za-z]{3,})"
 )
 _POWER = re.compile(r"\$\s?\^\s?\{?\s?-?\d\s?\}?\$")
-_CITATION = re.compile(r"(?<=[\w.%)}$])[ ]?\[\^?\d{1,3}(?:,[ ]?\d{1,3}){0,5}\](?![(\w])")
+_CITATION = re.compile(r"(?<=[\w.%)}$])[ ]?\[\^?\d{1,3}(?:,[ ]?\d{1,3}){0,5}\](?![(\w{])")
 _BOLD = re.compile(r"(?<![\w*)])(\*\*\*?|__)(?=\S)([^*_\n]{1,300})(?<=\S)\1(?![\w*(])")
 _THIN_SPACE = re.compile(r"(?<!\\)\\[!,](?=\d{3})")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -42,6 +42,7 @@ _COMMA_GROUPS = re.compile(
 )
 _AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _CURRENCY = re.compile(r"\\?[$\u20ac\u00a3\u00a5\u20b9]\s?")
+_FACTOR_AFTER = re.compile(r" [-\d$\\(]")
 _NUMBER_BEFORE = re.compile(r"\d \Z")
 _AFTER_CONNECTOR = re.compile(r" {1,2}(?:-?[\d$]|\\[\[(A-Za-z]|[^\W\d_]{2})")
 
@@ -78,11 +79,13 @@ def items(text: str) -> list[Item]:
 
 
 def _is_connector(text: str, match: re.Match[str]) -> bool:
-    """Return True for a unit, an article or a conjunction of one letter, as in "2 h" or "2 y 3"."""
+    """Return True for a unit, an article or a conjunction of one letter, as in "2 h" or "2 x 3"."""
     if match[0] in "hmsglL" and _NUMBER_BEFORE.search(
         text, max(0, match.start() - 4), match.start()
     ):
         return True
+    if match[0] == "x" and _FACTOR_AFTER.match(text, match.end()):
+        return text[match.start() - 1 : match.start()] == " "
     return bool(match[0] in "aeouyAIOEYU" and _AFTER_CONNECTOR.match(text, match.end()))
 
 

@@ -24,6 +24,7 @@ from secondpass.strategies.answers.languages import (
 from secondpass.strategies.answers.statements import any_of, every
 
 _MAX_GAP = 60
+_LIST_GAP = re.compile(r"(?: [^\W\d_]{1,20}){1,3}, ")
 MAX_LENGTH = 200
 """Most characters of a quantity that is read."""
 
@@ -32,10 +33,11 @@ _CONNECTOR = every("join")
 _UNIT = any_of(UNITS, is_spaced=False)
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 _JOIN = re.compile(
-    rf"""[^\w\n;\u2014]*
+    rf"""[^\w\n\u2014]*
       | [^\w\n;]{{0,4}} (?:{_WORD}[^\w\n;\u2014]{{1,3}}){{0,3}} (?:{_UNSPACED}{{0,8}}) (?:{_CONNECTOR})
         [^\w\n;]{{0,4}} (?:(?:an?|the|another|about|of|le|la|les|der|die|el|los|por|par)[ ]{{1,2}})? [^\w\n;]{{0,4}}
       | \s{{0,2}} (?:{_UNIT})\.? ,? [ ]{{0,2}}
+      | \s{{0,2}} (?:{_WORD} [ ]{{1,2}})? x [ ]{{1,2}}
       | \s{{0,2}} {_WORD} [ ]{{0,2}} [-+*/^\u00d7\u00f7\u00b7=:&<>\u2264\u2265]{{1,2}} [ ({{]{{0,3}}
       | [^\w\n;]{{0,4}} (?:{_WORD}[ ]{{0,2}}){{0,2}} [,]? [ ]{{0,2}} (?:{_CONNECTOR}) [ ]{{1,2}} (?:Rs|No|Nr)\.? [ ]{{0,2}}
       | \s{{0,2}} \u0648 \s{{0,2}}
@@ -157,14 +159,30 @@ def quantities(text: str, language: str = "en") -> Iterator[Quantity]:
         text: The sentence, from `cleaned`.
         language: Code of its language, which determines the meaning of a decimal comma.
     """
-    group: list[Item] = []
+    groups: list[list[Item]] = []
     for item in items(text):
-        if group and not _belongs(text, group[-1], item):
-            yield from _quantity(text, group, language)
-            group = []
-        group.append(item)
-    if group:
+        if groups and _belongs(text, groups[-1][-1], item):
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    for group in _with_whole_lists(text, groups):
         yield from _quantity(text, group, language)
+
+
+def _with_whole_lists(text: str, groups: list[list[Item]]) -> list[list[Item]]:
+    """Return the groups with lists in words joined, as in "2 red apples, 3 green pears and 4 plums"."""
+    joined: list[list[Item]] = []
+    for group in reversed(groups):
+        following = joined[-1] if joined else []
+        gap = text[group[-1].end : following[0].start] if following else ""
+        if _LIST_GAP.fullmatch(gap) and any(
+            _LIST_SEPARATOR.search(text[left.end : right.start])
+            for left, right in pairwise(following)
+        ):
+            joined[-1] = group + following
+        else:
+            joined.append(group)
+    return joined[::-1]
 
 
 def _belongs(text: str, left: Item, right: Item) -> bool:

@@ -14,6 +14,7 @@ from itertools import islice
 from secondpass.strategies.answers.languages import (
     ABBREVIATIONS,
     LANGUAGES,
+    MONTHS,
     NUMBERED_ABBREVIATIONS,
     Language,
 )
@@ -25,9 +26,9 @@ _END = 20_000
 _STATEMENTS_READ = 20
 _SPACES = r"[ \t\u00a0]{1,3}"
 _MARKUP = r"[*_\"'\u2019\u201d\u00bb\u300d\u300f\u3011)\]]{0,3}"
-_SENTENCE_END = re.compile(r"\n|[.!?\u0964](?=\s|$)|[\u3002\uff01\uff1f]")
+_SENTENCE_END = re.compile(r"\n|(?<!\.)[.!?\u0964](?=\s|$)|[\u3002\uff01\uff1f]")
 _LAST_WORD = re.compile(r"[^\W\d_]{1,10}(?:\.[^\W\d_]{1,3}){0,3}\Z")
-_NEXT_NUMBER = re.compile(r"\.[ \t]{0,3}[-$(\\]{0,2}\d")
+_NEXT_NUMBER = re.compile(r"\.[ \t]{0,3}(?:[-$(\\]{0,2}\d|[a-z])")
 _MATH = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$ | \$(?P<b>[^$\n]+)\$ | \\\((?P<c>.{1,500}?)\\\) | \\\[(?P<d>.{1,500}?)\\\]",
     re.DOTALL | re.VERBOSE,
@@ -38,6 +39,7 @@ _FORMULA = re.compile(
     re.VERBOSE,
 )
 _FACTORIAL = re.compile(r"\d! [a-z]")
+_MONTH_NEXT = re.compile(rf"[ \t]{{1,2}}(?:{'|'.join(MONTHS)})\b")
 _ARTICLES_OF_ONE_LETTER = ("a", "o", "e", "y", "u", "an?")
 
 
@@ -185,6 +187,8 @@ def _ends(text: str) -> Iterator[int]:
 
 def _is_abbreviated(text: str, at: int) -> bool:
     word = _LAST_WORD.search(text, max(0, at - 24), at)
+    if text[at - 1 : at].isdigit():
+        return _MONTH_NEXT.match(text, at + 1) is not None
     if word is None or not text[at + 1 :].strip():
         return False
     name = word[0].casefold()

@@ -76,7 +76,12 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
     if finished:
         found += reading.concluded(text)
     for _, each in sorted(found, key=lambda pair: pair[0], reverse=True):
-        named = each if isinstance(each, set) else _read(each, options, finished=finished)
+        if isinstance(each, set):
+            named: set[str] | None = each
+        elif reading.is_doubted(text, each.start):
+            named = set()
+        else:
+            named = _read(each, options, finished=finished)
         if named is not None:
             return named & set(letters(options))
         if not finished:

@@ -26,7 +26,7 @@ _KEYS = (
 _MAX_DEPTH = 4
 _TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)
 _FENCE = re.compile(
-    r"^[ \t]{0,3}```[ \t]{0,3}(?:json5?|JSON)?[ \t]*\n((?:(?!^[ \t]{0,3}```).*\n)*)[ \t]{0,3}```",
+    r"^[ \t]{0,3}```[ \t]{0,3}(?:json5?|JSON)?[ \t]*\n((?:(?!^[ \t]{0,3}```)[^\n]*+\n)*+)[ \t]{0,3}```",
     re.MULTILINE,
 )
 _LATEX_ESCAPE = re.compile(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from secondpass.strategies.answers.languages import LANGUAGES, Language
 from secondpass.strategies.answers.statements import any_of, every, introduction
 
-_OPEN = '[(\\[{<"\u201c\u201e\u00ab\u300c\u300e\u3010*_$ ]{0,4}'
-_CLOSE = '[)\\]}>"\u201d\u201c\u00bb\u300d\u300f\u3011*_$]{0,4}'
+_OPEN = '[(\\[{<"\u201c\u201e\u00ab\u300c\u300e\u3010*_$` ]{0,4}'
+_CLOSE = '[)\\]}>"\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
 _BARE = (
     r"(?<![A-Za-z0-9_\u00c0-\u024f'\u2019])(?:[A-Z])(?![A-Za-z0-9_\u00c0-\u024f])"
     r"(?!['\u2019](?:s|m|d|ll|re|ve|il|un|une|a)\b)"
@@ -82,10 +82,11 @@ def _statement_pattern() -> re.Pattern[str]:
             for words in (language.answer, language.option, language.correct, language.pick)
         )
         chosen = rf"(?:{correct}\s{{0,2}}{option}|{option}\s{{0,2}}{correct})"
-        person = r"\bI\b[^.,;\n]{0,25}?" if code == "en" else ""
+        person = r"\b(?:I|[Ww]e|[Ll]et['\u2019]s)\b[^.,;\n]{0,25}?" if code == "en" else ""
         groups.append(
             rf"""(?P<{code}>{introduction(language, answer)}
             | {introduction(language, chosen)}
+            | ^[ \t*_\#>]{{0,6}} {option} [*_]{{0,3}} \s{{0,2}} [:=]
             | {person}(?<![\u4e0d]){pick} )"""
         )
     heading = r"(?P<heading>^[ \t]{0,3} [#*_]{1,6} [ \t]{0,3} (?i:(?:final[ ])?answer) \b [*_ \t]{0,6} \n)"
@@ -96,7 +97,7 @@ STATEMENT = _statement_pattern()
 """Pattern for `statements.statements`; its groups are codes of languages."""
 
 _INTRO = re.compile(
-    rf"(?:^|[.!?;,\n\u3002\uff0c]\s{{0,2}}|\s)(?:{every('intro')}|=>|->|[\u2192\u21d2\u2234])[\s,:]{{0,3}}"
+    rf"(?:^|[.!?;,\n\u3002\uff0c]\s{{0,2}}|\s)[*_]{{0,3}}(?:{every('intro')}|=>|->|[\u2192\u21d2\u2234])[\s,:]{{0,3}}"
     rf"(?:(?:{every('lead')}|{every('option')}|{every('correct')}|answer\sis)\s{{0,2}}){{0,3}}{LETTER}(?={_END.pattern})",
     re.MULTILINE,
 )
@@ -113,9 +114,9 @@ def _verdict(language: Language) -> str:
 
 
 _VERDICT = re.compile("|".join(map(_verdict, LANGUAGES.values())))
-_DOUBT = re.compile(
-    rf"(?:{every('negation')}|\b(?:whether|if|why|doubt|unless)\b)[^.;\n]{{0,40}}\Z"
-)
+_DENYING = rf"(?:{every('negation')}|(?i:\b(?:whether|if|why|doubt|unless|unlikely|(?:everything|all|anything|every \w+) but)\b))"
+_DOUBT = re.compile(rf"{_DENYING}[^.;\n\u3002\u0964]{{0,40}}\Z")
+_DOUBTED = re.compile(rf"{_DENYING}[^.,;:\n\u3002\u0964\uff0c]{{0,30}}\Z")
 _DENIED = re.compile(rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|아닙|아니)|\s?\?")
 
 
@@ -187,6 +188,11 @@ def _is_rejected(text: str, position: int, words: _Words) -> bool:
     clause = _CLAUSE_END.search(window)
     part = window[: clause.start()] if clause else window
     return words.wrong.search(part) is not None
+
+
+def is_doubted(text: str, start: int) -> bool:
+    """Return True if the words before an offset deny or doubt what follows, as in "I don't think that"."""
+    return _DOUBTED.search(text, max(0, start - 60), start) is not None
 
 
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:

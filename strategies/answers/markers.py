@@ -36,10 +36,32 @@ DELIMITERS: tuple[Delimiters, ...] = (
 )
 """Known delimiters. All are recognised in the text of every model, ignoring case."""
 
-_END_TOKEN = re.compile(
-    r"<\|(?:eot_id|eom_id|im_end|end|endoftext|end_of_text|return|eos|end_of_turn|endofassistant|call|eot)\|>"
-    r"|</s>|<eos>|<end_of_turn>|<EOS>|\[EOS\]|<\uff5cend\u2581of\u2581sentence\uff5c>"
+_END_TOKENS = (
+    *(
+        f"<|{name}|>"
+        for name in (
+            "eot_id",
+            "eom_id",
+            "im_end",
+            "end",
+            "endoftext",
+            "end_of_text",
+            "return",
+            "eos",
+            "eot",
+        )
+    ),
+    "<|end_of_turn|>",
+    "<|endofassistant|>",
+    "<end_of_turn>",
+    "</s>",
+    "<eos>",
+    "<EOS>",
+    "[EOS]",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
+_MAX_END_TOKENS = 20
+_END_TOKEN = re.compile("|".join(map(re.escape, _END_TOKENS)))
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]|[^\\{}\s]+", re.DOTALL)
 _MAX_GAP = 60
@@ -66,13 +88,12 @@ class Box:
     is_last: bool
 
 
-def conclusion(text: str, delimiters: Delimiters = THINK) -> str | None:
-    """Return the text after the reasoning, up to an end token; None if the text ends inside reasoning.
+def conclusion(text: str, pairs: tuple[Delimiters, ...] = DELIMITERS) -> str | None:
+    """Return the text after the reasoning without end tokens; None if the text ends inside reasoning.
 
-    A closing delimiter without an opening one closes reasoning that the prompt opened. `delimiters` belong to the
-    model's profile and extend the known ones. Takes linear time.
+    A closing delimiter without an opening one closes reasoning that the prompt opened. Takes linear time.
     """
-    pattern, closings = _compiled(delimiters)
+    pattern, closings = _compiled(pairs)
     start = 0
     expected: str | None = None
     for match in pattern.finditer(text):
@@ -81,18 +102,32 @@ def conclusion(text: str, delimiters: Delimiters = THINK) -> str | None:
             expected = expected or closing
         elif expected in (None, found):
             start, expected = match.end(), None
-    if expected is not None:
-        return None
-    end = _END_TOKEN.search(text, start)
-    return text[start : end.start()] if end else text[start:]
+    return None if expected is not None else _without_end_tokens(text[start:])
+
+
+def first_turn(text: str) -> str:
+    """Return the text up to the first end token: what follows is a turn that the model invented."""
+    end = _END_TOKEN.search(text)
+    return text[: end.start()] if end else text
+
+
+def _without_end_tokens(text: str) -> str:
+    end = len(text)
+    for _ in range(_MAX_END_TOKENS):
+        bare = end - len(last := text[max(0, end - 100) : end]) + len(last.rstrip())
+        token = next((each for each in _END_TOKENS if text.endswith(each, 0, bare)), None)
+        if token is None:
+            break
+        end = bare - len(token)
+    return text[:end]
 
 
 @lru_cache(maxsize=64)
-def _compiled(delimiters: Delimiters) -> tuple[re.Pattern[str], dict[str, str]]:
+def _compiled(pairs: tuple[Delimiters, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return a pattern of all delimiters, and the closing delimiter of each opening one in lower case."""
-    pairs = [(opening.lower(), closing.lower()) for opening, closing in (*DELIMITERS, delimiters)]
-    words = sorted({word for pair in pairs for word in pair}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE), dict(pairs)
+    lower = [(opening.lower(), closing.lower()) for opening, closing in pairs]
+    words = sorted({word for pair in lower for word in pair}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE), dict(lower)
 
 
 def last_box(text: str) -> Box | None:

@@ -89,7 +89,7 @@ _ARITHMETIC = re.compile(
 )
 _FOOTNOTE = re.compile(r"[-+]?[\d.,]+\s?\(\d{1,2}\)")
 _KNOWN = re.compile(
-    rf"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+(?:\{{[^{{}}]*\}})*|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
+    rf"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]{{1,30}}(?:\{{[^{{}}]{{0,200}}\}}){{0,4}}|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
     r"|(?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|pi|thousand|million|billion|trillion)(?![A-Za-z])",
     re.DOTALL,
 )

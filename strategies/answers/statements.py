@@ -101,10 +101,13 @@ def introduction(language: Language, noun: str) -> str:
     """Return a pattern of `noun` and the words up to an answer."""
     copula = any_of(language.copula, is_spaced=language.is_spaced)
     negation = any_of(language.negation, is_spaced=language.is_spaced)
-    direct = rf"[ \t]{{0,3}}(?=[(\[*_$]{{0,3}}[-A-Z\d\\]|{negation}) | "
+    option, correct = (
+        any_of(words, is_spaced=language.is_spaced) for words in (language.option, language.correct)
+    )
+    direct = rf"[ \t]{{0,3}}(?:{option}[ \t]{{0,2}})?(?=[(\[*_$`\"\u201c\u300c]{{0,3}}[-A-Z\d\\]|{negation}) | "
     direct = "" if language.has_copula else direct
-    return rf"""{noun} {_MARKUP}
-        (?: {direct} \s{{0,3}} [:=]{{1,2}}>? | \s{{0,3}} (?:-{{1,2}}>?|[\u2013\u2014\u2192\u21d2])\s{{0,3}}(?=[(*_\[$\\A-Z\d])
+    return rf"""{noun} (?:\s{{0,2}}{correct})? {_MARKUP}
+        (?: {direct} \s{{0,3}} [:=]{{1,2}}>? | \s{{0,3}} (?:-{{1,2}}>?|[\u2013\u2014\u2192\u21d2])\s{{0,3}}(?=[(*_\[$`\"\u201c\u300c\\A-Z\d])
           | [^.:=\n\u3002!?]{{0,60}}? {copula} [*_]{{0,3}} \s{{0,3}} [:=]? )"""
 
 

@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from secondpass.strategies.answers import choice, code, normal_form, numeric, task_guess
-from secondpass.strategies.answers.markers import THINK, Delimiters, conclusion
+from secondpass.strategies.answers.markers import (
+    DELIMITERS,
+    THINK,
+    Delimiters,
+    conclusion,
+    first_turn,
+)
 
 Kind = Literal["math", "choice", "code", "open"]
 
@@ -121,14 +127,14 @@ def extract(
             whose sentence has ended.
         delimiters: Opening and closing delimiter of the model's reasoning. Those of known models always count.
     """
-    tail = conclusion(text, delimiters)
+    tail = conclusion(text, (*DELIMITERS, delimiters))
     if tail is None:
         return None
     match task.kind:
         case "math":
-            answer = numeric.extract(tail, finished=finished)
+            answer = numeric.extract(first_turn(tail), finished=finished)
         case "choice":
-            answer = choice.extract(tail, task.options, finished=finished)
+            answer = choice.extract(first_turn(tail), task.options, finished=finished)
         case "code":
             answer = code.extract(tail, finished=finished)
         case "open":

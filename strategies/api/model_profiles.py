@@ -61,7 +61,7 @@ class Profile(BaseModel):
 
     def conclusion(self, text: str) -> str:
         """Return the text after the reasoning, which is hidden from judges; without a conclusion, the text."""
-        rest = conclusion(text, self.thinking)
+        rest = conclusion(text, (self.thinking,))
         return rest.lstrip() if rest and rest.strip() else text
 
 

@@ -78,7 +78,7 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
     for _, each in sorted(found, key=lambda pair: pair[0], reverse=True):
         if isinstance(each, set):
             named: set[str] | None = each
-        elif reading.is_doubted(text, each.start):
+        elif reading.is_denied(text, each.start):
             named = set()
         else:
             named = _read(each, options, finished=finished)

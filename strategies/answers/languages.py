@@ -57,18 +57,17 @@ def _read() -> dict[str, Any]:
     return tomllib.loads((files(__package__) / "languages.toml").read_text("utf-8"))
 
 
+def _language(row: Mapping[str, Any]) -> Language:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
+    return Language(**values)
+
+
 _TABLE = _read()
 
 LANGUAGES: Mapping[str, Language] = MappingProxyType(
-    {
-        code: Language(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in row.items()
-            }
-        )
-        for code, row in _TABLE["language"].items()
-    }
+    {code: _language(row) for code, row in _TABLE["language"].items()}
 )
 """The languages by their ISO 639 codes."""
 

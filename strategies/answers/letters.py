@@ -190,8 +190,8 @@ def _is_rejected(text: str, position: int, words: _Words) -> bool:
     return words.wrong.search(part) is not None
 
 
-def is_doubted(text: str, start: int) -> bool:
-    """Return True if the words before an offset deny or doubt what follows, as in "I don't think that"."""
+def is_denied(text: str, start: int) -> bool:
+    """Return True if the words before an offset deny what follows, as in "I don't think that"."""
     return _DOUBTED.search(text, max(0, start - 60), start) is not None
 
 

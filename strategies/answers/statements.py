@@ -200,11 +200,11 @@ def _is_abbreviated(text: str, at: int) -> bool:
     return name in NUMBERED_ABBREVIATIONS and bool(_NEXT_NUMBER.match(text, at))
 
 
-_FOLDED = {
-    code: folded
+_FOLDED: dict[int, str] = {
+    code: plain
     for code in range(0x80, 0x10000)
     if (
-        folded := str(unicodedata.decimal(chr(code), ""))
+        plain := str(unicodedata.decimal(chr(code), ""))
         or (
             unicodedata.normalize("NFKC", chr(code))
             if 0xFF01 <= code <= 0xFF5E or 0x249C <= code <= 0x24E9

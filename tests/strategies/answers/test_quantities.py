@@ -41,7 +41,7 @@ def joined(template: str, *parts: st.SearchStrategy[int]) -> st.SearchStrategy[s
 
 
 def any_joined(templates: list[str]) -> st.SearchStrategy[str]:
-    return st.one_of(joined(template, *[NUMBER] * template.count("{}")) for template in templates)
+    return st.one_of([joined(each, *[NUMBER] * each.count("{}")) for each in templates])
 
 
 FORMULAS = any_joined(

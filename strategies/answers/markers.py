@@ -126,7 +126,7 @@ def _without_end_tokens(text: str) -> str:
 def _compiled(pairs: tuple[Delimiters, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return a pattern of all delimiters, and the closing delimiter of each opening one in lower case."""
     lower = [(opening.lower(), closing.lower()) for opening, closing in pairs]
-    words = sorted({word for pair in lower for word in pair}, key=len, reverse=True)
+    words = sorted({word for pair in lower for word in pair if word}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, words)), re.IGNORECASE), dict(lower)
 
 

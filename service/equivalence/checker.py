@@ -1,31 +1,27 @@
-"""Equivalence checker for mathematical answers, backed by killable worker processes.
+"""Evaluation of mathematical answers in killable worker processes.
 
-Model output is hostile input to a computer algebra system: a tower of powers keeps sympy busy indefinitely inside one C
-call, which no Python timeout can interrupt. The server therefore never parses an answer. `worker` does, and the kernel
-kills it when its CPU time is used up. Undecided pairs count as different.
+The server parses answers in linear time and computes rational values of bounded size. Other formulas are hostile input to
+any numeric library, whose calls no Python timeout can interrupt. `worker` evaluates them, and the kernel kills it when its
+CPU time is used up. Each answer is evaluated once, alone, so that equality does not depend on pairs or their order. Undecided
+answers equal only answers of the same form.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fractions import Fraction
+from dataclasses import replace
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from secondpass.service.equivalence.fair_queue import Allowance, FairQueue
-from secondpass.service.equivalence.worker_process import ComparisonResult, Worker, WorkerFailed
-from secondpass.strategies.answers.task import MAX_BRACE_DEPTH, brace_depth
+from secondpass.service.equivalence.worker_process import Worker, WorkerFailed, WorkerFailure
+from secondpass.strategies.answers.normal_form import NormalForm, normal_form
+from secondpass.strategies.answers.partition import partition
 
-__all__ = ["MAX_LENGTH", "Allowance", "Equivalence", "WorkerFailed"]
-
-MAX_LENGTH = 2000
-"""Maximum characters of a parsed answer; longer answers are compared as text only."""
-
-_TRIVIAL = "0"
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+|/0*[1-9]\d*)?", re.ASCII)
+__all__ = ["Allowance", "Equivalence", "WorkerFailed"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -54,13 +50,13 @@ class _Recent(OrderedDict[K, V], Generic[K, V]):
 
 
 class Equivalence:
-    """Answer equivalence by math-verify, with a CPU time and memory limit on each comparison.
+    """Exact evaluation of answers, with a CPU time and memory limit on each.
 
-    An async context manager. Any number of tasks may call `same` concurrently; they share `workers` processes,
-    round-robin over runs.
+    An async context manager. Any number of tasks may call it concurrently; they share `workers` processes, round-robin
+    over runs.
 
     Attributes:
-        undecided: Number of comparisons that killed their worker, timed out, or exceeded their run's allowance.
+        undecided: Number of evaluations that killed their worker, timed out, or exceeded their run's allowance.
     """
 
     def __init__(
@@ -76,10 +72,10 @@ class Equivalence:
 
         Args:
             workers: Maximum number of worker processes.
-            cpu_seconds: CPU time limit of one comparison.
-            wall_seconds: Wall-clock limit of one comparison.
+            cpu_seconds: CPU time limit of one answer.
+            wall_seconds: Wall-clock limit of one answer.
             memory_bytes: Address space limit of one worker.
-            remembered: Number of decided pairs to cache.
+            remembered: Number of evaluated answers to cache.
         """
         self._cpu_seconds = cpu_seconds
         self._wall_seconds = wall_seconds
@@ -87,8 +83,7 @@ class Equivalence:
         self._queue = FairQueue(workers)
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._decided: _Recent[tuple[str, str], ComparisonResult] = _Recent(remembered)
-        self._suspects: _Recent[str, None] = _Recent(remembered)
+        self._decided: _Recent[str, list[Any] | WorkerFailure] = _Recent(remembered)
         self.undecided = 0
 
     async def __aenter__(self) -> Self:
@@ -109,60 +104,61 @@ class Equivalence:
             pass
 
     async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
-        """Return whether two answers are mathematically equivalent; False if undecided.
+        """Return whether two answers are equal as the only answers of a run; False if undecided. Symmetric.
 
-        Symmetric. Equal texts and plain numbers need no worker; very long or deeply nested texts are not sent to one.
-        `allowance` belongs to the calling run (None: a fresh one) and is charged for each comparison that exhausts a
-        worker. Once it is spent, pairs that are not cached return False immediately.
+        `allowance` is that of `resolved`.
         """
         if a == b:
             return True
-        numbers = _number(a), _number(b)
-        if None not in numbers and (numbers[0] == numbers[1] or "/" not in a + b):
-            return numbers[0] == numbers[1]
-        if not (_is_parsable(a) and _is_parsable(b)):
-            return False
         spendable = allowance or Allowance()
-        verdict = self._decided.recall(_ordered(a, b))
-        if verdict is None and not spendable.is_spent:
-            async with self._queue.slot(spendable):
-                verdict = await self._verdict(a, b, spendable)
-        if verdict in (None, ComparisonResult.EXHAUSTED, ComparisonResult.LOST):
-            self.undecided += 1
-        return verdict is ComparisonResult.SAME
+        forms = [normal_form(a), normal_form(b)]
+        resolved = [await self.resolved(form, spendable) for form in forms]
+        one, other = partition(forms if spendable.is_spent else resolved)
+        return one == other
 
-    async def _verdict(self, a: str, b: str, allowance: Allowance) -> ComparisonResult | None:
-        """Return the cached or computed verdict on a pair; None if the allowance is spent.
+    async def resolved(self, form: NormalForm, allowance: Allowance) -> NormalForm:
+        """Return a normal form with its formulas evaluated; unchanged if it has none or they are undecided.
 
-        A text that was in a pair that exhausted a worker is first compared alone. A hostile answer therefore costs CPU
-        time at most twice, rather than once per comparison.
+        Forms without formulas need no worker. `allowance` belongs to the calling run and is charged for each form that
+        exhausts a worker, also if that is known already. Once it is spent, forms that are not cached stay unchanged.
         """
-        pair = _ordered(a, b)
-        if known := self._decided.recall(pair):
-            return known
-        if allowance.is_spent:
-            return None
-        for text in pair:
-            if text in self._suspects and pair != (trivial := _ordered(text, _TRIVIAL)):
-                if await self._verdict(*trivial, allowance) is ComparisonResult.EXHAUSTED:
-                    return ComparisonResult.EXHAUSTED
-                self._suspects.pop(text, None)
-        verdict = await self._ask(*pair)
-        if verdict in (ComparisonResult.EXHAUSTED, ComparisonResult.LOST):
+        if not _has_trees([form.value, form.equation]):
+            return form
+        request = [form.value, form.equation or []]
+        key = json.dumps(request)
+        found = self._decided.recall(key)
+        if found is None and not allowance.is_spent:
+            async with self._queue.slot(allowance):
+                found = await self._resolve(key, request, allowance)
+        elif isinstance(found, WorkerFailure):
             allowance.left -= 1
-        if verdict is not ComparisonResult.LOST:
-            self._decided.store(pair, verdict)
-        if verdict is ComparisonResult.EXHAUSTED:
-            for text in pair:
-                self._suspects.store(text, None)
-        return verdict
+        if found is None or isinstance(found, WorkerFailure):
+            self.undecided += 1
+            return form
+        value, equation = found
+        return replace(form, value=value, equation=equation or None)
 
-    async def _ask(self, a: str, b: str) -> ComparisonResult:
+    async def _resolve(
+        self, key: str, request: list[Any], allowance: Allowance
+    ) -> list[Any] | WorkerFailure | None:
+        """Return the cached or computed result; None if the allowance was spent meanwhile."""
+        found = self._decided.recall(key)
+        if found is None:
+            if allowance.is_spent:
+                return None
+            found = await self._ask(request)
+            if found is not WorkerFailure.LOST:
+                self._decided.store(key, found)
+        if isinstance(found, WorkerFailure):
+            allowance.left -= 1
+        return found
+
+    async def _ask(self, request: list[Any]) -> list[Any] | WorkerFailure:
         try:
             async with self._worker() as worker:
-                return await worker.compare(a, b, wall_seconds=self._wall_seconds)
+                return await worker.resolve(request, wall_seconds=self._wall_seconds)
         except WorkerFailed:
-            return ComparisonResult.LOST
+            return WorkerFailure.LOST
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Worker]:
@@ -192,14 +188,8 @@ class Equivalence:
         await worker.aclose()
 
 
-def _ordered(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if a <= b else (b, a)
-
-
-def _is_parsable(text: str) -> bool:
-    return len(text) <= MAX_LENGTH and brace_depth(text) <= MAX_BRACE_DEPTH
-
-
-def _number(text: str) -> Fraction | None:
-    """Return the value of a plain decimal or fraction; None for any other text."""
-    return Fraction(text) if len(text) <= MAX_LENGTH and _NUMBER.fullmatch(text) else None
+def _has_trees(value: Any) -> bool:
+    """Return whether a value has parts that only a worker evaluates."""
+    if not isinstance(value, list):
+        return False
+    return bool(value and value[0] in ("tree", "equation", "relation")) or any(map(_has_trees, value))

@@ -1,4 +1,4 @@
-"""Server side of one `worker` process: start, compare, classify exits, and clean up."""
+"""Server side of one `worker` process: start, resolve, classify exits, and clean up."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+import secondpass
 from secondpass.service.common.errors import boundary
 from secondpass.strategies.api.errors import SecondpassError
 
 _START_SECONDS = 60.0
-_REPLY_BYTES = 1000
+_REPLY_BYTES = 2**20
+_ROOT = Path(secondpass.__file__).parents[1]
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[3]); from secondpass.service.equivalence.worker import main; "
+    "main(float(sys.argv[1]), int(sys.argv[2]))"
+)
 _FORWARDED_VARIABLES = ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH")
 
 
@@ -28,19 +34,17 @@ class WorkerFailed(SecondpassError):
     """A worker process failed to start."""
 
 
-class ComparisonResult(Enum):
-    """Result of one comparison."""
+class WorkerFailure(Enum):
+    """Reason why a value was not resolved."""
 
-    SAME = "same"
-    DIFFERENT = "different"
     EXHAUSTED = "exhausted"  # out of CPU time; deterministic, so it is cached
-    LOST = "lost"  # the worker timed out or died; a later comparison may succeed
+    LOST = "lost"  # the worker timed out or died; a later attempt may succeed
 
 
 class Worker:
-    """A worker process that handles one comparison at a time.
+    """A worker process that resolves one value at a time.
 
-    A caller that abandons a comparison must close the worker.
+    A caller that abandons a value must close the worker.
     """
 
     def __init__(self, process: Process) -> None:
@@ -55,12 +59,12 @@ class Worker:
     @classmethod
     async def start(cls, cpu_seconds: float, memory_bytes: int) -> Self:
         """Start a process without waiting until it is ready. Shielded from cancellation."""
-        script = Path(__file__).with_name("worker.py")
         environment = {
             name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ
         }
-        # -P keeps the script's folder off sys.path: its module names could shadow others.
-        command = [sys.executable, "-P", str(script), str(cpu_seconds), str(memory_bytes)]
+        # -P keeps the current folder off sys.path: its module names could shadow others.
+        limits = [str(cpu_seconds), str(memory_bytes)]
+        command = [sys.executable, "-P", "-c", _BOOTSTRAP, *limits, str(_ROOT)]
         with (
             boundary(WorkerFailed, "equivalence worker could not be started", OSError),
             anyio.CancelScope(shield=True),
@@ -92,22 +96,22 @@ class Worker:
             ) from error
         self._is_ready = True
 
-    async def compare(self, a: str, b: str, *, wall_seconds: float) -> ComparisonResult:
-        """Compare a pair of answers. The worker is unusable after an exception."""
+    async def resolve(self, value: list[Any], *, wall_seconds: float) -> list[Any] | WorkerFailure:
+        """Resolve the trees of a value. The worker is unusable after an exception."""
         self.is_usable = False
         try:
             with anyio.fail_after(wall_seconds):
-                await self._requests.send(json.dumps([a, b]).encode() + b"\n")
+                await self._requests.send(json.dumps(value).encode() + b"\n")
                 line = await self._replies.receive_until(b"\n", _REPLY_BYTES)
-        except TimeoutError:
-            return ComparisonResult.LOST
+        except (TimeoutError, anyio.DelimiterNotFound):
+            return WorkerFailure.LOST
         except (anyio.BrokenResourceError, anyio.IncompleteRead, OSError):
             with anyio.CancelScope(shield=True):
                 code = await self._process.wait()
-            return ComparisonResult.EXHAUSTED if code == -signal.SIGPROF else ComparisonResult.LOST
+            return WorkerFailure.EXHAUSTED if code == -signal.SIGPROF else WorkerFailure.LOST
         reply = json.loads(line)
         self.is_usable = not reply["retire"]
-        return ComparisonResult.SAME if reply["same"] else ComparisonResult.DIFFERENT
+        return list(reply["value"])
 
     async def aclose(self) -> None:
         """Kill the process and wait for it to exit."""

@@ -1,43 +1,58 @@
-"""Equivalence classes of the answers of a run, identified by small integers."""
+"""Answer classes of a run, identified by small integers that later answers may change."""
 
 from __future__ import annotations
 
 import anyio
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence
+from secondpass.strategies.answers.normal_form import NormalForm, normal_form
+from secondpass.strategies.answers.partition import partition
 from secondpass.strategies.answers.task import Task, needs_comparison, normalise
+from secondpass.strategies.answers.units import asked_unit
 
 
 class AnswerClasses:
-    """Answer classes of one run; the first answer of a class represents it."""
+    """Answer classes of one run: a function of the set of its answers so far, not of their order.
 
-    def __init__(self, task: Task, equivalence: Equivalence) -> None:
+    A later answer may merge or split classes: "18" equals "18 cm" until another answer has the unit m. Read the classes of all
+    answers again after each one.
+    """
+
+    def __init__(self, task: Task, equivalence: Equivalence, question: str = "") -> None:
         self._task = task
         self._equivalence = equivalence
+        self._asked = asked_unit(question) if needs_comparison(task) else None
         self._allowance = Allowance()
-        self._class_ids: dict[str, int] = {}
-        self._representatives: list[str] = []
+        self._positions: dict[str, int] = {}
+        self._forms: list[NormalForm] = []
+        self._resolved: list[NormalForm] = []
+        self._classes: list[int] = []
         self._lock = anyio.Lock()
 
     async def of(self, answer: str) -> int:
-        """Return the class id of an answer: that of the first equal representative, or a new id.
+        """Return the current class id of an answer, which counts from now on as one of the run's answers.
 
-        Ids start at 0 and do not change during a run.
+        The id is the position of the first equal answer, from 0.
         """
-        normal_form = normalise(self._task, answer)
         async with self._lock:
-            if normal_form not in self._class_ids:
-                self._class_ids[normal_form] = await self._classify(answer)
-            return self._class_ids[normal_form]
+            if answer not in self._positions:
+                await self._add(answer)
+            return self._classes[self._positions[answer]]
 
-    async def _classify(self, answer: str) -> int:
-        """Classify an answer with a new normal form."""
+    async def _add(self, answer: str) -> None:
+        form = self._form(answer)
+        if form in self._forms:
+            self._positions[answer] = self._forms.index(form)
+            return
+        resolved = await self._equivalence.resolved(form, self._allowance)
+        self._forms.append(form)
+        self._resolved.append(resolved)
+        # Which answers were evaluated before the allowance was spent depends on the order: then none counts as evaluated.
+        forms = self._forms if self._allowance.is_spent else self._resolved
+        self._positions[answer] = len(self._forms) - 1
+        self._classes = partition(forms, self._asked)
+
+    def _form(self, answer: str) -> NormalForm:
         if needs_comparison(self._task):
-            for class_id, representative in enumerate(self._representatives):
-                if await self._equals(answer, representative):
-                    return class_id
-        self._representatives.append(answer)
-        return len(self._representatives) - 1
-
-    async def _equals(self, a: str, b: str) -> bool:
-        return await self._equivalence.same(a, b, self._allowance)
+            return normal_form(answer)
+        return NormalForm(["text", normalise(self._task, answer)])

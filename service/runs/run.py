@@ -48,7 +48,7 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self.scope = anyio.CancelScope()
         self._best: Candidate | None = None
         self._reported = Candidates(trace)
-        self._classes = AnswerClasses(spec.task, shared.equivalence)
+        self._classes = AnswerClasses(spec.task, shared.equivalence, self.question)
         self._verifier = Verifier(spec.task, shared.sandboxes, trace)
         self._drafts = PartialDrafts()
 

@@ -1,0 +1,169 @@
+"""Evaluation of formula trees: exact on rational numbers, with bounds on the size of every intermediate result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from secondpass.strategies.answers.expression import Tree
+
+MAX_BITS = 60_000
+"""Maximum bits of a numerator or denominator: about 18,000 decimal digits."""
+
+MAX_FACTORIAL = 3000
+
+Inexact = Callable[[str, list[Any]], Any]
+"""Computes an operation on values of which at least one, or the result, is not rational."""
+
+
+class Undefined(ArithmeticError):
+    """A tree has no value: a division by zero, or an operation outside of its domain."""
+
+
+class TooLarge(ArithmeticError):
+    """A value would exceed `MAX_BITS`."""
+
+
+class Irrational(ArithmeticError):
+    """A value is not rational, or its symbols have no values."""
+
+
+def evaluate(tree: Tree, values: Mapping[str, Fraction], inexact: Inexact | None = None) -> Any:
+    """Return the value of a tree: a Fraction if it is rational, else the result of `inexact`.
+
+    Args:
+        tree: The formula.
+        values: Value of each symbol.
+        inexact: Computes what is not rational; None: raise Irrational.
+
+    Raises:
+        Irrational: The value is not rational, and `inexact` is None.
+        Undefined: A part has no value.
+        TooLarge: A part exceeds `MAX_BITS`.
+    """
+    name = tree[0]
+    if name == "num":
+        return _sized(Fraction(_checked(tree[1])))
+    if name == "sym" and tree[1] in values:
+        return values[tree[1]]
+    arguments = (
+        [] if name in ("sym", "const") else [evaluate(each, values, inexact) for each in tree[1:]]
+    )
+    if name not in ("sym", "const") and all(isinstance(each, Fraction) for each in arguments):
+        result = _exact(name, arguments)
+        if result is not None:
+            return _sized(result)
+    if inexact is None:
+        raise Irrational
+    return inexact(name, tree[1:] if name in ("sym", "const") else arguments)
+
+
+def _checked(digits: str) -> str:
+    if len(digits) > MAX_BITS // 4:
+        raise TooLarge
+    return digits
+
+
+def _sized(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise TooLarge
+    return value
+
+
+def _exact(name: str, arguments: list[Fraction]) -> Fraction | None:
+    """Return the rational result of an operation on rational numbers; None if it is not rational."""
+    match name, arguments:
+        case "+", [a, b]:
+            return a + b
+        case "-", [a]:
+            return -a
+        case "*", [a, b]:
+            return a * b
+        case "/", [a, b]:
+            if not b:
+                raise Undefined
+            return a / b
+        case "^", [a, b]:
+            return _power(a, b)
+        case "!", [a]:
+            return _factorial(a)
+        case "binom", [a, b]:
+            return _binomial(a, b)
+        case "sqrt", [a]:
+            return _power(a, Fraction(1, 2))
+        case "cbrt", [a]:
+            return _real_root(a, 3)
+        case "root", [a, b]:
+            if b.denominator != 1 or not 1 < b < 1000:
+                raise Undefined
+            return _real_root(a, int(b))
+        case "abs", [a]:
+            return abs(a)
+        case "floor", [a]:
+            return Fraction(math.floor(a))
+        case "ceil", [a]:
+            return Fraction(math.ceil(a))
+        case _:
+            return None
+
+
+def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    if exponent.denominator != 1:
+        if base < 0 or exponent.denominator > 1000:
+            return None
+        root = _real_root(base, exponent.denominator)
+        return None if root is None else _power(root, Fraction(exponent.numerator))
+    power = int(exponent)
+    if not base and power < 0:
+        raise Undefined
+    if not base and not power:
+        raise Undefined
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(base) != 1 and base and bits * abs(power) > MAX_BITS:
+        raise TooLarge
+    return base ** (power if abs(base) != 1 else power % 2 or 2)
+
+
+def _real_root(value: Fraction, index: int) -> Fraction | None:
+    """Return the exact real root; None if it is irrational or not real."""
+    if value < 0:
+        root = _real_root(-value, index) if index % 2 else None
+        return None if root is None else -root
+    over, under = _whole_root(value.numerator, index), _whole_root(value.denominator, index)
+    return None if over is None or under is None else Fraction(over, under)
+
+
+def _whole_root(value: int, index: int) -> int | None:
+    if value < 2:
+        return value
+    if index == 2:
+        root = math.isqrt(value)
+    else:
+        low, high = 1, 1 << (value.bit_length() // index + 1)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if middle**index <= value else (low, middle - 1)
+        root = low
+    return root if root**index == value else None
+
+
+def _factorial(value: Fraction) -> Fraction | None:
+    if value.denominator != 1:
+        return None
+    if value < 0:
+        raise Undefined
+    if value > MAX_FACTORIAL:
+        raise TooLarge
+    return Fraction(math.factorial(int(value)))
+
+
+def _binomial(upper: Fraction, lower: Fraction) -> Fraction | None:
+    if upper.denominator != 1 or lower.denominator != 1 or upper < 0:
+        return None
+    if lower < 0:
+        return Fraction(0)
+    if upper > MAX_FACTORIAL:
+        raise TooLarge
+    return Fraction(math.comb(int(upper), int(lower)))

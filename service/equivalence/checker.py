@@ -18,8 +18,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from secondpass.service.equivalence.fair_queue import Allowance, FairQueue
 from secondpass.service.equivalence.worker_process import Worker, WorkerFailed, WorkerFailure
-from secondpass.strategies.answers.normal_form import NormalForm, normal_form
-from secondpass.strategies.answers.partition import partition
+from secondpass.strategies.answers.forms.form import NormalForm
+from secondpass.strategies.answers.forms.normal_form import normal_form
+from secondpass.strategies.answers.forms.partition import partition
 
 __all__ = ["Allowance", "Equivalence", "WorkerFailed"]
 
@@ -192,4 +193,6 @@ def _has_trees(value: Any) -> bool:
     """Return whether a value has parts that only a worker evaluates."""
     if not isinstance(value, list):
         return False
-    return bool(value and value[0] in ("tree", "equation", "relation")) or any(map(_has_trees, value))
+    return bool(value and value[0] in ("tree", "equation", "relation")) or any(
+        map(_has_trees, value)
+    )

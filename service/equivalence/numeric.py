@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import mpmath
 
-from secondpass.strategies.answers.evaluation import TooLarge, Undefined, evaluate
-from secondpass.strategies.answers.expression import Tree
+from secondpass.strategies.answers.forms.evaluation import TooLarge, Undefined, evaluate
+from secondpass.strategies.answers.forms.symbols import Tree
 
 POINTS: Final = 4
 PRECISIONS: Final = (90, 150)
@@ -184,7 +184,13 @@ def _inexact(name: str, arguments: list[Any]) -> Any:
         raise Undefined
     try:
         return operation(*numbers)
-    except (ValueError, ZeroDivisionError, OverflowError, TypeError, mpmath.libmp.NoConvergence) as error:
+    except (
+        ValueError,
+        ZeroDivisionError,
+        OverflowError,
+        TypeError,
+        mpmath.libmp.NoConvergence,
+    ) as error:
         raise Undefined from error
 
 

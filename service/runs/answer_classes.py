@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence
-from secondpass.strategies.answers.normal_form import NormalForm, normal_form
-from secondpass.strategies.answers.partition import partition
+from secondpass.strategies.answers.forms.form import NormalForm
+from secondpass.strategies.answers.forms.normal_form import normal_form
+from secondpass.strategies.answers.forms.partition import partition
+from secondpass.strategies.answers.forms.units import asked_unit
 from secondpass.strategies.answers.task import Task, needs_comparison, normalise
-from secondpass.strategies.answers.units import asked_unit
+
+
+class AnswerClass(int):
+    """Id of the class of an answer, which compares and hashes as the id that is valid now.
+
+    It must not be kept as a key of a dictionary or set across an await, because later answers may change it.
+    """
+
+    _classes: Sequence[int]
+    _position: int
+
+    @classmethod
+    def at(cls, classes: Sequence[int], position: int) -> AnswerClass:
+        """Return the id of the answer at a position of the run's list of class ids."""
+        self = cls(classes[position])
+        self._classes, self._position = classes, position
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self._classes[self._position] == (int(other) if isinstance(other, int) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._classes[self._position])
+
+    def __int__(self) -> int:
+        return self._classes[self._position]
+
+    __index__ = __int__
+
+    def __repr__(self) -> str:
+        return str(self._classes[self._position])
 
 
 class AnswerClasses:
     """Answer classes of one run: a function of the set of its answers so far, not of their order.
 
-    A later answer may merge or split classes: "18" equals "18 cm" until another answer has the unit m. Read the classes of all
-    answers again after each one.
+    A later answer may merge or split classes: "18" equals "18 cm" until another answer has the unit m. Ids that were returned
+    earlier then change with it.
     """
 
     def __init__(self, task: Task, equivalence: Equivalence, question: str = "") -> None:
@@ -29,15 +63,15 @@ class AnswerClasses:
         self._classes: list[int] = []
         self._lock = anyio.Lock()
 
-    async def of(self, answer: str) -> int:
-        """Return the current class id of an answer, which counts from now on as one of the run's answers.
+    async def of(self, answer: str) -> AnswerClass:
+        """Return the class id of an answer, which counts from now on as one of the run's answers.
 
         The id is the position of the first equal answer, from 0.
         """
         async with self._lock:
             if answer not in self._positions:
                 await self._add(answer)
-            return self._classes[self._positions[answer]]
+        return AnswerClass.at(self._classes, self._positions[answer])
 
     async def _add(self, answer: str) -> None:
         form = self._form(answer)
@@ -50,9 +84,15 @@ class AnswerClasses:
         # Which answers were evaluated before the allowance was spent depends on the order: then none counts as evaluated.
         forms = self._forms if self._allowance.is_spent else self._resolved
         self._positions[answer] = len(self._forms) - 1
-        self._classes = partition(forms, self._asked)
+        self._classes[:] = partition(forms, self._asked)
 
     def _form(self, answer: str) -> NormalForm:
         if needs_comparison(self._task):
             return normal_form(answer)
         return NormalForm(["text", normalise(self._task, answer)])
+
+
+async def is_same_answer(task: Task, equivalence: Equivalence, a: str, b: str) -> bool:
+    """Return whether two answers to a task are equal as the only answers of a run."""
+    classes = AnswerClasses(task, equivalence)
+    return await classes.of(a) == await classes.of(b)

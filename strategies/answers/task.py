@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from secondpass.strategies.answers import choice, code, normal_form, numeric, task_guess
+from secondpass.strategies.answers import choice, code, numeric, task_guess
+from secondpass.strategies.answers.forms import normal_form
 from secondpass.strategies.answers.markers import (
     DELIMITERS,
     THINK,

@@ -1,4 +1,7 @@
-"""Votes over answer classes. A ballot is a class id; `Run.class_of` decides equivalence."""
+"""Votes over answer classes. A ballot is a class id; `Run.class_of` decides equivalence.
+
+A later answer may merge or split classes. Ballots are therefore counted again whenever the vote is read.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +29,15 @@ class Vote:
     n: int
     rule: StoppingRule = field(default_factory=NoEarlyStopping)
     ballots: list[int | None] = field(default_factory=list)
-    _representatives: dict[int, Candidate] = field(default_factory=dict)
-    _counts: Counter[int] = field(default_factory=Counter)
+    _candidates: list[Candidate] = field(default_factory=list)
     _texts: Medoid = field(default_factory=Medoid)
     _truncated: Medoid = field(default_factory=Medoid)
 
     def add(self, candidate: Candidate, ballot: int | None) -> None:
         """Cast a candidate's ballot for a class; None: it has no class."""
         self.ballots.append(ballot)
-        if ballot is not None:
-            self._counts[ballot] += 1
-            known = self._representatives.setdefault(ballot, candidate)
-            if candidate.index < known.index:
-                self._representatives[ballot] = candidate
-        elif not self._representatives:
+        self._candidates.append(candidate)
+        if not any(each is not None for each in self.ballots):
             (self._truncated if candidate.is_unfinished else self._texts).add(candidate)
 
     @property
@@ -62,7 +60,8 @@ class Vote:
 
     def leaders(self, count: int) -> list[Candidate]:
         """Return the representatives of the `count` largest classes, largest first, ties to the lower index."""
-        return [self._representatives[ballot] for ballot in self._ranked(self._counts)[:count]]
+        representatives = self._representatives
+        return [representatives[ballot] for ballot in self._ranked(self._counts)[:count]]
 
     @property
     def share(self) -> float | None:
@@ -75,6 +74,20 @@ class Vote:
         """True if the stopping rule is satisfied."""
         return self.rule.is_decided(self.ballots, self.n - len(self.ballots))
 
+    @property
+    def _counts(self) -> Counter[int]:
+        """Ballots of each class."""
+        return Counter(ballot for ballot in self.ballots if ballot is not None)
+
+    @property
+    def _representatives(self) -> dict[int, Candidate]:
+        """The candidate with the lowest index of each class; the first of equal indices."""
+        found: dict[int, Candidate] = {}
+        for candidate, ballot in zip(self._candidates, self.ballots, strict=True):
+            if ballot is not None and candidate.index < found.setdefault(ballot, candidate).index:
+                found[ballot] = candidate
+        return found
+
     def _first(self, totals: Mapping[int, float]) -> int:
         """Return the class with the largest total, ties to the lower index."""
         largest = max(totals.values())
@@ -83,7 +96,8 @@ class Vote:
 
     def _ranked(self, totals: Mapping[int, float]) -> list[int]:
         """Return the classes by descending total, ties to the lower index."""
-        return sorted(totals, key=lambda each: (-totals[each], self._representatives[each].index))
+        representatives = self._representatives
+        return sorted(totals, key=lambda each: (-totals[each], representatives[each].index))
 
 
 @dataclass

@@ -61,7 +61,7 @@ class BallotWeights:
     weight: Weight
     group: int
     trust: float
-    _known: dict[tuple[int, int], float | None] = field(default_factory=dict)
+    _known: dict[tuple[int, str], float | None] = field(default_factory=dict)
 
     async def read(
         self, cast: Sequence[tuple[Completion | None, int | None]]
@@ -69,21 +69,18 @@ class BallotWeights:
         """Return the weight (at least 0) of each draft's ballot; None, which counts as the mean, if not read."""
         if len({ballot for _, ballot in cast} - {None}) < 2 or self.weight == "none":
             return [None] * len(cast)
-        drafts = {
-            (draft.index, ballot): draft
-            for draft, ballot in cast
-            if draft is not None and ballot is not None
-        }
-
+        voters = [None if ballot is None else draft for draft, ballot in cast]
+        drafts = {_key(draft): draft for draft in voters if draft is not None}
         unread = [key for key in drafts if key not in self._known]
         read = await self.run.map(lambda key: self._read(drafts[key]), unread, min_results=0)
         self._known.update(zip(unread, read, strict=True))
-        return [
-            None if draft is None or ballot is None else self._known.get((draft.index, ballot))
-            for draft, ballot in cast
-        ]
+        return [None if draft is None else self._known.get(_key(draft)) for draft in voters]
 
     async def _read(self, draft: Completion) -> float | None:
         if self.weight == "confidence":
             return lowest_group_confidence(draft.confidences, self.group)
         return await calibrated_p_true(self.run, draft) if self.trust else None
+
+
+def _key(draft: Completion) -> tuple[int, str]:
+    return draft.index, draft.text

@@ -5,18 +5,19 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from secondpass.service.equivalence.checker import Allowance, Equivalence, WorkerFailed
-from secondpass.service.equivalence.worker_process import ComparisonResult
+from secondpass.service.equivalence.worker_process import WorkerFailure
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tools.process_tree import is_running
 
 TOWER = "9^{9^{9^{9^9}}}"
+MEMORY = 48 * 2**20
+"""Limit that a worker can start with, but of which it uses more than half."""
 
 
 @pytest.fixture
@@ -82,61 +83,59 @@ async def test_equal_texts_and_numbers_are_decided_without_a_worker(
     assert await equivalence.same("1/2", "0.50")
     assert not await equivalence.same("3", "4")
     assert not await equivalence.same("1" * 3000, "1")
-    assert not await equivalence.same("x+1" + " " * 2000, "1+x")
+    assert not await equivalence.same("x+1" + " " * 2000, "1")
     assert not await equivalence.same("{" * 101 + "1" + "}" * 101, "1")
     assert pids(equivalence) == []
     assert equivalence.undecided == 0
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("hostile", [TOWER, "(((9!)!)!)!"])
-async def test_a_hostile_answer_times_out_and_the_next_comparison_works(
+@pytest.mark.parametrize(
+    "hostile", [TOWER, "(((9!)!)!)!", "x^{9^{9^9}}", "e^{e^{e^{e^e}}}", "(9!)!!"]
+)
+async def test_values_of_unbounded_size_are_equal_only_to_their_own_form(
     equivalence: Equivalence, hostile: str
 ) -> None:
     await equivalence.warm()
     start = time.monotonic()
     assert not await equivalence.same(hostile, "2x+1")
-    assert time.monotonic() - start < 15
-    assert equivalence.undecided == 1
-    assert await equivalence.same("2x+1", "1+2x")
-    assert equivalence.undecided == 1
-
-
-@pytest.mark.anyio
-async def test_a_hostile_answer_costs_cpu_time_twice_in_total(
-    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compared: list[tuple[str, str]] = []
-    ask = equivalence._ask
-
-    async def counted(a: str, b: str) -> ComparisonResult:
-        compared.append((a, b))
-        return await ask(a, b)
-
-    monkeypatch.setattr(equivalence, "_ask", counted)
-    for number in range(20):
-        assert not await equivalence.same(TOWER, f"{number}x")
-    assert len(compared) == 2
-    assert equivalence.undecided == 20
-    assert await equivalence.same("0x", "x-x")
+    assert await equivalence.same(hostile, f"$ {hostile} $")
+    assert time.monotonic() - start < 1
+    assert equivalence.undecided == 0
 
 
 class FakeWorkers:
-    """Fake workers that record all pairs: those with a B exhaust a worker, others are different."""
+    """Fake workers that record all values: those with a symbol Q exhaust a worker."""
 
     def __init__(self, equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pairs: list[tuple[str, str]] = []
+        self.asked: list[str] = []
         monkeypatch.setattr(equivalence, "_ask", self.ask)
 
-    @property
-    def turns(self) -> list[tuple[str, str]]:
-        """Pairs without the comparisons that find out which answer exhausted a worker."""
-        return [pair for pair in self.pairs if "0" not in pair]
-
-    async def ask(self, a: str, b: str) -> ComparisonResult:
-        self.pairs.append((a, b))
+    async def ask(self, request: list[Any]) -> list[Any] | WorkerFailure:
+        self.asked.append(str(request))
         await anyio.sleep(0.01)
-        return ComparisonResult.EXHAUSTED if "B" in a + b else ComparisonResult.DIFFERENT
+        return WorkerFailure.EXHAUSTED if "'Q'" in str(request) else request
+
+
+@pytest.mark.anyio
+async def test_a_worker_out_of_cpu_time_is_killed_and_the_next_answer_is_evaluated() -> None:
+    async with Equivalence(cpu_seconds=0.05) as equivalence:
+        await equivalence.warm()
+        hard = "+".join(f"\\binom{{{n}000x+y}}{{{n}00y+x}}" for n in range(2, 20))
+        assert not await equivalence.same(hard, "2x+1")
+        assert equivalence.undecided == 1
+        assert await equivalence.same("2x+1", "1+2x")
+
+
+@pytest.mark.anyio
+async def test_a_hostile_answer_costs_cpu_time_once(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = FakeWorkers(equivalence, monkeypatch)
+    for number in range(2, 22):
+        assert not await equivalence.same("Q+1", f"{number}x")
+    assert sum("'Q'" in each for each in workers.asked) == 1
+    assert equivalence.undecided == 20
 
 
 @pytest.mark.anyio
@@ -145,17 +144,16 @@ async def test_a_run_cannot_exceed_its_allowance(
 ) -> None:
     workers, allowance = FakeWorkers(equivalence, monkeypatch), Allowance()
     assert not await equivalence.same("x", "y", allowance)
-    for number in range(20):
-        assert not await equivalence.same(f"B{number}", f"{number}x", allowance)
-    assert len(workers.pairs) == 4
+    for number in range(2, 22):
+        assert not await equivalence.same(f"{number}Q", "x", allowance)
+    assert len(workers.asked) == 5
     assert allowance.is_spent
     assert equivalence.undecided == 20
-    # Cached pairs are free, and other runs are not charged.
+    # Evaluated answers are cached, and other runs are not charged.
     assert not await equivalence.same("x", "y", allowance)
     assert equivalence.undecided == 20
-    assert not await equivalence.same("z", "y", Allowance())
-    assert not await equivalence.same("z", "w")
-    assert len(workers.pairs) == 6
+    assert not await equivalence.same("z", "w", Allowance())
+    assert len(workers.asked) == 7
 
 
 @pytest.mark.anyio
@@ -165,8 +163,21 @@ async def test_an_allowance_covers_concurrent_comparisons(
     workers, allowance = FakeWorkers(equivalence, monkeypatch), Allowance()
     async with anyio.create_task_group() as group:
         for number in range(20):
-            group.start_soon(equivalence.same, f"B{number}", f"{number}x", allowance)
-    assert len(workers.pairs) == 3
+            group.start_soon(equivalence.same, f"{number + 2}Q", "7", allowance)
+    assert len(workers.asked) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_cached", [False, True])
+async def test_a_cached_failure_is_charged_like_a_new_one(
+    equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    FakeWorkers(equivalence, monkeypatch)
+    if is_cached:
+        assert not await equivalence.same("2Q", "3Q", Allowance())
+    allowance = Allowance()
+    assert not await equivalence.same("2Q", "3Q", allowance)
+    assert allowance.left == 1
 
 
 @pytest.mark.anyio
@@ -178,11 +189,11 @@ async def test_a_harmless_comparison_waits_one_turn_of_each_hostile_run(
         for run in range(6):
             allowance = Allowance(left=100)
             for number in range(20):
-                group.start_soon(equivalence.same, f"B{run}-{number}", f"{number}x", allowance)
+                group.start_soon(equivalence.same, f"{number + 2}Q+{run}", "7", allowance)
         await anyio.wait_all_tasks_blocked()
-        before = len(workers.turns)
-        await equivalence.same("x", "y")
-        assert workers.turns.index(("x", "y")) - before <= 7
+        before = len(workers.asked)
+        await equivalence.same("x", "7")
+        assert workers.asked.index(str([["tree", ["sym", "x"]], []])) - before <= 7
         group.cancel_scope.cancel()
 
 
@@ -201,7 +212,7 @@ async def test_waiting_does_not_count_as_cpu_time() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_hung_worker_is_replaced_and_its_pair_compared_again() -> None:
+async def test_a_hung_worker_is_replaced_and_its_answer_evaluated_again() -> None:
     async with Equivalence(wall_seconds=0.5) as equivalence:
         await equivalence.warm()
         os.kill(pids(equivalence)[0], signal.SIGSTOP)
@@ -240,7 +251,7 @@ async def test_the_memory_of_the_parent_does_not_retire_a_worker() -> None:
 
 @pytest.mark.anyio
 async def test_a_worker_above_half_of_its_memory_limit_retires() -> None:
-    async with Equivalence(memory_bytes=100 * 2**20) as equivalence:
+    async with Equivalence(memory_bytes=MEMORY) as equivalence:
         assert await equivalence.same("2x+1", "1+2x")
         assert pids(equivalence) == []
         assert await equivalence.same("2x+2", "2+2x")
@@ -249,19 +260,19 @@ async def test_a_worker_above_half_of_its_memory_limit_retires() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("executable", ["/bin/false", "/nowhere/python"])
-async def test_a_worker_that_cannot_start_fails_warm_up_and_leaves_pairs_undecided(
+async def test_a_worker_that_cannot_start_fails_warm_up_and_leaves_answers_undecided(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch, executable: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(WorkerFailed):
         await equivalence.warm()
     assert not await equivalence.same("2x+1", "1+2x")
-    assert equivalence.undecided == 1
+    assert equivalence.undecided == 2
     assert pids(equivalence) == []
 
 
 @pytest.mark.anyio
-async def test_decided_pairs_are_cached_in_either_order(
+async def test_evaluated_answers_are_cached(
     equivalence: Equivalence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await equivalence.same("2x+1", "1+2x")
@@ -311,10 +322,9 @@ async def test_all_workers_are_killed_on_exit() -> None:
         async with Equivalence(workers=2) as equivalence:
             await equivalence.warm()
             started = pids(equivalence)
-            await equivalence.same(TOWER, "x")
             async with anyio.create_task_group() as group:
-                group.start_soon(equivalence.same, "(((9!)!)!)!", "x")
-                group.start_soon(equivalence.same, "(((8!)!)!)!", "x")
+                group.start_soon(equivalence.same, "x+1", "x")
+                group.start_soon(equivalence.same, "x+2", "x")
                 await anyio.sleep(0.3)
                 started += pids(equivalence)
                 scope.cancel()
@@ -346,15 +356,7 @@ def test_workers_end_when_the_server_is_killed() -> None:
     assert not is_running(pid)
 
 
-def test_the_server_process_never_imports_a_computer_algebra_system() -> None:
-    code = "import sys, secondpass.service.equivalence.checker; sys.exit('sympy' in sys.modules)"
+def test_the_server_process_never_imports_the_library_that_evaluates_formulas() -> None:
+    code = "import sys, secondpass.service.equivalence.checker; sys.exit('mpmath' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
-
-
-@given(st.lists(st.text("{}\\^!$x1+ ab", max_size=60), min_size=2, max_size=2))
-def test_arbitrary_texts_do_not_raise(pair: list[str]) -> None:
-    from secondpass.service.equivalence.worker import equivalent  # noqa: PLC0415
-
-    a, b = (text.replace("^", "").replace("!", "") for text in pair)
-    assert equivalent(a, b) == equivalent(b, a)

@@ -19,7 +19,7 @@ from secondpass.service.lab.pools.format import PoolQuestion
 from secondpass.service.lab.pools.pool import Pool
 from secondpass.service.lab.pools.recorded_answers import RecordedAnswers
 from secondpass.service.lab.pools.replay_run import Replayed, replay_run
-from secondpass.service.runs.answer_classes import AnswerClasses
+from secondpass.service.runs.answer_classes import is_same_answer
 from secondpass.service.runs.outcome import Outcome
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.api.calibration import Calibration
@@ -136,12 +136,11 @@ async def replay_planned(
     )
     if run.outcome is None:
         return ReplayResult(planned.failed_record(run), run.missing)
-    classes = AnswerClasses(question.task.as_task(), equivalence)
-    gold = None if plan.recorded else await classes.of(question.answer)
+    task = question.task.as_task()
     right = {
         answer: plan.recorded.is_correct(question.id, answer)
         if plan.recorded
-        else await classes.of(answer) == gold
+        else await is_same_answer(task, equivalence, question.answer, answer)
         for answer in _answers(run.outcome)
     }
     record = from_outcome(

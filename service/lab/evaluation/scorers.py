@@ -93,10 +93,11 @@ class Scorer:
         if task.kind == "code":
             async with self._sandboxes:
                 return await _passes(question, answer)
-        gold, given = normalise(task, question.answer), normalise(task, answer)
         if task.kind == "choice":
+            gold, given = normalise(task, question.answer), normalise(task, answer)
             return given == gold, f"{given}, expected {gold}"
-        return await self._equivalence.same(gold, given), f"{answer}, expected {question.answer}"
+        is_same = await self._equivalence.same(question.answer, answer)
+        return is_same, f"{answer}, expected {question.answer}"
 
 
 async def _passes(question: Question, code: str) -> tuple[bool, str]:

@@ -23,6 +23,7 @@ from secondpass.service.runs.outcome import Outcome
 from secondpass.service.runs.run import LiveRun
 from secondpass.service.runs.run_spec import RunSpec, SharedResources
 from secondpass.strategies import STRATEGIES
+from secondpass.strategies.answers.forms.form import NormalForm
 from secondpass.strategies.api.calibration import Calibration
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import CallRejected, CapabilityMissing, SecondpassError
@@ -33,11 +34,11 @@ _ROLES: tuple[Role, ...] = ("actor", "critic", "judge", "reward")
 
 
 class VirtualTimeEquivalence(Equivalence):
-    """Equivalence checker whose comparisons, made in other processes, take no virtual time."""
+    """Equivalence checker whose evaluations, made in other processes, take no virtual time."""
 
-    async def same(self, a: str, b: str, allowance: Allowance | None = None) -> bool:
+    async def resolved(self, form: NormalForm, allowance: Allowance) -> NormalForm:
         with pause_clock():
-            return await super().same(a, b, allowance)
+            return await super().resolved(form, allowance)
 
 
 class LoopTrace(Trace):

@@ -11,12 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
-from secondpass.strategies.answers.folding import TEXT_MARK, plain
+from secondpass.strategies.answers.forms.folding import TEXT_MARK, plain
 
-_LENGTH = "m 1 meter metre meters metres|cm 1/100 centimeter centimetre centimeters centimetres|" \
-    "mm 1/1000 millimeter millimetre millimeters millimetres|km 1000 kilometer kilometre kilometers kilometres kms|" \
-    "in 127/5000 inch inches|ft 381/1250 foot feet|yd 1143/1250 yard yards yds|mi 201168/125 mile miles|" \
+_LENGTH = (
+    "m 1 meter metre meters metres|cm 1/100 centimeter centimetre centimeters centimetres|"
+    "mm 1/1000 millimeter millimetre millimeters millimetres|km 1000 kilometer kilometre kilometers kilometres kms|"
+    "in 127/5000 inch inches|ft 381/1250 foot feet|yd 1143/1250 yard yards yds|mi 201168/125 mile miles|"
     "nm 1/1000000000 nanometer nanometre nanometers nanometres"
+)
 _TABLE = {
     "length": _LENGTH,
     "mass": "kg 1000 kilogram kilograms kilo kilos kgs|g 1 gram grams gm gms|mg 1/1000 milligram milligrams|"
@@ -81,16 +83,56 @@ _CURRENCY = {
 }
 _ATTACHED = frozenset("mshglL")
 _NOT_NOUNS = frozenset(
-    "and or is are pi sin cos tan cot sec csc log ln exp sqrt mod remainder if for when then than infinity inf to "
-    "choose not no".split()
+    [
+        "and",
+        "or",
+        "is",
+        "are",
+        "pi",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "mod",
+        "remainder",
+        "if",
+        "for",
+        "when",
+        "then",
+        "than",
+        "infinity",
+        "inf",
+        "to",
+        "choose",
+        "not",
+        "no",
+    ]
 )
-_IRREGULAR = {"people": "person", "children": "child", "men": "man", "women": "woman", "mice": "mouse",
-              "geese": "goose", "teeth": "tooth", "leaves": "leaf", "loaves": "loaf", "knives": "knife"}
+_IRREGULAR = {
+    "people": "person",
+    "children": "child",
+    "men": "man",
+    "women": "woman",
+    "mice": "mouse",
+    "geese": "goose",
+    "teeth": "tooth",
+    "leaves": "leaf",
+    "loaves": "loaf",
+    "knives": "knife",
+}
 _FILLER = re.compile(r"\b(?:in total|in all|altogether|total|each|only)\b", re.IGNORECASE)
 _POWER = re.compile(r"([A-Za-z]+)(?:\s?\^\s?\{?(-?\d)\}?|([23]))")
 _MAX_PHRASE = 60
 _MAX_WORDS = 6
-PREFIX = re.compile(r"([-+]?)\s?(US\$|USD|\\?\$|\u20ac|EUR|\u00a3|GBP|\u00a5|JPY|\u20b9|Rs\.?|INR)\s*(?=[-+\d.\\])")
+PREFIX = re.compile(
+    r"([-+]?)\s?(US\$|USD|\\?\$|\u20ac|EUR|\u00a3|GBP|\u00a5|JPY|\u20b9|Rs\.?|INR)\s*(?=[-+\d.\\])"
+)
 SUFFIX = re.compile(r"(?<=[\dkMBn\s])\s*(\\?\$|\u20ac|\u00a3|\u00a5|\u20b9|\u00a2)$")
 
 
@@ -144,7 +186,11 @@ def parse_unit(phrase: str, *, attached: bool = False, nouns: bool = True) -> Un
         nouns: Words that are not in the table count things.
     """
     is_text = TEXT_MARK in phrase
-    phrase = " ".join(_FILLER.sub(" ", plain(phrase)).split()).strip(" .,;") if len(phrase) <= _MAX_PHRASE else ""
+    phrase = (
+        " ".join(_FILLER.sub(" ", plain(phrase)).split()).strip(" .,;")
+        if len(phrase) <= _MAX_PHRASE
+        else ""
+    )
     if not phrase:
         return None
     if attached and len(phrase) == 1 and phrase not in _ATTACHED and not is_text:
@@ -228,10 +274,12 @@ def _singular(word: str) -> str:
 
 
 _HOW_MANY = re.compile(
-    r"\bhow many (?:more |additional |total |different |other |whole |full )?((?:[a-z]+(?: |\b)){1,3})", re.IGNORECASE
+    r"\bhow many (?:more |additional |total |different |other |whole |full )?((?:[a-z]+(?: |\b)){1,3})",
+    re.IGNORECASE,
 )
 _ASKED_IN = re.compile(
-    r"\b(?:in|to the nearest|nearest|number of) ((?:square |cubic )?[a-z]+(?: per [a-z]+| squared)?)", re.IGNORECASE
+    r"\b(?:in|to the nearest|nearest|number of) ((?:square |cubic )?[a-z]+(?: per [a-z]+| squared)?)",
+    re.IGNORECASE,
 )
 _QUESTION_WINDOW = 2000
 
@@ -258,4 +306,6 @@ def asked_unit(question: str) -> Unit | None:
 def _first_known(phrase: str) -> Unit | None:
     words = phrase.split()
     spans = (" ".join(words[:length]) for length in range(len(words), 0, -1))
-    return next((unit for span in spans if len(span) > 1 and (unit := parse_unit(span, nouns=False))), None)
+    return next(
+        (unit for span in spans if len(span) > 1 and (unit := parse_unit(span, nouns=False))), None
+    )

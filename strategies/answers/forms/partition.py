@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from secondpass.strategies.answers.normal_form import NormalForm, rational_text
-from secondpass.strategies.answers.units import Unit
+from secondpass.strategies.answers.forms.form import NormalForm, rational_text
+from secondpass.strategies.answers.forms.units import Unit
 
 
 def partition(forms: Sequence[NormalForm], asked: Unit | None = None) -> list[int]:

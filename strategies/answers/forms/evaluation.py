@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from secondpass.strategies.answers.expression import Tree
+from secondpass.strategies.answers.forms.symbols import Tree
 
 MAX_BITS = 60_000
 """Maximum bits of a numerator or denominator: about 18,000 decimal digits."""
 
 MAX_FACTORIAL = 3000
+MAX_ROOT = 1000
 
 Inexact = Callable[[str, list[Any]], Any]
 """Computes an operation on values of which at least one, or the result, is not rational."""
@@ -74,44 +75,25 @@ def _sized(value: Fraction) -> Fraction:
 
 def _exact(name: str, arguments: list[Fraction]) -> Fraction | None:
     """Return the rational result of an operation on rational numbers; None if it is not rational."""
-    match name, arguments:
-        case "+", [a, b]:
-            return a + b
-        case "-", [a]:
-            return -a
-        case "*", [a, b]:
-            return a * b
-        case "/", [a, b]:
-            if not b:
-                raise Undefined
-            return a / b
-        case "^", [a, b]:
-            return _power(a, b)
-        case "!", [a]:
-            return _factorial(a)
-        case "binom", [a, b]:
-            return _binomial(a, b)
-        case "sqrt", [a]:
-            return _power(a, Fraction(1, 2))
-        case "cbrt", [a]:
-            return _real_root(a, 3)
-        case "root", [a, b]:
-            if b.denominator != 1 or not 1 < b < 1000:
-                raise Undefined
-            return _real_root(a, int(b))
-        case "abs", [a]:
-            return abs(a)
-        case "floor", [a]:
-            return Fraction(math.floor(a))
-        case "ceil", [a]:
-            return Fraction(math.ceil(a))
-        case _:
-            return None
+    operation = _OPERATIONS.get(name)
+    return None if operation is None else operation(*arguments)
+
+
+def _quotient(over: Fraction, under: Fraction) -> Fraction:
+    if not under:
+        raise Undefined
+    return over / under
+
+
+def _root(value: Fraction, index: Fraction) -> Fraction | None:
+    if index.denominator != 1 or not 1 < index < MAX_ROOT:
+        raise Undefined
+    return _real_root(value, int(index))
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
     if exponent.denominator != 1:
-        if base < 0 or exponent.denominator > 1000:
+        if base < 0 or exponent.denominator > MAX_ROOT:
             return None
         root = _real_root(base, exponent.denominator)
         return None if root is None else _power(root, Fraction(exponent.numerator))
@@ -167,3 +149,20 @@ def _binomial(upper: Fraction, lower: Fraction) -> Fraction | None:
     if upper > MAX_FACTORIAL:
         raise TooLarge
     return Fraction(math.comb(int(upper), int(lower)))
+
+
+_OPERATIONS: Mapping[str, Callable[..., Fraction | None]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a: -a,
+    "*": lambda a, b: a * b,
+    "/": _quotient,
+    "^": _power,
+    "!": _factorial,
+    "binom": _binomial,
+    "sqrt": lambda a: _power(a, Fraction(1, 2)),
+    "cbrt": lambda a: _real_root(a, 3),
+    "root": _root,
+    "abs": abs,
+    "floor": lambda a: Fraction(math.floor(a)),
+    "ceil": lambda a: Fraction(math.ceil(a)),
+}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
-from secondpass.strategies.answers.folding import TEXT_MARK
+from secondpass.strategies.answers.forms.folding import TEXT_MARK
 
 _GROUPED = (
     re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)(?!,\d)", re.ASCII),
     re.compile(r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d)(?!,\d)", re.ASCII),
 )
-_JOINED = re.compile(r"(?<![\d.,_'])\d{1,3}(?:(?:_\d{3})+|(?:'\d{3})+|(?: \d{3})+)(?![\d_/'])(?! ?/)", re.ASCII)
+_JOINED = re.compile(
+    r"(?<![\d.,_'])\d{1,3}(?:(?:_\d{3})+|(?:'\d{3})+|(?: \d{3})+)(?![\d_/'])(?! ?/)", re.ASCII
+)
 _TOKEN = re.compile(
     r"\\left|\\right|\\[{}]|\\begin|\\end|\\cup(?![A-Za-z])|[({\[]|[)}\]]|[,;]"
     rf"|{TEXT_MARK}?(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\\text|\\(?:le|ge|ne|in)(?![A-Za-z])|<=|>=|!=|[=<>]",
@@ -23,16 +25,16 @@ _CLOSING = {")", "]", "}", "\\}", "\\end"}
 def join_digits(text: str) -> str:
     r"""Remove the separators of thousands: 1,000,000, 1,00,000, 1_000, 1'000 and 1 000, outside of brackets for commas."""
     text = _JOINED.sub(lambda match: re.sub(r"[_' ]", "", match[0]), text)
-    depths = _depths(text)
     for pattern in _GROUPED:
-        text = pattern.sub(lambda match: match[0].replace(",", "") if _joins(match, depths) else match[0], text)
         depths = _depths(text)
+        parts, end = [], 0
+        for match in pattern.finditer(text):
+            is_list = depths[match.start()] > 0 and "{" not in text[: match.start()]
+            digits = match[0] if is_list else match[0].replace(",", "")
+            parts += [text[end : match.start()], digits]
+            end = match.end()
+        text = "".join([*parts, text[end:]])
     return text
-
-
-def _joins(match: re.Match[str], depths: list[int]) -> bool:
-    """Return whether commas group digits: outside of brackets that hold a list or an interval."""
-    return depths[match.start()] == 0 or "{" in match.string[: match.start()]
 
 
 def _depths(text: str) -> list[int]:
@@ -43,7 +45,7 @@ def _depths(text: str) -> list[int]:
     return found
 
 
-def split_list(text: str, *, grouped: bool = True) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Split at commas, semicolons, "and" and "or" outside of brackets; empty parts are dropped."""
     parts, start, depth = [], 0, 0
     for token in _TOKEN.finditer(text):

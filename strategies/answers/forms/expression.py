@@ -9,41 +9,37 @@ Letters multiply only in math mode, or where all are among `FACTORS`. Other runs
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
-from secondpass.strategies.answers.folding import TEXT_MARK
-
-Tree = list[Any]
-
-FACTORS: Final = frozenset("xyztuvwabckmn")
-"""Letters that multiply outside of math mode."""
+from secondpass.strategies.answers.forms.folding import TEXT_MARK
+from secondpass.strategies.answers.forms.symbols import (
+    FUNCTION_ALIASES,
+    FUNCTIONS,
+    GREEK,
+    INFINITY,
+    Tree,
+    symbol_run,
+)
 
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 400
-MAX_EXPONENT_DIGITS: Final = 4
 
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _SCIENTIFIC = re.compile(r"[eE](-?\d{1,6}|\+\d{2,6})(?![\w.])", re.ASCII)
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))", re.ASCII)
-_MIXED = re.compile(r"(\d+)(?: +(\d+)/(\d+)(?![\w.!^])|\s*\\frac\s?\{(\d+)\}\s?\{(\d+)\})", re.ASCII)
+_MIXED = re.compile(
+    r"(\d+)(?: +(\d+)/(\d+)(?![\w.!^])|\s*\\frac\s?\{(\d+)\}\s?\{(\d+)\})", re.ASCII
+)
 _LETTERS = re.compile(TEXT_MARK + "?([A-Za-z]+)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SUBSCRIPT = re.compile(r"\s?_\s?(?:\{([A-Za-z0-9+\-, ]{1,12})\}|([A-Za-z0-9]))")
+_ACCENTED = re.compile(r"\{([A-Za-z]{1,3})\}|([A-Za-z])")
 _RELATED = re.compile(r"'+")
-_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt cbrt abs".split()
-)
-_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log", "tg": "tan"}
-_INFINITY = frozenset(("inf", "infinity", "oo", "infty"))
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell".split()
-)
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 
 
-class Unreadable(Exception):  # noqa: N818 - an outcome of parsing, not a failure of the service
+class Unreadable(Exception):
     """A text is not a formula of this grammar."""
 
 
@@ -53,18 +49,6 @@ def parse(text: str, *, math_mode: bool, plus_minus: int = 1) -> Tree:
     tree = parser.sum(0)
     if parser.peek():
         raise Unreadable(text)
-    return tree
-
-
-def symbol_run(letters: str, *, multiplies: bool) -> Tree:
-    """Return the tree of a run of letters: a constant, a symbol, or a product of symbols."""
-    if letters in ("pi", "e", "i") or letters in _INFINITY:
-        return ["const", "oo" if letters in _INFINITY else letters]
-    if len(letters) == 1 or not (multiplies or FACTORS.issuperset(letters)):
-        return ["sym", letters]
-    tree = symbol_run(letters[0], multiplies=True)
-    for letter in letters[1:]:
-        tree = ["*", tree, symbol_run(letter, multiplies=True)]
     return tree
 
 
@@ -93,7 +77,8 @@ class _Parser:
 
     def skip(self, token: str) -> bool:
         if self.text.startswith(token, self.at) and not (
-            token[0] == "\\" and self.text[self.at + len(token) : self.at + len(token) + 1].isalpha()
+            token[0] == "\\"
+            and self.text[self.at + len(token) : self.at + len(token) + 1].isalpha()
         ):
             self.at += len(token)
             return True
@@ -133,7 +118,7 @@ class _Parser:
             elif following and self.is_factor(following):
                 if following.isdigit() and self.text[self.at - 1].isdigit():
                     raise Unreadable(self.text)
-                if following in "." or (following.isdigit() and self.is_after_number()):
+                if following == "." or (following.isdigit() and self.is_after_number()):
                     raise Unreadable(self.text)
                 tree = ["*", tree, self.power(depth + 1)]
             else:
@@ -262,7 +247,7 @@ class _Parser:
         match = self.take(_COMMAND)
         if match is None:
             raise Unreadable(self.text)
-        name = match[1]
+        name = FUNCTION_ALIASES.get(match[1], match[1])
         if name in ("frac", "binom"):
             upper = self.argument(depth)
             return ["/" if name == "frac" else "binom", upper, self.argument(depth)]
@@ -272,17 +257,19 @@ class _Parser:
             inside = self.sum(depth + 1)
             self.expect("\\r" + name[1:])
             return ["floor" if name == "lfloor" else "ceil", inside]
-        if name in _FUNCTIONS or name in _ALIASES:
-            return self.function(_ALIASES.get(name, name), depth)
-        if name == "pi" or name in _INFINITY:
-            return ["const", "oo" if name in _INFINITY else name]
-        if name in _GREEK:
-            return self.subscripted(name)
-        if name in ("overline", "vec", "hat", "bar"):
-            self.peek()
-            if inside := self.take(re.compile(r"\{([A-Za-z]{1,3})\}|([A-Za-z])")):
-                return ["sym", f"{name} {inside[1] or inside[2]}"]
-        raise Unreadable(self.text)
+        if name in FUNCTIONS:
+            return self.function(name, depth)
+        return self.subscripted(name) if name in GREEK else self.constant(name)
+
+    def constant(self, name: str) -> Tree:
+        """Read a constant, or a letter with an accent as one symbol."""
+        if name == "pi" or name in INFINITY:
+            return symbol_run(name, multiplies=False)
+        self.peek()
+        inside = self.take(_ACCENTED) if name in ("overline", "vec", "hat", "bar") else None
+        if inside is None:
+            raise Unreadable(self.text)
+        return ["sym", f"{name} {inside[1] or inside[2]}"]
 
     def argument(self, depth: int) -> Tree:
         r"""Read the argument of \frac: a group, or one digit, letter or command."""
@@ -309,7 +296,9 @@ class _Parser:
             index = self.sum(depth + 1)
             self.expect("]")
             return ["root", self.argument(depth), index]
-        if has_space and self.peek().isdigit():  # the sign for roots folds to "\\sqrt ", before all digits
+        if (
+            has_space and self.peek().isdigit()
+        ):  # the sign for roots folds to "\\sqrt ", before all digits
             return ["sqrt", self.number()]
         return ["sqrt", self.argument(depth)]
 
@@ -339,8 +328,8 @@ class _Parser:
     def word(self, match: re.Match[str], depth: int) -> Tree:
         letters = match[1]
         is_text = match[0].startswith(TEXT_MARK)
-        name = _ALIASES.get(letters, letters)
-        if name in _FUNCTIONS and not is_text:
+        name = FUNCTION_ALIASES.get(letters, letters)
+        if name in FUNCTIONS and not is_text:
             return self.function(name, depth)
         if letters in ("f", "g", "h") and self.text[self.at : self.at + 1] == "(":
             raise Unreadable(self.text)

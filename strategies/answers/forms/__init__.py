@@ -1,0 +1,1 @@
+"""Normal forms of mathematical answers: what they denote, exactly, whatever their notation."""

@@ -23,6 +23,7 @@ from secondpass.strategies.answers.forms.symbols import (
 
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 400
+MAX_TREE_DEPTH: Final = 120
 
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
@@ -47,9 +48,19 @@ def parse(text: str, *, math_mode: bool, plus_minus: int = 1) -> Tree:
     r"""Return the tree of a folded formula. `plus_minus` (1 or -1) is the sign read for \pm. Raises Unreadable."""
     parser = _Parser(text, math_mode=math_mode, plus_minus=plus_minus)
     tree = parser.sum(0)
-    if parser.peek():
+    if parser.peek() or _is_deep(tree):
         raise Unreadable(text)
     return tree
+
+
+def _is_deep(tree: Tree) -> bool:
+    """Return whether a tree is too deep for the functions that recurse over it."""
+    level = [tree]
+    for _ in range(MAX_TREE_DEPTH):
+        level = [each for parent in level for each in parent if isinstance(each, list)]
+        if not level:
+            return False
+    return True
 
 
 class _Parser:
@@ -129,7 +140,7 @@ class _Parser:
             return not self.bars
         if following == "\\":
             return not re.match(
-                r"\\(?:pm|mp|\}|\\|cup|cap|le|ge|ne|in|ldots|approx|equiv|to)(?![A-Za-z])",
+                r"\\(?:pm|mp|\}|\\|cup|cap|le|ge|ne|in|ldots|approx|equiv|to|choose|rfloor|rceil)(?![A-Za-z])",
                 self.text[self.at : self.at + 10],
             )
         return following.isalnum() or following in "([{." or following == TEXT_MARK

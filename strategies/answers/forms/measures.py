@@ -38,6 +38,7 @@ from secondpass.strategies.answers.forms.units import Unit
 
 _MAX_PHRASE = 60
 _PAIRS = (("\\{", "\\}"), ("{", "}"), ("(", ")"), ("[", "]"))
+_TRIGONOMETRIC = re.compile(r"sin|cos|tan|cot|sec|csc")
 _PERCENT = re.compile(r"\s{0,3}\\?%$")
 WORDS = re.compile(
     rf"{TEXT_MARK}?[A-Za-z][A-Za-z'-]*(?:[.,!?]?\s{{1,2}}{TEXT_MARK}?[A-Za-z][A-Za-z'-]*){{0,40}}[.,!?]?\s?"
@@ -90,6 +91,8 @@ class MeasureReader(ABC):
             return (
                 None if number is None else NormalForm(rational(number), units.parse_unit(phrase))
             )
+        if phrase.startswith("\\circ") and _TRIGONOMETRIC.search(value):
+            return None
         is_attached = not value[-1].isspace() and phrase[0] not in (TEXT_MARK, "\\")
         unit = units.parse_unit(phrase.replace("\\circ", "degrees"), attached=is_attached)
         read = self._value(value.strip()) if unit else ["text", ""]
@@ -145,7 +148,7 @@ class MeasureReader(ABC):
             return self._matrix(match)
         if len(unions := split_top(text, "\\cup")) > 1:
             return collection("union", [self._value(each) for each in unions])
-        if brackets := strip_brackets(text):
+        if (brackets := strip_brackets(text)) and "\\choose" not in text:
             return self._bracketed(text, *brackets)
         if "\\pm" in text or "\\mp" in text:
             both = [self.tree(text, plus_minus=sign) for sign in (1, -1)]

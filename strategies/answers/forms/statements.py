@@ -67,7 +67,8 @@ class StatementReader(MeasureReader):
         if _EMPTY.fullmatch(bare):
             return NormalForm(["words", "\\emptyset"])
         if WORDS.fullmatch(text) and not self._is_formula(text):
-            return NormalForm(["words", folded_words(text)])
+            counted = self.measure(text)  # "twelve apples"
+            return counted if counted.unit else NormalForm(["words", folded_words(text)])
         return self._compound(bare)
 
     def _is_formula(self, text: str) -> bool:

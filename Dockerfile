@@ -35,7 +35,7 @@ RUN pip --python /opt/build/bin/python wheel --no-cache-dir --no-deps --no-build
 FROM base AS dependencies
 WORKDIR /src
 COPY requirements/service.txt requirements/
-# Compile modules now, since the file system is read-only later. Importing uncompiled sympy takes seconds.
+# Compile modules now, since the file system is read-only later. Importing uncompiled modules takes seconds.
 RUN python -m venv --without-pip /opt/secondpass \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --compile --require-hashes -r requirements/service.txt
 

@@ -142,7 +142,7 @@ class Equivalence:
     async def _resolve(
         self, key: str, request: list[Any], allowance: Allowance
     ) -> list[Any] | WorkerFailure | None:
-        """Return the cached or computed result; None if the allowance was spent meanwhile."""
+        """Return the cached or computed result; None if the allowance was spent in the queue."""
         found = self._decided.recall(key)
         if found is None:
             if allowance.is_spent:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import mpmath
 
-from secondpass.strategies.answers.forms.evaluation import TooLarge, Undefined, evaluate
+from secondpass.strategies.answers.forms.evaluation import Undefined, ValueTooLarge, evaluate
 from secondpass.strategies.answers.forms.symbols import Tree
 
 POINTS: Final = 4
@@ -46,7 +46,7 @@ def resolve(value: list[Any]) -> list[Any]:
 def _resolved_tree(tree: Tree) -> list[Any]:
     try:
         values = [_value(tree, point) for point in _points(tree)]
-    except (Undefined, TooLarge):
+    except (Undefined, ValueTooLarge):
         return ["text", json.dumps(tree)]
     if all(each == values[0] for each in values) and isinstance(values[0], Fraction):
         return ["rational", _text(values[0])]
@@ -59,7 +59,7 @@ def _resolved_equation(tree: Tree, kind: str, *, keeps_sign: bool) -> list[Any]:
         return linear
     try:
         values = [_value(tree, point) for point in _points(tree)]
-    except (Undefined, TooLarge):
+    except (Undefined, ValueTooLarge):
         return ["text", json.dumps([kind, tree])]
     scale = next((each for each in values if each), Fraction(1))
     if keeps_sign:
@@ -82,7 +82,7 @@ def _bound(tree: Tree, kind: str) -> list[Any] | None:
     name = next(iter(names))
     try:
         at = [_value(tree, {name: Fraction(point)}) for point in (0, 1, 2, -7)]
-    except (Undefined, TooLarge):
+    except (Undefined, ValueTooLarge):
         return None
     if not all(isinstance(each, Fraction) for each in at):
         return None
@@ -205,20 +205,20 @@ def _power(base: Any, exponent: Any) -> Any:
         raise Undefined
     size = abs(mpmath.log(abs(base))) * abs(exponent)
     if size > _MAX_EXPONENT:
-        raise TooLarge
+        raise ValueTooLarge
     return mpmath.power(base, exponent)
 
 
 def _exponential(value: Any) -> Any:
     if abs(value) > _MAX_EXPONENT:
-        raise TooLarge
+        raise ValueTooLarge
     return mpmath.exp(value)
 
 
 def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked(*numbers: Any) -> Any:
         if any(abs(each) > 1e6 for each in numbers):
-            raise TooLarge
+            raise ValueTooLarge
         return function(*numbers)
 
     return checked

@@ -1,4 +1,4 @@
-"""Evaluation of formula trees: exact on rational numbers, with bounds on the size of every intermediate result."""
+"""Exact evaluation of formula trees on rational numbers, with a bound on every intermediate result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Undefined(ArithmeticError):
     """A tree has no value: a division by zero, or an operation outside of its domain."""
 
 
-class TooLarge(ArithmeticError):
+class ValueTooLarge(ArithmeticError):
     """A value would exceed `MAX_BITS`."""
 
 
@@ -42,7 +42,7 @@ def evaluate(tree: Tree, values: Mapping[str, Fraction], inexact: Inexact | None
     Raises:
         Irrational: The value is not rational, and `inexact` is None.
         Undefined: A part has no value.
-        TooLarge: A part exceeds `MAX_BITS`.
+        ValueTooLarge: A part exceeds `MAX_BITS`.
     """
     name = tree[0]
     if name == "num":
@@ -63,13 +63,13 @@ def evaluate(tree: Tree, values: Mapping[str, Fraction], inexact: Inexact | None
 
 def _checked(digits: str) -> str:
     if len(digits) > MAX_BITS // 4:
-        raise TooLarge
+        raise ValueTooLarge
     return digits
 
 
 def _sized(value: Fraction) -> Fraction:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-        raise TooLarge
+        raise ValueTooLarge
     return value
 
 
@@ -104,7 +104,7 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
         raise Undefined
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
     if abs(base) != 1 and base and bits * abs(power) > MAX_BITS:
-        raise TooLarge
+        raise ValueTooLarge
     return base ** (power if abs(base) != 1 else power % 2 or 2)
 
 
@@ -137,7 +137,7 @@ def _factorial(value: Fraction) -> Fraction | None:
     if value < 0:
         raise Undefined
     if value > MAX_FACTORIAL:
-        raise TooLarge
+        raise ValueTooLarge
     return Fraction(math.factorial(int(value)))
 
 
@@ -147,7 +147,7 @@ def _binomial(upper: Fraction, lower: Fraction) -> Fraction | None:
     if lower < 0:
         return Fraction(0)
     if upper > MAX_FACTORIAL:
-        raise TooLarge
+        raise ValueTooLarge
     return Fraction(math.comb(int(upper), int(lower)))
 
 

@@ -45,7 +45,10 @@ class Unreadable(Exception):
 
 
 def parse(text: str, *, math_mode: bool, plus_minus: int = 1) -> Tree:
-    r"""Return the tree of a folded formula. `plus_minus` (1 or -1) is the sign read for \pm. Raises Unreadable."""
+    r"""Return the tree of a folded formula. Raises Unreadable.
+
+    `math_mode` is as in `symbol_run`; `plus_minus` (1 or -1) is the sign read for \pm.
+    """
     parser = _Parser(text, math_mode=math_mode, plus_minus=plus_minus)
     tree = parser.sum(0)
     if parser.peek() or _is_deep(tree):

@@ -1,4 +1,4 @@
-r"""One spelling for each character and wrapper of an answer: ASCII, and LaTeX commands for mathematical signs."""
+r"""Folding of the characters and wrappers of an answer to ASCII and LaTeX commands."""
 
 from __future__ import annotations
 
@@ -138,9 +138,9 @@ _PASSES = 6
 
 
 def fold(text: str) -> str:
-    r"""Return an answer in ASCII where possible, its wrappers and layout commands removed. Takes linear time.
+    r"""Return an answer in ASCII where possible, without wrappers and layout commands.
 
-    Words from \text{} follow `TEXT_MARK`. Superscripts are "^{2}", and vulgar fractions "\frac{1}{2}".
+    Takes linear time. Words from \text{} follow `TEXT_MARK`. Superscripts are "^{2}", and vulgar fractions "\frac{1}{2}".
     """
     text = _SUPERSCRIPT_SLASH.sub(_small_fraction, text)
     text = _RAISED_RUN.sub(lambda run: "^{" + run[0].translate(_RAISED) + "}", text)
@@ -165,7 +165,7 @@ def fold(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a folded text without its marks."""
+    """Return a folded text without `TEXT_MARK`."""
     return text.replace(TEXT_MARK, "")
 
 

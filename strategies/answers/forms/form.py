@@ -59,7 +59,7 @@ def rational_text(number: Fraction) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Return a folded text without spaces and marks."""
+    """Return a folded text without spaces and `TEXT_MARK`."""
     return re.sub(r"\s", "", plain(text))
 
 

@@ -10,8 +10,8 @@ from fractions import Fraction
 from secondpass.strategies.answers.forms import units
 from secondpass.strategies.answers.forms.evaluation import (
     Irrational,
-    TooLarge,
     Undefined,
+    ValueTooLarge,
     evaluate,
 )
 from secondpass.strategies.answers.forms.expression import Unreadable, parse
@@ -58,7 +58,10 @@ _MATRIX = re.compile(
 
 
 class MeasureReader(ABC):
-    """Reads values with their units. `math_mode` is True for the text of a formula, whose letters multiply."""
+    """Reads values with their units.
+
+    `math_mode` is True for the text of a formula, whose letters multiply.
+    """
 
     def __init__(self, *, math_mode: bool) -> None:
         self.math_mode = math_mode
@@ -208,7 +211,7 @@ def _tree_value(tree: Tree) -> Value:
         if tree == ["-", ["const", "oo"]]:
             return ["words", "-oo"]
         return ["tree", tree]
-    except (Undefined, TooLarge):
+    except (Undefined, ValueTooLarge):
         return ["text", json.dumps(tree)]
 
 

@@ -1,4 +1,4 @@
-r"""Normal forms of mathematical answers: an exact value, its unit, and the name that it was assigned to.
+r"""Normal forms of mathematical answers: exact values with their units and names.
 
 A value is plain data: ["rational", "3/4"], ["words", ...], ["tree", tree], a structure of values (["set", ...],
 ["(", ")", ...], ["matrix", ...]), ["equation", tree] or ["relation", ">", tree]. Values without trees are equal exactly if

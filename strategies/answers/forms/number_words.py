@@ -139,5 +139,5 @@ def _without_and(words: list[str]) -> list[str]:
 
 
 def _may_follow(last: int | None, value: int) -> bool:
-    """Return whether a small number may follow: the first word, after a hundred or scale, or "twenty" and "one"."""
+    """Return whether a small number may follow `last`, as "one" may follow "twenty" or "hundred"."""
     return last is None or last >= 100 or (last >= 20 and 0 < value < 10)

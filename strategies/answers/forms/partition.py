@@ -15,7 +15,9 @@ from secondpass.strategies.answers.forms.units import Unit
 
 
 def partition(forms: Sequence[NormalForm], asked: Unit | None = None) -> list[int]:
-    """Return the class of each answer: the lowest index of an equal one. The classes do not depend on the order.
+    """Return the class of each answer: the lowest index of an equal one.
+
+    The classes do not depend on the order of the answers.
 
     Args:
         forms: Normal forms whose trees were resolved.

@@ -23,7 +23,10 @@ _CLOSING = {")", "]", "}", "\\}", "\\end"}
 
 
 def join_digits(text: str) -> str:
-    r"""Remove the separators of thousands: 1,000,000, 1,00,000, 1_000, 1'000 and 1 000, outside of brackets for commas."""
+    r"""Remove the separators of thousands in 1,000, 1,00,000, 1_000, 1'000 and 1 000.
+
+    Commas within brackets separate items.
+    """
     text = _JOINED.sub(lambda match: re.sub(r"[_' ]", "", match[0]), text)
     for pattern in _GROUPED:
         depths = _depths(text)

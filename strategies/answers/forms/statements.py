@@ -72,7 +72,7 @@ class StatementReader(MeasureReader):
         return self._compound(bare)
 
     def _is_formula(self, text: str) -> bool:
-        """Return whether a text of letters only is a formula: "xy", "x", "sin x", "pi", "i" - not "no" or "cat"."""
+        """Return whether a text of letters is a formula, as "xy" and "pi" are; "no" and "cat" are words."""
         words = re.split(r"[\s-]+", text.strip(" -"))
         if self.math_mode and TEXT_MARK not in text and len(words) == 1:
             return True

@@ -138,7 +138,7 @@ SUFFIX = re.compile(r"(?<=[\dkMBn\s])\s*(\\?\$|\u20ac|\u00a3|\u00a5|\u20b9|\u00a
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit: its dimensions with their powers, sorted, and its factor to the base unit of these dimensions."""
+    """A unit: its dimensions with their powers, sorted, and its factor to their base unit."""
 
     dimensions: tuple[tuple[str, int], ...]
     factor: Fraction
@@ -285,7 +285,7 @@ _QUESTION_WINDOW = 2000
 
 
 def asked_unit(question: str) -> Unit | None:
-    """Return the unit that a question names, as in "how many minutes" or "in square feet"; None if not exactly one."""
+    """Return the only unit that a question names, as in "how many minutes" or "in square feet"."""
     tail = " ".join(question[-_QUESTION_WINDOW:].split())
     if counted := list(_HOW_MANY.finditer(tail)):
         words = counted[-1][1].split()

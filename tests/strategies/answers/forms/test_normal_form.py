@@ -1,4 +1,4 @@
-"""Normal forms of mathematical answers: notations of one value share a form, and hostile text is harmless."""
+"""Normal forms of mathematical answers, in any notation and of hostile text."""
 
 import time
 from decimal import Decimal

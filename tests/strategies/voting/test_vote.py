@@ -233,3 +233,36 @@ def _winner(ballots: list[int | None]) -> int | None:
     answered: list[int] = [ballot for ballot in ballots if ballot is not None]
     ranked = sorted(set(answered), key=lambda b: (-answered.count(b), answered.index(b)))
     return ranked[0] if ranked else None
+
+
+class MovableBallot(int):
+    """A ballot whose class a later draft changes, like the ids of `Run.class_of`."""
+
+    now: int
+
+    def __eq__(self, other: object) -> bool:
+        return self.now == (other.now if isinstance(other, MovableBallot) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.now)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=10))
+def test_a_vote_always_counts_the_classes_of_the_last_draft(moves: list[tuple[int, int]]) -> None:
+    moved, final = WeightedVote(n=len(moves)), WeightedVote(n=len(moves))
+    ballots = []
+    for index, (before, after) in enumerate(moves):
+        ballot = MovableBallot(before)
+        ballot.now = before
+        ballots.append((ballot, after))
+        moved.add(Candidate(text=str(index), answer=str(index), index=index), ballot)
+        assert moved.leader.index is not None
+        final.add(Candidate(text=str(index), answer=str(index), index=index), after)
+    for ballot, after in ballots:
+        ballot.now = after
+    assert moved.leader == final.leader
+    assert moved.share == final.share
+    assert moved.leaders(4) == final.leaders(4)
+    for rule in (UnbeatableLead(), AdaptiveRule(0.6), WindowRule(2)):
+        moved.rule = final.rule = rule
+        assert moved.is_decided == final.is_decided

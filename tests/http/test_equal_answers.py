@@ -69,7 +69,7 @@ def test_the_unit_that_the_question_names_joins_answers_without_a_unit() -> None
         ),  # one unit: the first three agree, and the vote is decided
         (
             ["18", "18 cm", "18 m", "18", "18"],
-            5,
+            0.6,
         ),  # two units: the second draft left the class of the first
         (["18 cm", "18 m", "18", "18", "18"], 0.6),
         (["18 m", "18", "1800 cm", "18", "18 m"], 0.6),

@@ -23,7 +23,7 @@ PRECISIONS: Final = (90, 150)
 DIGITS: Final = 30
 _AGREEMENT: Final = mpmath.mpf(10) ** -60
 _MAX_EXPONENT: Final = 10**7
-_MAX_DENOMINATOR: Final = 10**6
+_MAX_DENOMINATOR: Final = 10**15
 
 
 def resolve(value: list[Any]) -> list[Any]:

@@ -26,6 +26,7 @@ _SIGNS = {
     "\u2215": "/",
     "\u221a": "\\sqrt ",
     "\u221b": "\\sqrt[3] ",
+    "\u2248": "\\approx ",
     "\u2264": "\\le ",
     "\u2a7d": "\\le ",
     "\u2265": "\\ge ",
@@ -98,6 +99,7 @@ _LAYOUT = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|big|Big)(?![A-Za-z])"
 )
 _JOINER = re.compile(r"\{,\}|,\\!|\\!|(?<=\d)\\[,;: ](?=\d{3}(?!\d))")
+_TIMES_TEN = re.compile(r"(\d) ?[xX] ?10 ?\^")
 _SPACE = re.compile(r"\\[,;:> ]|~|\\q?quad(?![A-Za-z])")
 _ROW_END = "\ue001"
 _ESCAPED = re.compile(r"\\\\(?=[A-Za-z(){}\[\]$])")
@@ -158,7 +160,7 @@ def fold(text: str) -> str:
         if unwrapped == text:
             break
         text = unwrapped
-    text = _SPACE.sub(" ", _LAYOUT.sub(" ", text))
+    text = _TIMES_TEN.sub(r"\1 \\times 10^", _SPACE.sub(" ", _LAYOUT.sub(" ", text)))
     text = _FRACTION.sub(r"\\frac", text).replace("**", "^").replace("^\\circ", "\\degree ")
     text = _COMMAND.sub(_alias, text.replace("^{\\circ}", "\\circ ").replace("^ \\circ", "\\circ "))
     return " ".join(text.replace(_ROW_END, "\\\\").split())

@@ -39,13 +39,14 @@ from secondpass.strategies.answers.forms.units import Unit
 _MAX_PHRASE = 60
 _PAIRS = (("\\{", "\\}"), ("{", "}"), ("(", ")"), ("[", "]"))
 _TRIGONOMETRIC = re.compile(r"sin|cos|tan|cot|sec|csc")
+_CONDITION = re.compile(r"\s?[A-Za-z]\s?(?:\\in\s?(?:\\mathbb\s?\{R\}|R)\s?)?[|:]\s?([^|:,;]+)")
 _PERCENT = re.compile(r"\s{0,3}\\?%$")
 WORDS = re.compile(
     rf"{TEXT_MARK}?[A-Za-z][A-Za-z'-]*(?:[.,!?]?\s{{1,2}}{TEXT_MARK}?[A-Za-z][A-Za-z'-]*){{0,40}}[.,!?]?\s?"
 )
 _WORD_START = re.compile(rf"(?<![A-Za-z\\{TEXT_MARK}])(?:{TEXT_MARK}?[A-Za-z]|\\circ)")
 _VALUE_END = re.compile(r"[\d)\]}!.]\s*$|\\pi\s*$|\\infty\s*$")
-_RATIO = re.compile(r"\d{1,9}(?:\s?(?::|\\colon)\s?\d{1,9}){1,3}", re.ASCII)
+_RATIO = re.compile(r"\d{1,9}(?:(?:\s?(?::|\\colon)\s?| to )\d{1,9}){1,3}", re.ASCII)
 _BASE = re.compile(r"(?:\(?([0-9A-Fa-f]{1,40})\)?)\s?_\s?(?:\{(\d{1,2})\}|(\d))", re.ASCII)
 _REMAINDER = re.compile(rf"(-?\d+)\s*{TEXT_MARK}?(?:r|R|remainder|rem\.?)\s*(\d+)", re.ASCII)
 _MULTIPLIED = re.compile(
@@ -142,7 +143,7 @@ class MeasureReader(ABC):
         if match := _REMAINDER.fullmatch(text):
             return ["remainder", str(int(match[1])), str(int(match[2]))]
         if _RATIO.fullmatch(text):
-            return _ratio([each.strip() for each in re.split(r":|\\colon", text)])
+            return _ratio([each.strip() for each in re.split(r":|\\colon|to", text)])
         return None
 
     def _structure(self, text: str) -> Value | None:
@@ -161,6 +162,8 @@ class MeasureReader(ABC):
 
     def _bracketed(self, text: str, opening: str, inside: str, closing: str) -> Value:
         items = split_list(inside)
+        if opening in ("\\{", "{") and (condition := _CONDITION.fullmatch(inside)):
+            return self.statement(condition[1]).value
         if len(items) == 1:
             is_pair = (opening, closing) in _PAIRS and inside.strip() and "|" not in inside
             return named(self.statement(inside.strip())) if is_pair else ["text", squeezed(text)]

@@ -37,7 +37,7 @@ def normal_form(answer: str) -> NormalForm:
     if len(answer) > MAX_LENGTH or _is_deep(answer):
         return NormalForm(["text", collapsed])
     text, math_mode = _without_delimiters(answer.strip(" \t\r\n*_`"))
-    text = join_digits(fold(text)).strip(" *`")
+    text = join_digits(fold(text)).strip(" *`").lstrip("=: ")
     text = re.sub(
         r"(?<=[^.])\.$", "", text.rstrip(" ,;:!?" if not re.search(r"[\d)nk]!$", text) else " ,;:?")
     )

@@ -22,6 +22,7 @@ from secondpass.strategies.answers.forms.splitting import split_comparison, spli
 from secondpass.strategies.answers.forms.symbols import Tree
 
 _MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+_DESCRIPTION = re.compile(r"[^\d=<>]{2,60}")
 _EMPTY = re.compile(r"\{\s?\}|\\\{\s?\\\}|\\emptyset\s?|(?:the )?empty set", re.IGNORECASE)
 _NAME = re.compile(
     TEXT_MARK
@@ -145,6 +146,8 @@ class StatementReader(MeasureReader):
         if values[0][0] == "rational" and all(value == values[0] for value in values):
             return self.measure(last)
         equation = self._as_equation(before[0], last) if len(before) == 1 else None
+        if equation is None and values[-1][0] == "rational" and _DESCRIPTION.fullmatch(before[0]):
+            return self.measure(last)
         return NormalForm(equation or ["text", squeezed(text)])
 
     def _assignment(self, left: str, right: str) -> NormalForm | None:

@@ -22,10 +22,7 @@ Capability = Literal[
     "reward",
     "text",
 ]
-"""A feature that an engine supports.
-
-`n` is several completions in one call. Only scoring engines lack `text`, the generation of text.
-"""
+"""A feature of an engine. `n`: several completions per call. `text`: all engines except scoring ones."""
 
 BudgetKind = Literal["tokens", "prompt_tokens", "calls", "samples", "cost"]
 StopReason = Literal[

@@ -151,6 +151,14 @@ class Connection:
             async for chunk in response.aiter_raw():
                 yield chunk
 
+    async def _decoded_chunks(
+        self, response: httpx.Response, *, role: Role | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Yield the body of a reply that is compressed although the request asks for `identity`."""
+        with self._translating_errors(StreamInterrupted, role):
+            async for chunk in response.aiter_bytes():
+                yield chunk
+
     async def events(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[list[bytes]]:
@@ -165,7 +173,9 @@ class Connection:
         """
         await self.check_status(response, role)
         parser = EventParser()
-        async with aclosing(self.chunks(response, role=role)) as chunks:
+        is_plain = response.headers.get("content-encoding", "identity") == "identity"
+        body = self.chunks if is_plain else self._decoded_chunks
+        async with aclosing(body(response, role=role)) as chunks:
             chunk: bytes | None = await _start(chunks)
             if chunk and not chunk.startswith(_EVENT_FIELDS):
                 kind = response.headers.get("content-type") or "no content type"
@@ -296,7 +306,7 @@ class Connection:
         """Return up to about MAX_ERROR_BYTES of the body, for an error message."""
         body = bytearray()
         with suppress(*_TRANSPORT_ERRORS):
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) >= MAX_ERROR_BYTES:
                     break

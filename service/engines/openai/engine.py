@@ -193,6 +193,12 @@ class HttpEngine(RemoteEngine[_Server]):
                 )
         if missing:
             raise CapabilityMissing(self.name, missing)
+        if call.resumable and not self._server.dialect.is_vllm:
+            excluded = set(call.excluded_stop)
+            if lost := [stop for stop in call.sampling.stop or () if stop not in excluded]:
+                raise self._rejected(
+                    call, f"stop: the server does not return the stop string {lost[0]!r}"
+                )
         if call.prefix is not None and call.schema is not None:
             raise self._rejected(call, "schema: not supported together with a prefix")
         return self._server

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from secondpass.strategies.api.values import FinishReason
 
-UNFINISHED = frozenset(("", "null", "none", "not_finished", "finish_reason_unspecified"))
-"""Values of a completion that is not finished."""
+_UNFINISHED = frozenset(("", "null", "none", "not_finished", "finish_reason_unspecified"))
 
 _SPELLINGS: dict[FinishReason, tuple[str, ...]] = {
     "stop": (
@@ -56,6 +57,12 @@ _SPELLINGS: dict[FinishReason, tuple[str, ...]] = {
 }
 FINISH_REASONS = {each: reason for reason, names in _SPELLINGS.items() for each in names}
 """The finish reason for each spelling."""
+
+
+def is_unfinished(value: Any) -> bool:
+    """Return whether a finish reason means that the completion is not finished."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _UNFINISHED)
+
 
 FAILED = frozenset(
     (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 _TEXT_PARTS = frozenset(("text", "output_text", "input_text", "refusal"))
 _REASONING_PARTS = frozenset(
@@ -24,8 +24,7 @@ _REASONING_FIELDS = ("thinking", "reasoning", "text", "summary", "content")
 _MAX_DEPTH = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceText:
+class ChoiceText(NamedTuple):
     """The text and the reasoning of a choice; `has_tool_call` is True if it also has a tool call."""
 
     text: str = ""
@@ -33,7 +32,7 @@ class ChoiceText:
     has_tool_call: bool = False
 
 
-def text_of(choice: dict[str, Any]) -> ChoiceText:
+def text_of(choice: Mapping[str, Any]) -> ChoiceText:
     """Return the text and reasoning of a choice; the text of a refusal is text.
 
     A chunk has a `delta`, and a whole reply a `message`. A message beside a delta repeats the text so far.

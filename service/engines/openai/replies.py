@@ -16,7 +16,7 @@ from secondpass.service.engines.openai.finish_reasons import (
     FAILED,
     FINISH_REASONS,
     INTERRUPTED,
-    UNFINISHED,
+    is_unfinished,
 )
 from secondpass.service.engines.openai.message_text import text_of
 from secondpass.service.engines.openai.usage import UsageMeter, usage_of
@@ -44,6 +44,7 @@ class ReplyReader:
         self._is_counting = "token_counts" in dialect.capabilities
         self._meter = UsageMeter(call.n, per_choice=dialect.counts_per_choice)
         self._unfinished = set(range(call.n))
+        self._halves: dict[int, str] = {}  # first halves of characters, by completion
         self._early: ReportedUsage | None = None  # with no text after it
         self._has_text = self._has_tool_call = False
 
@@ -140,15 +141,16 @@ class ReplyReader:
                 yield from self._read_report(report)
             return
         is_finished = index not in self._unfinished
-        content = text_of(choice)
-        text, reasoning = content.text, content.reasoning
+        text, reasoning, has_tool_call = text_of(choice)
+        if text and (self._halves or not text.isascii()):
+            text = self._joined(index, text)
         if text or reasoning:
             if is_finished:
                 raise self._interrupted(f"completion {index} has text after its finish reason")
             self._meter.add_text(index)
             self._early = None
         self._has_text = self._has_text or bool(text)
-        self._has_tool_call = self._has_tool_call or content.has_tool_call
+        self._has_tool_call = self._has_tool_call or has_tool_call
         ids = tuple(choice.get("token_ids") or ()) if self._has_token_ids else ()
         tokens, usage = self._count(index, len(ids), report)
         reason = None if is_finished else self._finish_reason(choice.get("finish_reason"))
@@ -182,12 +184,21 @@ class ReplyReader:
         elif not self._is_counting and (final := self._meter.final):
             yield Delta(usage=final)
 
+    def _joined(self, index: int, text: str) -> str:
+        """Return the text with characters that the server split between chunks, as UTF-16 surrogates.
+
+        The first half of a pair at the end is kept for the next text. Other halves become replacement characters.
+        """
+        text = self._halves.pop(index, "") + text
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._halves[index] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
     def _finish_reason(self, found: Any) -> FinishReason | None:
-        if found is None:
+        if is_unfinished(found):
             return None
         reason = found.strip().lower() if isinstance(found, str) else repr(found)
-        if reason in UNFINISHED:
-            return None
         if reason in FINISH_REASONS:
             return FINISH_REASONS[reason]
         shown = excerpt(str(found))

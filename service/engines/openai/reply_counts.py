@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secondpass.service.engines.openai.finish_reasons import is_unfinished
+from secondpass.service.engines.openai.message_text import text_of
 from secondpass.service.engines.openai.usage import usage_of
 
 PROBE_TOKENS = 4
@@ -34,11 +36,16 @@ class CountProbe:
 def read_counts(chunks: Chunks) -> CountProbe:
     """Return what the chunks of a reply show.
 
-    The request was for one or two completions of at most PROBE_TOKENS tokens.
+    The request was for one or two completions of at most PROBE_TOKENS tokens. Call within a `Connection.parsing` block.
     """
     is_running, prompt = _is_running(chunks), _prompt_tokens(chunks)
-    indices = {choice.get("index") for chunk in chunks for choice in choices_of(chunk)}
-    per_choice = _counts_per_choice(chunks) if indices == {0, 1} else None
+    with_text = {
+        choice.get("index")
+        for chunk in chunks
+        for choice in choices_of(chunk)
+        if (content := text_of(choice)).text or content.reasoning
+    }
+    per_choice = _counts_per_choice(chunks) if with_text == {0, 1} else None
     if per_choice is None:
         return CountProbe(is_running=is_running, prompt=prompt)
     return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice, prompt=prompt)
@@ -58,7 +65,10 @@ def _counts(chunks: Chunks) -> Iterator[tuple[Any, int, bool]]:
         if len(choices) != 1:
             continue
         is_late = not unfinished
-        index, is_finished = choices[0].get("index"), bool(choices[0].get("finish_reason"))
+        index, is_finished = (
+            choices[0].get("index"),
+            not is_unfinished(choices[0].get("finish_reason")),
+        )
         if is_finished:
             unfinished.discard(index)
         usage = usage_of(chunk) or usage_of(choices[0])
@@ -92,6 +102,6 @@ def _counts_per_choice(chunks: Chunks) -> bool | None:
     if len(last) < 2:
         return False
     earlier, later = last.values()
-    if later <= earlier:
-        return True
-    return False if later > PROBE_TOKENS else None
+    if max(earlier, later) > PROBE_TOKENS:
+        return False
+    return True if later <= earlier else None

@@ -57,7 +57,16 @@ class UsageMeter:
     number of chunks with text.
     """
 
-    __slots__ = ("_cached", "_chunks", "_counts", "_is_fresh", "_previous", "_prompt", "per_choice")
+    __slots__ = (
+        "_cached",
+        "_chunks",
+        "_counts",
+        "_is_fresh",
+        "_previous",
+        "_prompt",
+        "_total",
+        "per_choice",
+    )
 
     def __init__(self, n: int, *, per_choice: bool) -> None:
         self.per_choice = per_choice and n > 1
@@ -67,6 +76,7 @@ class UsageMeter:
         self._is_fresh = [True] * size  # no text since the latest count
         self._chunks = [0] * size  # chunks with text
         self._prompt: int | None = None
+        self._total: int | None = None
         self._cached = 0
 
     def add_text(self, index: int) -> None:
@@ -87,6 +97,7 @@ class UsageMeter:
         if count is None or count < before or not self._is_credible(count, at):
             return 0
         self._counts[at], self._is_fresh[at] = count, True
+        self._total = (self._total or 0) + count - before
         return count - before
 
     def _is_credible(self, count: int, at: int) -> bool:
@@ -96,8 +107,7 @@ class UsageMeter:
     @property
     def running(self) -> ReportedUsage:
         """The usage of the reply so far."""
-        counts = [count for count in self._counts if count is not None]
-        return ReportedUsage(self._prompt, self._cached, sum(counts) if counts else None)
+        return ReportedUsage(self._prompt, self._cached, self._total)
 
     @property
     def final(self) -> ReportedUsage | None:

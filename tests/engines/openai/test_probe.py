@@ -212,3 +212,40 @@ async def test_unset_sampling_values_are_left_to_the_server(
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
     }
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+async def test_a_server_without_a_list_of_models_serves_the_configured_model(
+    status: int, upstream: Upstream
+) -> None:
+    upstream.routes["/v1/models"] = refuses(status, {"detail": "Not Found"})
+    async with started(upstream, model="mine") as engine:
+        assert is_ready(engine)
+        assert engine.model == "mine"
+        await engine.start()  # the health check
+        assert is_ready(engine)
+        upstream.routes["/v1/models"] = refuses(503, {})
+        await engine.start()
+        assert not is_ready(engine)
+    async with started(upstream) as engine:
+        assert not is_ready(engine)
+
+
+async def test_a_stop_string_that_the_server_drops_is_rejected_in_a_resumable_call(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    call = replace(CALL, resumable=True, sampling=Sampling(stop=("END", "\n\n")))
+    with pytest.raises(
+        CallRejected, match="stop: the server does not return the stop string 'END'"
+    ):
+        await run(engine, call)
+    assert text(await run(engine, replace(call, excluded_stop=("END", "\n\n")))) == "Hello"
+    assert text(await run(engine, replace(call, resumable=False))) == "Hello"
+
+
+async def test_a_call_for_several_completions_needs_n(upstream: Upstream) -> None:
+    upstream.chat = streams(event(chunk("Hello")), event(chunk(finish="stop")), DONE)
+    async with started(upstream) as engine:
+        assert "n" not in engine.capabilities
+        with pytest.raises(CapabilityMissing, match="lacks the capability n"):
+            await run(engine, replace(CALL, n=2))

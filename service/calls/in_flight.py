@@ -301,7 +301,7 @@ class InFlight:
             return Usage(), not self._is_estimated
         counted = self._lease.spent.completion
         is_counted = self._has_counts and (counted > 0 or not self._delivered.has_text)
-        is_complete = is_counted or self._has_final_usage or self._is_read
+        is_complete = is_counted or self._has_final_usage or (self._is_read and not self._looping)
         prompt, completion = self._reported.prompt, self._reported.completion
         if not is_complete or (not completion and self._delivered.has_text):
             completion = None  # a report of 0 tokens contradicts delivered text

@@ -179,10 +179,9 @@ class Attempt:
 
     @property
     def has_usage_at_the_end(self) -> bool:
-        """True if the reply ends with whole usage, in a place that every client reads."""
-        script = self.script
-        is_read = script.place != "beside a choice" and script.shape == "whole"
-        return script.final and is_read and self.dialect != "silent"
+        """True if the reply ends with usage that contains the completion tokens."""
+        has_tokens = self.script.shape in ("whole", "completion")
+        return self.script.final and has_tokens and self.dialect != "silent"
 
 
 class Chunks:
@@ -230,7 +229,7 @@ class Chunks:
 
     def _final_chunk(self) -> Body:
         script, usage = self._attempt.script, self._shaped(self._usage(self._attempt.sent))
-        if script.place == "beside a choice":
+        if script.place == "beside a choice" and self._pick(0, is_open=True) is None:
             return self._chunk(0, "", (), None) | {"usage": usage}
         if script.place == "null choices":
             return {"choices": None, "usage": usage}

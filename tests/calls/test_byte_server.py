@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.runs.run_spec import SharedResources
-from tests.calls.byte_accounting import check_accounting
+from tests.calls.accounting.byte_accounting import check_accounting
 from tests.calls.byte_runs import SEED, Bench, Request
 from tests.calls.byte_script import (
     DIALECTS,

@@ -16,7 +16,7 @@ from secondpass.service.engines.openai.engine import HttpEngine
 from secondpass.service.engines.scripted.engine import Reply, ScriptedEngine, arithmetic
 from secondpass.strategies.api.engine import Call, Delta, Engine
 from secondpass.strategies.api.values import Message, PrefixPart, Sampling, Usage
-from tests.engines.in_process import requests_in_core
+from tests.engines.in_process import requests_in_core, tokens_from_core
 from tools.local_vllm import VllmServer
 
 HTTP = ("http", "asyncio")
@@ -50,10 +50,11 @@ DRAFTS = [
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine under test, and the number of requests that run in it."""
+    """An engine under test, with its own counts of requests in progress and of generated tokens."""
 
     engine: Engine
     count_running: Callable[[], Awaitable[int]]
+    count_generated: Callable[[], Awaitable[int]]
 
 
 def counting(call: Call, index: int) -> Reply:
@@ -69,14 +70,20 @@ def scripted_subject() -> Subject:
     async def count() -> int:
         return len(engine.running)
 
-    return Subject(engine, count)
+    async def count_generated() -> int:
+        return engine.delivered
+
+    return Subject(engine, count, count_generated)
 
 
 def in_process_subject(engine: Engine) -> Subject:
     async def count() -> int:
         return requests_in_core()
 
-    return Subject(engine, count)
+    async def count_generated() -> int:
+        return tokens_from_core()
+
+    return Subject(engine, count, count_generated)
 
 
 @asynccontextmanager
@@ -84,20 +91,32 @@ async def http_subject(server: VllmServer) -> AsyncIterator[Subject]:
     async def count() -> int:
         return await anyio.to_thread.run_sync(running_requests, server)
 
+    async def count_generated() -> int:
+        return await anyio.to_thread.run_sync(generated_tokens, server)
+
     engine = HttpEngine("vllm", server.base_url)
     await engine.start()
     assert engine.why_not_ready is None
     try:
-        yield Subject(engine, count)
+        yield Subject(engine, count, count_generated)
     finally:
         await engine.aclose()
 
 
 def running_requests(server: VllmServer) -> int:
     """Return the number of running and waiting requests from the server's metrics."""
+    return _metric(server, "vllm:num_requests_running", "vllm:num_requests_waiting{")
+
+
+def generated_tokens(server: VllmServer) -> int:
+    """Return the number of generated tokens from the server's metrics."""
+    return _metric(server, "vllm:generation_tokens_total")
+
+
+def _metric(server: VllmServer, *names: str) -> int:
+    """Return the sum of the samples whose lines start with one of the names."""
     with urllib.request.urlopen(f"{server.root_url}/metrics") as response:
         lines = response.read().decode().splitlines()
-    names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith(names))
 
 

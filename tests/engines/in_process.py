@@ -69,6 +69,14 @@ async def in_process_engine(*flags: str) -> AsyncIterator[VllmEngine]:
 
 def requests_in_core() -> int:
     """Return the number of running and waiting requests in the engine core's last report."""
-    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return _metric("vllm:num_requests_running", "vllm:num_requests_waiting")
+
+
+def tokens_from_core() -> int:
+    """Return the number of generated tokens in the engine core's last report."""
+    return _metric("vllm:generation_tokens_total")
+
+
+def _metric(*names: str) -> int:
     samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
     return sum(int(sample.value) for sample in samples if sample.name in names)

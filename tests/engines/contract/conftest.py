@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
 
 
-pytest.register_assert_rewrite("tests.engines.contract.stop_strings")
+pytest.register_assert_rewrite(
+    "tests.engines.contract.accounting", "tests.engines.contract.stop_strings"
+)
 
 
 # Module scope groups the tests by engine, so that the in-process engine starts only once.

@@ -16,6 +16,7 @@ from secondpass.strategies.api.errors import CallRejected
 from secondpass.strategies.api.values import Message
 
 # Imported into this module, so that the in-process engine starts only once.
+from tests.engines.contract.accounting import *  # noqa: F403
 from tests.engines.contract.stop_strings import *  # noqa: F403
 from tests.engines.contract_support import (
     DRAFTS,

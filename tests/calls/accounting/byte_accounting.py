@@ -110,9 +110,11 @@ def check_record(served: Served, record: CallFinished, attempt: Attempt) -> None
     if attempt.trouble in RETRIED and record.end == "failed":
         assert record.retried or record.attempt == ATTEMPTS
     if attempt.reported is not None:
-        assert not record.is_estimated
-        assert record.usage.prompt == attempt.prompt
+        assert not record.withheld
         assert record.usage.completion == max(attempt.counted, attempt.reported)
+        if attempt.script.shape == "whole":
+            assert not record.is_estimated
+            assert record.usage.prompt == attempt.prompt
     elif not is_counted:
         assert record.is_estimated or attempt.script.final
         assert record.usage.completion + record.withheld == attempt.total_cap or not (

@@ -9,8 +9,8 @@ from functools import partial
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from secondpass.service.common.forwarded_stream import ForwardedStream, is_event_stream
 from secondpass.service.http.disconnect import cancel_on_disconnect
-from secondpass.service.http.forwarded_stream import ForwardedStream, is_event_stream
 from secondpass.service.http.problems import as_http_error, error_chunks
 from secondpass.service.http.state import RequestTracker, ServedEngine, Service
 from secondpass.strategies.api.engine import PlainReply, PlainRequest

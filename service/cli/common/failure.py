@@ -41,7 +41,7 @@ class Failure(Exception):
 def failure_from_problem(problem: Mapping[str, Any]) -> Failure:
     """Convert a problem document (RFC 9457) or an OpenAI error object to a Failure.
 
-    A 504 or `budget_exhausted` gives the code NO_ANSWER, other 4xx give REFUSED, and the rest FAILED.
+    A 504, `budget_exhausted` or `reasoning_truncated` gives the code NO_ANSWER, other 4xx give REFUSED, and the rest FAILED.
     """
     error = problem.get("error")
     if isinstance(error, Mapping):
@@ -57,6 +57,6 @@ def failure_from_problem(problem: Mapping[str, Any]) -> Failure:
 
 
 def _exit_code(status: int, code: object) -> int:
-    if status == 504 or code == "budget_exhausted":
+    if status == 504 or code in ("budget_exhausted", "reasoning_truncated"):
         return NO_ANSWER
     return REFUSED if 400 <= status < 500 else FAILED

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.http.forwarded_stream import (
+from secondpass.service.common.forwarded_stream import (
     MAX_PENDING_BYTES,
     ForwardedStream,
     is_event_stream,

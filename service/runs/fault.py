@@ -6,7 +6,7 @@ the same request may succeed later. If a limit stopped it, the same request woul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import anyio
@@ -92,7 +92,7 @@ def engine_fault(
         for event, error in _failed_attempts(run)
         if error.role in (role, None)
     }
-    replies: Sequence[SecondpassError] = list(last.values()) or [cause]
+    replies: list[SecondpassError] = list(last.values()) or [cause]
     overloads = [e for e in replies if isinstance(e, EngineUnavailable) and e.is_overloaded]
     kind = errors.EngineOverloaded if len(overloads) == len(replies) else errors.EngineFailed
     fault = kind(_description(cause, failure), role=role, usage_record=usage_record)

@@ -42,10 +42,9 @@ def test_complete_events_are_forwarded_at_once_and_no_text_completes_a_stream(
     forwarded = b"".join(map(stream.feed, divided(data, cuts)))
     assert forwarded + stream.pending == data
     assert stream.pending in (b"", blank[-1:])
-    was_complete = stream.is_complete
+    is_complete = [stream.is_complete]
     end = stream.feed(b"data: [DONE]" + blank)
-    assert stream.is_complete
-    assert not was_complete
+    assert [*is_complete, stream.is_complete] == [False, True]
     assert end.endswith(b"data: [DONE]" + blank)
 
 

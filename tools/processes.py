@@ -76,15 +76,18 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """Terminate the whole group, and kill what is still running after `grace` seconds.
+        """Terminate the child, then its group, and kill what is still running after `grace` seconds.
 
-        May be called twice and after the child has exited: its orphans remain in the group.
+        The child is first, because it may need its own children to drain: the service needs vLLM's engine core. May be called
+        twice and after the child has exited: its orphans remain in the group.
         """
-        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_SECONDS)):
-            deadline = time.monotonic() + seconds
-            self._signal_group(number)
-            while self._is_group_running() and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+        end = time.monotonic() + grace
+        self.process.terminate()
+        _wait_while(lambda: self.exit_status() is None, end)
+        self._signal_group(signal.SIGTERM)
+        _wait_while(self._is_group_running, end)
+        self._signal_group(signal.SIGKILL)
+        _wait_while(self._is_group_running, time.monotonic() + KILL_SECONDS)
         self.process.wait()
 
     def _is_group_running(self) -> bool:
@@ -94,6 +97,12 @@ class Child:
     def _signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+
+def _wait_while(condition: Callable[[], bool], end: float) -> None:
+    """Wait until `condition` is false or the monotonic clock reaches `end`."""
+    while condition() and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
 
 
 def never() -> None:

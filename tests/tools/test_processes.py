@@ -46,7 +46,7 @@ def python(code: str, *arguments: object) -> list[str]:
 
 
 def wait_for_pid(path: Path) -> int:
-    while not path.exists():
+    while not (path.exists() and path.read_text()):
         time.sleep(0.01)
     return int(path.read_text())
 
@@ -59,6 +59,28 @@ def test_stop_ends_a_grandchild_that_ignores_sigterm(tmp_path: Path) -> None:
 
     assert child.exit_status() == -15
     assert not is_running(grandchild)
+
+
+# A parent that needs its child to drain, as the service needs vLLM's engine core.
+DRAINING = """
+import signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+def drain(*_):
+    time.sleep(0.3)
+    print("child", "running" if child.poll() is None else "dead", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, drain)
+open(sys.argv[1], "w").write("1")
+time.sleep(600)
+"""
+
+
+def test_stop_lets_a_child_drain_before_it_ends_its_grandchildren(tmp_path: Path) -> None:
+    child = Child.start("draining", python(DRAINING, tmp_path / "pid"), tmp_path / "log")
+    wait_for_pid(tmp_path / "pid")
+    child.stop(grace=10)
+    assert child.exit_status() == 0
+    assert child.tail() == "child running"
 
 
 def test_stop_ends_the_orphans_of_a_dead_child(tmp_path: Path) -> None:

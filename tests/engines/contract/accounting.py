@@ -19,7 +19,7 @@ from tests.engines.contract_support import Subject, becomes
 pytestmark = pytest.mark.anyio
 
 PRICES = {"actor": Price(prompt=0.0, completion=1.0)}
-DRAFTS = 5
+SAMPLES = 5
 
 
 def drafting(subject: Subject, *, cap: int = 48, width: int | None = None, **more: Any) -> LiveRun:
@@ -27,7 +27,7 @@ def drafting(subject: Subject, *, cap: int = 48, width: int | None = None, **mor
     return make_run(
         upstream(subject.engine, places=4),
         "self_consistency",
-        {"n": DRAFTS, "stop": "none", "width": width},
+        {"n": SAMPLES, "stop": "none", "width": width},
         sampling=Sampling(max_tokens=cap, temperature=1.0, seed=1),
         prices=PRICES,  # type: ignore[arg-type]
         **more,
@@ -68,7 +68,7 @@ async def test_a_run_spends_exactly_the_tokens_that_the_engine_generates(
         await execute(run)
     budget = run.budget
     assert await generated_since(subject, before) == budget.spent["tokens"]
-    assert budget.spent["tokens"] > 0 or budget.limit.get("tokens", 99) < (width or DRAFTS)
+    assert budget.spent["tokens"] > 0 or budget.limit.get("tokens", 99) < (width or SAMPLES)
     assert not any(record.is_estimated or record.overrun for record in call_records(run))
     assert not any(budget.withheld.values())
     assert not budget.holdings
@@ -100,5 +100,5 @@ async def test_cancelled_drafts_spend_what_the_engine_generated_to_two_tokens_pe
     assert scope.cancelled_caught
     spent = run.budget.spent["tokens"]
     assert spent > 0
-    assert 0 <= await generated_since(subject, before) - spent <= 2 * DRAFTS
+    assert 0 <= await generated_since(subject, before) - spent <= 2 * SAMPLES
     assert not any(run.budget.withheld.values())

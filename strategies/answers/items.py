@@ -32,6 +32,7 @@ _PROSE = re.compile(
     r"|(?P<word>(?<![A-Za-z])(?!(?:sin|cos|tan|log|exp|sqrt|mod|max|min|gcd|lcm)\b)(?=[A-Z]*[a-z])[A-Za-z]{3,})"
 )
 _POWER = re.compile(r"\$\s?\^\s?\{?\s?-?\d\s?\}?\$")
+_FOREIGN_DOLLAR = re.compile(r"(?<![A-Za-z])(?:R|US|A|CA|HK|NZ|S)\$(?=[ ]?\d)")
 _CITATION = re.compile(r"(?<=[\w.%)}$])[ ]?\[\^?\d{1,3}(?:,[ ]?\d{1,3}){0,5}\](?![(\w{])")
 _BOLD = re.compile(r"(?<![\w*)])(\*\*\*?|__)(?=\S)([^*_\n]{1,300})(?<=\S)\1(?![\w*(])")
 _THIN_SPACE = re.compile(r"(?<!\\)\\[!,](?=\d{3})")
@@ -59,7 +60,7 @@ class Item:
 def cleaned(text: str) -> str:
     """Return the text without citations and bold delimiters, with thousands in one numeral."""
     text = _THIN_SPACE.sub("", text.replace("{,}", ","))
-    return _CITATION.sub("", _BOLD.sub(r"\2", text))
+    return _CITATION.sub("", _BOLD.sub(r"\2", _FOREIGN_DOLLAR.sub("$", text)))
 
 
 def items(text: str) -> list[Item]:

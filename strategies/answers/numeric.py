@@ -17,6 +17,8 @@ from secondpass.strategies.answers.statements import (
     ending,
     every,
     folded,
+    list_words,
+    sentence_end,
     sentences,
     statements,
 )
@@ -35,13 +37,18 @@ _NAME = re.compile(
 _SEVERAL = re.compile(
     r",\s?[A-Za-z]\w{0,2}\s?=|\$.*\$|\\\)|\\begin|\\(?:text|mbox)\{\s?(?:and|or)\b"
 )
-_NUMERAL = re.compile(r"[-+]?(?:\\?[$\u20ac\u00a3\u00a5])?[\d.,\u2019 \u00a0\u202f]*\d")
+_NUMERAL = re.compile(
+    r"[-+]?(?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?)?(?:\d{1,3}(?:[ \u00a0\u202f]\d{3})+|\d[\d.,\u2019]*)(?:[.,]\d+)?"
+)
 _DIGIT = re.compile(r"\d|\\(?:pi|infty|sqrt|emptyset|varnothing)\b|=")
 _MAX_SENTENCES = 50
 _SENTENCE_WINDOW = 4000
 
 _COPULA_BEFORE = re.compile(
     rf"(?:{every('copula')}|[=\u2248:])[ ]{{0,2}}(?:(?:{every('lead')}|about|approximately|approx\.?|just)[ ]{{1,2}}){{0,2}}\Z"
+)
+_SECOND_VALUE = re.compile(
+    rf"[\s,;]{{0,3}}(?:{list_words()})\b[^.;\n]{{1,60}}?(?:{every('copula')})\s{{1,2}}"
 )
 _NEGATION_BEFORE = re.compile(
     rf"(?:{every('negation')})(?:(?!{every('copula')})[^.,;:!?\uff0c\d=]){{0,25}}\Z"
@@ -111,13 +118,18 @@ def _after_hashes(text: str, *, finished: bool) -> str | None:
 
 def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
     """Return the last readable statement's value, or (None,) if it is unclear; None without one."""
+    later: tuple[int, tuple[str | None]] | None = None
     for statement in statements(text):
         found = _read(statement, finished=finished)
+        if later is not None:
+            start, value = later
+            is_same_sentence = sentence_end(text[statement.start : start]) is None
+            return (None,) if is_same_sentence and found not in (None, value) else value
         if found is not None:
-            return found
+            later = statement.start, found
         if not finished:
             return (None,)
-    return None
+    return later and later[1]
 
 
 def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
@@ -163,8 +175,9 @@ def _read_sentence(sentence: str, language: str, *, finished: bool) -> tuple[str
         return (None,)
     if _NEGATION_BEFORE.search(sentence, max(0, first.start - 40), first.start):
         return (None,)
-    equation = next((each for each in found[:1] if "=" in sentence[: each.start]), first)
-    return (_value_of(equation, language),)
+    if len(found) > 1 and _SECOND_VALUE.fullmatch(sentence, first.end, found[1].start):
+        return (None,)
+    return (_value_of(first, language),)
 
 
 def _value_of(quantity: Quantity, language: str = "en") -> str | None:
@@ -210,7 +223,7 @@ def _right_side(expression: str, language: str = "en") -> str | None:
         and not re.search("[A-Za-z]", "".join(sides[-1:] if len(sides) > 1 else ""))
     )
     value = right.strip() if is_value else expression
-    if value[:1] in "\\([{" or not _NUMERAL.fullmatch(value) or re.search(r"\d{4}[ ]\d|, ", value):
+    if value[:1] in "\\([{" or not _NUMERAL.fullmatch(value):
         return value
     return number(value, language)
 
@@ -237,6 +250,12 @@ def _decided(sentence: str, found: list[Quantity]) -> str | None:
     if not kept:
         return None
     last = kept[-1]
+    if (
+        len(kept) > 1
+        and _SECOND_VALUE.fullmatch(sentence, kept[-2].end, last.start)
+        and _COPULA_BEFORE.search(sentence, 0, kept[-2].start)
+    ):
+        return None
     formulas = [each for each in kept if each.has_formula]
     if formulas and not last.has_formula and not _COPULA_BEFORE.search(sentence, 0, last.start):
         last = formulas[-1]

@@ -48,6 +48,9 @@ _MONTH_BEFORE = re.compile(
     rf"(?:{any_of(MONTHS).replace('(?i:', '(?:')})\.?,?[ ]{{0,2}}(?:the )?\Z"
 )
 _MONTH_AFTER = re.compile(rf"(?:st|nd|rd|th|\.|er)?[ ]{{0,2}}(?:of |de |di )?(?:{any_of(MONTHS)})")
+_REMARK_BEFORE = re.compile(
+    r"\((?:about|approximately|approx\.?|roughly|or|i\.e\.,?|ca\.?|~|\u2248)\s{0,2}\Z"
+)
 _LABEL_BEFORE = re.compile(rf"(?:(?:{any_of(LABELS)})\.?[ ]{{0,2}}[(]?|(?i:第)|\#|\b[A-Z]-)\Z")
 _PREFIX_BEFORE = re.compile(rf"(?:{any_of(PREFIXES)})(?: the)?[ ]{{0,2}}\Z|(?:负|負|マイナス)\Z")
 _SCALE_AFTER = re.compile(
@@ -87,7 +90,8 @@ _LIST_SEPARATOR = re.compile(
 _ARITHMETIC = re.compile(
     r"\d[^=\u2248]{0,40}[-+*/\u00d7\u00f7\u00b7][^=\u2248]{0,40}\d[^=\u2248]{0,40}[=\u2248]"
 )
-_FOOTNOTE = re.compile(r"[-+]?[\d.,]+\s?\(\d{1,2}\)")
+_LABELLED = re.compile(r"\A[-+]?[\d.,]+\s?\(\d{1,2}\)\Z|\([a-h]\)\s?[-\d]")
+_ANY_CONNECTOR = re.compile(_CONNECTOR)
 _KNOWN = re.compile(
     rf"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]{{1,30}}(?:\{{[^{{}}]{{0,200}}\}}){{0,4}}|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
     r"|(?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|pi|thousand|million|billion|trillion)(?![A-Za-z])",
@@ -134,7 +138,9 @@ class _Context:
     def is_reference(self) -> bool:
         """True after the word of a reference, and for the power of a unit, as in "5 m/s^2"."""
         is_unit = _UNIT_ALONE.fullmatch(self.whole) and _UNIT_BEFORE.search(self.before)
-        return bool(_LABEL_BEFORE.search(self.before) or is_unit)
+        return bool(
+            _LABEL_BEFORE.search(self.before) or _REMARK_BEFORE.search(self.before) or is_unit
+        )
 
     def is_part(self, first: Item, last: Item) -> bool:
         """Return True if the quantity is a part of something larger, such as a date or an ordinal."""
@@ -207,7 +213,9 @@ def _quantity(text: str, group: list[Item], language: str) -> Iterator[Quantity]
     group = _without_letters(text, group)
     if all(_is_lone_letter(text, item) for item in group):
         return
-    start, end = _with_brackets(text, group[0].start, group[-1].end)
+    start, end = group[0].start, group[-1].end
+    if len(group) > 1 or group[0].kind != "number":
+        start, end = _with_brackets(text, start, end)
     has_formula = any(item.kind == "formula" for item in group)
     context = _Context(text[start:end], text[max(0, start - 40) : start], text[end : end + 40])
     is_reference = not has_formula and context.is_reference
@@ -290,14 +298,17 @@ def _of_formulas(whole: str, language: str) -> str | None:
 def _compound(whole: str, language: str, *, is_arithmetic: bool) -> str | None:
     """Return the right side of a single equation, else the whole if it contains only known words."""
     parts = _LIST_SEPARATOR.split(whole)
-    is_last = len(parts) == 1 or (is_arithmetic and _ARITHMETIC.search(parts[-1]) is not None)
+    is_single = is_arithmetic or not _ANY_CONNECTOR.search(whole)
+    is_last = (is_single and len(parts) == 1) or (
+        is_arithmetic and _ARITHMETIC.search(parts[-1]) is not None
+    )
     if is_last and _RELATION.search(parts[-1]):
         sides = _RELATION.split(parts[-1])
         letters = [_LETTERS.search(_KNOWN.sub(" ", side)) is not None for side in sides[:-1]]
         is_name = _VARIABLE.fullmatch(sides[0]) is not None
         if is_name or not letters[0] or (len(letters) > 1 and not letters[-1]):
             return _only_value(sides[-1].strip(), language)
-    return whole.strip() if _has_known_words(whole) and not _FOOTNOTE.fullmatch(whole) else None
+    return whole.strip() if _has_known_words(whole) and not _LABELLED.search(whole) else None
 
 
 def _only_value(text: str, language: str) -> str | None:

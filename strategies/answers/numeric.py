@@ -127,7 +127,7 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
             return (None,) if is_same_sentence and found not in (None, value) else value
         if found is not None:
             later = statement.start, found
-        if not finished:
+        elif not finished:
             return (None,)
     return later and later[1]
 
@@ -231,14 +231,43 @@ def _right_side(expression: str, language: str = "en") -> str | None:
 def _concluded(text: str) -> str | None:
     """Return the last formula, else the last numeral, of the last sentence with a quantity."""
     for sentence in islice(_last_sentences(text), _MAX_SENTENCES):
+        language = _decimal_language(sentence)
         found = [
             each
-            for each in quantities(sentence)
+            for each in quantities(sentence, language)
             if not each.is_reference and _DIGIT.search(each.value or "0")
         ]
         if found:
             return _decided(sentence, found)
     return None
+
+
+def _decimal_language(sentence: str) -> str:
+    """Return the language with a decimal comma of a sentence; "en" for any other language."""
+    if not _SEPARATED.search(sentence) or _ENGLISH.search(sentence):
+        return "en"
+    return next((code for code, words in _FOREIGN.items() if words.search(sentence)), "en")
+
+
+_SEPARATED = re.compile(r"\d[.,]\d")
+_ENGLISH = re.compile(
+    r"\b(?:the|is|are|of|and|so|we|it|in|each|total|has|have|for)\b", re.IGNORECASE
+)
+_FOREIGN = {
+    code: re.compile(
+        any_of(
+            {
+                *language.copula,
+                *language.because,
+                *language.intro,
+                *language.join,
+                *language.negation,
+            }
+        )
+    )
+    for code, language in LANGUAGES.items()
+    if language.decimal_comma
+}
 
 
 def _decided(sentence: str, found: list[Quantity]) -> str | None:

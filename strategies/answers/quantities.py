@@ -33,7 +33,7 @@ _CONNECTOR = every("join")
 _UNIT = any_of(UNITS, is_spaced=False)
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 _JOIN = re.compile(
-    rf"""[^\w\n\u2014]*
+    rf"""[^\w\n\u2014\"]*
       | [^\w\n;]{{0,4}} (?:{_WORD}[^\w\n;\u2014]{{1,3}}){{0,3}} (?:{_UNSPACED}{{0,8}}) (?:{_CONNECTOR})
         [^\w\n;]{{0,4}} (?:(?:an?|the|another|about|of|le|la|les|der|die|el|los|por|par)[ ]{{1,2}})? [^\w\n;]{{0,4}}
       | \s{{0,2}} (?:{_UNIT})\.? ,? [ ]{{0,2}}

@@ -54,7 +54,7 @@ FORMULAS = any_joined(
 )  # fmt: skip
 LISTS = any_joined(
     [
-        "{}, {}, and {}", "{} and {}", "{} or {}", "x = {} or x = {}", "x = {}, y = {}", "${}$ and ${}$", "$x={}$ or $x={}$",
+        "{}, {}, and {}", "{} and {}", "{} or {}", "x = {} or x = {}", "x = {} oppure x = {}", "x = {} ya da x = {}", "x = {}, y = {}", "${}$ and ${}$", "$x={}$ or $x={}$",
         "{} apples and {} pears", "either {} or {}", "{}; {}; {}", "{} und {}", "{} et {}", "{} y {}", "{} e {}", "{} и {}", "{}和{}", "{} ve {}", "{} và {}",
     ]
 )  # fmt: skip
@@ -181,6 +181,14 @@ def test_a_truncated_quantity_is_never_read(whole: str, sentence: str, length: i
         (r"\boxed{2} to \boxed{3}", None),
         (r"(a) \boxed{2} (b) \boxed{3}", "2, 3"),
         ("The answer is:\n\n42", "42"),
+        ("The mean is 5 and the median is 6.", None),
+        ("Answer: 3; Answer: 4", None),
+        ("The answer to part (a) is 3 and to part (b) is 4.", None),
+        ("The probability is 1/6 (about 16.67%).", "1/6"),
+        ("The answer is forty-two (42).", "42"),
+        ("Phone: +1 555 123 4567", "+1 555 123 4567"),
+        ("A resposta é R$ 1.250,50.", "1250.50"),
+        ("Es sind 1.500 Euro.", None),
     ],
 )  # fmt: skip
 def test_a_quantity_is_read_in_its_context(text: str, answer: str | None) -> None:

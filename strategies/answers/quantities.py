@@ -81,7 +81,7 @@ _OF = re.compile(r"\b(?:of|de|von|di|for|by)\s{1,2}\Z")
 _VALUE = re.compile(r"\d|=|\\(?:pi|sqrt|infty)")
 _WORDS = re.compile(r"[^\W\d_]")
 _DELIMITED = re.compile(r"\$\$[^$]*\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
-_LETTERS = re.compile(r"(?<![A-Za-z'\u2019])(?!x \d)[A-Za-z](?![A-Za-z'\u2019])")
+_LETTERS = re.compile(r"(?<![A-Za-z'\u2019])(?!x [\d$])[A-Za-z](?![A-Za-z'\u2019])")
 _VARIABLE = re.compile(r"\s*[A-Za-z](?:_?\w{1,3}|\([A-Za-z\d]{1,3}\))?\s*")
 _INNER_UNIT = re.compile(rf"\d[ ]?(?:{_UNIT})(?![A-Za-z\u00c0-\u04ff])[^\d]{{0,20}}\d")
 _LIST_SEPARATOR = re.compile(

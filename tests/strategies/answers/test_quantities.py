@@ -182,6 +182,7 @@ def test_a_truncated_quantity_is_never_read(whole: str, sentence: str, length: i
         (r"(a) \boxed{2} (b) \boxed{3}", "2, 3"),
         ("The answer is:\n\n42", "42"),
         ("The mean is 5 and the median is 6.", None),
+        ("So the farmer earns 30 x $2.5 = $75.", "75"),
         ("Answer: 3; Answer: 4", None),
         ("The answer to part (a) is 3 and to part (b) is 4.", None),
         ("The probability is 1/6 (about 16.67%).", "1/6"),

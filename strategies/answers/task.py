@@ -146,8 +146,8 @@ def extract(
 def normalise(task: Task, answer: str) -> str:
     r"""Return the normal form of an answer: answers with equal forms are equal.
 
-    Numbers are exact decimals without separators, currency or percent signs ("$1,000.0" is "1000"). Fractions of
-    integers are "3/4". LaTeX wrappers and spacing are removed. A choice is its upper-case letter.
+    A number is an exact fraction without separators: "1,000.50" is "2001/2". Other mathematical forms also contain the unit.
+    A choice is its upper-case letter.
     """
     match task.kind:
         case "math":

@@ -18,6 +18,8 @@ MAX_LENGTH = 2000
 """Maximum characters of an answer that is parsed; longer answers are compared as text."""
 
 _MAX_DEPTH = 60
+_PREFIX = "form: "
+_NUMBER = re.compile(r"-?\d+(?:/\d+)?", re.ASCII)
 _MATH_COMMAND = re.compile(
     r"\\(?!text|mbox|boxed|fbox|mathrm|operatorname|\$|[%,;: {}])[A-Za-z(\[]|(?<!\\)\$"
 )
@@ -27,8 +29,14 @@ _APPROXIMATE = re.compile(
 
 
 def normalise(answer: str) -> str:
-    """Return the normal form of an answer as a text: answers with equal texts are equal."""
-    return normal_form(answer).text
+    """Return the normal form of an answer as a text: answers with equal texts are equal.
+
+    A number without a unit is itself. Other forms start with "form: ", and are returned unchanged.
+    """
+    if answer.startswith(_PREFIX):
+        return answer
+    text = normal_form(answer).text
+    return text if _NUMBER.fullmatch(text) else _PREFIX + text
 
 
 def normal_form(answer: str) -> NormalForm:

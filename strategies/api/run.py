@@ -289,6 +289,9 @@ class Run(Protocol):
     async def class_of(self, candidate: Candidate) -> int | None:
         """Return the id of the candidate's answer class, a small integer shared by equivalent answers.
 
+        A later answer may merge or split classes. The returned id then compares and hashes as the new one, so that votes read
+        the classes of all drafts again; do not keep it as a key across an await.
+
         None for a candidate without an answer, and in open tasks, whose answers are not comparable.
         """
 

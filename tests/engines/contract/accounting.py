@@ -45,22 +45,24 @@ async def generated_since(subject: Subject, before: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "limits",
+    ("width", "limits"),
     [
-        {},
-        {"max_tokens": 10_000},
-        {"max_tokens": 120},
-        {"max_tokens": 60},
-        {"max_tokens": 7},
-        {"max_tokens": 1},
-        {"max_cost": 100e-6},
-        {"max_cost": 20e-6, "max_tokens": 50},
+        (None, {}),
+        (None, {"max_tokens": 10_000}),
+        (None, {"max_tokens": 120}),
+        (None, {"max_tokens": 60}),
+        (None, {"max_tokens": 1}),
+        (None, {"max_cost": 100e-6}),
+        (2, {"max_tokens": 60}),
+        (1, {}),
+        (1, {"max_tokens": 120}),
+        (1, {"max_tokens": 7}),
+        (1, {"max_cost": 20e-6, "max_tokens": 50}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("width", [None, 2, 1])
 async def test_a_run_spends_exactly_the_tokens_that_the_engine_generates(
-    limits: dict[str, Any], width: int | None, subject: Subject
+    width: int | None, limits: dict[str, Any], subject: Subject
 ) -> None:
     before = await subject.count_generated()
     run = drafting(subject, width=width, **limits)

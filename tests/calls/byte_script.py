@@ -138,6 +138,7 @@ class Attempt:
         counted: Completion tokens that the client could count from deltas.
         trouble: Reason why the reply ended early, if any.
         requested: Tokens that earlier requests had generated, or could still generate, when this one arrived.
+        is_open: The server still generates tokens.
     """
 
     number: int
@@ -151,7 +152,7 @@ class Attempt:
     counted: int = 0
     trouble: Trouble | None = None
     requested: int = 0
-    is_open: bool = True
+    is_open: bool = False
 
     def __post_init__(self) -> None:
         self.choices = [Choice() for _ in range(self.body.get("n", 1))]
@@ -217,8 +218,13 @@ class Chunks:
             if attempt.choices[index].reason is None:
                 yield self._delta(index, "", 0, "stop")
 
+    def close(self) -> None:
+        """Record that the server generates no more tokens."""
+        self._attempt.is_open = False
+
     def closing(self) -> Iterator[bytes]:
         """Yield the final usage and the end of the stream."""
+        self.close()
         attempt = self._attempt
         if attempt.script.final and attempt.dialect != "silent" and not self._has_finish_usage:
             if attempt.has_usage_at_the_end:

@@ -142,10 +142,7 @@ class ByteServer:
             each.total_cap if each.is_open else each.sent for each in self.attempts
         )
         self.attempts.append(attempt)
-        try:
-            return await self._play(attempt, to)
-        finally:
-            attempt.is_open = False
+        return await self._play(attempt, to)
 
     def _text_of(self, ids: Sequence[int]) -> str:
         return "".join(self._texts.get(token, "") for token in ids)
@@ -165,6 +162,7 @@ class ByteServer:
     async def _stream(self, attempt: Attempt, to: _Connection) -> bool:
         script, stream = attempt.script, _Stream(to, attempt.script)
         chunks = Chunks(attempt, self._texts)
+        attempt.is_open = True
         await stream.begin()
         try:
             for step in script.steps:
@@ -177,6 +175,8 @@ class ByteServer:
                 else:
                     await stream.send(*chunks.of(step))
             await stream.send(*chunks.completing())
+            if script.late is None:
+                chunks.close()
             if script.late is not None:
                 await self._break(script.late, chunks, stream)
             await stream.send(*chunks.closing())
@@ -190,6 +190,7 @@ class ByteServer:
     async def _break(self, trouble: Trouble, chunks: Chunks, stream: _Stream) -> None:
         event = b"" if trouble == "end" else chunks.broken(trouble)
         if event is not None:
+            chunks.close()
             await stream.send(event)
             raise _Unreadable(trouble)
 

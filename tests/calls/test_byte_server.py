@@ -67,7 +67,7 @@ VOTES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(dict, n=SMALL, stop=st.just("esc"), window=st.integers(2, 4)),
     st.builds(dict, n=SMALL, stop=st.sampled_from(["adaptive", "lead"]), width=SMALL),
 )
-TOKENS = st.integers(1, 300)
+TOKENS = st.integers(1, 300) | st.integers(1, 30)
 LIMITS: st.SearchStrategy[dict[str, int]] = st.one_of(
     st.just({}),
     st.builds(dict, max_tokens=TOKENS),
@@ -146,6 +146,20 @@ class Machine(RuleBasedStateMachine):
         if has_reasoning:
             self.add(Text(choice, 2, is_reasoning=True))
         self.add(*[Text(choice, 2)] * deltas, Break(trouble))
+
+    @rule(
+        choice=st.integers(0, 5),
+        deltas=st.integers(1, 5),
+        tokens=st.integers(10, 40),
+        obeys=st.sampled_from([False, False, True]),
+        is_finished=st.booleans(),
+    )
+    def generate_much(
+        self, choice: int, deltas: int, tokens: int, *, obeys: bool, is_finished: bool
+    ) -> None:
+        """Generate more tokens than a small limit has room for, from a server that may ignore its cap."""
+        self.scripts.append(Script(obeys=obeys))
+        self.add(*[Text(choice, tokens, 1)] * deltas, *[Finish(choice)] * is_finished)
 
     @rule(noise=st.builds(Noise, st.sampled_from(["comment", "role", "no choices", "null usage"])))
     def send_noise(self, noise: Noise) -> None:

@@ -42,7 +42,7 @@ class Work:
         began = time.perf_counter()
         for delta in self.deltas:
             if is_searched:
-                partial.repeats(delta)
+                partial.ended_by_loop(delta)
             partial.add(delta)
         return time.perf_counter() - began
 

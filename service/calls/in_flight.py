@@ -26,7 +26,13 @@ from secondpass.strategies.api.errors import (
     StreamInterrupted,
     UnusableCompletion,
 )
-from secondpass.strategies.api.values import BudgetKind, LabelDistribution, ReportedUsage, Usage
+from secondpass.strategies.api.values import (
+    TRUNCATING,
+    BudgetKind,
+    LabelDistribution,
+    ReportedUsage,
+    Usage,
+)
 
 STREAM_ERRORS = (EngineUnavailable, StreamInterrupted)
 """Errors that interrupt a stream."""
@@ -158,10 +164,15 @@ class InFlight:
 
     def _ended_if_looping(self, delta: Delta, partial: PartialCompletion) -> Delta:
         """Return the delta, as the last one of its completion if that repeats itself."""
-        if delta.finish_reason is not None or not partial.repeats(delta):
+        reason = delta.finish_reason
+        if reason is not None and reason not in TRUNCATING:
             return delta
-        self._looping.add(delta.index)
-        return replace(delta, finish_reason="repetition")
+        last = partial.ended_by_loop(delta)
+        if last is None:
+            return delta
+        if reason is None:
+            self._looping.add(delta.index)
+        return last
 
     @property
     def is_stopped(self) -> bool:

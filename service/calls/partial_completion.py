@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from secondpass.service.calls.repetition import RepetitionDetector
 from secondpass.strategies.api.engine import Call, Delta
@@ -138,9 +138,21 @@ class PartialCompletion:
             self._finished = received, completion
         return completion
 
-    def repeats(self, delta: Delta) -> bool:
-        """Return whether the completion ends with a loop once the delta is added. Call it once for each delta."""
-        return self._repetition.add(delta.reasoning + delta.text)
+    def ended_by_loop(self, delta: Delta) -> Delta | None:
+        """Return the part of the delta up to the end of a loop, or None without one.
+
+        Call it once for each delta. The tokens of a shortened delta are unknown.
+        """
+        size = self._repetition.add(delta.reasoning + delta.text)
+        if size is None:
+            return None
+        reasoning = delta.reasoning[:size]
+        text = delta.text[: size - len(reasoning)]
+        is_whole = (reasoning, text) == (delta.reasoning, delta.text)
+        ids = delta.token_ids if is_whole else ()
+        return replace(
+            delta, reasoning=reasoning, text=text, token_ids=ids, finish_reason="repetition"
+        )
 
     def add(self, delta: Delta) -> None:
         """Append a delta."""

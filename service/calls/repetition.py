@@ -27,7 +27,7 @@ class RepetitionDetector:
 
     It keeps the last 8,192 bytes of the text and searches them every `INTERVAL` characters. A pattern of p bytes
     (1 to `MAX_PATTERN`) is found once the text ends with max(`MIN_BYTES`, `MIN_COUNT` * p) bytes of its copies, at
-    the next search.
+    the next search. Searches are at fixed offsets, so that the result does not depend on the parts of the text.
     """
 
     __slots__ = ("_pending", "_size", "_window")
@@ -37,17 +37,24 @@ class RepetitionDetector:
         self._pending: list[str] = []
         self._size = 0
 
-    def add(self, text: str) -> bool:
-        """Append text; return True if a search found a loop at the end."""
-        self._pending.append(text)
-        self._size += len(text)
-        if self._size < INTERVAL:
-            return False
-        added = "".join(self._pending)[-_WINDOW:].encode(errors="surrogatepass")
-        self._window = (self._window + added)[-_WINDOW:]
-        self._pending.clear()
-        self._size = 0
-        return ends_with_loop(self._window)
+    def add(self, text: str) -> int | None:
+        """Append text; return the number of its characters up to the end of a loop, or None.
+
+        After a loop the detector must not be used.
+        """
+        at = 0
+        while self._size + len(text) - at >= INTERVAL:
+            end = at + INTERVAL - self._size
+            self._pending.append(text[at:end])
+            added = "".join(self._pending).encode(errors="surrogatepass")
+            self._window = (self._window + added)[-_WINDOW:]
+            self._pending.clear()
+            self._size, at = 0, end
+            if ends_with_loop(self._window):
+                return end
+        self._pending.append(text[at:])
+        self._size += len(text) - at
+        return None
 
 
 def ends_with_loop(data: bytes) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from secondpass.service.calls.repetition import INTERVAL, MIN_BYTES
 from secondpass.strategies.api.engine import Call, Delta
-from secondpass.strategies.api.values import ReportedUsage
+from secondpass.strategies.api.values import FinishReason, ReportedUsage
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
 
@@ -65,6 +65,36 @@ async def test_a_completion_that_repeats_ends_its_request(is_reasoning: bool) ->
     )
     assert harness.stats.lengths.expected(("test", "actor", "solve", "scripted"), 9999) == 9999
     harness.assert_consistent()
+
+
+@pytest.mark.parametrize("reason", [None, "length"])
+@pytest.mark.parametrize("is_reasoning", [False, True])
+async def test_a_loop_has_the_same_text_in_deltas_of_any_size(
+    is_reasoning: bool, reason: FinishReason | None
+) -> None:
+    text = "Let me think about it first. " + SENTENCE * 200
+    found = set()
+    for size in (1, 7, 100, 511, 512, 513, 3000, len(text)):
+        parts = [text[at : at + size] for at in range(0, len(text), size)]
+        deltas = [
+            Delta(
+                text="" if is_reasoning else part,
+                reasoning=part if is_reasoning else "",
+                tokens=1,
+                token_ids=(1,),
+                finish_reason=reason if number == len(parts) else None,
+            )
+            for number, part in enumerate(parts, 1)
+        ]
+        harness = CallHarness(PlannedEngine(plan=lambda _call, _number, given=deltas: given))
+        await harness.perform(replace(LONG, resumable=is_reasoning))
+        [completion] = harness.completions
+        assert completion.finish_reason == "repetition"
+        found.add(completion.reasoning if is_reasoning else completion.text)
+        harness.assert_consistent()
+    [ended] = found
+    assert ended == text[: len(ended)]
+    assert MIN_BYTES <= len(ended) <= MIN_BYTES + 2 * INTERVAL
 
 
 @ON_BOTH_BACKENDS

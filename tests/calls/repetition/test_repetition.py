@@ -27,8 +27,8 @@ def stop_of(text: str, sizes: Iterable[int]) -> int | None:
     for size in sizes:
         if at >= len(text):
             break
-        if detector.add(text[at : at + size]):
-            return at + size
+        if (end := detector.add(text[at : at + size])) is not None:
+            return at + end
         at += size
     return None
 
@@ -81,7 +81,23 @@ def test_copies_of_any_pattern_are_a_loop_at_the_next_search(
     text = start + pattern * (copies + 2 * (INTERVAL + size) // len(pattern) + 1)
     found = stop_of(text, iter(lambda: size, 0))
     assert found is not None
-    assert found <= len(start) + copies * len(pattern) + INTERVAL + size
+    assert found <= len(start) + copies * len(pattern) + INTERVAL
+    assert found % INTERVAL == 0
+
+
+@given(
+    pattern=st.text(min_size=1, max_size=300),
+    start=st.text(max_size=2000),
+    copies=st.integers(1, 9000),
+    sizes=st.lists(st.integers(1, 9000), min_size=1, max_size=40),
+)
+@settings(max_examples=80)
+def test_the_end_of_a_loop_does_not_depend_on_the_parts_of_the_text(
+    pattern: str, start: str, copies: int, sizes: list[int]
+) -> None:
+    text = start + pattern * min(copies, 9000 // len(pattern))
+    by_character = stop_of(text, iter(lambda: 1, 0))
+    assert stop_of(text, [*sizes, len(text)]) == by_character
 
 
 @given(

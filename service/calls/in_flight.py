@@ -226,7 +226,7 @@ class InFlight:
             StreamInterrupted: The stream is incomplete.
             BudgetExhausted: The budget truncated a completion.
             UnusableCompletion: All completions of the call are empty; ReasoningTruncated if their reasoning reached the
-                token limit.
+                token limit or repeated itself.
         """
         progress, role = self._progress, self.request.role
         if not self.is_complete():
@@ -235,10 +235,12 @@ class InFlight:
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
-            if all(p.finish_reason == "length" and p.completion.reasoning for p in self._partials):
-                raise ReasoningTruncated(
-                    max(p.tokens for p in self._partials) or self._lease.cap, role=role
-                )
+            if all(
+                p.finish_reason in TRUNCATING and p.completion.reasoning for p in self._partials
+            ):
+                at_limit = [p.tokens for p in self._partials if p.finish_reason == "length"]
+                tokens = max(at_limit) or self._lease.cap if at_limit else None
+                raise ReasoningTruncated(tokens, role=role)
             raise UnusableCompletion(f"{role} returned only reasoning or whitespace", role=role)
 
     def __exit__(

@@ -11,7 +11,7 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
 * NoAnswer: the run ended without an answer; the error contains its usage.
     * NoAnswerWithinBudget (422): a budget limit was reached.
     * DeadlineExceeded (504): the deadline passed.
-    * ReasoningOverLimit (422): the reasoning used all tokens of a call.
+    * ReasoningOverLimit (422): the reasoning used all tokens of a call, or repeated itself.
     * EngineFailed (502): engine failure; `role` names its role.
     * EngineOverloaded (503): the engine answered 429 or 503; `role` names its role.
     * Drained (503): the server is shutting down.
@@ -148,21 +148,23 @@ class NoAnswerWithinBudget(NoAnswer):
 
 
 class ReasoningOverLimit(NoAnswer):
-    """The reasoning used all tokens of every draft, so that none has an answer.
+    """The reasoning used all tokens of every draft or repeated itself, so that none has an answer.
 
-    `field` is the token limit of a completion, under the name that the route has for it.
+    `field` is the token limit of a completion, under the name that the route has for it; None if no limit was reached.
     """
 
     status = 422
     code = "reasoning_truncated"
     should_retry = False
 
-    def __init__(self, tokens: int, *, usage_record: Mapping[str, Any] | None = None) -> None:
-        super().__init__(
-            f"the reasoning used all {tokens} tokens of a completion; raise this limit",
-            usage_record=usage_record,
-        )
-        self.field = "sampling.max_tokens"
+    def __init__(
+        self, tokens: int | None, *, usage_record: Mapping[str, Any] | None = None
+    ) -> None:
+        detail = "the reasoning repeated itself; change the question or the sampling"
+        if tokens is not None:
+            detail = f"the reasoning used all {tokens} tokens of a completion; raise this limit"
+        super().__init__(detail, usage_record=usage_record)
+        self.field = None if tokens is None else "sampling.max_tokens"
 
 
 class DeadlineExceeded(NoAnswer):

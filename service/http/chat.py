@@ -121,7 +121,7 @@ def _naming_limits(chat_request: ChatRequest) -> Iterator[None]:
     try:
         yield
     except ReasoningOverLimit as error:
-        error.field = chat_request.max_tokens_field
+        error.field = error.field and chat_request.max_tokens_field
         raise
 
 

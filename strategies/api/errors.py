@@ -11,7 +11,7 @@ The verbs of `Run` may raise any of them, and a strategy need not catch any. All
 * `RoleMissing`: no engine plays the role of the call.
 * `BudgetExhausted`: the call exceeds the remaining budget; see `kind`.
 * `UnusableCompletion`: a completion is empty, or was truncated before its answer.
-    * `ReasoningTruncated`: the token limit of the call was reached before any text.
+    * `ReasoningTruncated`: the token limit or a repetition ended the call before any text.
     * `DegenerateCandidate`: a text to judge is empty, only punctuation, or repetitive.
 * `VerdictUnreadable`: a judge's reply cannot be parsed. It is never counted as a score of 0.
 """
@@ -129,12 +129,14 @@ class UnusableCompletion(SecondpassError):
 
 
 class ReasoningTruncated(UnusableCompletion):
-    """The reasoning used all `tokens` that the call allows, so that the completion has no text."""
+    """The reasoning used all `tokens` that the call allows, so that the completion has no text.
 
-    def __init__(self, tokens: int, *, role: Role = "actor") -> None:
-        super().__init__(
-            f"the reasoning of the {role} used all {tokens} tokens of the call", role=role
-        )
+    None: the reasoning was ended because it repeated itself.
+    """
+
+    def __init__(self, tokens: int | None, *, role: Role = "actor") -> None:
+        end = "repeated itself" if tokens is None else f"used all {tokens} tokens of the call"
+        super().__init__(f"the reasoning of the {role} {end}", role=role)
         self.tokens = tokens
 
 

@@ -168,6 +168,26 @@ def test_a_token_limit_spent_on_reasoning_is_a_422_that_names_it(
     assert reply.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("path", ["/solve", CHAT])
+def test_reasoning_that_repeats_itself_is_not_the_engines_fault(
+    path: str, n: int, front: Served, upstream: Upstream
+) -> None:
+    loop = reasoning("Wait, let me check that again. " * 400) | {"usage": None}
+    upstream.chat = streams(event(loop), *[event(reasoning("Wait. "))] * 9, DONE)
+    strategy = {"name": "self_consistency", "params": {"n": n}}
+    body: Json = {"question": "?", "strategy": strategy}
+    if path == CHAT:
+        extension = {"strategy": strategy}
+        body = {"model": "model", "messages": MESSAGES, "secondpass": extension}
+    reply = front.post(path, body)
+    problem = reply.json() if path == "/solve" else reply.json()["error"]
+    assert problem["code"] == "reasoning_truncated"
+    assert reply.status_code == (422 if path == "/solve" else 400)
+    assert problem.get("field") is problem.get("param") is None
+    assert "repeated itself" in problem["detail" if path == "/solve" else "message"]
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_chat_names_the_token_limit_by_the_field_of_the_request(

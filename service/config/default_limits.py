@@ -36,7 +36,7 @@ def default_limits(
 
     Args:
         settings: The operator's settings.
-        params: Params of the strategy: `chains`, `sequential_calls` and, if it has one, `width`.
+        params: Params of the strategy: `chains`, `sequential_calls` and `concurrency`.
         cap: Completion tokens of one call, at least 1.
         rate: Tokens per second of one completion of the actor's model; None if not measured. The default deadline is
             then the operator's maximum.
@@ -61,5 +61,4 @@ def default_limits(
 
 def _waves(params: Params) -> int:
     """Return how many drafts are generated one after another."""
-    width: int = getattr(params, "width", None) or params.chains
-    return math.ceil(params.chains / width)
+    return math.ceil(params.chains / params.concurrency)

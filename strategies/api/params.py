@@ -59,6 +59,14 @@ class Params(BaseModel):
         return n
 
     @property
+    def concurrency(self) -> int:
+        """Maximum number of concurrent drafts: `width`, or all drafts without a field `width`.
+
+        Override it if other fields decide the number. The default deadline allows for it.
+        """
+        return getattr(self, "width", None) or self.chains
+
+    @property
     def sequential_calls(self) -> int:
         """Maximum number of full completions that a draft needs one after another, itself included.
 

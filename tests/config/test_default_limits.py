@@ -59,7 +59,13 @@ def test_the_default_budget_allows_the_cap_for_each_call(
     [
         ("single", {}, 1000.0, MIN_DEADLINE_MS),
         ("single", {}, 50.0, 200_000),
-        ("self_consistency", {"n": 8}, 50.0, 200_000),
+        ("self_consistency", {"n": 8}, 50.0, 400_000),
+        ("self_consistency", {"n": 8, "width": 8}, 50.0, 200_000),
+        ("self_consistency", {"n": 8, "stop": "none"}, 50.0, 200_000),
+        ("self_consistency", {"n": 8, "stop": "esc"}, 50.0, 400_000),
+        ("self_consistency", {"n": 8, "first": 2}, 50.0, 200_000),
+        ("self_consistency", {"n": 3}, 50.0, 200_000),
+        ("meta_rm", {"n": 8, "k": 2}, 50.0, 400_000),
         ("self_refine", {}, 100.0, 400_000),
         ("critic_retry", {"n": 8, "width": 4}, 100.0, 400_000),
         ("single", {}, None, 600_000),
@@ -79,7 +85,7 @@ def test_a_default_above_the_operators_maximum_is_reduced_with_a_note() -> None:
     assert found.limits.deadline_ms == 600_000
     assert found.notes == {
         "max_tokens": "1000000, the operator's maximum; the default for this run would be 2097152",
-        "deadline_ms": "600000, the operator's maximum; the default for this run would be 3276800",
+        "deadline_ms": "600000, the operator's maximum; the default for this run would be 52428800",
     }
 
 

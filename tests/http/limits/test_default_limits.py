@@ -104,12 +104,12 @@ def test_the_operators_maximum_is_noted_if_it_reduces_the_default_deadline() -> 
 
 
 def test_a_default_deadline_that_ends_the_run_is_noted() -> None:
-    slow = ScriptedEngine(constant_reply(NUMBERS), per_token=0.01)
-    with serving(slow, default_deadline_ms=200) as served:
+    slow = ScriptedEngine(constant_reply("one two three " * 300), per_token=0.01)
+    with serving(slow, default_deadline_ms=400) as served:
         document = served.solve().json()
-        requested = served.solve(budget={"deadline_ms": 150}).json()
+        requested = served.solve(budget={"deadline_ms": 300}).json()
     assert document["stop_reason"] == requested["stop_reason"] == "deadline"
     assert document["notes"]["deadline_ms"] == (
-        "the default of 200 ms ended the run; set budget.deadline_ms"
+        "the default of 400 ms ended the run; set budget.deadline_ms"
     )
     assert "deadline_ms" not in requested["notes"]

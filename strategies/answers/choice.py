@@ -9,26 +9,35 @@ from string import ascii_uppercase
 from secondpass.strategies.answers import letters as reading
 from secondpass.strategies.answers.fields import answer_field
 from secondpass.strategies.answers.markers import last_box
-from secondpass.strategies.answers.statements import Statement, ending, folded, statements
+from secondpass.strategies.answers.statements import Statement, ending, every, folded, statements
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
-_MARKUP = re.compile(r"[*_`$\"\u201c\u201d]|(?<!\w)'|'(?!\w)|\\[()\[\]]")
+_MARKUP = re.compile(r"[*_`$\"\u201c\u201d]|\\[()\[\]]")
+_QUOTE = re.compile(r"(?<!\w)['\u2018\u2019]|['\u2019](?!\w)")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w)")
-_NAMED = r"(?:(?:option|choice|letter)\s+)?"
-_LONE_LETTER = re.compile(_NAMED + r"[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
+_NAMED = rf"(?:(?:{every('option')})\s{{0,2}})?"
+_LONE_LETTER = re.compile(
+    _NAMED + rf"[(\[]?([A-Z])[)\]]?(?:\s?(?:{reading.ENDING}))?[.:\u3002\u0964]?", re.IGNORECASE
+)
 _TWO_LETTERS = re.compile(
     _NAMED + r"\(?([A-Z])\)?\s*(?:,|/|&|\b(?:or|and)\b)\s*(?:or\s+|and\s+)?\(?([A-Z])\)?(?!\w)",
     re.IGNORECASE,
 )
 _LEADING_LETTER = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?"
-    r"(?:\(([A-Z])\)|\[([A-Z])\]|([A-Z])(?=[).:,;](?!\w)|\s+[-\u2013\u2014(]|\s+(?:because|since|as)\b))"
+    _NAMED
+    + r"(?:\(([A-Z])\)|\[([A-Z])\]|([A-Z])(?=[).:,;](?!\w)|\s+[-\u2013\u2014(]|\s+(?:because|since|as)\b))"
 )
 _LEADING_LOWER = re.compile(r"\(?([a-z])[.)]\s{1,3}[^\n]{1,80}")
 _BRACKETED = re.compile(r"[*_\s]*\([A-Z]\)")
 _WORDS = re.compile(r"(?:[\w%-]|\.(?=\w))+")
 _LETTER_LINE = re.compile(r"^[ \t*_>#(\[`$]{0,8}([A-Z])[ \t*_.)\]`$]{0,8}$", re.MULTILINE)
-_LISTED_LETTER = re.compile(r"(?<!\w)\(?([A-Z])[).](?!\w)")
+_LISTED_LETTER = re.compile(
+    r"(?<!\w)\(?([A-Z])[).](?!\w)|^[ \t*_>-]{0,6}([A-Z])[*_]{0,2}:", re.MULTILINE
+)
+_RIGHT_LINE = re.compile(r"^[ \t*_>#-]{0,6}\(?([A-Z])[*_]{0,2}[).:]([^\n]{0,300})", re.MULTILINE)
+_RIGHT = re.compile(
+    r"(?:^|[\s(:.-])(?:(?i:correct)|[\u2713\u2714\u2705\u2611]|\u6b63\u786e)[\ufe0f)*_ .!]{0,6}$"
+)
 
 
 def letters(options: Sequence[str]) -> str:
@@ -78,6 +87,8 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
     for _, each in sorted(found, key=lambda pair: pair[0], reverse=True):
         if isinstance(each, set):
             named: set[str] | None = each
+        elif each.is_question:
+            named = None
         elif reading.is_denied(text, each.start):
             named = set()
         else:
@@ -128,8 +139,11 @@ def _named(text: str, options: Sequence[str]) -> set[str]:
         if pair <= names:
             return pair
     match = _LEADING_LETTER.match(plain) or _LEADING_LOWER.fullmatch(plain)
-    if match and not reading.is_rejected(plain[match.end(match.lastindex or 0) :]):
-        return {next(filter(None, match.groups())).upper()} & names
+    rest = plain[match.end(match.lastindex or 0) :] if match else ""
+    if match and not reading.is_rejected(rest):
+        named = {next(filter(None, match.groups())).upper()} & names
+        other = _LONE_LETTER.fullmatch(rest.strip(" ).:-"))
+        return named | ({other[1].upper()} & names if other else set())
     return set()
 
 
@@ -138,10 +152,15 @@ def _unstated(text: str, options: Sequence[str]) -> set[str]:
     names = set(letters(options))
     if alone := {match[1] for match in _LETTER_LINE.finditer(text)} & names:
         return alone
-    listed = {match[1] for match in _LISTED_LETTER.finditer(text)} & names
+    listed = {match[1] or match[2] for match in _LISTED_LETTER.finditer(text)} & names
     if len(listed) > 1:
-        return listed
+        return {letter for letter, line in _RIGHT_LINE.findall(text) if _is_right(line)} & listed
     return _named(text, options) or _mentioned(text, options)
+
+
+def _is_right(line: str) -> bool:
+    """Return True if a line about an option ends with "correct" or a check mark."""
+    return _RIGHT.search(line.rstrip()) is not None and not reading.is_negated(line)
 
 
 def _mentioned(text: str, options: Sequence[str]) -> set[str]:
@@ -163,7 +182,7 @@ def _words(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _MARKUP.sub("", _WRAPPER.sub(r"\1", text)).strip(" \t\r\n,;!")
+    return _QUOTE.sub("", _MARKUP.sub("", _WRAPPER.sub(r"\1", text))).strip(" \t\r\n,;!")
 
 
 def _key(text: str) -> str:

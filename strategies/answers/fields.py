@@ -22,6 +22,7 @@ _KEYS = (
     "option",
     "finalresult",
     "result",
+    "letter",
 )
 _MAX_DEPTH = 4
 _TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)

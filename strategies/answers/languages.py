@@ -32,6 +32,7 @@ class Language:
         is_spaced: True if white space separates words.
         negates_before: True if a negation follows the negated answer.
         has_copula: True if a word or mark is required between the noun and the answer.
+        inverts: True if the copula may precede the answer, as in "damit ist C richtig".
     """
 
     answer: tuple[str, ...]
@@ -51,6 +52,7 @@ class Language:
     is_spaced: bool = True
     negates_before: bool = False
     has_copula: bool = True
+    inverts: bool = False
 
 
 def _read() -> dict[str, Any]:

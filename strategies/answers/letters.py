@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from secondpass.strategies.answers.languages import LANGUAGES, Language
 from secondpass.strategies.answers.statements import any_of, every, introduction
 
-_OPEN = '[(\\[{<"\u201c\u201e\u00ab\u300c\u300e\u3010*_$` ]{0,4}'
-_CLOSE = '[)\\]}>"\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
+_OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$` ]{0,4}'
+_CLOSE = '[)\\]}>"\u2019\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
 _BARE = (
     r"(?<![A-Za-z0-9_\u00c0-\u024f'\u2019])(?:[A-Z])(?![A-Za-z0-9_\u00c0-\u024f])"
     r"(?!['\u2019](?:s|m|d|ll|re|ve|il|un|une|a)\b)"
@@ -23,10 +23,14 @@ LETTER = rf"{_OPEN}({_BARE}){_CLOSE}"
 """Pattern of one upper-case letter with its brackets or quotes. Group 1 is the letter."""
 
 _LETTER = re.compile(LETTER)
-_STOP = r"[ \t]{0,2}(?:$|[.,;:!?\n)\]\u3002\uff0c\uff1b\u3001\u0964]|[-\u2013\u2014=(\u2192](?!\w))"
+_CONTRAST = (
+    rf"[\s,;(]{{1,3}}(?:{every('negation')})\s{{0,2}}(?:(?:{every('option')})\s{{1,2}})?\(?{_BARE}"
+)
+_REJECTING = "|".join((every("negation"), every("wrong")))
+_STOP = rf"[ \t]{{0,2}}(?:$|[.,;:!?\n)\]\u3002\uff0c\uff1b\u3001\u0964]|[-\u2013\u2014=(\u2192](?!\w)|\u2014|[ ]\((?!{_REJECTING})|{_CONTRAST})"
 _END = re.compile(r"[ \t]{0,2}[)\]*_\"'\u201d]{0,3}(?:$|[.!\n\u3002\u0964](?!\w))", re.MULTILINE)
 _CLAUSE_END = re.compile(
-    rf"[.,;:!?\n\u3002\uff0c\uff1b\u0964(]|\s(?:{every('because')})|\s[-\u2013\u2014]\s"
+    rf"[.,;:!?\n\u3001\u3002\uff0c\uff1b\u0964(]|\s(?:{every('because')})|\s[-\u2013\u2014]\s"
 )
 
 
@@ -77,16 +81,28 @@ def _statement_pattern() -> re.Pattern[str]:
     groups = []
     for code, language in LANGUAGES.items():
         spaced = language.is_spaced
-        answer, option, correct, pick = (
+        answer, option, correct, pick, copula = (
             any_of(words, is_spaced=spaced)
-            for words in (language.answer, language.option, language.correct, language.pick)
+            for words in (
+                language.answer,
+                language.option,
+                language.correct,
+                language.pick,
+                language.copula,
+            )
         )
         chosen = rf"(?:{correct}\s{{0,2}}{option}|{option}\s{{0,2}}{correct})"
-        person = r"\b(?:I|[Ww]e|[Ll]et['\u2019]s)\b[^.,;\n]{0,25}?" if code == "en" else ""
+        named = rf"(?i:\bthe)\s{option}" if code == "en" else correct
+        predicate = rf"| {named}\s{{0,2}}{copula}"
+        person = (
+            r"(?:\b(?:I|[Ww]e|[Ll]et['\u2019]s)\b[^.,;\n]{0,25}?|^|(?<=[.!:]\s))"
+            if code == "en"
+            else ""
+        )
         groups.append(
             rf"""(?P<{code}>{introduction(language, answer)}
-            | {introduction(language, chosen)}
-            | ^[ \t*_\#>]{{0,6}} {option} [*_]{{0,3}} \s{{0,2}} [:=]
+            | {introduction(language, chosen)} {predicate}
+            | ^[ \t*_\#>]{{0,6}} (?:{option}|{correct}) [*_]{{0,3}} \s{{0,2}} [:=]
             | {person}(?<![\u4e0d]){pick} )"""
         )
     heading = r"(?P<heading>^[ \t]{0,3} [#*_]{1,6} [ \t]{0,3} (?i:(?:final[ ])?answer) \b [*_ \t]{0,6} \n)"
@@ -96,28 +112,45 @@ def _statement_pattern() -> re.Pattern[str]:
 STATEMENT = _statement_pattern()
 """Pattern for `statements.statements`; its groups are codes of languages."""
 
+ENDING = any_of((word for each in LANGUAGES.values() for word in each.ending), is_spaced=False)
 _INTRO = re.compile(
-    rf"(?:^|[.!?;,\n\u3002\uff0c]\s{{0,2}}|\s)[*_]{{0,3}}(?:{every('intro')}|=>|->|[\u2192\u21d2\u2234])[\s,:]{{0,3}}"
-    rf"(?:(?:{every('lead')}|{every('option')}|{every('correct')}|answer\sis)\s{{0,2}}){{0,3}}{LETTER}(?={_END.pattern})",
+    rf"(?:^|[.!?;,\n\u3002\uff0c]\s{{0,2}}|\s)[*_]{{0,3}}(?:{every('intro')}|=>|->|[\u2192\u21d2\u2234])[\s,:\u3001]{{0,3}}"
+    rf"(?:(?:{every('lead')}|{every('option')}|{every('correct')}|answer\sis)\s{{0,2}}){{0,3}}{LETTER}(?:\s{{0,2}}(?:{ENDING}))?(?={_END.pattern})",
     re.MULTILINE,
 )
 
 
 def _verdict(language: Language) -> str:
     """Return a pattern of "C is correct" and "C is the answer"."""
-    copula, lead, correct, answer = (
+    copula, lead, correct, answer, option = (
         any_of(words, is_spaced=language.is_spaced)
-        for words in (language.copula, language.lead, language.correct, language.answer)
+        for words in (
+            language.copula,
+            language.lead,
+            language.correct,
+            language.answer,
+            language.option,
+        )
     )
-    optional = "?" if language.negates_before or not language.is_spaced else ""
-    return rf"{LETTER}\s{{0,2}}(?:{copula}){optional}\s{{0,2}}(?:(?:{lead})\s{{0,2}}){{0,2}}(?:{correct}|{answer})"
+    ending = any_of(language.ending, is_spaced=False)
+    optional = "" if language.has_copula and language.is_spaced else "?"
+    inverted = (
+        rf"|{copula}\s(?:{option}\s)?{LETTER}\s(?:{lead}\s)?(?:{correct})"
+        if language.inverts
+        else ""
+    )
+    return rf"{LETTER}(?:\s{{0,1}}{ending})?\s{{0,2}}(?:{copula}){optional}\s{{0,2}}(?:(?:{lead})\s{{0,2}}){{0,2}}(?:{correct}|{answer}){inverted}"
 
 
 _VERDICT = re.compile("|".join(map(_verdict, LANGUAGES.values())))
 _DENYING = rf"(?:{every('negation')}|(?i:\b(?:whether|if|why|doubt|unless|unlikely|(?:everything|all|anything|every \w+) but)\b))"
-_DOUBT = re.compile(rf"{_DENYING}[^.;\n\u3002\u0964]{{0,40}}\Z")
-_DOUBTED = re.compile(rf"{_DENYING}[^.,;:\n\u3002\u0964\uff0c]{{0,30}}\Z")
-_DENIED = re.compile(rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|아닙|아니)|\s?\?")
+_DOUBT = re.compile(rf"{_DENYING}(?:[^.;\n\u3002\u0964]){{0,40}}\Z")
+_DOUBTED = re.compile(
+    rf"{_DENYING}(?:[^.,;:\n\u3002\u0964\uff0c]|,\s(?:dass|daß|ob|что|ли)\b){{0,30}}\Z"
+)
+_DENIED = re.compile(
+    rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|ません|아닙|아니)|\s?\?"
+)
 
 
 def stated(rest: str, language: str, *, is_negated: bool) -> set[str] | None:
@@ -174,7 +207,8 @@ def _letters_at(text: str, position: int, words: _Words) -> set[str] | None:
             break
         named.add(more[1])
         end = more.end()
-    if len(named) > 1 or words.join.match(text, match.end()):
+    is_joined = words.join.match(text, match.end()) and not words.after.match(text, match.end())
+    if len(named) > 1 or is_joined:
         return set()
     if _is_rejected(text, match.end(), words):
         return set()
@@ -223,6 +257,8 @@ def _found(match: re.Match[str]) -> set[str]:
 
 def is_rejected(text: str) -> bool:
     """Return True if a short passage rejects or negates what it names, in any language."""
+    if _CONTRASTED.match(text):
+        return False
     clause = _CLAUSE_END.search(text, min(len(text), 3))
     part = text[: clause.start()] if clause else text
     return _REJECTION.search(part[:80]) is not None
@@ -233,4 +269,5 @@ def is_negated(text: str) -> bool:
     return _REJECTION.search(text) is not None
 
 
-_REJECTION = re.compile(rf"{every('negation')}|{every('wrong')}")
+_CONTRASTED = re.compile(_CONTRAST)
+_REJECTION = re.compile(_REJECTING)

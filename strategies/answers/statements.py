@@ -26,7 +26,7 @@ _END = 20_000
 _STATEMENTS_READ = 20
 _SPACES = r"[ \t\u00a0]{1,3}"
 _MARKUP = r"[*_\"'\u2019\u201d\u00bb\u300d\u300f\u3011)\]]{0,3}"
-_SENTENCE_END = re.compile(r"\n|(?<!\.)[.!?\u0964](?=\s|$)|[\u3002\uff01\uff1f]")
+_SENTENCE_END = re.compile(r"\n|(?<!\.)[.!?\u0964\u061f](?=\s|$)|[\u3002\uff01\uff1f]")
 _LAST_WORD = re.compile(r"[^\W\d_]{1,10}(?:\.[^\W\d_]{1,3}){0,3}\Z")
 _NEXT_NUMBER = re.compile(r"\.[ \t]{0,3}(?:[-$(\\]{0,2}\d|[a-z])")
 _MATH = re.compile(
@@ -55,6 +55,7 @@ class Statement:
         formula: Content of a formula at the start of the text, without its delimiters; None without one.
         is_closed: True if the sentence has ended. A full stop at the end of the text may be a decimal point.
         is_negated: True if the introduction negates the answer, as in "the answer cannot be".
+        is_question: True if the sentence ends with a question mark.
         language: Code of the language of the introduction.
     """
 
@@ -65,6 +66,7 @@ class Statement:
     formula: str | None
     is_closed: bool
     is_negated: bool
+    is_question: bool
     language: str
 
 
@@ -72,7 +74,7 @@ def any_of(words: Iterable[str], *, is_spaced: bool = True) -> str:
     """Return a pattern of the words, longest first; whole words if `is_spaced`."""
     chosen = sorted(words, key=len, reverse=True)
     joined = "|".join(_cased(word).replace(" ", r"\s{1,2}") for word in chosen) or r"(?!)"
-    return rf"(?<!\w)(?:{joined})(?!\w)" if is_spaced else rf"(?:{joined})"
+    return rf"(?<![^\W_])(?:{joined})(?![^\W_])" if is_spaced else rf"(?:{joined})"
 
 
 def every(field: str) -> str:
@@ -104,7 +106,7 @@ def introduction(language: Language, noun: str) -> str:
     option, correct = (
         any_of(words, is_spaced=language.is_spaced) for words in (language.option, language.correct)
     )
-    direct = rf"[ \t]{{0,3}}(?:{option}[ \t]{{0,2}})?(?=[(\[*_$`\"\u201c\u300c]{{0,3}}[-A-Z\d\\]|{negation}) | "
+    direct = rf"[ \t,]{{0,3}}(?:{option}[ \t]{{0,2}})?(?=[(\[*_$`\"\u201c\u300c]{{0,3}}[-A-Z\d\\]|{negation}) | "
     direct = "" if language.has_copula else direct
     return rf"""{noun} (?:\s{{0,2}}{correct})? {_MARKUP}
         (?: {direct} \s{{0,3}} [:=]{{1,2}}>? | \s{{0,3}} (?:-{{1,2}}>?|[\u2013\u2014\u2192\u21d2])\s{{0,3}}(?=[(*_\[$`\"\u201c\u300c\\A-Z\d])
@@ -154,6 +156,7 @@ def _statement(text: str, match: re.Match[str]) -> Statement:
         formula=next(filter(None, formula.groups()), "").strip() if formula else None,
         is_closed=end is not None and bool(newline or end + 1 < len(rest)),
         is_negated=bool(_NEGATIONS[code].search(match[0])),
+        is_question=end is not None and rest[end] in "?\u061f",
         language=code,
     )
 

@@ -9,10 +9,19 @@ from string import ascii_uppercase
 from secondpass.strategies.answers import letters as reading
 from secondpass.strategies.answers.fields import answer_field
 from secondpass.strategies.answers.markers import last_box
-from secondpass.strategies.answers.statements import Statement, ending, every, folded, statements
+from secondpass.strategies.answers.statements import (
+    Statement,
+    ending,
+    every,
+    folded,
+    is_doubted,
+    statements,
+)
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
-_MARKUP = re.compile(r"[*_`$\"\u201c\u201d]|\\[()\[\]]")
+_MARKUP = re.compile(
+    r"[*_`$\"\u201c\u201d\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]|\\[()\[\],;! ]|\\(?:large|Large|bf|rm)\b"
+)
 _QUOTE = re.compile(r"(?<!\w)['\u2018\u2019]|['\u2019](?!\w)")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w)")
 _NAMED = rf"(?:(?:{every('option')})\s{{0,2}})?"
@@ -32,8 +41,10 @@ _BRACKETED = re.compile(r"[*_\s]*\([A-Z]\)")
 _WORDS = re.compile(r"(?:[\w%-]|\.(?=\w))+")
 _LETTER_LINE = re.compile(r"^[ \t*_>#(\[`$]{0,8}([A-Z])[ \t*_.)\]`$]{0,8}$", re.MULTILINE)
 _LISTED_LETTER = re.compile(
-    r"(?<!\w)\(?([A-Z])[).](?!\w)|^[ \t*_>-]{0,6}([A-Z])[*_]{0,2}:", re.MULTILINE
+    r"(?<!\w)\(?([A-Z])(?:[).](?!\w)|\s\()|^[ \t*_>-]{0,6}([A-Z])[*_]{0,2}(?::|\s[-\u2013\u2014])",
+    re.MULTILINE,
 )
+_LAST_LETTER = re.compile(rf"(?<=[.!?]\s){_NAMED}\(?([A-Z])\)?\.?\Z")
 _RIGHT_LINE = re.compile(r"^[ \t*_>#-]{0,6}\(?([A-Z])[*_]{0,2}[).:]([^\n]{0,300})", re.MULTILINE)
 _RIGHT = re.compile(
     r"(?:^|[\s(:.-])(?:(?i:correct)|[\u2713\u2714\u2705\u2611]|\u6b63\u786e)[\ufe0f)*_ .!]{0,6}$"
@@ -89,7 +100,7 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
             named: set[str] | None = each
         elif each.is_question:
             named = None
-        elif reading.is_denied(text, each.start):
+        elif is_doubted(text, each.start):
             named = set()
         else:
             named = _read(each, options, finished=finished)
@@ -152,6 +163,8 @@ def _unstated(text: str, options: Sequence[str]) -> set[str]:
     names = set(letters(options))
     if alone := {match[1] for match in _LETTER_LINE.finditer(text)} & names:
         return alone
+    if last := _LAST_LETTER.search(text[-40:].rstrip()):
+        return {last[1]} & names
     listed = {match[1] or match[2] for match in _LISTED_LETTER.finditer(text)} & names
     if len(listed) > 1:
         return {letter for letter, line in _RIGHT_LINE.findall(text) if _is_right(line)} & listed

@@ -35,6 +35,7 @@ _POWER = re.compile(r"\$\s?\^\s?\{?\s?-?\d\s?\}?\$")
 _FOREIGN_DOLLAR = re.compile(r"(?<![A-Za-z])(?:R|US|A|CA|HK|NZ|S)\$(?=[ ]?\d)")
 _CITATION = re.compile(r"(?<=[\w.%)}$])[ ]?\[\^?\d{1,3}(?:,[ ]?\d{1,3}){0,5}\](?![(\w{])")
 _BOLD = re.compile(r"(?<![\w*)])(\*\*\*?|__)(?=\S)([^*_\n]{1,300})(?<=\S)\1(?![\w*(])")
+_PICTOGRAM = re.compile("[\u2600-\u2794\u2798-\u27bf\ufe0f\U0001f300-\U0001faff]")
 _THIN_SPACE = re.compile(r"(?<!\\)\\[!,](?=\d{3})")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _POINT_GROUPS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
@@ -58,7 +59,8 @@ class Item:
 
 
 def cleaned(text: str) -> str:
-    """Return the text without citations and bold delimiters, with thousands in one numeral."""
+    """Return the text without citations, pictograms and bold delimiters, with thousands in one numeral."""
+    text = _PICTOGRAM.sub("", text)
     text = _THIN_SPACE.sub("", text.replace("{,}", ","))
     return _CITATION.sub("", _BOLD.sub(r"\2", _FOREIGN_DOLLAR.sub("$", text)))
 

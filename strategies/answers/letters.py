@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secondpass.strategies.answers.languages import LANGUAGES, Language
-from secondpass.strategies.answers.statements import any_of, every, introduction
+from secondpass.strategies.answers.statements import any_of, every, introduction, is_doubted
 
-_OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$` ]{0,4}'
+_OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$`\u2705\u2714\ufe0f\u27a1 ]{0,4}'
 _CLOSE = '[)\\]}>"\u2019\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
 _BARE = (
     r"(?<![A-Za-z0-9_\u00c0-\u024f'\u2019])(?:[A-Z])(?![A-Za-z0-9_\u00c0-\u024f])"
@@ -23,9 +23,8 @@ LETTER = rf"{_OPEN}({_BARE}){_CLOSE}"
 """Pattern of one upper-case letter with its brackets or quotes. Group 1 is the letter."""
 
 _LETTER = re.compile(LETTER)
-_CONTRAST = (
-    rf"[\s,;(]{{1,3}}(?:{every('negation')})\s{{0,2}}(?:(?:{every('option')})\s{{1,2}})?\(?{_BARE}"
-)
+_CONTRAST = rf"[\s,;(]{{1,3}}(?:and |but )?(?:{every('negation')})\s{{0,2}}(?:(?:{every('option')})\s{{1,2}})?\(?{_BARE}"
+_CONTRASTED = re.compile(_CONTRAST)
 _REJECTING = "|".join((every("negation"), every("wrong")))
 _STOP = rf"[ \t]{{0,2}}(?:$|[.,;:!?\n)\]\u3002\uff0c\uff1b\u3001\u0964]|[-\u2013\u2014=(\u2192](?!\w)|\u2014|[ ]\((?!{_REJECTING})|{_CONTRAST})"
 _END = re.compile(r"[ \t]{0,2}[)\]*_\"'\u201d]{0,3}(?:$|[.!\n\u3002\u0964](?!\w))", re.MULTILINE)
@@ -66,7 +65,7 @@ def _compiled(language: Language) -> _Words:
         wrong=re.compile(any_of(language.wrong, is_spaced=spaced)),
         after=re.compile(rf"{_STOP}|\s{{0,2}}(?:{because}|{ending})"),
         more=re.compile(
-            rf"\s{{0,2}}(?:[,/&|+\u3001]\s{{0,2}})?(?:{join})?\s{{0,2}}(?:{option}\s{{0,2}})?{LETTER}"
+            rf"\s{{0,2}}(?:[,;/&|+\u3001]\s{{0,2}}|[-\u2013]\s{{0,2}}(?={_BARE}\s?(?:$|[.\n])))?(?:{join})?\s{{0,2}}(?:{option}\s{{0,2}})?{LETTER}"
         ),
         join=re.compile(rf"\s{{1,2}}(?:{join})\s|[/&]|{join}(?=[ ]?{LETTER})"),
         negates_before=language.negates_before,
@@ -143,11 +142,7 @@ def _verdict(language: Language) -> str:
 
 
 _VERDICT = re.compile("|".join(map(_verdict, LANGUAGES.values())))
-_DENYING = rf"(?:{every('negation')}|(?i:\b(?:whether|if|why|doubt|unless|unlikely|(?:everything|all|anything|every \w+) but)\b))"
-_DOUBT = re.compile(rf"{_DENYING}(?:[^.;\n\u3002\u0964]){{0,40}}\Z")
-_DOUBTED = re.compile(
-    rf"{_DENYING}(?:[^.,;:\n\u3002\u0964\uff0c]|,\s(?:dass|daß|ob|что|ли)\b){{0,30}}\Z"
-)
+_DOUBT = re.compile(rf"(?:{every('negation')})[^.;\n\u3002\u0964]{{0,40}}\Z")
 _DENIED = re.compile(
     rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|ません|아닙|아니)|\s?\?"
 )
@@ -203,7 +198,7 @@ def _letters_at(text: str, position: int, words: _Words) -> set[str] | None:
         more = words.more.match(text, end)
         if more is None or more.end() == end or not text[end : more.start(1)].strip(' ([{<"*_$'):
             break
-        if "," in text[end : more.start(1)] and _is_rejected(text, more.end(), words):
+        if re.search("[,;]", text[end : more.start(1)]) and _is_rejected(text, more.end(), words):
             break
         named.add(more[1])
         end = more.end()
@@ -218,21 +213,18 @@ def _letters_at(text: str, position: int, words: _Words) -> set[str] | None:
 
 def _is_rejected(text: str, position: int, words: _Words) -> bool:
     """Return True if the rest of the clause rejects a letter, as in "A is wrong"."""
+    if _CONTRASTED.match(text, position):
+        return False
     window = text[position : position + 40]
     clause = _CLAUSE_END.search(window)
     part = window[: clause.start()] if clause else window
     return words.wrong.search(part) is not None
 
 
-def is_denied(text: str, start: int) -> bool:
-    """Return True if the words before an offset deny what follows, as in "I don't think that"."""
-    return _DOUBTED.search(text, max(0, start - 60), start) is not None
-
-
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:
     """Yield offsets and letters of conclusions such as "so C" and "(B) is correct", in order."""
     for match in _INTRO.finditer(text):
-        if not _DOUBT.search(text[max(0, match.start() - 60) : match.start() + 1]):
+        if not is_doubted(text, match.start() + 1):
             yield match.start(), _found(match)
     verdicts = [match for match in _VERDICT.finditer(text) if _is_certain(text, match)]
     named = {letter for match in verdicts for letter in _found(match)}
@@ -248,7 +240,9 @@ _JOINED_BEFORE = re.compile(
 
 def _is_certain(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - 60) : match.start()]
-    return not (_DENIED.match(text, match.end()) or _DOUBT.search(before))
+    return not (
+        _DENIED.match(text, match.end()) or _DOUBT.search(before) or is_doubted(text, match.start())
+    )
 
 
 def _found(match: re.Match[str]) -> set[str]:
@@ -269,5 +263,4 @@ def is_negated(text: str) -> bool:
     return _REJECTION.search(text) is not None
 
 
-_CONTRASTED = re.compile(_CONTRAST)
 _REJECTION = re.compile(_REJECTING)

@@ -17,6 +17,7 @@ from secondpass.strategies.answers.statements import (
     ending,
     every,
     folded,
+    is_doubted,
     list_words,
     sentence_end,
     sentences,
@@ -120,7 +121,8 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
     """Return the last readable statement's value, or (None,) if it is unclear; None without one."""
     later: tuple[int, tuple[str | None]] | None = None
     for statement in statements(text):
-        found = _read(statement, finished=finished)
+        is_open = statement.is_question or is_doubted(text, statement.start)
+        found = None if is_open else _read(statement, finished=finished)
         if later is not None:
             start, value = later
             is_same_sentence = sentence_end(text[statement.start : start]) is None
@@ -128,6 +130,8 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
         if found is not None:
             later = statement.start, found
         elif not finished:
+            return (None,)
+        elif is_open and statement.end + len(statement.sentence) >= len(text.rstrip()) - 1:
             return (None,)
     return later and later[1]
 
@@ -301,5 +305,7 @@ def _last_sentences(text: str) -> Iterator[str]:
     if len(lines) > 1 and all(_BULLET_VALUE.fullmatch(line.rstrip()) for line in lines[-2:]):
         return
     for sentence in reversed(sentences(cleaned(window))):
+        if sentence[-1] in "?\u061f":
+            continue
         marker = _ENUMERATOR.match(sentence)
         yield sentence[marker.end() :] if marker else sentence

@@ -110,6 +110,7 @@ def introduction(language: Language, noun: str) -> str:
     direct = "" if language.has_copula else direct
     return rf"""{noun} (?:\s{{0,2}}{correct})? {_MARKUP}
         (?: {direct} \s{{0,3}} [:=]{{1,2}}>? | \s{{0,3}} (?:-{{1,2}}>?|[\u2013\u2014\u2192\u21d2])\s{{0,3}}(?=[(*_\[$`\"\u201c\u300c\\A-Z\d])
+          | [ ](?=\([A-Z]\)[.*_]{{0,3}}$)
           | [^.:=\n\u3002!?]{{0,60}}? {copula} [*_]{{0,3}} \s{{0,3}} [:=]? )"""
 
 
@@ -129,6 +130,15 @@ _NEGATIONS = {
 }
 
 
+_DOUBT = rf"(?:{every('negation')}|{every('doubt')})"
+_ENDED = r".;:\n\u3002\u0964"
+_DOUBTED = re.compile(
+    rf"{_DOUBT}(?:(?!\b(?:then|dann|alors|entonces|então|allora|то)\b)[^{_ENDED},\uff0c]"
+    rf"|,\s(?:dass|daß|ob|что|ли)\b){{0,30}}\Z"
+    rf"|(?:{any_of({'worst', 'least [a-z]{1,15}'} | {word for each in LANGUAGES.values() for word in each.wrong if len(word) > 4})})\s{{1,2}}\Z"
+)
+
+
 def statements(text: str, pattern: re.Pattern[str] = _ANSWER) -> Iterator[Statement]:
     """Yield the statements of the answer, last first, at most 20.
 
@@ -137,6 +147,11 @@ def statements(text: str, pattern: re.Pattern[str] = _ANSWER) -> Iterator[Statem
     matches = list(pattern.finditer(text))
     for match in islice(reversed(matches), _STATEMENTS_READ):
         yield _statement(text, match)
+
+
+def is_doubted(text: str, start: int) -> bool:
+    """Return True if the words before an offset doubt what follows, as in "I don't think that"."""
+    return _DOUBTED.search(text, max(0, start - 60), start) is not None
 
 
 def _statement(text: str, match: re.Match[str]) -> Statement:
@@ -203,6 +218,7 @@ def _is_abbreviated(text: str, at: int) -> bool:
     return name in NUMBERED_ABBREVIATIONS and bool(_NEXT_NUMBER.match(text, at))
 
 
+_TAGGED = re.compile(r"<(b|strong|em|i|u)>([^<>\n]{1,200})</\1>")
 _FOLDED: dict[int, str] = {
     code: plain
     for code in range(0x80, 0x10000)
@@ -228,5 +244,6 @@ def ending(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Return the text with ASCII digits, and with plain forms of full-width and enclosed characters."""
+    """Return the text with ASCII digits, and with plain forms of full-width, enclosed and bold characters."""
+    text = _TAGGED.sub(r"\2", text) if "</" in text else text
     return text if text.isascii() else text.translate(_FOLDED)

@@ -14,17 +14,22 @@ _SPACE = "[ \u00a0\u202f\u2009]"
 _NUMBER = rf"""(?:(?<![\w)\]}}.,])[-+\u2013])? (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?)?
     (?: (?<![\d.,]) \d{{1,3}} (?:{_SPACE}\d{{3}}){{1,40}} (?![\d]) (?:[.,]\d{{1,400}}(?![\d]))?
       | \d++ (?:[.,]\d++ | ['\u2019]\d{{3}}(?!\d))*+ | (?<!\d)\.\d+ )
-    (?: [eE][-+]?\d+ (?!\w) )?
+    (?: (?:[eE][-+]?|[ ]E[-+])\d+ (?!\w) )?
     (?: [ ](?:thousand|million|billion|trillion)\b )?"""
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_RAISED = r"\u00b2\u00b3\u00b9\u2070-\u2079\u207a\u207b\u207f\u2080-\u2089"
 _ITEM = re.compile(
     rf"""(?P<formula> \$\$[^$]{{1,1000}}\$\$ | (?<!\\)\$(?!\s)[^$\n]{{1,500}}(?<!\s)(?<!\\)\$(?!\d)
         | \\\((?:[^\\]|\\(?![()])){{1,1000}}+\\\) | \\\[(?:[^\\]|\\(?![\[\]])){{1,2000}}+\\\] )
       | (?P<latex> \\begin\{{(?P<env>[a-zA-Z*]{{1,20}})\}} (?:[^\\]|\\(?!end)){{0,1000}}+ \\end\{{(?P=env)\}}
         | \\(?!boxed|fbox|quad|qquad|text\b)[A-Za-z]{{1,30}} (?:\[[^\[\]]{{0,40}}\])? (?: \s?\{{(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}+\}} ){{0,2}} )
       | (?P<number> {_NUMBER} )
-      | (?P<symbol> [\u221a\u03c0\u221e\u00bd\u00bc\u00be] | (?<![\w'\u2019\u00b0])(?<![A-Za-z]\.)[A-Za-z](?![\w]|['\u2019][a-z]|\.[A-Za-z])
+      | (?P<symbol> [\u221a-\u221c\u03c0\u221e\u00bc-\u00be\u2150-\u215e\u00b1\u2213]
+          | (?:(?<![\w'\u2019\u00b0])|(?<=[{_UNSPACED}]))(?<![A-Za-z]\.)[A-Za-z]
+            (?![^\W{_RAISED}{_UNSPACED}]|['\u2019][a-z]|\.[A-Za-z])
         | (?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|arcsin|arccos|arctan|pi)(?=[\s(\d\u221a\u03c0]|$)
-        | (?<=\d)[A-Za-z](?![^\W\d]) | (?<=\d)[\u00b2\u00b3\u00b9\u2070-\u2079\u207a\u207b\u207f]{{1,20}} )""",
+        | (?<=\d)[A-Za-z](?![^\W\d{_RAISED}{_UNSPACED}])
+        | (?:(?<=[\d)\]])|(?<=(?<![A-Za-z])[A-Za-fi-knp-rt-z]))[{_RAISED}]{{1,20}} )""",
     re.VERBOSE,
 )
 _PROSE = re.compile(
@@ -46,6 +51,7 @@ _AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _CURRENCY = re.compile(r"\\?[$\u20ac\u00a3\u00a5\u20b9]\s?")
 _FACTOR_AFTER = re.compile(r" [-\d$\\(]")
 _NUMBER_BEFORE = re.compile(r"\d \Z")
+_REMAINDER = re.compile(r"[\d$] [rR] [\d$]")
 _AFTER_CONNECTOR = re.compile(r" {1,2}(?:-?[\d$]|\\[\[(A-Za-z]|[^\W\d_]{2})")
 
 
@@ -87,6 +93,10 @@ def _is_connector(text: str, match: re.Match[str]) -> bool:
         text, max(0, match.start() - 4), match.start()
     ):
         return True
+    if match[0] in "rR" and _REMAINDER.fullmatch(text, match.start() - 2, match.end() + 2):
+        return True
+    if text[match.start() - 1 : match.start()].isdigit():
+        return False
     if match[0] == "x" and _FACTOR_AFTER.match(text, match.end()):
         return text[match.start() - 1 : match.start()] == " "
     return bool(match[0] in "aeouyAIOEYU" and _AFTER_CONNECTOR.match(text, match.end()))

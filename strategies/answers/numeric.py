@@ -129,9 +129,9 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
             return (None,) if is_same_sentence and found not in (None, value) else value
         if found is not None:
             later = statement.start, found
-        elif not finished:
-            return (None,)
-        elif is_open and statement.end + len(statement.sentence) >= len(text.rstrip()) - 1:
+        elif not finished or (
+            is_open and statement.end + len(statement.sentence) >= len(text.rstrip()) - 1
+        ):
             return (None,)
     return later and later[1]
 

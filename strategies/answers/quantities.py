@@ -24,6 +24,11 @@ from secondpass.strategies.answers.languages import (
 from secondpass.strategies.answers.statements import any_of, every
 
 _MAX_GAP = 60
+_LABELLED = re.compile(
+    rf"(?:[^\W\d_]{{0,20}}[ ]?[,;][ ](?:(?:{every('join')})[ ])?|[ ](?:{every('join')})[ ])[A-Z][\w'\u2019]{{0,15}}"
+    rf"(?:[ ](?:[a-z]{{2,10}}|=)|:)?[ ]"
+    r"|, (?:quotient|remainder) |[ ][a-z]{2,12}, "
+)
 _LIST_GAP = re.compile(r"(?: [^\W\d_]{1,20}){1,3}, ")
 MAX_LENGTH = 200
 """Most characters of a quantity that is read."""
@@ -33,7 +38,7 @@ _CONNECTOR = every("join")
 _UNIT = any_of(UNITS, is_spaced=False)
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 _JOIN = re.compile(
-    rf"""[^\w\n\u2014\"]*
+    rf"""[^\w\n\u2014\"]* | _\{{? | \u2014
       | [^\w\n;]{{0,4}} (?:{_WORD}[^\w\n;\u2014]{{1,3}}){{0,3}} (?:{_UNSPACED}{{0,8}}) (?:{_CONNECTOR})
         [^\w\n;]{{0,4}} (?:(?:an?|the|another|about|of|le|la|les|der|die|el|los|por|par)[ ]{{1,2}})? [^\w\n;]{{0,4}}
       | \s{{0,2}} (?:{_UNIT})\.? ,? [ ]{{0,2}}
@@ -69,7 +74,9 @@ _WORDY_BEFORE = re.compile(
     rf"\b{_NUMBER_WORD}\b[^.,;\d]{{0,20}}\b(?:and|or|und|et|y|to)[ ]{{0,2}}\Z|\b{_NUMBER_WORD}[- ]\Z"
 )
 _WORDY_AFTER = re.compile(rf"[^.,;\d]{{0,20}}\b(?:and|or|und|et|y|to)[ ]{{1,2}}{_NUMBER_WORD}\b")
-_FACTORIAL_AFTER = re.compile(r"!(?=\s[a-z]|[-+*/^=)])")
+_FACTORIAL_AFTER = re.compile(r"!(?=\s[a-z]|\s?[-+*/^=)<>\u00d7\u00f7\u00b7]|[.,;:])")
+_FACTORIAL_INNER = re.compile(r"\d!.*!\Z")
+_PRODUCT_AFTER = re.compile(r"(?:[abckmnpq]?[xyz]{1,3}|ab|ac|bc|abc|pq)(?![A-Za-z])")
 _UNIT_AFTER = re.compile(rf"[ ]?(?:{_UNIT})(?![A-Za-z\u00c0-\u04ff])\.?|['\u2032\u2033\"]{{1,2}}")
 _UNIT_ALONE = re.compile(
     r"(?:[A-Za-z]{1,4}[/\u00b7*])?[A-Za-z]{1,4}(?:\^\{?-?\d\}?|[\u00b2\u00b3])"
@@ -103,7 +110,7 @@ _DETACHED_BEFORE = re.compile(rf"{_UNSPACED}\Z|(?:Rs|INR|USD|EUR|CHF|US)\Z")
 _YEAR = re.compile(r"\d{4}\Z")
 _UNIT_BEFORE = re.compile(r"\d\s?(?:[A-Za-z]{1,4}[/\u00b7*])?\Z")
 _SPACED_SYMBOLS = frozenset(
-    (*"xyznk", "\u03c0", "pi", "\u221a", "sqrt", "sin", "cos", "tan", "log", "ln")
+    (*"xyznki", "\u03c0", "pi", "\u221a", "sqrt", "sin", "cos", "tan", "log", "ln")
 )
 
 
@@ -152,7 +159,10 @@ class _Context:
         if first.kind != "formula" and not _DETACHED_BEFORE.search(before):
             patterns += [_PREFIX_BEFORE.search(before), _ATTACHED_BEFORE.search(before)]
         if last.kind != "formula":
-            patterns += [_ORDINAL_AFTER.match(after), _SCALE_AFTER.match(after)]
+            patterns += [
+                pattern.match(after) for pattern in (_ORDINAL_AFTER, _SCALE_AFTER, _PRODUCT_AFTER)
+            ]
+            patterns.append(_FACTORIAL_INNER.search(self.whole + after[:1]))
         if last.kind == "number" and _YEAR.search(self.whole):
             patterns.append(_DECADE_AFTER.match(after))
         return any(patterns)
@@ -199,9 +209,12 @@ def _belongs(text: str, left: Item, right: Item) -> bool:
         return False
     if gap.isspace():
         if left.kind == "symbol" and right.kind == "number":
-            return len(former) > 1 or not former.isascii()
+            is_unit = former in "hdms" and text[left.start - 1 : left.start].isdigit()
+            return len(former) > 1 or not former.isascii() or is_unit
         if right.kind == "symbol" and latter.isalpha():
             return latter in _SPACED_SYMBOLS
+    if _LABELLED.fullmatch(gap):
+        return True
     is_clause = "," in gap or _WORDS.search(gap) is not None
     if is_clause and right.kind == "formula" and "=" in latter and left.kind != "formula":
         return False  # "dividing by 2, $x = 3$"

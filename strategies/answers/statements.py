@@ -38,7 +38,7 @@ _FORMULA = re.compile(
     r"| \\\((?:[^\\]|\\(?![()])){1,1000}+\\\) | \\\[(?:[^\\]|\\(?![\[\]])){1,2000}+\\\]",
     re.VERBOSE,
 )
-_FACTORIAL = re.compile(r"\d! [a-z]")
+_FACTORIAL = re.compile(r"\d! ?(?:[a-z]|[-+*/^=<>\u00d7\u00f7\u00b7])")
 _MONTH_NEXT = re.compile(rf"[ \t]{{1,2}}(?:{'|'.join(MONTHS)})\b")
 _ARTICLES_OF_ONE_LETTER = ("a", "o", "e", "y", "u", "an?")
 

@@ -39,13 +39,13 @@ class Null:
     def __getattr__(self, name: str) -> Null:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self
+        return Null(bool(self))
 
     def __setattr__(self, name: str, value: Any) -> None:
         pass
 
     def __call__(self, *_: Any, **__: Any) -> Null:
-        return self
+        return Null(bool(self))
 
     def __bool__(self) -> bool:
         return bool(self.__dict__["_answer"])
@@ -90,7 +90,7 @@ for _method in (*FORWARDED, *OPERATORS, *CONVERSIONS):
     if _method in _VALUES:
         setattr(Null, _method, _constant(_VALUES[_method]))
     elif _method not in _UNUSED:
-        setattr(Null, _method, lambda self, *_: self)
+        setattr(Null, _method, lambda self, *_: Null(bool(self)))
 for _method in COMPARISONS:
     setattr(Null, _method, lambda self, _: bool(self))
 

@@ -12,7 +12,7 @@ from secondpass.service.calls.repetition import INTERVAL, MIN_BYTES
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.values import FinishReason, ReportedUsage
 from secondpass.testing.support import ON_BOTH_BACKENDS
-from tests.calls.calls_support import CALL, CallHarness, PlannedEngine
+from tests.calls.calls_support import CALL, CallHarness, Plan, PlannedEngine
 
 pytestmark = pytest.mark.anyio
 LONG = replace(CALL, sampling=CALL.sampling.model_copy(update={"max_tokens": 100_000}))
@@ -48,6 +48,11 @@ def looping(
 
 
 @pytest.mark.parametrize("is_reasoning", [False, True])
+def replying(deltas: list[Delta]) -> Plan:
+    """Return a plan that yields these deltas for every request."""
+    return lambda _call, _number: deltas
+
+
 @ON_BOTH_BACKENDS
 async def test_a_completion_that_repeats_ends_its_request(is_reasoning: bool) -> None:
     engine = PlannedEngine(plan=looping([SENTENCE], is_reasoning=is_reasoning))
@@ -86,7 +91,7 @@ async def test_a_loop_has_the_same_text_in_deltas_of_any_size(
             )
             for number, part in enumerate(parts, 1)
         ]
-        harness = CallHarness(PlannedEngine(plan=lambda _call, _number, given=deltas: given))
+        harness = CallHarness(PlannedEngine(plan=replying(deltas)))
         await harness.perform(replace(LONG, resumable=is_reasoning))
         [completion] = harness.completions
         assert completion.finish_reason == "repetition"

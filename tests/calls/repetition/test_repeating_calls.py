@@ -47,12 +47,12 @@ def looping(
     return plan
 
 
-@pytest.mark.parametrize("is_reasoning", [False, True])
 def replying(deltas: list[Delta]) -> Plan:
     """Return a plan that yields these deltas for every request."""
     return lambda _call, _number: deltas
 
 
+@pytest.mark.parametrize("is_reasoning", [False, True])
 @ON_BOTH_BACKENDS
 async def test_a_completion_that_repeats_ends_its_request(is_reasoning: bool) -> None:
     engine = PlannedEngine(plan=looping([SENTENCE], is_reasoning=is_reasoning))

@@ -20,7 +20,7 @@ from secondpass.service.calls.in_flight import STREAM_ERRORS, InFlight
 from secondpass.service.calls.lease_request import LeaseRequest
 from secondpass.service.calls.length_stats import CallStats
 from secondpass.service.calls.progress import OnCompletion, OnDelta, Progress, Receiver
-from secondpass.service.calls.prompt_size import images_of
+from secondpass.service.calls.prompt_size import PromptSizes, images_of
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.calls.waste import Waste
 from secondpass.service.common.concurrency import delay_next_lane, start_next_lane, task_group
@@ -38,9 +38,6 @@ from secondpass.strategies.api.errors import (
 )
 from secondpass.strategies.api.handles import Reserve
 from secondpass.strategies.api.values import SOLVE, Capability, Completion, LabelDistribution, Role
-
-BYTES_PER_TOKEN = 3
-"""Bytes of UTF-8 assumed for each token of a prompt that an engine cannot count."""
 
 
 class CallDispatcher:
@@ -283,7 +280,7 @@ class CallDispatcher:
         self, request: Call, progress: Progress, upstream: Upstream, reserved: Reserve | None
     ) -> Lease:
         call, engine = progress.call, upstream.engine
-        cap = 0 if call.reward else _fitting_cap(request, progress, engine)
+        cap = 0 if call.reward else _fitting_cap(request, progress, engine, self._prompts)
         key = (self._strategy, call.role, call.purpose, engine.model)
         delivered = progress.delivered
         wanted = LeaseRequest(
@@ -375,19 +372,19 @@ def _is_near_window(call: Call, bound: int, engine: Engine) -> bool:
     return window is not None and cap is not None and bound + cap > window and not images_of(call)
 
 
-def _fitting_cap(request: Call, progress: Progress, engine: Engine) -> int:
+def _fitting_cap(request: Call, progress: Progress, engine: Engine, prompts: PromptSizes) -> int:
     """Return the token limit of a request, at most the context window without its prompt, at least 1.
 
-    The prompt is estimated if the engine cannot count it. The tokens of images are unknown, so that only the engine limits
-    a completion after images.
+    A prompt that the engine cannot count has its upper bound, or an estimate if the bound leaves less than half of the
+    window. The tokens of images are unknown, so that only the engine limits a completion after images.
     """
     cap, window = request.sampling.max_tokens or 1, engine.context_window
     if window is None or images_of(request):
         return cap
-    prompt = progress.prompt_tokens
-    if "tokenize" not in engine.capabilities:
-        prompt = math.ceil(prompt / BYTES_PER_TOKEN)
-    return max(1, min(cap, window - prompt - progress.delivered))
+    room = window - progress.prompt_tokens - progress.delivered
+    if "tokenize" not in engine.capabilities and room < min(cap, window // 2):
+        room = max(room, window - prompts.estimate(engine, request))
+    return max(1, min(cap, room))
 
 
 def check_role(role: str) -> None:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from secondpass.service.calls.dispatch import BYTES_PER_TOKEN
 from secondpass.service.calls.length_stats import MIN_TOKENS, TokenRates
-from secondpass.service.calls.prompt_size import text_bound
+from secondpass.service.calls.prompt_size import PromptSizes, text_bound
 from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.strategies.api.engine import Call
 from secondpass.strategies.api.values import ImagePart, ImageURL, Message, Sampling
@@ -47,12 +46,48 @@ def test_a_cap_is_never_above_the_context_window_without_the_prompt(
     prompt = anyio.run(ScriptedEngine(window=None).count_prompt, call)
     assume(prompt < window)
     asked = sent(engine, call).sampling.max_tokens
-    estimate = prompt if is_counted else math.ceil(text_bound(call) / BYTES_PER_TOKEN)
+    estimate = prompt if is_counted else math.ceil(text_bound(call) / 3)
     assert asked is not None
     assert 1 <= asked <= cap
     assert asked <= max(1, window - estimate)
     if is_counted:
         assert asked == min(cap, window - prompt)
+
+
+@given(
+    text=st.text(alphabet="0123456789+-*/=(),.", max_size=900)
+    | st.lists(st.integers(0, 9), max_size=400).map(lambda digits: " ".join(map(str, digits)))
+    | st.text(alphabet="0123456789", min_size=1, max_size=900)
+    | st.text(alphabet=st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), max_size=400)
+    | st.text(alphabet="\U0001f600\U0001f680\U0001f9e0", max_size=300),
+    window=st.integers(200, 2_000),
+    cap=st.integers(1, 40_000),
+)
+@settings(max_examples=60)
+def test_a_dense_prompt_that_cannot_be_counted_leaves_room_for_its_tokens(
+    text: str, window: int, cap: int
+) -> None:
+    engine = ScriptedEngine(constant_reply("a b c"), window=window, lacking=frozenset({"tokenize"}))
+    message = Message(role="user", content=text)
+    call = replace(CALL, messages=(message,), sampling=Sampling(max_tokens=cap))
+    asked = sent(engine, call).sampling.max_tokens
+    tokens = sum({1: 1.0, 3: 1.5, 4: 3.0}[len(each.encode())] for each in text)
+    assert asked is not None
+    assert asked <= max(1, window - tokens)
+    room = window - text_bound(call)
+    assert asked >= min(cap, max(1, room))
+    if room >= window // 2:
+        assert asked == min(cap, room)
+
+
+def test_the_estimate_of_a_prompt_is_at_most_its_bound() -> None:
+    prefixes = (None, "Sure. ", (1, "and", 2))
+    for text in ("", "word " * 90, "12+34=46\n" * 50, "数学问题" * 40, "привет 😀"):
+        for prefix in prefixes:
+            message = Message(role="user", content=text)
+            call = replace(CALL, messages=(message,), prefix=prefix)
+            sizes, engine = PromptSizes(), ScriptedEngine()
+            assert 0 < sizes.estimate(engine, call) < sizes.bound(engine, call)
 
 
 def test_a_continuation_leaves_room_for_its_prefix() -> None:

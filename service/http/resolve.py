@@ -304,9 +304,9 @@ def _resolve_task(service: Service, messages: Sequence[Message], options: RunOpt
     if options.task is None:
         return guess(question_of(messages))
     if options.task.tests is not None and service.shared.sandboxes is None:
-        field = f"{options.at}task.kind"
+        field = f"{options.at}task.tests"
         raise InvalidRequest(
-            "'code' with tests requires a sandbox, which the operator has not enabled (setting: sandbox)",
+            "requires a sandbox, which the operator has not enabled (setting: sandbox)",
             field=field,
         )
     return options.task.as_task()

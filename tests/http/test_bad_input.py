@@ -125,7 +125,7 @@ BAD_SOLVES: list[tuple[str, Json, int, str, str]] = [
         "code without a sandbox",
         {"task": {"kind": "code", "tests": "assert 1"}},
         422,
-        "task.kind",
+        "task.tests",
         "sandbox",
     ),
     ("blank tests", {"task": {"kind": "code", "tests": " \n"}}, 422, "task.tests", "blank"),

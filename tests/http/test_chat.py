@@ -205,7 +205,7 @@ def test_a_plain_request_is_forwarded_byte_for_byte(served: Served) -> None:
         ({"secondpass": {"budget": {"max_tokens": 0}}}, "secondpass.budget.max_tokens"),
         ({"secondpass": {"budget": {"max_cost": 1}}}, "secondpass.budget.max_cost"),
         ({"secondpass": {"mood": 1}}, "secondpass.mood"),
-        ({"secondpass": {"task": {"kind": "code", "tests": "x"}}}, "secondpass.task.kind"),
+        ({"secondpass": {"task": {"kind": "code", "tests": "x"}}}, "secondpass.task.tests"),
         ({"secondpass": {"models": {"actor": "other"}}}, "secondpass.models.actor"),
         ({"secondpass": 5}, "secondpass"),
         ({"secondpass": {"progress": True}}, "secondpass.progress"),

@@ -14,7 +14,7 @@ _SPACE = "[ \u00a0\u202f\u2009]"
 _NUMBER = rf"""(?:(?<![\w)\]}}.,])[-+\u2013])? (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?)?
     (?: (?<![\d.,]) \d{{1,3}} (?:{_SPACE}\d{{3}}){{1,40}} (?![\d]) (?:[.,]\d{{1,400}}(?![\d]))?
       | \d++ (?:[.,]\d++ | ['\u2019]\d{{3}}(?!\d))*+ | (?<!\d)\.\d+ )
-    (?: (?:[eE][-+]?|[ ]E[-+])\d+ (?!\w) )?
+    (?: (?:[eE][-+]?|[ ]E[-+])\d+ (?![A-Za-z\d_]) )?
     (?: [ ](?:thousand|million|billion|trillion)\b )?"""
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _RAISED = r"\u00b2\u00b3\u00b9\u2070-\u2079\u207a\u207b\u207f\u2080-\u2089"
@@ -27,7 +27,8 @@ _ITEM = re.compile(
       | (?P<symbol> [\u221a-\u221c\u03c0\u221e\u00bc-\u00be\u2150-\u215e\u00b1\u2213]
           | (?:(?<![\w'\u2019\u00b0])|(?<=[{_UNSPACED}]))(?<![A-Za-z]\.)[A-Za-z]
             (?![^\W{_RAISED}{_UNSPACED}]|['\u2019][a-z]|\.[A-Za-z])
-        | (?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|arcsin|arccos|arctan|pi)(?=[\s(\d\u221a\u03c0]|$)
+        | (?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|arcsin|arccos|arctan)(?=[\s(\d\u221a\u03c0]|$)
+        | (?<![A-Za-z])pi(?![A-Za-z])
         | (?<=\d)[A-Za-z](?![^\W\d{_RAISED}{_UNSPACED}])
         | (?:(?<=[\d)\]])|(?<=(?<![A-Za-z])[A-Za-fi-knp-rt-z]))[{_RAISED}]{{1,20}} )""",
     re.VERBOSE,
@@ -40,6 +41,7 @@ _POWER = re.compile(r"\$\s?\^\s?\{?\s?-?\d\s?\}?\$")
 _FOREIGN_DOLLAR = re.compile(r"(?<![A-Za-z])(?:R|US|A|CA|HK|NZ|S)\$(?=[ ]?\d)")
 _CITATION = re.compile(r"(?<=[\w.%)}$])[ ]?\[\^?\d{1,3}(?:,[ ]?\d{1,3}){0,5}\](?![(\w{])")
 _BOLD = re.compile(r"(?<![\w*)])(\*\*\*?|__)(?=\S)([^*_\n]{1,300})(?<=\S)\1(?![\w*(])")
+_CALCULATION = re.compile(r"<<[^<>\n]{1,200}>>")
 _PICTOGRAM = re.compile("[\u2600-\u2794\u2798-\u27bf\ufe0f\U0001f300-\U0001faff]")
 _THIN_SPACE = re.compile(r"(?<!\\)\\[!,](?=\d{3})")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -65,8 +67,8 @@ class Item:
 
 
 def cleaned(text: str) -> str:
-    """Return the text without citations, pictograms and bold delimiters, with thousands in one numeral."""
-    text = _PICTOGRAM.sub("", text)
+    """Return the text without citations, calculator calls, pictograms and bold delimiters, with thousands in one numeral."""
+    text = _CALCULATION.sub("", _PICTOGRAM.sub("", text))
     text = _THIN_SPACE.sub("", text.replace("{,}", ","))
     return _CITATION.sub("", _BOLD.sub(r"\2", _FOREIGN_DOLLAR.sub("$", text)))
 

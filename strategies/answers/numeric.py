@@ -62,6 +62,12 @@ _NEGATION = {
     code: re.compile(r"[\s,]{0,3}" + any_of(language.negation, is_spaced=language.is_spaced))
     for code, language in LANGUAGES.items()
 }
+_SUBORDINATE = re.compile(
+    r"\b(?i:after|before|when|if|once|unless|since|because|than|until|to reach)\s(?:[a-z]{1,12}\s){0,2}\Z"
+)
+_FRAME = re.compile(
+    r"(?<!sulting )(?<!results )\b(?:for|in|within|during)\s(?:the |each |every )?\Z"
+)
 _ENUMERATOR = re.compile(
     r"[ \t>]{0,8}(?:(?:[-*+\u2022]|\(?(?:\d{1,3}|[a-z]|[ivx]{1,4})[.)])[ \t]{1,4}|\#{1,6}[ \t]{0,4})"
 )
@@ -127,6 +133,8 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
             start, value = later
             is_same_sentence = sentence_end(text[statement.start : start]) is None
             return (None,) if is_same_sentence and found not in (None, value) else value
+        if found == (None,) and finished and _is_corrected(text, statement):
+            return None
         if found is not None:
             later = statement.start, found
         elif not finished or (
@@ -134,6 +142,13 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
         ):
             return (None,)
     return later and later[1]
+
+
+def _is_corrected(text: str, statement: Statement) -> bool:
+    """Return True if a statement is negated and a numeral follows its sentence."""
+    negation = _NEGATION[statement.language].match(statement.sentence)
+    rest = text[statement.end + len(statement.sentence) :]
+    return bool((statement.is_negated or negation) and _DIGIT.search(rest))
 
 
 def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
@@ -147,18 +162,10 @@ def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
         return None
     if statement.formula is not None and "\n" in statement.line + statement.formula:
         return (_right_side(statement.formula),)
-    sentence = cleaned(statement.sentence if is_complete else statement.line)
-    negation = _NEGATION[code].match(sentence)
-    if statement.is_negated or negation:
-        replacement = _REPLACEMENT[code].search(sentence, negation.end() if negation else 0)
-        if replacement is None:
-            return (None,)
-        sentence = sentence[replacement.end() :]
-    elif LANGUAGES[code].negates_before and (denied := _NEGATION[code].search(sentence)):
-        sentence = sentence[denied.end() :].lstrip(" ,")
-        if replacement := _REPLACEMENT[code].match(sentence):
-            sentence = sentence[replacement.end() :]
-    sentence = sentence.strip(" *_`\"'\t\r\u201c\u201d")
+    affirmed = _affirmed(statement, cleaned(statement.sentence if is_complete else statement.line))
+    if affirmed is None:
+        return (None,)
+    sentence = affirmed.strip(" *_`\"'\t\r\u201c\u201d")
     if _is_expression(sentence):
         value = _right_side(sentence, code)
         return None if value and len(value) == 1 and value.isalpha() else (value,)
@@ -167,6 +174,21 @@ def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
         return found
     word = _short_text(sentence)
     return (word,) if word and not (len(word) == 1 and word.isalpha()) else None
+
+
+def _affirmed(statement: Statement, sentence: str) -> str | None:
+    """Return the part of a sentence after what it negates; None if it only negates."""
+    code = statement.language
+    negation = _NEGATION[code].match(sentence)
+    if statement.is_negated or negation:
+        replacement = _REPLACEMENT[code].search(sentence, negation.end() if negation else 0)
+        return sentence[replacement.end() :] if replacement else None
+    if LANGUAGES[code].negates_before and (denied := _NEGATION[code].search(sentence)):
+        sentence = sentence[denied.end() :].lstrip(" ,")
+        if replacement := _REPLACEMENT[code].match(sentence):
+            sentence = sentence[replacement.end() :]
+        return sentence if _DIGIT.search(sentence) else None
+    return sentence
 
 
 def _read_sentence(sentence: str, language: str, *, finished: bool) -> tuple[str | None] | None:
@@ -282,7 +304,19 @@ def _decided(sentence: str, found: list[Quantity]) -> str | None:
     ]
     if not kept:
         return None
+    main = [
+        each
+        for each in kept
+        if each.has_formula
+        or "=" in sentence[each.start : each.end]
+        or not _SUBORDINATE.search(sentence, max(0, each.start - 40), each.start)
+    ]
+    kept = main or kept
     last = kept[-1]
+    is_equation = last.has_formula or "=" in sentence[last.start : last.end]
+    is_frame = _FRAME.search(sentence, max(0, last.start - 20), last.start) is not None
+    if len(kept) > 1 and is_frame and not is_equation:
+        return None
     if (
         len(kept) > 1
         and _SECOND_VALUE.fullmatch(sentence, kept[-2].end, last.start)

@@ -1,7 +1,7 @@
 """Evaluation of formulas that are not rational numbers, at two precisions.
 
 A value is trusted where both precisions agree; a difference that only rounding separates from zero is zero. Values with
-symbols are computed at fixed points. Two formulas are equal if they agree to 30 significant digits at all points: there is no
+symbols are computed at fixed points. Two formulas are equal if they agree to 50 significant digits at all points: there is no
 absolute tolerance, and rational values stay exact.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final
@@ -20,9 +21,10 @@ from secondpass.strategies.answers.forms.symbols import Tree
 
 POINTS: Final = 4
 PRECISIONS: Final = (90, 150)
-DIGITS: Final = 30
+DIGITS: Final = 50
 _AGREEMENT: Final = mpmath.mpf(10) ** -60
 _MAX_EXPONENT: Final = 10**7
+_MAX_WHOLE: Final = 10**60
 _MAX_DENOMINATOR: Final = 10**15
 
 
@@ -106,7 +108,19 @@ def symbols(tree: Tree) -> frozenset[str]:
 def _points(tree: Tree) -> list[dict[str, Fraction]]:
     """Return the points at which a tree is evaluated: fixed for each symbol, both positive and negative."""
     names = symbols(tree)
-    return [{name: _coordinate(name, at) for name in names} for at in range(POINTS if names else 1)]
+    points = [
+        {name: _coordinate(name, at) for name in names} for at in range(POINTS if names else 1)
+    ]
+    if _is_stepped(tree):  # floors and ceilings differ by a constant except at integers
+        wholes = [(name, Fraction(math.floor(points[0][name] * 1511))) for name in sorted(names)]
+        points += [points[0] | {name: whole} for name, whole in wholes[:POINTS]]
+    return points
+
+
+def _is_stepped(tree: Tree) -> bool:
+    return tree[0] in ("floor", "ceil") or any(
+        _is_stepped(each) for each in tree[1:] if isinstance(each, list)
+    )
 
 
 def _coordinate(name: str, at: int) -> Fraction:
@@ -179,6 +193,8 @@ def _inexact(name: str, arguments: list[Any]) -> Any:
     if name == "const":
         return _constant(arguments[0])
     numbers = [_float(each) for each in arguments]
+    if name == "^" and isinstance(arguments[1], Fraction) and arguments[1].denominator % 2:
+        return _odd_root_power(numbers[0], arguments[1])
     operation = _OPERATIONS.get(name)
     if operation is None:
         raise Undefined
@@ -209,6 +225,32 @@ def _power(base: Any, exponent: Any) -> Any:
     return mpmath.power(base, exponent)
 
 
+def _odd_root_power(base: Any, exponent: Fraction) -> Any:
+    """Return the real power with an odd denominator, as x^(2/3) is real for negative x."""
+    if isinstance(base, mpmath.mpc) or base >= 0:
+        return _power(base, _float(exponent))
+    power = _power(-base, _float(exponent))
+    return -power if exponent.numerator % 2 else power
+
+
+def _root(value: Any, index: Any) -> Any:
+    is_odd = index == int(index) and index % 2
+    return _odd_root_power(value, Fraction(1, int(index))) if is_odd else _power(value, 1 / index)
+
+
+def _stepped(direction: Callable[[Any], Any]) -> Callable[[Any], Fraction]:
+    """Return floor or ceil; a value that only rounding separates from a whole number is that number."""
+
+    def step(value: Any) -> Fraction:
+        if abs(value) > _MAX_WHOLE:
+            raise ValueTooLarge
+        near = mpmath.nint(value)
+        is_whole = abs(value - near) <= _AGREEMENT * max(1, abs(value))
+        return Fraction(int(near if is_whole else direction(value)))
+
+    return step
+
+
 def _exponential(value: Any) -> Any:
     if abs(value) > _MAX_EXPONENT:
         raise ValueTooLarge
@@ -231,11 +273,14 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "/": lambda a, b: a / b,
     "^": _power,
     "!": _bounded(mpmath.factorial),
+    "!!": _bounded(mpmath.fac2),
     "binom": _bounded(mpmath.binomial),
     "sqrt": mpmath.sqrt,
-    "cbrt": lambda a: mpmath.power(a, mpmath.mpf(1) / 3),
-    "root": lambda a, n: mpmath.power(a, 1 / n),
+    "cbrt": lambda a: _root(a, 3),
+    "root": _root,
     "abs": abs,
+    "floor": _stepped(mpmath.floor),
+    "ceil": _stepped(mpmath.ceil),
     "exp": _exponential,
     "ln": mpmath.log,
     "log": lambda a, base=10: mpmath.log(a) / mpmath.log(base),

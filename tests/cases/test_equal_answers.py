@@ -11,7 +11,7 @@ from secondpass.strategies.api.engine import Call
 from tests.equivalence.math_pairs import math_pairs
 from tests.http.serving import Json, Served, serving
 
-PAIRS = math_pairs()
+PAIRS = math_pairs("math_equal", "math_equal_more")
 MATH = {"kind": "math"}
 
 

@@ -15,8 +15,11 @@ class Pair(NamedTuple):
     same: bool
 
 
-def math_pairs() -> list[Pair]:
-    """Return all recorded pairs."""
-    files = (_CASES / "math_equal.jsonl", _CASES / "math_equal_more.jsonl")
+def math_pairs(
+    *names: str,
+) -> list[Pair]:
+    """Return the recorded pairs of the named files, by default all."""
+    names = names or ("math_equal", "math_equal_more", "math_equal_notations")
+    files = [_CASES / f"{name}.jsonl" for name in names]
     rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
     return [Pair(row["a"], row["b"], row["same"]) for row in rows]

@@ -93,7 +93,7 @@ def _root(value: Fraction, index: Fraction) -> Fraction | None:
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
     if exponent.denominator != 1:
-        if base < 0 or exponent.denominator > MAX_ROOT:
+        if exponent.denominator > MAX_ROOT:
             return None
         root = _real_root(base, exponent.denominator)
         return None if root is None else _power(root, Fraction(exponent.numerator))
@@ -141,6 +141,16 @@ def _factorial(value: Fraction) -> Fraction | None:
     return Fraction(math.factorial(int(value)))
 
 
+def _double_factorial(value: Fraction) -> Fraction | None:
+    if value.denominator != 1:
+        return None
+    if value < 0:
+        raise Undefined
+    if value > MAX_FACTORIAL:
+        raise ValueTooLarge
+    return Fraction(math.prod(range(int(value), 0, -2)))
+
+
 def _binomial(upper: Fraction, lower: Fraction) -> Fraction | None:
     if upper.denominator != 1 or lower.denominator != 1 or upper < 0:
         return None
@@ -158,6 +168,7 @@ _OPERATIONS: Mapping[str, Callable[..., Fraction | None]] = {
     "/": _quotient,
     "^": _power,
     "!": _factorial,
+    "!!": _double_factorial,
     "binom": _binomial,
     "sqrt": lambda a: _power(a, Fraction(1, 2)),
     "cbrt": lambda a: _real_root(a, 3),

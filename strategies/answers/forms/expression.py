@@ -13,6 +13,8 @@ from typing import Final
 
 from secondpass.strategies.answers.forms.folding import TEXT_MARK
 from secondpass.strategies.answers.forms.symbols import (
+    CONSTANTS,
+    FACTORS,
     FUNCTION_ALIASES,
     FUNCTIONS,
     GREEK,
@@ -28,9 +30,12 @@ MAX_TREE_DEPTH: Final = 120
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _SCIENTIFIC = re.compile(r"[eE](-?\d{1,6}|\+\d{2,6})(?![\w.])", re.ASCII)
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))", re.ASCII)
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)(?:\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))|\((\d+)\))", re.ASCII
+)
 _MIXED = re.compile(
-    r"(\d+)(?: +(\d+)/(\d+)(?![\w.!^])|\s*\\frac\s?\{(\d+)\}\s?\{(\d+)\})", re.ASCII
+    r"(\d+)(?: +(\d+)/(\d+)(?![\w.!^])|\s*\\frac\s?(?:\{(\d+)\}|(\d))\s?(?:\{(\d+)\}|(\d)))",
+    re.ASCII,
 )
 _LETTERS = re.compile(TEXT_MARK + "?([A-Za-z]+)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
@@ -164,18 +169,38 @@ class _Parser:
         tree = self.postfix(depth)
         self.peek()
         if self.skip("^"):
-            exponent = self.signed(depth + 1)
+            exponent = self.exponent(depth + 1)
             tree = ["^", tree, exponent]
             self.peek()
             while self.skip("!"):
                 tree = ["!", tree]
         return tree
 
+    def exponent(self, depth: int) -> Tree:
+        """Read the exponent after "^": of letters that multiply only the first, as in LaTeX."""
+        following = _LETTERS.match(self.text, self.at)
+        if following and len(following[1]) > 1 and self.multiplies(following):
+            self.at = following.start(1) + 1
+            return symbol_run(following[1][0], multiplies=True)
+        return self.signed(depth)
+
+    def multiplies(self, run: re.Match[str]) -> bool:
+        """Return whether the letters of a run are factors; those before "^" always are."""
+        letters = run[1]
+        if run[0].startswith(TEXT_MARK) or letters in CONSTANTS:
+            return False
+        if FUNCTION_ALIASES.get(letters, letters) in FUNCTIONS:
+            return False
+        is_base = len(letters) <= 3 and self.text[run.end() : run.end() + 1] == "^"
+        return self.math_mode or is_base or FACTORS.issuperset(letters)
+
     def postfix(self, depth: int) -> Tree:
         tree = self.primary(depth + 1)
         while True:
             self.peek()
-            if self.skip("!"):
+            if self.skip("!!"):
+                tree = ["!!", tree]
+            elif self.skip("!"):
                 tree = ["!", tree]
             elif self.skip("\\circ") or self.skip("\\degree"):
                 tree = ["*", tree, ["/", ["const", "pi"], ["num", "180"]]]
@@ -208,7 +233,7 @@ class _Parser:
 
     def number(self) -> Tree:
         if match := self.take(_REPEATING):
-            whole, fixed, repeated = match[1] or "0", match[2], match[3] or match[4]
+            whole, fixed, repeated = match[1] or "0", match[2], match[match.lastindex or 0]
             nines = "9" * len(repeated) + "0" * len(fixed)
             tail = ["/", ["num", repeated], ["num", nines]]
             return ["+", ["num", f"{whole}.{fixed or 0}"], tail]
@@ -343,13 +368,16 @@ class _Parser:
         letters = match[1]
         is_text = match[0].startswith(TEXT_MARK)
         name = FUNCTION_ALIASES.get(letters, letters)
-        if name in FUNCTIONS and not is_text:
+        if name in FUNCTIONS and not (is_text and self.peek() not in tuple("([{\\")):
             return self.function(name, depth)
         if letters in ("f", "g", "h") and self.text[self.at : self.at + 1] == "(":
             raise Unreadable(self.text)
         if len(letters) == 1:
             return self.subscripted(letters)
-        return symbol_run(letters, multiplies=self.math_mode and not is_text)
+        if not self.multiplies(match):
+            return symbol_run(letters, multiplies=False)
+        self.at = match.end() - 1  # a power belongs to the last letter only
+        return ["*", symbol_run(letters[:-1], multiplies=True), self.power(depth + 1)]
 
     def subscripted(self, name: str) -> Tree:
         subscript = self.take(_SUBSCRIPT)

@@ -32,6 +32,7 @@ _SIGNS = {
     "\u2265": "\\ge ",
     "\u2a7e": "\\ge ",
     "\u2260": "\\ne ",
+    "\u2261": "\\equiv ",
     "\u2208": "\\in ",
     "\u222a": "\\cup ",
     "\u2205": "\\emptyset ",
@@ -136,6 +137,9 @@ _ALIASES = {
     "lor": "or",
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
+_MODULUS = re.compile(
+    r"\\pmod\s?(?:\{\s?(\w{1,30})\s?\}|(\w))|\(\s?\\?b?mod\s?(\w{1,30})\s?\)", re.ASCII
+)
 _PASSES = 6
 
 
@@ -163,6 +167,7 @@ def fold(text: str) -> str:
     text = _TIMES_TEN.sub(r"\1 \\times 10^", _SPACE.sub(" ", _LAYOUT.sub(" ", text)))
     text = _FRACTION.sub(r"\\frac", text).replace("**", "^").replace("^\\circ", "\\degree ")
     text = _COMMAND.sub(_alias, text.replace("^{\\circ}", "\\circ ").replace("^ \\circ", "\\circ "))
+    text = _MODULUS.sub(lambda match: f" \\pmod{{{match[match.lastindex or 0]}}} ", text)
     return " ".join(text.replace(_ROW_END, "\\\\").split())
 
 

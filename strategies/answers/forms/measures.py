@@ -73,7 +73,7 @@ class MeasureReader(ABC):
 
     def measure(self, text: str) -> NormalForm:
         """Read a value with its unit."""
-        text, unit = _without_sign(text.strip())
+        text, unit = _without_sign(units.FILLER_END.sub("", text.strip()))
         scaled = self._scaled(text)
         if scaled is not None:
             number, rest = scaled
@@ -100,6 +100,8 @@ class MeasureReader(ABC):
         is_attached = not value[-1].isspace() and phrase[0] not in (TEXT_MARK, "\\")
         unit = units.parse_unit(phrase.replace("\\circ", "degrees"), attached=is_attached)
         read = self._value(value.strip()) if unit else ["text", ""]
+        if len(phrase) == 1 and _has_symbols(read):  # h in \pi r^2 h does not mean hours
+            return None
         return None if read[0] == "text" else NormalForm(read, unit)
 
     def _scaled(self, text: str) -> tuple[Fraction, str] | None:
@@ -162,6 +164,9 @@ class MeasureReader(ABC):
 
     def _bracketed(self, text: str, opening: str, inside: str, closing: str) -> Value:
         items = split_list(inside)
+        is_set = opening == "\\{" or (opening == "{" and len(items) > 1)
+        if is_set and any(each.startswith(opening) for each in items):
+            return collection("set", [self._member(each) for each in items])
         if opening in ("\\{", "{") and (condition := _CONDITION.fullmatch(inside)):
             return self.statement(condition[1]).value
         if len(items) == 1:
@@ -173,6 +178,12 @@ class MeasureReader(ABC):
         if opening in ("\\{", "{"):
             return collection("set", values)
         return [opening, closing, *values]
+
+    def _member(self, text: str) -> Value:
+        """Read a member of a set of sets: a set of one value is not that value."""
+        value = with_unit(self.statement(text))
+        is_single = text.startswith(("{", "\\{")) and value[0] != "set"
+        return ["set", value] if is_single else value
 
     def _matrix(self, match: re.Match[str]) -> Value:
         kind, body, power = match.groups()
@@ -186,6 +197,11 @@ class MeasureReader(ABC):
             return parse(text.replace("\\%", ""), math_mode=self.math_mode, plus_minus=plus_minus)
         except Unreadable:
             return None
+
+
+def _has_symbols(value: Value) -> bool:
+    """Return whether a value has letters that are not constants."""
+    return value[0] == "sym" or any(_has_symbols(each) for each in value if isinstance(each, list))
 
 
 def _without_sign(text: str) -> tuple[str, Unit | None]:

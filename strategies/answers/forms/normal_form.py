@@ -46,9 +46,10 @@ def normal_form(answer: str) -> NormalForm:
         return NormalForm(["text", collapsed])
     text, math_mode = _without_delimiters(answer.strip(" \t\r\n*_`"))
     text = join_digits(fold(text)).strip(" *`").lstrip("=: ")
-    text = re.sub(
-        r"(?<=[^.])\.$", "", text.rstrip(" ,;:!?" if not re.search(r"[\d)nk]!$", text) else " ,;:?")
-    )
+    text = text.rstrip(" ,;:?")
+    if re.search(r"[A-Za-z]{2}[!?]+$", text):  # otherwise a factorial
+        text = text.rstrip("!?")
+    text = re.sub(r"(?<=[^.])\.$", "", text)
     if not text:
         return NormalForm(["text", collapsed])
     return StatementReader(math_mode=math_mode).answer(_APPROXIMATE.sub("", text))

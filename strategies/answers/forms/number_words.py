@@ -69,8 +69,23 @@ _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
             "tenth",
             "eleventh",
             "twelfth",
+            "thirteenth",
+            "fourteenth",
+            "fifteenth",
+            "sixteenth",
+            "seventeenth",
+            "eighteenth",
+            "nineteenth",
         ],
         start=3,
+    )
+    for plural in ("", "s")
+}
+_PARTS |= {
+    name + plural: value
+    for name, value in (
+        [(f"{name[:-1]}ieth", value) for name, value in _TENS.items()]
+        + [("hundredth", 100), ("thousandth", 1000), ("millionth", 10**6)]
     )
     for plural in ("", "s")
 }
@@ -88,6 +103,8 @@ def number_in_words(text: str) -> Fraction | None:
         return None if positive is None else -positive
     if words[-1] in _PARTS and len(words) > 1:
         return _fraction(words)
+    if "point" in words:
+        return _decimal(words)
     if words == ["half"]:
         return Fraction(1, 2)
     whole = _cardinal(words)
@@ -98,13 +115,35 @@ def _fraction(words: list[str]) -> Fraction | None:
     """Return "two thirds" or "one and a half"."""
     under = _PARTS[words[-1]]
     *before, over = words[:-1]
+    if before and over in _TENS and under < 10:  # one twenty-fifth
+        under += _TENS[over]
+        *before, over = before
     count = 1 if over in ("a", "an", "one") else _UNITS.get(over)
     if count is None:
         return None
     if not before:
         return Fraction(count, under)
-    whole = _cardinal(before[:-1]) if before[-1] == "and" else None
+    if before[-1] != "and":
+        return None
+    is_digits = len(before) == 2 and before[0].isascii() and before[0].isdigit()
+    whole = int(before[0]) if is_digits else _cardinal(before[:-1])
     return None if whole is None else whole + Fraction(count, under)
+
+
+def _decimal(words: list[str]) -> Fraction | None:
+    """Return "three point one four", whose decimals are single digits."""
+    at = words.index("point")
+    digits = [_UNITS.get(word, 10) for word in words[at + 1 :]]
+    whole = _cardinal(words[:at]) if at else 0
+    if whole is None or not digits or max(digits) > 9:
+        return None
+    return whole + Fraction(int("".join(map(str, digits))), 10 ** len(digits))
+
+
+def is_part(word: str) -> bool:
+    """Return whether a word names a part of one, as "tenth" and "twenty-fifth" do; quarters may be coins."""
+    last = word.rpartition("-")[2]
+    return last in _PARTS and last not in ("quarter", "quarters")
 
 
 def _cardinal(words: list[str]) -> int | None:

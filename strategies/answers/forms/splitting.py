@@ -33,6 +33,7 @@ def join_digits(text: str) -> str:
         parts, end = [], 0
         for match in pattern.finditer(text):
             is_list = depths[match.start()] > 0 and "{" not in text[: match.start()]
+            is_list = is_list and ",0" not in match[0]
             digits = match[0] if is_list else match[0].replace(",", "")
             parts += [text[end : match.start()], digits]
             end = match.end()
@@ -49,17 +50,22 @@ def _depths(text: str) -> list[int]:
 
 
 def split_list(text: str) -> list[str]:
-    """Split at commas, semicolons, "and" and "or" outside of brackets; empty parts are dropped."""
-    parts, start, depth = [], 0, 0
+    """Split at commas, "and" and "or" outside of brackets, or at semicolons only if there are any.
+
+    Empty parts are dropped.
+    """
+    found: list[tuple[str, int, int]] = []
+    depth = 0
     for token in _TOKEN.finditer(text):
-        word = token[0]
+        word = token[0].lstrip(TEXT_MARK)
         depth += (word in _OPENING) - (word in _CLOSING)
-        if depth <= 0 and (word in ",;" or word.lstrip(TEXT_MARK) in ("and", "or")):
-            parts.append(text[start : token.start()])
-            start = token.end()
-    parts.append(text[start:])
-    kept = [part.strip() for part in parts if part.strip()]
-    return kept or [text]
+        if depth <= 0 and word in (",", ";", "and", "or"):
+            found.append((word, *token.span()))
+    if any(word == ";" for word, _, _ in found):
+        found = [each for each in found if each[0] == ";"]
+    ends, starts = [at for _, at, _ in found], [at for _, _, at in found]
+    parts = [text[a:b].strip() for a, b in zip([0, *starts], [*ends, len(text)], strict=True)]
+    return [part for part in parts if part] or [text]
 
 
 def split_comparison(text: str) -> tuple[list[str], list[str]]:

@@ -12,6 +12,7 @@ from secondpass.strategies.answers.forms.form import (
     NormalForm,
     Value,
     collection,
+    is_short_rational,
     rational,
     squeezed,
     with_unit,
@@ -26,8 +27,9 @@ _DESCRIPTION = re.compile(r"[^\d=<>]{2,60}")
 _EMPTY = re.compile(r"\{\s?\}|\\\{\s?\\\}|\\emptyset\s?|(?:the )?empty set", re.IGNORECASE)
 _NAME = re.compile(
     TEXT_MARK
-    + r"?[A-Za-z]{1,12}(?:\s?_\s?(?:\{[^{}]{1,12}\}|\w))?'?(?:\s?\([A-Za-z0-9, +-]{1,12}\))?"
+    + r"?[A-Za-z]{1,12}(?:\s?_\s?(?:\{[^{}]{1,12}\}|\w))?(?:'{1,3}|\^\s?\{-1\})?(?:\s?\([A-Za-z0-9, +-]{1,12}\))?"
     r"|\\[A-Za-z]{2,10}(?:_(?:\{[^{}]{1,12}\}|\w))?\s?"
+    r"|\(\s?[A-Za-z](?:,\s?[A-Za-z]){1,5}\s?\)"
 )
 _TEXT_NAME = re.compile(
     rf"{TEXT_MARK}?[A-Za-z]{{2,20}}(?:\s{{1,2}}{TEXT_MARK}?[A-Za-z]{{2,20}}){{0,4}}\s?"
@@ -35,6 +37,11 @@ _TEXT_NAME = re.compile(
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s?([AaPp])\.?\s?[Mm]\.?", re.ASCII)
 _COMPOUND = re.compile(rf"(\d+(?:\.\d+)?) ?({TEXT_MARK}?[A-Za-z]+)\.?,?(?: and)?(?: |$)", re.ASCII)
 _INTERVAL_NAME = re.compile(r"\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(.+)")
+_EXACT = ("rational", "measure")
+_LETTER = re.compile(r"[A-Za-z](?:_(?:\w|\{\w\}))?")
+_OR = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
+_DATE = re.compile(r"\d{4}([-/])\d{1,2}\1\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d+(?:-\d+){2,}", re.ASCII)
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)(?![\d.^!/*(])(.{0,60})", re.ASCII)
 _REALS = re.compile(
     r"\\mathbb\s?\{R\}|\\mathbf\s?\{R\}|\\R(?![A-Za-z])|all real numbers|all reals|real numbers"
 )
@@ -55,22 +62,36 @@ class StatementReader(MeasureReader):
         return NormalForm(form.value, form.unit) if is_label else form
 
     def _special(self, text: str) -> NormalForm | None:
-        """Read what lists and equations would misread: words, times of day, compound measures."""
+        """Read what lists and equations would misread: words, times, ranges, compound measures."""
         bare = plain(text)
         if (number := number_in_words(bare)) is not None:
             return NormalForm(rational(number))
-        if match := _CLOCK.fullmatch(bare):
-            hour, minutes = str(int(match[1])), match[2] or "00"
-            value = ["rational", hour] if minutes == "00" else ["clock", f"{hour}:{minutes}"]
-            return NormalForm(value, units.parse_unit(match[3].lower() + "m"))
+        if found := _time(bare):
+            return found
+        if match := _RANGE.fullmatch(text):
+            return self._range(match)
         if _REALS.fullmatch(bare):
             return NormalForm(["(", ")", ["words", "-oo"], ["words", "oo"]])
         if _EMPTY.fullmatch(bare):
             return NormalForm(["words", "\\emptyset"])
-        if WORDS.fullmatch(text) and not self._is_formula(text):
-            counted = self.measure(text)  # "twelve apples"
-            return counted if counted.unit else NormalForm(["words", folded_words(text)])
-        return self._compound(bare)
+        is_words = WORDS.fullmatch(text) and not self._is_formula(text)
+        return self._words(text) if is_words else self._compound(bare)
+
+    def _words(self, text: str) -> NormalForm:
+        """Read "Alice, Bob and Carol" as a set, "twelve apples" as a measure, and other words as words."""
+        parts = split_list(text)
+        if len(parts) > 1 and not any(" " in part for part in parts):
+            return NormalForm(collection("set", [["words", _word(part)] for part in parts]))
+        counted = self.measure(text)
+        return counted if counted.unit else NormalForm(["words", folded_words(text)])
+
+    def _range(self, match: re.Match[str]) -> NormalForm | None:
+        """Read "10-20" or "10-20 km"; None for a difference, whose second number is not larger."""
+        low, high = Fraction(match[1]), Fraction(match[2])
+        end = self.measure(match[2] + match[3])
+        if low >= high or end.value != rational(high):
+            return None
+        return NormalForm(["range", rational(low), rational(high)], end.unit)
 
     def _is_formula(self, text: str) -> bool:
         """Return whether a text of letters is a formula, as "xy" and "pi" are; "no" and "cat" are words."""
@@ -99,7 +120,7 @@ class StatementReader(MeasureReader):
         """Read several values: assignments, one unit for all, or different ones."""
         if "\\ldots" in text or "..." in text:
             return NormalForm(["text", re.sub(r"\s", "", plain(text).replace("...", "\\ldots"))])
-        forms = [self.statement(part) for part in parts]
+        forms = [self._item(part) for part in parts]
         names = [form.name for form in forms]
         if names[0] is not None and not any(names[1:]):
             names = [names[0]] * len(names)  # n = 2, 3, 4
@@ -116,8 +137,16 @@ class StatementReader(MeasureReader):
             return NormalForm(
                 collection("set", [form.value for form in forms]), (found - {None}).pop(), name
             )
+        if name is not None and not _OR.search(text) and (both := _overlap(forms)):
+            return NormalForm(both, forms[0].unit, name)
         kind = "union" if all(form.value[0] in ("(", "[") for form in forms) else "set"
         return NormalForm(collection(kind, [with_unit(form) for form in forms]), None, name)
+
+    def _item(self, text: str) -> NormalForm:
+        """Read an item of a list; one that is a list itself, as in "1, 2; 3, 4", is one value."""
+        if len(split_list(text)) == 1:
+            return self.statement(text)
+        return NormalForm(["item", with_unit(self.answer(text))])
 
     def statement(self, text: str) -> NormalForm:
         """Read an equation, an inequality, a membership or a value."""
@@ -136,17 +165,26 @@ class StatementReader(MeasureReader):
         *before, last = (side.strip() for side in sides)
         if not last or not all(before):
             return NormalForm(["text", squeezed(text)])
+        if all(_LETTER.fullmatch(side) for side in before) and len(set(before)) == len(before) > 1:
+            return self.answer(", ".join(f"{side} = {last}" for side in before))  # x = y = 2
         if _is_name(before[0]) and (form := self._assignment(before[0], last)):
             return form
-        if len(before) == 1 and len(last) == 1 and _is_name(last):  # 5 = x
-            form = self.measure(before[0])
-            if form.value[0] == "rational":
-                return NormalForm(form.value, form.unit, last, self._as_equation(last, before[0]))
-        values = [self.measure(side).value for side in (*before, last)]
-        if values[0][0] == "rational" and all(value == values[0] for value in values):
+        if (
+            len(before) == 1
+            and len(last) == 1
+            and _is_name(last)
+            and (self.measure(before[0]).value[0] == "rational")
+        ):
+            return self._assignment(last, before[0]) or self.measure(before[0])  # 5 = x
+        return self._chain(text, before, last)
+
+    def _chain(self, text: str, before: list[str], last: str) -> NormalForm:
+        """Read "2 + 3 = 5" as its value, and other equations as equations."""
+        values = [with_unit(self.measure(side)) for side in (*before, last)]
+        if values[0][0] in _EXACT and all(value == values[0] for value in values):
             return self.measure(last)
         equation = self._as_equation(before[0], last) if len(before) == 1 else None
-        if equation is None and values[-1][0] == "rational" and _DESCRIPTION.fullmatch(before[0]):
+        if equation is None and values[-1][0] in _EXACT and _DESCRIPTION.fullmatch(before[0]):
             return self.measure(last)
         return NormalForm(equation or ["text", squeezed(text)])
 
@@ -188,7 +226,16 @@ class StatementReader(MeasureReader):
             left, sign, right = right, _MIRRORED[sign], left
         if sign in _MIRRORED and _is_name(left):
             bound = self.measure(right)
-            return NormalForm(_half_line(sign, bound.value), bound.unit, left)
+            relation = None
+            if bound.value[0] == "tree" and (difference := self._difference(left, right)):
+                is_less = sign in ("<", "\\le")
+                sign_from_right = _MIRRORED[sign] if is_less else sign
+                relation = [
+                    "relation",
+                    sign_from_right,
+                    ["-", difference] if is_less else difference,
+                ]
+            return NormalForm(_half_line(sign, bound.value), bound.unit, left, relation)
         if sign in ("<", "\\le"):
             left, sign, right = right, _MIRRORED[sign], left
         difference = self._difference(left, right)
@@ -201,10 +248,24 @@ class StatementReader(MeasureReader):
         return None if minuend is None or subtrahend is None else ["+", minuend, ["-", subtrahend]]
 
 
+def _time(text: str) -> NormalForm | None:
+    """Read a time of day, or a date or telephone number as text."""
+    if match := _CLOCK.fullmatch(text):
+        hour, minutes = str(int(match[1])), match[2] or "00"
+        value = ["rational", hour] if minutes == "00" else ["clock", f"{hour}:{minutes}"]
+        return NormalForm(value, units.parse_unit(match[3].lower() + "m"))
+    return NormalForm(["text", text]) if _DATE.fullmatch(text) else None
+
+
+def _word(text: str) -> str:
+    """Return a word in lower case; a letter keeps its case."""
+    return folded_words(text) if len(plain(text)) > 1 else plain(text)
+
+
 def _is_symbolic(word: str) -> bool:
     if TEXT_MARK in word and len(word) > 2:
         return False
-    letters = plain(word)
+    letters = plain(word).rstrip("!")
     if len(letters) == 1 or letters in ("pi", "infinity", "inf", "oo"):
         return True
     return (len(letters) == 2 and set(letters) <= set("xyztuvwabckmn")) or any(
@@ -224,6 +285,24 @@ def _mentions(tree: Tree, name: str) -> bool:
     if tree[0] == "sym":
         return bool(tree[1] == name)
     return any(_mentions(each, name) for each in tree[1:] if isinstance(each, list))
+
+
+def _overlap(forms: list[NormalForm]) -> Value | None:
+    """Return the interval of "x > 3 and x < 5".
+
+    None if no number satisfies both, or the ends are not rational.
+    """
+    if len(forms) != 2 or any(form.value[0] not in ("(", "[") for form in forms):
+        return None
+    below = [form.value for form in forms if form.value[2] == ["words", "-oo"]]
+    above = [form.value for form in forms if form.value[3] == ["words", "oo"]]
+    if len(below) != 1 or len(above) != 1 or below == above:
+        return None
+    low, high = above[0][2], below[0][3]
+    if not is_short_rational(low) or not is_short_rational(high):
+        return None
+    is_overlap = Fraction(low[1]) < Fraction(high[1])
+    return [above[0][0], below[0][1], low, high] if is_overlap else None
 
 
 def _half_line(sign: str, bound: Value) -> Value:

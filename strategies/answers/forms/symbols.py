@@ -33,6 +33,7 @@ FUNCTIONS = frozenset(
 )
 FUNCTION_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log", "tg": "tan"}
 INFINITY = frozenset(("inf", "infinity", "oo", "infty"))
+CONSTANTS = INFINITY | {"pi", "e", "i"}
 GREEK = frozenset(
     [
         "alpha",
@@ -74,9 +75,9 @@ GREEK = frozenset(
 
 def symbol_run(letters: str, *, multiplies: bool) -> Tree:
     """Return the tree of a run of letters: a constant, a symbol, or a product of symbols."""
-    if letters in ("pi", "e", "i") or letters in INFINITY:
+    if letters in CONSTANTS:
         return ["const", "oo" if letters in INFINITY else letters]
-    if len(letters) == 1 or not (multiplies or FACTORS.issuperset(letters)):
+    if len(letters) == 1 or not multiplies:
         return ["sym", letters]
     tree = symbol_run(letters[0], multiplies=True)
     for letter in letters[1:]:

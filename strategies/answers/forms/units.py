@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from secondpass.strategies.answers.forms.folding import TEXT_MARK, plain
+from secondpass.strategies.answers.forms.number_words import is_part
 
 _LENGTH = (
     "m 1 meter metre meters metres|cm 1/100 centimeter centimetre centimeters centimetres|"
@@ -64,6 +65,8 @@ _DERIVED = {
     "speed": (("length", 1), ("time", -1)),
     "area": (("length", 2),),
     "volume": (("length", 3),),
+    "square units": (("noun unit", 2),),
+    "cubic units": (("noun unit", 3),),
 }
 _DERIVED_FACTOR = {"volume": Fraction(1, 1000)}
 _CURRENCY = {
@@ -112,6 +115,22 @@ _NOT_NOUNS = frozenset(
         "choose",
         "not",
         "no",
+        "point",
+        "squared",
+        "cubed",
+        "plus",
+        "minus",
+        "times",
+        "over",
+        "under",
+        "above",
+        "below",
+        "before",
+        "after",
+        "at",
+        "by",
+        "of",
+        "from",
     ]
 )
 _IRREGULAR = {
@@ -126,6 +145,7 @@ _IRREGULAR = {
     "loaves": "loaf",
     "knives": "knife",
 }
+FILLER_END = re.compile(r"(?<=\d) (?:in total|in all|altogether|total|each|only)$", re.IGNORECASE)
 _FILLER = re.compile(r"\b(?:in total|in all|altogether|total|each|only)\b", re.IGNORECASE)
 _POWER = re.compile(r"([A-Za-z]+)(?:\s?\^\s?\{?(-?\d)\}?|([23]))")
 _MAX_PHRASE = 60
@@ -168,7 +188,11 @@ def _known() -> dict[str, Unit]:
 
 
 _KNOWN = _known()
-_FOLDED = {name.casefold(): unit for name, unit in _KNOWN.items() if len(name) > 2}
+_FOLDED = {
+    name.casefold(): unit
+    for name, unit in _KNOWN.items()
+    if len(name) > 2 and not name.startswith("M")  # mHz is not MHz
+}
 
 
 def currency(sign: str) -> Unit:
@@ -238,15 +262,40 @@ def _product(phrase: str, *, nouns: bool) -> Unit | None:
     words = phrase.split()
     if not 1 <= len(words) <= _MAX_WORDS:
         return None
+    if unit := _power(phrase, words) or ("-" in phrase and _factors(phrase)) or None:
+        return unit
+    return _noun(words) if nouns else None
+
+
+def _power(phrase: str, words: list[str]) -> Unit | None:
+    """Return the unit of "square feet", "feet squared" or "ft^2"."""
     power = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "cu": 3}.get(words[0].lower())
     if power and len(words) == 2 and (unit := _lookup(words[1])):
         return _raised(unit, power)
     power = {"squared": 2, "cubed": 3}.get(words[-1].lower())
     if power and len(words) == 2 and (unit := _lookup(words[0])):
         return _raised(unit, power)
-    if (match := _POWER.fullmatch(phrase)) and (unit := _lookup(match[1])):
-        return _raised(unit, int(match[2] or match[3]))
-    return _noun(words) if nouns else None
+    match = _POWER.fullmatch(phrase)
+    base = (_COUNTED if match[1] in ("unit", "units") else _lookup(match[1])) if match else None
+    return _raised(base, int(match[2] or match[3])) if match and base else None
+
+
+def _factors(phrase: str) -> Unit | None:
+    """Return the unit of "m s^-2", which has a power of each factor."""
+    powers: Counter[str] = Counter()
+    scale = Fraction(1)
+    for word in re.sub(r"\s?\^\s?", "^", phrase).split():
+        match = _POWER.fullmatch(word)
+        unit = _lookup(match[1] if match else word)
+        if unit is None:
+            return None
+        unit = _raised(unit, int(match[2] or match[3])) if match else unit
+        powers.update(dict(unit.dimensions))
+        scale *= unit.factor
+    return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)), scale)
+
+
+_COUNTED = Unit((("noun unit", 1),), Fraction(1))
 
 
 def _raised(unit: Unit, power: int) -> Unit:
@@ -257,7 +306,9 @@ def _raised(unit: Unit, power: int) -> Unit:
 def _noun(words: list[str]) -> Unit | None:
     folded = [word.lower().strip(".,'") for word in words]
     is_noun = all(re.fullmatch("[a-z]+(?:[-'][a-z]+)*", word) for word in folded)
-    if not is_noun or _NOT_NOUNS.intersection(folded) or len("".join(folded)) < 3:
+    if not is_noun or _NOT_NOUNS.intersection(folded) or is_part(folded[-1]):
+        return None
+    if len("".join(folded)) < 3:
         return None
     folded[-1] = _singular(folded[-1])
     return Unit(((f"noun {' '.join(folded)}", 1),), Fraction(1))

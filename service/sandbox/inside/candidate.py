@@ -21,6 +21,7 @@ class ObjectTable:
     def __init__(self) -> None:
         self.kept: list[Any] = []
         self._numbers: dict[int, int] = {}
+        self.runner = asyncio.Runner()  # one event loop for all calls
 
     def encode(self, value: Any) -> Json:
         """Encode `value` as JSON, with object numbers for anything but plain data."""
@@ -41,9 +42,10 @@ class ObjectTable:
             self.kept.append(value)
         if names := _class_names(value):
             return {"error_class": names}
-        if inspect.iscoroutine(value):
+        is_own = type(value).__module__ == "candidate"
+        if inspect.isawaitable(value) and not is_own:
             return {"coroutine": number}
-        return {"ref": [number, type(value).__name__, type(value).__module__ == "candidate"]}
+        return {"ref": [number, type(value).__name__, is_own]}
 
 
 class _Copy(io.TextIOBase):
@@ -77,7 +79,7 @@ def serve_candidate(link: socket.socket, code: str) -> None:
             os._exit(0)  # the test process has ended
 
     try:
-        exec(compile(code, "candidate.py", "exec"), vars(module))  # noqa: S102 - the purpose of this process
+        exec(compile(code, "candidate.py", "exec", dont_inherit=True), vars(module))  # noqa: S102 - the purpose of this process
         names = {k: objects.encode(v) for k, v in vars(module).items() if not k.startswith("__")}
     except BaseException as error:  # noqa: BLE001 - a candidate may raise anything
         send(_error_document(objects, error))
@@ -118,7 +120,7 @@ def _perform(objects: ObjectTable, request: Json) -> Json:
         case "subclass":
             value = issubclass(arguments[0], target)
         case "await":
-            value = asyncio.run(target)
+            value = objects.runner.run(_awaited(target))
         case "call":
             value = target(*arguments, **objects.decode(request["named"]))
         case _:
@@ -128,6 +130,10 @@ def _perform(objects: ObjectTable, request: Json) -> Json:
     # A function may be expected to mutate its arguments.
     changed = [objects.encode(a) if isinstance(a, list | dict | set) else None for a in arguments]
     return {"value": objects.encode(value), "arguments": changed}
+
+
+async def _awaited(target: Any) -> Any:
+    return await target
 
 
 def _method_result(target: Any, name: str, arguments: list[Any]) -> Any:
@@ -150,7 +156,12 @@ def _class_names(value: Any) -> list[str] | None:
     """Return the names of an exception class and its bases; None for anything else and for builtin ones."""
     if not (isinstance(value, type) and issubclass(value, BaseException)):
         return None
-    return [each.__name__ for each in value.__mro__]
+    return list(map(_qualified_name, value.__mro__))
+
+
+def _qualified_name(kind: type) -> str:
+    is_local = kind.__module__ in ("builtins", "candidate")
+    return kind.__name__ if is_local else f"{kind.__module__}.{kind.__name__}"
 
 
 def _error_document(objects: ObjectTable, error: BaseException) -> Json:
@@ -164,7 +175,7 @@ def _error_document(objects: ObjectTable, error: BaseException) -> Json:
     except BaseException:  # noqa: BLE001
         own, arguments = {}, {"tuple": []}
     return {
-        "raised": [kind.__name__ for kind in type(error).__mro__],
+        "raised": list(map(_qualified_name, type(error).__mro__)),
         "message": message,
         "given": arguments,
         "own": own,

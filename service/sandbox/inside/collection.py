@@ -57,10 +57,13 @@ class TestRun:
         self._module = types.ModuleType("__main__", _docstring(source))
         self._scope = vars(self._module)
         self._names = {k: v for k, v in names.items() if not k.startswith("__")}
-        # A builtin that the code redefines could forge a result. Tests can import it.
-        self._scope.update({k: v for k, v in self._names.items() if not hasattr(builtins, k)})
+        # A builtin that the code redefines could forge a result, unless it is all that the tests name.
+        tested = source.tested_builtin(self._names)
+        self._scope.update(
+            {k: v for k, v in self._names.items() if k == tested or not hasattr(builtins, k)}
+        )
         exec(imports, self._scope)  # noqa: S102 - standard library imports only
-        for name in source.standard_modules() & names.keys():
+        for name in source.standard_modules():
             self._scope[name] = importlib.import_module(name)
         self._given = dict(self._scope)
         self._scope["__file__"] = str(Path.cwd() / FILE_NAME)
@@ -109,7 +112,8 @@ class TestRun:
     def _run_top_level(self) -> bool:
         """Run the statements at the top level; False if they raised, or skipped the tests."""
         try:
-            exec(compile(self._source.tree, FILE_NAME, "exec"), self._scope)  # noqa: S102 - the purpose of this process
+            tree = self._source.tree
+            exec(compile(tree, FILE_NAME, "exec", dont_inherit=True), self._scope)  # noqa: S102 - the purpose of this process
         except SystemExit as error:
             if not self._dependence.is_exit(error):
                 self.failures.append(error)

@@ -44,7 +44,8 @@ class Dependence:
         }
         self.modules = source.solution_modules(defined)
         self._texts = {*self.modules, *defined}
-        self._tainted = (source.free | set(defined)) - source.bound
+        self._tainted = (source.free | set(defined)) - source.bound - source.standard_modules()
+        self._tainted |= source.captured()
         self._imported = {"self", "cls"}
         for node in source.nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):

@@ -25,6 +25,7 @@ _UNUSED = (
     "__next__",
     "__enter__",
     "__exit__",
+    "__anext__",
     "__setitem__",
     "__delitem__",
 )
@@ -64,6 +65,9 @@ class Null:
 
     def __next__(self) -> Any:
         raise StopIteration
+
+    async def __anext__(self) -> Any:
+        raise StopAsyncIteration
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import importlib
+import inspect
 import json
 import socket
 import sys
@@ -15,6 +17,7 @@ from .wire import MAX_MESSAGE_BYTES, Json, decoded, encoded
 FORWARDED = (
     "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__",
     "__str__", "__repr__", "__format__", "__hash__", "__enter__", "__exit__",
+    "__aiter__", "__anext__", "__aenter__", "__aexit__",
 )  # fmt: skip
 """Methods that tests may call on all remote objects."""
 
@@ -30,6 +33,18 @@ COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
 
 CONVERSIONS = ("__int__", "__float__", "__index__", "__complex__")
 """Methods that are never called: their results could be forged."""
+
+STANDARD_ERRORS = frozenset({
+    "asyncio.exceptions", "binascii", "configparser", "copy", "csv", "_csv", "dataclasses", "decimal", "graphlib", "json.decoder",
+    "queue", "_queue", "re", "re._constants", "statistics", "struct", "subprocess", "uuid", "zlib", "zoneinfo._common",
+    "email.errors", "fractions", "string", "tomllib", "xml.etree.ElementTree", "xml.parsers.expat",
+})  # fmt: skip
+"""Standard modules whose exception classes the tests share. Classes that control a test run, such as SkipTest, are not shared."""
+
+_VALUE_TYPES = frozenset({
+    "dict_keys", "dict_items", "mappingproxy", "ChainMap", "UserDict", "UserList", "UserString", "SimpleNamespace", "memoryview",
+})  # fmt: skip
+"""Standard classes that are not plain data and equal objects of other classes."""
 
 
 class CandidateBroken(BaseException):
@@ -59,6 +74,7 @@ class CandidateProcess:
         self._stream = link.makefile("rwb")
         self._lock = threading.RLock()  # tests may use threads
         self._objects: dict[int, RemoteObject] = {}
+        self._own_objects = 0
         self._errors: dict[tuple[str, ...], type[Exception]] = {}
         self.comparable: Collection[str] = ()
         self.on_call = on_call
@@ -69,7 +85,14 @@ class CandidateProcess:
     def names(self) -> dict[str, Any]:
         """Return the names that the code defines. Raises any error that running the code raised."""
         reply = self._read()
-        return {name: self.decode(document) for name, document in reply["names"].items()}
+        names = {name: self.decode(document) for name, document in reply["names"].items()}
+        self._own_objects = len(self._objects)
+        return names
+
+    @property
+    def has_results(self) -> bool:
+        """True if calls returned objects that are not plain data."""
+        return len(self._objects) > self._own_objects
 
     def ask(self, do: str, reference: int, name: str = "", *given: Any, **named: Any) -> Any:
         """Perform an operation on a remote object and return its value. Remote errors are raised here."""
@@ -155,12 +178,13 @@ class CandidateProcess:
         names, message = reply["raised"], reply["message"]
         kind = self._error_class(tuple(names))
         if kind is None:
-            return self._broken(names[0])
+            return self._broken(names[0].rpartition(".")[2])
         given = self.decode(reply["given"])
         try:
             error = kind(*given)
         except TypeError:
-            error = kind(message)
+            error = kind.__new__(kind)
+            error.args = given
         own = {name: self.decode(value) for name, value in reply["own"].items()}
         error.__dict__.update(own, _message=message)
         return error
@@ -170,7 +194,9 @@ class CandidateProcess:
 
         None for a class that does not derive from Exception.
         """
-        known = getattr(builtins, names[0], None) if names else None
+        module, _, name = names[0].rpartition(".") if names else ("", "", "")
+        is_standard = module in STANDARD_ERRORS
+        known = getattr(importlib.import_module(module) if is_standard else builtins, name, None)
         if isinstance(known, type) and issubclass(known, Exception):
             return known
         if "Exception" not in names:
@@ -178,7 +204,7 @@ class CandidateProcess:
         if names not in self._errors:
             base = self._error_class(names[1:]) or Exception
             own = {"__str__": _message_of, "__init__": Exception.__init__}
-            self._errors[names] = type(names[0], (base,), own)
+            self._errors[names] = type(name, (base,), own)
         return self._errors[names]
 
 
@@ -227,9 +253,19 @@ class RemoteObject:
 
 def _forwarded(method: str) -> Callable[..., Any]:
     def forward(self: RemoteObject, *given: Any) -> Any:
+        if method in ("__exit__", "__aexit__") and given and isinstance(given[1], AssertionError):
+            given = (None, None, None)  # the code may not suppress a failure
+            return _without_value(self._candidate.ask("method", self._number, method, *given))
         return self._candidate.ask("method", self._number, method, *given)
 
     return forward
+
+
+def _without_value(result: Any) -> Any:
+    async def wait() -> None:
+        await result
+
+    return wait() if inspect.isawaitable(result) else None
 
 
 def _operated(method: str) -> Callable[..., Any]:
@@ -258,6 +294,7 @@ def _compared(method: str) -> Callable[[RemoteObject, Any], Any]:
         if isinstance(other, RemoteObject) and (is_named or not own["_is_own"]):
             return candidate.ask("method", own["_number"], method, other) if is_named else False
         is_similar = type(other).__name__ == own["_class_name"]
+        is_similar |= own["_class_name"] in _VALUE_TYPES and not own["_is_own"]
         if isinstance(other, RemoteObject) or is_named or is_similar:
             kind = type(other).__name__
             raise candidate.misused(f"objects of {own['_class_name']} are compared with {kind}")
@@ -273,6 +310,12 @@ def _unconverted(self: RemoteObject, *_: Any) -> Any:
     raise TypeError(f"{self.__dict__['_class_name']} is not a number")
 
 
+def _attribute(name: str) -> property:
+    return property(lambda self: self._candidate.ask("get", self._number, name))
+
+
+for _method in ("__doc__", "__annotations__", "__module__"):
+    setattr(RemoteObject, _method, _attribute(_method))
 for _method in FORWARDED:
     setattr(RemoteObject, _method, _forwarded(_method))
 for _method in OPERATORS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 from collections.abc import Collection
 
@@ -15,7 +16,7 @@ SOLUTION_MODULES = frozenset(
 )  # fmt: skip
 """Module names from which tests usually import the code."""
 
-_REPLACING = frozenset({"patch", "monkeypatch", "MagicMock", "mock"})
+_REDIRECTING = frozenset({"redirect_stdout", "redirect_stderr"})
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
@@ -35,6 +36,7 @@ class TestSource:
     __test__ = False
 
     def __init__(self, text: str) -> None:
+        text = text.removeprefix("\ufeff")
         self.tree = ast.parse(text)
         self.lines = text.splitlines()
         self.nodes = list(ast.walk(self.tree))
@@ -86,8 +88,7 @@ class TestSource:
                         if self._is_solution(each.name, used, defined):
                             found.add(each.name)
                 case ast.Call(func=func, args=[ast.Constant(value=str(module)), *_]):
-                    name = getattr(func, "attr", None) or getattr(func, "id", None)
-                    if name in ("import_module", "__import__"):
+                    if _last_name(func) in ("import_module", "__import__"):
                         found |= {module} if self._is_solution(module, set(), defined) else set()
         return found
 
@@ -113,10 +114,25 @@ class TestSource:
         defined = {each.name for each in self.tree.body if isinstance(each, ast.FunctionDef)}
         return "check" in defined - self.read
 
+    def ignores_argument(self, function: str) -> bool:
+        """Return whether a function at the top level never reads its parameters."""
+        defined = [
+            n for n in self.tree.body if isinstance(n, ast.FunctionDef) and n.name == function
+        ]
+        names = {e.arg for n in defined for e in ast.walk(n.args) if isinstance(e, ast.arg)}
+        return not names & self.read
+
     def standard_modules(self) -> set[str]:
         """Return the standard modules whose attributes the tests read without importing them."""
         names = {name for name in self.free & sys.stdlib_module_names if self._attributes_of(name)}
         return {name for name in names if _has_names(name, self._attributes_of(name))}
+
+    def tested_builtin(self, defined: Collection[str]) -> str | None:
+        """Return the redefined builtin that is the only name of the code in the tests; None if there is none."""
+        if self.free - self.standard_modules() or len(self.read & set(defined) & _BUILTINS) != 1:
+            return None
+        named = set(re.findall(r"\w+", "\n".join(self.lines))) & set(defined) - self.bound
+        return named.pop() if len(named) == 1 and named <= _BUILTINS else None
 
     def uncalled_functions(self) -> list[str]:
         """Return the functions at the top level that assert something and that the tests never read."""
@@ -129,21 +145,18 @@ class TestSource:
             and any(isinstance(node, ast.Assert | ast.Call) for node in ast.walk(each))
         ]
 
-    def replaces_objects(self) -> bool:
-        """Return whether the tests replace objects of a process, which has no effect in the code's process."""
-        words = self.read | {n.arg for n in self.nodes if isinstance(n, ast.arg)}
-        words |= {node.attr for node in self.nodes if isinstance(node, ast.Attribute)}
-        stored = {
-            f"{n.value.id}.{n.attr}"
-            for n in self.nodes
-            if isinstance(n, ast.Attribute)
-            and isinstance(n.ctx, ast.Store)
-            and isinstance(n.value, ast.Name)
-        }
-        return bool(
-            words & _REPLACING
-            or stored & {"sys.stdin", "sys.argv", "builtins.input", "builtins.open"}
-        )
+    def captured(self) -> set[str]:
+        """Return the names and ".attributes" of the streams to which the tests redirect the code's output."""
+        found = {n.arg for n in self.nodes if isinstance(n, ast.arg)} & {"capsys", "capfd"}
+        for node in self.nodes:
+            match node:
+                case ast.Call(func=func, args=args) if _last_name(func) in _REDIRECTING:
+                    found |= {each.id for each in args if isinstance(each, ast.Name)}
+                case ast.Assign(
+                    targets=[ast.Attribute(attr="stdout" | "stderr" as name)], value=value
+                ):
+                    found |= {f".{name}"} | ({value.id} if isinstance(value, ast.Name) else set())
+        return found
 
 
 def _made_absolute(node: ast.AST) -> str | None:
@@ -152,6 +165,10 @@ def _made_absolute(node: ast.AST) -> str | None:
         return None
     node.module, node.level = node.module or "solution", 0
     return node.module
+
+
+def _last_name(func: ast.expr) -> str | None:
+    return getattr(func, "attr", None) or getattr(func, "id", None)
 
 
 def bound_names(node: ast.AST) -> set[str]:

@@ -21,6 +21,7 @@ from .dependence import Dependence
 from .nulls import KINDS, Kind, null_names
 from .proxy import CandidateBroken, CandidateProcess
 from .source import FILE_NAME, TestSource
+from .unshared import unshared_state
 from .wire import MAX_ERROR_CHARACTERS, Json
 
 NULL_SECONDS = 2.0
@@ -32,8 +33,6 @@ SITE_PACKAGES = "/site-packages"
 _ASSERTS_NOTHING = (
     "they assert nothing about the code: a candidate that computes nothing would pass"
 )
-
-_REPLACES = "they replace objects (patch, monkeypatch, sys.stdin), which has no effect on the code's process"
 
 Verdict = tuple[str, str]
 
@@ -52,6 +51,7 @@ def run_tests(link: socket.socket, job: Json, progress: Callable[[str], None]) -
         source = _parsed(job)
         candidate = CandidateProcess(link, lambda: progress("called"))
         names = _loaded_names(candidate, job["entry_point"])
+        job["entry_point"] = _entry_point(job, source, names)
         progress("loaded")
         _install(job["tests"])
         return _Verdicts(source, candidate, names, job).verdict()
@@ -71,9 +71,25 @@ def _parsed(job: Json) -> TestSource:
         if not is_session:
             raise TestsUnrunnable(f"the tests are not valid Python: {error}") from error
         source = TestSource(repr(tests))
-    if job["entry_point"] is None and source.has_uncalled_check():
-        raise TestsUnrunnable("the tests define check but never call it: end them with check(NAME)")
     return source
+
+
+def _entry_point(job: Json, source: TestSource, names: dict[str, Any]) -> str | None:
+    """Return the name of the function that `check` tests, or None if the tests call it. Raises TestsUnrunnable.
+
+    Without a given name it is the only public function of the code, or any name if `check` ignores its parameter.
+    """
+    given: str | None = job["entry_point"]
+    if given is not None or not source.has_uncalled_check():
+        return given
+    body = ast.parse(job["code"]).body
+    defined = (
+        n for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    )
+    public = [n.name for n in defined if n.name in names and not n.name.startswith("_")]
+    if len(public) == 1 or (public and source.ignores_argument("check")):
+        return public[-1]
+    raise TestsUnrunnable("the tests define check but never call it: end them with check(NAME)")
 
 
 def _loaded_names(candidate: CandidateProcess, entry_point: str | None) -> dict[str, Any]:
@@ -105,7 +121,8 @@ class _Verdicts:
         self._candidate = candidate
         self._names = names
         self._entry: str | None = job["entry_point"]
-        self._imports = _imports(job["code"], source)
+        self._code: str = job["code"]
+        self._imports = _imports(self._code, source)
         self._dependence = Dependence(source, names, self._entry)
         candidate.comparable = source.expected_names(self._dependence.modules) & names.keys()
 
@@ -132,8 +149,10 @@ class _Verdicts:
         if of_code is None:
             is_pytest = isinstance(found[0], ModuleNotFoundError) and found[0].name == "pytest"
             return "error", NO_PYTEST if is_pytest else self._described(found[0])
-        if self._source.replaces_objects():
-            return "error", _REPLACES
+        has_results = self._candidate.has_results
+        why = unshared_state(self._source, self._code, of_code, has_results=has_results)
+        if why is not None:
+            return "error", why
         return "failed", self._described(of_code)
 
     def _is_own(self, error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import builtins
 import importlib
-from collections import deque, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -24,6 +24,9 @@ MAX_PRINTED_CHARACTERS = 2**16
 """Maximum characters of the output of one call that are sent to the tests."""
 
 Json = Any
+
+_FACTORIES = (int, float, str, list, dict, set, tuple, bool)
+"""Default factories of a defaultdict that are sent with it."""
 
 _TEXT_FORMS: dict[str, tuple[str, str]] = {
     "datetime.datetime": ("isoformat", "fromisoformat"),
@@ -59,7 +62,14 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
             kind = next(k.__name__ for k in kinds if isinstance(value, k))
             return {kind: [encoded(each, other) for each in value]}
         case dict():
-            return {"dict": [[encoded(k, other), encoded(v, other)] for k, v in value.items()]}
+            items = [[encoded(k, other), encoded(v, other)] for k, v in value.items()]
+            made = (
+                getattr(value, "default_factory", None) if isinstance(value, defaultdict) else None
+            )
+            if made in _FACTORIES:
+                return {"defaultdict": [made.__name__, items]}
+            kinds = (OrderedDict, Counter, dict)
+            return {next(k.__name__ for k in kinds if isinstance(value, k)): items}
         case range():
             return {"range": [value.start, value.stop, value.step]}
         case _:
@@ -79,7 +89,7 @@ def _encoded_standard(value: Any) -> Json:
     return None
 
 
-def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # noqa: PLR0911 - one per kind
+def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # noqa: C901, PLR0911 - one per kind
     """Decode the output of `encoded`. `reference` returns the object for any other kind and its content."""
     if not isinstance(document, dict):
         return document
@@ -93,8 +103,13 @@ def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # no
             return Fraction(content)
         case "decimal":
             return Decimal(content)
-        case "dict":
-            return {decoded(k, reference): decoded(v, reference) for k, v in content}
+        case "dict" | "OrderedDict" | "Counter":
+            made = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}[kind]
+            return made({decoded(k, reference): decoded(v, reference) for k, v in content})
+        case "defaultdict":
+            name, items = content
+            factory = next(each for each in _FACTORIES if each.__name__ == name)
+            return defaultdict(factory, decoded({"dict": items}, reference))
         case "range":
             return range(*content)
         case "list" | "tuple" | "set" | "frozenset" | "deque":

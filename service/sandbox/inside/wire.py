@@ -68,8 +68,8 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
             )
             if made in _FACTORIES:
                 return {"defaultdict": [made.__name__, items]}
-            kinds = (OrderedDict, Counter, dict)
-            return {next(k.__name__ for k in kinds if isinstance(value, k)): items}
+            mappings: tuple[type, ...] = (OrderedDict, Counter, dict)
+            return {next(k.__name__ for k in mappings if isinstance(value, k)): items}
         case range():
             return {"range": [value.start, value.stop, value.step]}
         case _:

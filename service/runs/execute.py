@@ -82,10 +82,9 @@ def _note_width(run: LiveRun) -> None:
 def _note_default_deadline(run: LiveRun, reason: StopReason) -> None:
     """Add a note if a deadline that the client did not choose ended the run."""
     if reason == "deadline" and run.spec.has_default_deadline:
-        deadline = run.spec.limits.deadline_ms
-        run.note(
-            "deadline_ms", f"the default of {deadline} ms ended the run; set budget.deadline_ms"
-        )
+        reduced, deadline = run.spec.notes.get("deadline_ms"), run.spec.limits.deadline_ms
+        ended = f"the default of {deadline} ms ended the run; set budget.deadline_ms"
+        run.note("deadline_ms", ended if reduced is None else f"{reduced}; it ended the run")
 
 
 async def _run_strategy(run: LiveRun) -> StopReason:

@@ -103,6 +103,16 @@ def test_the_operators_maximum_is_noted_if_it_reduces_the_default_deadline() -> 
     assert "deadline_ms" not in own["notes"]
 
 
+def test_the_note_on_a_maximum_that_ends_the_run_does_not_advise_to_exceed_it() -> None:
+    slow = ScriptedEngine(constant_reply("one two three " * 300), per_token=0.01)
+    with serving(slow, max_deadline_ms=1_000) as served:
+        first, second = (served.solve().json() for _ in range(2))
+    assert first["stop_reason"] == second["stop_reason"] == "deadline"
+    assert second["notes"]["deadline_ms"] == (
+        "1000, the operator's maximum; the default for this run would be 120000; it ended the run"
+    )
+
+
 def test_a_default_deadline_that_ends_the_run_is_noted() -> None:
     slow = ScriptedEngine(constant_reply("one two three " * 300), per_token=0.01)
     with serving(slow, default_deadline_ms=400) as served:

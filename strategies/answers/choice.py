@@ -14,7 +14,7 @@ from secondpass.strategies.answers.statements import (
     ending,
     every,
     folded,
-    is_doubted,
+    is_supposed,
     statements,
 )
 
@@ -100,7 +100,7 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
             named: set[str] | None = each
         elif each.is_question:
             named = None
-        elif is_doubted(text, each.start):
+        elif is_supposed(text, each.start):
             named = set()
         else:
             named = _read(each, options, finished=finished)

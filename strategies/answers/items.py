@@ -67,7 +67,7 @@ class Item:
 
 
 def cleaned(text: str) -> str:
-    """Return the text without citations, calculator calls, pictograms and bold delimiters, with thousands in one numeral."""
+    """Return the text without markup, citations and pictograms, with thousands in one numeral."""
     text = _CALCULATION.sub("", _PICTOGRAM.sub("", text))
     text = _THIN_SPACE.sub("", text.replace("{,}", ","))
     return _CITATION.sub("", _BOLD.sub(r"\2", _FOREIGN_DOLLAR.sub("$", text)))

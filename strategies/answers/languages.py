@@ -28,7 +28,7 @@ class Language:
         negation: Words that negate an answer after them, or before them if `negates_before`.
         but: Words before the answer that replaces a negated one.
         wrong: Predicates of a wrong answer.
-        doubt: Words before a statement that is supposed or in question, such as "if".
+        supposing: Words before a statement that is supposed or in question, such as "if".
         decimal_comma: True if the comma separates decimals and the full stop separates thousands.
         is_spaced: True if white space separates words.
         negates_before: True if a negation follows the negated answer.
@@ -47,7 +47,7 @@ class Language:
     negation: tuple[str, ...]
     but: tuple[str, ...]
     wrong: tuple[str, ...]
-    doubt: tuple[str, ...]
+    supposing: tuple[str, ...]
     lead: tuple[str, ...] = ()
     ending: tuple[str, ...] = ()
     decimal_comma: bool = False

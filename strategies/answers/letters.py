@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secondpass.strategies.answers.languages import LANGUAGES, Language
-from secondpass.strategies.answers.statements import any_of, every, introduction, is_doubted
+from secondpass.strategies.answers.statements import any_of, every, introduction, is_supposed
 
 _OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$`\u2705\u2714\ufe0f\u27a1 ]{0,4}'
 _CLOSE = '[)\\]}>"\u2019\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
@@ -224,7 +224,7 @@ def _is_rejected(text: str, position: int, words: _Words) -> bool:
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:
     """Yield offsets and letters of conclusions such as "so C" and "(B) is correct", in order."""
     for match in _INTRO.finditer(text):
-        if not is_doubted(text, match.start() + 1):
+        if not is_supposed(text, match.start() + 1):
             yield match.start(), _found(match)
     verdicts = [match for match in _VERDICT.finditer(text) if _is_certain(text, match)]
     named = {letter for match in verdicts for letter in _found(match)}
@@ -241,7 +241,9 @@ _JOINED_BEFORE = re.compile(
 def _is_certain(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - 60) : match.start()]
     return not (
-        _DENIED.match(text, match.end()) or _DOUBT.search(before) or is_doubted(text, match.start())
+        _DENIED.match(text, match.end())
+        or _DOUBT.search(before)
+        or is_supposed(text, match.start())
     )
 
 

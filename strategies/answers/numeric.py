@@ -17,7 +17,7 @@ from secondpass.strategies.answers.statements import (
     ending,
     every,
     folded,
-    is_doubted,
+    is_supposed,
     list_words,
     sentence_end,
     sentences,
@@ -127,7 +127,7 @@ def _stated(text: str, *, finished: bool) -> tuple[str | None] | None:
     """Return the last readable statement's value, or (None,) if it is unclear; None without one."""
     later: tuple[int, tuple[str | None]] | None = None
     for statement in statements(text):
-        is_open = statement.is_question or is_doubted(text, statement.start)
+        is_open = statement.is_question or is_supposed(text, statement.start)
         found = None if is_open else _read(statement, finished=finished)
         if later is not None:
             start, value = later

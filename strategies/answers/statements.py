@@ -130,7 +130,7 @@ _NEGATIONS = {
 }
 
 
-_DOUBT = rf"(?:{every('negation')}|{every('doubt')})"
+_DOUBT = rf"(?:{every('negation')}|{every('supposing')})"
 _ENDED = r".;:\n\u3002\u0964"
 _DOUBTED = re.compile(
     rf"{_DOUBT}(?:(?!\b(?:then|dann|alors|entonces|então|allora|то)\b)[^{_ENDED},\uff0c]"
@@ -149,8 +149,8 @@ def statements(text: str, pattern: re.Pattern[str] = _ANSWER) -> Iterator[Statem
         yield _statement(text, match)
 
 
-def is_doubted(text: str, start: int) -> bool:
-    """Return True if the words before an offset doubt what follows, as in "I don't think that"."""
+def is_supposed(text: str, start: int) -> bool:
+    """Return True if the words before an offset deny or suppose what follows, as in "I don't think that"."""
     return _DOUBTED.search(text, max(0, start - 60), start) is not None
 
 

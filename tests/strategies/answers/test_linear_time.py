@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -31,7 +32,7 @@ TASKS = (
 UNITS = (
     "{", "\\boxed{", "\\boxed{1} and ", "$1 ", "\\(", "\\[", "1, ", "1 and ", "5 apples, ", "2 hours ", "answer ", "The answer is ",
     "The answer is not A ", "A or ", "A is wrong. ", "So C. ", "<think>", "</think>", "<answer>", '{"answer": ', "```json\n{\n", "#### 1\n",
-    "答案是", "정답은 A가 아니라 ", "Rs. ", "- 2\n", "**1", "x = 1, ", "1\u00b9", "e.g. ", "1 000 ",
+    "答案是", "정답은 A가 아니라 ", "Rs. ", "- 2\n", "**1", "x = 1, ", "1\u00b9", "e.g. ", "1 000 ", "_", "1_", "<b>", "<<", "if A, ", "A가 ", "1 Ann has 2 and Bob ",
 )  # fmt: skip
 
 
@@ -89,3 +90,12 @@ def test_a_text_of_twice_the_size_takes_at_most_twice_the_calls(unit: str, task:
     extract(task, unit * 10)
     once, twice = (calls_of(task, unit * (size // len(unit))) for size in (20_000, 40_000))
     assert twice <= 2.2 * once + 200
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_text_of_200_kilobytes_takes_at_most_seconds(unit: str, task: Task) -> None:
+    text = unit * (200_000 // len(unit))
+    start = time.process_time()
+    extract(task, text)
+    assert time.process_time() - start < 6

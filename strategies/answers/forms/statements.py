@@ -35,7 +35,7 @@ _TEXT_NAME = re.compile(
     rf"{TEXT_MARK}?[A-Za-z]{{2,20}}(?:\s{{1,2}}{TEXT_MARK}?[A-Za-z]{{2,20}}){{0,4}}\s?"
 )
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s?([AaPp])\.?\s?[Mm]\.?", re.ASCII)
-_COMPOUND = re.compile(rf"(\d+(?:\.\d+)?) ?({TEXT_MARK}?[A-Za-z]+)\.?,?(?: and)?(?: |$)", re.ASCII)
+_COMPOUND = re.compile(rf"(?<!\d)(\d+(?:\.\d+)?) ?({TEXT_MARK}?[A-Za-z]+)\.?,?(?: and)?(?: |$)", re.ASCII)
 _INTERVAL_NAME = re.compile(r"\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(.+)")
 _EXACT = ("rational", "measure")
 _LETTER = re.compile(r"[A-Za-z](?:_(?:\w|\{\w\}))?")
@@ -150,7 +150,8 @@ class StatementReader(MeasureReader):
 
     def statement(self, text: str) -> NormalForm:
         """Read an equation, an inequality, a membership or a value."""
-        if match := _INTERVAL_NAME.fullmatch(text):
+        match = _INTERVAL_NAME.fullmatch(text)
+        if match and not _INTERVAL_NAME.fullmatch(match[2]):
             inner = self.answer(match[2])
             return NormalForm(inner.value, inner.unit, match[1].strip())
         sides, signs = split_comparison(text)

@@ -7,7 +7,9 @@ by regular expressions, because hostile input may exhaust a parser; only blocks 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
+import textwrap
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -44,7 +46,21 @@ _STATEMENT = re.compile(
     re.MULTILINE,
 )
 _PROMPT = re.compile(r"\s{0,100}(?:>>>|In \[\d{1,5}\]:|\$ |% |C:\\)")
-_TEST = re.compile(r"test|Test|main$|example|demo|usage", re.IGNORECASE)
+_TEST = re.compile(
+    r"test|main$|example|demo|usage|(?:check|verify|bench|benchmark|run_tests?|run_all_tests|run_checks)$|\w{1,200}Tests?(?:Case)?$",
+    re.IGNORECASE,
+)
+_IMPORTED_CODE = re.compile(
+    r"^(?:from|import)[ \t]{1,4}(?:solutions?|answer|main|module|(?:your|my)_?(?:module|code|solution|file|script))\b",
+    re.MULTILINE,
+)
+_MAGIC = re.compile(r"^(?:%{1,2}[A-Za-z][^\n]*|![A-Za-z./][^\n]*)\n?", re.MULTILINE)
+_STUB_LINE = re.compile(
+    r"[ \t]{0,40}(?:$|\#|(?:\.\.\.|pass|raise[ \t]{1,4}NotImplementedError\b[^\n]*)[ \t]*(?:\#|$)|(?:@|import\b|from\b)"
+    r"|(?:async[ \t]{1,4})?def\b[^\n]{0,500}:[ \t]*(?:\.\.\.|pass)?[ \t]*(?:\#|$))"
+)
+_DOCSTRING = re.compile(r"^[ \t]{1,40}[rR]?(\"\"\"|\'\'\')(?:(?!\1)[\s\S])*\1[ \t]*$", re.MULTILINE)
+_INDENTED_CODE = re.compile(r"^( {4}|\t)(?=(?:async |def |class |import |from |@\w))", re.MULTILINE)
 _CODE_START = re.compile(
     r"^(?:(?:async[ \t]{1,4})?def[ \t]|class[ \t]{1,4}\w{1,200}[ \t]{0,4}[(:\[]|@\w|import[ \t]{1,4}\w"
     r"|from[ \t]{1,4}[\w.]{1,200}[ \t]{1,4}import\b|\w{1,200}[ \t]{0,4}=[ \t]{0,4}lambda\b)",
@@ -70,9 +86,10 @@ class Rank(IntEnum):
     NONE = 0
     SCRIPT = 1
     ASSIGNMENTS = 2
-    TESTS = 3
-    UNFENCED = 4
-    DEFINITIONS = 5
+    STUBS = 3
+    TESTS = 4
+    UNFENCED = 5
+    DEFINITIONS = 6
 
 
 def extract(text: str, *, finished: bool = True) -> str | None:
@@ -122,22 +139,34 @@ def _is_other_language(segment: MarkdownSegment) -> bool:
 
 def _rank(segment: MarkdownSegment) -> Rank:
     if segment.language is None:
-        is_code = _CODE_START.search(segment.text) and _unfenced_code(segment.text)
+        is_code = _unfenced_code(segment.text)
         return Rank.UNFENCED if is_code else Rank.NONE
     if not _is_python(segment) or not segment.text.strip():
         return Rank.NONE
     names = [next(filter(None, found.groups())) for found in _DEFINITION.finditer(segment.text)]
     if names:
-        return Rank.TESTS if all(map(_TEST.match, names)) else Rank.DEFINITIONS
+        if all(map(_TEST.match, names)) or _IMPORTED_CODE.search(segment.text):
+            return Rank.TESTS
+        return Rank.STUBS if _is_stub(segment.text) else Rank.DEFINITIONS
     if _ASSIGNMENT.search(segment.text):
         return Rank.ASSIGNMENTS
     is_script = segment.language or _STATEMENT.search(segment.text)
     return Rank.SCRIPT if is_script else Rank.NONE
 
 
+def _is_stub(code: str) -> bool:
+    """Return whether a block contains functions without bodies only."""
+    return all(map(_STUB_LINE.match, _DOCSTRING.sub("", code).split("\n")))
+
+
 def _unfenced_code(text: str) -> str:
     """Return the code in a text without fences: from its first definition to the next line of prose."""
     start = _CODE_START.search(text)
+    if start is None and (indented := _INDENTED_CODE.search(text)):
+        lines = text[indented.start() :].split("\n")
+        kept = itertools.takewhile(lambda line: not line.strip() or line[0] in " \t", lines)
+        text = textwrap.dedent("\n".join(kept))
+        start = _CODE_START.search(text)
     if start is None or not _DEFINITION.search(text, start.start()):
         return ""
     kept: list[str] = []
@@ -151,21 +180,38 @@ def _unfenced_code(text: str) -> str:
 
 def _joined(earlier: Sequence[str], code: str) -> str:
     """Return the code after those earlier blocks, newest first, that define names it needs."""
+    code = _without_magics(code)
     scope = _names(code)
     if scope is None:
         return code
     defined, used = scope
     parts = [code]
-    for text in reversed(earlier[-MAX_JOINED_BLOCKS:]):
+    for text in map(_without_magics, reversed(earlier[-MAX_JOINED_BLOCKS:])):
         missing = used - defined
-        if not missing:
-            break
         other = _names(text)
-        if other is not None and other[0] & missing and not other[0] & defined:
+        if other is None or other[0] & defined:
+            continue
+        if other[0] & missing or (other[1] & defined and _has_only_functions(text)):
             parts.insert(0, text)
             defined |= other[0]
             used |= other[1]
     return "\n\n".join(parts)
+
+
+def _without_magics(code: str) -> str:
+    """Return the code without the commands of a notebook, unless it is Python with them."""
+    if _MAGIC.search(code) is None or _names(code) is not None:
+        return code
+    return _MAGIC.sub("", code)
+
+
+def _has_only_functions(code: str) -> bool:
+    """Return whether a program only imports and defines functions, and so may precede what it calls."""
+    return all(
+        isinstance(each, ast.Import | ast.ImportFrom)
+        or (isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and not each.decorator_list)
+        for each in ast.parse(code).body
+    )
 
 
 def _names(code: str) -> tuple[set[str], set[str]] | None:

@@ -14,6 +14,8 @@ _QUOTE = re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE)
 _CONTAINERS = ("", "markdown", "md")
 """Languages of blocks in which a fence with a language opens another block."""
 
+_NAMES_OF_PYTHON = ("python", "python3", "py")
+
 
 @dataclass(frozen=True, slots=True)
 class MarkdownSegment:
@@ -52,7 +54,11 @@ def segments(text: str) -> Iterator[MarkdownSegment]:
     lines: list[str] = []
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         fence = _fence(line)
-        if fence is None:
+        if fence is None and opening is not None and _closes_at_end(line, opening):
+            lines.append(line.rstrip()[: -len(opening.mark)])
+            yield _block(lines, opening, is_closed=True)
+            opening, lines = None, []
+        elif fence is None:
             lines.append(line)
         elif opening is None:
             yield MarkdownSegment("\n".join(lines), None)
@@ -71,6 +77,13 @@ def segments(text: str) -> Iterator[MarkdownSegment]:
         yield _block(lines, opening, is_closed=False)
 
 
+def _closes_at_end(line: str, opening: _Fence) -> bool:
+    """Return whether a line of code ends with the closing fence of its block."""
+    before = line.rstrip().removesuffix(opening.mark)
+    is_end = opening.language != "" and before != line.rstrip() and before.strip() != ""
+    return is_end and opening.mark not in before and before[-1] not in "`~\"'"
+
+
 def _fence(line: str) -> _Fence | None:
     match = _FENCE.fullmatch(line.rstrip())
     if match is None:
@@ -83,4 +96,8 @@ def _block(lines: list[str], opening: _Fence, *, is_closed: bool) -> MarkdownSeg
     text = "\n".join(lines)
     if ">" in opening.prefix:
         text = _QUOTE.sub("", text)
-    return MarkdownSegment(textwrap.dedent(text).strip("\n"), opening.language, is_closed)
+    text, language = textwrap.dedent(text).strip("\n"), opening.language
+    first, _, rest = text.partition("\n")
+    if not language and first.strip().lower() in _NAMES_OF_PYTHON:  # below its fence
+        text, language = textwrap.dedent(rest), first.strip().lower()
+    return MarkdownSegment(text, language, is_closed)

@@ -39,7 +39,10 @@ STANDARD_ERRORS = frozenset({
     "queue", "_queue", "re", "re._constants", "statistics", "struct", "subprocess", "uuid", "zlib", "zoneinfo._common",
     "email.errors", "fractions", "string", "tomllib", "xml.etree.ElementTree", "xml.parsers.expat",
 })  # fmt: skip
-"""Standard modules whose exception classes the tests share. Classes that control a test run, such as SkipTest, are not shared."""
+"""Standard modules whose exception classes the tests share.
+
+Classes that control a test run, such as SkipTest, are not shared.
+"""
 
 _VALUE_TYPES = frozenset({
     "dict_keys", "dict_items", "mappingproxy", "ChainMap", "UserDict", "UserList", "UserString", "SimpleNamespace", "memoryview",

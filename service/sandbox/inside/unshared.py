@@ -42,7 +42,7 @@ _LIMITS = "they set the recursion limit, which has no effect on the code's proce
 def unshared_state(
     source: TestSource, code: str, error: BaseException, *, has_results: bool
 ) -> str | None:
-    """Return why a failure may be due to state that the processes do not share; None if nothing suggests it.
+    """Return why a failure may be due to state that is not shared; None if nothing suggests it.
 
     Args:
         source: The tests.
@@ -77,7 +77,7 @@ def _names(code: str, words: str) -> bool:
 
 
 def _replaced(source: TestSource) -> set[str]:
-    """Return the attributes that the tests assign, and the mappings in which they assign items, as "module.attribute"."""
+    """Return the attributes and mappings that the tests assign, as "module.attribute"."""
     found: set[str] = set()
     for node in source.nodes:
         stored = node.value if isinstance(node, ast.Subscript) else node

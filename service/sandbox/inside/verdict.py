@@ -75,9 +75,9 @@ def _parsed(job: Json) -> TestSource:
 
 
 def _entry_point(job: Json, source: TestSource, names: dict[str, Any]) -> str | None:
-    """Return the name of the function that `check` tests, or None if the tests call it. Raises TestsUnrunnable.
+    """Return the name of the function that `check` tests, or None if the tests call it.
 
-    Without a given name it is the only public function of the code, or any name if `check` ignores its parameter.
+    Raises TestsUnrunnable if it is unknown. Without a given name it is the only public function of the code, or any name if `check` ignores its parameter.
     """
     given: str | None = job["entry_point"]
     if given is not None or not source.has_uncalled_check():

@@ -40,6 +40,10 @@ AFTER = {
     "usage with a guard": '```python\nif __name__ == "__main__":\n    print(add(1, 2))\n```',
     "tests": "```python\ndef test_add():\n    assert add(1, 2) == 3\n```",
     "unittest": "```python\nclass TestAdd(unittest.TestCase):\n    def test_1(self): ...\n```",
+    "a derived test case": "```python\nclass AddTestCase(unittest.TestCase):\n    def test_1(self): ...\n```",
+    "a signature": "The signature is:\n```python\ndef add(a, b):\n```",
+    "a stub": '```python\ndef add(a: int, b: int) -> int:\n    """Add.\n\n    More.\n    """\n    # your code\n    ...\n```',
+    "usage in another module": "```python\nfrom solution import add\n\ndef total(xs):\n    return add(*xs)\n```",
     "data": '```json\n{"def add(": 1}\n```',
     "a table": "```csv\na,b\n1,2\n```",
     "another language": "```javascript\nfunction add(a, b) { return 0 }\n```",
@@ -76,6 +80,12 @@ SHAPES = {
     "a missing opening fence after prose": f"Sure:\n\n{ADD}\n```",
     "Markdown around the block": f"```markdown\nSolution\n{FENCED}",
     "no fence": f"Sure, here is the function.\n\n{ADD}\n\nIt adds two numbers.",
+    "a fence at the end of a line": f"```python\n{ADD}```\nIt adds.\n```\n3\n```",
+    "a language below the fence": f"```\npython\n{ADD}\n```",
+    "commands of a notebook": f"```python\n%%time\n!pip install x\n{ADD}\n```",
+    "an indented block": "Solution:\n\n    def add(a, b):\n        return a + b\n\nIt adds.",
+    "a helper after the function": "```python\ndef add(a, b):\n    return plus(a, b)\n```\nwith\n```python\ndef plus(a, b):\n    return a + b\n```",
+    "an only stub before the function": f"```python\ndef add(a, b):\n    pass\n```\nbecomes\n{FENCED}",
     "a fence in a docstring": f"```python\n{ADD}\n```",
     "a first version": f"```python\ndef add(a, b):\n    return 0\n```\nBetter:\n{FENCED}",
     "reasoning": f"<think>```python\ndef add(a, b): return 0\n```</think>{FENCED}",
@@ -104,6 +114,10 @@ JOINED = {
 def test_earlier_blocks_are_included_if_the_last_needs_them(blocks: tuple[str, ...]) -> None:
     text = "\nThen:\n".join(f"```python\n{each}\n```" for each in ("unused = 1", *blocks))
     assert code.extract(text) == "\n\n".join(blocks)
+
+
+def test_a_stub_is_the_code_if_nothing_else_is() -> None:
+    assert code.extract("```python\ndef add(a, b):\n    pass\n```") == "def add(a, b):\n    pass"
 
 
 def test_an_earlier_version_is_not_included() -> None:
@@ -161,7 +175,8 @@ def test_blocks_are_closed_except_the_last(text: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["def a(", "class A:\n", "a = 1\n", "```python\na\n```\n", "> ```\n", "from a import b\n", "a.", "(", "-", "a[", "a: ", "@a\n", " ", "~~~\n", "1. ", "- ", "lambda:"],
+    ["def a(", "class A:\n", "a = 1\n", "```python\na\n```\n", "> ```\n", "from a import b\n", "a.", "(", "-", "a[", "a: ", "@a\n", " ", "~~~\n", "1. ", "- ", "lambda:",
+     "%a\n", "!a\n", "    def a():\n", ' """\n', ' """ x\n', "def a(): ...\n", "a```\n", "x`", "AddTest"],
 )  # fmt: skip
 @pytest.mark.timeout(60)
 def test_a_hostile_completion_is_read(unit: str) -> None:

@@ -19,7 +19,7 @@ class Delivered:
 
     Most engines send a delta for each token: while deltas are short, their number is the estimate. An engine that joins
     tokens sends longer deltas. The estimate is then the bytes of the text, divided by `BYTES_PER_TOKEN`. Reasoning and tool
-    calls are included.
+    calls are included. Text that a later count covers is removed.
     """
 
     def __init__(self, n: int) -> None:
@@ -34,6 +34,10 @@ class Delivered:
         if content:
             self._deltas[delta.index] += 1
             self._bytes[delta.index] += len(content.encode("utf-8", "replace"))
+
+    def remove(self, index: int) -> None:
+        """Remove the deltas of completion `index`, because the engine counted their tokens."""
+        self._deltas[index] = self._bytes[index] = 0
 
     @property
     def has_text(self) -> bool:

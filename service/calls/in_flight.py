@@ -112,18 +112,18 @@ class InFlight:
             EngineError: The index is invalid.
         """
         self._has_response = True
-        self._has_final_usage = delta.usage is not None and not (delta.text or delta.reasoning)
+        has_count = delta.usage is not None and delta.usage.completion is not None
+        self._has_final_usage = has_count and not (delta.text or delta.reasoning)
         if delta.usage is not None:
             self._reported = self._reported.updated(delta.usage)
         if delta.tokens:
             self._lease.take(delta.tokens)
-        elif 0 <= delta.index < len(self._partials):
-            self._delivered.add(delta)
         if not 0 <= delta.index < len(self._partials):
             raise EngineError(
                 f"engine returned a delta for completion {delta.index} of {len(self._partials)} requested",
                 role=self.request.role,
             )
+        self._note_delivered(delta, is_covered=delta.tokens > 0 or (self._has_counts and has_count))
         partial = self._partials[delta.index]
         if partial.finish_reason is not None:  # final usage of the stream, or text that is dropped
             if delta.finish_reason is not None:
@@ -140,8 +140,15 @@ class InFlight:
             self._progress.finish(partial, exhausted=exhausted)
         if self._lease.overrun and self._progress.missing:
             self._stop_at_overrun()
-        if delta.usage is not None and delta.finish_reason is not None:
+        if has_count and delta.finish_reason is not None:
             self._has_final_usage = not self._progress.missing
+
+    def _note_delivered(self, delta: Delta, *, is_covered: bool) -> None:
+        """Note text that the engine has not counted yet, or that its count covers."""
+        if is_covered:
+            self._delivered.remove(delta.index)
+        else:
+            self._delivered.add(delta)
 
     def _pass_on(self, delta: Delta, partial: PartialCompletion) -> None:
         """Pass a delta to the call, its receiver and the trace."""
@@ -235,13 +242,19 @@ class InFlight:
         if progress.exhausted is not None:
             raise BudgetExhausted(progress.exhausted)
         if not progress.handed_over:
-            if all(
-                p.finish_reason in TRUNCATING and p.completion.reasoning for p in self._partials
-            ):
+            if self._is_reasoning_truncated():
                 at_limit = [p.tokens for p in self._partials if p.finish_reason == "length"]
                 tokens = max(at_limit) or self._lease.cap if at_limit else None
                 raise ReasoningTruncated(tokens, role=role)
             raise UnusableCompletion(f"{role} returned only reasoning or whitespace", role=role)
+
+    def _is_reasoning_truncated(self) -> bool:
+        """Return whether reasoning, which may be hidden, was truncated in every completion."""
+        is_hidden = self._reported.completion != 0
+        return all(
+            each.finish_reason in TRUNCATING and (each.reasoning or (is_hidden and not each.text))
+            for each in (partial.completion for partial in self._partials)
+        )
 
     def __exit__(
         self,
@@ -313,8 +326,9 @@ class InFlight:
             self._is_estimated = isinstance(error, StreamInterrupted) and not self._has_counts
             return Usage(), not self._is_estimated
         counted = self._lease.spent.completion
-        is_counted = self._has_counts and (counted > 0 or not self._delivered.has_text)
-        is_complete = is_counted or self._has_final_usage or (self._is_read and not self._looping)
+        is_counted = self._has_counts and not self._delivered.has_text
+        is_read = self._is_read and not self._looping and not self._has_counts
+        is_complete = is_counted or self._has_final_usage or is_read
         prompt, completion = self._reported.prompt, self._reported.completion
         if not is_complete or (not completion and self._delivered.has_text):
             completion = None  # a report of 0 tokens contradicts delivered text
@@ -342,7 +356,7 @@ class InFlight:
             for partial, source in zip(self._partials, sources, strict=True)
         ]
         uncounted = max(0, spent - sum(counts))
-        if self._has_counts and not is_finished:
+        if self._has_counts and not is_finished and not self._delivered.has_text:
             self._undelivered += uncounted
         else:
             counts = [

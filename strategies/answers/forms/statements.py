@@ -35,7 +35,9 @@ _TEXT_NAME = re.compile(
     rf"{TEXT_MARK}?[A-Za-z]{{2,20}}(?:\s{{1,2}}{TEXT_MARK}?[A-Za-z]{{2,20}}){{0,4}}\s?"
 )
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s?([AaPp])\.?\s?[Mm]\.?", re.ASCII)
-_COMPOUND = re.compile(rf"(?<!\d)(\d+(?:\.\d+)?) ?({TEXT_MARK}?[A-Za-z]+)\.?,?(?: and)?(?: |$)", re.ASCII)
+_COMPOUND = re.compile(
+    rf"(?<!\d)(\d+(?:\.\d+)?) ?({TEXT_MARK}?[A-Za-z]+)\.?,?(?: and)?(?: |$)", re.ASCII
+)
 _INTERVAL_NAME = re.compile(r"\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(.+)")
 _EXACT = ("rational", "measure")
 _LETTER = re.compile(r"[A-Za-z](?:_(?:\w|\{\w\}))?")

@@ -188,6 +188,20 @@ def test_reasoning_that_repeats_itself_is_not_the_engines_fault(
     assert "repeated itself" in problem["detail" if path == "/solve" else "message"]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "code"), [(77, "reasoning_truncated"), (0, "engine_failed")], ids=["hidden", "none"]
+)
+def test_a_token_limit_spent_on_hidden_reasoning_is_a_422(
+    tokens: int, code: str, front: Served, upstream: Upstream
+) -> None:
+    usage = {"usage": {"prompt_tokens": 5, "completion_tokens": tokens}}
+    upstream.chat = streams(event(chunk("")), event(chunk("", "length") | usage), DONE)
+    reply = front.solve(strategy="single", sampling={"max_tokens": 77})
+    assert reply.json()["code"] == code
+    assert reply.status_code == (422 if tokens else 502)
+    assert reply.json().get("field") == ("sampling.max_tokens" if tokens else None)
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_chat_names_the_token_limit_by_the_field_of_the_request(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from secondpass.service.engines.common.status_codes import excerpt
@@ -90,9 +91,15 @@ class ReplyReader:
         raise self._interrupted(f"expected a JSON object, got {excerpt(repr(chunk))}")
 
     def early_usage(self) -> Iterator[Delta]:
-        """Yield the usage of a reply that ended before all its completions were finished, if it was reported."""
+        """Yield the usage of a reply that ended before all its completions were finished, if it was reported.
+
+        A report before any text has the tokens of the prompt only: the engine may have generated others.
+        """
         if self._early is not None:
-            yield Delta(usage=self._meter.whole(self._early))
+            report = self._meter.whole(self._early)
+            if self._unfinished and not self._meter.has_text:
+                report = replace(report, completion=None)
+            yield Delta(usage=report)
             self._early = None
 
     def finish(self, interruption: StreamInterrupted | None) -> None:
@@ -175,7 +182,10 @@ class ReplyReader:
         grown = self._meter.add_report(index, report)
         if not self._is_counting:
             return ids, None
-        return ids or grown, self._meter.running
+        running = self._meter.running
+        if report.completion is None:
+            running = replace(running, completion=None)
+        return ids or grown, running
 
     def _kept_usage(self) -> Iterator[Delta]:
         """Yield the usage that was reported before the last finish reason, if it was not yielded yet."""

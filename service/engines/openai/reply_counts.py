@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class CountProbe:
     """The result of a probe.
 
     Attributes:
-        has_n: The reply had two completions, and the counts of a chunk are understood.
+        has_n: The reply had two completions, and its counts cover both.
         is_running: The count of a completion grew while it was generated.
         per_choice: The usage of a chunk counts the tokens of its choice, rather than of the whole reply.
         prompt: The most prompt tokens that a chunk reported; None if none did.
@@ -46,7 +47,7 @@ def read_counts(chunks: Chunks) -> CountProbe:
         if (content := text_of(choice)).text or content.reasoning
     }
     per_choice = _counts_per_choice(chunks) if with_text == {0, 1} else None
-    if per_choice is None:
+    if per_choice is None or (not per_choice and _counts_one_choice(chunks)):
         return CountProbe(is_running=is_running, prompt=prompt)
     return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice, prompt=prompt)
 
@@ -90,10 +91,24 @@ def _is_running(chunks: Chunks) -> bool:
     return False
 
 
+def _counts_one_choice(chunks: Chunks) -> bool:
+    """Return whether the last count is at most the number of chunks with text of one of two completions."""
+    found = [usage_of(each) for chunk in chunks for each in (chunk, *choices_of(chunk))]
+    counts = [usage.completion for usage in found if usage and usage.completion]
+    with_text = Counter(
+        choice.get("index")
+        for chunk in chunks
+        for choice in choices_of(chunk)
+        if text_of(choice).text
+    )
+    return bool(counts) and counts[-1] <= max(with_text.values(), default=0)
+
+
 def _counts_per_choice(chunks: Chunks) -> bool | None:
     """Return whether the last counts of both completions count one each; None if they may be either.
 
-    A count of the whole reply grows with each completion, beyond the limit of one if both reach it.
+    A count of the whole reply grows with each completion, beyond the limit of one if both reach it. Equal counts beyond the
+    limit of both are of neither kind.
     """
     last: dict[Any, int] = {}
     for index, count, _ in _counts(chunks):
@@ -103,5 +118,5 @@ def _counts_per_choice(chunks: Chunks) -> bool | None:
         return False
     earlier, later = last.values()
     if max(earlier, later) > PROBE_TOKENS:
-        return False
+        return None if earlier == later > 2 * PROBE_TOKENS else False
     return True if later <= earlier else None

@@ -87,6 +87,11 @@ class UsageMeter:
             self._previous[at] = self._counts[at] or 0
             self._is_fresh[at] = False
 
+    @property
+    def has_text(self) -> bool:
+        """True if any chunk had text."""
+        return any(self._chunks)
+
     def add_report(self, index: int, report: ReportedUsage) -> int:
         """Add the report of a chunk with completion `index`; return by how much its count has grown."""
         at = index if self.per_choice else 0

@@ -33,8 +33,10 @@ Servers with OpenAI's API differ in details. This page lists the dialects that a
 * *exact* usage equals the server's own count. *estimated* usage has `estimated: true` in the reply.
 * A figure is a token count only if it is a whole number from 0 to 2³¹ - 1. Any other figure is not reported, and the usage is estimated.
 * Usage may come at any place. The last report wins, also over smaller running counts. A count of 0 tokens for a text is not reported.
-* Running counts are used for budgets only if the probe showed that they grow with the text (capability `token_counts`).
-* Whether `n` has an effect is probed (capability `n`). Without it, several completions are separate requests.
+* Running counts are used for budgets only if the probe showed that they grow with the text (capability `token_counts`). If they end before
+  the text, the rest of it is estimated.
+* Whether `n` has an effect, and the usage covers all completions, is probed (capability `n`). Without it, several completions are separate
+  requests.
 * Text after the finish reason is ignored. A completion that the server aborts or fails to generate is retried, then fails.
 * A sampling parameter that the server rejects is not dropped: the call fails with the server's message.
 * On servers other than vLLM, a resumable call cannot keep a stop string of the strategy: such a call is rejected.

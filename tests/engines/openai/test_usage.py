@@ -118,7 +118,10 @@ def _chunk(index: Any, text: str, count: int | None, reason: str | None = None) 
         ),
         ([_chunk(0, "a", 4, "stop"), _chunk(1, "b", 8, "stop")], CountProbe(has_n=True)),
         ([_chunk(0, "a", 8, "stop"), _chunk(1, "b", 8, "stop")], CountProbe(has_n=True)),
+        ([_chunk(0, "a", 9, "stop"), _chunk(1, "b", 9, "stop")], CountProbe()),
         ([_chunk(0, "a", None, "stop"), _chunk(1, "b", 8, "stop")], CountProbe(has_n=True)),
+        # A count of one of two completions:
+        ([_chunk(0, "a", None, "stop"), _chunk(1, "b", 1, "stop")], CountProbe()),
         # Two tokens each, or two in all:
         ([_chunk(0, "a", 1, "stop"), _chunk(1, "b", 2, "stop")], CountProbe()),
     ],

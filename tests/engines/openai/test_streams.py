@@ -147,6 +147,17 @@ async def test_a_stream_without_a_finish_reason_raises_stream_interrupted(
     assert (interrupted.value.engine, interrupted.value.role) == ("e", "actor")
 
 
+async def test_a_count_before_any_text_of_a_broken_stream_covers_only_the_prompt(
+    upstream: Upstream, engine: HttpEngine
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1}
+    upstream.chat = breaking(event({"choices": [], "usage": usage}))
+    stream = engine.stream(CALL)
+    assert (await anext(stream)).usage == ReportedUsage(9, 0, None)
+    with pytest.raises(StreamInterrupted):
+        await anext(stream)
+
+
 async def test_one_of_several_completions_without_a_finish_reason_raises_stream_interrupted(
     upstream: Upstream, engine: HttpEngine
 ) -> None:

@@ -14,7 +14,7 @@ from secondpass.service.calls.budget import Lease
 from secondpass.service.calls.delivered import Delivered
 from secondpass.service.calls.partial_completion import PartialCompletion
 from secondpass.service.calls.progress import Progress, end_of
-from secondpass.service.calls.waste import Waste
+from secondpass.service.calls.waste import Waste, split_by_weight
 from secondpass.service.common.events import CallDelta, CallEnd, CallFinished, CallStarted, Trace
 from secondpass.service.common.limits import Price
 from secondpass.strategies.api.engine import Call, Delta
@@ -381,23 +381,6 @@ class InFlight:
         generated = partial.tokens - self._earlier_tokens[position]
         is_at_cap = not self._has_counts or generated >= lease.cap
         return lease.is_reduced and is_at_cap and partial.finish_reason == "length"
-
-
-def split_by_weight(total: int, weights: list[int]) -> list[int]:
-    """Split `total` into integers proportional to `weights`.
-
-    The first part gets all of it if every weight is 0.
-    """
-    weight_sum = sum(weights)
-    if not weight_sum:
-        return [total, *[0] * (len(weights) - 1)]
-    parts, cumulative, allocated = [], 0, 0
-    for weight in weights:
-        cumulative += weight
-        part = total * cumulative // weight_sum - allocated
-        allocated += part
-        parts.append(part)
-    return parts
 
 
 def _normalised(delta: Delta) -> LabelDistribution:

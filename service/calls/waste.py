@@ -103,3 +103,20 @@ class Waste:
         for source in self._sources:
             wasted[source.role] += source.wasted
         return dict(wasted)
+
+
+def split_by_weight(total: int, weights: list[int]) -> list[int]:
+    """Split `total` into integers proportional to `weights`.
+
+    The first part gets all of it if every weight is 0.
+    """
+    weight_sum = sum(weights)
+    if not weight_sum:
+        return [total, *[0] * (len(weights) - 1)]
+    parts, cumulative, allocated = [], 0, 0
+    for weight in weights:
+        cumulative += weight
+        part = total * cumulative // weight_sum - allocated
+        allocated += part
+        parts.append(part)
+    return parts

@@ -164,8 +164,8 @@ def _unfenced_code(text: str) -> str:
     start = _CODE_START.search(text)
     if start is None and (indented := _INDENTED_CODE.search(text)):
         lines = text[indented.start() :].split("\n")
-        kept = itertools.takewhile(lambda line: not line.strip() or line[0] in " \t", lines)
-        text = textwrap.dedent("\n".join(kept))
+        block = itertools.takewhile(lambda line: not line.strip() or line[0] in " \t", lines)
+        text = textwrap.dedent("\n".join(block))
         start = _CODE_START.search(text)
     if start is None or not _DEFINITION.search(text, start.start()):
         return ""

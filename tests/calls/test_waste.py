@@ -6,9 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from secondpass.service.calls.in_flight import split_by_weight
 from secondpass.service.calls.partial_completion import PartialCompletion
-from secondpass.service.calls.waste import Waste
+from secondpass.service.calls.waste import Waste, split_by_weight
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import BudgetExhausted, StreamInterrupted
 from secondpass.strategies.api.values import Completion, ReportedUsage, Segment, Usage

@@ -100,7 +100,9 @@ def _stated(text: str, options: Sequence[str], *, finished: bool) -> set[str] | 
             named: set[str] | None = each
         elif each.is_question:
             named = None
-        elif is_supposed(text, each.start):
+        elif is_supposed(text, each.start) or reading.is_of_wrong_answer(
+            text, each.start, each.end
+        ):
             named = set()
         else:
             named = _read(each, options, finished=finished)

@@ -78,6 +78,9 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
 MONTHS, UNITS, SCALES, ORDINALS, PREFIXES, LABELS = (
     tuple(_TABLE[name]) for name in ("months", "units", "scales", "ordinals", "prefixes", "labels")
 )
+INCORRECT = tuple(_TABLE["incorrect"])
+"""Adjectives of a wrong answer."""
+
 ABBREVIATIONS, NUMBERED_ABBREVIATIONS = (
     frozenset(_TABLE[name]) for name in ("abbreviations", "numbered_abbreviations")
 )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from secondpass.strategies.answers.languages import LANGUAGES, Language
+from secondpass.strategies.answers.languages import INCORRECT, LANGUAGES, Language
 from secondpass.strategies.answers.statements import any_of, every, introduction, is_supposed
 
 _OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$`\u2705\u2714\ufe0f\u27a1 ]{0,4}'
@@ -175,7 +175,7 @@ def _skip_lead(text: str, position: int, words: _Words) -> int:
         if lead is None or lead.end() == position:
             break
         position = lead.end()
-    while text[position : position + 1] in (" ", "\t"):
+    while text[position : position + 1] in (" ", "\t", "\u3001"):
         position += 1
     return position
 
@@ -219,6 +219,18 @@ def _is_rejected(text: str, position: int, words: _Words) -> bool:
     clause = _CLAUSE_END.search(window)
     part = window[: clause.start()] if clause else window
     return words.wrong.search(part) is not None
+
+
+def is_of_wrong_answer(text: str, start: int, end: int) -> bool:
+    """Return True if an introduction names a wrong answer, as in "the wrong answer is"."""
+    return bool(
+        _INCORRECT_BEFORE.search(text, max(0, start - 20), start)
+        or _INCORRECT.search(text, start, end)
+    )
+
+
+_INCORRECT = re.compile(any_of(word for word in INCORRECT if len(word) > 2))
+_INCORRECT_BEFORE = re.compile(rf"(?:{any_of(INCORRECT)}\s{{0,2}})\Z")
 
 
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:

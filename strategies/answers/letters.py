@@ -230,7 +230,7 @@ def is_of_wrong_answer(text: str, start: int, end: int) -> bool:
 
 
 _INCORRECT = re.compile(any_of(word for word in INCORRECT if len(word) > 2))
-_INCORRECT_BEFORE = re.compile(rf"(?:{any_of(INCORRECT)}\s{{0,2}})\Z")
+_INCORRECT_BEFORE = re.compile(rf"(?:{any_of(INCORRECT)}[ ]{{0,2}})\Z")
 
 
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:

@@ -97,7 +97,7 @@ _LIST_SEPARATOR = re.compile(
 _ARITHMETIC = re.compile(
     r"\d[^=\u2248]{0,40}[-+*/\u00d7\u00f7\u00b7][^=\u2248]{0,40}\d[^=\u2248]{0,40}[=\u2248]"
 )
-_LABELLED = re.compile(r"\A[-+]?[\d.,]+\s?\(\d{1,2}\)\Z|\([a-h]\)\s?[-\d]")
+_FOOTNOTE = re.compile(r"\A[-+]?[\d.,]+\s?\(\d{1,2}\)\Z|\([a-h]\)\s?[-\d]")
 _ANY_CONNECTOR = re.compile(_CONNECTOR)
 _KNOWN = re.compile(
     rf"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]{{1,30}}(?:\{{[^{{}}]{{0,200}}\}}){{0,4}}|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
@@ -321,7 +321,7 @@ def _compound(whole: str, language: str, *, is_arithmetic: bool) -> str | None:
         is_name = _VARIABLE.fullmatch(sides[0]) is not None
         if is_name or not letters[0] or (len(letters) > 1 and not letters[-1]):
             return _only_value(sides[-1].strip(), language)
-    return whole.strip() if _has_known_words(whole) and not _LABELLED.search(whole) else None
+    return whole.strip() if _has_known_words(whole) and not _FOOTNOTE.search(whole) else None
 
 
 def _only_value(text: str, language: str) -> str | None:

@@ -131,9 +131,9 @@ _NEGATIONS = {
 
 
 _DOUBT = rf"(?:{every('negation')}|{every('supposing')})"
-_ENDED = r".;:\n\u3002\u0964"
+_ENDED = r".;:\n\u3001\u3002\u0964"
 _DOUBTED = re.compile(
-    rf"{_DOUBT}(?:(?!\b(?:then|dann|alors|entonces|então|allora|то)\b)[^{_ENDED},\uff0c]"
+    rf"{_DOUBT}(?:(?!\b(?:then|dann|alors|entonces|então|allora|то)\b|なら|라면|이면)[^{_ENDED},\uff0c]"
     rf"|,\s(?:dass|daß|ob|что|ли)\b){{0,30}}\Z"
     rf"|(?:{any_of({'worst', 'least [a-z]{1,15}'} | {word for each in LANGUAGES.values() for word in each.wrong if len(word) > 4})})[ ]{{1,2}}\Z"
 )

@@ -125,7 +125,8 @@ def _accept_partial(run: LiveRun, reason: StopReason, failure: SecondpassError |
     """Let a truncated draft be the answer if a limit ended the run, rather than a broken engine."""
     if reason not in ("finished", "draining") and not isinstance(failure, EngineError):
         is_broken = isinstance(cause_of(run, failure), EngineError)
-        run.elect_partial(is_truncation_allowed=not is_broken)
+        is_deadline = reason == "deadline"
+        run.elect_partial(is_truncation_allowed=not is_broken, is_deadline=is_deadline)
 
 
 async def _strategy_result(run: LiveRun) -> tuple[StopReason | None, SecondpassError | None]:

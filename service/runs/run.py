@@ -136,12 +136,17 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         self._best = candidate
         self._reported.report_leader(candidate)
 
-    def elect_partial(self, *, is_truncation_allowed: bool) -> None:
-        """Elect the best draft if the run has no answer and the request accepts a truncated one."""
+    def elect_partial(self, *, is_truncation_allowed: bool, is_deadline: bool) -> None:
+        """Elect the best draft if the run has no answer and the request accepts a truncated one.
+
+        At the deadline a finished answer is elected in any case: its call may wait for nothing but the usage.
+        """
+        if not (self.spec.returns_partial or is_deadline):
+            return
         draft = self._drafts.best(self.model().profile, is_visible=self.has_streamed)
         if draft is None or (draft.is_truncated and not is_truncation_allowed):
             return
-        if self._elect_fallback(draft):
+        if self._elect_fallback(draft) and draft.is_truncated:
             self.note("partial", "the text is a draft that a limit ended; nothing better exists")
 
     async def decide_by_tests(self) -> None:
@@ -215,8 +220,15 @@ class LiveRun(GeneratingVerbs, JudgingVerbs):
         return completion.role == "actor" and self._candidate_of(completion).answer is not None
 
     def _keep_draft(self, call: Call, completion: Completion) -> None:
-        if self.spec.returns_partial and not self.has_answer:
+        if self.has_answer:
+            return
+        if self.spec.returns_partial or self._is_finished_answer(completion):
             self._drafts.add(call, completion)
+
+    def _is_finished_answer(self, completion: Completion) -> bool:
+        """Return whether the engine finished the completion, although its call may still wait for the usage."""
+        is_open = self.task.kind == "open"
+        return not completion.is_truncated and (is_open or self._is_answer(completion))
 
     def _elect_fallback(self, completion: Completion) -> bool:
         """Elect the completion if the run has no answer yet; return whether it was elected."""

@@ -202,6 +202,26 @@ def test_a_token_limit_spent_on_hidden_reasoning_is_a_422(
     assert reply.json().get("field") == ("sampling.max_tokens" if tokens else None)
 
 
+@pytest.mark.parametrize("kind", ["math", "open"])
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_a_finished_completion_whose_usage_is_late_is_the_answer_at_the_deadline(
+    is_partial: bool, kind: str, front: Served, upstream: Upstream
+) -> None:
+    upstream.chat = streams(
+        event(chunk("The answer is \\boxed{42}.")), event(chunk("", "stop")), pause=0.4
+    )
+    reply = front.solve(
+        strategy="single",
+        task={"kind": kind},
+        budget={"deadline_ms": 650, "partial": is_partial},
+    )
+    document = reply.json()
+    assert reply.status_code == 200, reply.text
+    assert document["text"] == "The answer is \\boxed{42}."
+    assert (document["finish_reason"], document["stop_reason"]) == ("stop", "deadline")
+    assert "partial" not in document["notes"]
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_chat_names_the_token_limit_by_the_field_of_the_request(

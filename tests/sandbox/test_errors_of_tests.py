@@ -3,6 +3,7 @@
 import pytest
 
 from secondpass.service.sandbox.runner import run_python
+from tests.sandbox.sandboxes import results
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +38,7 @@ NOTHING = {
 
 @pytest.mark.parametrize("tests", NOTHING.values(), ids=NOTHING.keys())
 async def test_tests_that_assert_nothing_about_the_code_accept_nothing(tests: str) -> None:
-    for code in (ADD, WRONG):
-        result = await run_python(code, tests)
+    for result in await results((ADD, WRONG), [tests]):
         assert (result.status, "assert nothing" in result.output) == ("error", True), result.output
 
 
@@ -70,8 +70,7 @@ OWN_ERRORS = {
 
 @pytest.mark.parametrize("tests", OWN_ERRORS.values(), ids=OWN_ERRORS.keys())
 async def test_errors_of_the_tests_never_count_against_the_code(tests: str) -> None:
-    for code in (ADD, WRONG):
-        result = await run_python(code, tests)
+    for result in await results((ADD, WRONG), [tests]):
         assert result.status == "error", result.output
 
 

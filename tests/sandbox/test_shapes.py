@@ -8,6 +8,7 @@ import pytest
 
 from secondpass.service.sandbox import bubblewrap, runner
 from secondpass.service.sandbox.runner import run_python
+from tests.sandbox.sandboxes import results
 
 pytestmark = pytest.mark.anyio
 
@@ -20,9 +21,9 @@ NO_PYTEST = "pytest is not installed; install secondpass[sandbox]"
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["shape"] for row in ROWS])
 async def test_recorded_tests_accept_right_code_only(row: dict[str, str]) -> None:
-    right = await run_python(row["right"], row["tests"])
+    right, wrong = await results((row["right"], row["wrong"]), [row["tests"]])
     assert right.status in ("passed", "error")
-    assert (await run_python(row["wrong"], row["tests"])).status != "passed"
+    assert wrong.status != "passed"
     assert (right.status == "error") == (row["shape"] in ("comment only", "pass"))
 
 
@@ -350,9 +351,8 @@ SHAPES = {
 @pytest.mark.parametrize("tests", SHAPES.values(), ids=SHAPES.keys())
 async def test_every_shape_of_tests_is_run(tests: str) -> None:
     tests = dedent(tests).strip() + "\n"
-    right = await run_python(ADD, tests)
+    right, wrong = await results((ADD, WRONG), [tests])
     assert right.status == "passed", right.output
-    wrong = await run_python(WRONG, tests)
     assert wrong.status == "failed", wrong.output
 
 
@@ -364,8 +364,7 @@ def _no_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_pytest")
 @pytest.mark.parametrize("shape", ["parametrize", "setup_method", "builtin fixtures"])
 async def test_tests_that_need_a_missing_pytest_name_the_extra(shape: str) -> None:
-    for code in (ADD, WRONG):
-        result = await run_python(code, dedent(SHAPES[shape]))
+    for result in await results((ADD, WRONG), [dedent(SHAPES[shape])]):
         assert (result.status, result.output) == ("error", NO_PYTEST)
 
 
@@ -373,8 +372,8 @@ async def test_tests_that_need_a_missing_pytest_name_the_extra(shape: str) -> No
 @pytest.mark.parametrize("shape", ["setUpModule", "subTest", "a flag", "relative import"])
 async def test_tests_that_do_not_need_pytest_run_without_it(shape: str) -> None:
     tests = dedent(SHAPES[shape])
-    assert (await run_python(ADD, tests)).status == "passed"
-    assert (await run_python(WRONG, tests)).status == "failed"
+    right, wrong = await results((ADD, WRONG), [tests])
+    assert (right.status, wrong.status) == ("passed", "failed")
 
 
 async def test_packages_are_read_only_and_absent_from_the_process_of_the_code() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from secondpass.service.sandbox.runner import run_python
+from tests.sandbox.sandboxes import results
 
 pytestmark = pytest.mark.anyio
 
@@ -74,8 +75,8 @@ SHARED = {
 async def test_right_code_is_accepted_and_wrong_code_fails(
     right: str, wrong: str, tests: str
 ) -> None:
-    assert (await run_python(right, tests)).status == "passed"
-    assert (await run_python(wrong, tests)).status == "failed"
+    found = await results((right, wrong), [tests])
+    assert [each.status for each in found] == ["passed", "failed"]
 
 
 UNSHARED = {

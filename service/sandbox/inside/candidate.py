@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import inspect
 import io
 import json
@@ -21,7 +21,7 @@ class ObjectTable:
     def __init__(self) -> None:
         self.kept: list[Any] = []
         self._numbers: dict[int, int] = {}
-        self.runner = asyncio.Runner()  # one event loop for all calls
+        self._runner: Any = None
 
     def encode(self, value: Any) -> Json:
         """Encode `value` as JSON, with object numbers for anything but plain data."""
@@ -30,6 +30,14 @@ class ObjectTable:
     def decode(self, document: Json) -> Any:
         """Decode a document from the test process."""
         return decoded(document, self._find)
+
+    def run(self, awaitable: Any) -> Any:
+        """Run an awaitable in the event loop of all calls."""
+        if self._runner is None:
+            self._runner = importlib.import_module(
+                "asyncio"
+            ).Runner()  # its import doubles the start
+        return self._runner.run(_awaited(awaitable))
 
     def _find(self, kind: str, content: Json) -> Any:
         if kind == "error_class":
@@ -120,7 +128,7 @@ def _perform(objects: ObjectTable, request: Json) -> Json:
         case "subclass":
             value = issubclass(arguments[0], target)
         case "await":
-            value = objects.runner.run(_awaited(target))
+            value = objects.run(target)
         case "call":
             value = target(*arguments, **objects.decode(request["named"]))
         case _:

@@ -6,7 +6,6 @@ Tests that use pytest are run by pytest; all others need the standard library on
 from __future__ import annotations
 
 import ast
-import asyncio
 import builtins
 import doctest
 import importlib
@@ -154,7 +153,7 @@ class TestRun:
         try:
             value = function(*given)
             if inspect.iscoroutine(value):
-                asyncio.run(value)
+                _run_coroutine(value)
         except BaseException as error:  # noqa: BLE001 - a test may raise anything
             if not _is_skip(error):
                 self.failures.append(error)
@@ -199,7 +198,7 @@ def run_pytest(module: types.ModuleType, excluded: set[str]) -> list[BaseExcepti
             if not inspect.iscoroutinefunction(function):
                 return None
             arguments = inspect.signature(function).parameters
-            asyncio.run(function(**{name: pyfuncitem.funcargs[name] for name in arguments}))
+            _run_coroutine(function(**{name: pyfuncitem.funcargs[name] for name in arguments}))
             return True
 
         def pytest_exception_interact(self, call: Any) -> None:
@@ -252,6 +251,10 @@ def _pytest() -> Any:
 def _no_main(*_: Any, **__: Any) -> Any:
     """Stand-in for `unittest.main`: its cases are collected in any case."""
     return types.SimpleNamespace(result=unittest.TestResult())
+
+
+def _run_coroutine(coroutine: Any) -> None:
+    importlib.import_module("asyncio").run(coroutine)  # imported on demand: it doubles the start
 
 
 def _parameters(function: Any) -> list[str]:

@@ -149,6 +149,12 @@ FORGERIES = {
         "class R:\n    x = 0\n    def __enter__(self):\n        return self\n    def __exit__(self, *_):\n        return True",
         "with R() as r:\n    assert r.x == 2",
     ),
+    "a context that replaces failures": (
+        "class R:\n    x = 0\n    def __enter__(self):\n        return self\n    def __exit__(self, *_):\n        raise ValueError",
+        "try:\n    with R() as r:\n        assert r.x == 2\nexcept ValueError:\n    pass",
+    ),
+    "a builtin that is its own reference": ("def len(x):\n    return 7", "def check(candidate):\n    assert candidate([1]) == len([1])\ncheck(len)"),
+    "a builtin that is its own reference of an uncalled check": ("def len(x):\n    return 7", "def check(candidate):\n    assert candidate([1]) == len([1])"),
     "a context that suppresses its own errors": (
         "class R:\n    def __enter__(self):\n        return self\n    def __exit__(self, *_):\n        return True\n    def get(self):\n        raise ValueError",
         "with R() as r:\n    assert r.get() == 2",

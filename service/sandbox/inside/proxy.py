@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from .wire import MAX_MESSAGE_BYTES, Json, decoded, encoded
@@ -258,17 +259,25 @@ def _forwarded(method: str) -> Callable[..., Any]:
     def forward(self: RemoteObject, *given: Any) -> Any:
         if method in ("__exit__", "__aexit__") and given and isinstance(given[1], AssertionError):
             given = (None, None, None)  # the code may not suppress a failure
-            return _without_value(self._candidate.ask("method", self._number, method, *given))
+            return _without_value(
+                lambda: self._candidate.ask("method", self._number, method, *given)
+            )
         return self._candidate.ask("method", self._number, method, *given)
 
     return forward
 
 
-def _without_value(result: Any) -> Any:
-    async def wait() -> None:
-        await result
+def _without_value(leave: Callable[[], Any]) -> Any:
+    """Leave a context of the code, whose result and errors may not replace a failure."""
 
-    return wait() if inspect.isawaitable(result) else None
+    async def wait(result: Any) -> None:
+        with suppress(Exception):
+            await result
+
+    with suppress(Exception):
+        result = leave()
+        return wait(result) if inspect.isawaitable(result) else None
+    return None
 
 
 def _operated(method: str) -> Callable[..., Any]:

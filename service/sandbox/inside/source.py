@@ -110,8 +110,9 @@ class TestSource:
         }
 
     def has_uncalled_check(self) -> bool:
-        """Return whether the tests define a HumanEval-style `check` without calling it."""
-        defined = {each.name for each in self.tree.body if isinstance(each, ast.FunctionDef)}
+        """Return whether the tests define a HumanEval-style `check(candidate)` without calling it."""
+        functions = (each for each in self.tree.body if isinstance(each, ast.FunctionDef))
+        defined = {each.name for each in functions if each.args.posonlyargs or each.args.args}
         return "check" in defined - self.read
 
     def ignores_argument(self, function: str) -> bool:
@@ -131,6 +132,8 @@ class TestSource:
         """Return the redefined builtin that is the only name of the code in the tests; None if there is none."""
         if self.free - self.standard_modules() or len(self.read & set(defined) & _BUILTINS) != 1:
             return None
+        if self._is_reference((self.read & set(defined) & _BUILTINS).pop()):
+            return None
         named = set(re.findall(r"\w+", "\n".join(self.lines))) & set(defined) - self.bound
         return named.pop() if len(named) == 1 and named <= _BUILTINS else None
 
@@ -144,6 +147,15 @@ class TestSource:
             and not each.decorator_list
             and any(isinstance(node, ast.Assert | ast.Call) for node in ast.walk(each))
         ]
+
+    def _is_reference(self, name: str) -> bool:
+        """Return whether the tests call a name that they also pass on, to compare the code with it."""
+        called = {id(n.func) for n in self.nodes if isinstance(n, ast.Call)}
+        reads = [n for n in self.nodes if isinstance(n, ast.Name) and n.id == name]
+        is_passed = self.has_uncalled_check() or any(id(n) not in called for n in reads)
+        is_called = any(id(n) in called for n in reads)
+        is_ignored = "check" in self.bound and self.ignores_argument("check")
+        return is_passed and is_called and not is_ignored
 
     def captured(self) -> set[str]:
         """Return the names and ".attributes" of the streams to which the tests redirect the code's output."""

@@ -69,7 +69,7 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
             if made in _FACTORIES:
                 return {"defaultdict": [made.__name__, items]}
             mappings: tuple[type, ...] = (OrderedDict, Counter, dict)
-            return {next(k.__name__ for k in mappings if isinstance(value, k)): items}
+            return {next(k.__name__ for k in mappings if type(value) is k or k is dict): items}
         case range():
             return {"range": [value.start, value.stop, value.step]}
         case _:

@@ -63,6 +63,11 @@ SHARED = {
         "def two():\n    return 2\ndef add(a, b):\n    return 0",
         "def check(candidate):\n    assert add(1, 2) == 3",
     ),
+    "annotations without imports": (
+        "class Solution:\n    def double(self, x: List[int]) -> Optional[List[int]]:\n        return x + x",
+        "class Solution:\n    def double(self, x):\n        return x",
+        "def expect(x: List[int], y: List[int]) -> None:\n    assert Solution().double(x) == y\nexpect([1], [1, 1])",
+    ),
     "a byte order mark": (
         "def add(a, b):\n    return a + b",
         "def add(a, b):\n    return 0",

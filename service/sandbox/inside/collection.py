@@ -20,6 +20,7 @@ from typing import Any
 
 from .dependence import Dependence
 from .source import FILE_NAME, TestSource
+from .wire import typing_names
 
 NO_PYTEST = "pytest is not installed; install secondpass[sandbox]"
 
@@ -61,6 +62,9 @@ class TestRun:
         self._scope.update(
             {k: v for k, v in self._names.items() if k == tested or not hasattr(builtins, k)}
         )
+        self._scope |= {
+            k: v for k, v in typing_names("\n".join(source.free)).items() if k not in names
+        }
         exec(imports, self._scope)  # noqa: S102 - standard library imports only
         for name in source.standard_modules():
             self._scope[name] = importlib.import_module(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import builtins
 import importlib
+import re
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
@@ -24,6 +25,12 @@ MAX_PRINTED_CHARACTERS = 2**16
 """Maximum characters of the output of one call that are sent to the tests."""
 
 Json = Any
+
+TYPING_NAMES = frozenset({
+    "Any", "Callable", "DefaultDict", "Deque", "Dict", "FrozenSet", "Iterable", "Iterator", "List", "Optional", "Sequence", "Set",
+    "Tuple", "Type", "Union",
+})  # fmt: skip
+"""Names of `typing` that programs use in annotations without an import."""
 
 _FACTORIES = (int, float, str, list, dict, set, tuple, bool)
 """Default factories of a defaultdict that are sent with it."""
@@ -138,3 +145,9 @@ def _decoded_standard(kind: str, content: Json, reference: Callable[[str, Json],
     read = _TEXT_FORMS[name][1]
     found = getattr(importlib.import_module(module), attribute)
     return (getattr(found, read) if read else found)(text)
+
+
+def typing_names(code: str) -> dict[str, Any]:
+    """Return the classes of `typing` that a program mentions, for annotations without an import."""
+    mentioned = TYPING_NAMES & set(re.findall(r"\w+", code))
+    return {n: getattr(importlib.import_module("typing"), n) for n in mentioned}

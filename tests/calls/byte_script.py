@@ -135,6 +135,7 @@ class Attempt:
     Attributes:
         prefix: Text that the completion continues; None for a new completion.
         reported: Completion tokens of the last usage; None if none was sent.
+        has_reported_prompt: The last usage was sent and contains the prompt tokens.
         counted: Completion tokens that the client could count from deltas.
         trouble: Reason why the reply ended early, if any.
         requested: Tokens that earlier requests had generated, or could still generate, when this one arrived.
@@ -149,6 +150,7 @@ class Attempt:
     prefix: str | None = None
     choices: list[Choice] = field(default_factory=list)
     reported: int | None = None
+    has_reported_prompt: bool = False
     counted: int = 0
     trouble: Trouble | None = None
     requested: int = 0
@@ -166,7 +168,7 @@ class Attempt:
     def is_empty(self) -> bool:
         """True if nothing was sent that a client would charge."""
         has_content = any(each.tokens or each.reason for each in self.choices)
-        return not has_content and self.reported is None
+        return not has_content and self.reported is None and not self.has_reported_prompt
 
     @property
     def cap(self) -> int:
@@ -229,6 +231,7 @@ class Chunks:
         if attempt.script.final and attempt.dialect != "silent" and not self._has_finish_usage:
             if attempt.has_usage_at_the_end:
                 attempt.reported = attempt.sent
+            attempt.has_reported_prompt = attempt.script.shape in ("whole", "prompt")
             yield _event(self._final_chunk())
         if attempt.script.done:
             yield b"data: [DONE]\n\n"

@@ -92,7 +92,7 @@ def _from_field(content: str) -> str | None:
     content = content.strip().rstrip(".").strip()
     if _is_expression(content):
         return _right_side(content)
-    found = _read_sentence(content, "en", finished=True)
+    found = _read_sentence(content, "en")
     return found[0] if found else _short_text(content)
 
 
@@ -157,20 +157,18 @@ def _read(statement: Statement, *, finished: bool) -> tuple[str | None] | None:
     A single letter is not a value, because models copy "the answer is N" from prompts.
     """
     code = statement.language
-    is_complete = finished or statement.is_closed
-    if not is_complete and statement.formula is None:
+    if not (finished or statement.is_closed):
         return None
     if statement.formula is not None and "\n" in statement.line + statement.formula:
         return (_right_side(statement.formula),)
-    affirmed = _affirmed(statement, cleaned(statement.sentence if is_complete else statement.line))
+    affirmed = _affirmed(statement, cleaned(statement.sentence))
     if affirmed is None:
         return (None,)
     sentence = affirmed.strip(" *_`\"'\t\r\u201c\u201d")
     if _is_expression(sentence):
         value = _right_side(sentence, code)
         return None if value and len(value) == 1 and value.isalpha() else (value,)
-    found = _read_sentence(sentence, code, finished=is_complete)
-    if found is not None or not is_complete:
+    if (found := _read_sentence(sentence, code)) is not None:
         return found
     word = _short_text(sentence)
     return (word,) if word and not (len(word) == 1 and word.isalpha()) else None
@@ -191,14 +189,12 @@ def _affirmed(statement: Statement, sentence: str) -> str | None:
     return sentence
 
 
-def _read_sentence(sentence: str, language: str, *, finished: bool) -> tuple[str | None] | None:
+def _read_sentence(sentence: str, language: str) -> tuple[str | None] | None:
     """Return the value of the first quantity in a sentence after a statement; None without a quantity."""
     found = [each for each in quantities(sentence, language) if not each.is_reference]
     if not found:
         return None
     first = found[0]
-    if not finished and (first.start or not first.has_formula):
-        return (None,)
     if _NEGATION_BEFORE.search(sentence, max(0, first.start - 40), first.start):
         return (None,)
     if len(found) > 1 and _SECOND_VALUE.fullmatch(sentence, first.end, found[1].start):

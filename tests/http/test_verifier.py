@@ -107,12 +107,16 @@ def test_a_chat_request_may_contain_tests(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "tests", ["assert add(", "def check(candidate):\n    assert candidate(1, 2)"]
+    ("tests", "reason"),
+    [
+        ("assert add(", "the tests "),
+        ("assert 1 + 2 == 3", "they assert nothing about the code"),
+    ],
 )
-def test_tests_that_cannot_run_give_no_verdict(served: Served, tests: str) -> None:
+def test_tests_that_cannot_run_give_no_verdict(served: Served, tests: str, reason: str) -> None:
     document = served.post("/solve", code_for(tests=tests)).json()
     assert document["notes"]["verdict"] == "none"
-    assert document["notes"]["tests"].startswith("the tests could not be run: the tests ")
+    assert document["notes"]["tests"].startswith(f"the tests could not be run: {reason}")
     assert {seen["verdict"] for seen in verdicts(document)} == {"error"}
 
 

@@ -57,7 +57,7 @@ def metrics() -> Metrics:
         assert served.solve().status_code == 200
         assert served.solve(strategy=VOTE).status_code == 200
         assert served.post("/solve", {"question": "Fail."}).status_code == 502
-        for content, status in (("Hello.", 200), ("Fail.", 500)):
+        for content, status in (("Hello.", 200), ("Fail.", 503)):
             chat = {"model": "scripted", "messages": [{"role": "user", "content": content}]}
             assert served.post("/v1/chat/completions", chat).status_code == status
         text = served.get("/metrics").text

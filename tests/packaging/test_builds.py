@@ -71,7 +71,7 @@ def expected_files() -> set[str]:
     return {
         "/".join((*package.split("."), path.relative_to(CHECKOUT / root).as_posix()))
         for root, package in ROOTS.items()
-        for pattern in ("*.py", "*.txt", "py.typed")
+        for pattern in ("*.py", "*.txt", "*.toml", "py.typed")
         for path in (CHECKOUT / root).rglob(pattern)
         if not any(parent.is_symlink() for parent in path.parents)
     }

@@ -207,15 +207,15 @@ def test_service_runs_without_file_writes_and_exits_on_sigterm(image: Image) -> 
 
 @pytest.mark.compat
 def test_comparison_worker_runs_without_file_writes(image: Image) -> None:
-    worker = image.site_packages() / "secondpass/service/equivalence/worker.py"
     python = image.replay.root / "opt/secondpass/bin/python"
+    start = "from secondpass.service.equivalence.worker import main; main(10, 2**31)"
 
-    status, output = image.run(
-        [str(python), "-P", str(worker), "10", str(2**31)], '["1/2", "0.5"]\n'
-    )
+    status, output = image.run([str(python), "-P", "-c", start], '["tree", ["num", "7"]]\n')
 
     assert status == 0, output
-    assert [json.loads(line).get("same") for line in output.splitlines()] == [None, True]
+    ready, reply = map(json.loads, output.splitlines())
+    assert ready == {"ready": True}
+    assert reply["value"]
 
 
 @pytest.mark.compat

@@ -82,7 +82,8 @@ def test_a_finished_completion_has_its_last_most_explicit_answer(
         ("The answer is 12\n", "12"),
         ("The answer is 12.5. So", "12.5"),
         ("The answer is 5.\nNo: the answer is 1", None),
-        (r"The answer is $12$", "12"),
+        (r"The answer is $12$", None),  # " and $13$" may follow
+        ("The answer is $12$.\n", "12"),
         (r"\boxed{12}", "12"),
         (r"\boxed{12} and \boxed{1", None),
         (r"\boxed{12", None),

@@ -16,7 +16,7 @@ from secondpass.testing.support import ON_BOTH_BACKENDS
 from tools.process_tree import is_running
 
 TOWER = "9^{9^{9^{9^9}}}"
-MEMORY = 48 * 2**20
+MEMORY = 64 * 2**20
 """Limit that a worker can start with, but of which it uses more than half."""
 
 

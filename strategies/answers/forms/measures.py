@@ -194,7 +194,7 @@ class MeasureReader(ABC):
     def tree(self, text: str, *, plus_minus: int = 1) -> Tree | None:
         """Return the tree of a formula; None for other text."""
         try:
-            return parse(text.replace("\\%", ""), math_mode=self.math_mode, plus_minus=plus_minus)
+            return parse(text, math_mode=self.math_mode, plus_minus=plus_minus)
         except Unreadable:
             return None
 

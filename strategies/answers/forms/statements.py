@@ -24,6 +24,7 @@ from secondpass.strategies.answers.forms.symbols import Tree
 
 _MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _DESCRIPTION = re.compile(r"[^\d=<>]{2,60}")
+_PRODUCT = re.compile(r"[xyz]{2,3}|ab|ac|bc|abc|mn|uv")
 _EMPTY = re.compile(r"\{\s?\}|\\\{\s?\\\}|\\emptyset\s?|(?:the )?empty set", re.IGNORECASE)
 _NAME = re.compile(
     TEXT_MARK
@@ -170,7 +171,8 @@ class StatementReader(MeasureReader):
             return NormalForm(["text", squeezed(text)])
         if all(_LETTER.fullmatch(side) for side in before) and len(set(before)) == len(before) > 1:
             return self.answer(", ".join(f"{side} = {last}" for side in before))  # x = y = 2
-        if _is_name(before[0]) and (form := self._assignment(before[0], last)):
+        is_name = _is_name(before[0]) and not _PRODUCT.fullmatch(before[0])
+        if is_name and (form := self._assignment(before[0], last)):
             return form
         if (
             len(before) == 1
@@ -199,7 +201,9 @@ class StatementReader(MeasureReader):
             return None
         if TEXT_MARK in left and len(name) > 1:
             name = TEXT_MARK + name.casefold()
-        return NormalForm(form.value, form.unit, name, self._as_equation(left, right))
+        is_single = form.unit is None and form.value[0] != "set"
+        equation = self._as_equation(left, right) if is_single else None
+        return NormalForm(form.value, form.unit, name, equation)
 
     def _as_equation(self, left: str, right: str) -> Value | None:
         difference = self._difference(left, right)

@@ -329,7 +329,8 @@ _HOW_MANY = re.compile(
     re.IGNORECASE,
 )
 _ASKED_IN = re.compile(
-    r"\b(?:in|to the nearest|nearest|number of) ((?:square |cubic )?[a-z]+(?: per [a-z]+| squared)?)",
+    r"\b(?:in (?!(?:second|minute|hour|day|week|month|year|decade|century)\b)"  # in week 3
+    r"|(?:to the nearest|nearest|number of) )((?:square |cubic )?[a-z]+(?: per [a-z]+| squared)?)",
     re.IGNORECASE,
 )
 _QUESTION_WINDOW = 2000

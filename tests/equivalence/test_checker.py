@@ -323,9 +323,10 @@ async def test_all_workers_are_killed_on_exit() -> None:
             await equivalence.warm()
             started = pids(equivalence)
             async with anyio.create_task_group() as group:
-                group.start_soon(equivalence.same, "x+1", "x")
-                group.start_soon(equivalence.same, "x+2", "x")
-                await anyio.sleep(0.3)
+                for number in range(200):
+                    group.start_soon(equivalence.same, f"\\sqrt{{{number}+\\sqrt{{2}}}}", "x")
+                while len(pids(equivalence)) < 2:
+                    await anyio.sleep(0.01)
                 started += pids(equivalence)
                 scope.cancel()
     assert len(started) == 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from secondpass.strategies.answers.forms.symbols import GREEK_LETTERS
+
 TEXT_MARK = "\ue000"
 r"""Precedes each word from \text{}: its letters never multiply."""
 
@@ -45,38 +47,7 @@ _SIGNS = {
     "\u2236": ":",
     "\u2223": "|",
 }
-_GREEK = {
-    chr(0x3B1 + at): f"\\{name} "
-    for at, name in enumerate(
-        [
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-            "nu",
-            "xi",
-            "omicron",
-            "pi",
-            "rho",
-            "sigma",
-            "sigma",
-            "tau",
-            "upsilon",
-            "phi",
-            "chi",
-            "psi",
-            "omega",
-        ]
-    )
-}
+_GREEK = {chr(0x3B1 + at): f"\\{name} " for at, name in enumerate(GREEK_LETTERS)}
 _TABLE = str.maketrans(
     _GREEK
     | _SIGNS

@@ -121,3 +121,24 @@ def test_spent_and_withheld_tokens_are_at_most_what_was_requested() -> None:
     budget = reply["budget"]["max_tokens"]
     assert 0 < budget["withheld"] < 100
     assert budget["spent"] + budget["withheld"] <= 4 * 100
+
+
+@dataclass
+class Counting(ScriptedEngine):
+    """An engine that notes how many prompts it was requested to count."""
+
+    counted: int = 0
+
+    async def count_prompt(self, call: Call) -> int:
+        self.counted += 1
+        return await super().count_prompt(call)
+
+
+@pytest.mark.parametrize(("budget", "counts"), [({}, 0), ({"max_prompt_tokens": 100_000}, 1)])
+def test_a_prompt_is_counted_before_its_call_if_the_request_limits_prompt_tokens(
+    budget: dict[str, int], counts: int
+) -> None:
+    engine = Counting(constant_reply(ANSWER))
+    with serving(engine) as served:
+        assert served.solve(strategy="single", budget=budget).status_code == 200
+    assert engine.counted - len(engine.calls) == counts  # the engine itself counts once per call

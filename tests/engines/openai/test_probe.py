@@ -249,3 +249,15 @@ async def test_a_call_for_several_completions_needs_n(upstream: Upstream) -> Non
         assert "n" not in engine.capabilities
         with pytest.raises(CapabilityMissing, match="lacks the capability n"):
             await run(engine, replace(CALL, n=2))
+
+
+@pytest.mark.parametrize(("reported", "template"), [(300, 299), (None, None)])
+async def test_the_tokens_of_the_chat_template_are_those_of_the_probe_but_one(
+    reported: int | None, template: int | None, upstream: Upstream
+) -> None:
+    usage = {"prompt_tokens": reported, "completion_tokens": 1}
+    upstream.chat = streams(
+        event(chunk("Yes")), event(chunk("", "stop")), event({"choices": [], "usage": usage}), DONE
+    )
+    async with started(upstream) as engine:
+        assert engine.template_tokens == template

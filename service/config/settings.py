@@ -10,14 +10,12 @@ import shlex
 from collections.abc import Sequence
 from inspect import cleandoc
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
-    CliSuppress,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -25,8 +23,9 @@ from pydantic_settings import (
 
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Limits
+from secondpass.service.config.http_settings import HttpSettings
 from secondpass.service.config.messages import all_of, lines
-from secondpass.service.config.replicas import Replicas, check_replicas
+from secondpass.service.config.replicas import check_replicas
 from secondpass.service.config.sources import (
     PREFIX,
     ConfigFile,
@@ -36,12 +35,7 @@ from secondpass.service.config.sources import (
 )
 from secondpass.service.config.tables import (
     AnyEngineTable,
-    EngineTable,
-    Names,
     Positive,
-    ProfileTable,
-    Roles,
-    Variable,
     check_caps,
     engine_of_flags,
 )
@@ -53,10 +47,8 @@ from secondpass.strategies.api.values import Role
 DEFAULT_ENGINE = "default"
 """Name of the engine configured by --engine and --model."""
 
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
-
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """Serve questions over HTTP: POST /solve and an OpenAI-compatible /v1/chat/completions.
 
     Configure several engines in the file: [engines.NAME] with kind, url, model, key_env, max_concurrent_calls and prices,
@@ -81,94 +73,6 @@ class Settings(BaseSettings):
         cli_exit_on_error=False,
         cli_avoid_json=True,
     )
-
-    config: Path | None = Field(None, description="TOML file with settings")
-    engine: Literal["http", "vllm", "scripted"] | None = Field(
-        None, description="kind of the engine, for a service with one engine"
-    )
-    engine_url: str | None = Field(None, description="base URL of the http engine, with its `/v1`")
-    engine_key_env: Variable | None = Field(
-        None, description="name of the environment variable with the http engine's API key"
-    )
-    model: str | None = Field(
-        None, description="model that the engine serves; for vllm a folder or a hub name"
-    )
-    vllm_flags: str | None = Field(
-        None,
-        description="vLLM's own flags for the vllm engine, as one string; or pass them after `--`",
-    )
-    engines: CliSuppress[dict[str, EngineTable]] = Field(default_factory=dict)
-    roles: CliSuppress[Roles] = Field(default_factory=Roles)
-    profiles: CliSuppress[dict[str, ProfileTable]] = Field(default_factory=dict)
-    calibrations: Path | None = Field(
-        None,
-        description="file written by `secondpass calibrate`, or a folder of such files; without it all votes weigh the same",
-    )
-    max_concurrent_calls: Positive = Field(
-        256, description="calls in flight at each engine, per process; further calls wait"
-    )
-    replicas: Replicas = Field(
-        "one",
-        description="number of pods that share these settings; `many` rejects settings that only one process can count",
-    )
-    answer_workers: Positive = Field(
-        2, description="processes that compare mathematical answers; each needs about 100 MB"
-    )
-    sandbox: bool = Field(
-        False,
-        description="run the tests of `code` tasks against answers, in bubblewrap on this machine",
-    )
-    max_sandboxes: Positive = Field(
-        2, description="answers tested at once, per process, up to 1 GiB each; further ones wait"
-    )
-    max_runs: Positive = Field(
-        1024,
-        description="runs and forwarded requests in progress at once, per process; further requests get a 503",
-    )
-
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free port")
-    api_keys_file: Path | None = Field(
-        None, description="API keys: a file with lines `TENANT:SHA256_OF_KEY`"
-    )
-    allow_unauthenticated: bool = Field(
-        False, description="listen on addresses other than loopback without API keys"
-    )
-    trusted_tenants: Names = Field(
-        (),
-        description="tenants whose priority and fairness headers reach the engines; `*` is every tenant",
-    )
-    ignore_client_sessions: bool = Field(
-        False, description="ignore sessions that clients name, and forward no affinity headers"
-    )
-    session_max_n: Positive = Field(
-        8, description="drafts of a run that may share one session, and so one engine replica"
-    )
-    session_of_large_votes: Literal["none", "split"] = Field(
-        "none",
-        description="sessions of a run with more than `session_max_n` drafts: none, or one per `session_max_n` drafts",
-    )
-    session_of_forwards: Literal["none", "opening"] = Field(
-        "none",
-        description="session of a forwarded request whose client names none: none, or one derived from the opening messages",
-    )
-    log_level: LogLevel = Field("info", description="lowest level that is logged")
-    access_log: bool = Field(False, description="log one line per request")
-    keep_alive_seconds: float = Field(
-        15.0, gt=0, description="idle seconds before a stream sends a keep-alive comment"
-    )
-    stalled_client_seconds: float = Field(
-        60.0, gt=0, description="seconds without reading after which a client is disconnected"
-    )
-    shutdown_grace_seconds: float = Field(
-        20.0,
-        ge=0,
-        description="seconds that requests may continue after SIGTERM; then runs end with their best answer so far",
-    )
-    health_check_seconds: float = Field(
-        10.0, gt=0, description="seconds between health checks of an engine that is ready"
-    )
-    max_body_bytes: Positive = Field(4 * 2**20, description="size limit of a request body in bytes")
 
     default_strategy: str = Field("single", description="strategy of requests that name none")
     default_open_strategy: str = Field(

@@ -21,7 +21,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
         yield started
 
 
-def tested(attacked: Victim, code: str, tests: str) -> Json:
+def verdict_on(attacked: Victim, code: str, tests: str) -> Json:
     """Return the answer to a code task for which the model writes `code`."""
     attacked.upstream.chat = says(f"```python\n{code}\n```")
     task = {"kind": "code", "tests": tests}
@@ -87,12 +87,12 @@ def test_names_of_the_code_do_not_replace_those_of_the_tests(
     attacked: Victim, code: str, tests: str
 ) -> None:
     with attack(attacked):
-        document = tested(attacked, code, tests)
+        document = verdict_on(attacked, code, tests)
     assert not has_passed(document), document
 
 
 def test_right_code_passes(attacked: Victim) -> None:
-    document = tested(attacked, "def squares(n): return [i * i for i in range(n)]", TESTS)
+    document = verdict_on(attacked, "def squares(n): return [i * i for i in range(n)]", TESTS)
     assert has_passed(document), document
 
 
@@ -118,7 +118,7 @@ def test_a_forged_report_is_not_believed(attacked: Victim, line: str) -> None:
         "os._exit(0)"
     )
     with attack(attacked):
-        document = tested(attacked, "def squares(n): return 0", forging)
+        document = verdict_on(attacked, "def squares(n): return 0", forging)
         assert not has_passed(document), document
         assert len(str(document["notes"])) < 4000
     with attacked.client() as client:
@@ -155,7 +155,7 @@ def test_code_that_takes_everything_is_ended(attacked: Victim, code: str) -> Non
         idle = attacked.rss()
         with attacked.sampled(peaks):
             began = time.monotonic()
-            document = tested(attacked, code, "assert squares(3) == [0, 1, 4]")
+            document = verdict_on(attacked, code, "assert squares(3) == [0, 1, 4]")
             took = time.monotonic() - began
     assert not has_passed(document), document
     assert took < 35
@@ -175,7 +175,7 @@ def squares(n):
 
 
 def test_the_application_is_not_readable(attacked: Victim) -> None:
-    assert has_passed(tested(attacked, READING, "assert squares(3) == [] and squares(1) != 3"))
+    assert has_passed(verdict_on(attacked, READING, "assert squares(3) == [] and squares(1) != 3"))
 
 
 SYSTEM_CALLS = """
@@ -192,4 +192,4 @@ NUMBERS = (29, 101, 250, 248, 249, 272, 308, 319, 321, 425, 323, 165)
 
 def test_dangerous_system_calls_are_refused(attacked: Victim) -> None:
     tests = "\n".join(f"assert squares({number}) in (1, 38), {number}" for number in NUMBERS)
-    assert has_passed(tested(attacked, SYSTEM_CALLS, tests + "\nassert squares(39) == 0"))
+    assert has_passed(verdict_on(attacked, SYSTEM_CALLS, tests + "\nassert squares(39) == 0"))

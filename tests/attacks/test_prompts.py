@@ -84,7 +84,8 @@ def test_no_control_token_of_a_candidate_reaches_a_critic(attacked: Victim) -> N
 
 def judged(attacked: Victim, reply: str) -> Json:
     """Return the answer of a refinement whose review is `reply`."""
-        async def chat(request: web.Request, body: Body) -> web.StreamResponse:
+
+    async def chat(request: web.Request, body: Body) -> web.StreamResponse:
         is_draft = "CANDIDATE" not in json.dumps(body["messages"]).upper()
         return await says("The answer is 41." if is_draft else reply)(request, body)
 

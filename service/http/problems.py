@@ -76,6 +76,27 @@ class MethodNotAllowed(HttpError):
     code = "method_not_allowed"
 
 
+class TargetTooLong(InvalidRequest):
+    """The target of the request (path and query) exceeds the configured size limit."""
+
+    status = 414
+    code = "target_too_long"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The headers of the request exceed the configured size or number."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class HeadersTooSlow(InvalidRequest):
+    """The headers of the request did not arrive in time."""
+
+    status = 408
+    code = "headers_too_slow"
+
+
 def as_http_error(error: Exception) -> HttpError:
     """Convert any exception to an HttpError."""
     if isinstance(error, HttpError):

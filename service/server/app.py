@@ -50,6 +50,7 @@ from secondpass.service.runs.run_spec import SharedResources
 from secondpass.service.runs.verifiers import Sandboxes
 from secondpass.service.sandbox.runner import SandboxUnavailable, run_python
 from secondpass.service.server.lifespan import lifespan
+from secondpass.service.server.open_files import check_open_files
 from secondpass.strategies.api.engine import Engine
 
 if TYPE_CHECKING:
@@ -249,6 +250,7 @@ async def check(settings: Settings) -> None:
     all_of(
         (
             lambda: _check_trusted(settings, tenants_of(settings)),
+            lambda: check_open_files(settings),
             lambda: load_calibrations(settings.calibrations),
             *keys,
             sandbox,

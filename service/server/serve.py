@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import uvicorn
 from fastapi import FastAPI
 from uvicorn.loops.auto import auto_loop_factory
 
@@ -20,6 +19,8 @@ from secondpass.service.server.app import (
     service_in,
     tenants_of,
 )
+from secondpass.service.server.http_protocol import http_config
+from secondpass.service.server.open_files import allow_open_files
 from secondpass.service.server.server import CLOSE_SECONDS, Server, bound_sockets
 from secondpass.service.server.signals import Interrupted, StartupSignals
 
@@ -31,6 +32,7 @@ async def run(settings: Settings, startup: StartupSignals) -> int:
     restarts it.
     """
     # Loading a model takes minutes, so errors in the keys file and the address are reported first.
+    allow_open_files(settings)
     tenants = tenants_of(settings)
     with bound_sockets(settings.host, settings.port) as sockets:
         async with in_process(settings) as inside:
@@ -46,15 +48,7 @@ def create_server(
     app: FastAPI, settings: Settings, inside: InProcessEngines, startup: StartupSignals
 ) -> Server:
     """Create the server of an application."""
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=settings.access_log,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-        workers=1,
-    )
+    config = http_config(app, settings, close_seconds=CLOSE_SECONDS)
     traffic, grace = service_in(app).traffic, settings.shutdown_grace_seconds
     return Server(config, traffic, grace, startup=startup, has_died=inside.has_died)
 

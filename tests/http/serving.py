@@ -11,7 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
-import uvicorn
 
 from secondpass.service.config.settings import Settings
 from secondpass.service.config.sources import PREFIX
@@ -19,6 +18,7 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import InProcessEngines, create_app, service_in
+from secondpass.service.server.http_protocol import http_config
 from secondpass.service.server.server import Server
 from tests.polling import wait_until
 
@@ -74,9 +74,7 @@ def serving(scripted: ScriptedEngine | None = None, /, **settings: Any) -> Itera
     is_scripted = table is not None and table.kind == "scripted"
     app = create_app(chosen, InProcessEngines({"default": engine}) if is_scripted else None)
     service = service_in(app)
-    config = uvicorn.Config(
-        app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2
-    )
+    config = http_config(app, chosen, close_seconds=2)
     server = Server(config, service.traffic, chosen.shutdown_grace_seconds)
     thread = threading.Thread(target=server.run)
     with patch.object(Equivalence, "warm", _skip_warm_up):

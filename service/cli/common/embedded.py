@@ -19,6 +19,7 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import create_app, in_process, service_in
+from secondpass.service.server.http_protocol import http_config
 
 SHUTDOWN_TIMEOUT_SECONDS = 5
 WAIT_NOTICE_SECONDS = 2.0
@@ -81,13 +82,7 @@ async def embedded_server(flags: Sequence[str], wait: float) -> AsyncIterator[st
 async def _serve(app: FastAPI, settings: Settings, wait: float) -> AsyncIterator[str]:
     if "log_level" in settings.model_fields_set:
         logging.basicConfig(level=settings.log_level.upper())
-    config = uvicorn.Config(
-        app,
-        lifespan="on",
-        log_config=None,
-        access_log=settings.access_log,
-        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
-    )
+    config = http_config(app, settings, close_seconds=SHUTDOWN_TIMEOUT_SECONDS, lifespan="on")
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with task_group() as group:

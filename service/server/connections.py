@@ -1,4 +1,4 @@
-"""Limits of connections, the connections that may end for a new one, and replies without the application."""
+"""Limits of connections, their number, and replies without the application."""
 
 from __future__ import annotations
 

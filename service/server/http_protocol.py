@@ -217,8 +217,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of the body."""
         super().on_response_complete()
-        if self._phase is _Phase.REPLY and not self._is_closing():
+        if self._is_closing():
+            return
+        if self._phase is _Phase.REPLY:
             self._wait_for_request()
+        else:
+            self._pool.start_waiting(self)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to uvicorn's protocol for websockets."""

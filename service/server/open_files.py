@@ -8,7 +8,7 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings
 
 OTHER_FILES = 512
-"""Open files of the process besides its clients' and engines' connections: modules, pipes, workers, refused connections."""
+"""Open files besides the connections of clients and engines, such as pipes and refused connections."""
 
 
 def needed_files(settings: Settings) -> int:

@@ -37,6 +37,22 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
+def read_reply(client: socket.socket) -> bytes:
+    """Read one reply with a `content-length`."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        data = client.recv(2**16)
+        assert data, received
+        received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        data = client.recv(2**16)
+        assert data, received
+        received, body = received + data, body + data
+    return received
+
+
 def exchange(port: int, *parts: bytes, gap: float = 0.0) -> bytes:
     """Send the parts with a pause after each, and return all that the server sends until it closes."""
     with connect(port) as client:

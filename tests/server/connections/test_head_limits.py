@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from tests.server.connections.raw import (
     exchange,
     port_of,
     read_all,
+    read_reply,
     serving_app,
     status_of,
 )
@@ -99,7 +101,7 @@ def test_the_limit_of_header_bytes_does_not_depend_on_packets(
 ) -> None:
     raw = header_bytes(HEADER_BYTES + over)
     edges = [0, *sorted({min(cut, len(raw)) for cut in cuts}), len(raw)]
-    parts = [raw[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [raw[a:b] for a, b in pairwise(edges)]
     assert status_of(exchange(served.port, *parts)) == (431 if over else 200)
 
 
@@ -160,7 +162,7 @@ def test_the_headers_of_a_later_request_have_the_same_deadline(
 ) -> None:
     with connect(served.port) as client:
         client.sendall(GET)
-        assert status_of(client.recv(2**16)) == 200
+        assert status_of(read_reply(client)) == 200
         began = time.monotonic()
         client.sendall(start)
         assert status_of(read_all(client)) == 408

@@ -14,7 +14,7 @@ from secondpass.testing.support import constant_reply
 from tests.http.serving import QUESTION, Json, Served, serving
 from tests.http.test_disconnect import SOON, close, half_close, reset, with_retries
 from tests.polling import wait_at_most, wait_until
-from tests.server.connections.raw import CHUNKED, GET, connect, read_all, status_of
+from tests.server.connections.raw import CHUNKED, GET, connect, read_all, read_reply, status_of
 
 SOLVE = b"POST /solve HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 MIB = 2**20
@@ -57,7 +57,7 @@ def send_what_is_read(client: socket.socket, data: bytes) -> None:
 
 
 def disconnect_after(served: Served, parts: list[bytes], disconnect: Callable[..., None]) -> None:
-    """Send the parts, the first of which begins with a whole request, disconnect, and expect an idle engine."""
+    """Send the parts, of which the first begins with a whole request. Expect an idle engine."""
     with connect(served.port) as client:
         client.sendall(parts[0])
         wait_until(lambda: bool(served.engine.running))
@@ -132,4 +132,4 @@ def test_requests_one_after_another_share_a_connection(served: Served) -> None:
     with connect(served.port) as client:
         for _ in range(50):
             client.sendall(b"\r\n" + GET)
-            assert status_of(client.recv(2**16)) == 200
+            assert status_of(read_reply(client)) == 200

@@ -19,21 +19,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from secondpass.service.common.errors import HttpError, Malformed, NotAdmitted
-from secondpass.service.config.settings import Settings
 from secondpass.service.http.problems import HeadersTooLarge, HeadersTooSlow, TargetTooLong
 from secondpass.service.server.connections import (
     LINGERING_REFUSALS,
-    ConnectionLimits,
     ConnectionPool,
     ReplyTransport,
     raw_reply,
@@ -50,6 +46,9 @@ LINGER_BYTES = 16 * 2**20
 
 _REQUEST_LINE_BYTES = 64
 """Upper bound of a request line without its target, in bytes."""
+
+_HEADER_BYTES = len(b": \r\n")
+"""Bytes of a header besides its name and value."""
 
 _CHUNK_BYTES = 24
 """Upper bound of the framing of a chunk without extensions, in bytes: 16 digits and two line ends."""
@@ -137,12 +136,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._discards:
             self._discard(len(data))
             return
-        if self._phase is _Phase.REPLY:
+        phase = self._phase
+        if phase is _Phase.REPLY:
             if data.strip(b"\r\n"):
                 self._close_after_reply()
             self._discard(len(data))
             return
-        phase, body_bytes = self._phase, self._body_bytes
+        body_bytes = self._body_bytes
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -173,12 +173,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Receive a header or a trailer. Raises HeadersTooLarge."""
         self._header_count += 1
-        self._header_bytes += len(name) + len(value) + len(": \r\n")
-        if self._header_count > self._limits.max_headers:
-            limit = self._limits.max_headers
+        self._header_bytes += len(name) + len(value) + _HEADER_BYTES
+        limits = self._limits
+        if self._header_count > limits.max_headers:
+            limit = limits.max_headers
             self._refusal = HeadersTooLarge(f"a request must have at most {limit} headers")
             raise self._refusal
-        if self._header_bytes > self._limits.max_header_bytes:
+        if self._header_bytes > limits.max_header_bytes:
             self._refusal = self._headers_too_large()
             raise self._refusal
         if self._phase is _Phase.HEAD:
@@ -374,33 +375,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def http_config(
-    app: ASGIApp,
-    settings: Settings,
-    *,
-    close_seconds: int,
-    lifespan: Literal["auto", "on"] = "auto",
-) -> uvicorn.Config:
-    """Return the configuration of a server whose connections are bounded.
-
-    Args:
-        app: The application.
-        settings: Address, access log and limits.
-        close_seconds: Seconds that a shutdown waits for clients to read their responses.
-        lifespan: "on" if the server must not start without the application's lifespan.
-    """
-    pool = ConnectionPool(ConnectionLimits.of(settings))
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, pool=pool)),
-        lifespan=lifespan,
-        log_config=None,
-        access_log=settings.access_log,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=close_seconds,
-        workers=1,
-    )

@@ -19,9 +19,8 @@ from secondpass.service.server.app import (
     service_in,
     tenants_of,
 )
-from secondpass.service.server.http_protocol import http_config
 from secondpass.service.server.open_files import allow_open_files
-from secondpass.service.server.server import CLOSE_SECONDS, Server, bound_sockets
+from secondpass.service.server.server import CLOSE_SECONDS, Server, bound_sockets, http_config
 from secondpass.service.server.signals import Interrupted, StartupSignals
 
 

@@ -1,19 +1,26 @@
-"""A uvicorn server that drains before it closes its sockets, and the sockets that it listens on."""
+"""A uvicorn server that drains before it closes its sockets, its configuration, and its sockets."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Literal, cast
 
 import anyio
 import uvicorn
+from starlette.types import ASGIApp
 
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.config.settings import Settings
 from secondpass.service.http.state import RequestTracker
+from secondpass.service.server.connections import ConnectionLimits, ConnectionPool
+from secondpass.service.server.http_protocol import IDLE_SECONDS, BoundedHttpProtocol
 from secondpass.service.server.signals import StartupSignals
 
 CLOSE_SECONDS = 5
@@ -96,6 +103,36 @@ class Server(uvicorn.Server):
         while not self.force_exit:  # noqa: ASYNC110 - set by a signal handler, which must not use an Event
             await anyio.sleep(0.1)
         scope.cancel()
+
+
+def http_config(
+    app: ASGIApp,
+    settings: Settings,
+    *,
+    close_seconds: int,
+    lifespan: Literal["auto", "on"] = "auto",
+) -> uvicorn.Config:
+    """Return the configuration of a server whose connections are bounded.
+
+    Args:
+        app: The application.
+        settings: Address, access log and limits.
+        close_seconds: Seconds that a shutdown waits for clients to read their responses.
+        lifespan: "on" if the server must not start without the application's lifespan.
+    """
+    pool = ConnectionPool(ConnectionLimits.of(settings))
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, pool=pool)),
+        lifespan=lifespan,
+        log_config=None,
+        access_log=settings.access_log,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=close_seconds,
+        workers=1,
+    )
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import InProcessEngines, create_app, service_in
-from secondpass.service.server.http_protocol import http_config
-from secondpass.service.server.server import Server
+from secondpass.service.server.server import Server, http_config
 from tests.polling import wait_until
 
 Json = dict[str, Any]

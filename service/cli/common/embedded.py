@@ -19,7 +19,7 @@ from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import create_app, in_process, service_in
-from secondpass.service.server.http_protocol import http_config
+from secondpass.service.server.server import http_config
 
 SHUTDOWN_TIMEOUT_SECONDS = 5
 WAIT_NOTICE_SECONDS = 2.0

@@ -10,8 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from secondpass.service.http.state import RequestTracker
-from secondpass.service.server.http_protocol import http_config
-from secondpass.service.server.server import Server
+from secondpass.service.server.server import Server, http_config
 from tests.http.serving import settings_of
 from tests.polling import wait_until
 

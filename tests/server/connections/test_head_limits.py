@@ -145,7 +145,7 @@ def test_slow_headers_get_a_408(served: Served) -> None:
                 reply = client.recv(2**16)
             except TimeoutError:
                 client.sendall(b"x")
-    assert TIMEOUT <= time.monotonic() - began < TIMEOUT + 2
+    assert TIMEOUT * 0.9 <= time.monotonic() - began < TIMEOUT + 2
     assert status_of(reply) == 408
     assert b'"headers_too_slow"' in reply
 
@@ -153,7 +153,7 @@ def test_slow_headers_get_a_408(served: Served) -> None:
 def test_a_silent_connection_is_closed_without_a_reply(served: Served) -> None:
     began = time.monotonic()
     assert exchange(served.port) == b""
-    assert TIMEOUT <= time.monotonic() - began < TIMEOUT + 2
+    assert TIMEOUT * 0.9 <= time.monotonic() - began < TIMEOUT + 2
 
 
 @pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\na"])
@@ -166,7 +166,7 @@ def test_the_headers_of_a_later_request_have_the_same_deadline(
         began = time.monotonic()
         client.sendall(start)
         assert status_of(read_all(client)) == 408
-    assert TIMEOUT <= time.monotonic() - began < TIMEOUT + 2
+    assert TIMEOUT * 0.9 <= time.monotonic() - began < TIMEOUT + 2
 
 
 @pytest.mark.parametrize(

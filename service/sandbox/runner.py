@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, STDOUT
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
@@ -29,10 +29,9 @@ from secondpass.service.sandbox.bubblewrap import (
     python,
     site_packages,
 )
+from secondpass.service.sandbox.report import REPORT_BYTES, Status, parsed_report, printable
 
 __all__ = ["SandboxResult", "SandboxUnavailable", "Status", "run_python"]
-
-Status = Literal["passed", "failed", "timeout", "error"]
 
 OUTPUT_BYTES = 2**20
 """Maximum bytes of output; code that prints more is killed."""
@@ -46,7 +45,6 @@ _INSIDE = {
 }
 _BOOTSTRAP = _INSIDE.pop("bootstrap")
 _SOURCES = json.dumps({f"inside.{name}": text for name, text in _INSIDE.items()})
-_STARTED, _LOADED, _CALLED = b'{"started": true}', b'{"loaded": true}', b'{"called": true}'
 EXIT_SECONDS = 1.0
 """Seconds for the candidate process to exit after the tests."""
 
@@ -111,7 +109,7 @@ async def run_python(
                 group.start_soon(_feed, run.candidate, {"code": code})
                 group.start_soon(_feed, run.tester, job)
                 group.start_soon(_watch, run)
-                await _read(run.tester.stdout, OUTPUT_BYTES, run.report)
+                await _read(run.tester.stdout, REPORT_BYTES, run.report)
                 await run.tester.wait()
                 with anyio.move_on_after(EXIT_SECONDS):  # its exit code may contain the cause
                     await run.candidate.wait()
@@ -121,48 +119,27 @@ async def run_python(
 
 
 def _result(run: _Run, *, is_late: bool) -> SandboxResult:
-    printed = run.printed.decode(errors="replace")[-MAX_OUTPUT_CHARACTERS:]
+    printed = printable(run.printed.decode(errors="replace")[-MAX_OUTPUT_CHARACTERS:])
+    report = parsed_report(run.report)
 
     def result(status: Status, why: str) -> SandboxResult:
         return SandboxResult(status, why if status == "error" else f"{why}\n{printed}".strip())
 
     if run.is_flooded:
         return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
-    is_unused = _LOADED in run.report and _CALLED not in run.report
-    if is_late and not is_unused:
+    if is_late and not report.is_unused:
         return result("timeout", "the wall time ran out")
     if is_late:
         return result("error", "the tests ran out of wall time before they called the code")
-    if not run.report.startswith(_STARTED):
-        report = run.report.decode(errors="replace").strip()
-        last = (report or printed or "no output").splitlines()[-1]
+    if not report.is_started:
+        written = printable(run.report.decode(errors="replace")).strip()
+        last = (written or printed or "no output").splitlines()[-1][:MAX_OUTPUT_CHARACTERS]
         raise SandboxUnavailable(f"bubblewrap could not set up a sandbox: {last}")
-    status, why = _parsed_report(run.report)
-    if is_unused and run.tester.returncode == 128 + signal.SIGXCPU:
+    if report.status == "timeout" and report.is_unused:
         return result("error", "the tests ran out of CPU time before they called the code")
-    ran_out = 128 + signal.SIGXCPU in (run.candidate.returncode, run.tester.returncode)
-    if ran_out and status != "passed":
+    if report.status != "passed" and run.candidate.returncode == 128 + signal.SIGXCPU:
         return result("timeout", "the CPU time ran out")
-    return result(status, why)
-
-
-def _parsed_report(report: bytes | bytearray) -> tuple[Status, str]:
-    """Return status and reason from the last line of the test process.
-
-    Tests may have written arbitrary bytes there. Escaped surrogates are replaced, so that the texts can be encoded.
-    """
-    last = report.rstrip().rpartition(b"\n")[2]
-    try:
-        document = json.loads(last)
-    except (ValueError, RecursionError):
-        document = None
-    match document:
-        case {"started": True} | {"loaded": True} | {"called": True}:
-            return "error", "the tests ended their own process"
-        case {"status": "passed" | "failed" | "error" as status, "why": str(why)}:
-            return status, why.encode(errors="replace").decode()
-        case _:
-            return "error", "the tests wrote to the stream that reports their result"
+    return result(report.status, report.why)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.service.sandbox.inside.dependence import Dependence
+from secondpass.service.sandbox.inside.names import SeenNames
 from secondpass.service.sandbox.inside.nulls import KINDS, Null, null_names
 from secondpass.service.sandbox.inside.source import FILE_NAME, TestSource
 
@@ -16,7 +17,7 @@ from secondpass.service.sandbox.inside.source import FILE_NAME, TestSource
 def is_own(tests: str, code: dict[str, Any]) -> bool:
     """Run tests in this process with given names and return whether their error is their own."""
     source = TestSource(tests)
-    dependence = Dependence(source, set(code), None)
+    dependence = Dependence(source, set(code), SeenNames(frozenset(code), {}), None)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - any error
         exec(compile(source.tree, FILE_NAME, "exec"), dict(code))
     return dependence.is_own_error(caught.value)

@@ -150,35 +150,6 @@ async def test_tests_nested_too_deeply_are_an_error() -> None:
     assert (await run(ADD, f"assert {'-' * 100_000}1")).status == "error"
 
 
-def writing(line: bytes) -> str:
-    """Return tests that write a line to the pipe of their result."""
-    return (
-        "import os, stat\nfor descriptor in range(3, 20):\n    try:\n"
-        "        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):\n"
-        f"            os.write(descriptor, {line!r})\n    except OSError:\n        pass\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "status"),
-    [
-        (b"no JSON", "error"),
-        (b"no JSON\n", "passed"),  # followed by the line of the test process
-        (b"[" * 10_000, "error"),
-    ],
-)
-async def test_garbage_in_the_result_pipe_does_not_fail_the_run(line: bytes, status: str) -> None:
-    assert (await run(ADD, writing(line) + CHECK)).status == status
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b".\n", b"[]", b'"status"', b"3", b'{"status": "passed"}', b'{"status": []}', b"\xff", b"1" * 5000],
-)  # fmt: skip
-async def test_an_invalid_last_line_of_the_result_is_an_error(line: bytes) -> None:
-    assert (await run(ADD, f"{writing(line)}os._exit(0)\n")).status == "error"
-
-
 async def test_surrogates_in_a_reason_are_replaced() -> None:
     result = await run("def add(a, b):\n    raise ValueError('odd \\ud800')")
     assert result.status == "failed"
@@ -207,11 +178,13 @@ REPORT_LINES = st.one_of(
 @settings(deadline=None)
 @given(st.lists(REPORT_LINES))
 def test_arbitrary_reports_are_parsed(report: list[bytes]) -> None:
-    lines = b"\n".join([b'{"started": true}', *report])
+    lines = b"\n".join([b'{"started": true}', *report, b""])
     ended = SimpleNamespace(returncode=0)
     run = runner._Run(ended, ended, bytearray(b"\xff printed"), bytearray(lines))  # type: ignore[arg-type]
     result = runner._result(run, is_late=False)
-    assert result.status in ("passed", "failed", "error")
+    assert result.status in ("passed", "failed", "timeout", "error")
+    assert len(result.output) < 2 * runner.MAX_OUTPUT_CHARACTERS
+    assert all(each.isprintable() or each in "\n\t" or each > "~" for each in result.output)
     result.output.encode()
 
 

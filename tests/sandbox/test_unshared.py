@@ -8,11 +8,6 @@ from tests.sandbox.sandboxes import results
 pytestmark = pytest.mark.anyio
 
 SHARED = {
-    "a builtin that the code redefines": (
-        "def sum(a, b):\n    return a - -b",
-        "def sum(a, b):\n    return 0",
-        "assert sum(10, 15) == 25",
-    ),
     "a module that is not imported": (
         "def half(a):\n    return a / 2",
         "def half(a):\n    return a",

@@ -6,7 +6,6 @@ Tests that use pytest are run by pytest; all others need the standard library on
 from __future__ import annotations
 
 import ast
-import builtins
 import doctest
 import importlib
 import inspect
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .dependence import Dependence
+from .names import SeenNames
 from .source import FILE_NAME, TestSource
 from .wire import typing_names
 
@@ -49,23 +49,19 @@ class TestRun:
     __test__ = False
 
     def __init__(
-        self, source: TestSource, dependence: Dependence, names: Mapping[str, Any], imports: str
+        self, source: TestSource, dependence: Dependence, names: Mapping[str, Any], seen: SeenNames
     ) -> None:
         self.failures: list[BaseException] = []
         self._dependence = dependence
         self._source = source
+        self._seen = seen
         self._module = types.ModuleType("__main__", _docstring(source))
         self._scope = vars(self._module)
         self._names = {k: v for k, v in names.items() if not k.startswith("__")}
-        # A builtin that the code redefines could forge a result, unless it is all that the tests name.
-        tested = source.tested_builtin(self._names)
-        self._scope.update(
-            {k: v for k, v in self._names.items() if k == tested or not hasattr(builtins, k)}
-        )
-        self._scope |= {
-            k: v for k, v in typing_names("\n".join(source.free)).items() if k not in names
-        }
-        exec(imports, self._scope)  # noqa: S102 - standard library imports only
+        self._scope.update({k: v for k, v in self._names.items() if k in seen.of_code})
+        mentioned = typing_names("\n".join(source.free))
+        self._scope |= {k: v for k, v in mentioned.items() if k not in seen.of_code}
+        self._scope |= seen.shared
         for name in source.standard_modules():
             self._scope[name] = importlib.import_module(name)
         self._given = dict(self._scope)
@@ -98,10 +94,7 @@ class TestRun:
         sys.argv[:] = [FILE_NAME]
         solution = types.ModuleType("solution")
         vars(solution).update(self._names)
-        hidden = self._source.bound | vars(builtins).keys()
-        vars(solution)["__all__"] = [
-            k for k in self._names if k not in hidden and not k.startswith("_")
-        ]
+        vars(solution)["__all__"] = [k for k in self._seen.of_code if not k.startswith("_")]
         for name in self._dependence.modules:
             parts = name.split(".")
             for length in range(1, len(parts)):

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Collection, Iterator
 from types import TracebackType
 
-from .source import FILE_NAME, TestSource, bound_names, is_importable
+from .names import SeenNames
+from .source import BUILTINS, FILE_NAME, TestSource, bound_names, is_importable
 from .wire import MAX_ERROR_CHARACTERS
 
 _TEST_WORDS = (
@@ -36,20 +37,26 @@ class Dependence:
     """
 
     def __init__(
-        self, source: TestSource, defined: Collection[str], entry_point: str | None
+        self,
+        source: TestSource,
+        defined: Collection[str],
+        seen: SeenNames,
+        entry_point: str | None,
     ) -> None:
         self._source = source
         self._parents = {
             child: node for node in source.nodes for child in ast.iter_child_nodes(node)
         }
         self.modules = source.solution_modules(defined)
-        self._texts = {*self.modules, *defined}
-        self._tainted = (source.free | set(defined)) - source.bound - source.standard_modules()
+        self._hidden = set(defined) - seen.of_code
+        self._texts = {*self.modules, *defined} - BUILTINS
+        self._tainted = source.free - seen.shared.keys() - source.standard_modules()
+        self._tainted |= seen.of_code - source.bound
         self._tainted |= source.captured()
         self._imported = {"self", "cls"}
         for node in source.nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                self._add_import(node, defined)
+                self._add_import(node, seen.of_code)
         if entry_point is not None:
             self._bind_call(ast.Name("check"))
         size = -1
@@ -58,11 +65,11 @@ class Dependence:
             for node in source.nodes:
                 self._spread(node)
 
-    def _add_import(self, node: ast.Import | ast.ImportFrom, defined: Collection[str]) -> None:
+    def _add_import(self, node: ast.Import | ast.ImportFrom, seen: Collection[str]) -> None:
         if not self._is_dependent(node):
             self._imported |= bound_names(node)
         elif node.names[0].name == "*":
-            self._tainted |= set(defined)
+            self._tainted |= set(seen)
         else:
             self._tainted |= bound_names(node)
 
@@ -125,7 +132,7 @@ class Dependence:
         if (
             not isinstance(error, NameError)
             or not isinstance(name, str)
-            or name not in self._source.free
+            or name not in self._source.free - self._hidden
         ):
             return None
         is_module = name in sys.stdlib_module_names or is_importable(name)
@@ -199,6 +206,11 @@ class Dependence:
             if begin <= (line, column) and (last_line, last_column) <= end:
                 best = node  # breadth first: later nodes are smaller
         return best
+
+    def described_names(self) -> str:
+        """Return which names of the code the tests read but do not see, as an addition to a message; "" if none."""
+        read = sorted(self._hidden & self._source.read - self._source.bound)
+        return f"; import from the solution what is its own: {', '.join(read)}" if read else ""
 
     def described(self, error: BaseException) -> str:
         """Return the failing line, as an addition to a message; "" if the error has none."""

@@ -1,8 +1,8 @@
 """Entry point of both processes: resource limits, then the role.
 
-The candidate process reads {"code"} from stdin. The test process reads {"tests", "code", "entry_point"} and writes one
-line each to stdout: {"started": true}, {"loaded": true} after the code has run, {"called": true} before the tests use it,
-and {"status": "passed" | "failed" | "error", "why": text}.
+The candidate process reads {"code"} from stdin. The supervisor of the tests reads {"tests", "code", "entry_point"} and
+writes one line each to stdout: {"started": true}, {"loaded": true} after the code has run, {"called": true} before the
+tests use it, and {"status": "passed" | "failed" | "timeout" | "error", "why": text}.
 """
 
 from __future__ import annotations
@@ -40,16 +40,7 @@ def main(role: str, descriptor: str, limits: str) -> NoReturn:
     if role == "candidate":
         importlib.import_module(".candidate", __package__).serve_candidate(link, job["code"])
     else:
-        verdicts = os.fdopen(os.dup(1), "w")
-
-        def report(**document: Json) -> None:
-            print(json.dumps(document), file=verdicts, flush=True)
-
-        for stream in (1, 2):  # discard the output of the tests
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        report(started=True)
-        verdict = importlib.import_module(".verdict", __package__)
-        status, why = verdict.run_tests(link, job, lambda name: report(**{name: True}))
-        report(status=status, why=why)
+        supervisor = importlib.import_module(".supervisor", __package__)
+        supervisor.supervise(link, job, is_other_user=json.loads(limits)["user"] is not None)
     sys.stdout.flush()
     os._exit(0)

@@ -13,7 +13,14 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from .wire import MAX_MESSAGE_BYTES, Json, decoded, encoded
+from .wire import (
+    MAX_ERROR_CHARACTERS,
+    MAX_MESSAGE_BYTES,
+    MAX_PRINTED_CHARACTERS,
+    Json,
+    decoded,
+    encoded,
+)
 
 FORWARDED = (
     "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__",
@@ -49,6 +56,9 @@ _VALUE_TYPES = frozenset({
     "dict_keys", "dict_items", "mappingproxy", "ChainMap", "UserDict", "UserList", "UserString", "SimpleNamespace", "memoryview",
 })  # fmt: skip
 """Standard classes that are not plain data and equal objects of other classes."""
+
+
+_UNREADABLE = "the code's process does not answer in order"
 
 
 class CandidateBroken(BaseException):
@@ -88,10 +98,12 @@ class CandidateProcess:
 
     def names(self) -> dict[str, Any]:
         """Return the names that the code defines. Raises any error that running the code raised."""
-        reply = self._read()
-        names = {name: self.decode(document) for name, document in reply["names"].items()}
+        names = self._interpreted(self._read(), self._decoded_names)
         self._own_objects = len(self._objects)
-        return names
+        return dict(names)
+
+    def _decoded_names(self, reply: Json) -> dict[str, Any]:
+        return {name: self.decode(document) for name, document in reply["names"].items()}
 
     @property
     def has_results(self) -> bool:
@@ -107,14 +119,32 @@ class CandidateProcess:
             "arguments": encoded(list(given), self._reference_of),
             "named": encoded(named, self._reference_of),
         }
-        with self._lock:
-            reply = self._exchange(request)
-        if reply.get("unsupported"):
+        try:
+            with self._lock:
+                reply = self._exchange(request)
+        except (StopIteration, StopAsyncIteration) as error:
+            if name in ("__next__", "__anext__") or do == "await":
+                raise
+            why = f"the code raises {type(error).__name__}, which ends iterations of the tests"
+            raise self.misused(why) from error
+        if do == "method" and reply.get("unsupported"):
             return NotImplemented
+        return self._interpreted(reply, lambda reply: self._value(reply, given))
+
+    def _value(self, reply: Json, given: tuple[Any, ...]) -> Any:
         for argument, changed in zip(given, reply.get("arguments", ()), strict=False):
             if changed is not None:
                 _update(argument, self.decode(changed))
         return self.decode(reply["value"])
+
+    def _interpreted(self, reply: Json, read: Callable[[Json], Any]) -> Any:
+        """Return what `read` finds in a reply. A reply that it cannot read violates the protocol."""
+        try:
+            return read(reply)
+        except RecursionError as error:
+            raise self.misused("a result of the code is nested too deeply") from error
+        except Exception as error:
+            raise self._broken(_UNREADABLE) from error
 
     def _exchange(self, request: Json) -> Json:
         if not self.calls:
@@ -149,7 +179,7 @@ class CandidateProcess:
             return self._coroutine(content)
         number, class_name, is_own = content
         if number not in self._objects:
-            self._objects[number] = RemoteObject(self, number, class_name, is_own)
+            self._objects[number] = RemoteObject(self, number, str(class_name), is_own is True)
         return self._objects[number]
 
     async def _coroutine(self, number: int) -> Any:
@@ -170,11 +200,12 @@ class CandidateProcess:
                 raise self._broken("the code ended its process")
             reply = json.loads(line)
         except (OSError, ValueError, RecursionError) as error:
-            raise self._broken("the code's process does not answer in order") from error
-        if printed := reply.get("printed"):
-            sys.stdout.write(printed)  # tests may capture it
+            raise self._broken(_UNREADABLE) from error
+        if not isinstance(reply, dict) or not isinstance(reply.get("printed", ""), str):
+            raise self._broken(_UNREADABLE)
+        sys.stdout.write(reply.get("printed", "")[:MAX_PRINTED_CHARACTERS])  # tests may capture it
         if "raised" in reply:
-            raise self._rebuilt_error(reply)
+            raise self._interpreted(reply, self._rebuilt_error)
         return reply
 
     def _rebuilt_error(self, reply: Json) -> BaseException:
@@ -189,8 +220,8 @@ class CandidateProcess:
         except TypeError:
             error = kind.__new__(kind)
             error.args = given
-        own = {name: self.decode(value) for name, value in reply["own"].items()}
-        error.__dict__.update(own, _message=message)
+        own = {k: self.decode(v) for k, v in reply["own"].items() if not k.startswith("__")}
+        error.__dict__.update(own, _message=str(message)[:MAX_ERROR_CHARACTERS])
         return error
 
     def _error_class(self, names: tuple[str, ...]) -> type[Exception] | None:
@@ -262,6 +293,10 @@ def _forwarded(method: str) -> Callable[..., Any]:
             return _without_value(
                 lambda: self._candidate.ask("method", self._number, method, *given)
             )
+        own = self.__dict__
+        is_named = own["_class_name"] in self._candidate.comparable
+        if method == "__contains__" and own["_is_own"] and not is_named:
+            raise self._candidate.misused(f"the tests do not name the class {own['_class_name']}")
         return self._candidate.ask("method", self._number, method, *given)
 
     return forward
@@ -341,8 +376,8 @@ for _method in CONVERSIONS:
 def _update(argument: Any, changed: Any) -> None:
     if argument == changed:
         return
-    if isinstance(argument, list):
+    if isinstance(argument, list) and isinstance(changed, list):
         argument[:] = changed
-    elif isinstance(argument, dict | set):
+    elif isinstance(argument, dict | set) and isinstance(changed, dict | set):
         argument.clear()
         argument.update(changed)

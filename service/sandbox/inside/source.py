@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import re
+import symtable
 import sys
 from collections.abc import Collection
 
@@ -16,10 +18,17 @@ SOLUTION_MODULES = frozenset(
 )  # fmt: skip
 """Module names from which tests usually import the code."""
 
+KNOWN_PACKAGES = frozenset({
+    "PIL", "attr", "attrs", "bs4", "cv2", "django", "fastapi", "flask", "freezegun", "hypothesis", "jax", "matplotlib", "networkx",
+    "nose", "numpy", "pandas", "parameterized", "pydantic", "pytest", "requests", "responses", "scipy", "seaborn", "skimage", "sklearn",
+    "sqlalchemy", "sympy", "tensorflow", "torch", "yaml",
+})  # fmt: skip
+"""Well-known packages. Where one is not installed, the code does not stand in for it."""
+
 _REDIRECTING = frozenset({"redirect_stdout", "redirect_stderr"})
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-_BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
+BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
 
 
 class TestSource:
@@ -31,6 +40,7 @@ class TestSource:
         tree: The syntax tree.
         bound: Names that the tests bind, in any scope.
         free: Names that the tests read but neither they nor Python define.
+        words: Identifiers in the text, also in strings and comments.
     """
 
     __test__ = False
@@ -47,7 +57,10 @@ class TestSource:
             for node in self.nodes
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
         }
-        self.free = self.read - self.bound - _BUILTINS
+        self.free = self.read - self.bound - BUILTINS
+        self.words = self.read | set(re.findall(r"\w+", text))
+        self._global = _global_names(symtable.symtable(text, FILE_NAME, "exec"))
+        self._standard: set[str] | None = None
 
     @property
     def uses_pytest(self) -> bool:
@@ -72,33 +85,43 @@ class TestSource:
                             expected |= self._attributes_of(
                                 each.asname or each.name.partition(".")[0]
                             )
-        return expected - _BUILTINS
+        return expected - BUILTINS
+
+    def own_names(self) -> set[str]:
+        """Return the names that the tests define or import as globals."""
+        own = set(self._global)
+        for node in self.nodes:
+            match node:
+                case ast.ImportFrom(module=str(module), names=[ast.alias(name="*")]):
+                    own |= public_names(module)
+        return own
 
     def solution_modules(self, defined: Collection[str]) -> set[str]:
-        """Return the modules from which the tests import the code, which defines these names."""
-        found = set(self._relative)
+        """Return the modules from which the tests import the code, which defines these names.
+
+        These are modules with a usual name. Without one, they are those that are not installed and whose names the code
+        defines, unless the tests already name the code without an import.
+        """
+        wanted: dict[str, set[str]] = {}
         for node in self.nodes:
             match node:
                 case ast.ImportFrom(module=str(module), names=names):
-                    if self._is_solution(module, {each.name for each in names}, defined):
-                        found.add(module)
+                    wanted.setdefault(module, set()).update(each.name for each in names)
                 case ast.Import(names=names):
                     for each in names:
                         used = self._attributes_of(each.asname or each.name.partition(".")[0])
-                        if self._is_solution(each.name, used, defined):
-                            found.add(each.name)
+                        wanted.setdefault(each.name, set()).update(used)
                 case ast.Call(func=func, args=[ast.Constant(value=str(module)), *_]):
                     if _last_name(func) in ("import_module", "__import__"):
-                        found |= {module} if self._is_solution(module, set(), defined) else set()
-        return found
-
-    def _is_solution(self, module: str, wanted: set[str], defined: Collection[str]) -> bool:
-        if wanted == {"*"}:
-            wanted = set(self.free)
-        if _has_names(module, wanted):
-            return False
-        is_usual = module.rpartition(".")[2].lower() in SOLUTION_MODULES
-        return is_usual or bool(wanted & set(defined))
+                        wanted.setdefault(module, set())
+        starred = {module for module, names in wanted.items() if "*" in names}
+        wanted = {k: v | self.free if k in starred else v for k, v in wanted.items()}
+        usual = {module for module, names in wanted.items() if _is_usual(module, names)}
+        if found := usual | self._relative:
+            return found
+        unknown = {k for k, v in wanted.items() if v & set(defined) and _is_unknown(k)}
+        is_named = bool(self.free & set(defined) - self.standard_modules())
+        return unknown & starred if is_named else unknown
 
     def _attributes_of(self, name: str) -> set[str]:
         return {
@@ -125,17 +148,11 @@ class TestSource:
 
     def standard_modules(self) -> set[str]:
         """Return the standard modules whose attributes the tests read without importing them."""
-        names = {name for name in self.free & sys.stdlib_module_names if self._attributes_of(name)}
-        return {name for name in names if _has_names(name, self._attributes_of(name))}
-
-    def tested_builtin(self, defined: Collection[str]) -> str | None:
-        """Return the redefined builtin that is the only name of the code in the tests; None if there is none."""
-        if self.free - self.standard_modules() or len(self.read & set(defined) & _BUILTINS) != 1:
-            return None
-        if self._is_reference((self.read & set(defined) & _BUILTINS).pop()):
-            return None
-        named = set(re.findall(r"\w+", "\n".join(self.lines))) & set(defined) - self.bound
-        return named.pop() if len(named) == 1 and named <= _BUILTINS else None
+        if self._standard is None:
+            read = re.findall(r"(?<![\w.])(\w+)\.(\w+)", "\n".join(self.lines))
+            names = sys.stdlib_module_names - self.bound
+            self._standard = {n for n, each in read if n in names and each in _attributes(n)}
+        return self._standard
 
     def uncalled_functions(self) -> list[str]:
         """Return the functions at the top level that assert something and that the tests never read."""
@@ -147,15 +164,6 @@ class TestSource:
             and not each.decorator_list
             and any(isinstance(node, ast.Assert | ast.Call) for node in ast.walk(each))
         ]
-
-    def _is_reference(self, name: str) -> bool:
-        """Return whether the tests call a name that they also pass on, to compare the code with it."""
-        called = {id(n.func) for n in self.nodes if isinstance(n, ast.Call)}
-        reads = [n for n in self.nodes if isinstance(n, ast.Name) and n.id == name]
-        is_passed = self.has_uncalled_check() or any(id(n) not in called for n in reads)
-        is_called = any(id(n) in called for n in reads)
-        is_ignored = "check" in self.bound and self.ignores_argument("check")
-        return is_passed and is_called and not is_ignored
 
     def captured(self) -> set[str]:
         """Return the names and ".attributes" of the streams to which the tests redirect the code's output."""
@@ -197,6 +205,23 @@ def bound_names(node: ast.AST) -> set[str]:
     return set()
 
 
+def _attributes(module: str) -> Collection[str]:
+    try:
+        return vars(importlib.import_module(module)).keys()
+    except BaseException:  # noqa: BLE001 - importing a module may raise anything
+        return ()
+
+
+def public_names(module: str) -> set[str]:
+    """Return the names that a star import of an installed module binds; none of any other module."""
+    try:
+        found = importlib.import_module(module)
+    except BaseException:  # noqa: BLE001 - importing a module may raise anything
+        return set()
+    exported = getattr(found, "__all__", None)
+    return set(exported or [name for name in vars(found) if not name.startswith("_")])
+
+
 def is_importable(module: str) -> bool:
     """Return whether a module can be imported."""
     if module in sys.modules:
@@ -206,6 +231,30 @@ def is_importable(module: str) -> bool:
         return any(found is not None for found in finders)
     except (ImportError, ValueError, AttributeError):
         return False
+
+
+def _is_usual(module: str, wanted: set[str]) -> bool:
+    """Return whether a module has a usual name of the code, and is not an installed module with these names."""
+    top, _, name = module.rpartition(".")
+    if name.lower() not in SOLUTION_MODULES or (top and not _is_unknown(top)):
+        return False
+    return not _has_names(module, wanted)
+
+
+def _is_unknown(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top not in KNOWN_PACKAGES | sys.stdlib_module_names and not is_importable(top)
+
+
+def _global_names(table: symtable.SymbolTable) -> set[str]:
+    """Return the names that a module binds as globals, also by a `global` statement in its functions."""
+    found = {
+        each.get_name()
+        for each in table.get_symbols()
+        if (each.is_assigned() or each.is_imported())
+        and (table.get_type() == "module" or each.is_declared_global())
+    }
+    return found.union(*map(_global_names, table.get_children()))
 
 
 def _has_names(module: str, wanted: set[str]) -> bool:

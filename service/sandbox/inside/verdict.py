@@ -18,6 +18,7 @@ from typing import Any
 
 from .collection import NO_PYTEST, TestRun, TestsUnrunnable, Unexplained
 from .dependence import Dependence
+from .names import seen_names
 from .nulls import KINDS, Kind, null_names
 from .proxy import CandidateBroken, CandidateProcess
 from .source import FILE_NAME, TestSource
@@ -51,6 +52,7 @@ def run_tests(link: socket.socket, job: Json, progress: Callable[[str], None]) -
         source = _parsed(job)
         candidate = CandidateProcess(link, lambda: progress("called"))
         names = _loaded_names(candidate, job["entry_point"])
+        job["named"] = job["entry_point"]
         job["entry_point"] = _entry_point(job, source, names)
         progress("loaded")
         _install(job["tests"])
@@ -122,8 +124,8 @@ class _Verdicts:
         self._names = names
         self._entry: str | None = job["entry_point"]
         self._code: str = job["code"]
-        self._imports = _imports(self._code, source)
-        self._dependence = Dependence(source, names, self._entry)
+        self._seen = seen_names(source, self._code, names.keys(), job["named"])
+        self._dependence = Dependence(source, names, self._seen, self._entry)
         candidate.comparable = source.expected_names(self._dependence.modules) & names.keys()
 
     def verdict(self) -> Verdict:
@@ -136,7 +138,7 @@ class _Verdicts:
         raise TestsUnrunnable(_ASSERTS_NOTHING)
 
     def _errors(self, names: dict[str, Any]) -> list[BaseException]:
-        run = TestRun(self._source, self._dependence, names, self._imports)
+        run = TestRun(self._source, self._dependence, names, self._seen)
         return run.run(None if self._entry is None else names[self._entry])
 
     def _failed(self, found: list[BaseException]) -> Verdict:
@@ -148,7 +150,8 @@ class _Verdicts:
         of_code = next((each for each in found if not self._is_own(each)), None)
         if of_code is None:
             is_pytest = isinstance(found[0], ModuleNotFoundError) and found[0].name == "pytest"
-            return "error", NO_PYTEST if is_pytest else self._described(found[0])
+            reason = NO_PYTEST if is_pytest else self._described(found[0])
+            return "error", reason + self._dependence.described_names()
         has_results = self._candidate.has_results
         why = unshared_state(self._source, self._code, of_code, has_results=has_results)
         if why is not None:
@@ -201,38 +204,3 @@ def _message(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 - an error of the tests may have any __str__
         text = type(error).__name__
     return text[-MAX_ERROR_CHARACTERS:]
-
-
-def _imports(code: str, source: TestSource) -> str:
-    """Return the standard library imports of the code that its tests rely on.
-
-    Names that the code redefines are left out.
-    """
-    body = ast.parse(code).body
-    redefined: set[str] = set()
-    kept: list[ast.stmt] = []
-    for statement in body:
-        match statement:
-            case ast.Import(names=names):
-                modules = [name.name for name in names]
-            case ast.ImportFrom(module=str(module), level=0, names=names):
-                modules = [module]
-            case _:
-                for node in ast.walk(statement):
-                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                        redefined.add(node.id)
-                    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                        redefined.add(node.name)
-                continue
-        if all(module.split(".")[0] in sys.stdlib_module_names for module in modules):
-            kept.append(statement)
-    used = [
-        each for each in kept if not _bound_by(each) & redefined and _bound_by(each) & source.free
-    ]
-    return ast.unparse(ast.Module(used, []))
-
-
-def _bound_by(statement: ast.stmt) -> set[str]:
-    if not isinstance(statement, ast.Import | ast.ImportFrom):
-        return set()
-    return {(each.asname or each.name).split(".")[0] for each in statement.names}

@@ -107,7 +107,8 @@ def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # no
         case "complex":
             return complex(*content)
         case "fraction":
-            return Fraction(content)
+            numerator, _, denominator = content.partition("/")  # no exponent, which may be huge
+            return Fraction(int(numerator), int(denominator or 1))
         case "decimal":
             return Decimal(content)
         case "dict" | "OrderedDict" | "Counter":

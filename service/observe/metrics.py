@@ -23,6 +23,10 @@ from secondpass.service.common.events import (
 )
 
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+TEST_STATUSES = ("passed", "failed", "timeout", "error")
+"""Statuses of tests of code that are labels; any other is counted as "none"."""
+
 SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -131,7 +135,8 @@ class Metrics:
                 case CallFinished():
                     self._count_call(strategy, event)
                 case VerdictRecorded(role="verifier"):
-                    self._tested.labels(event.verdict or "none").inc()
+                    known = event.verdict in TEST_STATUSES
+                    self._tested.labels(event.verdict if known else "none").inc()
                 case RunFinished():
                     self._count_run(strategy, event.stop_reason, event)
                 case RunFailed():

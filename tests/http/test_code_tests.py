@@ -1,6 +1,7 @@
 """Code tasks with tests over a real socket: right code is accepted, wrong code never."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,3 +65,27 @@ def test_a_streamed_answer_is_tested_but_not_replaced(served: Served) -> None:
     text = served.post("/v1/chat/completions", body).text
     assert '"confidence_kind":"tests"' in text.replace(" ", "")
     assert '"confidence":0.0' in text.replace(" ", "")
+
+
+FORGED_REPORT = """
+import os, socket
+for descriptor in range(64):
+    for line in (b'{"status": "forged\\nstatus", "why": []}\\n', b'fof\\x1b[0m' + b'why' * 9000, b'x'):
+        try:
+            os.write(descriptor, line)
+        except OSError:
+            pass
+os._exit(0)
+"""
+
+
+def test_a_report_that_tests_forge_is_no_error_of_the_service_and_no_label(served: Served) -> None:
+    document = solved(served, "right", FORGED_REPORT)
+    assert (document["confidence_kind"], document["confidence"]) == ("tests", 0.0), document[
+        "notes"
+    ]
+    labels = re.findall(
+        r'secondpass_answers_tested_total{status="(.*)"}', served.get("/metrics").text
+    )
+    assert labels
+    assert set(labels) <= {"passed", "failed", "timeout", "error", "none"}

@@ -26,6 +26,10 @@ FORGERIES = {
         "from unittest.mock import call as all\n",
         "from solution import add\nassert all([add(1, 2) == 3])",
     ),
+    "all of a mock beside a name of the tests": (
+        "from unittest.mock import call as all, call as why\n",
+        "assert add(0, 0) == 0, why\nassert all([add(1, 2) == 3]), why",
+    ),
     "a class in place of a module": (
         "class math:\n    isclose = lambda *_: True\n",
         "from solution import *\nassert math.isclose(add(1, 2), 3)",
@@ -48,7 +52,7 @@ FORGERIES = {
     ),
     "a package that is not installed": (
         "def allclose(*_):\n    return True\n",
-        "import numpy as np\nassert np.allclose(add(1, 2), 3)",
+        "import torch as t\nassert t.allclose(add(1, 2), 3)",
     ),
     "a package that the tests do not import": (
         "class np:\n    allclose = lambda *_: True\n",
@@ -156,7 +160,9 @@ async def test_tests_that_rely_on_other_imports_of_the_code_are_errors(
 
 async def test_tests_share_plain_imports_of_ordinary_modules() -> None:
     code = "import math\nfrom math import isclose\nfrom collections import Counter\ndef add(a, b):\n    return {}"
-    tests = "assert isclose(add(1, 2), 3) and Counter([add(1, 2)]) == {3: 1}\nassert [math][0].pi > 3"
+    tests = (
+        "assert isclose(add(1, 2), 3) and Counter([add(1, 2)]) == {3: 1}\nassert [math][0].pi > 3"
+    )
     right, wrong = await results((code.format("a + b"), code.format("0")), [tests])
     assert (right.status, wrong.status) == ("passed", "failed"), right.output
 

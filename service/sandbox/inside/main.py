@@ -32,9 +32,19 @@ def confine(limits: Json) -> None:
         os.setresuid(user, user, user)
 
 
+def keep_only(descriptor: int) -> None:
+    """Close all descriptors but the standard streams and one other.
+
+    Some event loops of the service leave copies of the streams open, through which the code or the tests could write.
+    """
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, 2**16)
+
+
 def main(role: str, descriptor: str, limits: str) -> NoReturn:
     """Run the process of `role`, then exit without running atexit handlers of the candidate."""
     confine(json.loads(limits))
+    keep_only(int(descriptor))
     link = socket.socket(fileno=int(descriptor))
     job = json.loads(sys.stdin.buffer.read())
     if role == "candidate":

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from .wire import Json
@@ -60,8 +61,9 @@ def _report(**document: Json) -> None:
 
 def _run(link: socket.socket, job: Json, supervisor: socket.socket) -> None:
     """Run the tests without standard streams, and send progress and result to the supervisor."""
-    for stream in (0, 1, 2):
-        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+        for stream in (0, 1, 2):
+            os.dup2(nothing.fileno(), stream)
     sys.stdin = open(0)  # noqa: SIM115 - the former one has been read
     verdict = importlib.import_module(".verdict", __package__)
     letters = {name: letter for letter, name in (_PROGRESS | _STATUSES).items()}
@@ -87,8 +89,9 @@ def _outcome(child_end: socket.socket, child: int) -> tuple[str, str]:
 
 def _message(child_end: socket.socket, child: int) -> bytes:
     """Return the next message; b"" once the child has ended, also if processes that it started hold its socket."""
-    while not select.select([child_end], [], [], _WAIT_SECONDS)[0]:
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is not None:
+    while True:
+        has_ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if select.select([child_end], [], [], 0 if has_ended else _WAIT_SECONDS)[0]:
+            return child_end.recv(_MESSAGE_BYTES)
+        if has_ended:
             return b""
-    return child_end.recv(_MESSAGE_BYTES)

@@ -1,4 +1,4 @@
-"""Replies of the code's process are data: none of them raises anything but an error of the protocol or of the code."""
+"""Replies of the code's process raise only errors of the protocol or of the code."""
 
 import json
 import socket

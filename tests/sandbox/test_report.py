@@ -1,4 +1,4 @@
-"""Tests cannot write the report of their run: nothing is believed but four statuses and a bounded reason."""
+"""Tests cannot write the report of their run: a known status and a bounded reason."""
 
 import json
 import time

@@ -208,7 +208,7 @@ class Dependence:
         return best
 
     def described_names(self) -> str:
-        """Return which names of the code the tests read but do not see, as an addition to a message; "" if none."""
+        """Return an addition to a message: the names of the code that the tests read but do not see."""
         read = sorted(self._hidden & self._source.read - self._source.bound)
         return f"; import from the solution what is its own: {', '.join(read)}" if read else ""
 

@@ -1,7 +1,7 @@
 """Names of the code that tests see without importing them, and imports of the code that they share.
 
-Tests see a name of the code only if it is theirs to give: no builtin, no name that the tests define or import, and no name
-that belongs to a testing library or a well-known package. Code could otherwise replace what its tests compare with.
+Tests do not see a name of the code that is a builtin, that the tests define or import, or that belongs to a testing library
+or a well-known package. Code could otherwise replace what its tests compare with.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ KNOWN_PACKAGES = frozenset({
     "nose", "numpy", "pandas", "parameterized", "pydantic", "pytest", "requests", "responses", "scipy", "seaborn", "skimage", "sklearn",
     "sqlalchemy", "sympy", "tensorflow", "torch", "yaml",
 })  # fmt: skip
-"""Well-known packages. Where one is not installed, the code does not stand in for it."""
+"""Well-known packages. The code never replaces them, also where one is not installed."""
 
 _REDIRECTING = frozenset({"redirect_stdout", "redirect_stderr"})
 
@@ -234,7 +234,7 @@ def is_importable(module: str) -> bool:
 
 
 def _is_usual(module: str, wanted: set[str]) -> bool:
-    """Return whether a module has a usual name of the code, and is not an installed module with these names."""
+    """Return whether a module has a usual name of the code, and is not installed with these names."""
     top, _, name = module.rpartition(".")
     if name.lower() not in SOLUTION_MODULES or (top and not _is_unknown(top)):
         return False

@@ -1,8 +1,8 @@
-"""First process of the sandbox of the tests: it runs them in a child process, and it alone can report their result.
+"""First process of the sandbox of the tests: it runs them in a child and reports their result.
 
 Tests are code of clients and control their own process. Of what the child sends, the supervisor passes on each sign of
 progress once, one status and a reason of bounded length. The child has no descriptor of the report, and cannot trace the
-supervisor, which the kernel marks as not dumpable.
+supervisor, which is not dumpable.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def _outcome(child_end: socket.socket, child: int) -> tuple[str, str]:
 
 
 def _message(child_end: socket.socket, child: int) -> bytes:
-    """Return the next message; b"" once the child has ended, also if processes that it started hold its socket."""
+    """Return the next message; b"" once the child has ended.
+
+    Processes that the child started may still hold its socket.
+    """
     while True:
         has_ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         if select.select([child_end], [], [], 0 if has_ended else _WAIT_SECONDS)[0]:

@@ -79,7 +79,9 @@ os._exit(0)
 """
 
 
-def test_a_report_that_tests_forge_is_no_error_of_the_service_and_no_label(served: Served) -> None:
+def test_a_report_that_tests_forge_is_neither_an_error_of_the_service_nor_a_label(
+    served: Served,
+) -> None:
     document = solved(served, "right", FORGED_REPORT)
     assert (document["confidence_kind"], document["confidence"]) == ("tests", 0.0), document[
         "notes"

@@ -15,6 +15,9 @@ import anyio
 from secondpass.service.calls.retry import RetryPolicy, can_wait
 from secondpass.strategies.api.errors import DEFAULT_RETRY_AFTER, EngineUnavailable
 
+MAX_PERIOD_SECONDS = 300.0
+"""Longest waiting period: a trial follows, although the engine's Retry-After may be as long as a day."""
+
 TRIAL_SECONDS = 1.0
 """Seconds after which a running trial counts as accepted: an overloaded engine replies at once."""
 
@@ -34,6 +37,7 @@ class _Period:
 
     def extend(self, reply: EngineUnavailable) -> None:
         seconds = DEFAULT_RETRY_AFTER if reply.retry_after is None else reply.retry_after
+        seconds = min(seconds, MAX_PERIOD_SECONDS)
         self.ends_at = max(self.ends_at, anyio.current_time() + seconds)
         self.reply = reply
 

@@ -198,12 +198,13 @@ class InFlight:
 
     @property
     def speed(self) -> tuple[int, float]:
-        """Tokens of the longest completion of this attempt, and seconds since its admission."""
+        """Tokens of the longest completion of this attempt, at most its cap, and seconds since its admission."""
         if self._queued is None:
             return 0, 0.0
         counts = [p.tokens - e for p, e in zip(self._partials, self._earlier_tokens, strict=True)]
         average = (self._reported.completion or 0) // self.request.n
-        return max(*counts, average), anyio.current_time() - self._started_at - self._queued
+        tokens = min(max(*counts, average), self._lease.cap)
+        return tokens, anyio.current_time() - self._started_at - self._queued
 
     @property
     def expected_prompt(self) -> int:

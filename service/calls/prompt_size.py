@@ -11,7 +11,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from secondpass.strategies.api.engine import Call, Engine
+from secondpass.strategies.api.engine import MAX_TEMPLATE_TOKENS, Call, Engine
 from secondpass.strategies.api.values import ImagePart, Message, PrefixPart, TextPart
 
 PER_MESSAGE = 16
@@ -76,10 +76,20 @@ class PromptSizes:
         return counted if learned.counts_images else counted + self._images(engine, call)
 
     def learn(self, engine: Engine, call: Call, reported: int, expected: int) -> None:
-        """Record the prompt tokens that the engine reported for `call`, `expected` as returned here."""
+        """Record the prompt tokens that the engine reported for `call`, `expected` as returned here.
+
+        An implausible report, which would end every later run at its limits, is not believed: of more tokens than the
+        context window, MAX_TEMPLATE_TOKENS for a template or IMAGE_TOKENS for an image.
+        """
         learned, images = self._of(engine), images_of(call)
+        if engine.context_window is not None and reported > engine.context_window:
+            return
+        beyond = reported - text_bound(call)
         if not images:
-            learned.template = max(learned.template, reported - text_bound(call))
+            if beyond <= MAX_TEMPLATE_TOKENS:
+                learned.template = max(learned.template, beyond)
+            return
+        if beyond > images * IMAGE_TOKENS + MAX_TEMPLATE_TOKENS:
             return
         learned.image = max(learned.image or 0, math.ceil(reported / images))
         if reported > expected:

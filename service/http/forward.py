@@ -81,7 +81,7 @@ class ForwardedResponse(Response):
 
     def _log_interruption(self, error: EngineError) -> None:
         name = self._upstream.engine.name
-        logger.warning("engine %s interrupted a forwarded response: %s", name, error)
+        logger.warning("engine %s interrupted a forwarded response: %s", name, error.logged)
 
 
 def _body_message(data: bytes) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -9,9 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from secondpass.service.common.errors import NotFound
+from secondpass.service.common.errors import NotFound, Unauthorized
 from secondpass.service.common.validation import unknown_name
-from secondpass.service.http.state import service_of
+from secondpass.service.http.state import Service, service_of
 from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import Task
 from secondpass.strategies.api.registry import Strategy
@@ -72,11 +73,22 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Report whether the service accepts work. A 503 lists the reasons why it does not."""
-    reasons = service_of(request).not_ready()
+    """Report whether the service accepts work. A 503 lists which roles are not ready; with an API key also why."""
+    service = service_of(request)
+    reasons = service.not_ready(with_causes=_has_key(service, request))
     return JSONResponse(
         {"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200
     )
+
+
+def _has_key(service: Service, request: Request) -> bool:
+    """Return whether the request has a valid API key. Where none are configured, no request has."""
+    if service.tenants.is_open:
+        return False
+    with suppress(Unauthorized):
+        service.tenants.identify(request.headers.get("authorization"))
+        return True
+    return False
 
 
 async def metrics(request: Request) -> Response:

@@ -174,14 +174,18 @@ class Service:
             )
         return node
 
-    def not_ready(self) -> list[str]:
-        """Return the reasons why the service does not accept work; empty if it does."""
+    def not_ready(self, *, with_causes: bool = True) -> list[str]:
+        """Return the reasons why the service does not accept work; empty if it does.
+
+        Without causes, they are the states and the roles only, for callers without an API key.
+        """
         reasons = ["draining"] if self.traffic.is_draining else []
         if self.background.failed_task is not None:
             reasons.append(f"the background task {self.background.failed_task!r} failed")
         for role, node in self.roles.items():
             if not node.engine.ready:
-                reasons.append(f"{role}: engine {node.engine.name!r}: {node.why_not_ready}")
+                cause = f": engine {node.engine.name!r}: {node.why_not_ready}"
+                reasons.append(f"{role}{cause if with_causes else ': not ready'}")
         return reasons
 
 

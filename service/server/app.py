@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -152,8 +152,9 @@ def create_app(
     inside = inside or InProcessEngines()
     tenants = tenants or tenants_of(settings)
     _check_trusted(settings, tenants)
+    keys = _keys(settings, inside.engines)
     nodes = {
-        name: _node(name, table, settings, inside.engines.get(name))
+        name: _node(name, table, settings, keys, inside.engines.get(name))
         for name, table in settings.engine_tables.items()
     }
     service = Service(
@@ -269,9 +270,13 @@ def _check_trusted(settings: Settings, tenants: Tenants) -> None:
 
 
 def _node(
-    name: str, table: AnyEngineTable, settings: Settings, engine: ExplainingEngine | None
+    name: str,
+    table: AnyEngineTable,
+    settings: Settings,
+    keys: Mapping[str, str | None],
+    engine: ExplainingEngine | None,
 ) -> ServedEngine:
-    engine = engine or _engine(name, table)
+    engine = engine or _engine(name, table, keys)
     admission = Admission(table.max_concurrent_calls or settings.max_concurrent_calls)
     return ServedEngine(
         Upstream(engine, admission),
@@ -281,14 +286,16 @@ def _node(
     )
 
 
-def _engine(name: str, table: AnyEngineTable) -> ExplainingEngine:
-    if isinstance(table, HttpEngineTable):
-        return HttpEngine(
-            name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)
-        )
-    if isinstance(table, PoolingEngineTable):
-        return PoolingEngine(
-            name, table.url, table.model, key=_key(name, table.key_env), routing=_routing(table)
+def _engine(name: str, table: AnyEngineTable, keys: Mapping[str, str | None]) -> ExplainingEngine:
+    if isinstance(table, HttpEngineTable | PoolingEngineTable):
+        remote = HttpEngine if isinstance(table, HttpEngineTable) else PoolingEngine
+        return remote(
+            name,
+            table.url,
+            table.model,
+            key=keys[name],
+            secrets=[key for key in keys.values() if key is not None],
+            routing=_routing(table),
         )
     if isinstance(table, VllmEngineTable):
         raise BadSettings(f"engine {name!r}: an in-process vllm engine that was not started")
@@ -309,6 +316,15 @@ def _routing(table: HttpEngineTable | PoolingEngineTable) -> RoutingHeaders:
         objective=table.objective,
         priority=table.priority,
     )
+
+
+def _keys(settings: Settings, replaced: Container[str]) -> dict[str, str | None]:
+    """Return the API key of each engine with a URL that is not `replaced`. Raises BadSettings."""
+    return {
+        name: _key(name, table.key_env)
+        for name, table in settings.engine_tables.items()
+        if isinstance(table, HttpEngineTable | PoolingEngineTable) and name not in replaced
+    }
 
 
 def _key(engine: str, variable: str | None) -> str | None:

@@ -1,11 +1,13 @@
 """Background tasks: start and health-check engines, and stop everything on shutdown.
 
-A background task that fails has a defect. It ends the process, because a server without it would never become ready.
+A background task that fails has a defect. It ends the process, because a server without it would never become ready. The
+health check of an engine goes on after any exception: one reply of one engine must not end the service of the others.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +23,9 @@ from secondpass.service.http.state import ServedEngine, Service
 
 RETRY_SECONDS = 1.0
 """Seconds between health checks of an engine that is not ready."""
+
+DEFECT_LOG_SECONDS = 60.0
+"""Fewest seconds between two log records of a health check's defect."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +70,25 @@ async def _warm(equivalence: Equivalence) -> None:
 
 
 async def _watch(node: ServedEngine, health_check_seconds: float) -> None:
-    """Check the engine's health repeatedly and log every change."""
+    """Check the engine's health repeatedly and log every change. A defect of a check is logged, and the next one follows."""
     reported: str | None = "not probed yet"
+    logged_at = -math.inf
     while True:
-        await node.engine.start()
+        has_failed = False
+        try:
+            await node.engine.start()
+        except Exception:
+            has_failed = True
+            if anyio.current_time() - logged_at >= DEFECT_LOG_SECONDS:
+                logged_at = anyio.current_time()
+                logger.exception(
+                    "the health check of engine %r failed by a defect", node.engine.name
+                )
         if (reason := node.why_not_ready) != reported:
             reported = reason
             _report(node.engine.name, reason)
-        await anyio.sleep(health_check_seconds if node.is_ready else RETRY_SECONDS)
+        is_fine = node.is_ready and not has_failed
+        await anyio.sleep(health_check_seconds if is_fine else RETRY_SECONDS)
 
 
 def _report(engine: str, reason: str | None) -> None:

@@ -20,6 +20,9 @@ from secondpass.strategies.api.values import (
     ToolCall,
 )
 
+MAX_TEMPLATE_TOKENS = 16_384
+"""Most tokens that a chat template can plausibly add to a message. A report of more is not believed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
@@ -159,7 +162,7 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlainReply:
-    """The unmodified reply; iterate `chunks` inside the block of `forward`."""
+    """The reply; iterate `chunks` inside the block of `forward`."""
 
     status: int
     headers: tuple[tuple[str, str], ...]

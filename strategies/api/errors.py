@@ -39,10 +39,15 @@ _ABOUT_REQUEST = frozenset((400, 409, 413, 414, 415, 422, 431))
 
 
 class EngineError(SecondpassError):
-    """A call failed, in the engine or on the way to it."""
+    """A call failed, in the engine or on the way to it.
+
+    The message contains neither keys nor inner addresses, so that a client may read it. `logged` is the message for the
+    operator's log, which may name addresses.
+    """
 
     def __init__(self, message: str, *, engine: str = "", role: Role | None = None) -> None:
         super().__init__(message)
+        self.logged = message
         self.engine = engine
         self.role = role
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from secondpass.service.engines.common.json_text import parse_json
 from secondpass.strategies.api.errors import CallRejected, EngineError, EngineUnavailable
 from secondpass.strategies.api.values import Role
 
@@ -34,6 +35,7 @@ _CLIENT_ERRORS = (
     "unsupported",
     "not_found",
 )
+_MAX_EXCERPTED = 65_536  # the rest of a text is not read
 _RETRYABLE_STATUSES = frozenset((408, 425, 429))
 _OVERLOADED_STATUSES = frozenset((429, 503))
 _MAX_RETRY_AFTER = 86_400.0
@@ -51,9 +53,15 @@ _FINAL_DROPS = frozenset(("rejected-no-endpoints", "rejected-context-cancelled")
 
 
 def excerpt(text: str) -> str:
-    """Return `text` on one line, truncated to MAX_ECHO_CHARS characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_ECHO_CHARS else f"{line[: MAX_ECHO_CHARS - 1]}…"
+    """Return `text` on one line, truncated to MAX_ECHO_CHARS characters.
+
+    Control characters and other characters that cannot be printed become replacement characters.
+    """
+    line = " ".join(text[:_MAX_EXCERPTED].split())
+    line = line if len(line) <= MAX_ECHO_CHARS else f"{line[: MAX_ECHO_CHARS - 1]}…"
+    if line.isprintable():
+        return line
+    return "".join([each if each.isprintable() else "\ufffd" for each in line])
 
 
 def error_for_status(
@@ -103,8 +111,8 @@ def error_for_status(
 def parse_object(text: str) -> dict[str, Any]:
     """Parse `text` as a JSON object; return an empty one if it is anything else."""
     try:
-        reply = json.loads(text)
-    except (ValueError, RecursionError):
+        reply = parse_json(text)
+    except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
 

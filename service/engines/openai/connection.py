@@ -6,7 +6,8 @@ It uses httpx's API over aiohttp's transport, which handles six times the calls 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -17,23 +18,34 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from secondpass.service.common.sse import MAX_EVENT_BYTES, EventParser
+from secondpass.service.engines.common.decompression import ENCODINGS, decompressed, encoding_of
+from secondpass.service.engines.common.json_text import parse_json
+from secondpass.service.engines.common.redaction import Quote, Redactor
 from secondpass.service.engines.common.status_codes import (
     DROPPED_REASON_HEADER,
     error_for_status,
     error_in,
     error_message,
     error_status,
-    excerpt,
     parse_object,
     parse_retry_after,
+)
+from secondpass.service.engines.openai.event_stream import (
+    CLOSE_SECONDS,
+    DONE,
+    EVENT_FIELDS,
+    drain,
+    start,
+    until_end,
 )
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import Role
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s. A request sent at that moment would fail.
 KEEP_ALIVE_SECONDS = 4.0
-CLOSE_SECONDS = 1.0
 MAX_ERROR_BYTES = 64 * 1024
+MAX_BODY_BYTES = 16 * 2**20
+"""Most bytes of a fetched reply, decompressed: token ids of a prompt of two million tokens."""
 
 # aiohttp raises ValueError for a URL that it does not accept.
 _TRANSPORT_ERRORS = (
@@ -43,13 +55,9 @@ _TRANSPORT_ERRORS = (
     httpx.StreamError,
     OSError,
     ValueError,
+    zlib.error,
 )
 _UNREADABLE = (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_EVENT_FIELDS = (b":", b"data", b"event", b"id", b"retry")
-_STARTS = (*_EVENT_FIELDS, _BYTE_ORDER_MARK)
-_DONE = b"[DONE]"
-_MAX_DONE = 16  # bytes, blanks included
 
 
 class Connection:
@@ -62,6 +70,7 @@ class Connection:
         engine: name of the engine, for errors.
         url: base URL of the OpenAI API, usually ending in /v1. `root`, the URL without /v1, has vLLM's own routes.
         key: API key, sent as a bearer token.
+        secrets: API keys of other engines, which are removed from errors like `key`.
         headers: default headers with lower-case names; a request's own headers override them.
         connect_timeout: seconds to connect.
         idle_timeout: most seconds without data within a reply. The total duration is not limited.
@@ -74,6 +83,7 @@ class Connection:
         url: str,
         key: str | None = None,
         *,
+        secrets: Iterable[str] = (),
         headers: Mapping[str, str] | None = None,
         connect_timeout: float = 5.0,
         idle_timeout: float | None = 120.0,
@@ -82,6 +92,7 @@ class Connection:
         self.engine = engine
         self.url = url.rstrip("/")
         self.root = self.url.removesuffix("/v1")
+        self.redactor = Redactor(engine, self.url, (*secrets, *([] if key is None else [key])))
         self._default_headers = {"content-type": "application/json", **(headers or {})}
         self._fixed_headers = {"accept-encoding": "identity", "user-agent": "secondpass"}
         if key is not None:
@@ -113,7 +124,7 @@ class Connection:
         The response is closed at the end of the block.
 
         Raises:
-            EngineUnavailable: no response, or a redirect.
+            EngineUnavailable: no response, a redirect, or a status that ends no request.
         """
         if self._client.is_closed:
             raise EngineUnavailable(
@@ -130,10 +141,10 @@ class Connection:
             response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             if response.is_redirect:
-                target = excerpt(response.headers.get("location", ""))
+                raise self._redirected(response, role)
+            if not 200 <= response.status_code < 600:
                 raise EngineUnavailable(
-                    f"status {response.status_code}: redirect to {target!r}, which is not followed; "
-                    f"set the final URL for engine {self.engine!r}",
+                    f"status {response.status_code}, which is not a final HTTP status",
                     engine=self.engine,
                     role=role,
                 )
@@ -143,6 +154,17 @@ class Connection:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(*_TRANSPORT_ERRORS):
                 await response.aclose()
 
+    def _redirected(self, response: httpx.Response, role: Role | None) -> EngineUnavailable:
+        target, status = response.headers.get("location", ""), response.status_code
+        return self.redactor.error(
+            lambda quote: EngineUnavailable(
+                f"status {status}: redirect to {quote(target)!r}, which is not followed; "
+                f"set the final URL for engine {self.engine!r}",
+                engine=self.engine,
+                role=role,
+            )
+        )
+
     async def chunks(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[bytes]:
@@ -151,13 +173,32 @@ class Connection:
             async for chunk in response.aiter_raw():
                 yield chunk
 
-    async def _decoded_chunks(
+    def check_encoding(self, response: httpx.Response, role: Role | None = None) -> None:
+        """Raise StreamInterrupted for a content encoding that cannot be decompressed."""
+        if (found := encoding_of(response.headers)) not in ENCODINGS | {"identity"}:
+            raise self.interrupted(lambda quote: f"unknown content encoding {quote(found)!r}", role)
+
+    async def decoded_chunks(
         self, response: httpx.Response, *, role: Role | None = None
     ) -> AsyncGenerator[bytes]:
-        """Yield the body of a reply that is compressed although the request asks for `identity`."""
+        """Yield the body, decompressed. Requests ask for no compression.
+
+        Raises StreamInterrupted for an unknown content encoding, and when the connection breaks.
+        """
+        encoding = encoding_of(response.headers)
+        self.check_encoding(response, role)
+        if encoding == "identity":
+            async with aclosing(self.chunks(response, role=role)) as plain:
+                async for chunk in plain:
+                    yield chunk
+            return
         with self._translating_errors(StreamInterrupted, role):
-            async for chunk in response.aiter_bytes():
-                yield chunk
+            async with (
+                aclosing(self.chunks(response, role=role)) as chunks,
+                aclosing(decompressed(chunks, encoding)) as pieces,
+            ):
+                async for piece in pieces:
+                    yield piece
 
     async def events(
         self, response: httpx.Response, *, role: Role | None = None
@@ -173,24 +214,23 @@ class Connection:
         """
         await self.check_status(response, role)
         parser = EventParser()
-        is_plain = response.headers.get("content-encoding", "identity") == "identity"
-        body = self.chunks if is_plain else self._decoded_chunks
+        body = self.chunks if encoding_of(response.headers) == "identity" else self.decoded_chunks
         async with aclosing(body(response, role=role)) as chunks:
-            chunk: bytes | None = await _start(chunks)
-            if chunk and not chunk.startswith(_EVENT_FIELDS):
+            chunk: bytes | None = await start(chunks)
+            if chunk and not chunk.startswith(EVENT_FIELDS):
                 kind = response.headers.get("content-type") or "no content type"
                 yield [await self._document(chunk, chunks, kind, role)]
                 return
             while chunk is not None:
-                events, last = _until_end(parser.feed(chunk), parser.names)
+                events, last = until_end(parser.feed(chunk), parser.names)
                 if events:
                     yield events
                 if last is not None:
                     self._raise_if_error_event(last, role)
-                    await _drain(chunks)
+                    await drain(chunks)
                     return
                 chunk = await anext(chunks, None)
-        events, last = _until_end(parser.close(), parser.names)
+        events, last = until_end(parser.close(), parser.names)
         if events:
             yield events
         if last is not None:
@@ -209,12 +249,13 @@ class Connection:
 
         Raises:
             CallRejected, EngineUnavailable: an error status, or an error object in the reply.
-            StreamInterrupted: the connection broke, or the reply is not a JSON object.
+            StreamInterrupted: the connection broke, or the reply is not a JSON object, or it exceeds MAX_BODY_BYTES.
         """
         reply = await self.fetch_json(method, url, body, headers=headers, role=role)
         if not isinstance(reply, dict):
-            text = excerpt(json.dumps(reply))
-            raise self._interrupted(f"expected a JSON object, got {text}", role)
+            with self.parsing(role):
+                text = json.dumps(reply)
+            raise self.interrupted(lambda quote: f"expected a JSON object, got {quote(text)}", role)
         return reply
 
     async def fetch_json(
@@ -230,10 +271,9 @@ class Connection:
         content = None if body is None else json.dumps(body).encode()
         async with self.open(method, url, content, headers=headers, role=role) as response:
             await self.check_status(response, role)
-            with self._translating_errors(StreamInterrupted, role):
-                raw = await response.aread()
+            raw = await self._body(response, role)
         with self.parsing(role):
-            reply = json.loads(raw) if raw.strip() else {}
+            reply = parse_json(raw) if raw.strip() else {}
         if isinstance(reply, dict):
             self.raise_if_error(reply, role)
         return reply
@@ -241,8 +281,16 @@ class Connection:
     def raise_if_error(self, reply: Mapping[str, Any], role: Role | None) -> None:
         """Raise the engine error for an error object in `reply`, a whole reply or a chunk of a stream."""
         if (error := error_in(reply)) is not None:
-            message = error_message({"error": error})
-            raise error_for_status(error_status(error), message, engine=self.engine, role=role)
+            raise self._reported(error, role)
+
+    def _reported(self, error: Any, role: Role | None) -> EngineError:
+        """Return the engine error for an error object without an HTTP status."""
+        message = error_message({"error": error})
+        return self.redactor.error(
+            lambda quote: error_for_status(
+                error_status(error), quote(message), engine=self.engine, role=role
+            )
+        )
 
     @contextmanager
     def parsing(self, role: Role | None) -> Iterator[None]:
@@ -250,7 +298,10 @@ class Connection:
         try:
             yield
         except _UNREADABLE as error:
-            raise self._interrupted(f"unreadable reply: {excerpt(repr(error))}", role) from error
+            text = repr(error)
+            raise self.interrupted(
+                lambda quote: f"unreadable reply: {quote(text)}", role
+            ) from error
 
     @contextmanager
     def _translating_errors(self, failure: type[EngineError], role: Role | None) -> Iterator[None]:
@@ -258,34 +309,40 @@ class Connection:
             yield
         except _TRANSPORT_ERRORS as error:
             # aiohttp adds its TLS default to the message even for a plain HTTP address.
-            message = excerpt(str(error).replace(" ssl:default", "")) or type(error).__name__
-            raise failure(message, engine=self.engine, role=role) from error
+            message = str(error).replace(" ssl:default", "") or type(error).__name__
+            raise self.redactor.error(
+                lambda quote: failure(quote(message), engine=self.engine, role=role)
+            ) from error
 
-    def _interrupted(self, message: str, role: Role | None) -> StreamInterrupted:
-        return StreamInterrupted(message, engine=self.engine, role=role)
+    def interrupted(self, message: Callable[[Quote], str], role: Role | None) -> StreamInterrupted:
+        """Return the error with the message that `message` returns for a function that quotes the server's text."""
+        return self.redactor.error(
+            lambda quote: StreamInterrupted(message(quote), engine=self.engine, role=role)
+        )
 
     async def check_status(self, response: httpx.Response, role: Role | None) -> None:
         """Raise the engine error for an error status. Reads the body."""
         if response.status_code >= 400:
-            text = await self._text(response)
-            raise error_for_status(
-                response.status_code,
-                error_message(parse_object(text)) or text,
-                engine=self.engine,
-                role=role,
-                retry_after=parse_retry_after(response.headers.get("retry-after")),
-                dropped=response.headers.get(DROPPED_REASON_HEADER),
+            text = (await self.error_body(response)).decode(errors="replace")
+            message = error_message(parse_object(text)) or text
+            raise self.redactor.error(
+                lambda quote: error_for_status(
+                    response.status_code,
+                    quote(message),
+                    engine=self.engine,
+                    role=role,
+                    retry_after=parse_retry_after(response.headers.get("retry-after")),
+                    dropped=response.headers.get(DROPPED_REASON_HEADER),
+                )
             )
 
     def _raise_if_error_event(self, data: bytes, role: Role | None) -> None:
         """Raise the engine error for the data of an event with the name "error"."""
-        if data.strip() == _DONE:
+        if data.strip() == DONE:
             return
         text = data.decode(errors="replace")
         reply = parse_object(text)
-        error = error_in(reply) or reply or text
-        message = error_message({"error": error})
-        raise error_for_status(error_status(error), message, engine=self.engine, role=role)
+        raise self._reported(error_in(reply) or reply or text, role)
 
     async def _document(
         self, start: bytes, chunks: AsyncIterator[bytes], kind: str, role: Role | None
@@ -299,18 +356,31 @@ class Connection:
                 break
         text = body.decode(errors="replace")
         if not parse_object(text):
-            raise self._interrupted(f"expected an event stream, got {kind}: {excerpt(text)}", role)
+            raise self.interrupted(
+                lambda quote: f"expected an event stream, got {quote(kind)}: {quote(text)}", role
+            )
         return bytes(body)
 
-    async def _text(self, response: httpx.Response) -> str:
-        """Return up to about MAX_ERROR_BYTES of the body, for an error message."""
+    async def _body(self, response: httpx.Response, role: Role | None) -> bytes:
+        """Return the body, decompressed. Raises StreamInterrupted if it exceeds MAX_BODY_BYTES."""
         body = bytearray()
-        with suppress(*_TRANSPORT_ERRORS):
-            async for chunk in response.aiter_bytes():
+        async with aclosing(self.decoded_chunks(response, role=role)) as chunks:
+            async for chunk in chunks:
                 body += chunk
-                if len(body) >= MAX_ERROR_BYTES:
-                    break
-        return body.decode(errors="replace")
+                if len(body) > MAX_BODY_BYTES:
+                    raise self.interrupted(lambda _: f"reply over {MAX_BODY_BYTES} bytes", role)
+        return bytes(body)
+
+    async def error_body(self, response: httpx.Response) -> bytes:
+        """Return the first MAX_ERROR_BYTES of the body of an error, or what arrived before the connection broke."""
+        body = bytearray()
+        with suppress(StreamInterrupted):
+            async with aclosing(self.decoded_chunks(response)) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) >= MAX_ERROR_BYTES:
+                        break
+        return bytes(body[:MAX_ERROR_BYTES])
 
 
 def _new_client() -> httpx.AsyncClient:
@@ -323,28 +393,3 @@ def _new_client() -> httpx.AsyncClient:
     )
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies)
-
-
-async def _start(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return the first bytes of a reply, without leading blanks: enough to recognise an event stream."""
-    head = b""
-    async for chunk in chunks:
-        head = (head + chunk).removeprefix(_BYTE_ORDER_MARK).lstrip()
-        if head and not any(name.startswith(head) and name != head for name in _STARTS):
-            break
-    return head
-
-
-def _until_end(events: list[bytes], names: list[bytes]) -> tuple[list[bytes], bytes | None]:
-    """Return the events before the first that ends the stream, [DONE] or an error, and that event."""
-    for at, (data, name) in enumerate(zip(events, names, strict=True)):
-        if name == b"error" or (len(data) <= _MAX_DONE and data.strip() == _DONE):
-            return events[:at], data
-    return events, None
-
-
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Read the rest of the reply after [DONE], so that the connection can be reused."""
-    with anyio.move_on_after(CLOSE_SECONDS), suppress(StreamInterrupted):
-        async for _ in chunks:
-            pass

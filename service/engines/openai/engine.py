@@ -7,15 +7,17 @@ token id. Features that a server lacks are missing from the engine's capabilitie
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
 from secondpass.service.common.routing_headers import AFFINITY, DESTINATION, FORWARDED, PRIORITY
+from secondpass.service.engines.common.decompression import encoding_of
 from secondpass.service.engines.common.prefix_ids import prefix_ids
+from secondpass.service.engines.common.redaction import masked_chunks
 from secondpass.service.engines.common.status_codes import KEY_STATUSES
 from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete_character
 from secondpass.service.engines.openai.labels import fetch_labels
@@ -39,7 +41,10 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.values import ImagePart
 
 _FORWARDED_HEADERS = FORWARDED | AFFINITY | PRIORITY | {"x-request-id", "traceparent", "tracestate"}
-# Hop-by-hop headers (RFC 9110, 7.6.1), and headers that secondpass sets itself.
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+_CORS = "access-control-"
+# Hop-by-hop headers (RFC 9110, 7.6.1), headers that secondpass sets itself, and those that direct a client or its browser.
 _DROPPED_RESPONSE_HEADERS = frozenset(
     (
         "connection",
@@ -53,6 +58,16 @@ _DROPPED_RESPONSE_HEADERS = frozenset(
         "date",
         "server",
         "set-cookie",
+        "set-cookie2",
+        "alt-svc",
+        "clear-site-data",
+        "location",
+        "nel",
+        "refresh",
+        "report-to",
+        "strict-transport-security",
+        "via",
+        "www-authenticate",
     )
 )
 
@@ -107,6 +122,8 @@ class HttpEngine(RemoteEngine[_Server]):
                         for payload in payloads:
                             for delta in reader.read(payload):
                                 yield await repair.apply(delta) if repair else delta
+                        if reader.is_ended:
+                            break
             except StreamInterrupted as error:
                 interruption = error
         for delta in reader.early_usage():
@@ -158,6 +175,9 @@ class HttpEngine(RemoteEngine[_Server]):
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
         """Forward `request` byte for byte with the engine's API key; leaving the block aborts it.
 
+        The reply is unmodified, except that API keys in it are masked, that the text of an error has no addresses, and that
+        a compressed reply, which the request does not ask for, is decompressed.
+
         Only an allowlist of the client's headers is forwarded, and of those only headers with ASCII values.
 
         Raises:
@@ -171,13 +191,28 @@ class HttpEngine(RemoteEngine[_Server]):
             for name, value in request.headers
             if name.lower() in _FORWARDED_HEADERS and value.isascii()
         }
-        async with (
-            self._connection.open("POST", url, request.body, headers=headers) as response,
-            aclosing(self._connection.chunks(response)) as chunks,
-        ):
+        async with self._connection.open("POST", url, request.body, headers=headers) as response:
             if response.status_code in KEY_STATUSES:
                 await self._connection.check_status(response, None)
-            yield PlainReply(response.status_code, _response_headers(response.headers), chunks)
+            returned, body = await self._forwarded(response)
+            async with aclosing(body):
+                yield PlainReply(response.status_code, returned, body)
+
+    async def _forwarded(self, response: httpx.Response) -> tuple[Headers, AsyncGenerator[bytes]]:
+        """Return headers and body without our keys. An error has no inner addresses either, and at most 64 KiB."""
+        connection = self._connection
+        connection.check_encoding(response)
+        headers = _response_headers(response.headers, connection.redactor.clean)
+        if response.status_code >= 400:
+            raw = await connection.error_body(response)
+            text = connection.redactor.clean(raw.decode("utf-8", "surrogateescape"))
+            body = text.encode("utf-8", "surrogateescape")
+            headers = _without(headers, "content-length", "content-encoding")
+            return (*headers, ("content-length", str(len(body)))), _one(body)
+        if encoding_of(response.headers) != "identity":
+            headers = _without(headers, "content-length", "content-encoding")
+        chunks = connection.decoded_chunks(response)
+        return headers, masked_chunks(chunks, connection.redactor.secrets)
 
     def _server_for(self, call: Call) -> _Server:
         """Return the server; raise if it is not ready or cannot serve `call` exactly as requested."""
@@ -207,12 +242,22 @@ class HttpEngine(RemoteEngine[_Server]):
         return CallRejected(why, engine=self.name, role=call.role)
 
 
-def _response_headers(headers: httpx.Headers) -> tuple[tuple[str, str], ...]:
+def _response_headers(headers: httpx.Headers, clean: Callable[[str], str]) -> Headers:
+    """Return the headers to forward; `clean` removes keys and addresses from a value."""
     named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
     return tuple(
-        (name, value)
+        (name, clean(value))
         for name, value in headers.multi_items()
         if name not in _DROPPED_RESPONSE_HEADERS
         and name not in named
-        and not name.startswith(DESTINATION)
+        and not name.startswith((DESTINATION, _CORS))
     )
+
+
+def _without(headers: Headers, *names: str) -> Headers:
+    return tuple([each for each in headers if each[0] not in names])
+
+
+async def _one(body: bytes) -> AsyncGenerator[bytes]:
+    if body:
+        yield body

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from secondpass.service.engines.common.codec import Codec
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.connection import Connection
+from secondpass.service.engines.openai.logprobs import log_probability
 from secondpass.service.engines.openai.token_cache import Tokenizer
 from secondpass.service.engines.openai.wire import Dialect, chat_body, completion_body
 from secondpass.strategies.api.engine import Call
@@ -117,7 +118,7 @@ def _token_probabilities(logprobs: dict[str, Any]) -> dict[str, float]:
         entries = [(entry["token"], entry["logprob"]) for entry in first["top_logprobs"]]
     else:
         entries = list(logprobs["top_logprobs"][0].items())
-    return {token: math.exp(logprob) for token, logprob in entries}
+    return {token: math.exp(log_probability(logprob)) for token, logprob in entries}
 
 
 async def fetch_labels(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.service.engines.openai.connection import Connection
+from secondpass.service.engines.openai.usage import count_of
 from secondpass.strategies.api.errors import CallRejected
 
 Entry = Mapping[str, Any]
+
+_MAX_NAME = 512
+_MAX_NAMES = 100  # in an error
 
 
 async def fetch_model(connection: Connection, requested: str | None) -> tuple[Entry, bool]:
@@ -27,7 +30,7 @@ async def fetch_model(connection: Connection, requested: str | None) -> tuple[En
             raise
         return {"id": requested}, False
     with connection.parsing(None):
-        return find_model(entries_of(listed), requested, connection.engine), True
+        return find_model(entries_of(listed), requested, connection), True
 
 
 def entries_of(listed: Any) -> list[Entry]:
@@ -50,17 +53,36 @@ def _entry(model: Any) -> Entry:
     return entry | {"id": name}
 
 
-def find_model(served: Sequence[Entry], requested: str | None, engine: str) -> Entry:
+def find_model(served: Sequence[Entry], requested: str | None, connection: Connection) -> Entry:
     """Return the entry of the model `requested` in `served`; None for the only entry.
 
     Raises CallRejected with the names of the models in `served` if the model is missing or ambiguous.
     """
     names = [str(model["id"]) for model in served]
     if requested is None and len(served) == 1:
-        return served[0]
+        return _usable(served[0])
     if requested in names:
         return served[names.index(requested)]
-    listed = excerpt(", ".join(names)) or "no model"
+    listed = ", ".join(names[:_MAX_NAMES])
     problem = "" if requested is None else f", not {requested!r}"
     advice = ": set the engine's model to one of them" if names else ""
-    raise CallRejected(f"the server serves {listed}{problem}{advice}", engine=engine, status=404)
+    raise connection.redactor.error(
+        lambda quote: CallRejected(
+            f"the server serves {quote(listed) or 'no model'}{problem}{advice}",
+            engine=connection.engine,
+            status=404,
+        )
+    )
+
+
+def context_window(model: Entry) -> int | None:
+    """Return the context window of a model in tokens, from 1 to 1e9; None if the server reports no such number."""
+    return count_of(model.get("max_model_len")) or None
+
+
+def _usable(model: Entry) -> Entry:
+    """Return the only model of a server. Raises ValueError if its name cannot be a name in our own API."""
+    name = str(model["id"])
+    if not (0 < len(name) <= _MAX_NAME and name.isprintable()):
+        raise ValueError(f"the name of the model is not 1 to {_MAX_NAME} printable characters")
+    return model

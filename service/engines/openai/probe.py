@@ -14,9 +14,10 @@ from typing import Any
 
 import anyio
 
+from secondpass.service.engines.common.json_text import parse_json
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.labels import TOP_LOGPROBS
-from secondpass.service.engines.openai.model_list import fetch_model
+from secondpass.service.engines.openai.model_list import context_window, fetch_model
 from secondpass.service.engines.openai.reply_counts import (
     PROBE_TOKENS,
     Chunks,
@@ -24,8 +25,9 @@ from secondpass.service.engines.openai.reply_counts import (
     choices_of,
     read_counts,
 )
-from secondpass.service.engines.openai.usage import usage_of
+from secondpass.service.engines.openai.usage import token_ids_of, usage_of
 from secondpass.service.engines.openai.wire import REPETITION_DETECTION, Dialect
+from secondpass.strategies.api.engine import MAX_TEMPLATE_TOKENS
 from secondpass.strategies.api.errors import (
     CallRejected,
     EngineError,
@@ -35,6 +37,7 @@ from secondpass.strategies.api.errors import (
 from secondpass.strategies.api.values import Capability
 
 HEALTH_SECONDS = 10.0
+_MAX_CHUNKS = 1_000
 PROBE_MESSAGES = [{"role": "user", "content": "Is water wet?"}]
 _SCHEMA = {
     "type": "json_schema",
@@ -69,7 +72,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
             model=model["id"],
             is_vllm=owner == "vllm"
             or (window is not None and await _has_version_route(connection)),
-            context_window=window if type(window) is int and window > 0 else None,
+            context_window=context_window(model),
             lists_models=lists_models,
         )
     ids = await _probe_prompt_ids(connection, dialect) if dialect.is_vllm else None
@@ -101,7 +104,8 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
         stream_options=_stream_options(supported),
         has_token_ids=has_token_ids,
         counts_per_choice=counts.per_choice,
-        template_tokens=None if counts.prompt is None else max(0, counts.prompt - 1),
+        splits_tokens=counts.splits_tokens,
+        template_tokens=_template_tokens(counts.prompt, dialect.context_window),
         detects_repetition="repetition" in supported,
     )
 
@@ -138,7 +142,7 @@ async def _probe_prompt_ids(connection: Connection, dialect: Dialect) -> list[in
     with suppress(CallRejected, StreamInterrupted):
         reply = await connection.fetch("POST", f"{connection.root}/tokenize", body)
         with connection.parsing(None):
-            return [int(token) for token in reply["tokens"]]
+            return list(token_ids_of(reply["tokens"]))
     return None
 
 
@@ -239,11 +243,20 @@ async def _stream(connection: Connection, route: str, body: Mapping[str, Any]) -
     async with connection.open("POST", f"{connection.url}/{route}", content) as response:
         with connection.parsing(None):
             async for payloads in connection.events(response):
-                for chunk in map(json.loads, payloads):
+                for chunk in map(parse_json, payloads):
                     if chunk is not None:
                         connection.raise_if_error(chunk, None)
                         chunks.append(chunk)
+                if len(chunks) > _MAX_CHUNKS:  # the server ignores the token limit
+                    break
     return chunks
+
+
+def _template_tokens(prompt: int | None, window: int | None) -> int | None:
+    """Return the tokens of the chat template from those of the probe's prompt; None if implausible or not reported."""
+    if prompt is None or prompt > min(MAX_TEMPLATE_TOKENS, window or MAX_TEMPLATE_TOKENS):
+        return None
+    return max(0, prompt - 1)
 
 
 def _has(name: str) -> Callable[[Chunks], bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -27,18 +29,24 @@ class ProbedServer(Protocol):
 S = TypeVar("S", bound=ProbedServer)
 
 NOT_PROBED = "not probed yet"
+DEFECT = "the health check failed by a defect; the log has the details"
+PROBE_SECONDS = 600.0
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteEngine(ABC, Generic[S]):
     """An engine behind an HTTP server.
 
-    `ready` is false until `start` has succeeded; until then `why_not_ready` contains the reason, for an operator.
+    `ready` is false until `start` has succeeded; until then `why_not_ready` contains the reason, without addresses. The
+    log has the reason with addresses.
 
     Args:
         name: name of the engine in the configuration.
         url: base URL of the OpenAI API, ending in /v1.
         model: model to use; None for the only one that the server serves.
         key: API key, sent to this URL only.
+        secrets: API keys of other engines, which are removed from messages like `key`.
         routing: routing headers of calls.
         connect_timeout: seconds to connect.
         idle_timeout: most seconds without data within a reply.
@@ -52,6 +60,7 @@ class RemoteEngine(ABC, Generic[S]):
         model: str | None = None,
         *,
         key: str | None = None,
+        secrets: Iterable[str] = (),
         routing: RoutingHeaders | None = None,
         connect_timeout: float = 5.0,
         idle_timeout: float | None = 120.0,
@@ -61,6 +70,7 @@ class RemoteEngine(ABC, Generic[S]):
         self.model = model or ""
         self.why_not_ready: str | None = NOT_PROBED
         self._requested_model = model
+        self._logged = ""
         self._server: S | None = None
         self._starting = anyio.Lock()
         self._routing = routing or RoutingHeaders()
@@ -68,6 +78,7 @@ class RemoteEngine(ABC, Generic[S]):
             name,
             url,
             key,
+            secrets=secrets,
             headers=self._routing.constant,
             connect_timeout=connect_timeout,
             idle_timeout=idle_timeout,
@@ -97,7 +108,8 @@ class RemoteEngine(ABC, Generic[S]):
     async def start(self) -> None:
         """Probe the server, or check its health once it is ready.
 
-        After a failure the next call probes again, because the server may have been replaced.
+        After a failure the next call probes again, because the server may have been replaced. A defect of this code counts
+        as a failure too: the exception is raised, and the engine is not ready.
         """
         async with self._starting:
             if self.why_not_ready == NOT_PROBED:
@@ -107,12 +119,29 @@ class RemoteEngine(ABC, Generic[S]):
                     await check_health(self._connection, self._server.dialect)
                 else:
                     with self._connection.parsing(None):
-                        self._server = await self._probe_server()
+                        self._server = await self._probed()
                     self.model = self._server.dialect.model
             except EngineError as failure:
+                self._log(failure)
                 self.why_not_ready = f"{failure}{self._hint(failure)}"
+            except Exception:
+                self.why_not_ready = DEFECT
+                raise
             else:
-                self.why_not_ready = None
+                self._logged, self.why_not_ready = "", None
+
+    async def _probed(self) -> S:
+        with anyio.move_on_after(PROBE_SECONDS):
+            return await self._probe_server()
+        raise EngineUnavailable(
+            f"the probe did not end within {PROBE_SECONDS:g} s", engine=self.name
+        )
+
+    def _log(self, failure: EngineError) -> None:
+        """Log a failure that differs from the one before it, with addresses."""
+        if failure.logged != self._logged:
+            self._logged = failure.logged
+            logger.info("engine %r at %s: %s", self.name, self._connection.url, failure.logged)
 
     def _hint(self, failure: EngineError) -> str:
         """Return a hint on a missing /v1, the usual cause of a 404."""

@@ -1,17 +1,17 @@
 """Reader of streamed replies, in the dialects of docs/compatibility/upstreams.md.
 
-Replies are read with json.loads into plain dicts. Validating each chunk with a pydantic model would cost more than
+Replies are parsed into plain dicts. Validating each chunk with a pydantic model would cost more than
 all other processing of a delta.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from secondpass.service.engines.common.status_codes import excerpt
+from secondpass.service.engines.common.json_text import parse_json
+from secondpass.service.engines.common.redaction import Quote
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.finish_reasons import (
     FAILED,
@@ -19,8 +19,10 @@ from secondpass.service.engines.openai.finish_reasons import (
     INTERRUPTED,
     is_unfinished,
 )
+from secondpass.service.engines.openai.logprobs import confidences_of, logprobs_of
 from secondpass.service.engines.openai.message_text import text_of
-from secondpass.service.engines.openai.usage import UsageMeter, usage_of
+from secondpass.service.engines.openai.own_count import OwnCount
+from secondpass.service.engines.openai.usage import UsageMeter, token_ids_of, usage_of
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineError, EngineUnavailable, StreamInterrupted
@@ -32,13 +34,14 @@ class ReplyReader:
 
     A server with the capability `token_counts` shows the tokens of each chunk, and each delta covers the usage so far. The
     usage of other servers is read once every completion is finished. Later text is ignored.
+    A completion that exceeds `max_tokens` by our own count ends with "length".
 
     Attributes:
-        prompt_ids: The rendered prompt, if the server returns it.
+        prompt_ids: The rendered prompt; empty unless the server returns it.
     """
 
     def __init__(self, call: Call, connection: Connection, dialect: Dialect) -> None:
-        self.prompt_ids: list[int] | None = None
+        self.prompt_ids: tuple[int, ...] = ()
         self._call = call
         self._connection = connection
         self._has_token_ids = dialect.has_token_ids
@@ -48,6 +51,12 @@ class ReplyReader:
         self._halves: dict[int, str] = {}  # first halves of characters, by completion
         self._early: ReportedUsage | None = None  # with no text after it
         self._has_text = self._has_tool_call = False
+        self._own = OwnCount(call.n, call.sampling.max_tokens, splits_tokens=dialect.splits_tokens)
+
+    @property
+    def is_ended(self) -> bool:
+        """True if every completion is finished, some of them by our own count: the rest of the reply is not read."""
+        return bool(self._own.ended) and not self._unfinished
 
     def read(self, payload: bytes) -> Iterator[Delta]:
         """Yield the deltas of one chunk, or of a whole reply. Call within a `Connection.parsing` block.
@@ -62,7 +71,7 @@ class ReplyReader:
         if not choices or "error" in chunk:
             self._connection.raise_if_error(chunk, self._call.role)
         if self._has_token_ids:
-            self.prompt_ids = chunk.get("prompt_token_ids") or self.prompt_ids
+            self.prompt_ids = token_ids_of(chunk.get("prompt_token_ids")) or self.prompt_ids
         report = usage_of(chunk)
         if not choices:
             if report is not None:
@@ -82,13 +91,16 @@ class ReplyReader:
     def _parse(self, payload: bytes) -> dict[str, Any] | None:
         """Return the JSON object of a chunk; None for null."""
         try:
-            chunk = json.loads(payload)
-        except (ValueError, RecursionError):
-            text = excerpt(payload.decode(errors="replace"))
-            raise self._interrupted(f"expected a JSON chunk, got {text}") from None
+            chunk = parse_json(payload)
+        except ValueError:
+            text = payload.decode(errors="replace")
+            raise self._interrupted(
+                lambda quote: f"expected a JSON chunk, got {quote(text)}"
+            ) from None
         if chunk is None or isinstance(chunk, dict):
             return chunk
-        raise self._interrupted(f"expected a JSON object, got {excerpt(repr(chunk))}")
+        text = repr(chunk)
+        raise self._interrupted(lambda quote: f"expected a JSON object, got {quote(text)}")
 
     def early_usage(self) -> Iterator[Delta]:
         """Yield the usage of a reply that ended before all its completions were finished, if it was reported.
@@ -112,10 +124,8 @@ class ReplyReader:
         if self._unfinished:
             if interruption is not None:
                 raise interruption
-            missing = len(self._unfinished)
-            raise self._interrupted(
-                f"{missing} of {self._call.n} completions have no finish reason"
-            )
+            missing = f"{len(self._unfinished)} of {self._call.n}"
+            raise self._interrupted(lambda _: f"{missing} completions have no finish reason")
         if self._has_tool_call and not self._has_text:
             name, role = self._connection.engine, self._call.role
             message = (
@@ -129,8 +139,10 @@ class ReplyReader:
         if index is None:
             index = 0 if self._call.n == 1 else position
         if type(index) is not int or not 0 <= index < self._call.n:
-            found = "no index" if index is None else f"index {excerpt(repr(index))}"
-            raise self._interrupted(f"a choice of the reply has {found} with n={self._call.n}")
+            found = "no index" if index is None else f"index {index!r}"
+            raise self._interrupted(
+                lambda quote: f"a choice of the reply has {quote(found)} with n={self._call.n}"
+            )
         return index
 
     def _read_report(self, report: ReportedUsage) -> Iterator[Delta]:
@@ -151,27 +163,41 @@ class ReplyReader:
         text, reasoning, has_tool_call = text_of(choice)
         if text and (self._halves or not text.isascii()):
             text = self._joined(index, text)
+        reason = None if is_finished else self._finish_reason(choice.get("finish_reason"))
+        if index in self._own.ended:
+            text = reasoning = ""
         if text or reasoning:
             if is_finished:
-                raise self._interrupted(f"completion {index} has text after its finish reason")
+                raise self._interrupted(
+                    lambda _: f"completion {index} has text after its finish reason"
+                )
             self._meter.add_text(index)
             self._early = None
+            reasoning, text, reason = self._bounded(index, reasoning, text, reason)
         self._has_text = self._has_text or bool(text)
         self._has_tool_call = self._has_tool_call or has_tool_call
-        ids = tuple(choice.get("token_ids") or ()) if self._has_token_ids else ()
+        ids = token_ids_of(choice.get("token_ids")) if self._has_token_ids else ()
         tokens, usage = self._count(index, len(ids), report)
-        reason = None if is_finished else self._finish_reason(choice.get("finish_reason"))
         if reason is not None:
             self._unfinished.discard(index)
         if text or reasoning or tokens or reason or usage:
             k = self._call.logprobs
-            logprobs = _logprobs_of(choice) if k is not None else ()
-            confidences = _confidences_of(choice, k) if k else ()
+            logprobs = logprobs_of(choice) if k is not None else ()
+            confidences = confidences_of(choice, k) if k else ()
             yield Delta(
                 index, text, reasoning, tokens, ids, reason, usage, None, logprobs, confidences
             )
         if reason and not self._unfinished:
             yield from self._kept_usage()
+
+    def _bounded(
+        self, index: int, reasoning: str, text: str, reason: FinishReason | None
+    ) -> tuple[str, str, FinishReason | None]:
+        """Return reasoning, text and finish reason of a delta, up to `max_tokens` by our own count."""
+        kept = self._own.admit(index, reasoning + text, is_last=reason is not None)
+        if kept is None:
+            return reasoning, text, reason
+        return kept[: len(reasoning)], kept[len(reasoning) :], "length"
 
     def _count(
         self, index: int, ids: int, report: ReportedUsage | None
@@ -211,44 +237,19 @@ class ReplyReader:
         reason = found.strip().lower() if isinstance(found, str) else repr(found)
         if reason in FINISH_REASONS:
             return FINISH_REASONS[reason]
-        shown = excerpt(str(found))
+        shown = str(found)
         if reason in FAILED:
             name, role = self._connection.engine, self._call.role
             raise EngineUnavailable(
-                f"engine {name!r} failed during generation (finish reason {shown!r})",
+                f"engine {name!r} failed during generation (finish reason {shown.strip()!r})",
                 engine=name,
                 role=role,
             )
         if reason in INTERRUPTED:
-            raise self._interrupted(f"the engine interrupted the completion ({shown})")
-        raise self._interrupted(f"unknown finish reason {shown!r}")
+            raise self._interrupted(
+                lambda _: f"the engine interrupted the completion ({shown.strip()})"
+            )
+        raise self._interrupted(lambda quote: f"unknown finish reason {quote(shown)!r}")
 
-    def _interrupted(self, message: str) -> StreamInterrupted:
-        return StreamInterrupted(message, engine=self._connection.engine, role=self._call.role)
-
-
-def _logprobs_of(choice: dict[str, Any]) -> tuple[float, ...]:
-    """Return the natural log probabilities of the generated tokens, from either route."""
-    logprobs = choice.get("logprobs") or {}
-    if (content := logprobs.get("content")) is not None:
-        return tuple(token["logprob"] for token in content)
-    return tuple(logprobs.get("token_logprobs") or ())
-
-
-def confidence(alternatives: Sequence[float], k: int) -> float:
-    """Return minus the mean of the `k` largest log probabilities, or of all if fewer; see `Delta`."""
-    top = sorted(alternatives, reverse=True)[:k]
-    return -sum(top) / len(top)
-
-
-def _confidences_of(choice: dict[str, Any], k: int) -> tuple[float, ...]:
-    """Return the confidences of the generated tokens over the `k` most probable ones, from either route.
-
-    vLLM's chat route includes the sampled token in the k, so a less probable sampled token displaces the last of them.
-    """
-    logprobs = choice.get("logprobs") or {}
-    if (content := logprobs.get("content")) is not None:
-        positions = [[entry["logprob"] for entry in token["top_logprobs"]] for token in content]
-    else:
-        positions = [list(entry.values()) for entry in logprobs.get("top_logprobs") or ()]
-    return tuple(confidence(position, k) for position in positions)
+    def _interrupted(self, message: Callable[[Quote], str]) -> StreamInterrupted:
+        return self._connection.interrupted(message, self._call.role)

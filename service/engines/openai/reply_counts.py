@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from secondpass.service.engines.openai.finish_reasons import is_unfinished
@@ -25,12 +25,14 @@ class CountProbe:
         has_n: The reply had two completions, and its counts cover both.
         is_running: The count of a completion grew while it was generated.
         per_choice: The usage of a chunk counts the tokens of its choice, rather than of the whole reply.
+        splits_tokens: A completion had more chunks with text than tokens.
         prompt: The most prompt tokens that a chunk reported; None if none did.
     """
 
     has_n: bool = False
     is_running: bool = False
     per_choice: bool = False
+    splits_tokens: bool = False
     prompt: int | None = None
 
 
@@ -39,17 +41,21 @@ def read_counts(chunks: Chunks) -> CountProbe:
 
     The request was for one or two completions of at most PROBE_TOKENS tokens. Call within a `Connection.parsing` block.
     """
-    is_running, prompt = _is_running(chunks), _prompt_tokens(chunks)
-    with_text = {
+    with_text = Counter(
         choice.get("index")
         for chunk in chunks
         for choice in choices_of(chunk)
         if (content := text_of(choice)).text or content.reasoning
-    }
-    per_choice = _counts_per_choice(chunks) if with_text == {0, 1} else None
+    )
+    found = CountProbe(
+        is_running=_is_running(chunks),
+        splits_tokens=max(with_text.values(), default=0) > PROBE_TOKENS,
+        prompt=_prompt_tokens(chunks),
+    )
+    per_choice = _counts_per_choice(chunks) if set(with_text) == {0, 1} else None
     if per_choice is None or (not per_choice and _counts_one_choice(chunks)):
-        return CountProbe(is_running=is_running, prompt=prompt)
-    return CountProbe(has_n=True, is_running=is_running, per_choice=per_choice, prompt=prompt)
+        return found
+    return replace(found, has_n=True, per_choice=per_choice)
 
 
 def choices_of(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ import anyio
 
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.routing import RoutingHeaders
+from secondpass.service.engines.openai.usage import token_ids_of
 from secondpass.service.engines.openai.wire import Dialect, chat_body
 from secondpass.strategies.api.engine import Call
 
@@ -96,7 +97,10 @@ class Tokenizer:
         body = {"model": self._dialect.model, "tokens": list(ids)}
         reply = await self._fetch("detokenize", body, call)
         with self._connection.parsing(call.role):
-            return str(reply["prompt"])
+            text = reply["prompt"]
+            if not isinstance(text, str):
+                raise TypeError("the text of the tokens is not a string")
+            return text
 
     async def _render(self, call: Call) -> Sequence[int]:
         chat = chat_body(call, self._dialect)
@@ -113,7 +117,7 @@ class Tokenizer:
     async def _read(self, body: dict[str, Any], call: Call) -> Sequence[int]:
         reply = await self._fetch("tokenize", body, call)
         with self._connection.parsing(call.role):
-            return array("I", reply["tokens"])
+            return array("I", token_ids_of(reply["tokens"]))
 
     async def _fetch(self, route: str, body: dict[str, Any], call: Call) -> dict[str, Any]:
         url = f"{self._connection.root}/{route}"

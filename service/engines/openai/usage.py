@@ -6,19 +6,32 @@ number is not reported.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from secondpass.strategies.api.values import ReportedUsage
 
-MAX_COUNT = 2**31 - 1
-"""Largest token count of a call; a larger figure is not reported."""
+MAX_COUNT = 10**9
+"""Largest number of tokens; a larger figure counts as not reported."""
 
 
 def count_of(value: Any) -> int | None:
     """Return `value` if it is a number of tokens, else None: for example for null, text, 10.0 and True."""
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+
+
+def token_ids_of(found: Any) -> tuple[int, ...]:
+    """Return a list of token ids; empty for null.
+
+    Raises TypeError, OverflowError or ValueError unless each is a whole number from 0 to 2**32 - 1.
+    """
+    if not found:
+        return ()
+    if type(found) is not list:
+        raise TypeError("the token ids are not a list")
+    return tuple(array("I", found))
 
 
 def usage_of(reply: Mapping[str, Any]) -> ReportedUsage | None:

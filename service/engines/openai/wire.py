@@ -31,6 +31,7 @@ class Dialect:
         has_token_ids: whether the server returns token ids.
         detects_repetition: whether the server ends completions that repeat themselves, on request.
         counts_per_choice: whether the usage of a chunk counts the tokens of its choice, rather than of the whole reply.
+        splits_tokens: whether the server sends several deltas for a token, or ignores the token limit.
         lists_models: whether the server has the route /models.
         template_tokens: upper bound of the tokens that the chat template adds to one message; None if unknown.
     """
@@ -44,6 +45,7 @@ class Dialect:
     has_token_ids: bool = False
     detects_repetition: bool = False
     counts_per_choice: bool = False
+    splits_tokens: bool = False
     lists_models: bool = True
     template_tokens: int | None = None
 

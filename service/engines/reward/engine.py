@@ -10,7 +10,7 @@ from typing import Any
 
 from secondpass.service.engines.openai.remote import RemoteEngine
 from secondpass.service.engines.openai.token_cache import TokenCache
-from secondpass.service.engines.openai.usage import usage_of
+from secondpass.service.engines.openai.usage import token_ids_of, usage_of
 from secondpass.service.engines.reward.probe import (
     RewardServer,
     label_values,
@@ -21,6 +21,9 @@ from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainReque
 from secondpass.strategies.api.errors import CapabilityMissing, EngineError
 
 Json = dict[str, Any]
+
+MAX_SCORE = 1e9
+"""Largest absolute score: sums and exponentials of scores remain finite."""
 
 
 class PoolingEngine(RemoteEngine[RewardServer]):
@@ -58,10 +61,10 @@ class PoolingEngine(RemoteEngine[RewardServer]):
         )
         with self._connection.parsing(call.role):
             values, usage = label_values(reply, server.route), usage_of(reply)
-        if len(values) != server.labels or not all(map(math.isfinite, values)):
+        if len(values) != server.labels or not all(map(_is_score, values)):
             raise EngineError(
                 f"engine {self.name!r} returned an invalid score: "
-                f"expected {server.labels} finite value(s), got {values[:3]}",
+                f"expected {server.labels} finite value(s) up to {MAX_SCORE:g}, got {values[:3]}",
                 engine=self.name,
                 role=call.role,
             )
@@ -94,7 +97,7 @@ class PoolingEngine(RemoteEngine[RewardServer]):
             headers = self._routing.of_call(call)
             reply = await self._connection.fetch("POST", url, body, headers=headers, role=call.role)
             with self._connection.parsing(call.role):
-                return [int(token) for token in reply["tokens"]]
+                return list(token_ids_of(reply["tokens"]))
 
         return await self._prompts.get(call.messages, read)
 
@@ -103,6 +106,10 @@ class PoolingEngine(RemoteEngine[RewardServer]):
         """Raise CapabilityMissing: a reward model does not generate text."""
         raise CapabilityMissing(self.name, ("text",))
         yield  # type: ignore[unreachable] # makes it the generator that the decorator wants
+
+
+def _is_score(value: float) -> bool:
+    return math.isfinite(value) and abs(value) <= MAX_SCORE
 
 
 def _messages(call: Call) -> list[Json]:

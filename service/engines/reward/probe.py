@@ -6,14 +6,16 @@ the last token is the conversation's. Older servers accept token ids from /token
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from secondpass.service.engines.openai.connection import Connection
-from secondpass.service.engines.openai.model_list import find_model
+from secondpass.service.engines.openai.model_list import context_window, entries_of, find_model
 from secondpass.service.engines.openai.probe import PROBE_MESSAGES
+from secondpass.service.engines.openai.usage import token_ids_of
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.errors import (
     CallRejected,
@@ -56,8 +58,7 @@ async def probe_reward_server(connection: Connection, requested: str | None) -> 
     """
     listed = await connection.fetch("GET", f"{connection.url}/models")
     with connection.parsing(None):
-        model = find_model(listed["data"], requested, connection.engine)
-        window = model.get("max_model_len")
+        model = find_model(entries_of(listed["data"]), requested, connection)
     name = str(model["id"])
     ids = await _probe_prompt_ids(connection, name)
     route, accepts_messages, labels = await _find_route(connection, name, ids)
@@ -66,7 +67,7 @@ async def probe_reward_server(connection: Connection, requested: str | None) -> 
         model=name,
         is_vllm=True,
         capabilities=frozenset(capabilities),
-        context_window=window if isinstance(window, int) else None,
+        context_window=context_window(model),
     )
     return RewardServer(
         dialect=dialect, route=route, accepts_messages=accepts_messages, labels=labels
@@ -74,13 +75,13 @@ async def probe_reward_server(connection: Connection, requested: str | None) -> 
 
 
 def label_values(reply: Mapping[str, Any], route: Route) -> list[float]:
-    """Return the values of all labels, of the last token if each token has values.
+    """Return the values of all labels, of the last token if each token has values; NaN for one that is no number.
 
     Call within a `Connection.parsing` block.
     """
     data = reply["data"][0]["probs" if route == "classify" else "data"]
     row = data[-1] if isinstance(data[-1], list) else data
-    return [float(value) for value in row]
+    return [float(value) if type(value) in (float, int) else math.nan for value in row]
 
 
 def tokenize_body(model: str, messages: Sequence[Mapping[str, Any]]) -> Json:
@@ -97,7 +98,7 @@ async def _probe_prompt_ids(connection: Connection, model: str) -> list[int] | N
         body = tokenize_body(model, _PROBE_CONVERSATION)
         reply = await connection.fetch("POST", f"{connection.root}/tokenize", body)
         with connection.parsing(None):
-            return [int(token) for token in reply["tokens"]]
+            return list(token_ids_of(reply["tokens"]))
     return None
 
 

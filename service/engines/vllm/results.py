@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from secondpass.service.engines.openai.replies import confidence
+from secondpass.service.engines.openai.logprobs import MIN_LOGPROB, confidence
 from secondpass.strategies.api.engine import Call, Delta
 from secondpass.strategies.api.errors import EngineUnavailable, StreamInterrupted
 from secondpass.strategies.api.values import FinishReason, ReportedUsage
@@ -18,7 +19,6 @@ _FINISH: dict[str, FinishReason] = {
     "length": "length",
     "repetition": "repetition",
 }
-_MIN_LOGPROB = -9999.0  # the value in vLLM's endpoint, because JSON has no infinity
 
 
 class ResultReader:
@@ -57,8 +57,8 @@ class ResultReader:
                 token_ids=ids,
                 finish_reason=reason,
                 usage=self._usage if has_usage else None,
-                logprobs=_logprobs_of(output) if self._call.logprobs is not None else (),
-                confidences=_confidences_of(output, self._call.logprobs or 0),
+                logprobs=self._logprobs_of(output) if self._call.logprobs is not None else (),
+                confidences=self._confidences_of(output, self._call.logprobs or 0),
             )
 
     def finish(self) -> None:
@@ -79,27 +79,31 @@ class ResultReader:
             raise self._interrupted(f"unexpected finish reason {reason!r}")
         return _FINISH[reason]
 
+    def _logprobs_of(self, output: CompletionOutput) -> tuple[float, ...]:
+        """Return the natural log probabilities of the generated tokens."""
+        return tuple(
+            self._number(entry[token].logprob)
+            for token, entry in zip(output.token_ids, output.logprobs or (), strict=True)
+        )
+
+    def _confidences_of(self, output: CompletionOutput, k: int) -> tuple[float, ...]:
+        """Return the confidences of the generated tokens over the `k` most probable ones; empty for k=0."""
+        if not k:
+            return ()
+        # An entry contains the sampled token in addition to the k most probable, if it is not among them.
+        return tuple(
+            confidence([self._number(token.logprob) for token in entry.values()], k)
+            for entry in output.logprobs or ()
+        )
+
+    def _number(self, logprob: float) -> float:
+        """Return a log probability of at least MIN_LOGPROB. Raises StreamInterrupted for NaN."""
+        if math.isnan(logprob):
+            raise self._interrupted("a log probability is not a number")
+        return max(logprob, MIN_LOGPROB)
+
     def _interrupted(self, message: str) -> StreamInterrupted:
         return StreamInterrupted(message, engine=self._engine, role=self._call.role)
-
-
-def _logprobs_of(output: CompletionOutput) -> tuple[float, ...]:
-    """Return the natural log probabilities of the generated tokens."""
-    return tuple(
-        max(entry[token].logprob, _MIN_LOGPROB)
-        for token, entry in zip(output.token_ids, output.logprobs or (), strict=True)
-    )
-
-
-def _confidences_of(output: CompletionOutput, k: int) -> tuple[float, ...]:
-    """Return the confidences of the generated tokens over the `k` most probable ones; empty for k=0."""
-    if not k:
-        return ()
-    # An entry contains the sampled token in addition to the k most probable, if it is not among them.
-    return tuple(
-        confidence([max(token.logprob, _MIN_LOGPROB) for token in entry.values()], k)
-        for entry in output.logprobs or ()
-    )
 
 
 class ReasoningSplitter:

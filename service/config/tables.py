@@ -40,7 +40,7 @@ ADDRESS = "must begin with http:// or https:// and name a host, without user nam
 
 
 def is_address(text: str) -> bool:
-    """True for the base URL of a server: no user name, password or query."""
+    """True for the base URL of a server: no user name, password, query or fragment, however they are escaped."""
     try:
         parts = urlsplit(text)
         has_host = bool(parts.hostname) and parts.port != 0  # raises for a port out of range
@@ -48,7 +48,8 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     is_plain = text.isascii() and text.isprintable() and " " not in text
-    is_bare = not parts.query and "@" not in parts.netloc
+    has_user = "@" in parts.netloc or "%" in parts.netloc.split("[")[0]  # an IPv6 zone has a %
+    is_bare = not (has_user or parts.query or "#" in text)
     return parts.scheme in ("http", "https") and has_host and is_plain and is_bare
 
 
@@ -270,7 +271,7 @@ def engine_of_flags(
         return VllmEngineTable(kind="vllm", model=model, flags=given["vllm_flags"] or "")
     url = given["engine_url"] or ""
     if not is_address(url):
-        shown = "" if "@" in url else f", not {url!r}"
+        shown = "" if "@" in url or "%" in url else f", not {url!r}"
         raise ValueError(f"engine_url {ADDRESS}{shown}")
     return HttpEngineTable(kind="http", url=url, model=model, key_env=given["engine_key_env"])
 

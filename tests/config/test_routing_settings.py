@@ -89,6 +89,11 @@ def test_invalid_routing_settings_are_named(file: Path, keys: str, message: str)
     [
         "http://user:password@host:8000/v1",  # use key_env
         "http://user@host/v1",
+        "http://user%3Apassword%40host:8000/v1",
+        "http://user%40host/v1",
+        "http://user:password%40host/v1",
+        "http://host\\\\@other/v1",
+        "http://host#@other/v1",
         "http://..:80/v1",
         f"http://{'a' * 70}/v1",
         "http://host:0/v1",
@@ -227,9 +232,10 @@ def test_a_key_set_instead_of_its_variable_is_not_echoed(file: Path) -> None:
 def test_a_password_in_a_url_is_not_echoed(file: Path) -> None:
     message = problems_in(file, BIG.replace("http://", "http://user:hunter2@"))
     assert "hunter2" not in message
-    with pytest.raises(BadSettings) as bad:
-        load(["--engine", "http", "--model", "m", "--engine-url", "http://user:hunter2@h/v1"])
-    assert "hunter2" not in str(bad.value)
+    for url in ("http://user:hunter2@h/v1", "http://user%3Ahunter2%40h/v1"):
+        with pytest.raises(BadSettings) as bad:
+            load(["--engine", "http", "--model", "m", "--engine-url", url])
+        assert "hunter2" not in str(bad.value)
 
 
 def test_every_problem_is_reported_on_its_own_line(

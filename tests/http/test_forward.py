@@ -113,7 +113,7 @@ def test_a_forwarded_request_occupies_an_admission_slot_until_it_ends(
 
 def test_an_unreachable_upstream_is_reported() -> None:
     with serving(engine="http", engine_url="http://127.0.0.1:9/v1", model="m") as front:
-        wait_until(lambda: "not probed yet" not in front.get("/readyz").text)
+        wait_until(lambda: "not probed yet" not in str(front.service.not_ready()))
         ready = front.get("/readyz")
         solve = front.solve()
         plain = front.post(PATH, PLAIN | {"model": "m"})

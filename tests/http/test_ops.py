@@ -189,6 +189,29 @@ def test_probes_and_scrapers_need_no_key(guarded: Served, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
+def test_only_a_valid_key_is_told_why_a_role_is_not_ready(
+    guarded: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedEngine, "ready", False)
+    monkeypatch.setattr(ScriptedEngine, "why_not_ready", "it sleeps")
+    for header in (None, "Bearer", "Bearer sk-three", KEY):
+        headers = {"authorization": header} if header else {}
+        ready = guarded.get("/readyz", headers=headers)
+        assert (ready.status_code, "sleeps" in ready.text) == (503, False)
+        assert ready.json()["reasons"][0] == "actor: not ready"
+    told = guarded.get("/readyz", headers={"authorization": f"Bearer {KEY}"})
+    assert told.status_code == 503
+    assert told.json()["reasons"][0] == "actor: engine 'scripted': it sleeps"
+
+
+def test_without_configured_keys_nobody_is_told_why_a_role_is_not_ready(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedEngine, "ready", False)
+    monkeypatch.setattr(ScriptedEngine, "why_not_ready", "it sleeps")
+    assert "sleeps" not in served.get("/readyz", headers={"authorization": "Bearer x"}).text
+
+
 @pytest.mark.parametrize("path", ["/strategies", "/v1/models", "/openapi.json", "/nowhere"])
 def test_all_other_paths_need_a_key(guarded: Served, path: str) -> None:
     assert guarded.get(path).status_code == 401

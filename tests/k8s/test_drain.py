@@ -205,13 +205,10 @@ def test_pod_starts_without_its_engine_and_becomes_ready_with_it(
         pod.wait_until_started()
         assert pod.probe(manifest.liveness) == 200
         with pod.client() as client:
-            wait_until(lambda: "not probed yet" not in client.get("/readyz").text)
             reply = client.get("/readyz")
         assert reply.status_code == 503
-        reasons = reply.json()["reasons"]
-        assert {reason.split(":")[0] for reason in reasons} == {"actor", "critic", "judge"}
-        assert all("engine 'vllm': " in reason for reason in reasons)
-        assert all("connect" in reason for reason in reasons)
+        roles = ("actor", "critic", "judge")
+        assert set(reply.json()["reasons"]) == {f"{role}: not ready" for role in roles}
         with upstream(tmp_path, model_of(manifest), port):
             pod.wait_for(manifest.readiness, READY_SECONDS)
             with pod.client() as client:

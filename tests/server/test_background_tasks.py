@@ -1,4 +1,4 @@
-"""A background task with a defect ends the process; a malformed reply of an engine does not."""
+"""A background task with a defect ends the process; neither a malformed reply nor a defect of a health check does."""
 
 import os
 import re
@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from secondpass.service.config.sources import PREFIX
+from secondpass.service.engines.openai.engine import HttpEngine
+from secondpass.service.server import lifespan
 from tests.engines.upstream import Upstream, refuses
 from tests.http.serving import serving
 from tests.http.upstreams import running
@@ -23,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 EXIT_SECONDS = 60
 DEFECT = """
     import sys
-    from secondpass.service.engines.scripted.engine import ScriptedEngine
+    from secondpass.service.equivalence.checker import Equivalence
 
-    async def start(self):
+    async def warm(self):
         raise ZeroDivisionError("a defect")
 
-    ScriptedEngine.start = start
+    Equivalence.warm = warm
 """
 SERVE = """
     from secondpass.service.server.serve import serve
@@ -59,8 +61,44 @@ def test_a_background_task_with_a_defect_ends_the_process_and_is_logged(
         timeout=EXIT_SECONDS,
     )
     assert ended.returncode == code, ended.stderr
-    assert "health check of engine 'default'" in ended.stderr
+    assert "'answer comparison' failed" in ended.stderr
     assert "ZeroDivisionError: a defect" in ended.stderr
+
+
+@pytest.mark.parametrize("defect", [ZeroDivisionError("a defect"), RecursionError(), MemoryError()])
+def test_a_defect_of_a_health_check_ends_neither_the_process_nor_later_checks(
+    defect: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One engine's defect leaves the others in service, is logged once a minute, and heals."""
+    monkeypatch.setattr(lifespan, "RETRY_SECONDS", 0.01)
+    checks = 0
+
+    async def fail(_: object) -> None:
+        nonlocal checks
+        checks += 1
+        raise defect
+
+    engines = {
+        "default": {"kind": "scripted"},
+        "other": {"kind": "http", "url": "http://127.0.0.1:9/v1", "model": "m"},
+    }
+    with monkeypatch.context() as broken:
+        broken.setattr(HttpEngine, "_probe_server", fail)
+        with serving(
+            engine=None, engines=engines, roles={"actor": "default", "judge": "other"}
+        ) as served:
+            wait_until(lambda: checks > 5)
+            assert served.get("/livez").status_code == 200
+            assert served.solve().status_code == 200
+            assert "judge: engine 'other': the health check failed by a defect" in str(
+                served.service.not_ready()
+            )
+            records = [
+                each for each in caplog.records if "by a defect" in each.message and each.exc_info
+            ]
+            assert len(records) == 1
+            broken.undo()
+            wait_until(lambda: "Cannot connect" in str(served.service.not_ready()))
 
 
 def test_a_dead_background_task_is_reported_by_both_probes() -> None:
@@ -124,12 +162,12 @@ def test_a_malformed_list_of_models_delays_readiness_until_the_server_recovers(
         }
     with serving(**settings) as served:
         wait_until(
-            lambda: not re.search("not probed yet|no response yet", served.get("/readyz").text)
+            lambda: not re.search("not probed yet|no response yet", str(served.service.not_ready()))
         )
         assert served.get("/livez").status_code == 200
         ready = served.get("/readyz")
         assert ready.status_code == 503
-        assert len(ready.text) < 1000
+        assert len(str(served.service.not_ready())) < 1000
         if kind == "http":
             upstream.routes = {}
             wait_until(lambda: served.get("/readyz").status_code == 200)

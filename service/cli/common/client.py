@@ -45,6 +45,8 @@ async def connect(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]
     """Yield a client of the server at `url`. Connection errors in the block are raised as Failure."""
     with connection_errors_as_failure(url):
         base = httpx.URL(url.rstrip("/"))
+        if base.userinfo or "%40" in base.raw_host.decode().lower():
+            raise Failure("--url must have no user name or password: use --api-key-env", REFUSED)
         if base.scheme not in ("http", "https") or not base.host:
             raise Failure(f"--url must be http://HOST:PORT or https://..., not {url!r}", REFUSED)
         async with httpx.AsyncClient(

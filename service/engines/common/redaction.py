@@ -11,7 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from ipaddress import ip_address
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+import anyio.lowlevel
 
 from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.errors import EngineError
@@ -25,10 +27,12 @@ ADDRESS = "[address]"
 MIN_KEY_CHARS = 6
 """A shorter key, such as the usual `EMPTY`, is no secret: it is replaced only as a whole word in its own case."""
 
-_MAX_CHARS = 16_384
-"""Most characters of a text that are read. Messages quote the first 200 of them."""
+_MAX_CHARS = 2_048
+"""Most characters of a text that are searched. Messages quote the first 200 of them."""
 
-_MARGIN = 2_048
+_MAX_READ = 65_536
+_PIECE = 4_096
+_MARGIN = 1_024
 """Characters dropped at the end of a text that was cut, because they may be the beginning of a key."""
 
 _COMMON_KEYS = r"""
@@ -81,8 +85,9 @@ class Redactor:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """The keys of at least MIN_KEY_CHARS characters."""
-        return tuple(key.encode() for key in self._secrets if len(key) >= MIN_KEY_CHARS)
+        """The keys of at least MIN_KEY_CHARS characters, plain and escaped for a URL, in lower case."""
+        keys = [key for key in self._secrets if len(key) >= MIN_KEY_CHARS]
+        return tuple({each.lower().encode() for key in keys for each in (key, quote(key, safe=""))})
 
     def without_keys(self, text: str) -> str:
         """Return `text` with each key replaced, however its characters are escaped or capitalised."""
@@ -91,6 +96,18 @@ class Redactor:
     def clean(self, text: str) -> str:
         """Return `text` without keys and inner addresses, of any length."""
         return self._addresses.sub(self._address, self.without_keys(text))
+
+    async def clean_body(self, raw: bytes) -> bytes:
+        """Return a body without keys and inner addresses. Other tasks run while a long one is searched."""
+        text = raw.decode("utf-8", "surrogateescape")
+        cleaned = []
+        while text:
+            end = text.rfind(" ", 0, _PIECE) + 1 if len(text) > _PIECE else len(text)
+            end = end or len(text)  # without a blank, a key may be anywhere
+            cleaned.append(self.clean(text[:end]))
+            text = text[end:]
+            await anyio.lowlevel.checkpoint()
+        return "".join(cleaned).encode("utf-8", "surrogateescape")
 
     def for_log(self, text: str) -> str:
         """Return the beginning of `text` on one line, without keys."""
@@ -137,9 +154,10 @@ def _after(address: str) -> str:
 
 
 def _beginning(text: str) -> str:
-    """Return the characters of `text` that are read, on one line."""
-    line = " ".join(text[:_MAX_CHARS].split())
-    return line if len(text) <= _MAX_CHARS else line[:-_MARGIN]
+    """Return the characters of `text` that are searched, on one line."""
+    line = " ".join(text[:_MAX_READ].split())
+    is_whole = len(line) <= _MAX_CHARS and len(text) <= _MAX_READ
+    return line if is_whole else line[:_MAX_CHARS][:-_MARGIN]
 
 
 def _key(match: re.Match[str]) -> str:
@@ -185,10 +203,16 @@ def _is_ip(text: str) -> bool:
 
 
 def masked(data: bytes, secrets: Iterable[bytes]) -> bytes:
-    """Return `data` with an asterisk for each byte of the `secrets` in it, so that its length remains."""
+    """Return `data` with an asterisk for each byte of the `secrets` in it, so that its length remains.
+
+    The secrets are in lower case, and found in either case.
+    """
+    lower = data.lower()
     for secret in secrets:
-        if secret in data:
-            data = data.replace(secret, b"*" * len(secret))
+        at = lower.find(secret)
+        while at >= 0:
+            data = b"%b%b%b" % (data[:at], b"*" * len(secret), data[at + len(secret) :])
+            at = lower.find(secret, at + len(secret))
     return data
 
 
@@ -201,13 +225,15 @@ class KeyMask:
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         self._secrets = secrets
         self._held = b""
+        self._longest = max(map(len, secrets), default=0)
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes that can be passed on."""
         if not self._secrets:
             return chunk
         data = masked(self._held + chunk, self._secrets)
-        size = max(_beginning_at_end(data, secret) for secret in self._secrets)
+        end = data[-self._longest :].lower()
+        size = max(_beginning_at_end(end, secret) for secret in self._secrets)
         self._held = data[len(data) - size :]
         return data[: len(data) - size]
 

@@ -204,9 +204,7 @@ class HttpEngine(RemoteEngine[_Server]):
         connection.check_encoding(response)
         headers = _response_headers(response.headers, connection.redactor.clean)
         if response.status_code >= 400:
-            raw = await connection.error_body(response)
-            text = connection.redactor.clean(raw.decode("utf-8", "surrogateescape"))
-            body = text.encode("utf-8", "surrogateescape")
+            body = await connection.redactor.clean_body(await connection.error_body(response))
             headers = _without(headers, "content-length", "content-encoding")
             return (*headers, ("content-length", str(len(body)))), _one(body)
         if encoding_of(response.headers) != "identity":

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import anyio
 import httpx
 
+from secondpass.service.engines.common.health import DEFECT
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.probe import check_health
 from secondpass.service.engines.openai.routing import RoutingHeaders
@@ -29,7 +30,6 @@ class ProbedServer(Protocol):
 S = TypeVar("S", bound=ProbedServer)
 
 NOT_PROBED = "not probed yet"
-DEFECT = "the health check failed by a defect; the log has the details"
 PROBE_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)

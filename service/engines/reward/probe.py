@@ -75,13 +75,20 @@ async def probe_reward_server(connection: Connection, requested: str | None) -> 
 
 
 def label_values(reply: Mapping[str, Any], route: Route) -> list[float]:
-    """Return the values of all labels, of the last token if each token has values; NaN for one that is no number.
+    """Return the values of all labels, of the last token if each token has values; NaN for null.
 
     Call within a `Connection.parsing` block.
     """
     data = reply["data"][0]["probs" if route == "classify" else "data"]
     row = data[-1] if isinstance(data[-1], list) else data
-    return [float(value) if type(value) in (float, int) else math.nan for value in row]
+    return [math.nan if value is None else float(_number(value)) for value in row]
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (float, int):
+        raise TypeError("a score is not a number")
+    number: float = value
+    return number
 
 
 def tokenize_body(model: str, messages: Sequence[Mapping[str, Any]]) -> Json:

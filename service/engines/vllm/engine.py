@@ -24,6 +24,7 @@ from vllm.outputs import RequestOutput
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.exceptions import EngineGenerateError
 
+from secondpass.service.engines.common.health import DEFECT
 from secondpass.service.engines.common.status_codes import error_for_status, excerpt
 from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete_character
 from secondpass.service.engines.openai.labels import label_body, label_variants, sum_variants
@@ -115,6 +116,9 @@ class VllmEngine:
             await self._client.check_health()
         except VLLMError as failure:
             self._why_not_ready = excerpt(str(failure))
+        except Exception:
+            self._why_not_ready = DEFECT
+            raise
         else:
             self._why_not_ready = None
             self._was_ready = True

@@ -73,7 +73,10 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Report whether the service accepts work. A 503 lists which roles are not ready; with an API key also why."""
+    """Report whether the service accepts work.
+
+    A 503 lists which roles are not ready, and for a valid API key also why.
+    """
     service = service_of(request)
     reasons = service.not_ready(with_causes=_has_key(service, request))
     return JSONResponse(

@@ -1,7 +1,7 @@
 """Background tasks: start and health-check engines, and stop everything on shutdown.
 
 A background task that fails has a defect. It ends the process, because a server without it would never become ready. The
-health check of an engine goes on after any exception: one reply of one engine must not end the service of the others.
+health check of an engine continues after any exception: one reply of one engine must not end the service of the others.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ async def _warm(equivalence: Equivalence) -> None:
 
 
 async def _watch(node: ServedEngine, health_check_seconds: float) -> None:
-    """Check the engine's health repeatedly and log every change. A defect of a check is logged, and the next one follows."""
+    """Check the engine's health repeatedly and log every change.
+
+    A defect of a check is logged, and the next check follows.
+    """
     reported: str | None = "not probed yet"
     logged_at = -math.inf
     while True:

@@ -189,7 +189,7 @@ def test_probes_and_scrapers_need_no_key(guarded: Served, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
-def test_only_a_valid_key_is_told_why_a_role_is_not_ready(
+def test_only_a_valid_key_gets_the_reason_why_a_role_is_not_ready(
     guarded: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ScriptedEngine, "ready", False)
@@ -204,7 +204,7 @@ def test_only_a_valid_key_is_told_why_a_role_is_not_ready(
     assert told.json()["reasons"][0] == "actor: engine 'scripted': it sleeps"
 
 
-def test_without_configured_keys_nobody_is_told_why_a_role_is_not_ready(
+def test_without_configured_keys_no_request_gets_the_reason(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ScriptedEngine, "ready", False)

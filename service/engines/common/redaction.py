@@ -25,7 +25,7 @@ KEY = "[key]"
 ADDRESS = "[address]"
 
 MIN_KEY_CHARS = 6
-"""A shorter key, such as the usual `EMPTY`, is no secret: it is replaced only as a whole word in its own case."""
+"""A shorter key, such as the usual `EMPTY`, does not count as a secret: it is replaced only as a whole word in its own case."""
 
 _MAX_CHARS = 2_048
 """Most characters of a text that are searched. Messages quote the first 200 of them."""
@@ -33,7 +33,7 @@ _MAX_CHARS = 2_048
 _MAX_READ = 65_536
 _PIECE = 4_096
 _MARGIN = 1_024
-"""Characters dropped at the end of a text that was cut, because they may be the beginning of a key."""
+"""Characters dropped at the end of a truncated text, because they may be the beginning of a key."""
 
 _COMMON_KEYS = r"""
     \b(?P<scheme>bearer|basic)(?:[\s:+]|%20){1,3}(?=[^\s"',;\\]{0,64}\d)[^\s"',;\\]{8,4096}

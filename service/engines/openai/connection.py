@@ -315,7 +315,7 @@ class Connection:
             ) from error
 
     def interrupted(self, message: Callable[[Quote], str], role: Role | None) -> StreamInterrupted:
-        """Return the error with the message that `message` returns for a function that quotes the server's text."""
+        """Return the error whose message `message` returns for a function that quotes the server's text."""
         return self.redactor.error(
             lambda quote: StreamInterrupted(message(quote), engine=self.engine, role=role)
         )
@@ -372,7 +372,7 @@ class Connection:
         return bytes(body)
 
     async def error_body(self, response: httpx.Response) -> bytes:
-        """Return the first MAX_ERROR_BYTES of the body of an error, or what arrived before the connection broke."""
+        """Return the first MAX_ERROR_BYTES of the body of an error, or all before the connection broke."""
         body = bytearray()
         with suppress(StreamInterrupted):
             async with aclosing(self.decoded_chunks(response)) as chunks:

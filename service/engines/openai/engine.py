@@ -175,8 +175,8 @@ class HttpEngine(RemoteEngine[_Server]):
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
         """Forward `request` byte for byte with the engine's API key; leaving the block aborts it.
 
-        The reply is unmodified, except that API keys in it are masked, that the text of an error has no addresses, and that
-        a compressed reply, which the request does not ask for, is decompressed.
+        API keys in the reply are masked. The text of an error has no inner addresses. A compressed reply, which the request
+        does not ask for, is decompressed.
 
         Only an allowlist of the client's headers is forwarded, and of those only headers with ASCII values.
 
@@ -199,7 +199,10 @@ class HttpEngine(RemoteEngine[_Server]):
                 yield PlainReply(response.status_code, returned, body)
 
     async def _forwarded(self, response: httpx.Response) -> tuple[Headers, AsyncGenerator[bytes]]:
-        """Return headers and body without our keys. An error has no inner addresses either, and at most 64 KiB."""
+        """Return headers and body without our keys.
+
+        An error has no inner addresses either, and at most 64 KiB.
+        """
         connection = self._connection
         connection.check_encoding(response)
         headers = _response_headers(response.headers, connection.redactor.clean)

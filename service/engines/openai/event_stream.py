@@ -10,7 +10,7 @@ import anyio
 from secondpass.strategies.api.errors import StreamInterrupted
 
 CLOSE_SECONDS = 1.0
-"""Most seconds for the end of a reply that nobody reads any more."""
+"""Most seconds for the end of a reply that is not read."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 EVENT_FIELDS = (b":", b"data", b"event", b"id", b"retry")

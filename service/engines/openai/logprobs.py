@@ -1,4 +1,4 @@
-"""Log probabilities in replies. A value that is no log probability makes the reply unreadable."""
+"""Log probabilities in replies. Any other value makes the reply unreadable."""
 
 from __future__ import annotations
 

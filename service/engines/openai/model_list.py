@@ -76,7 +76,7 @@ def find_model(served: Sequence[Entry], requested: str | None, connection: Conne
 
 
 def context_window(model: Entry) -> int | None:
-    """Return the context window of a model in tokens, from 1 to 1e9; None if the server reports no such number."""
+    """Return the context window of a model in tokens, from 1 to 1e9; None if not reported."""
     return count_of(model.get("max_model_len")) or None
 
 

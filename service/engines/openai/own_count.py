@@ -1,4 +1,4 @@
-"""Our own count of the tokens of a reply, which holds a server to `max_tokens` although it reports no counts.
+"""Our own count of the tokens of a reply, for servers that report none and ignore `max_tokens`.
 
 A server that streams each token sends at most one delta with text for a token. Any server sends at most so many bytes for a
 token. A completion is truncated, with the finish reason "length", once it exceeds one of the two. The bounds are generous,
@@ -8,7 +8,10 @@ so that no server that honours `max_tokens` is affected.
 from __future__ import annotations
 
 BYTES_PER_TOKEN = 16
-"""Most UTF-8 bytes of an average token. Common tokenizers have 4 for English and up to 12 for Hindi and Thai."""
+"""Most UTF-8 bytes of an average token.
+
+Common tokenizers have 4 for English, and up to 12 for Hindi and Thai.
+"""
 
 SLACK_BYTES = 256
 """Further bytes of a completion: single tokens, such as indentation, are longer than the average."""

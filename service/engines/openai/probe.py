@@ -253,7 +253,7 @@ async def _stream(connection: Connection, route: str, body: Mapping[str, Any]) -
 
 
 def _template_tokens(prompt: int | None, window: int | None) -> int | None:
-    """Return the tokens of the chat template from those of the probe's prompt; None if implausible or not reported."""
+    """Return the tokens of the chat template from those of the probe's prompt; None if implausible."""
     if prompt is None or prompt > min(MAX_TEMPLATE_TOKENS, window or MAX_TEMPLATE_TOKENS):
         return None
     return max(0, prompt - 1)

@@ -55,7 +55,7 @@ class ReplyReader:
 
     @property
     def is_ended(self) -> bool:
-        """True if every completion is finished, some of them by our own count: the rest of the reply is not read."""
+        """True if every completion is finished, some by our own count: the rest is not read."""
         return bool(self._own.ended) and not self._unfinished
 
     def read(self, payload: bytes) -> Iterator[Delta]:

@@ -31,12 +31,21 @@ Servers with OpenAI's API differ in details. This page lists the dialects that a
 `POST /solve` runs `single`, streamed and not, and a vote of three drafts.
 
 * *exact* usage equals the server's own count. *estimated* usage has `estimated: true` in the reply.
-* A figure is a token count only if it is a whole number from 0 to 2³¹ - 1. Any other figure is not reported, and the usage is estimated.
+* A figure is a token count only if it is a whole number from 0 to 10⁹. Any other figure, also NaN, is not reported, and the usage is estimated.
 * Usage may come at any place. The last report wins, also over smaller running counts. A count of 0 tokens for a text is not reported.
 * Running counts are used for budgets only if the probe showed that they grow with the text (capability `token_counts`). If they end before
   the text, the rest of it is estimated.
 * Whether `n` has an effect, and the usage covers all completions, is probed (capability `n`). Without it, several completions are separate
   requests.
+* A completion is held to `max_tokens` by our own count too. It ends with `length` once it has more than `max_tokens` chunks with text, or more than
+  16 bytes for each token plus 256. Its stream is closed, and its usage is estimated unless the server has reported it. Chunks are not counted
+  if a completion of the probe, with at most four tokens, had more than four.
+* A log probability is a number of at most 0, a token id a whole number below 2³², a score a number of at most 10⁹. Any other value interrupts the
+  stream, or is an invalid score.
+* A fetched reply or an event has at most 16 MiB, also decompressed. A longer or too deeply nested one, an unknown compression, and a status that is
+  not final interrupt the stream.
+* A reported prompt beyond the context window, or with a template of more than 16,384 tokens, is charged, but not used to estimate later prompts.
+* Errors have neither API keys nor inner addresses: a key becomes `[key]`, the address of the engine its name, and another inner address `[address]`.
 * Text after the finish reason is ignored. A completion that the server aborts or fails to generate is retried, then fails.
 * A sampling parameter that the server rejects is not dropped: the call fails with the server's message.
 * On servers other than vLLM, a resumable call cannot keep a stop string of the strategy: such a call is rejected.

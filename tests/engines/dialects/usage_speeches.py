@@ -355,7 +355,7 @@ ESTIMATED: Iterable[Speech] = (
     _estimated(
         "usage_huge_figures",
         "some gateways",
-        "figures above 2³¹ - 1",
+        "figures above 10⁹",
         _only(prompt_tokens=2**40, completion_tokens=10**40),
     ),
     _estimated("usage_empty", "some gateways", "an empty usage", lambda _: {}),

@@ -1,4 +1,4 @@
-"""A server without token counts is held to `max_tokens` by our own count."""
+"""Our own count limits a server that ignores `max_tokens` and reports no counts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,7 +72,7 @@ LIMITED = replace(CALL, sampling=Sampling(max_tokens=LIMIT))
         ("a", "content", False, LONGEST),
     ],
 )
-async def test_a_stream_that_ignores_the_limit_is_cut_and_closed(
+async def test_a_stream_that_ignores_the_limit_is_truncated_and_closed(
     piece: str, field: str, honours_probe: bool, most: int
 ) -> None:
     async with engine_of(runs_on(piece, field=field, honours_probe=honours_probe)) as (
@@ -86,7 +86,7 @@ async def test_a_stream_that_ignores_the_limit_is_cut_and_closed(
         await until_idle(upstream, 1)
 
 
-async def test_each_completion_of_a_batch_is_cut() -> None:
+async def test_each_completion_of_a_batch_is_truncated() -> None:
     async with engine_of(runs_on("word ")) as (engine, _):
         if "n" not in engine.capabilities:
             pytest.skip("the probe found no support of n")
@@ -96,7 +96,7 @@ async def test_each_completion_of_a_batch_is_cut() -> None:
 
 
 @pytest.mark.parametrize("reported", [None, 5_000])
-async def test_a_whole_reply_beyond_the_limit_is_cut(reported: int | None) -> None:
+async def test_a_whole_reply_beyond_the_limit_is_truncated(reported: int | None) -> None:
     async def whole(_: web.Request, body: Body) -> web.StreamResponse:
         size = 4 if body["max_tokens"] <= PROBE else 20_000
         message = {"role": "assistant", "content": "word " * size}
@@ -118,7 +118,7 @@ async def test_a_whole_reply_beyond_the_limit_is_cut(reported: int | None) -> No
     st.lists(st.text(min_size=1, max_size=5), max_size=200),
     st.booleans(),
 )
-def test_a_server_that_sends_a_delta_for_each_token_is_never_cut(
+def test_a_server_that_sends_a_delta_for_each_token_is_never_truncated(
     limit: int, tokens: list[str], splits: bool
 ) -> None:
     count = OwnCount(1, limit, splits_tokens=splits)

@@ -40,7 +40,7 @@ ADDRESS = "must begin with http:// or https:// and name a host, without user nam
 
 
 def is_address(text: str) -> bool:
-    """True for the base URL of a server: no user name, password, query or fragment, however they are escaped."""
+    """True for the base URL of a server without user name, password, query and fragment."""
     try:
         parts = urlsplit(text)
         has_host = bool(parts.hostname) and parts.port != 0  # raises for a port out of range

@@ -1,12 +1,12 @@
-"""Decompression of replies in small pieces, so that a few bytes cannot become gigabytes at once."""
+"""Decompression of replies in small parts, so that a few bytes cannot become gigabytes at once."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
-MAX_PIECE = 256 * 1024
-"""Most bytes of a piece."""
+MAX_PART = 256 * 1024
+"""Most bytes that are decompressed at once."""
 
 _WINDOW_BITS = {
     "gzip": 16 + zlib.MAX_WBITS,
@@ -28,7 +28,7 @@ async def decompressed(chunks: AsyncIterator[bytes], encoding: str) -> AsyncGene
     async for chunk in chunks:
         rest, is_full = chunk, True
         while rest or is_full:
-            piece = decompressor.decompress(rest, MAX_PIECE)
-            rest, is_full = decompressor.unconsumed_tail, len(piece) == MAX_PIECE
-            if piece:
-                yield piece
+            part = decompressor.decompress(rest, MAX_PART)
+            rest, is_full = decompressor.unconsumed_tail, len(part) == MAX_PART
+            if part:
+                yield part

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
-"""JSON has neither NaN nor infinities. They are read as null, so that a field with one counts as absent."""
+"""NaN and infinities, which JSON lacks, are read as null: a field with one counts as absent."""
 
 
 def parse_json(raw: bytes | str) -> Any:

@@ -25,7 +25,10 @@ KEY = "[key]"
 ADDRESS = "[address]"
 
 MIN_KEY_CHARS = 6
-"""A shorter key, such as the usual `EMPTY`, does not count as a secret: it is replaced only as a whole word in its own case."""
+"""Least length of a secret key.
+
+A shorter one, such as the usual `EMPTY`, is replaced only as a whole word in its own case.
+"""
 
 _MAX_CHARS = 2_048
 """Most characters of a text that are searched. Messages quote the first 200 of them."""

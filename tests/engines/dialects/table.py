@@ -37,7 +37,7 @@ Servers with OpenAI's API differ in details. This page lists the dialects that a
   the text, the rest of it is estimated.
 * Whether `n` has an effect, and the usage covers all completions, is probed (capability `n`). Without it, several completions are separate
   requests.
-* A completion is held to `max_tokens` by our own count too. It ends with `length` once it has more than `max_tokens` chunks with text, or more than
+* Our own count limits a completion to `max_tokens` too. It ends with `length` once it has more than `max_tokens` chunks with text, or more than
   16 bytes for each token plus 256. Its stream is closed, and its usage is estimated unless the server has reported it. Chunks are not counted
   if a completion of the probe, with at most four tokens, had more than four.
 * A log probability is a number of at most 0, a token id a whole number below 2³², a score a number of at most 10⁹. Any other value interrupts the

@@ -107,9 +107,10 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
 BOMB = gzip.compress(bytes(200 * 2**20), 9)
 
 
-def _sends(body: bytes, status: int = 200, **headers: str) -> Any:
+def _sends(body: bytes, status: int = 200, /, **headers: str) -> Any:
     async def handle(request: web.Request, _: Body) -> web.StreamResponse:
-        return web.Response(status=status, body=body, headers=headers or None)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=status, body=body, headers=named)
 
     return handle
 
@@ -119,13 +120,13 @@ def _leaks(text: str) -> Any:
 
 
 HOSTILE = {
-    "deep event": _sends(b"data: " + NESTED + b"\n\n", **{"content-type": "text/event-stream"}),
-    "deep body": _sends(b'{"choices":' + NESTED + b"}", **{"content-type": "application/json"}),
+    "deep event": _sends(b"data: " + NESTED + b"\n\n", content_type="text/event-stream"),
+    "deep body": _sends(b'{"choices":' + NESTED + b"}", content_type="application/json"),
     "deep error": _sends(b'{"error":' + NESTED + b"}", 500),
-    "bomb": _sends(BOMB, **{"content-encoding": "gzip"}),
-    "bomb as an error": _sends(BOMB, 500, **{"content-encoding": "gzip"}),
-    "unknown encoding": _sends(b"x" * 100, **{"content-encoding": "br"}),
-    "broken gzip": _sends(b"x" * 100, **{"content-encoding": "gzip"}),
+    "bomb": _sends(BOMB, content_encoding="gzip"),
+    "bomb as an error": _sends(BOMB, 500, content_encoding="gzip"),
+    "unknown encoding": _sends(b"x" * 100, content_encoding="br"),
+    "broken gzip": _sends(b"x" * 100, content_encoding="gzip"),
     "status 999": _sends(b"{}", 999),
     "odd choices": _sends(event({"choices": [{"index": 1e400, "delta": {"content": "x"}}]})),
     "deep index": _sends(b'data: {"choices": [{"index": ' + b"[" * 500 + b"]" * 500 + b"}]}\n\n"),

@@ -39,6 +39,18 @@ def test_every_model_is_listed_once(served: Served, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    "url", ["http://user:hunter2@127.0.0.1:1", "http://user%3Ahunter2%40127.0.0.1:1"]
+)
+def test_a_url_with_a_password_is_refused_and_not_echoed(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "--url", url]) == 2
+    shown = capsys.readouterr().err
+    assert "--api-key-env" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
     ("command", "path"), [("strategies", "/strategies"), ("models", "/v1/models")]
 )
 def test_json_is_the_response_of_the_server(

@@ -157,7 +157,7 @@ LEAKS = [
 ]
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 200])
+@pytest.mark.parametrize("status", [400, 401, 500, 200])
 @pytest.mark.parametrize("leak", LEAKS)
 def test_no_text_that_leaves_has_the_key_or_an_inner_address(
     leak: str, status: int, front: Served, upstream: Upstream

@@ -114,15 +114,17 @@ def images_of(call: Call) -> int:
 
 
 def text_bound(call: Call) -> int:
-    """Return an upper bound of the tokens of messages, schema and prefix, without images."""
+    """Return an upper bound of the tokens of messages, schema, stop strings and prefix, without images."""
     return sum(map(len, _texts(call))) + _ids(call) + PER_MESSAGE * len(call.messages)
 
 
 def _texts(call: Call) -> Iterator[bytes]:
-    """Yield the texts of messages, schema and prefix in UTF-8."""
+    """Yield the texts of messages, schema, stop strings and prefix in UTF-8."""
     for message in without_images(call.messages):
         yield message.model_dump_json(exclude_none=True).encode()
     yield (call.schema or "").encode()
+    for stop in call.sampling.stop or ():
+        yield stop.encode()
     for part in _prefix(call):
         if isinstance(part, str):
             yield part.encode()

@@ -16,6 +16,12 @@ from secondpass.strategies.api.values import (
     ToolCall,
 )
 
+MAX_MESSAGES = 2048
+MAX_PARTS = 256
+MAX_TOOL_CALLS = 128
+MAX_DETAILS = 16_384
+"""Maximum reasoning details and annotations of a turn. Some gateways send one detail for each token."""
+
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 _OF_ASSISTANTS = (*_REASONING, "refusal", "annotations", "parsed", "provider_specific_fields")
 
@@ -48,6 +54,11 @@ class ClientToolCall(ToolCall):
 
 
 ClientPart = Annotated[TextPart | ImagePart | RefusalPart, Field(discriminator="type")]
+ClientParts = Annotated[tuple[ClientPart, ...], Field(max_length=MAX_PARTS, fail_fast=True)]
+ClientToolCalls = Annotated[
+    tuple[ClientToolCall, ...], Field(max_length=MAX_TOOL_CALLS, fail_fast=True)
+]
+_Details = Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_DETAILS, fail_fast=True)]
 
 
 class ClientMessage(BaseModel):
@@ -60,19 +71,15 @@ class ClientMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[ClientPart, ...] | None = None
+    content: str | ClientParts | None = None
     name: str | None = None
-    tool_calls: tuple[ClientToolCall, ...] | None = None
+    tool_calls: ClientToolCalls | None = None
     tool_call_id: str | None = None
     refusal: str | None = Field(default=None, description="sent to engines as text")
     reasoning: str | None = Field(default=None, description="not sent to engines")
     reasoning_content: str | None = Field(default=None, description="not sent to engines")
-    reasoning_details: tuple[dict[str, Any], ...] | None = Field(
-        default=None, description="not sent to engines"
-    )
-    annotations: tuple[dict[str, Any], ...] | None = Field(
-        default=None, description="not sent to engines"
-    )
+    reasoning_details: _Details | None = Field(default=None, description="not sent to engines")
+    annotations: _Details | None = Field(default=None, description="not sent to engines")
     parsed: Any = Field(default=None, description="not sent to engines")
     provider_specific_fields: dict[str, Any] | None = Field(
         default=None, description="not sent to engines"
@@ -87,7 +94,8 @@ class ClientMessage(BaseModel):
         for name in _OF_ASSISTANTS:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name}: only assistant turns have it, not role {self.role!r}")
-        if any(isinstance(part, RefusalPart) for part in self.content or ()):
+        parts = self.content if isinstance(self.content, tuple) else ()
+        if any(isinstance(part, RefusalPart) for part in parts):
             raise ValueError(
                 f"content: only assistant turns have refusal parts, not role {self.role!r}"
             )
@@ -123,6 +131,12 @@ def _content(
         TextPart(type="text", text=part.refusal) if isinstance(part, RefusalPart) else part
         for part in parts
     )
+
+
+ClientMessages = Annotated[
+    tuple[ClientMessage, ...], Field(max_length=MAX_MESSAGES, fail_fast=True)
+]
+"""A conversation. Its first invalid turn ends its validation."""
 
 
 def without_empty_members(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,9 @@ from secondpass.service.common.errors import excerpt
 from secondpass.service.common.validation import message, message_with_value, unknown_name
 from secondpass.strategies.api.params import Params
 
+MAX_ERRORS = 256
+"""Maximum errors of a request that are examined for the one to report."""
+
 _RULE = "must be "
 
 
@@ -46,11 +49,12 @@ def locate(model: type[BaseModel], location: Sequence[int | str]) -> Location:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
-    """Return the path and the message of the error with the deepest path.
+    """Return the path and the message of the error with the deepest path, of the first `MAX_ERRORS`.
 
     For a union, that error is in the branch that was meant. Errors of several branches are joined.
     """
-    located = [_located(details, model) for details in error.errors(include_url=False)]
+    first = error.errors(include_url=False)[:MAX_ERRORS]
+    located = [_located(details, model) for details in first]
     deepest = max((path for path, _ in located), key=len)
     return deepest, _joined([message for path, message in located if path == deepest])
 
@@ -79,8 +83,8 @@ def _located(details: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, 
 def _joined(messages: Sequence[str]) -> str:
     """Join the messages of the branches of a union, for example "must be a string or a list, not 5"."""
     distinct = list(dict.fromkeys(messages))
-    if not all(each.startswith(_RULE) for each in distinct):
-        return distinct[0]
+    if rules := [each for each in distinct if not each.startswith(_RULE)]:
+        return rules[0]
     *others, last = (each.removeprefix(_RULE) for each in distinct)
     return _RULE + " or ".join((*(each.partition(", not ")[0] for each in others), last))
 

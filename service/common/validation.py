@@ -80,10 +80,10 @@ def shown(value: Any) -> str:
 def unknown_name(value: str, allowed: Iterable[str], kind: str) -> str:
     """Return the message for an unknown name, with the allowed names or the nearest of many."""
     allowed = sorted(allowed)
-    nearest = get_close_matches(value[:_NAME_LIMIT], allowed, n=_MAX_NEAREST, cutoff=0.5)
-    listed = ", ".join(
-        allowed if len(allowed) <= _MAX_LISTED else nearest or [*allowed[:_MAX_LISTED], "…"]
-    )
+    if len(allowed) > _MAX_LISTED:
+        nearest = get_close_matches(value[:_NAME_LIMIT], allowed, n=_MAX_NEAREST, cutoff=0.5)
+        allowed = nearest or [*allowed[:_MAX_LISTED], "…"]
+    listed = ", ".join(allowed)
     return f"unknown {kind} {shorten_name(value)!r}; allowed: {listed}"
 
 

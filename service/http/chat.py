@@ -19,6 +19,7 @@ from secondpass.service.common.errors import (
     ReasoningOverLimit,
 )
 from secondpass.service.common.events import Trace
+from secondpass.service.common.strict_json import decode, without_member
 from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.chat_render import Chunks, chat_completion
@@ -27,7 +28,7 @@ from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_di
 from secondpass.service.http.encoding import dumps
 from secondpass.service.http.forward import ForwardedResponse
 from secondpass.service.http.problems import error_chunks
-from secondpass.service.http.request_body import decode, read_body, without_member
+from secondpass.service.http.request_body import read_body
 from secondpass.service.http.resolve import (
     RunOptions,
     check_sampling,

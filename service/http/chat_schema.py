@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secondpass.service.common.client_messages import ClientMessage, without_empty_members
+from secondpass.service.common.client_messages import ClientMessages, without_empty_members
 from secondpass.service.common.errors import InvalidRequest
 from secondpass.service.common.limits import RequestBudget
 from secondpass.service.common.validation import shorten_name
@@ -68,7 +68,7 @@ class ChatRequest(Sampling):
     """A chat request that a strategy answers."""
 
     model: str
-    messages: tuple[ClientMessage, ...] = Field(min_length=1)
+    messages: ClientMessages = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()

@@ -6,7 +6,7 @@ Every name is looked up and every limit is checked before anything is started.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,7 +227,11 @@ def check_braces(text: str, *, field: str) -> None:
 
 def is_blank(text: str) -> bool:
     """Return whether `text` has only spaces, control characters and format characters."""
-    return all(unicodedata.category(character) in _INVISIBLE for character in text)
+    return _is_invisible(text[:100]) and _is_invisible(set(text))
+
+
+def _is_invisible(characters: Iterable[str]) -> bool:
+    return all(unicodedata.category(character) in _INVISIBLE for character in characters)
 
 
 def _has_image(message: Message) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from secondpass.service.common.client_messages import ClientMessage
-from secondpass.service.common.errors import InvalidRequest, Malformed
+from secondpass.service.common.client_messages import ClientMessages
+from secondpass.service.common.errors import InvalidRequest
 from secondpass.service.common.limits import RequestBudget
 from secondpass.service.common.locations import explain
 from secondpass.service.common.validation import shorten_name
@@ -26,10 +26,17 @@ from secondpass.strategies import STRATEGIES
 from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Role, Sampling
 
+MAX_MEMBERS = 1024
+"""Maximum members of an object in a request with a strategy. Each unknown member is an error of its own."""
+
 TraceLevel = Literal["none", "summary", "full"]
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+_Path: TypeAlias = tuple[Any, str | int]
+"""A path in a request: the path of the container, or None, and the name or position in it."""
 
 
 class _Request(BaseModel):
@@ -67,7 +74,7 @@ class SolveRequest(_Request):
     """A question and the options of its run. Exactly one of `question` and `messages` is required."""
 
     question: str | None = Field(default=None, description="question as plain text")
-    messages: tuple[ClientMessage, ...] | None = Field(
+    messages: ClientMessages | None = Field(
         default=None, description="question as a conversation in OpenAI's message format"
     )
     strategy: Strategy | None = Field(
@@ -105,13 +112,34 @@ def validate(model: type[M], value: Mapping[str, Any], *, at: str = "") -> M:
 
     Raises:
         InvalidRequest: A field is invalid.
-        Malformed: The JSON is nested too deeply.
     """
+    _check_members(value, at)
     try:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-            raise Malformed("the body's JSON is nested too deeply", field="body") from error
         path, message = explain(error, model)
         field = ".".join(part for part in (at, *path) if part)
         raise InvalidRequest(message, field=shorten_name(field) or "body") from error
+
+
+def _check_members(value: Any, at: str) -> None:
+    """Raise InvalidRequest if an object has more than MAX_MEMBERS members."""
+    rest: list[tuple[_Path, Any]] = [((None, at), value)]
+    while rest:
+        path, each = rest.pop()
+        if isinstance(each, dict) and len(each) > MAX_MEMBERS:
+            raise InvalidRequest(
+                f"takes at most {MAX_MEMBERS} members, got {len(each)}",
+                field=shorten_name(_field(path)) or "body",
+            )
+        members = each.items() if isinstance(each, dict) else enumerate(each)
+        rest += [((path, key), m) for key, m in members if isinstance(m, dict | list)]
+
+
+def _field(path: _Path | None) -> str:
+    """Return the names and positions on a path, joined with dots."""
+    parts: list[str] = []
+    while path is not None:
+        path, name = path
+        parts.append(shorten_name(str(name)))
+    return ".".join(filter(None, reversed(parts)))

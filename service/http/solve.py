@@ -12,12 +12,13 @@ from starlette.responses import Response
 from secondpass.service.common.client_messages import without_empty_members
 from secondpass.service.common.errors import HttpError, InvalidRequest
 from secondpass.service.common.events import Event, RunFailed, RunFinished, Trace
+from secondpass.service.common.strict_json import decode
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.disconnect import EventStream, Outbox, cancel_on_disconnect
 from secondpass.service.http.encoding import dumps, sse_event
 from secondpass.service.http.problems import problem
 from secondpass.service.http.render import answer_document, event_document
-from secondpass.service.http.request_body import decode, read_body
+from secondpass.service.http.request_body import read_body
 from secondpass.service.http.resolve import (
     RunOptions,
     check_braces,

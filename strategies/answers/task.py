@@ -6,6 +6,9 @@ Votes count answers instead of texts. Extraction is therefore conservative: an u
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from itertools import accumulate
+from operator import sub
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -23,17 +26,31 @@ from secondpass.strategies.answers.markers import (
 Kind = Literal["math", "choice", "code", "open"]
 
 MAX_BRACE_DEPTH = 100
+_BLOCK = 12
 MAX_OPTIONS = 26
 MAX_OPTION_LENGTH = 2000
 
 
 def brace_depth(text: str) -> int:
     """Return the nesting depth of `{`, escaped ones included; unmatched `}` are ignored."""
+    braces = re.sub(r"[^{}]+", "", text)
     deepest = depth = 0
-    for brace in re.findall(r"[{}]", text):
-        depth = depth + 1 if brace == "{" else max(0, depth - 1)
-        deepest = max(deepest, depth)
+    for at in range(0, len(braces), _BLOCK):
+        total, lowest, highest, alone = _block(braces[at : at + _BLOCK])
+        deepest = max(deepest, depth + highest, alone)
+        depth = total + max(depth, -lowest)
     return deepest
+
+
+@lru_cache(maxsize=2**_BLOCK)
+def _block(braces: str) -> tuple[int, int, int, int]:
+    """Return four depths of a few braces: of the last, the lowest, the highest, and the deepest nesting within.
+
+    The first three count unmatched `}` as negative, so that they can be added to the depth before these braces.
+    """
+    depths = list(accumulate((1 if brace == "{" else -1 for brace in braces), initial=0))
+    lows = accumulate(depths, min)
+    return depths[-1], min(depths), max(depths), max(map(sub, depths, lows))
 
 
 def _option(text: str) -> str:
@@ -56,6 +73,7 @@ class TaskRequest(BaseModel):
     options: tuple[Option, ...] = Field(
         default=(),
         max_length=MAX_OPTIONS,
+        fail_fast=True,
         validate_default=True,
         description="2 to 26 texts, named A, B, ... in order; only for kind choice",
     )

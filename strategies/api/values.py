@@ -108,6 +108,10 @@ class Message(_Value):
         return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart))
 
 
+_Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+_Stops = Annotated[tuple[_Stop, ...], Field(max_length=16, fail_fast=True)]
+
+
 class Sampling(_Value):
     """Sampling parameters of a call; None: the engine's default."""
 
@@ -124,9 +128,7 @@ class Sampling(_Value):
         default=None, ge=0, le=1, description="minimum probability, relative to the likeliest token"
     )
     seed: int | None = Field(default=None, ge=0, lt=2**62, description="seed of random numbers")
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
-        default=None, max_length=16, description="strings that end a completion"
-    )
+    stop: _Stops | None = Field(default=None, description="strings that end a completion")
     max_tokens: int | None = Field(
         default=None, ge=1, description="completion tokens of one call, reasoning included"
     )

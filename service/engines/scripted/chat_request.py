@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from secondpass.service.common.client_messages import ClientMessage, without_empty_members
+from secondpass.service.common.client_messages import (
+    MAX_MESSAGES,
+    ClientMessage,
+    without_empty_members,
+)
 from secondpass.service.common.locations import explain
 from secondpass.service.engines.common.status_codes import excerpt
 from secondpass.strategies.api.engine import Call
@@ -44,14 +48,14 @@ class ScriptedChat(Sampling):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model: str | None = None
-    messages: tuple[_Turn, ...] = Field(min_length=1)
+    messages: tuple[_Turn, ...] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     n: int = Field(default=1, ge=1, le=128)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stream: bool = False
     stream_options: _StreamOptions | None = None
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = Field(default=(), fail_fast=True)
     tool_choice: str | dict[str, Any] | None = None
     response_format: _ResponseFormat | None = None
 

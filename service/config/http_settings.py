@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from secondpass.service.config.engine_settings import EngineSettings
 from secondpass.service.config.tables import Names, Positive
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+_HOST_NAME = re.compile(r"(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*")
 
 
 class HttpSettings(EngineSettings):
@@ -86,3 +89,14 @@ class HttpSettings(EngineSettings):
         (),
         description="hosts of https image URLs in requests with a strategy; data URLs need none",
     )
+
+    @field_validator("allow_image_hosts")
+    @classmethod
+    def _are_host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST_NAME.fullmatch(host) or host.split(".")[-1] == "localhost":
+                raise ValueError(
+                    f"{host!r} is not the name of a remote host in lower case; "
+                    "addresses, ports, wildcards and localhost are not allowed"
+                )
+        return hosts

@@ -58,7 +58,7 @@ class _Model:
 async def chat(request: Request) -> Response:
     """OpenAI's chat completions. `MODEL@STRATEGY` or the `secondpass` field selects a strategy."""
     service = service_of(request)
-    raw = await read_body(request, service.settings.max_body_bytes)
+    raw = await read_body(request)
     body = decode(raw)
     model = _find_model(service, body)
     if model.suffix is None and body.get("secondpass") is None:
@@ -149,7 +149,7 @@ def _find_model(service: Service, body: dict[str, Any]) -> _Model:
 def _run_spec(
     service: Service, tenant: Tenant, chat_request: ChatRequest, model: _Model
 ) -> RunSpec:
-    messages = read_conversation(chat_request.messages)
+    messages = read_conversation(service, chat_request.messages)
     extension, sampling = chat_request.secondpass, chat_request.sampling
     selected = select_strategy(
         chat_request,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from contextlib import closing
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondpass.service.common.errors import ClientDisconnected, Unauthorized
+from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.http.problems import Internal, as_http_error, error_response
 
@@ -30,11 +32,19 @@ logger = logging.getLogger(__name__)
 class RequestMiddleware:
     """Assign an id and a tenant to each request, and convert unhandled exceptions to error responses.
 
-    A client that reads nothing of its response for `stalled_client_seconds` counts as disconnected.
+    A client that reads nothing of its response for `stalled_client_seconds` counts as disconnected. A response that
+    starts before the body is complete closes the connection.
     """
 
-    def __init__(self, app: ASGIApp, tenants: Tenants, stalled_client_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tenants: Tenants,
+        stalled_client_seconds: float,
+        uploads: Uploads | None = None,
+    ) -> None:
         self.app = app
+        self._uploads = uploads or Uploads()
         self._tenants = tenants
         self._stalled_client_seconds = stalled_client_seconds
 
@@ -45,21 +55,28 @@ class RequestMiddleware:
             await (self._websocket if is_websocket else self.app)(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        with closing(Upload(self._uploads, headers, receive)) as upload:
+            await self._http(scope, headers, upload, send)
+
+    async def _http(self, scope: Scope, headers: Headers, upload: Upload, send: Send) -> None:
         request_id = _request_id(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, upload=upload)
         has_started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                reply_headers = MutableHeaders(scope=message)
+                reply_headers["x-request-id"] = request_id
+                if not await upload.discard():
+                    reply_headers["connection"] = "close"
             await self._send(send, message)
 
         try:
             if scope["path"] not in OPEN_PATHS:
                 scope["state"]["tenant"] = self._tenants.identify(headers.get("authorization"))
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, upload.receive, send_with_id)
         except ClientDisconnect:
             logger.info("request %s: 499, the client disconnected", request_id)
         except ClientDisconnected as error:
@@ -70,7 +87,7 @@ class RequestMiddleware:
                 logger.exception("request %s: internal error", request_id)
             if has_started:
                 raise
-            await error_response(failure, scope["path"])(scope, receive, send_with_id)
+            await error_response(failure, scope["path"])(scope, upload.receive, send_with_id)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a websocket of a known tenant; close any other before it opens.

@@ -12,6 +12,7 @@ from typing import Any
 
 from secondpass.service.common.client_messages import ClientMessage
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
+from secondpass.service.common.image_urls import check_images
 from secondpass.service.common.limits import Limits, RequestBudget
 from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
@@ -187,9 +188,10 @@ def calibrations_of(
     }
 
 
-def read_conversation(turns: Sequence[ClientMessage]) -> tuple[Message, ...]:
+def read_conversation(service: Service, turns: Sequence[ClientMessage]) -> tuple[Message, ...]:
     """Return the conversation as engines get it. Raises InvalidRequest if it cannot be answered."""
     messages = tuple(turn.to_message() for turn in turns)
+    check_images(messages, service.settings.allow_image_hosts, field="messages")
     _check_conversation(messages, field="messages")
     return messages
 

@@ -44,7 +44,7 @@ async def solve(request: Request) -> Response:
     service = service_of(request)
     if "idempotency-key" in request.headers:
         raise InvalidRequest("is not supported yet; remove this header", field="Idempotency-Key")
-    body = decode(await read_body(request, service.settings.max_body_bytes))
+    body = decode(await read_body(request))
     solve_request = validate(SolveRequest, without_empty_members(body))
     spec = replace(
         with_routing(_run_spec(service, tenant_of(request), solve_request), request, body),
@@ -91,7 +91,7 @@ def _run_spec(service: Service, tenant: Tenant, solve_request: SolveRequest) -> 
     if solve_request.background:
         raise InvalidRequest("is not supported yet; must be false", field="background")
     check_sampling(service, solve_request.sampling, field="sampling.max_tokens")
-    messages = _messages(solve_request)
+    messages = _messages(service, solve_request)
     choice = solve_request.strategy
     if choice is None:
         choice = default_strategy(service, messages, solve_request.task)
@@ -116,7 +116,7 @@ def _run_spec(service: Service, tenant: Tenant, solve_request: SolveRequest) -> 
     )
 
 
-def _messages(solve_request: SolveRequest) -> tuple[Message, ...]:
+def _messages(service: Service, solve_request: SolveRequest) -> tuple[Message, ...]:
     if (solve_request.question is None) == (solve_request.messages is None):
         detail = (
             "is missing: give either question or messages"
@@ -125,7 +125,7 @@ def _messages(solve_request: SolveRequest) -> tuple[Message, ...]:
         )
         raise InvalidRequest(detail, field="question")
     if solve_request.question is None:
-        return read_conversation(solve_request.messages or ())
+        return read_conversation(service, solve_request.messages or ())
     if is_blank(solve_request.question):
         raise InvalidRequest("must not be blank", field="question")
     check_braces(solve_request.question, field="question")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.errors import InvalidRequest, NotAdmitted, NotFound, excerpt
 from secondpass.service.common.limits import Price
+from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.service.config.api_keys import Tenant, Tenants
 from secondpass.service.config.settings import Settings
 from secondpass.service.observe.metrics import Metrics
@@ -24,6 +25,9 @@ from secondpass.strategies.api.values import Role
 
 INTERRUPT_SECONDS = 2.0
 """Time for interrupted runs to return their best answer so far."""
+
+
+_SHUTTING_DOWN = "the service is shutting down"
 
 
 class _Health(Protocol):
@@ -65,17 +69,22 @@ class ServedEngine:
 
 
 class RequestTracker:
-    """Requests in progress, up to `max_runs`. New ones are refused while draining."""
+    """Requests in progress, up to `max_runs`, including those whose body is being read.
 
-    def __init__(self, max_runs: int) -> None:
+    New ones are refused while draining.
+    """
+
+    def __init__(self, max_runs: int, uploads: Uploads) -> None:
         self._max_runs = max_runs
         self._runs: set[LiveRun] = set()
         self._plain = 0
+        self._reading: dict[Upload, None] = {}  # oldest first
+        self.uploads = uploads
         self._idle = anyio.Event()
         self.is_draining = False
 
     def __len__(self) -> int:
-        return len(self._runs) + self._plain
+        return len(self._runs) + self._plain + len(self._reading)
 
     @contextmanager
     def run(self, run: LiveRun) -> Iterator[None]:
@@ -99,12 +108,25 @@ class RequestTracker:
             self._plain -= 1
             self._signal_if_idle()
 
+    @contextmanager
+    def reading(self, upload: Upload) -> Iterator[None]:
+        """Count a request whose body is being read for the duration of the block. Raises NotAdmitted."""
+        self._admit()
+        self._reading[upload] = None
+        try:
+            yield
+        finally:
+            self._reading.pop(upload, None)
+            self._signal_if_idle()
+
     async def drain(self, grace: float = 0.0) -> None:
         """Refuse new requests, wait up to `grace` seconds, then interrupt the remaining runs.
 
-        An interrupted run has `INTERRUPT_SECONDS` to return its best answer so far.
+        Bodies that are being read are refused at once. An interrupted run has `INTERRUPT_SECONDS` to return its best
+        answer so far.
         """
         self.is_draining = True
+        self.uploads.refuse_all(NotAdmitted(_SHUTTING_DOWN))
         await self._wait(grace)
         for run in list(self._runs):
             run.interrupt()
@@ -118,9 +140,15 @@ class RequestTracker:
 
     def _admit(self) -> None:
         if self.is_draining:
-            raise NotAdmitted("the service is shutting down")
-        if len(self) >= self._max_runs:
-            raise NotAdmitted(f"max_runs ({self._max_runs}) is reached; retry later")
+            raise NotAdmitted(_SHUTTING_DOWN)
+        if len(self) < self._max_runs:
+            return
+        full = NotAdmitted(f"max_runs ({self._max_runs}) is reached; retry later")
+        oldest = next(iter(self._reading), None)
+        if oldest is None or not oldest.is_old:
+            raise full
+        del self._reading[oldest]
+        oldest.refuse(full)
 
     def _signal_if_idle(self) -> None:
         if not self:

@@ -21,6 +21,7 @@ from secondpass.service.calls.admission import Admission
 from secondpass.service.calls.upstream import Upstream
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.common.limits import Price
+from secondpass.service.common.uploads import Uploads
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.calibration_files import load_calibrations
 from secondpass.service.config.messages import all_of
@@ -55,6 +56,10 @@ from secondpass.strategies.api.engine import Engine
 
 if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
+
+
+_HELD_BODIES = 16
+"""Bodies of the largest size that may be held in memory while they and others are being read."""
 
 
 class ExplainingEngine(Engine, Protocol):
@@ -168,7 +173,14 @@ def create_app(
         tenants=tenants,
         calibrations=load_calibrations(settings.calibrations),
         metrics=Metrics(inside.registry),
-        traffic=RequestTracker(settings.max_runs),
+        traffic=RequestTracker(
+            settings.max_runs,
+            Uploads(
+                settings.body_timeout_seconds,
+                settings.min_body_rate,
+                _HELD_BODIES * settings.max_body_bytes,
+            ),
+        ),
         fallback_node=next((nodes[name] for name in inside.engines if inside.registry), None),
     )
     service.metrics.watch(nodes)
@@ -186,6 +198,7 @@ def create_app(
         RequestMiddleware,
         tenants=service.tenants,
         stalled_client_seconds=settings.stalled_client_seconds,
+        uploads=service.traffic.uploads,
     )
     if inside.server is not None:
         app.router.default = FallbackApp(inside.server, service.traffic)

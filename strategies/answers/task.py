@@ -42,7 +42,7 @@ def brace_depth(text: str) -> int:
     return deepest
 
 
-@lru_cache(maxsize=2**_BLOCK)
+@lru_cache(maxsize=1 << _BLOCK)
 def _block(braces: str) -> tuple[int, int, int, int]:
     """Return four depths of a few braces: of the last, the lowest, the highest, and the deepest nesting within.
 

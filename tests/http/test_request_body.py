@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from secondpass.service.http import request_body
+from secondpass.service.common import uploads
 from tests.http.serving import QUESTION, Served
+
+JSON = {"content-type": "application/json"}
+SMILE = b'{"question": "\\ud83d\\ude00", "strategy": 7}'
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +40,7 @@ def _no_call_starts(served: Served) -> Iterator[None]:
 )
 def test_a_body_that_is_not_json_is_malformed(served: Served, body: bytes, expected: str) -> None:
     with served.client() as client:
-        reply = client.post("/solve", content=body)
+        reply = client.post("/solve", content=body, headers=JSON)
     problem = reply.json()
     assert reply.status_code == 400
     assert problem["field"] == "body"
@@ -46,7 +49,7 @@ def test_a_body_that_is_not_json_is_malformed(served: Served, body: bytes, expec
 
 def test_text_beyond_the_basic_multilingual_plane_is_accepted(served: Served) -> None:
     with served.client() as client:
-        reply = client.post("/solve", content=b'{"question": "\\ud83d\\ude00", "strategy": 7}')
+        reply = client.post("/solve", content=SMILE, headers=JSON)
     assert reply.json()["field"] == "strategy"
 
 
@@ -54,6 +57,15 @@ def test_a_compressed_body_is_rejected(served: Served) -> None:
     reply = served.post("/solve", QUESTION, headers={"content-encoding": "gzip"})
     assert reply.status_code == 400
     assert reply.json()["field"] == "content-encoding"
+
+
+@pytest.mark.parametrize("path", ["/solve", "/v1/chat/completions"])
+def test_a_body_without_a_content_type_is_rejected(served: Served, path: str) -> None:
+    with served.client() as client:
+        reply = client.post(path, content=b'{"question": "?", "model": "scripted"}')
+    assert reply.status_code == 400
+    assert "content-type" in reply.text
+    assert "is missing; it must be application/json" in reply.text
 
 
 def test_a_form_is_rejected(served: Served) -> None:
@@ -107,7 +119,7 @@ def test_a_client_that_expects_100_continue_gets_the_413_at_once(served: Served)
 def test_a_client_that_stops_sending_gets_the_413(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_body, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "LINGER_SECONDS", 0.2)
     head = "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
         client.sendall(f"{head}content-length: 99999999\r\n\r\nxxx".encode())

@@ -1,6 +1,6 @@
-"""Request bodies that are being read: their deadline, their least rate, and the memory that all of them hold.
+"""Request bodies that are being read, and their limits of time, rate and memory.
 
-Nobody waits for a client that sends slowly: if room is needed for another request, the oldest body makes it.
+If another request needs room, the oldest body is refused, so that slow clients never exclude others.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Uploads:
         self, timeout: float = math.inf, min_rate: float = 1.0, max_bytes: float = math.inf
     ) -> None:
         self._timeout, self._min_rate, self._max_bytes = timeout, min_rate, max_bytes
-        self._open: dict[Upload, int] = {}  # bytes held, oldest first
+        self._open: dict[Upload, int] = {}  # bytes by body, oldest first
         self._bytes = 0
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """Bytes of all bodies that are being read."""
         return self._bytes
 
@@ -121,8 +121,9 @@ class Upload:
             raise self._refusal
         size = len(message.get("body", b""))
         self.received += size
-        self._uploads.grow(self, size)
         self._note(message)
+        if not self.is_complete:
+            self._uploads.grow(self, size)
         return message
 
     def refuse(self, error: HttpError) -> None:

@@ -10,7 +10,7 @@ from secondpass.service.http.state import service_of
 
 
 async def read_body(request: Request) -> bytes:
-    """Read the raw body. The request counts as one in progress meanwhile.
+    """Read the raw body. The request counts as one in progress while it is read.
 
     Raises:
         TooLarge: The body exceeds `max_body_bytes`.

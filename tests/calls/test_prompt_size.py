@@ -27,6 +27,7 @@ from secondpass.strategies.api.values import (
     ImageURL,
     Message,
     ReportedUsage,
+    Sampling,
     TextPart,
 )
 from secondpass.testing.support import ON_BOTH_BACKENDS
@@ -216,3 +217,11 @@ def test_the_prompt_bound_is_its_bytes_plus_a_constant_per_message() -> None:
         call = conversation(["Grüße"] * count)
         size = len(call.messages[0].model_dump_json(exclude_none=True).encode())
         assert text_bound(call) == count * (size + PER_MESSAGE)
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), max_size=16))
+def test_stop_strings_count_in_the_bound(stops: list[str]) -> None:
+    plain = conversation(["hi"])
+    call = replace(plain, sampling=Sampling(stop=tuple(stops)))
+    size = sum(len(stop.encode()) for stop in stops)
+    assert text_bound(call) - text_bound(plain) == size

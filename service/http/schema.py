@@ -27,7 +27,7 @@ from secondpass.strategies.answers.task import TaskRequest
 from secondpass.strategies.api.values import Role, Sampling
 
 MAX_MEMBERS = 1024
-"""Maximum members of an object in a request with a strategy. Each unknown member is an error of its own."""
+"""Maximum members of an object in a request with a strategy. Each unknown member is an error."""
 
 TraceLevel = Literal["none", "summary", "full"]
 

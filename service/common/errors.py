@@ -6,7 +6,7 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
     * Malformed (400): the body is not UTF-8 JSON.
     * NotFound (404): unknown strategy, model or path.
     * TooLarge (413): the body exceeds the size limit.
-    * BodyTimeout (408): the body arrives too late or too slowly.
+    * BodyTooSlow (408): the body arrives too late or too slowly.
 * Unauthorized (401): missing or unknown API key.
 * NotAdmitted (503): overloaded or draining.
 * NoAnswer: the run ended without an answer; the error contains its usage.
@@ -99,11 +99,11 @@ class TooLarge(InvalidRequest):
     code = "too_large"
 
 
-class BodyTimeout(InvalidRequest):
+class BodyTooSlow(InvalidRequest):
     """The body did not arrive in time, or arrived too slowly."""
 
     status = 408
-    code = "body_timeout"
+    code = "body_too_slow"
 
 
 class Unauthorized(HttpError):

@@ -11,7 +11,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from secondpass.service.common.errors import BodyTimeout, HttpError, NotAdmitted
+from secondpass.service.common.errors import BodyTooSlow, HttpError, NotAdmitted
 
 PATIENCE_SECONDS = 2.0
 """Age from which a body is refused if another request needs its room."""
@@ -102,7 +102,7 @@ class Upload:
         """Return the next ASGI message of the request.
 
         Raises:
-            BodyTimeout: The body arrives too late or too slowly.
+            BodyTooSlow: The body arrives too late or too slowly.
             NotAdmitted: The body was refused, or all bodies hold too many bytes.
         """
         if self.is_complete:
@@ -117,7 +117,7 @@ class Upload:
                 message = await self._receive()
             self._scope = None
         if message is None or self._refusal is not None:
-            self._refusal = self._refusal or BodyTimeout("arrived too slowly", field="body")
+            self._refusal = self._refusal or BodyTooSlow("arrived too slowly", field="body")
             raise self._refusal
         size = len(message.get("body", b""))
         self.received += size

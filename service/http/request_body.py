@@ -16,7 +16,7 @@ async def read_body(request: Request) -> bytes:
         TooLarge: The body exceeds `max_body_bytes`.
         Malformed: The content type is not JSON, or the body is compressed.
         NotAdmitted: There is no room for another request.
-        BodyTimeout: The body arrives too late or too slowly.
+        BodyTooSlow: The body arrives too late or too slowly.
     """
     service = service_of(request)
     limit = service.settings.max_body_bytes

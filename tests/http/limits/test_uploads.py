@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message
 
 from secondpass.service.common import uploads
-from secondpass.service.common.errors import BodyTimeout, NotAdmitted
+from secondpass.service.common.errors import BodyTooSlow, NotAdmitted
 from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.http.serving import Served, serving
@@ -54,7 +54,7 @@ def test_a_body_that_stops_is_a_408_and_closes_the_connection(served: Served, pa
     with start(served, path) as client:
         reply = rest_of(client)
     assert reply.startswith(b"HTTP/1.1 408")
-    assert b"body_timeout" in reply
+    assert b"body_too_slow" in reply
     assert b"connection: close" in reply
     wait_until(lambda: not len(served.service.traffic))
     assert not served.service.traffic.uploads.size
@@ -189,7 +189,7 @@ async def test_a_late_body_times_out_for_good() -> None:
     upload = upload_of(Uploads(timeout=0.05), [part(3)])
     await upload.receive()
     for _ in range(2):
-        with pytest.raises(BodyTimeout):
+        with pytest.raises(BodyTooSlow):
             await upload.receive()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from secondpass.service.common.uploads import Uploads
 from secondpass.service.http.state import RequestTracker
 from secondpass.service.server.server import Server, http_config
 from tests.http.serving import settings_of
@@ -70,7 +71,7 @@ def serving_app(app: ASGIApp, **settings: Any) -> Iterator[Server]:
     """Run a server of `app` in a thread for the duration of the block."""
     chosen = settings_of(engine="scripted", port=0, **settings)
     config = http_config(app, chosen, close_seconds=1)
-    server = Server(config, RequestTracker(1), 0)
+    server = Server(config, RequestTracker(1, Uploads()), 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started)

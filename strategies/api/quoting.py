@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import operator
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import islice
+
+from secondpass.strategies.api.control_tokens import BREAKER, token_pattern
 
 Value = str | Sequence[str]
 """Value of a placeholder: one text, or for a quoted placeholder several."""
@@ -19,29 +24,12 @@ Value = str | Sequence[str]
 _QUOTED = frozenset(("candidate", "critique", "attempt", "review", "step", "tried", "reference"))
 _JUDGED = frozenset(("candidate", "attempt"))
 
-_TOKEN = re.compile(
-    r"""
-      <(?!<<)(?:
-        \s*+ (?:
-            [|\uff5c] (?:[^<>\n|\uff5c]{0,64}+[|\uff5c])+ \s*+>  # <|im_start|>, <|eot_id|>, also with full-width bars
-          | (?:/\s*+)? (?:s|unk|pad|bos|eos|mask|image|think|thinking|thought|reasoning|answer|tool_call|
-              tool_response|start_of_turn|end_of_turn|system|user|assistant|extra_id_\d++|seed:[a-z_]++) \s*+>
-        )
-      | <\s*+ (?:/\s*+)? SYS\s*+>>
-      )
-    | \[\s*+(?:/\s*+)?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|THINK|CLS|SEP|MASK|PAD|UNK|IMG|
-        gMASK|sMASK)\s*+\]
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Reasoning tags and chat-template control tokens.
-
-Templates: ChatML, Llama, Mistral, Gemma, DeepSeek, Phi, Command and GPT-OSS. The time is linear in the text: an
-attempt never backtracks over spaces, and never passes the next opener.
-"""
-
 _JOINERS = frozenset("\u200c\u200d")  # required by the spelling of several scripts
 _VISIBLE_CONTROLS = frozenset("\n\t")
+_WITH_CONTROLS = (
+    *range(0x20000),
+    *range(0xE0000, 0xE1000),
+)  # planes that have control or format characters
 
 
 def is_quoted(placeholder: str) -> bool:
@@ -67,15 +55,17 @@ def boundary_of(secret: bytes, purpose: str, values: Mapping[str, Value]) -> str
     return hmac.new(secret, message.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
 
 
-def quoted(values: Mapping[str, Value], boundary: str) -> dict[str, str]:
+def quoted(
+    values: Mapping[str, Value], boundary: str, tokens: frozenset[str] = frozenset()
+) -> dict[str, str]:
     """Return the values with candidate text quoted; several texts of one name are numbered from 1.
 
-    Raises ValueError for several texts of a name that is not quoted.
+    `tokens` are the control tokens of the engines that read the prompt; see `disarm`. Raises ValueError for several texts of a name that is not quoted.
     """
     filled: dict[str, str] = {}
     for name, value in values.items():
         if is_quoted(name):
-            filled[name] = _quote(name, value, boundary)
+            filled[name] = _quote(name, value, boundary, tokens)
         elif isinstance(value, str):
             filled[name] = value
         else:
@@ -85,47 +75,50 @@ def quoted(values: Mapping[str, Value], boundary: str) -> dict[str, str]:
     return filled
 
 
-def _quote(name: str, value: Value, boundary: str) -> str:
+def _quote(name: str, value: Value, boundary: str, tokens: frozenset[str]) -> str:
     tag = name.replace("_", " ").upper() if isinstance(value, str) else _first_word(name).upper()
     texts = (
         [(tag, value)]
         if isinstance(value, str)
         else [(f"{tag} {i}", t) for i, t in enumerate(value, 1)]
     )
-    return "\n\n".join(quote(text, label, boundary) for label, text in texts)
+    return "\n\n".join(quote(text, label, boundary, tokens) for label, text in texts)
 
 
-def quote(text: str, label: str, boundary: str) -> str:
+def quote(text: str, label: str, boundary: str, tokens: frozenset[str] = frozenset()) -> str:
     """Return the text between two boundary lines, which nothing in it can imitate."""
     # Broken, not removed: the text around a removed boundary could form the boundary again.
-    body = disarm(text).replace(boundary, f"{boundary[:8]}\u00b7{boundary[8:]}")
+    body = disarm(text, tokens).replace(boundary, f"{boundary[:8]}{BREAKER}{boundary[8:]}")
     return f"[{label} {boundary}]\n{body}\n[END OF {label} {boundary}]"
 
 
-def disarm(text: str) -> str:
+def disarm(text: str, tokens: frozenset[str] = frozenset()) -> str:
     """Return the text without invisible characters and with every control token broken by a middle dot.
 
-    All other text is unchanged. The function is idempotent.
+    The dot follows the token's first character, so that no tokenizer recognises the token. Broken are the tokens of all
+    known model families and the literals `tokens`, which are those of a tokenizer; see `tokens_beyond_known`. All other
+    text is unchanged. The function is idempotent, and its time is linear in the text.
     """
-    visible = "".join(character for character in text if _is_visible(character))
-    return _TOKEN.sub(_break_token, visible)
+    return token_pattern(tokens).sub(BREAKER, _invisible().sub("", text))
 
 
-def _is_visible(character: str) -> bool:
-    if character in _VISIBLE_CONTROLS or character in _JOINERS:
-        return True
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
+@cache
+def _invisible() -> re.Pattern[str]:
+    """Return the pattern of control and format characters, surrogates and private-use characters."""
+    kept = _JOINERS | _VISIBLE_CONTROLS
+    found = [
+        character
+        for character in map(chr, _WITH_CONTROLS)
+        if unicodedata.category(character) in ("Cc", "Cf") and character not in kept
+    ]
+    return re.compile(
+        f"[{re.escape(''.join(found))}\ud800-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd]"
+    )
 
 
-def _break_token(match: re.Match[str]) -> str:
-    """Insert a middle dot after the first character, so that no tokenizer recognises the token."""
-    token = match[0]
-    return f"{token[0]}\u00b7{token[1:]}"
-
-
-def has_tokens(text: str) -> bool:
-    """Return True if the text contains a control token."""
-    return _TOKEN.search(text) is not None
+def has_tokens(text: str, tokens: frozenset[str] = frozenset()) -> bool:
+    """Return True if the text contains a control token of a known family or one of the literals `tokens`."""
+    return token_pattern(tokens).search(text) is not None
 
 
 def degenerate(text: str) -> str | None:
@@ -144,18 +137,20 @@ def degenerate(text: str) -> str | None:
 
 
 _MAX_PERIOD = 16
+_MAX_COMPARED = 10_000
 _MIN_REPEATED_SHARE = 0.8
 
 
 def _repeats(items: Sequence[str], min_length: int) -> bool:
-    """Return True if most items recur with one period of up to 16 items.
+    """Return True if most of the first 10,000 items recur with one period of up to 16 items.
 
     False for a sequence of fewer than `min_length` items.
     """
     if len(items) < min_length:
         return False
+    items = items[:_MAX_COMPARED]
     for period in range(1, _MAX_PERIOD + 1):
-        same = sum(a == b for a, b in zip(items[period:], items, strict=False))
+        same = sum(map(operator.eq, islice(items, period, None), items))
         if same >= _MIN_REPEATED_SHARE * (len(items) - period):
             return True
     return False

@@ -37,6 +37,18 @@ class CallBuilder:
         # Candidates cannot guess it. With a seed, the boundaries are reproducible.
         self._secret = secrets.token_bytes(16) if seed is None else b"seed %d" % seed
 
+    def disarmed(self, text: str) -> str:
+        """Return text of a model with the control tokens of every engine of the run broken.
+
+        All engines count, because a draft takes its conversation along when another role reads it.
+        """
+        return quoting.disarm(text, self._control_tokens)
+
+    @property
+    def _control_tokens(self) -> frozenset[str]:
+        engines = (upstream.engine for upstream in self._spec.upstreams.values())
+        return frozenset[str]().union(*{engine.control_tokens for engine in engines})
+
     @property
     def question(self) -> str:
         """The text of the last user turn; see `question_of`."""
@@ -47,7 +59,7 @@ class CallBuilder:
     ) -> tuple[Message, ...]:
         """Return the client's conversation for SOLVE, else the filled prompt placed as `after` specifies.
 
-        Candidate text in `values` is quoted. `reply`, a reply-format instruction, becomes the last paragraph of the
+        Candidate text in `values` is quoted, and a draft in `after` is disarmed. `reply`, a reply-format instruction, becomes the last paragraph of the
         prompt. Raises ValueError for SOLVE with values or `reply`.
         """
         if prompt == SOLVE:
@@ -57,7 +69,7 @@ class CallBuilder:
                 )
             return self._opening_messages
         boundary = quoting.boundary_of(self._secret, prompt, values)
-        text = prompts.fill(prompt, quoting.quoted(values, boundary))
+        text = prompts.fill(prompt, quoting.quoted(values, boundary, self._control_tokens))
         text = f"{text}\n\n{reply}" if reply else text
         if after == "question":
             return with_text(self._opening_messages, text)
@@ -65,7 +77,8 @@ class CallBuilder:
         if after is None:
             return (turn,)
         draft = after if isinstance(after, Completion) else after.completion
-        return (*draft.messages, Message(role="assistant", content=draft.text), turn)
+        own = Message(role="assistant", content=self.disarmed(draft.text))
+        return (*draft.messages, own, turn)
 
     def reply_instruction(self, name: str, **values: str) -> str:
         """Return the filled reply-format instruction of this name."""

@@ -67,7 +67,7 @@ class JudgingVerbs(Verbs):
         else:
             draft = subject if isinstance(subject, Completion) else subject.completion
             question, text, index = draft.messages, draft.text, draft.index
-        turn = Message(role="assistant", content=text)
+        turn = Message(role="assistant", content=self._builder.disarmed(text))
         conversation = (*(question if messages is None else messages), turn)
         call = self._builder.call("reward", "reward", conversation, session_of=index)
         reward = await self._calls.reward(replace(call, reward=True, sampling=Sampling()))
@@ -196,10 +196,9 @@ class JudgingVerbs(Verbs):
         return self._builder.conversation(prompt, values, after, reply=reply)
 
     def _shown_to_judge(self, draft: Completion | StepStream) -> Completion:
-        """Return the draft to show to a judge: its conclusion, with control tokens disarmed."""
+        """Return the draft to show to a judge, without its reasoning."""
         completion = draft if isinstance(draft, Completion) else draft.completion
-        conclusion = self.model(completion.role).profile.conclusion(completion.text)
-        return completion.with_text(quoting.disarm(conclusion))
+        return completion.with_text(self.model(completion.role).profile.conclusion(completion.text))
 
     def _reading_method(self, role: Role, prompt: str) -> ReadingMethod:
         """Choose how to read a label. A prompt with its own reply format rules out a schema."""
@@ -311,7 +310,7 @@ class JudgingVerbs(Verbs):
         if not unreadable.text.strip():
             return call
         turns = (
-            Message(role="assistant", content=quoting.disarm(unreadable.text)),
+            Message(role="assistant", content=self._builder.disarmed(unreadable.text)),
             Message(
                 role="user", content=self._builder.reply_instruction("reply_again", reply=reply)
             ),

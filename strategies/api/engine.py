@@ -179,6 +179,7 @@ class Engine(Protocol):
         capabilities: Empty until the engine has answered.
         context_window: Maximum tokens of prompt and completion together; None: unknown.
         template_tokens: Upper bound of the tokens that the chat template adds to one message; None: unknown.
+        control_tokens: Control tokens of the engine's tokenizer, beyond those of the known model families.
     """
 
     name: str
@@ -195,6 +196,9 @@ class Engine(Protocol):
 
     @property
     def template_tokens(self) -> int | None: ...
+
+    @property
+    def control_tokens(self) -> frozenset[str]: ...
 
     async def start(self) -> None:
         """Detect the engine's capabilities. Can be repeated until `ready`; never raises EngineError."""

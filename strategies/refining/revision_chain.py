@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from secondpass.strategies.api import quoting
 from secondpass.strategies.api.run import After
 from secondpass.strategies.api.values import Completion
 from secondpass.strategies.refining.versions import Version, is_same
@@ -120,11 +119,10 @@ def _with_versions(chain: RevisionChain, texts: Sequence[str]) -> RevisionPrompt
 def _conversation(chain: RevisionChain, conclude: Callable[[str], str]) -> Completion:
     """Return the newest version as the last turn, after all turns so far or after the question alone.
 
-    It is a turn of its own and therefore not quoted. Special tokens in it are disarmed, so that it
-    cannot end its turn.
+    It is a turn of its own and therefore not quoted; the run breaks control tokens in it.
     """
     newest = chain.newest.completion
-    newest = newest.with_text(quoting.disarm(conclude(newest.text)))
+    newest = newest.with_text(conclude(newest.text))
     if chain.plan.history == "full":
         return newest
     return newest.in_reply_to(chain.versions[0].completion.messages)

@@ -25,6 +25,7 @@ from secondpass.service.engines.openai.reply_counts import (
     choices_of,
     read_counts,
 )
+from secondpass.service.engines.openai.tokenizer_info import fetch_control_tokens
 from secondpass.service.engines.openai.usage import token_ids_of, usage_of
 from secondpass.service.engines.openai.wire import REPETITION_DETECTION, Dialect
 from secondpass.strategies.api.engine import MAX_TEMPLATE_TOKENS
@@ -107,6 +108,7 @@ async def probe(connection: Connection, requested: str | None) -> Dialect:
         splits_tokens=counts.splits_tokens,
         template_tokens=_template_tokens(counts.prompt, dialect.context_window),
         detects_repetition="repetition" in supported,
+        control_tokens=await fetch_control_tokens(connection) if dialect.is_vllm else frozenset(),
     )
 
 

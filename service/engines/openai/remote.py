@@ -105,6 +105,11 @@ class RemoteEngine(ABC, Generic[S]):
         """Upper bound of the tokens of the chat template for one message, as probed; None if unknown."""
         return self._server.dialect.template_tokens if self._server else None
 
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """Control tokens that the server lists, beyond those of the known model families."""
+        return self._server.dialect.control_tokens if self._server else frozenset()
+
     async def start(self) -> None:
         """Probe the server, or check its health once it is ready.
 

@@ -34,6 +34,7 @@ class Dialect:
         splits_tokens: whether the server sends several deltas for a token, or ignores the token limit.
         lists_models: whether the server has the route /models.
         template_tokens: upper bound of the tokens that the chat template adds to one message; None if unknown.
+        control_tokens: control tokens of the tokenizer, beyond those of the known model families.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Dialect:
     splits_tokens: bool = False
     lists_models: bool = True
     template_tokens: int | None = None
+    control_tokens: frozenset[str] = frozenset()
 
     @property
     def continues_tokens(self) -> bool:

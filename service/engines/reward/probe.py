@@ -15,6 +15,7 @@ from typing import Any, Literal
 from secondpass.service.engines.openai.connection import Connection
 from secondpass.service.engines.openai.model_list import context_window, entries_of, find_model
 from secondpass.service.engines.openai.probe import PROBE_MESSAGES
+from secondpass.service.engines.openai.tokenizer_info import fetch_control_tokens
 from secondpass.service.engines.openai.usage import token_ids_of
 from secondpass.service.engines.openai.wire import Dialect
 from secondpass.strategies.api.errors import (
@@ -68,6 +69,7 @@ async def probe_reward_server(connection: Connection, requested: str | None) -> 
         is_vllm=True,
         capabilities=frozenset(capabilities),
         context_window=context_window(model),
+        control_tokens=await fetch_control_tokens(connection),
     )
     return RewardServer(
         dialect=dialect, route=route, accepts_messages=accepts_messages, labels=labels

@@ -111,6 +111,7 @@ class ScriptedEngine:
             sequences.
         window: context window in tokens; None for no limit.
         lacking: capabilities to withhold.
+        control_tokens: control tokens of its tokenizer, beyond those of the known model families.
         running: calls in progress.
         calls: most recent calls, at most MAX_KEPT_CALLS.
         delivered: tokens generated so far.
@@ -125,6 +126,7 @@ class ScriptedEngine:
     rate: float | None = None
     window: int | None = 32_768
     lacking: frozenset[Capability] = frozenset()
+    control_tokens: frozenset[str] = frozenset()
     running: dict[int, Call] = field(default_factory=dict, init=False)
     calls: list[Call] = field(default_factory=list, init=False)
     delivered: int = field(default=0, init=False)

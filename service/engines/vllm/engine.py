@@ -108,6 +108,11 @@ class VllmEngine:
         """Return None: prompts are counted exactly."""
         return None
 
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """Control tokens of the model's tokenizer, beyond those of the known model families."""
+        return self._renderer.control_tokens
+
     async def start(self) -> None:
         """Check the health of the engine core. It only reads a flag, so it is cheap."""
         if self._client is None:

@@ -19,6 +19,7 @@ from vllm.inputs import EngineInput, tokens_input
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import SamplingParams
 
+from secondpass.service.engines.common.control_tokens import tokenizer_control_tokens
 from secondpass.service.engines.common.prefix_ids import prefix_ids
 from secondpass.service.engines.openai.token_cache import TokenCache
 from secondpass.service.engines.openai.wire import Dialect, chat_body
@@ -65,6 +66,7 @@ class Renderer:
         )
         self._engine, self._online, self._config = engine, online, config
         self._tokenizer = client.renderer.get_tokenizer()
+        self.control_tokens = tokenizer_control_tokens(self._tokenizer, online.chat_template)
         self._cache = TokenCache()
         self._defaults: dict[str, Any] = config.get_diff_sampling_param()
         # As in vLLM's endpoint: only a limit set by the operator, not the model's default.

@@ -74,6 +74,11 @@ class ReplayEngine:
         """Return None: prompts are counted exactly."""
         return None
 
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """Return no tokens: a pool does not record those of its engines."""
+        return frozenset()
+
     async def start(self) -> None:
         """Do nothing: a pool is always ready."""
 

@@ -37,6 +37,11 @@ class EngineWrapper:
         """See the wrapped engine."""
         return self.engine.template_tokens
 
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """See the wrapped engine."""
+        return self.engine.control_tokens
+
     async def start(self) -> None:
         """Start the engine and adopt its model name, which may be known only then."""
         await self.engine.start()

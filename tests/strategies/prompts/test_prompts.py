@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from secondpass.strategies import prompts
+from secondpass.strategies.api.quoting import is_quoted
 
 
 @pytest.fixture
@@ -47,3 +48,13 @@ def test_an_unknown_prompt_is_an_error_that_lists_similar_names() -> None:
 def test_every_prompt_of_the_package_has_text() -> None:
     assert prompts.PROMPTS
     assert all(text.strip() for text in prompts.PROMPTS.values())
+
+
+SHARED = frozenset(("question", "count", "labels", "letters", "shape", "reply", "first", "second"))
+"""Placeholders that take the client's question or text of our own, never text of a model."""
+
+
+@pytest.mark.parametrize("name", sorted(prompts.PROMPTS))
+def test_every_placeholder_is_quoted_or_known_to_take_no_text_of_a_model(name: str) -> None:
+    unknown = {each for each in prompts.placeholders(name) if not is_quoted(each)} - SHARED
+    assert not unknown, "quote it (strategies/api/quoting.py), or list it here if no model wrote it"

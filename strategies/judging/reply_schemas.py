@@ -1,14 +1,15 @@
 """Schemas of the replies of judges and critics, and strict parsers for them.
 
-A reply that does not match exactly raises VerdictUnreadable. Parsers never guess.
+A reply that does not match exactly raises VerdictUnreadable, and so does one with two different verdicts: a judge may
+quote the text that it judges. Parsers never guess, and their time is linear.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,41 +85,61 @@ def _example(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
 
 
 def parse_reply(text: str, shape: type[M]) -> M:
-    """Parse the first JSON object of a reply as an instance of `shape`.
+    """Parse the JSON object of a reply as an instance of `shape`.
 
-    Raises VerdictUnreadable without a valid object, and for a duplicate key.
+    Raises VerdictUnreadable without a valid object, for a duplicate key, and for a second object or verdict that
+    differs: one of them may be quoted from the text that was judged.
     """
-    raw = first_object(text)
+    raw, rest = only_object(text, shape.__name__)
     try:
-        return shape.model_validate_json(json.dumps(json.loads(raw, object_pairs_hook=unique_keys)))
+        reply = shape.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         path = ".".join(map(str, problem["loc"]))
         raise VerdictUnreadable(f"{shape.__name__}.{path}: {problem['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise VerdictUnreadable(f"{shape.__name__}: {error}") from error
+    verdict = shape.model_fields.get("verdict")
+    _check_stated(rest, raw.get("verdict"), () if verdict is None else get_args(verdict.annotation))
+    return reply
 
 
-def first_object(text: str) -> str:
-    """Return the first balanced `{...}` of a text, ignoring braces inside JSON strings.
+_OBJECT = re.compile(r'\{\s*+"(?:[^"\\]|\\.){0,64}+"\s*+:', re.DOTALL)
 
-    Raises VerdictUnreadable if the text contains no such object.
+
+def only_object(text: str, name: str) -> tuple[dict[str, Any], str]:
+    """Return the only JSON object in a text, which may occur repeatedly, and the text around it.
+
+    Braces that do not begin an object with a key, as in prose and in formulas, are ignored. The time is linear.
+
+    Raises VerdictUnreadable for a text without an object, with one that is unterminated or invalid or has a duplicate
+    key, or with several that differ. `name` is the expected kind of object.
     """
-    begin = text.find("{")
-    if begin < 0:
-        raise VerdictUnreadable(f"no JSON object in {_excerpt(text)}")
-    depth, is_string, is_escaped = 0, False, False
-    for at in range(begin, len(text)):
-        character = text[at]
-        if is_string:
-            is_string = is_escaped or character != '"'
-            is_escaped = character == "\\" and not is_escaped
-        elif character == '"':
-            is_string = True
-        elif character in "{}":
-            depth += 1 if character == "{" else -1
-            if depth == 0:
-                return text[begin : at + 1]
+    found: dict[str, dict[str, Any]] = {}
+    around, end = [], 0
+    while match := _OBJECT.search(text, end):
+        around.append(text[end : match.start()])
+        end = _end_of_object(text, match.start())
+        try:
+            value = json.loads(text[match.start() : end], object_pairs_hook=unique_keys)
+            found[json.dumps(value, sort_keys=True)] = value
+        except (ValueError, RecursionError) as error:
+            raise VerdictUnreadable(f"{name}: {error}: {_excerpt(text)}") from error
+    if not found:
+        raise VerdictUnreadable(f"{name}: no JSON object in {_excerpt(text)}")
+    if len(found) > 1:
+        raise VerdictUnreadable(f"{name}: {len(found)} different JSON objects in {_excerpt(text)}")
+    return next(iter(found.values())), "\n".join((*around, text[end:]))
+
+
+_STRING_OR_BRACE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[{}]', re.DOTALL)
+
+
+def _end_of_object(text: str, begin: int) -> int:
+    """Return the end of the object that begins there. Raises VerdictUnreadable if it is unterminated."""
+    depth = 0
+    for match in _STRING_OR_BRACE.finditer(text, begin):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
     raise VerdictUnreadable(f"unterminated JSON object: {_excerpt(text[begin:])}")
 
 
@@ -130,25 +151,56 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _LABEL_PREFIX = re.compile(
-    r"^(?:(?:the|my|final)\s+)*(?:verdict|answer|label|judge?ment|reply)\s*(?:is\s*)?[:=]?\s+",
+    r"^(?:(?:the|my|final)\s+)*(?:verdict|answer|label|judge?ment|reply)\s*(?:is\s*)?[:=*_]*\s+",
     re.IGNORECASE,
 )
+_MAX_LABEL_LINE = 200
 _DECORATION = " \t*_`\"'.,;:!()[]{}<>#"
 
 
 def parse_label(text: str, labels: Sequence[str]) -> str:
     """Parse the last non-empty line of a reply as one of `labels`.
 
-    Case, surrounding punctuation and a prefix such as "Verdict:" are ignored. Raises
-    VerdictUnreadable if the line contains anything else, for instance a second label.
+    Case, surrounding punctuation and a prefix such as "Verdict:" are ignored. Raises VerdictUnreadable if the line
+    contains anything else, for instance a second label, and if an earlier line is another label.
     """
+    names = _by_name(labels)
     lines = [line for line in text.splitlines() if line.strip(_DECORATION)]
-    last = lines[-1].strip(_DECORATION) if lines else ""
-    for reply in (last, _LABEL_PREFIX.sub("", last).strip(_DECORATION)):
-        for label in labels:
-            if reply.casefold() == label.strip(_DECORATION).casefold():
-                return label
-    raise VerdictUnreadable(f"expected one of {', '.join(labels)}, got {_excerpt(last or text)}")
+    last = lines[-1] if lines else ""
+    label = _label_of(last, names)
+    if label is None:
+        found = last.strip(_DECORATION) or text
+        raise VerdictUnreadable(f"expected one of {', '.join(labels)}, got {_excerpt(found)}")
+    for line in dict.fromkeys(lines):
+        is_heading = line.rstrip(" \t*_").endswith(":") and line != last
+        if not is_heading and _label_of(line, names) not in (None, label):
+            raise VerdictUnreadable(f"two verdicts, {_excerpt(line)} and {_excerpt(last)}")
+    return label
+
+
+def _by_name(labels: Sequence[str]) -> dict[str, str]:
+    """Return the labels by the text that is compared."""
+    return {label.strip(_DECORATION).casefold(): label for label in reversed(labels)}
+
+
+def _label_of(line: str, names: Mapping[str, str]) -> str | None:
+    """Return the label that a line consists of; None if it contains anything else."""
+    bare = line[: _MAX_LABEL_LINE + 1].strip(_DECORATION)
+    if len(bare) > _MAX_LABEL_LINE:
+        return None
+    found = names.get(bare.casefold())
+    if found is None and (prefix := _LABEL_PREFIX.match(bare)):
+        found = names.get(bare[prefix.end() :].strip(_DECORATION).casefold())
+    return found
+
+
+def _check_stated(text: str, verdict: object, labels: Sequence[str]) -> None:
+    """Raise VerdictUnreadable if a line of the text states another verdict, as in "Verdict: wrong"."""
+    names = _by_name(labels)
+    for line in dict.fromkeys(text.splitlines()):
+        stated = _label_of(line, names)
+        if stated not in (None, verdict):
+            raise VerdictUnreadable(f"two verdicts, {verdict!r} and {_excerpt(line)}")
 
 
 def label_schema(labels: Sequence[str]) -> dict[str, Any]:
@@ -162,36 +214,56 @@ def label_schema(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_label_object(text: str, labels: Sequence[str]) -> str:
-    """Parse a reply that follows `label_schema`. Raises VerdictUnreadable."""
-    try:
-        found = json.loads(first_object(text), object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise VerdictUnreadable(f"{error}: {_excerpt(text)}") from error
-    if found.keys() == {"verdict"} and found["verdict"] in labels:
-        return str(found["verdict"])
-    raise VerdictUnreadable(f"expected one of {', '.join(labels)}, got {_excerpt(text)}")
+    """Parse a reply that follows `label_schema`. Raises VerdictUnreadable, also for two different verdicts."""
+    found, rest = only_object(text, "verdict")
+    if found.keys() != {"verdict"} or found["verdict"] not in labels:
+        raise VerdictUnreadable(f"expected one of {', '.join(labels)}, got {_excerpt(text)}")
+    _check_stated(rest, found["verdict"], labels)
+    return str(found["verdict"])
 
 
-_SCORES = re.compile(r"\\boxed\s*\{([^{}]*)\}|\[([^\[\]{}]*)\]")
+_LISTS = re.compile(r"\\boxed\s*+\{([^{}]*+)\}|\[([^\[\]{}]*+)\]")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?(?:/[0-9]{1,9})?")
+_MARK = re.compile(r"\bscores?\b(?:\s+are)?[\s:=*_$`]{1,8}$", re.IGNORECASE)
+_MARK_LENGTH = 24
 
 
 def parse_scores(text: str, n: int, *, lowest: int = 1, highest: int = 10) -> tuple[int, ...]:
-    r"""Parse the last list of a reply, `\boxed{7, 3}` or `[7, 3]`, as `n` integer scores.
+    r"""Parse the list of scores in a reply, `Scores: \boxed{7, 3}` or `[7, 3]`, as `n` integer scores.
 
-    Raises VerdictUnreadable for a different number of scores, or a score outside `lowest` to
-    `highest`.
+    The list is the last one that is marked as scores, else the last list of numbers. Raises VerdictUnreadable for a
+    different number of scores, a score outside `lowest` to `highest`, and a second list that differs: another marked
+    one, one after the marked one, or any other if none is marked. One of them may be quoted from a candidate.
     """
-    found = list(_SCORES.finditer(text))
-    if not found:
+    lists = [
+        (bool(_MARK.search(text[max(0, match.start() - _MARK_LENGTH) : match.start()])), items)
+        for match in _LISTS.finditer(text)
+        if (items := _numbers_of(match[1] if match[1] is not None else match[2], n))
+    ]
+    if not lists:
         raise VerdictUnreadable(f"no list of scores in {_excerpt(text)}")
-    inner = found[-1][1] if found[-1][1] is not None else found[-1][2]
-    items = [item.strip() for item in inner.split(",")]
-    if len(items) != n or not all(item.isascii() and item.isdigit() for item in items):
-        raise VerdictUnreadable(f"expected {n} integer scores, got {_excerpt(inner)}")
+    marked = [at for at, (is_marked, _) in enumerate(lists) if is_marked]
+    others = lists[marked[-1] :] + [lists[at] for at in marked] if marked else lists
+    items = lists[marked[-1] if marked else -1][1]
+    for _, other in others:
+        if other != items:
+            found = " and ".join(_excerpt(", ".join(each)) for each in (other, items))
+            raise VerdictUnreadable(f"two lists of scores, {found}")
+    if len(items) != n or not all(item.isdigit() for item in items):
+        raise VerdictUnreadable(f"expected {n} integer scores, got {_excerpt(', '.join(items))}")
     scores = tuple(map(int, items))
     if not all(lowest <= score <= highest for score in scores):
-        raise VerdictUnreadable(f"scores must be from {lowest} to {highest}, got {_excerpt(inner)}")
+        raise VerdictUnreadable(
+            f"scores must be from {lowest} to {highest}, got {_excerpt(', '.join(items))}"
+        )
     return scores
+
+
+def _numbers_of(listed: str, n: int) -> tuple[str, ...]:
+    """Return the items of a list of numbers; none for another list, or for one number if several are expected."""
+    items = tuple(item.strip() for item in listed.split(","))
+    is_list = len(items) > 1 or n == 1
+    return items if is_list and all(map(_NUMBER.fullmatch, items)) else ()
 
 
 def _excerpt(text: str) -> str:

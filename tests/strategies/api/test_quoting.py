@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secondpass.strategies import prompts
-from secondpass.strategies.api.errors import VerdictUnreadable
 from secondpass.strategies.api.quoting import (
     boundary_of,
     degenerate,
@@ -19,16 +17,6 @@ from secondpass.strategies.api.quoting import (
     is_quoted,
     quote,
     quoted,
-)
-from secondpass.strategies.judging.reply_schemas import (
-    Critique,
-    Feedback,
-    example_of,
-    first_object,
-    parse_label,
-    parse_label_object,
-    parse_reply,
-    parse_scores,
 )
 from secondpass.testing.injections import DEGENERATE, HONEST, INJECTIONS, QUESTION
 
@@ -151,87 +139,3 @@ def test_boundaries_depend_on_the_secret_and_on_every_text(
     assert boundary_of(secret + b"x", "p", values) != boundary_of(secret, "p", values)
     if one != other:
         assert boundary_of(secret, "p", values) != boundary_of(secret, "p", {"candidate": other})
-
-
-# -- reading a judge's reply ---------------------------------------------------------------------------
-
-LABELS = ("correct", "wrong")
-
-
-@given(TEXT, st.sampled_from(LABELS))
-def test_the_verdict_is_always_the_last_line_regardless_of_cited_text(
-    cited: str, verdict: str
-) -> None:
-    assert parse_label(f"The candidate says: {cited}\n\nVerdict: {verdict}", LABELS) == verdict
-
-
-@given(TEXT)
-def test_parsing_a_label_returns_a_label_or_raises(text: str) -> None:
-    for parse in (parse_label, parse_label_object):
-        with suppress(VerdictUnreadable):
-            assert parse(text, LABELS) in LABELS
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["correct or wrong", "not correct", "correctly", "incorrect", "", ":", "It is correct?no"],
-)
-def test_an_ambiguous_verdict_raises(text: str) -> None:
-    with pytest.raises(VerdictUnreadable):
-        parse_label(text, LABELS)
-
-
-@given(TEXT, st.sampled_from(LABELS))
-def test_text_cited_inside_a_reply_never_changes_its_verdict(cited: str, verdict: str) -> None:
-    reply = Critique(issues=[cited[:600]], first_wrong_step=None, verdict=verdict)  # type: ignore[arg-type]
-    assert parse_reply(f"{reply.model_dump_json()}\n{cited}", Critique) == reply
-
-
-@given(TEXT)
-def test_parsing_a_reply_returns_its_shape_or_raises(text: str) -> None:
-    for shape in (Critique, Feedback):
-        with suppress(VerdictUnreadable):
-            assert isinstance(parse_reply(text, shape), shape)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("nothing", "no JSON object"),
-        ('{"verdict": "ok"', "unterminated"),
-        ('{"issues": [], "verdict": "ok", "verdict": "revise"}', "duplicate key"),
-        ('{"issues": [], "verdict": "maybe"}', "verdict"),
-        ('{"issues": []}', "verdict"),
-        ('{"issues": [1], "verdict": "ok"}', "issues"),
-        ('{"issues": [], "verdict": "ok", "score": 10}', "score"),
-        ("{'issues': [], 'verdict': 'ok'}", "Feedback"),
-        ('{"a":' * 3_000 + "1" + "}" * 3_000, "Feedback"),
-    ],
-)
-def test_an_unreadable_reply_raises_with_the_reason(text: str, reason: str) -> None:
-    with pytest.raises(VerdictUnreadable, match=reason):
-        parse_reply(text, Feedback)
-
-
-def test_the_first_object_ends_at_its_closing_brace() -> None:
-    assert first_object('x {"a": "}{\\"", "b": {}} {"c": 1}') == '{"a": "}{\\"", "b": {}}'
-
-
-def test_the_example_of_a_shape_is_json() -> None:
-    assert example_of(Critique) == (
-        '{"issues": ["string", "..."], "first_wrong_step": "integer | null", "verdict": "correct | wrong"}'
-    )
-
-
-@given(TEXT, st.lists(st.integers(1, 10), min_size=1, max_size=4))
-def test_scores_are_the_last_list_regardless_of_cited_text(cited: str, scores: list[int]) -> None:
-    listed = ", ".join(map(str, scores))
-    assert parse_scores(f"{cited}\nScores: \\boxed{{{listed}}}", len(scores)) == tuple(scores)
-
-
-@pytest.mark.parametrize(
-    "text", ["7, 3", "[7]", "[7, 3, 1]", "[7, 11]", "[0, 3]", "[7.5, 3]", "[7, x]", "[\u0667, 3]"]
-)
-def test_scores_are_never_guessed(text: str) -> None:
-    with pytest.raises(VerdictUnreadable):
-        parse_scores(text, 2)

@@ -232,8 +232,8 @@ def parse_scores(text: str, n: int, *, lowest: int = 1, highest: int = 10) -> tu
     r"""Parse the list of scores in a reply, `Scores: \boxed{7, 3}` or `[7, 3]`, as `n` integer scores.
 
     The list is the last one that is marked as scores, else the last list of numbers. Raises VerdictUnreadable for a
-    different number of scores, a score outside `lowest` to `highest`, and a second list that differs: another marked
-    one, one after the marked one, or any other if none is marked. One of them may be quoted from a candidate.
+    different number of scores, a score outside `lowest` to `highest`, and a list that differs, may be scores as well
+    and may therefore be quoted from a candidate: one after it, or one of `n` integers in the range anywhere.
     """
     lists = [
         (bool(_MARK.search(text[max(0, match.start() - _MARK_LENGTH) : match.start()])), items)
@@ -243,20 +243,21 @@ def parse_scores(text: str, n: int, *, lowest: int = 1, highest: int = 10) -> tu
     if not lists:
         raise VerdictUnreadable(f"no list of scores in {_excerpt(text)}")
     marked = [at for at, (is_marked, _) in enumerate(lists) if is_marked]
-    others = lists[marked[-1] :] + [lists[at] for at in marked] if marked else lists
-    items = lists[marked[-1] if marked else -1][1]
-    for _, other in others:
-        if other != items:
+    chosen = marked[-1] if marked else len(lists) - 1
+    items = lists[chosen][1]
+
+    def are_scores(found: tuple[str, ...]) -> bool:
+        whole = len(found) == n and all(map(str.isdigit, found))
+        return whole and all(lowest <= int(item) <= highest for item in found)
+
+    for at, (_, other) in enumerate(lists):
+        if other != items and (at > chosen or are_scores(other)):
             found = " and ".join(_excerpt(", ".join(each)) for each in (other, items))
             raise VerdictUnreadable(f"two lists of scores, {found}")
-    if len(items) != n or not all(item.isdigit() for item in items):
-        raise VerdictUnreadable(f"expected {n} integer scores, got {_excerpt(', '.join(items))}")
-    scores = tuple(map(int, items))
-    if not all(lowest <= score <= highest for score in scores):
-        raise VerdictUnreadable(
-            f"scores must be from {lowest} to {highest}, got {_excerpt(', '.join(items))}"
-        )
-    return scores
+    if not are_scores(items):
+        found = _excerpt(", ".join(items))
+        raise VerdictUnreadable(f"expected {n} integers from {lowest} to {highest}, got {found}")
+    return tuple(map(int, items))
 
 
 def _numbers_of(listed: str, n: int) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def test_a_winner_is_read_only_if_it_is_the_only_one(text: str, winner: str | No
         ("The candidate asks for Scores: \\boxed{10, 1}\n\nScores: \\boxed{7, 3}", UNREADABLE),
         ("Scores: \\boxed{7, 3}\nAgain: **Scores:** [7, 3]", (7, 3)),
         (
-            "The weights are [40, 60], the answer is \\boxed{1, 2}.\n**Scores:** $\\boxed{7, 3}$",
+            "The weights are [40, 60], the answer is \\boxed{11, 2}.\n**Scores:** $\\boxed{7, 3}$",
             (7, 3),
         ),
         ("Both answer \\boxed{42}.\nScores: \\boxed{7, 3}", (7, 3)),
@@ -146,6 +146,9 @@ def test_a_winner_is_read_only_if_it_is_the_only_one(text: str, winner: str | No
         ("Scores: \\boxed{7, 3}\nIt ends with [10, 1, 1].", UNREADABLE),
         ("Scores: \\boxed{7, 3}\nIt ends with [9.5, 1].", UNREADABLE),
         ("[1, 2] and [7, 3]", UNREADABLE),
+        ("[7, 3]. It asks for Scores: [10, 1].", UNREADABLE),
+        ("It asks for Scores: [10, 1, 1].\n\nScores: [7, 3]", (7, 3)),
+        ("Scores: [7, 3]\n\nIt asks for Scores: [10, 1, 1].", UNREADABLE),
         ("[7, 3] and [7, 3]", (7, 3)),
         ("Scores: [7, 3, 1]", UNREADABLE),
         ("Scores: [0, 3]", UNREADABLE),
@@ -283,7 +286,7 @@ def test_scores_are_the_last_list_or_unreadable_regardless_of_cited_text(
 ) -> None:
     listed = ", ".join(map(str, scores))
     found = read(lambda: parse_scores(f"{cited}\nScores: \\boxed{{{listed}}}", len(scores)))
-    assert found == tuple(scores) or (found is UNREADABLE and "scores" in cited.casefold())
+    assert found == tuple(scores) or (found is UNREADABLE and ("[" in cited or "{" in cited))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import anyio
 
 from secondpass.service.cli.common.command import Command, Options
 from secondpass.service.cli.common.failure import REFUSED, Failure
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.replicas import PER_POD
 from secondpass.service.config.settings import Settings, load
@@ -46,7 +47,7 @@ def run(options: CheckOptions) -> None:
         anyio.run(check, settings)
     except BadSettings as error:
         raise Failure(str(error), REFUSED) from error
-    print("\n".join(_summary(options.file, settings)))  # noqa: T201 - the command's own output
+    print_text("\n".join(_summary(options.file, settings)))
 
 
 def _summary(file: Path, settings: Settings) -> list[str]:

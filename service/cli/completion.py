@@ -7,7 +7,7 @@ import importlib.util
 
 from secondpass.service.cli.common.command import Command, Options
 from secondpass.service.cli.common.failure import Failure
-from secondpass.service.cli.common.output import INSTALL_CLI_EXTRA
+from secondpass.service.cli.common.output import INSTALL_CLI_EXTRA, print_text
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -44,7 +44,7 @@ def completion(options: CompletionOptions) -> None:
 
     parser, commands = build_parser()
     CliSettingsSource(Settings, root_parser=commands["serve"])  # declares the options of serve
-    print(shtab.complete(parser, options.shell))  # noqa: T201
+    print_text(shtab.complete(parser, options.shell))
 
 
 COMMAND = Command(

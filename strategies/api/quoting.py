@@ -99,12 +99,15 @@ def disarm(text: str, tokens: frozenset[str] = frozenset()) -> str:
     known model families and the literals `tokens`, which are those of a tokenizer; see `tokens_beyond_known`. All other
     text is unchanged. The function is idempotent, and its time is linear in the text.
     """
-    return token_pattern(tokens).sub(BREAKER, _invisible().sub("", text))
+    return token_pattern(tokens).sub(BREAKER, invisible_characters().sub("", text))
 
 
 @cache
-def _invisible() -> re.Pattern[str]:
-    """Return the pattern of control and format characters, surrogates and private-use characters."""
+def invisible_characters() -> re.Pattern[str]:
+    """Return the pattern of control and format characters, surrogates and private-use characters.
+
+    Line feeds, tabs and the two joiners that scripts and emoji need are not among them.
+    """
     kept = _JOINERS | _VISIBLE_CONTROLS
     found = [
         character

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from secondpass.service.cli.calibrate.options import EPILOG, CalibrateOptions, a
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.local_service import local_service
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.common import validation
 from secondpass.service.common.concurrency import Emit, gather
 from secondpass.service.common.events import Trace
@@ -57,7 +57,7 @@ def calibrate(options: CalibrateOptions) -> None:
         save_calibration(out, calibration)
     except OSError as error:
         raise Failure(f"--out {out}: {error.strerror}") from error
-    print(summary(calibration))  # noqa: T201 - the command's own output
+    print_text(summary(calibration))
 
 
 def _questions(options: CalibrateOptions) -> tuple[Question, ...]:
@@ -190,7 +190,7 @@ def _spec(service: Service, question: Question, sampling: Sampling) -> RunSpec:
 
 
 def _print_status(line: str) -> None:
-    print(f"secondpass calibrate: {line}", file=sys.stderr, flush=True)  # noqa: T201
+    print_text(f"secondpass calibrate: {line}", to_stderr=True)
 
 
 COMMAND = Command(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
@@ -14,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from secondpass.service.cli.common.failure import REFUSED, Failure
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.errors import BadSettings
 from secondpass.service.config.settings import Settings, load
@@ -107,6 +107,6 @@ async def _wait_until_ready(service: Service, wait: float) -> None:
         if waited >= wait:
             raise Failure(f"--embedded: not ready after {wait:g} s: {'; '.join(reasons)}")
         if waited >= WAIT_NOTICE_SECONDS and not has_notified:
-            print(f"secondpass: waiting for {'; '.join(reasons)}", file=sys.stderr)  # noqa: T201
+            print_text(f"secondpass: waiting for {'; '.join(reasons)}", to_stderr=True)
             has_notified = True
         await anyio.sleep(0.05)

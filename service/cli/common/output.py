@@ -1,15 +1,21 @@
-"""Output of commands: JSON and tables on stdout, error messages on stderr."""
+"""Output of commands: JSON, text and tables on stdout, error messages on stderr.
+
+All output of the command line passes through this module. Text of models and servers is untrusted: no control character
+in it reaches a terminal, and rich interprets no markup in it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from secondpass.service.cli.common.command import Options
 from secondpass.service.cli.common.failure import Json
+from secondpass.strategies.api.quoting import invisible_characters
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +23,29 @@ if TYPE_CHECKING:
 INSTALL_CLI_EXTRA = "pip install 'secondpass[cli]'"
 
 
+def printable(text: str) -> str:
+    """Replace characters that could control a terminal or reorder its text by U+FFFD, and line ends by line feeds.
+
+    Line feeds and tabs are kept.
+    """
+    return invisible_characters().sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def print_text(text: str, *, to_stderr: bool = False) -> None:
+    """Print printable text and a line feed."""
+    print(printable(text), file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)
+
+
 def print_json(document: Json) -> None:
-    """Print a document as JSON on one line."""
-    print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))  # noqa: T201
+    """Print a document as JSON on one line. At a terminal, control characters are escaped."""
+    line = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if sys.stdout.isatty():
+        line = invisible_characters().sub(_escape, line)
+    print(line)  # noqa: T201
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
 
 
 def print_rows(
@@ -32,7 +58,7 @@ def print_rows(
         console().print(table_of(headings, rows))
         return
     for row in (headings, *rows):
-        print("\t".join(row))  # noqa: T201
+        print_text("\t".join(row))
 
 
 def has_rich(options: Options) -> bool:
@@ -44,13 +70,13 @@ def has_rich(options: Options) -> bool:
 
 
 def console(*, to_stderr: bool = False) -> Console:
-    """Return a rich console that interprets no markup."""
-    from rich.console import Console  # noqa: PLC0415 - an extra
+    """Return a rich console that interprets no markup and writes printable text only."""
+    from secondpass.service.cli.common.rich_output import PrintableConsole  # noqa: PLC0415 - an extra
 
-    return Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
+    return PrintableConsole(stderr=to_stderr, highlight=False, markup=False, emoji=False)
 
 
 def print_error(options: Options, message: str) -> None:
     """Print each line of the message on stderr, prefixed with the command."""
     for line in message.splitlines():
-        print(f"secondpass {options.command}: {line}", file=sys.stderr)  # noqa: T201
+        print_text(f"secondpass {options.command}: {line}", to_stderr=True)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from secondpass.service.cli.common.output import console, printable
+
+
+class PrintableConsole(Console):
+    """A console whose text is printable, whatever is drawn; its own control codes are kept."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of a renderable with printable text."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else printable(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
     """Show a bar of `total` steps on stderr and yield `update(description, finished_steps)`."""
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console(to_stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda description, steps: progress.update(
             task, advance=steps, description=description
@@ -29,14 +43,3 @@ def table_of(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Tabl
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
-
-
-def printable(text: str) -> str:
-    """Replace characters that could control a terminal by U+FFFD.
-
-    These are control and format characters (Cc, Cf) except line feed, tab and zero-width joiner.
-    """
-    return "".join(
-        "\ufffd" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t\u200d" else c
-        for c in text
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import httpx
 
 from secondpass.service.cli.common.client import connection_errors_as_failure, post
 from secondpass.service.cli.common.failure import NO_ANSWER, REFUSED, Failure, Json
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.cli.evaluate.plan import sampling_of
 from secondpass.service.lab.evaluation.answer_log import AnswerLog, LoggedAnswer, Setting
 from secondpass.service.lab.pools.questions import Question
@@ -93,7 +93,7 @@ class AnswerSource:
     def _print_progress(self) -> None:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         line = f"{self._done} of {self._total} answered{failed}"
-        print(f"secondpass eval: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        print_text(f"secondpass eval: {line}", to_stderr=True)
 
 
 async def _solve(

@@ -18,6 +18,7 @@ from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.embedded import embedded_server
 from secondpass.service.cli.common.failure import FAILED, REFUSED, Failure
 from secondpass.service.cli.common.options import complete_embedded, is_embedded
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.cli.common.provenance import (
     describe_sampling,
     model_name,
@@ -149,7 +150,7 @@ async def _row(evaluation: Evaluation, log: AnswerLog, scorer: Scorer) -> _Row:
 
 
 def _report(options: EvalOptions, rows: Sequence[_Row], source: AnswerSource) -> None:
-    print(table(HEADINGS, [_cells(row) for row in rows], names=2))  # noqa: T201
+    print_text(table(HEADINGS, [_cells(row) for row in rows], names=2))
     if options.records is not None:
         _write_records(options, Path(options.records), rows)
     missing = sum(row.missing for row in rows)

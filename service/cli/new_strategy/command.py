@@ -8,6 +8,7 @@ from pathlib import Path
 
 from secondpass.service.cli.common.command import Command, Options
 from secondpass.service.cli.common.failure import REFUSED, Failure
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.cli.new_strategy.checkout import Checkout
 from secondpass.service.cli.new_strategy.skeletons import SKELETONS
 from secondpass.strategies import STRATEGIES
@@ -79,8 +80,8 @@ def new_strategy(options: NewStrategyOptions) -> None:
         created[f"strategies/prompts/{name}.txt"] = skeleton.prompt
     created[f"docs/strategies/{name}.md"] = skeleton.page(name)
     for line in checkout.add(name, created, skeleton.cells(name)):
-        print(line)  # noqa: T201
-    print(_next_commands(name))  # noqa: T201
+        print_text(line)
+    print_text(_next_commands(name))
 
 
 def _next_commands(name: str) -> str:

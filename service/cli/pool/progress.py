@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from secondpass.service.cli.common.output import print_text
+
 LINE_SECONDS = 30.0
 """Interval between progress lines outside a terminal."""
 
@@ -84,4 +86,4 @@ def _bar(total: int) -> AbstractContextManager[Callable[[str, int], None]] | Non
 
 def print_status(line: str) -> None:
     """Print a status line of `secondpass pool` on stderr."""
-    print(f"secondpass pool: {line}", file=sys.stderr, flush=True)  # noqa: T201
+    print_text(f"secondpass pool: {line}", to_stderr=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.failure import REFUSED, Failure
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.cli.results.options import EPILOG, ResultsOptions, add_options
 from secondpass.service.lab.reports.plots import NoMatplotlib
 from secondpass.service.lab.reports.results import write_results
@@ -23,7 +24,7 @@ def results(options: ResultsOptions) -> None:
         raise Failure(f"--readme: {readme} does not exist", REFUSED)
     try:
         for path in write_results(folders, Path(options.out), readme):
-            print(path)  # noqa: T201
+            print_text(str(path))
     except (SecondpassError, NoMatplotlib, OSError) as error:
         raise Failure(str(error), REFUSED) from error
 

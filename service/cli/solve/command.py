@@ -13,7 +13,7 @@ from secondpass.service.cli.common.command import Command
 from secondpass.service.cli.common.embedded import embedded_server
 from secondpass.service.cli.common.failure import NO_ANSWER, Failure, Json
 from secondpass.service.cli.common.options import complete_embedded, is_embedded, limits
-from secondpass.service.cli.common.output import console, has_rich, print_json
+from secondpass.service.cli.common.output import console, has_rich, print_json, print_text
 from secondpass.service.cli.solve.options import EPILOG, SolveOptions, add_options
 from secondpass.service.cli.solve.request import solve_request
 
@@ -86,7 +86,7 @@ async def _print_result(events: AsyncIterator[Event], options: SolveOptions) -> 
             display.update(*event)
         display.finish()
         console(to_stderr=True).print(display)
-    print(answer["text"] if answer["answer"] is None else answer["answer"])  # noqa: T201
+    print_text(answer["text"] if answer["answer"] is None else answer["answer"])
     return answer
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from secondpass.service.cli.common.failure import Json
-from secondpass.service.cli.common.rich_output import printable
+from secondpass.service.cli.common.output import printable
 from secondpass.service.cli.solve.run_display import RunDisplay
 from secondpass.service.common.concurrency import task_group
 

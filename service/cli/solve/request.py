@@ -9,6 +9,7 @@ import sys
 
 from secondpass.service.cli.common.failure import REFUSED, Failure, Json
 from secondpass.service.cli.common.options import given, limits
+from secondpass.service.cli.common.output import print_text
 from secondpass.service.cli.solve.options import SolveOptions
 
 
@@ -36,7 +37,7 @@ def _question(argument: str) -> str:
     if argument != "-":
         return argument
     if sys.stdin.isatty():
-        print("Type the question, then Ctrl-D on a new line:", file=sys.stderr, flush=True)  # noqa: T201
+        print_text("Type the question, then Ctrl-D on a new line:", to_stderr=True)
     try:
         return sys.stdin.buffer.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:

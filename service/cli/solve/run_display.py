@@ -18,7 +18,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from secondpass.service.cli.common.failure import Json
-from secondpass.service.cli.common.rich_output import printable
+from secondpass.service.cli.common.output import printable
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 END_STYLES = {

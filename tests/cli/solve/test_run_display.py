@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from secondpass.service.cli.common.rich_output import printable
+from secondpass.service.cli.common.output import printable
 from secondpass.service.cli.solve.live import print_answer
 from secondpass.service.cli.solve.run_display import RunDisplay
 

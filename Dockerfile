@@ -52,15 +52,18 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     && /opt/build/bin/cyclonedx-py environment --pyproject /dist/pyproject.toml --output-reproducible --output-file /opt/secondpass/share/secondpass.cdx.json /opt/added/bin/python
 
 FROM base AS cpu-dependencies
-# The CPU wheel of torch is on a separate index, set in pip's configuration or by this argument.
-# "Installation" at docs.vllm.ai has its address. requirements/cpu.txt does not list torch.
+# The CPU wheels of torch are on a separate index, set in pip's configuration or by the first argument.
+# "Installation" at docs.vllm.ai has its address. requirements/cpu.txt does not list torch. The second argument is the
+# SHA-256 of the wheel for this version of Python. Without it the build fails, and pip prints the one of the index.
 ARG PIP_EXTRA_INDEX_URL
+ARG TORCH_SHA256
 WORKDIR /src
 COPY requirements/cpu.txt requirements/
 # --no-deps omits torchvision, torchaudio and torchcodec. Text models do not need them, and they do not match this torch.
 RUN python -m venv --without-pip /opt/secondpass \
     && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --no-deps --compile --require-hashes -r requirements/cpu.txt \
-    && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --no-deps --compile torch==2.13.0+cpu
+    && echo "torch==2.13.0+cpu --hash=sha256:${TORCH_SHA256}" > requirements/torch.txt \
+    && pip --python /opt/secondpass/bin/python install --no-cache-dir --only-binary=:all: --no-deps --compile --require-hashes -r requirements/torch.txt
 
 # The folder is created with access for its owner only, but any user may run the image.
 FROM cpu-dependencies AS model

@@ -1,4 +1,4 @@
-"""Control tokens of chat templates, by the patterns of all known model families and by the literals of a tokenizer.
+"""Control tokens of chat templates: patterns of the known model families, and literals of a tokenizer.
 
 A pattern matches the empty text after the first character of a token and looks ahead at the rest. Therefore a token is
 found at every position, also inside another one. Every attempt ends at the next opener, so that the time is linear in
@@ -73,7 +73,10 @@ _KNOWN = rf"""
 
 @lru_cache(maxsize=64)
 def token_pattern(tokens: frozenset[str] = frozenset()) -> re.Pattern[str]:
-    """Return the pattern of the place after the first character of every known token, and of the literals `tokens`."""
+    """Return the pattern of all known tokens and of the literals `tokens`.
+
+    A match is the empty text after the first character of a token.
+    """
     by_first: dict[str, list[str]] = {}
     for token in tokens:
         by_first.setdefault(token[0], []).append(token[1:])

@@ -214,7 +214,7 @@ def label_schema(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_label_object(text: str, labels: Sequence[str]) -> str:
-    """Parse a reply that follows `label_schema`. Raises VerdictUnreadable, also for two different verdicts."""
+    """Parse a reply that follows `label_schema`. Raises VerdictUnreadable, also for two verdicts."""
     found, rest = only_object(text, "verdict")
     if found.keys() != {"verdict"} or found["verdict"] not in labels:
         raise VerdictUnreadable(f"expected one of {', '.join(labels)}, got {_excerpt(text)}")
@@ -261,7 +261,10 @@ def parse_scores(text: str, n: int, *, lowest: int = 1, highest: int = 10) -> tu
 
 
 def _numbers_of(listed: str, n: int) -> tuple[str, ...]:
-    """Return the items of a list of numbers; none for another list, or for one number if several are expected."""
+    """Return the items of a list of numbers; none for another list.
+
+    One number is a list only if `n` is 1.
+    """
     items = tuple(item.strip() for item in listed.split(","))
     is_list = len(items) > 1 or n == 1
     return items if is_list and all(map(_NUMBER.fullmatch, items)) else ()

@@ -24,9 +24,10 @@ INSTALL_CLI_EXTRA = "pip install 'secondpass[cli]'"
 
 
 def printable(text: str) -> str:
-    """Replace characters that could control a terminal or reorder its text by U+FFFD, and line ends by line feeds.
+    """Replace characters that could control a terminal by U+FFFD.
 
-    Line feeds and tabs are kept.
+    These are control and format characters, among them those that reorder text. Line feeds and tabs are kept, and a
+    carriage return before a line feed is dropped.
     """
     return invisible_characters().sub("\ufffd", text.replace("\r\n", "\n"))
 

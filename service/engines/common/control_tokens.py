@@ -20,7 +20,7 @@ def listed_control_tokens(
     """Return the control tokens of a tokenizer that are not known without it, each at most 64 characters.
 
     Args:
-        special: tokens that the tokenizer marks as special.
+        special: special tokens of the tokenizer.
         added: other tokens outside of its vocabulary. Of these only those in the chat template are control tokens:
             many tokenizers also add runs of spaces and HTML tags.
         template: the chat template; "" if there is none.

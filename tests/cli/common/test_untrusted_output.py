@@ -1,4 +1,4 @@
-"""Text of models and servers in the output of every command: no control character reaches the terminal."""
+"""Untrusted text in the output of every command: no control character reaches the terminal."""
 
 from __future__ import annotations
 

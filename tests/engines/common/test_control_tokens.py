@@ -1,4 +1,4 @@
-"""Control tokens listed by tokenizers: of Hugging Face's interface, and in the configuration that vLLM serves."""
+"""Control tokens listed by tokenizers, and by the configuration that vLLM serves."""
 
 from __future__ import annotations
 

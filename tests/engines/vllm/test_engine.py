@@ -15,8 +15,10 @@ import pytest
 
 from secondpass.service.engines.openai.labels import label_body
 from secondpass.service.engines.openai.wire import chat_body, completion_body
+from secondpass.strategies.api.control_tokens import tokens_beyond_known
 from secondpass.strategies.api.engine import Call, PlainRequest, Routing
 from secondpass.strategies.api.errors import CallRejected, EngineUnavailable, StreamInterrupted
+from secondpass.strategies.api.quoting import disarm
 from secondpass.strategies.api.values import ImagePart, Message, Sampling
 from tests.engines.contract_support import ENDLESS, finish_reasons
 from tests.engines.in_process import in_process_engine, requests_in_core
@@ -377,3 +379,17 @@ async def test_calls_fail_at_once_when_the_core_is_killed(engine: VllmEngine) ->
     assert "died" in (engine.why_not_ready or "")
     with pytest.raises(EngineUnavailable, match="died"):
         await run(engine, SHORT)
+
+
+# -- control tokens ----------------------------------------------------------------------------------------
+
+
+async def test_control_tokens_are_those_of_the_tokenizer_beyond_the_known_ones(
+    engine: VllmEngine,
+) -> None:
+    tokenizer = client_of(engine).renderer.get_tokenizer()
+    special = set(tokenizer.all_special_tokens)
+    assert special
+    assert engine.control_tokens == tokens_beyond_known(special)
+    for token in special:
+        assert token not in disarm(f"a{token}b", engine.control_tokens)

@@ -1,4 +1,4 @@
-"""Control tokens of the chat templates of model families: one line of tokens per kind, separated by spaces."""
+"""Control tokens of the chat templates of model families, separated by spaces."""
 
 from __future__ import annotations
 

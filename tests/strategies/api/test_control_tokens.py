@@ -1,4 +1,4 @@
-"""Control tokens of chat templates: those of known families, those of a tokenizer, and text that has none."""
+"""Control tokens of known families and of a tokenizer, and text that has none."""
 
 from __future__ import annotations
 

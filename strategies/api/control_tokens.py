@@ -1,8 +1,7 @@
 """Control tokens of chat templates: patterns of the known model families, and literals of a tokenizer.
 
-A pattern matches the empty text after the first character of a token and looks ahead at the rest. Therefore a token is
-found at every position, also inside another one. Every attempt ends at the next opener, so that the time is linear in
-the text.
+A pattern matches the first character of a token and looks ahead at the rest. Therefore a token is found at every
+position, also inside another one. Every attempt ends at the next opener, so that the time is linear in the text.
 """
 
 from __future__ import annotations
@@ -22,52 +21,65 @@ MAX_TOKENS = 1000
 _SHORTEST, _LONGEST = 3, 64
 
 _NAMES = r"""
-    unk | pad | bos | eos | cls | sep | [es]op | eo[dt] | mask (?::\d++)? | role
-  | (?:bos|eos|eop|mask|unk|pad|sep|cls)_token
-  | think | thinking | thought | reasoning | answer | response
-  | tools | tool_calls? | tool_response | tool_result | tool_output | toolcall | available_tools
-  | functions | function_calls | arg_key | arg_value | code_interpreter
-  | system | user | assistant | observation | _(?:system|user|bot|start|end) | \u7528\u6237
-  | (?:start|end)_of_(?:turn|image|audio|video) | (?:begin|beginning|end)_of_(?:sentence|text|image)
-  | image | img_context | (?:image|audio)_soft_token | im_[a-z]{2,12}+
-  | fim[_-](?:prefix|middle|suffix|pad) | file_sep | repo_?name | gh_stars | empty_output
-  | issue_(?:start|comment|closed) | jupyter_(?:start|text|code|output|script)
-  | commit_(?:before|msg|message|after)
-  | (?:extra|extra_id|unused|reserved|reserved_token|reserved_special_token|special|special_token|sentinel|placeholder)
-      [_:]?\d++
-  | (?:seed|minimax|steptml):[a-z_]{1,64}+ | longcat_[a-z_]{1,64}+
-  | (?-i:PRE|SUF|MID|EOT)
+    answer   available_tools   arg_key   arg_value   assistant   audio_soft_token
+    bos   bos_token   begin_of_(?:sentence|text|image)   beginning_of_(?:sentence|text|image)
+    cls   cls_token   code_interpreter   commit_(?:before|msg|message|after)
+    eos   eop   eod   eot   eos_token   eop_token   empty_output   end_of_(?:turn|image|audio|video|sentence|text)
+    extra[_:]?\d++   extra_id[_:]?\d++
+    functions   function_calls   fim[_-](?:prefix|middle|suffix|pad)   file_sep
+    gh_stars   image   img_context   image_soft_token   im_[a-z]{2,12}+   issue_(?:start|comment|closed)
+    jupyter_(?:start|text|code|output|script)   longcat_[a-z_]{1,64}+
+    mask(?::\d++)?   mask_token   minimax:[a-z_]{1,64}+
+    observation   pad   pad_token   placeholder[_:]?\d++
+    role   reasoning   response   repo_?name   reserved(?:_token|_special_token)?[_:]?\d++
+    sep   sop   system   sep_token   start_of_(?:turn|image|audio|video)   seed:[a-z_]{1,64}+   steptml:[a-z_]{1,64}+
+    special(?:_token)?[_:]?\d++   sentinel[_:]?\d++
+    think   thinking   thought   tools   tool_calls?   tool_response   tool_result   tool_output   toolcall
+    unk   unk_token   user   unused[_:]?\d++   _(?:system|user|bot|start|end)   \u7528\u6237
 """
-_BRACKETED = r"""
-    inst | system_prompt | tool_calls | tool_results | tool_content | available_tools | think
-  | multimodal | (?:start|end)_header_id | (?:unused|unused_token_|extra_id_|control_)\d++
-  | (?-i:MODEL_SETTINGS|CALL_ID|ARGS|AUDIO|BEGIN_AUDIO|NEXT_AUDIO_TEXT|REPEAT_AUDIO_TEXT|TRANSCRIBE|STREAMING_PAD
-      |STREAMING_WORD|IMG|IMG_BREAK|IMG_END|PREFIX|MIDDLE|SUFFIX|USER|BOT|BOS|EOS|EOT|CLS|SEP|MASK|PAD|UNK
-      |gMASK|sMASK)
-"""
+"""Names in angle brackets, in any case."""
 
-_FIRST = "<[]>|/\uff5c\u25c1"
+_BRACKETED = r"""
+    available_tools   control_\d++   extra_id_\d++   end_header_id   inst   multimodal
+    system_prompt   start_header_id   think   tool_calls   tool_results   tool_content   unused\d++   unused_token_\d++
+"""
+"""Names in square brackets, in any case."""
+
+
+def _by_first_letter(names: str) -> str:
+    """Return a pattern of the names that compares the first letter once."""
+    letters: dict[str, list[str]] = {}
+    for name in names.split():
+        first = name[: name.startswith("\\u") * 5 + 1]
+        letters.setdefault(first, []).append(name.removeprefix(first))
+    return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in letters.items())
+
+
 _KNOWN = rf"""
-    (?<=<)(?= [^<>{BREAKER}]{{1,90}}+ > )(?:                      # fail early: there is a closing bracket
+    <(?:(?= [^<>{BREAKER}]{{1,90}}+ > )(?:                        # fail early: there is a closing bracket
         (?= /?s > )
       | (?= \s*+ [|\uff5c]++ (?!\w[|\uff5c])                     # <|im_start|>, <|eot_id|>, also with full-width bars
             (?: [^\s<>|\uff5c]{{1,64}}+ [|\uff5c]++ )++ \s*+ > )
       | (?= [|\uff5c] [a-z][\w-]{{2,40}}+ > )                    # <|turn>
       | (?= [a-z][\w-]{{2,40}}+ [|\uff5c] > )                    # <turn|>
-      | (?= \s*+ (?:/\s*+)? (?=[a-z_\u7528]) (?:{_NAMES}) \s*+ > )
+      | (?= \s*+ (?:/\s*+)? (?=[a-z_\u7528]\w) (?:{_by_first_letter(_NAMES)}) \s*+ > )
+      | (?= /?(?-i:PRE|SUF|MID|EOT) > )
       | (?= \[ (?:begin|end|fim|plhd) [^\s\[\]]{{1,60}}+ \] > )
-    )
-  | (?<=<)(?= < \s*+ (?:/\s*+)? sys \s*+ >> )
-  | (?<=\[)(?= [^\[\]{BREAKER}]{{1,90}}+ \] )(?:
-        (?= \s*+ (?:/\s*+)? (?=[a-z]) (?:{_BRACKETED}) \s*+ \] )
+    ) | (?= < \s*+ (?:/\s*+)? sys \s*+ >> ))
+  | \[(?:(?= [^\[\]{BREAKER}]{{1,90}}+ \] )(?:
+        (?= \s*+ (?:/\s*+)? (?=[a-z]) (?:{_by_first_letter(_BRACKETED)}) \s*+ \] )
+      | (?= \s*+ (?:/\s*+)? (?-i:
+            MODEL_SETTINGS|CALL_ID|ARGS|AUDIO|BEGIN_AUDIO|NEXT_AUDIO_TEXT|REPEAT_AUDIO_TEXT|TRANSCRIBE|STREAMING_PAD
+              |STREAMING_WORD|IMG|IMG_BREAK|IMG_END|PREFIX|MIDDLE|SUFFIX|USER|BOT|BOS|EOS|EOT|CLS|SEP|MASK|PAD|UNK
+              |gMASK|sMASK
+        ) \s*+ \] )
       | (?= [|\uff5c] /? [a-z][a-z_]{{1,32}}+ [|\uff5c] \] )       # [|assistant|]
-    )
-  | (?<=\[)(?= e~\[ )
-  | (?<=\])(?= ~b\] | ~!b\[ | ![a-z]~\[ | <\] [^<>\[\]\n{BREAKER}]{{1,32}}+ \[>\[ )
-  | (?<=>)(?= > (?-i:[A-Z][A-Z_0-9]{{3,24}}+) << )
-  | (?<=[|\uff5c])(?= dsml[|\uff5c] )
-  | (?<=\u25c1)(?= /?[a-z_]{{2,32}}+\u25b7 )
-  | (?<=/)(?= no_?think )
+    ) | (?= e~\[ ))
+  | \](?= ~b\] | ~!b\[ | ![a-z]~\[ | <\] [^<>\[\]\n{BREAKER}]{{1,32}}+ \[>\[ )
+  | >(?= > (?-i:[A-Z][A-Z_0-9]{{3,24}}+) << )
+  | [|\uff5c](?= dsml[|\uff5c] )
+  | \u25c1(?= /?[a-z_]{{2,32}}+\u25b7 )
+  | /(?= no_?think )
 """
 
 
@@ -75,18 +87,16 @@ _KNOWN = rf"""
 def token_pattern(tokens: frozenset[str] = frozenset()) -> re.Pattern[str]:
     """Return the pattern of all known tokens and of the literals `tokens`.
 
-    A match is the empty text after the first character of a token.
+    A match is the first character of a token, in a group.
     """
     by_first: dict[str, list[str]] = {}
     for token in tokens:
         by_first.setdefault(token[0], []).append(token[1:])
     literals = "".join(
-        f"|(?-i:(?<={re.escape(first)})(?={_trie_pattern(rest)}))"
+        f"|(?-i:{re.escape(first)}(?={_trie_pattern(rest)}))"
         for first, rest in sorted(by_first.items())
     )
-    firsts = "".join(sorted({*_FIRST, *by_first}))
-    pattern = f"(?<=[{re.escape(firsts)}])(?:{_KNOWN}{literals})"
-    return re.compile(pattern, re.VERBOSE | re.IGNORECASE)
+    return re.compile(f"({_KNOWN}{literals})", re.VERBOSE | re.IGNORECASE)
 
 
 def tokens_beyond_known(tokens: Iterable[str]) -> frozenset[str]:

@@ -99,7 +99,9 @@ def disarm(text: str, tokens: frozenset[str] = frozenset()) -> str:
     known model families and the literals `tokens`, which are those of a tokenizer; see `tokens_beyond_known`. All other
     text is unchanged. The function is idempotent, and its time is linear in the text.
     """
-    return token_pattern(tokens).sub(BREAKER, invisible_characters().sub("", text))
+    parts = token_pattern(tokens).split(invisible_characters().sub("", text))
+    parts[1::2] = [f"{first}{BREAKER}" for first in parts[1::2]]
+    return "".join(parts)
 
 
 @cache

@@ -114,19 +114,23 @@ def only_object(text: str, name: str) -> tuple[dict[str, Any], str]:
     key, or with several that differ. `name` is the expected kind of object.
     """
     found: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
     around, end = [], 0
     while match := _OBJECT.search(text, end):
         around.append(text[end : match.start()])
         end = _end_of_object(text, match.start())
+        if (raw := text[match.start() : end]) in seen:
+            continue
+        seen.add(raw)
         try:
-            value = json.loads(text[match.start() : end], object_pairs_hook=unique_keys)
+            value = json.loads(raw, object_pairs_hook=unique_keys)
             found[json.dumps(value, sort_keys=True)] = value
         except (ValueError, RecursionError) as error:
             raise VerdictUnreadable(f"{name}: {error}: {_excerpt(text)}") from error
+        if len(found) > 1:
+            raise VerdictUnreadable(f"{name}: different JSON objects in {_excerpt(text)}")
     if not found:
         raise VerdictUnreadable(f"{name}: no JSON object in {_excerpt(text)}")
-    if len(found) > 1:
-        raise VerdictUnreadable(f"{name}: {len(found)} different JSON objects in {_excerpt(text)}")
     return next(iter(found.values())), "\n".join((*around, text[end:]))
 
 

@@ -80,4 +80,6 @@ class EventParser:
     def _count(self, size: int) -> None:
         self._buffered += size
         if self._buffered > MAX_EVENT_BYTES:
+            self._tail.clear()  # an error keeps the frames that use this parser alive
+            self._data.clear()
             raise EventTooLong(f"event exceeds {MAX_EVENT_BYTES} bytes")

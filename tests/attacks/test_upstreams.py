@@ -211,8 +211,8 @@ def test_the_watcher_survives_a_malformed_list_of_models(attacked: Victim, text:
     async def listed(_: web.Request, __: Body) -> web.StreamResponse:
         return web.Response(text=text, content_type="application/json")
 
+    attacked.upstream.chat = answer_42
     with attack(attacked):
-        attacked.upstream.chat = answer_42
         attacked.upstream.routes["/v1/models"] = refuses(500, {})
         try:
             with attacked.client() as client:

@@ -354,12 +354,13 @@ class Connection:
             body += chunk
             if len(body) > limit:
                 break
-        text = body.decode(errors="replace")
-        if not parse_object(text):
-            raise self.interrupted(
-                lambda quote: f"expected an event stream, got {quote(kind)}: {quote(text)}", role
-            )
-        return bytes(body)
+        if len(body) <= limit and parse_object(body.decode(errors="replace")):
+            return bytes(body)
+        text = body[:MAX_ERROR_BYTES].decode(errors="replace")
+        body.clear()  # an error keeps the frame that raised it alive
+        raise self.interrupted(
+            lambda quote: f"expected an event stream, got {quote(kind)}: {quote(text)}", role
+        )
 
     async def _body(self, response: httpx.Response, role: Role | None) -> bytes:
         """Return the body, decompressed. Raises StreamInterrupted if it exceeds MAX_BODY_BYTES."""
@@ -368,6 +369,7 @@ class Connection:
             async for chunk in chunks:
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
+                    body.clear()  # as above
                     raise self.interrupted(lambda _: f"reply over {MAX_BODY_BYTES} bytes", role)
         return bytes(body)
 

@@ -18,18 +18,27 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.common.logs import limit_log
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.config.settings import DEFAULT_ENGINE, Settings, load
 from secondpass.service.config.sources import PREFIX
 from secondpass.service.engines.vllm.engine import VllmEngine
-from secondpass.service.engines.vllm.server import served_name
+from secondpass.service.engines.vllm.server import served_name, warn_of_dev_mode
+from secondpass.service.http.access.auth_failures import AuthFailures
+from secondpass.service.http.access.vllm_routes import VllmRoutes
 from secondpass.service.http.middleware import RequestMiddleware
 from secondpass.service.http.openapi import merge_documents
-from secondpass.service.server.app import check_sandbox, create_app, running_in_process
+from secondpass.service.server.app import (
+    check_sandbox,
+    create_app,
+    running_in_process,
+    service_in,
+)
 
 _IGNORED_SETTINGS = (
     *("engine", "model", "engine_url", "engine_key_env", "vllm_flags"),
@@ -58,12 +67,15 @@ class Plugin:
         self._routes: list[APIRoute] = []
         self._rest: ASGIApp | None = None
         self._tenants: Tenants | None = None
-        self._stalled_client_seconds = 0.0
+        self._guard: RequestMiddleware | None = None
 
     def attach_router(self, app: FastAPI) -> None:
         """Add the middleware that routes requests, and join the lifespan of vLLM's application."""
         self._vllm_app = app
         app.add_middleware(_PluginMiddleware, plugin=self)
+        app.build_middleware_stack = partial(  # type: ignore[method-assign]
+            self._build_stack, app, app.build_middleware_stack
+        )
         app.openapi = partial(self._openapi, app.openapi)  # type: ignore[method-assign] # as FastAPI's own documentation does
         vllm_lifespan = app.router.lifespan_context
 
@@ -88,11 +100,13 @@ class Plugin:
         Raises:
             BadSettings: The settings are invalid. It aborts the startup of vLLM.
         """
+        limit_log("secondpass")
+        warn_of_dev_mode()
         model, online = served_name(args), state.online_renderer
         engine = VllmEngine(
             DEFAULT_ENGINE, engine_client, model, online=online, plain=self._forward
         )
-        settings = _settings(model)
+        settings = _settings(model, args.host)
         await check_sandbox(settings)
         vllm_tenants = _vllm_tenants(args)
         if settings.api_keys_file is not None:
@@ -100,7 +114,7 @@ class Plugin:
                 raise BadSettings(
                     "api_keys_file and vLLM's --api-key (or VLLM_API_KEY) exclude each other: set one of them"
                 )
-            self._require_keys(Tenants.load(settings.api_keys_file), settings)
+            self._tenants = Tenants.load(settings.api_keys_file)
         elif vllm_tenants is None:
             logger.warning(
                 "no API keys are configured: every client that reaches vLLM's port can use /solve"
@@ -108,23 +122,39 @@ class Plugin:
         tenants = self._tenants or vllm_tenants
         self._attach_app(create_app(settings, running_in_process(engine), tenants=tenants))
 
-    def _require_keys(self, tenants: Tenants, settings: Settings) -> None:
-        """Require an API key of these tenants for the paths of vLLM, which has no keys of its own."""
-        self._tenants, self._stalled_client_seconds = tenants, settings.stalled_client_seconds
+    def _build_stack(self, app: FastAPI, build: Callable[[], ASGIApp]) -> ASGIApp:
+        """Build the middleware of vLLM's application, with that of the plug-in before CORS.
+
+        vLLM adds its own middleware later, and so before that of the plug-in. Its CORS headers are for its own routes; its
+        authentication remains first.
+        """
+        stack = app.user_middleware
+        classes: list[object] = [each.cls for each in stack]
+        own = stack.pop(classes.index(_PluginMiddleware))
+        classes.remove(_PluginMiddleware)
+        stack.insert(classes.index(CORSMiddleware) if CORSMiddleware in classes else 0, own)
+        return build()
 
     def _attach_app(self, app: FastAPI) -> None:
         self._app = app
         self._routes = [route for route in app.routes if isinstance(route, APIRoute)]
+        if self._tenants is not None:  # vLLM has no keys of its own
+            service = service_in(app)
+            self._guard = RequestMiddleware(
+                VllmRoutes(self._call_rest, service),
+                self._tenants,
+                service.settings.stalled_client_seconds,
+                service.traffic.uploads,
+                auth_failures=AuthFailures(service.metrics.count_auth_failure),
+            )
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, rest: ASGIApp) -> None:
         """Handle a request for a secondpass path; pass all others to vLLM's application, `rest`."""
         self._rest = rest
         if self._app is not None and self._matches(scope):
             await self._app(scope, receive, send)
-        elif self._tenants is not None and scope.get("path") not in _PROBES:
-            await RequestMiddleware(rest, self._tenants, self._stalled_client_seconds)(
-                scope, receive, send
-            )
+        elif self._guard is not None and scope.get("path") not in _PROBES:
+            await self._guard(scope, receive, send)
         else:
             await rest(scope, receive, send)
 
@@ -135,9 +165,12 @@ class Plugin:
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a forwarded request to vLLM's application, below the plug-in's middleware."""
+        await self._call_rest({**scope, "app": self._vllm_app}, receive, send)
+
+    async def _call_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._rest is None or self._vllm_app is None:
             raise RuntimeError("a request was forwarded before the first request arrived")
-        await self._rest({**scope, "app": self._vllm_app}, receive, send)
+        await self._rest(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -157,14 +190,16 @@ class _PluginMiddleware:
         await self._plugin.serve(scope, receive, send, self._app)
 
 
-def _settings(model: str) -> Settings:
+def _settings(model: str, host: str | None) -> Settings:
+    """Return the settings. The address is that of vLLM, which by default listens on all."""
     for name in _IGNORED_SETTINGS:
         if (variable := f"{PREFIX}{name.upper()}") in os.environ:
             logger.warning(
                 "%s has no effect in the plug-in: vLLM configures the server and the engine",
                 variable,
             )
-    return load([], engine="vllm", model=model, host="127.0.0.1")
+    address = host or "0.0.0.0"  # noqa: S104 - vLLM has bound it already
+    return load([], engine="vllm", model=model, host=address, allow_unauthenticated=True)
 
 
 def _vllm_tenants(args: Namespace) -> Tenants | None:

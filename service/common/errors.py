@@ -18,14 +18,14 @@ All are subclasses of SecondpassError, below those of `strategies.api.errors`:
     * Drained (503): the server is shutting down.
     * ClientDisconnected (499): the client disconnected; logged, never sent.
 
-Errors that only routes raise (Unsupported, UnmetRequirement, MethodNotAllowed, Internal, StrategyFailed) are in `http.problems`.
+Errors that only routes raise are in `http.problems` and `http.access`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from secondpass.strategies.api.errors import SecondpassError
 from secondpass.strategies.api.values import BudgetKind, Role
@@ -107,10 +107,14 @@ class BodyTooSlow(InvalidRequest):
 
 
 class Unauthorized(HttpError):
-    """The API key is missing or unknown."""
+    """The API key is missing or unknown, see `reason`."""
 
     status = 401
     code = "unauthorized"
+
+    def __init__(self, detail: str, *, reason: Literal["missing", "unknown"]) -> None:
+        super().__init__(detail)
+        self.reason: Literal["missing", "unknown"] = reason
 
 
 class NotAdmitted(HttpError):

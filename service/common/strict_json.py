@@ -62,25 +62,6 @@ def decode(body: bytes) -> dict[str, Any]:
     return value
 
 
-def without_member(body: bytes, name: str) -> bytes:
-    """Return the text of a JSON object without one member. The text of all others is unchanged.
-
-    `body` must be a JSON object that `decode` accepts.
-    """
-    text = body.decode()
-    read = json.JSONDecoder().raw_decode
-    kept = []
-    at = _next(text, text.index("{") + 1)
-    while text[at] != "}":
-        start = at
-        key, at = read(text, at)
-        _, at = read(text, _next(text, at))
-        if key != name:
-            kept.append(text[start:at])
-        at = _next(text, at)
-    return f"{{{', '.join(kept)}}}".encode()
-
-
 def _has_too_many_values(body: bytes) -> bool:
     """Return whether `body` has more than MAX_VALUES values, in linear time and without building any.
 
@@ -114,13 +95,6 @@ def _check_depth(value: Any) -> None:
 
 def _too_deep() -> Malformed:
     return Malformed(f"the body's JSON is nested deeper than {MAX_DEPTH} levels", field="body")
-
-
-def _next(text: str, at: int) -> int:
-    """Return the offset of the next value or closing brace of a JSON object."""
-    while text[at] in " \t\r\n,:":
-        at += 1
-    return at
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

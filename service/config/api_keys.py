@@ -77,6 +77,11 @@ class Tenants:
         """True where no keys are configured, so that all callers are served."""
         return not self._keys
 
+    @property
+    def are_several(self) -> bool:
+        """True if more than one tenant has a key, so that the tenants share engines."""
+        return len(self.names) > 1
+
     def identify(self, authorization: str | None) -> Tenant:
         """Return the tenant of an Authorization header. Raises Unauthorized.
 
@@ -86,14 +91,16 @@ class Tenants:
             return ANONYMOUS
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthorized("an API key is required: Authorization: Bearer KEY")
+            raise Unauthorized(
+                "an API key is required: Authorization: Bearer KEY", reason="missing"
+            )
         digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
         found: Tenant | None = None
         for known, tenant in self._keys:
             if hmac.compare_digest(known, digest):
                 found = tenant
         if found is None:
-            raise Unauthorized("unknown API key in Authorization: Bearer KEY")
+            raise Unauthorized("unknown API key in Authorization: Bearer KEY", reason="unknown")
         return found
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from secondpass.service.config.engine_settings import EngineSettings
 from secondpass.service.config.tables import Names, Positive
+
+_HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\*")
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _HOST_HEADER.fullmatch(name):
+            raise ValueError(f"must be host names without scheme and port, or *, not {name!r}")
+    return names
+
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
@@ -81,7 +91,7 @@ class HttpSettings(EngineSettings):
     max_target_bytes: Positive = Field(
         8 * 2**10, description="size limit of the path and query of a request in bytes"
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: Annotated[Names, AfterValidator(_host_names)] = Field(
         (),
         description="without API keys: names that the Host header may have besides loopback names; `*` allows all",
     )

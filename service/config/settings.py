@@ -188,7 +188,7 @@ class Settings(HttpSettings):
                 raise ValueError(f"{default}: must be at most {maximum} ({limit}), not {value}")
 
     def _check_exposure(self) -> None:
-        if not (_is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
+        if not (is_loopback(self.host) or self.api_keys_file or self.allow_unauthenticated):
             raise ValueError(
                 f"host {self.host} is reachable from other machines, and no API keys are configured: "
                 "set api_keys_file, or allow_unauthenticated to serve without keys"
@@ -293,7 +293,8 @@ def load(arguments: Sequence[str], **given: Any) -> Settings:
         raise BadSettings(str(error)) from error
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether `host`, an address to listen on, is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

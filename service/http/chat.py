@@ -19,7 +19,8 @@ from secondpass.service.common.errors import (
     ReasoningOverLimit,
 )
 from secondpass.service.common.events import Trace
-from secondpass.service.common.strict_json import decode, without_member
+from secondpass.service.common.json_text import without_member
+from secondpass.service.common.strict_json import decode
 from secondpass.service.common.validation import unknown_name
 from secondpass.service.config.api_keys import Tenant
 from secondpass.service.http.chat_render import Chunks, chat_completion

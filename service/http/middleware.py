@@ -15,13 +15,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondpass.service.common.errors import ClientDisconnected, Unauthorized
+from secondpass.service.common.errors import ClientDisconnected, HttpError, Unauthorized
 from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.service.config.api_keys import Tenants
+from secondpass.service.http.access.auth_failures import AuthFailures
+from secondpass.service.http.access.browser_rules import OPEN_PATHS, BrowserRules
 from secondpass.service.http.problems import Internal, as_http_error, error_response
-
-OPEN_PATHS = frozenset(("/livez", "/readyz", "/metrics"))
-"""Paths that probes and scrapers read without an API key."""
 
 _POLICY_VIOLATION = 1008
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -34,6 +33,14 @@ class RequestMiddleware:
 
     A client that reads nothing of its response for `stalled_client_seconds` counts as disconnected. A response that
     starts before the body is complete closes the connection.
+
+    Args:
+        app: The application.
+        tenants: The tenants and their API keys.
+        stalled_client_seconds: Seconds without reading.
+        uploads: Bodies that are being read, with their limits.
+        browser_rules: Hosts and origins that are accepted; None accepts all.
+        auth_failures: Counts refused API keys.
     """
 
     def __init__(
@@ -42,11 +49,16 @@ class RequestMiddleware:
         tenants: Tenants,
         stalled_client_seconds: float,
         uploads: Uploads | None = None,
+        *,
+        browser_rules: BrowserRules | None = None,
+        auth_failures: AuthFailures | None = None,
     ) -> None:
         self.app = app
         self._uploads = uploads or Uploads()
         self._tenants = tenants
         self._stalled_client_seconds = stalled_client_seconds
+        self._browser_rules = browser_rules
+        self._auth_failures = auth_failures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -69,13 +81,13 @@ class RequestMiddleware:
                 has_started = True
                 reply_headers = MutableHeaders(scope=message)
                 reply_headers["x-request-id"] = request_id
+                reply_headers["x-content-type-options"] = "nosniff"
                 if not await upload.discard():
                     reply_headers["connection"] = "close"
             await self._send(send, message)
 
         try:
-            if scope["path"] not in OPEN_PATHS:
-                scope["state"]["tenant"] = self._tenants.identify(headers.get("authorization"))
+            self._admit(scope, headers, is_open=scope["path"] in OPEN_PATHS)
             await self.app(scope, upload.receive, send_with_id)
         except ClientDisconnect:
             logger.info("request %s: 499, the client disconnected", request_id)
@@ -94,12 +106,34 @@ class RequestMiddleware:
 
         The service has no websocket routes, but the application behind it may.
         """
+        is_open = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal is_open
+            is_open = is_open or message["type"] == "websocket.accept"
+            await send(message)
+
+        scope.setdefault("state", {})
         try:
-            self._tenants.identify(Headers(scope=scope).get("authorization"))
-        except Unauthorized:
+            self._admit(scope, Headers(scope=scope), is_open=False)
+            await self.app(scope, receive, send_noting)
+        except HttpError:
+            if is_open:
+                raise
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+
+    def _admit(self, scope: Scope, headers: Headers, *, is_open: bool) -> None:
+        """Check host, origin and, unless the path is open, the API key; record the tenant. Raises HttpError."""
+        if self._browser_rules is not None:
+            self._browser_rules.check(scope)
+        if is_open:
             return
-        await self.app(scope, receive, send)
+        try:
+            scope["state"]["tenant"] = self._tenants.identify(headers.get("authorization"))
+        except Unauthorized as error:
+            if self._auth_failures is not None:
+                self._auth_failures.record(error, scope)
+            raise
 
     async def _send(self, send: Send, message: Message) -> None:
         with anyio.move_on_after(self._stalled_client_seconds) as timeout:

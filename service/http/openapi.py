@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from secondpass.service.http import response_models
+from secondpass.service.http.access.browser_rules import OPEN_PATHS
 from secondpass.service.http.chat_schema import ChatRequest
-from secondpass.service.http.middleware import OPEN_PATHS
 from secondpass.service.http.problems import OPENAI_PATHS
 from secondpass.service.http.schema import SolveRequest, StrategyChoice
 from secondpass.service.http.state import Service

@@ -6,11 +6,15 @@ from starlette.requests import Request
 
 from secondpass.service.common.errors import Malformed, TooLarge
 from secondpass.service.common.uploads import Upload
-from secondpass.service.http.state import service_of
+from secondpass.service.http.state import Service, service_of
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, service: Service | None = None) -> bytes:
     """Read the raw body. The request counts as one in progress while it is read.
+
+    Args:
+        request: The request.
+        service: The service; by default that of the request's application.
 
     Raises:
         TooLarge: The body exceeds `max_body_bytes`.
@@ -18,7 +22,7 @@ async def read_body(request: Request) -> bytes:
         NotAdmitted: There is no room for another request.
         BodyTooSlow: The body arrives too late or too slowly.
     """
-    service = service_of(request)
+    service = service or service_of(request)
     limit = service.settings.max_body_bytes
     content_type = request.headers.get("content-type", "")
     if content_type.split(";")[0].strip().lower() != "application/json":

@@ -20,6 +20,9 @@ from secondpass.service.common.routing_headers import (
     opening_of,
     session_of,
 )
+from secondpass.service.common.trace_context import valid_context
+from secondpass.service.config.api_keys import Tenant
+from secondpass.service.config.settings import Settings
 from secondpass.service.http.state import Service, service_of, tenant_of
 from secondpass.service.runs.run_spec import RunSpec
 from secondpass.strategies.api.engine import PlainRequest, Routing
@@ -27,7 +30,6 @@ from secondpass.strategies.api.engine import PlainRequest, Routing
 ANY_TENANT = "*"
 """Entry of `trusted_tenants` for all tenants, including the one of a service without API keys."""
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _OWN_ID = re.compile(r"req_([0-9a-f]{32})")
 
 
@@ -44,7 +46,11 @@ def with_routing(spec: RunSpec, request: Request, body: Mapping[str, Any]) -> Ru
     if spec.params.chains > settings.session_max_n:
         is_split = settings.session_of_large_votes == "split"
         session, group = (session, settings.session_max_n) if is_split else (None, None)
-    headers = _client_headers(request, PRIORITY) if _is_trusted(service, request) else ()
+    headers = (
+        _client_headers(request, PRIORITY)
+        if is_trusted(service.settings, tenant_of(request))
+        else ()
+    )
     routing = Routing(session=session, tenant=tenant_of(request).name, headers=headers)
     return replace(
         spec, routing=routing, session_group=group, traceparent=_trace_context(request)[0][1]
@@ -64,14 +70,16 @@ def to_plain_request(
     headers += _trace_context(request)
     affinity = () if service.settings.ignore_client_sessions else _affinity_headers(request)
     headers += affinity
-    if _is_trusted(service, request):
+    if is_trusted(service.settings, tenant_of(request)):
         headers += _priority_headers(request, body)
     session = _client_session(service, request, body)
     is_placed = session is not None or bool(affinity)
     if not is_placed and service.settings.session_of_forwards == "opening":
         session = opening_of(body)
-    routing = Routing(session=session, tenant=tenant_of(request).name)
-    return PlainRequest(path, raw, tuple(headers), routing)
+    tenant = tenant_of(request)
+    routing = Routing(session=session, tenant=tenant.name)
+    salt = tenant.cache_salt if service.tenants.are_several else None
+    return PlainRequest(path, raw, tuple(headers), routing, salt)
 
 
 def _client_session(service: Service, request: Request, body: Mapping[str, Any]) -> str | None:
@@ -80,9 +88,9 @@ def _client_session(service: Service, request: Request, body: Mapping[str, Any])
     return session_of(request.headers, body)
 
 
-def _is_trusted(service: Service, request: Request) -> bool:
-    trusted = service.settings.trusted_tenants
-    return ANY_TENANT in trusted or tenant_of(request).name in trusted
+def is_trusted(settings: Settings, tenant: Tenant) -> bool:
+    """Return whether the tenant may set priority and fairness."""
+    return ANY_TENANT in settings.trusted_tenants or tenant.name in settings.trusted_tenants
 
 
 def _client_headers(request: Request, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
@@ -113,10 +121,10 @@ def _priority_headers(request: Request, body: Mapping[str, Any]) -> tuple[tuple[
 
 def _trace_context(request: Request) -> list[tuple[str, str]]:
     """Return the W3C trace context of a request, or a new one derived from its request id."""
-    given = request.headers.get("traceparent", "")
-    if _TRACEPARENT.fullmatch(given):
-        state = request.headers.get("tracestate")
-        return [("traceparent", given), *([("tracestate", state)] if state else [])]
+    headers = request.headers
+    given = valid_context(headers.getlist("traceparent"), headers.getlist("tracestate"))
+    if given:
+        return [*given]
     name = request.state.request_id
     own = _OWN_ID.fullmatch(name)
     trace = own[1] if own else hashlib.sha256(name.encode()).hexdigest()[:32]

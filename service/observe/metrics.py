@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -115,11 +115,21 @@ class Metrics:
             ["status"],
             registry=self._registry,
         )
+        self._auth_failures = Counter(
+            "secondpass_auth_failures",
+            "Requests refused for a missing or unknown API key",
+            ["reason"],
+            registry=self._registry,
+        )
         self._plain_in_flight = Gauge(
             "secondpass_plain_requests_in_flight",
             "Forwarded requests in progress",
             registry=self._registry,
         )
+
+    def count_auth_failure(self, reason: Literal["missing", "unknown"]) -> None:
+        """Count a request that was refused for its API key."""
+        self._auth_failures.labels(reason).inc()
 
     def subscriber(self, strategy: str) -> Subscriber:
         """Return a subscriber that counts the events of one run of `strategy`."""

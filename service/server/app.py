@@ -40,6 +40,9 @@ from secondpass.service.engines.scripted.engine import ScriptedEngine
 from secondpass.service.engines.vllm.asgi import ASGIApp
 from secondpass.service.equivalence.checker import Equivalence
 from secondpass.service.http import chat, ops, solve
+from secondpass.service.http.access.auth_failures import AuthFailures
+from secondpass.service.http.access.browser_rules import BrowserRules
+from secondpass.service.http.access.vllm_routes import VllmRoutes
 from secondpass.service.http.forward import FallbackApp
 from secondpass.service.http.middleware import RequestMiddleware
 from secondpass.service.http.openapi import build_document
@@ -75,7 +78,7 @@ class InProcessEngines:
 
     Attributes:
         engines: The engines by name.
-        server: vLLM's own ASGI application, which answers the paths that secondpass does not define.
+        server: vLLM's own ASGI application. It answers the routes for tenants that secondpass does not define.
         registry: Returns the Prometheus registry of vLLM.
         has_died: Returns True once an engine has failed permanently, so that the process must be replaced.
     """
@@ -147,8 +150,8 @@ def create_app(
 
     Args:
         settings: Validated settings.
-        inside: Engines in this process. Each replaces the configured engine of the same name. Paths that secondpass
-            does not define are forwarded to `inside.server`.
+        inside: Engines in this process. Each replaces the configured engine of the same name. Routes for tenants
+            that secondpass does not define are forwarded to `inside.server`.
         tenants: Tenants to use instead of those in `api_keys_file`.
 
     Raises:
@@ -190,6 +193,8 @@ def create_app(
         description="Makes a language model check and correct its own work, within a budget.",
         lifespan=partial(lifespan, service),
         redirect_slashes=False,
+        docs_url=None,  # its page runs a script from another site
+        redoc_url=None,
         exception_handlers={HTTPException: _explain},
     )
     app.state.service = service
@@ -199,9 +204,12 @@ def create_app(
         tenants=service.tenants,
         stalled_client_seconds=settings.stalled_client_seconds,
         uploads=service.traffic.uploads,
+        browser_rules=BrowserRules.of(settings, service.tenants),
+        auth_failures=AuthFailures(service.metrics.count_auth_failure),
     )
     if inside.server is not None:
-        app.router.default = FallbackApp(inside.server, service.traffic)
+        fallback = FallbackApp(inside.server, service.traffic)
+        app.router.default = VllmRoutes(fallback, service)
     app.openapi = partial(build_document, app, service)  # type: ignore[method-assign] # as FastAPI's own documentation does
     _route(app)
     return app

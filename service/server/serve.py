@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from uvicorn.loops.auto import auto_loop_factory
 
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.common.logs import new_handler
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.server.app import (
     InProcessEngines,
@@ -75,9 +76,7 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def _log(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[new_handler()])
     # At "info" these loggers write a line for each request and startup step.
     for verbose in ("httpx", "uvicorn.error"):
         logging.getLogger(verbose).setLevel(

@@ -151,13 +151,15 @@ class Delta:
 class PlainRequest:
     """An OpenAI request to forward: its `path` below /v1, raw JSON `body` and `headers`.
 
-    The engine adds those headers of `routing` that the client did not send.
+    The engine adds those headers of `routing` that the client did not send. An engine over vLLM puts `cache_salt`, the
+    secret of one of several tenants, into the body.
     """
 
     path: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     routing: Routing = Routing()
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +219,4 @@ class Engine(Protocol):
         """Return the exact number of prompt tokens. Raises CapabilityMissing without `tokenize`."""
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """Forward an OpenAI request byte for byte. Raises EngineUnavailable without a reply."""
+        """Forward an OpenAI request, byte for byte without a `cache_salt`. Raises EngineUnavailable without a reply."""

@@ -56,7 +56,7 @@ class Served:
     def open(self, path: str, body: Json) -> socket.socket:
         """Send a request and return the open, unread socket."""
         raw = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         client = socket.create_connection(("127.0.0.1", self.port))
         client.sendall(f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw)
         return client

@@ -110,7 +110,7 @@ def test_a_client_that_sends_everything_before_it_reads_gets_the_413(
 
 
 def test_a_client_that_expects_100_continue_gets_the_413_at_once(served: Served) -> None:
-    head = "POST /solve HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n"
+    head = "POST /solve HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
         client.sendall(f"{head}content-type: application/json\r\n\r\n".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 413")
@@ -120,7 +120,7 @@ def test_a_client_that_stops_sending_gets_the_413(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "LINGER_SECONDS", 0.2)
-    head = "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = "POST /solve HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=2) as client:
         client.sendall(f"{head}content-length: 99999999\r\n\r\nxxx".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 413")

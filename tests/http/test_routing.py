@@ -265,7 +265,7 @@ def test_the_request_id_is_sent_in_the_trace_context(path: str) -> None:
 def test_only_the_listed_client_headers_are_forwarded(
     trusted: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    others = ("x-forwarded-for", "origin", "openai-organization", "x-llm-d-model-name-rewrite")
+    others = ("x-forwarded-for", "referer", "openai-organization", "x-llm-d-model-name-rewrite")
     given = {name: f"of {name}" for name in (*AFFINITY_HEADERS, *TRUSTED_HEADERS, *others)}
     with front(trusted_tenants=trusted) as (served, upstream):
         (sent,) = sent_by(served, upstream, PATH, PLAIN, **given)

@@ -56,7 +56,7 @@ def plugged_in() -> FastAPI:
 
     app, plugin = fake_vllm(), Plugin()
     plugin.attach_router(app)
-    plugin._require_keys(TENANTS, SETTINGS)
+    plugin._tenants = TENANTS
     plugin._attach_app(create_app(SETTINGS, tenants=TENANTS))
     return app
 

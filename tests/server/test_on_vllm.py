@@ -168,7 +168,7 @@ def test_client_disconnect_frees_the_engine_within_a_second(
         WORDY | {"strategy": {"name": "self_consistency", "params": {"n": 4}}, "stream": stream}
     ).encode()
     head = (
-        "POST /solve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        "POST /solve HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
     address = (service.client.base_url.host, service.client.base_url.port or 80)
@@ -268,6 +268,9 @@ def test_other_paths_are_handled_by_vllm(service: Deployment) -> None:
     body = {"model": service.model, "prompt": "One, two,", "max_tokens": 3, "temperature": 0}
     assert service.client.post("/v1/completions", json=body).json()["choices"][0]["text"].strip()
     assert service.client.get("/no-such-path").status_code == 404
+    page = service.client.get("/strategies", headers={"origin": "https://page.example"})
+    assert page.status_code == 403
+    assert service.client.get("/strategies", headers={"host": "evil.example"}).status_code == 421
     metrics = service.client.get("/metrics").text
     assert "\nvllm:num_requests_running{" in metrics
     assert "\nsecondpass_runs_in_flight 0.0" in metrics

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
+from secondpass.service.common.cache_salt import with_cache_salt
 from secondpass.service.common.routing_headers import AFFINITY, DESTINATION, FORWARDED, PRIORITY
 from secondpass.service.engines.common.decompression import encoding_of
 from secondpass.service.engines.common.prefix_ids import prefix_ids
@@ -36,6 +37,7 @@ from secondpass.strategies.api.engine import Call, Delta, PlainReply, PlainReque
 from secondpass.strategies.api.errors import (
     CallRejected,
     CapabilityMissing,
+    EngineUnavailable,
     StreamInterrupted,
 )
 from secondpass.strategies.api.values import ImagePart
@@ -173,7 +175,9 @@ class HttpEngine(RemoteEngine[_Server]):
 
     @asynccontextmanager
     async def forward(self, request: PlainRequest) -> AsyncIterator[PlainReply]:
-        """Forward `request` byte for byte with the engine's API key; leaving the block aborts it.
+        """Forward `request` with the engine's API key; leaving the block aborts it.
+
+        The body is forwarded byte for byte, except that vLLM gets the `cache_salt` of the request in it.
 
         API keys in the reply are masked. The text of an error has no inner addresses. A compressed reply, which the request
         does not ask for, is decompressed.
@@ -186,12 +190,13 @@ class HttpEngine(RemoteEngine[_Server]):
                 connection breaks.
         """
         url = f"{self._connection.url}/{request.path.lstrip('/')}"
+        sent = self._salted(request)
         headers = self._routing.of(request.routing) | {
             name.lower(): value
             for name, value in request.headers
             if name.lower() in _FORWARDED_HEADERS and value.isascii()
         }
-        async with self._connection.open("POST", url, request.body, headers=headers) as response:
+        async with self._connection.open("POST", url, sent, headers=headers) as response:
             if response.status_code in KEY_STATUSES:
                 await self._connection.check_status(response, None)
             returned, body = await self._forwarded(response)
@@ -214,6 +219,19 @@ class HttpEngine(RemoteEngine[_Server]):
             headers = _without(headers, "content-length", "content-encoding")
         chunks = connection.decoded_chunks(response)
         return headers, masked_chunks(chunks, connection.redactor.secrets)
+
+    def _salted(self, request: PlainRequest) -> bytes:
+        """Return the body, with the `cache_salt` if the server is vLLM.
+
+        Raises EngineUnavailable before the first probe.
+        """
+        if request.cache_salt is None:
+            return request.body
+        if self._server is None:
+            message = f"engine {self.name!r} is not ready: {self.why_not_ready}"
+            raise EngineUnavailable(message, engine=self.name)
+        is_vllm = self._server.dialect.is_vllm
+        return with_cache_salt(request.body, request.cache_salt) if is_vllm else request.body
 
     def _server_for(self, call: Call) -> _Server:
         """Return the server; raise if it is not ready or cannot serve `call` exactly as requested."""

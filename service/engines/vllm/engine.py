@@ -14,6 +14,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from dataclasses import replace
 from typing import get_args
 
 import anyio
@@ -24,6 +25,7 @@ from vllm.outputs import RequestOutput
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.exceptions import EngineGenerateError
 
+from secondpass.service.common.cache_salt import with_cache_salt
 from secondpass.service.engines.common.health import DEFECT
 from secondpass.service.engines.common.status_codes import error_for_status, excerpt
 from secondpass.service.engines.common.utf8_repair import Utf8Repair, incomplete_character
@@ -232,7 +234,7 @@ class VllmEngine:
             return len((await self._renderer.prompt(call))["prompt_token_ids"])
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """Forward `request` to vLLM's handlers in this process.
+        """Forward `request` to vLLM's handlers in this process, with its `cache_salt` in the body.
 
         Raises EngineUnavailable if the engine has no server application.
         """
@@ -240,6 +242,8 @@ class VllmEngine:
             raise EngineUnavailable(
                 f"engine {self.name!r} has no server for plain requests", engine=self.name
             )
+        if request.cache_salt is not None:
+            request = replace(request, body=with_cache_salt(request.body, request.cache_salt))
         return forward_to_app(self._plain, request, engine=self.name)
 
     def _client_for(self, call: Call) -> EngineClient:

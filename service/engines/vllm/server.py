@@ -6,6 +6,7 @@ imports vLLM, so import it only to serve this engine.
 
 from __future__ import annotations
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry
+from vllm import envs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
 from vllm.entrypoints.launchers.app import build_app
@@ -65,6 +67,8 @@ _UNSUPPORTED_FLAGS = {
 
 _NOT_GIVEN = object()
 _PLUGIN_NAME = "secondpass"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ async def _launch(name: str, args: Namespace, stack: AsyncExitStack) -> VllmServ
             f"model {args.model!r} does not generate text: vLLM supports only {', '.join(tasks)} with it"
         )
     app = build_app(args, tasks, client.model_config)
+    warn_of_dev_mode()
     await init_app_state(client, app.state, args, tasks)
     await stack.enter_async_context(app.router.lifespan_context(app))
     renderer = app.state.online_renderer
@@ -159,6 +164,15 @@ def served_name(args: Namespace) -> str:
     names: list[str] | str | None = args.served_model_name
     name = names[0] if isinstance(names, list) else names
     return name or str(args.model)
+
+
+def warn_of_dev_mode() -> None:
+    """Warn if vLLM has its routes for development, such as /collective_rpc."""
+    if envs.VLLM_SERVER_DEV_MODE:
+        logger.warning(
+            "VLLM_SERVER_DEV_MODE is set: vLLM has routes that put the engine to sleep, replace its weights and call its "
+            "workers. Tenants may not use them, but never set it where others reach vLLM's own port"
+        )
 
 
 def metrics_registry() -> CollectorRegistry:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondpass.service.common.strict_json import decode, without_member
+from secondpass.service.common.json_text import without_member
+from secondpass.service.common.strict_json import decode
 from tests.engines.upstream import DONE, Upstream, chunk, event, streams
 from tests.http.serving import Json, Served, serving
 from tests.http.upstreams import running

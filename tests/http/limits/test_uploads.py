@@ -22,7 +22,7 @@ from tests.http.serving import Served, serving
 from tests.polling import wait_at_most, wait_until
 
 PATHS = ["/solve", "/v1/chat/completions"]
-HIDDEN = b"POST /solve HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+HIDDEN = b"POST /solve HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def start(
 ) -> socket.socket:
     """Send the headers of a request and the first byte of its body."""
     client = socket.create_connection(("127.0.0.1", served.port), timeout=10)
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{more}"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}"
     client.sendall(f"{head}content-length: {length}\r\n\r\n{{".encode())
     return client
 

@@ -90,7 +90,7 @@ def test_connections_without_a_request_in_progress_give_way_to_new_ones(
         "half a request": b"GET / HTTP",
         "idle": GET,
         "refused": b"\x00",
-        "with an unread body": b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n",
+        "with an unread body": b"GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n",
     }[state]
     with ExitStack() as stack:
         held = [stack.enter_context(connect(served.port)) for _ in range(LIMIT)]

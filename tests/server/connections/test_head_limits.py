@@ -42,17 +42,17 @@ def served() -> Iterator[Served]:
 
 def target(size: int, path: bytes = b"/livez") -> bytes:
     padded = path + b"?" + b"x" * (size - len(path) - 1)
-    return b"GET " + padded + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    return b"GET " + padded + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
 def header_bytes(size: int, path: bytes = b"/livez") -> bytes:
-    fixed = b"host: x\r\nconnection: close\r\n"
+    fixed = b"host: localhost\r\nconnection: close\r\n"
     value = b"x" * (size - len(fixed) - len(b"a: \r\n"))
     return b"GET " + path + b" HTTP/1.1\r\n" + fixed + b"a: " + value + b"\r\n\r\n"
 
 
 def header_count(number: int, path: bytes = b"/livez") -> bytes:
-    fixed = b"host: x\r\nconnection: close\r\n"
+    fixed = b"host: localhost\r\nconnection: close\r\n"
     return b"GET " + path + b" HTTP/1.1\r\n" + fixed + b"a: b\r\n" * (number - 2) + b"\r\n"
 
 
@@ -194,7 +194,9 @@ def test_a_request_that_is_not_http_gets_a_problem_document(
 def test_a_request_for_another_protocol_is_answered_and_its_connection_closed(
     served: Served,
 ) -> None:
-    upgrade = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    upgrade = (
+        b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    )
     reply = exchange(served.port, upgrade + GET)
     assert reply.count(b"HTTP/1.1 200") == 1
     assert b"connection: close" in reply

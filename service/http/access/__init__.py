@@ -1,0 +1,1 @@
+"""Access to the service and to the routes of vLLM behind it."""

@@ -1,4 +1,4 @@
-"""Settings of the HTTP server: its address, who may use it, and the limits of a connection and of a request."""
+"""Settings of the HTTP server: address, access, and limits of connections and requests."""
 
 from __future__ import annotations
 

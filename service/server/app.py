@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from secondpass.service.engines.vllm.engine import VllmEngine
 
 
-_HELD_BODIES = 16
-"""Bodies of the largest size that may be held in memory while they and others are being read."""
+_BUFFERED_BODIES = 16
+"""Bodies of the largest size that may take memory while they and others are being read."""
 
 
 class ExplainingEngine(Engine, Protocol):
@@ -181,7 +181,7 @@ def create_app(
             Uploads(
                 settings.body_timeout_seconds,
                 settings.min_body_rate,
-                _HELD_BODIES * settings.max_body_bytes,
+                _BUFFERED_BODIES * settings.max_body_bytes,
             ),
         ),
         fallback_node=next((nodes[name] for name in inside.engines if inside.registry), None),

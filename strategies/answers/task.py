@@ -44,7 +44,7 @@ def brace_depth(text: str) -> int:
 
 @lru_cache(maxsize=1 << _BLOCK)
 def _block(braces: str) -> tuple[int, int, int, int]:
-    """Return four depths of a few braces: of the last, the lowest, the highest, and the deepest nesting within.
+    """Return four depths of a few braces: last, lowest, highest, and the deepest nesting within.
 
     The first three count unmatched `}` as negative, so that they can be added to the depth before these braces.
     """

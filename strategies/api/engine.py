@@ -219,4 +219,4 @@ class Engine(Protocol):
         """Return the exact number of prompt tokens. Raises CapabilityMissing without `tokenize`."""
 
     def forward(self, request: PlainRequest) -> AbstractAsyncContextManager[PlainReply]:
-        """Forward an OpenAI request, byte for byte without a `cache_salt`. Raises EngineUnavailable without a reply."""
+        """Forward an OpenAI request; without a `cache_salt`, byte for byte. Raises EngineUnavailable."""

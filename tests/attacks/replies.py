@@ -14,10 +14,10 @@ TOKENS = 12
 
 async def answer_42(request: web.Request, body: Body) -> web.StreamResponse:
     """Answer "42" for each completion, with a correct usage."""
-    return await says("The answer is 42.")(request, body)
+    return await writes("The answer is 42.")(request, body)
 
 
-def says(*texts: str) -> Handler:
+def writes(*texts: str) -> Handler:
     """Return a handler that generates `texts` in turn, each in one chunk, over all its requests."""
     turns = itertools.cycle(texts)
 

@@ -1,4 +1,4 @@
-"""A web page cannot use a service without API keys, and no request makes an engine fetch an inner address."""
+"""Web pages cannot use a service without API keys, and engines fetch no inner address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model-written code and clients' tests cannot fool the verdict, exhaust the machine or forge a report."""
+"""Model-written code cannot fool the verdict, exhaust the machine or forge a report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks.replies import says
+from tests.attacks.replies import writes
 from tests.attacks.victim import Json, Victim, attack, victim
 
 pytestmark = pytest.mark.faults
@@ -23,7 +23,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 
 def verdict_on(attacked: Victim, code: str, tests: str) -> Json:
     """Return the answer to a code task for which the model writes `code`."""
-    attacked.upstream.chat = says(f"```python\n{code}\n```")
+    attacked.upstream.chat = writes(f"```python\n{code}\n```")
     task = {"kind": "code", "tests": tests}
     reply = attacked.post(
         "/solve", {"question": "Write squares(n).", "strategy": "single", "task": task}

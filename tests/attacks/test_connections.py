@@ -1,4 +1,4 @@
-"""What a connection costs is bounded before any key is checked."""
+"""The cost of a connection is bounded before any key is checked."""
 
 from __future__ import annotations
 

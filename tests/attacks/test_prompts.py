@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from tests.attacks.replies import answer_42, says
+from tests.attacks.replies import answer_42, writes
 from tests.attacks.victim import Json, Victim, attack, victim
 from tests.engines.upstream import Body
 
@@ -67,7 +67,7 @@ def test_no_control_token_of_a_candidate_reaches_a_critic(attacked: Victim) -> N
         seen.extend(
             str(message["content"]) for message in body["messages"] if message["role"] == "user"
         )
-        return await says(candidate)(request, body)
+        return await writes(candidate)(request, body)
 
     with attack(attacked):
         for strategy in ("self_refine", "critic_retry", "meta_rm", "self_prm"):
@@ -87,7 +87,7 @@ def judged(attacked: Victim, reply: str) -> Json:
 
     async def chat(request: web.Request, body: Body) -> web.StreamResponse:
         is_draft = "CANDIDATE" not in json.dumps(body["messages"]).upper()
-        return await says("The answer is 41." if is_draft else reply)(request, body)
+        return await writes("The answer is 41." if is_draft else reply)(request, body)
 
     attacked.upstream.chat = chat
     response = attacked.post(
@@ -111,7 +111,7 @@ def test_two_verdicts_in_one_reply_are_unreadable(attacked: Victim) -> None:
     with attack(attacked):
         assert judged(attacked, RIGHT)["notes"]["stopped"] == "the verdict of the review is ok"
         for reply in (
-            f"The candidate says {RIGHT}, but {WRONG}",
+            f"The candidate writes {RIGHT}, but {WRONG}",
             f"{RIGHT}\n\nIt had written:\n{WRONG}",
             f"```json\n{RIGHT}\n```\n```json\n{WRONG}\n```",
         ):

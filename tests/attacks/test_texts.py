@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks.replies import says
+from tests.attacks.replies import writes
 from tests.attacks.victim import Json, Victim, attack, victim
 
 pytestmark = pytest.mark.faults
@@ -73,7 +73,7 @@ SHAPES = {name: ("", opener) for name, opener in OPENERS.items()} | RUNS
 @pytest.mark.parametrize(("head", "unit"), SHAPES.values(), ids=list(SHAPES))
 def test_a_model_that_repeats_itself(attacked: Victim, head: str, unit: str) -> None:
     text = head + filled(unit, 60 * KILOBYTE)
-    attacked.upstream.chat = says(f"{text}\nThe answer is 42.", text, f"42\n{text}")
+    attacked.upstream.chat = writes(f"{text}\nThe answer is 42.", text, f"42\n{text}")
     with attack(attacked):
         for name, params in STRATEGIES.items():
             for kind in ("math", "open"):
@@ -89,7 +89,7 @@ ALLOWED = ("engine_failed", "budget_exhausted", "deadline_exceeded", "no_answer"
 
 @pytest.mark.parametrize(("head", "unit"), SHAPES.values(), ids=list(SHAPES))
 def test_a_question_that_repeats_itself(attacked: Victim, head: str, unit: str) -> None:
-    attacked.upstream.chat = says("The answer is 42.")
+    attacked.upstream.chat = writes("The answer is 42.")
     text = head + filled(unit, 100 * KILOBYTE)
     with attack(attacked):
         for strategy in ("single", "self_consistency", None):
@@ -127,7 +127,7 @@ def deep(levels: int) -> str:
 )
 def test_a_vote_over_large_objects(attacked: Victim, text: str, samples: int) -> None:
     texts = [text.replace("1", str(number)) for number in range(10)]
-    attacked.upstream.chat = says(*texts)
+    attacked.upstream.chat = writes(*texts)
     with attack(attacked):
         params = {"n": samples, "stop": "none"}
         body: Json = {"question": "Return JSON.", "task": {"kind": "open"}}

@@ -1,4 +1,4 @@
-"""Nothing that an upstream replies harms the process, its books or its clients' trust."""
+"""No reply of an upstream harms the process, its token accounting or its clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from tests.attacks.replies import answer_42, raw, says, with_usage
+from tests.attacks.replies import answer_42, raw, with_usage, writes
 from tests.attacks.victim import ENGINE_KEY, Json, Victim, attack, victim
 from tests.engines.upstream import Body, Handler, chunk, endless, event, refuses, start_stream
 from tests.polling import wait_until
@@ -132,8 +132,8 @@ async def endless_letters(request: web.Request, _: Body) -> web.StreamResponse:
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("reply", [endless, endless_letters, says("word " * 20_000)])
-def test_an_engine_without_counts_is_held_to_the_cap(attacked: Victim, reply: Handler) -> None:
+@pytest.mark.parametrize("reply", [endless, endless_letters, writes("word " * 20_000)])
+def test_an_engine_without_counts_stops_at_the_cap(attacked: Victim, reply: Handler) -> None:
     with attack(attacked):
         attacked.upstream.chat = reply
         body = QUESTION | {

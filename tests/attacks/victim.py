@@ -1,4 +1,4 @@
-"""A service in its own process, over a hostile upstream, and the check that an attack left it unharmed."""
+"""A service in its own process over a hostile upstream, and the checks after an attack."""
 
 from __future__ import annotations
 

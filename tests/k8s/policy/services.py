@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from secondpass.service.config.settings import Settings
-from secondpass.service.http.middleware import OPEN_PATHS
+from secondpass.service.http.access.browser_rules import OPEN_PATHS
 from secondpass.service.server.app import create_app
 from tests.http.serving import settings_of
 from tests.k8s.manifests import (

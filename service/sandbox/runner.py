@@ -11,8 +11,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -23,13 +23,17 @@ from anyio.abc import ByteReceiveStream, Process
 
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.sandbox.bubblewrap import (
-    SandboxUnavailable,
+    PROCESSES,
+    SCRATCH_BYTES,
     bubblewrap,
     limits_of,
-    python,
-    site_packages,
 )
+from secondpass.service.sandbox.cgroups import Group, new_group
+from secondpass.service.sandbox.mounts import python, site_packages
 from secondpass.service.sandbox.report import REPORT_BYTES, Status, parsed_report, printable
+from secondpass.service.sandbox.seccomp import seccomp_filter
+from secondpass.service.sandbox.tree_limits import PROMISED_BYTES, Excess, Role, TreeWatch
+from secondpass.service.sandbox.unavailable import SandboxUnavailable
 
 __all__ = ["SandboxResult", "SandboxUnavailable", "Status", "run_python"]
 
@@ -45,6 +49,9 @@ _INSIDE = {
 }
 _BOOTSTRAP = _INSIDE.pop("bootstrap")
 _SOURCES = json.dumps({f"inside.{name}": text for name, text in _INSIDE.items()})
+CPU_OF_ALL = 3
+"""CPU time of all processes of a test run, in multiples of the limit of one process."""
+
 EXIT_SECONDS = 1.0
 """Seconds for the candidate process to exit after the tests."""
 
@@ -72,6 +79,7 @@ class _Run:
     printed: bytearray = field(default_factory=bytearray)
     report: bytearray = field(default_factory=bytearray)
     is_flooded: bool = False
+    watch: TreeWatch | None = None
 
 
 async def run_python(
@@ -94,7 +102,7 @@ async def run_python(
         code: Source of the candidate.
         tests: Source of its tests.
         entry_point: Name of the tested function, for tests that define `check`.
-        cpu_seconds: CPU time limit of each process.
+        cpu_seconds: CPU time limit of each process; all processes together may use three times as much.
         wall_seconds: Wall-clock limit of the test run.
         memory_bytes: Address space limit of each process.
 
@@ -103,7 +111,7 @@ async def run_python(
     """
     limits = limits_of(cpu_seconds, memory_bytes)
     job = {"code": code, "tests": tests, "entry_point": entry_point and entry_point.strip()}
-    async with _started(limits) as run:
+    async with _started(limits, CPU_OF_ALL * cpu_seconds) as run:
         with anyio.move_on_after(wall_seconds) as scope:
             async with task_group() as group:
                 group.start_soon(_feed, run.candidate, {"code": code})
@@ -125,8 +133,9 @@ def _result(run: _Run, *, is_late: bool) -> SandboxResult:
     def result(status: Status, why: str) -> SandboxResult:
         return SandboxResult(status, why if status == "error" else f"{why}\n{printed}".strip())
 
-    if run.is_flooded:
-        return result("failed", f"the code printed more than {OUTPUT_BYTES} bytes")
+    excess = _checked(run.watch)
+    if run.is_flooded or excess is not None:
+        return result(*_status_of(excess, is_unused=report.is_unused))
     if is_late and not report.is_unused:
         return result("timeout", "the wall time ran out")
     if is_late:
@@ -142,40 +151,82 @@ def _result(run: _Run, *, is_late: bool) -> SandboxResult:
     return result(report.status, report.why)
 
 
+def _checked(watch: TreeWatch | None) -> Excess | None:
+    """Return the bound that was exceeded, if any. Raises SandboxUnavailable if the watch failed."""
+    if watch is None:
+        return None
+    if watch.failure is not None:
+        message = f"the processes of a sandbox cannot be watched: {watch.failure}"
+        raise SandboxUnavailable(message) from watch.failure
+    return watch.excess
+
+
+def _status_of(excess: Excess | None, *, is_unused: bool) -> tuple[Status, str]:
+    """Return status and reason where a bound was exceeded; None is that of the output."""
+    if excess is None:
+        return "failed", f"the code printed more than {OUTPUT_BYTES} bytes"
+    if excess.role == "tester" and is_unused:
+        return "error", f"the tests {excess.why} before they called the code"
+    subject = "the code" if excess.role == "candidate" else "the tests of the code"
+    return "timeout" if excess.resource == "cpu" else "failed", f"{subject} {excess.why}"
+
+
 @asynccontextmanager
-async def _started(limits: str) -> AsyncIterator[_Run]:
-    """Start both processes, connected by a socket; kill and reap them when the block is left."""
+async def _started(limits: str, cpu_seconds: float) -> AsyncIterator[_Run]:
+    """Start both processes, connected by a socket, and their watch; end all with the block."""
+    group = new_group(PROMISED_BYTES, 2 * (PROCESSES + 3))  # and bubblewrap's own processes
     tester_end, candidate_end = socket.socketpair()
-    # Shielded: a cancellation during the start would leak a process.
-    with anyio.CancelScope(shield=True), tester_end, candidate_end:
-        candidate = await _start("candidate", candidate_end, limits)
+    try:
+        # Shielded: a cancellation during the start would leak a process.
+        with anyio.CancelScope(shield=True), tester_end, candidate_end:
+            candidate = await _start("candidate", candidate_end, limits, group)
+            try:
+                tester = await _start("tester", tester_end, limits, group)
+            except BaseException:
+                await _end(candidate)
+                raise
+        roots: dict[Role, int] = {"candidate": candidate.pid, "tester": tester.pid}
+        watch = TreeWatch(roots, cpu_seconds, SCRATCH_BYTES, group)
+        run = _Run(candidate, tester, watch=watch)
         try:
-            tester = await _start("tester", tester_end, limits)
-        except BaseException:
-            await _end(candidate)
-            raise
-    run = _Run(candidate, tester)
-    try:
-        yield run
+            yield run
+        finally:
+            watch.end()
+            await _end_all(run)
     finally:
-        await _end_all(run)
+        if group is not None:
+            await group.remove()
 
 
-async def _start(role: str, link: socket.socket, limits: str) -> Process:
-    packages = site_packages() if role == "tester" else None
-    command = [*bubblewrap(packages), python(), "-I", "-S", "-c", _BOOTSTRAP, _SOURCES]
+async def _start(role: Role, link: socket.socket, limits: str, group: Group | None) -> Process:
+    packages = site_packages() if role == "tester" else ()
+    with _filter() as filter_end:
+        command = [*bubblewrap(filter_end, packages or ()), python(), "-I", "-S", "-c", _BOOTSTRAP]
+        command += [_SOURCES, role, str(link.fileno()), limits]
+        try:
+            return await anyio.open_process(
+                command if group is None else group.joined(command),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=STDOUT,
+                env={},
+                pass_fds=(link.fileno(), filter_end),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from error
+
+
+@contextmanager
+def _filter() -> Iterator[int]:
+    """Return a descriptor from which bubblewrap reads the seccomp filter."""
+    read_end, write_end = os.pipe()
     try:
-        return await anyio.open_process(
-            [*command, role, str(link.fileno()), limits],
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env={},
-            pass_fds=(link.fileno(),),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from error
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(seccomp_filter())  # smaller than the pipe's buffer
+        yield read_end
+    finally:
+        os.close(read_end)
 
 
 async def _feed(process: Process, job: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from secondpass.service.sandbox import bubblewrap, runner
+from secondpass.service.sandbox import mounts, runner
 from secondpass.service.sandbox.runner import run_python
 from tests.sandbox.sandboxes import results
 
@@ -377,7 +377,7 @@ async def test_tests_that_do_not_need_pytest_run_without_it(shape: str) -> None:
 
 
 async def test_packages_are_read_only_and_absent_from_the_process_of_the_code() -> None:
-    folder = bubblewrap.SITE_PACKAGES
+    folder = mounts.SITE_PACKAGES
     tests = f"assert not exists({folder!r})\ntry:\n    open({folder!r} + '/x', 'w')\nexcept OSError:\n    pass\nelse:\n    assert exists('')"
     code = "import os\ndef exists(path):\n    return os.path.exists(path)"
     assert (await run_python(code, tests)).status == "passed"

@@ -15,11 +15,12 @@ import socket
 import sys
 from typing import NoReturn
 
+from .confinement import restrict
 from .wire import Json
 
 
 def confine(limits: Json) -> None:
-    """Apply the resource limits, then drop the user permanently."""
+    """Apply the resource limits, drop the user, and take on the other restrictions, permanently."""
     sys.set_int_max_str_digits(0)
     for name, soft in limits["resources"].items():
         # SIGXCPU at the soft limit identifies the cause; the hard limit stops code that ignores the signal.
@@ -30,6 +31,7 @@ def confine(limits: Json) -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
+    restrict(limits["keyctl"])
 
 
 def keep_only(descriptor: int) -> None:

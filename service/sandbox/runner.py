@@ -1,8 +1,10 @@
 """Run model-written Python against unit tests in bubblewrap.
 
-There is no network, the system is read-only, and the kernel enforces hard limits. Each test run uses two sandboxes, one
+There is no network, the system is read-only, and the kernel limits each process. Each test run uses two sandboxes, one
 for the code and one for its tests, connected by a socket (see `inside`). Neither has the host's environment, home, /etc,
-/proc or users. All processes of both end with the test run.
+/proc or users, or the packages of the server (`mounts`). System calls are filtered (`seccomp`). Memory, CPU time and files
+of both sandboxes together are bounded by a watch (`tree_limits`) and, where available, a control group (`cgroups`). All
+processes of both end with the test run.
 """
 
 from __future__ import annotations

@@ -91,6 +91,18 @@ MEMORY = {
         f"{FORKS}{KEEP}def again():\n    forked(3, keep)\n    time.sleep(20)\nforked(2, again)\ntime.sleep(20)\n"
     ),
     "orphans": f"{FORKS}{KEEP}def parent():\n    forked(5, keep)\nforked(1, parent)\ntime.sleep(20)\n",
+    "page tables": (
+        f"{FORKS}import ctypes\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]\n"
+        "def scatter():\n"
+        "    for number in range(1, 60_000):\n"
+        "        found = libc.mmap(number << 31, 4096, 3, 0x22, -1, 0)\n"
+        "        ctypes.memset(found, 1, 1)\n"
+        "    time.sleep(20)\n"
+        "forked(4, scatter)\ntime.sleep(20)\n"
+    ),
     "local sockets": (
         f"{FORKS}{KEEP}import socket\n"
         "def fill():\n"
@@ -256,7 +268,7 @@ async def test_processes_that_cannot_be_watched_do_not_run(monkeypatch: pytest.M
 
     monkeypatch.setattr(TreeWatch, "_sample", refuse)
     async with nothing_left():
-        with pytest.raises(SandboxUnavailable, match="cannot be watched: .*no access"):
+        with pytest.raises(SandboxUnavailable, match=r"cannot be watched: .*no access"):
             await run_python(ADD, TESTS)
 
 
@@ -266,3 +278,22 @@ async def test_a_group_that_cannot_be_created_is_not_used(
     monkeypatch.setattr(cgroups, "_parents", lambda: {"memory": tmp_path / "missing"})
     assert new_group(2**30, 8) is None
     assert Group(()).cpu_seconds() is None
+
+
+def test_a_delegated_group_of_version_2_is_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = tmp_path / "secondpass.service"
+    (parent / "main").mkdir(parents=True)
+    (parent / "cgroup.controllers").write_text("cpu memory pids\n")
+    (parent / "cgroup.subtree_control").write_text("")
+    (parent / "cgroup.procs").write_text("")
+    monkeypatch.setattr(cgroups, "_own_groups", lambda: {"": "/secondpass.service/main"})
+    monkeypatch.setattr(cgroups, "_mounts", lambda: {"": str(tmp_path)})
+    if os.geteuid() == 0:
+        assert cgroups._delegated_parent() == {}  # root could write to any group
+        os.setxattr(parent, "user.delegate", b"1")
+    assert cgroups._delegated_parent() == {"memory": parent, "pids": parent}
+    assert {*(parent / "cgroup.subtree_control").read_text().split()} == {"+memory", "+pids"}
+    (parent / "cgroup.controllers").write_text("cpu pids\n")
+    assert cgroups._delegated_parent() == {}

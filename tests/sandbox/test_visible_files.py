@@ -1,5 +1,6 @@
 """Files that code and tests can read in the sandbox."""
 
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -27,6 +28,7 @@ def is_expected(path: str) -> bool:
     mounted = [word for word in system_mounts() if word.startswith("/")]
     return (
         path.startswith((f"{STDLIB}/", "/dev/null", "/dev/urandom"))
+        or re.match(r"(/usr)?/lib/\w+-linux-\w+/", path) is not None
         or path in ("/dev", "/tmp", "/usr/share/zoneinfo")
         or any(place == path or place.startswith(f"{path}/") for place in mounted)
     )

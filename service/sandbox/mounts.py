@@ -1,4 +1,4 @@
-"""Files that a sandbox shows: the interpreter, the libraries of the system, and pytest for the tests.
+"""Files that a sandbox shows: Python, the libraries of the system, and testing packages.
 
 They are mounted read-only. Nothing else of the machine is visible, such as the application and its packages.
 """
@@ -19,6 +19,9 @@ from secondpass.service.sandbox.unavailable import SandboxUnavailable
 
 SITE_PACKAGES = "/site-packages"
 """Folder of third-party packages in the sandbox of the tests."""
+
+TEST_PACKAGES = ("pytest", "hypothesis")
+"""Packages that tests may import if they are installed, with those that they require."""
 
 _HIDDEN = ("site-packages", "dist-packages")
 """Folders of the standard library's folder that may contain the application."""
@@ -93,9 +96,9 @@ def _places(path: str) -> tuple[str, ...]:
 
 
 def _by_folder(libraries: dict[str, str]) -> dict[str, str]:
-    """Return the mounts with one for each folder of the system's libraries: each mount takes a millisecond.
+    """Return the mounts, with one for each folder of the system's libraries.
 
-    Such a folder has the name of an architecture. Other folders may contain applications.
+    A mount takes about a millisecond.     Such a folder has the name of an architecture. Other folders may contain applications.
     """
     found: dict[str, str] = {}
     for place, source in libraries.items():
@@ -120,12 +123,12 @@ def _folders_above(places: dict[str, tuple[str, ...]]) -> list[str]:
 
 @cache
 def site_packages() -> tuple[str, ...]:
-    """Return the options that mount pytest and the packages that it requires at SITE_PACKAGES.
+    """Return the options that mount TEST_PACKAGES and the packages that they require at SITE_PACKAGES.
 
-    Other installed packages are not mounted. Empty if pytest is not installed.
+    Other installed packages are not mounted. Empty if none of TEST_PACKAGES is installed.
     """
     entries: dict[str, Path] = {}
-    names, seen = ["pytest"], set()
+    names, seen = [*TEST_PACKAGES], set()
     while names:
         name = names.pop()
         if name in seen:

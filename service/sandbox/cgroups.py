@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -54,8 +55,7 @@ class Group:
     async def remove(self) -> None:
         """Kill what is left in the group and remove it."""
         for folder in self.folders:
-            with suppress(OSError):
-                (folder / "cgroup.kill").write_text("1")
+            _kill_all(folder)
         with anyio.move_on_after(REMOVAL_SECONDS, shield=True):
             while not all(_is_removed(folder) for folder in self.folders):  # noqa: ASYNC110 - no event
                 await anyio.sleep(0.01)
@@ -106,13 +106,14 @@ def _settings(controller: str, memory_bytes: int, processes: int) -> list[tuple[
 def _parents() -> dict[str, Path]:
     """Return the group below which each controller's groups are created; empty if there is none.
 
-    Groups of services that were killed are removed first.
+    First, groups of services that were killed are removed. A bubblewrap that was starting then may still wait in one.
     """
     found = _delegated_parent() or _version_1_parents()
     for parent in set(found.values()):
         for folder in parent.glob(f"{PREFIX}*"):
             pid = folder.name.removeprefix(PREFIX).partition("-")[0]
             if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+                _kill_all(folder)
                 _is_removed(folder)
     return found
 
@@ -197,6 +198,13 @@ def _entry(path: Path, name: str) -> int | None:
             if words[:1] == [name]:
                 return int(words[1])
     return None
+
+
+def _kill_all(folder: Path) -> None:
+    """Kill the processes of a group."""
+    for pid in _words(folder / "cgroup.procs"):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _is_removed(folder: Path) -> bool:

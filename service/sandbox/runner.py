@@ -188,12 +188,13 @@ async def _started(limits: str, cpu_seconds: float) -> AsyncIterator[_Run]:
                 await _end(candidate)
                 raise
         roots: dict[Role, int] = {"candidate": candidate.pid, "tester": tester.pid}
-        watch = TreeWatch(roots, cpu_seconds, SCRATCH_BYTES, group)
-        run = _Run(candidate, tester, watch=watch)
+        run = _Run(candidate, tester)
         try:
+            run.watch = TreeWatch(roots, cpu_seconds, SCRATCH_BYTES, group)
             yield run
         finally:
-            watch.end()
+            if run.watch is not None:
+                run.watch.end()
             await _end_all(run)
     finally:
         if group is not None:

@@ -1,12 +1,15 @@
 """Bounds of all processes of a test run together, against code that evades those of one process."""
 
 import os
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from secondpass.service.sandbox import cgroups, runner, tree_limits
@@ -248,17 +251,22 @@ async def test_a_control_group_bounds_its_processes_by_itself(
     assert found.memory < PROMISED_BYTES
 
 
-async def test_groups_of_a_killed_service_are_removed() -> None:
+def test_groups_of_a_killed_service_are_removed_with_their_processes() -> None:
     if not cgroups._parents():
         pytest.skip("no control group is delegated on this machine")
     (folder, *_) = cgroups._parents().values()
     stale = folder / f"{cgroups.PREFIX}{2**22 + 1}-0"
     stale.mkdir()
+    with subprocess.Popen(Group((stale,)).joined(["/bin/sleep", "60"])) as process:
+        wait_until(lambda: bool((stale / "cgroup.procs").read_text()))
+        cgroups._parents.cache_clear()
+        assert cgroups._parents()
+        assert process.wait(10) == -signal.SIGKILL
     cgroups._parents.cache_clear()
     group = new_group(2**30, 8)
     assert group is not None
     assert not stale.exists()
-    await group.remove()
+    anyio.run(group.remove)
     assert not any(each.exists() for each in group.folders)
 
 

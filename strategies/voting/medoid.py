@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 
 from secondpass.strategies.api.values import Candidate
 
+MAX_LENGTH = 20_000
+"""Characters of a text that are compared: its first and last halves, if it is longer."""
+
+MAX_TRIGRAMS = 2_000
+"""Distinct trigrams of a text that are compared, the most frequent ones."""
+
 
 class _Trigrams:
     """Character trigram counts of a text, ignoring case and white space."""
 
     def __init__(self, text: str) -> None:
+        if len(text) > MAX_LENGTH:
+            text = text[: MAX_LENGTH // 2] + text[-(MAX_LENGTH // 2) :]
         folded = " ".join(text.lower().split())
-        self.counts = Counter(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
+        counts = Counter(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
+        self.counts = dict(counts.most_common(MAX_TRIGRAMS))
         self.norm = math.sqrt(sum(count * count for count in self.counts.values()))
 
     def similarity(self, other: _Trigrams) -> float:
@@ -28,7 +37,8 @@ class _Trigrams:
 class Medoid:
     """The text most similar to all others, by cosine similarity of character trigrams.
 
-    Ties go to the lower index, and between equal indices to the text added first.
+    Of long texts only `MAX_LENGTH` characters and `MAX_TRIGRAMS` trigrams are compared. Ties go to the lower index, and between equal indices to the
+    text added first.
     """
 
     _candidates: list[Candidate] = field(default_factory=list)

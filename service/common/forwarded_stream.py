@@ -33,32 +33,40 @@ class ForwardedStream:
 
     Attributes:
         is_complete: True once the stream contained [DONE], a finish reason or an error.
-        pending: Bytes of the unfinished event.
     """
 
     def __init__(self) -> None:
         self.is_complete = False
-        self.pending = b""
+        self._pending = bytearray()
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes of the unfinished event."""
+        return bytes(self._pending)
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes to forward: all complete events so far.
 
-        An event over MAX_PENDING_BYTES is forwarded in parts.
+        An event over MAX_PENDING_BYTES is forwarded in parts. Takes time linear in the stream, however it is split.
         """
-        if not self.pending and chunk.endswith(_BLANK_LINES):
+        if not self._pending and chunk.endswith(_BLANK_LINES):
             return self._checked(chunk)
-        data = self.pending + chunk
-        start = max(0, len(self.pending) - _LONGEST)
+        data = self._pending
+        start = max(0, len(data) - _LONGEST)
+        data += chunk
         end = max(_end_of(data, blank, start) for blank in _BLANK_LINES)
         if len(data) - end > MAX_PENDING_BYTES:
             end = len(data)
-        self.pending = data[end:]
-        return self._checked(data[:end])
+        if not end:
+            return b""
+        events = bytes(data[:end])
+        del data[:end]
+        return self._checked(events)
 
     def close(self) -> bytes:
         """Return the last event of a stream that ended without a blank line, if it completes the stream."""
         rest = self._checked(self.pending)
-        self.pending = b""
+        self._pending.clear()
         return rest if self.is_complete else b""
 
     def _checked(self, events: bytes) -> bytes:
@@ -66,7 +74,7 @@ class ForwardedStream:
         return events
 
 
-def _end_of(data: bytes, blank: bytes, start: int) -> int:
+def _end_of(data: bytearray, blank: bytes, start: int) -> int:
     """Return the position after the last `blank` that begins at or after `start`; 0 if there is none."""
     found = data.rfind(blank, start)
     return found + len(blank) if found >= 0 else 0

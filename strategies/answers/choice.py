@@ -10,6 +10,7 @@ from secondpass.strategies.answers import letters as reading
 from secondpass.strategies.answers.fields import answer_field
 from secondpass.strategies.answers.markers import last_box
 from secondpass.strategies.answers.statements import (
+    MAX_SEARCHED,
     Statement,
     ending,
     every,
@@ -143,7 +144,9 @@ def _named_exactly(text: str, options: Sequence[str]) -> set[str]:
 
 
 def _named(text: str, options: Sequence[str]) -> set[str]:
-    """Return the letters of the options that a short text names, by letter or by full text."""
+    """Return the letters of the options that a text of at most 10,000 characters names, by letter or by full text."""
+    if len(text) > MAX_SEARCHED:
+        return set()
     if exact := _named_exactly(text, options):
         return exact
     plain, names = _plain(text), set(letters(options))

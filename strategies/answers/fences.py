@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _FENCE = re.compile(
     r"(?P<prefix>[ \t>]{0,40}(?:(?:[-*+]|\d{1,3}[.)])[ \t]{1,4})?)(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)"
@@ -17,8 +17,7 @@ _CONTAINERS = ("", "markdown", "md")
 _NAMES_OF_PYTHON = ("python", "python3", "py")
 
 
-@dataclass(frozen=True, slots=True)
-class MarkdownSegment:
+class MarkdownSegment(NamedTuple):
     """A fenced block, or the text between two blocks.
 
     Attributes:
@@ -32,8 +31,7 @@ class MarkdownSegment:
     is_closed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Fence:
+class _Fence(NamedTuple):
     prefix: str
     mark: str
     language: str
@@ -85,6 +83,8 @@ def _closes_at_end(line: str, opening: _Fence) -> bool:
 
 
 def _fence(line: str) -> _Fence | None:
+    if "```" not in line and "~~~" not in line:
+        return None
     match = _FENCE.fullmatch(line.rstrip())
     if match is None:
         return None
@@ -96,8 +96,12 @@ def _block(lines: list[str], opening: _Fence, *, is_closed: bool) -> MarkdownSeg
     text = "\n".join(lines)
     if ">" in opening.prefix:
         text = _QUOTE.sub("", text)
-    text, language = textwrap.dedent(text).strip("\n"), opening.language
+    text, language = _dedented(text).strip("\n"), opening.language
     first, _, rest = text.partition("\n")
     if not language and first.strip().lower() in _NAMES_OF_PYTHON:  # below its fence
-        text, language = textwrap.dedent(rest), first.strip().lower()
+        text, language = _dedented(rest), first.strip().lower()
     return MarkdownSegment(text, language, is_closed)
+
+
+def _dedented(text: str) -> str:
+    return textwrap.dedent(text) if text else ""  # a text may consist of thousands of empty blocks

@@ -7,11 +7,18 @@ are ambiguous, and a negated letter is never in it.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secondpass.strategies.answers.languages import INCORRECT, LANGUAGES, Language
-from secondpass.strategies.answers.statements import any_of, every, introduction, is_supposed
+from secondpass.strategies.answers.statements import (
+    any_of,
+    every,
+    first_characters,
+    introduction,
+    is_supposed,
+)
 
 _OPEN = '[(\\[{<"\u2018\u201c\u201e\u00ab\u300c\u300e\u3010*_$`\u2705\u2714\ufe0f\u27a1 ]{0,4}'
 _CLOSE = '[)\\]}>"\u2019\u201d\u201c\u00bb\u300d\u300f\u3011*_$`]{0,4}'
@@ -105,7 +112,16 @@ def _statement_pattern() -> re.Pattern[str]:
             | {person}(?<![\u4e0d]){pick} )"""
         )
     heading = r"(?P<heading>^[ \t]{0,3} [#*_]{1,6} [ \t]{0,3} (?i:(?:final[ ])?answer) \b [*_ \t]{0,6} \n)"
-    return re.compile(rf"(?:{'|'.join(groups)}|{heading})[\s*_]{{0,8}}", re.MULTILINE | re.VERBOSE)
+    words = {
+        word
+        for each in LANGUAGES.values()
+        for words in (each.answer, each.option, each.correct, each.pick)
+        for word in words
+    }
+    begin = rf"(?:{first_characters({*words, *'IWLT'})}|^|(?<=[.!:]\s))"
+    return re.compile(
+        rf"{begin}(?:{'|'.join(groups)}|{heading})[\s*_]{{0,8}}", re.MULTILINE | re.VERBOSE
+    )
 
 
 STATEMENT = _statement_pattern()
@@ -119,8 +135,8 @@ _INTRO = re.compile(
 )
 
 
-def _verdict(language: Language) -> str:
-    """Return a pattern of "C is correct" and "C is the answer"."""
+def _verdict(language: Language) -> tuple[str, str]:
+    """Return the pattern after a letter of "C is correct" and "C is the answer", and that of "is C correct"."""
     copula, lead, correct, answer, option = (
         any_of(words, is_spaced=language.is_spaced)
         for words in (
@@ -131,17 +147,31 @@ def _verdict(language: Language) -> str:
             language.option,
         )
     )
+    others = (*language.lead, *language.correct, *language.answer)
     ending = any_of(language.ending, is_spaced=False)
     optional = "" if language.has_copula and language.is_spaced else "?"
     inverted = (
-        rf"|{copula}\s(?:{option}\s)?{LETTER}\s(?:{lead}\s)?(?:{correct})"
+        rf"{copula}\s(?:{option}\s)?{LETTER}\s(?:{lead}\s)?(?:{correct})"
         if language.inverts
         else ""
     )
-    return rf"{LETTER}(?:\s{{0,1}}{ending})?\s{{0,2}}(?:{copula}){optional}\s{{0,2}}(?:(?:{lead})\s{{0,2}}){{0,2}}(?:{correct}|{answer}){inverted}"
+    begin = first_characters(
+        (
+            *language.copula,
+            *language.ending,
+            *(() if language.has_copula and language.is_spaced else others),
+        )
+    )
+    after = rf"(?=\s{{0,2}}{begin})(?:\s{{0,1}}{ending})?\s{{0,2}}+(?:{copula}){optional}\s{{0,2}}+(?:(?:{lead})\s{{0,2}}+){{0,2}}(?:{correct}|{answer})"
+    return after, inverted
 
 
-_VERDICT = re.compile("|".join(map(_verdict, LANGUAGES.values())))
+def _verdict_pattern() -> re.Pattern[str]:
+    after, inverted = zip(*map(_verdict, LANGUAGES.values()), strict=True)
+    return re.compile("|".join((f"{LETTER}(?:{'|'.join(after)})", *filter(None, inverted))))
+
+
+_VERDICT = _verdict_pattern()
 _DOUBT = re.compile(rf"(?:{every('negation')})[^.;\n\u3002\u0964]{{0,40}}\Z")
 _DENIED = re.compile(
     rf"[^.,;\n\u3002]{{0,15}}?(?:{every('negation')}|않|ない|ません|아닙|아니)|\s?\?"
@@ -165,6 +195,9 @@ def stated(rest: str, language: str, *, is_negated: bool) -> set[str] | None:
         return _letters_at(rest, _skip_lead(rest, but.end(), words), words)
     return _letters_at(rest, position, words)
 
+
+MAX_CONCLUSIONS = 50
+"""Conclusions of one kind that are read, the last ones of a text."""
 
 _SENTENCE = re.compile(r"[.!?\n;\u3002]")
 
@@ -234,11 +267,15 @@ _INCORRECT_BEFORE = re.compile(rf"(?:{any_of(INCORRECT)}[ ]{{0,2}})\Z")
 
 
 def concluded(text: str) -> Iterator[tuple[int, set[str]]]:
-    """Yield offsets and letters of conclusions such as "so C" and "(B) is correct", in order."""
-    for match in _INTRO.finditer(text):
+    """Yield offsets and letters of conclusions such as "so C" and "(B) is correct", in order.
+
+    Only the last `MAX_CONCLUSIONS` of each kind are read.
+    """
+    for match in deque(_INTRO.finditer(text), MAX_CONCLUSIONS):
         if not is_supposed(text, match.start() + 1):
             yield match.start(), _found(match)
-    verdicts = [match for match in _VERDICT.finditer(text) if _is_certain(text, match)]
+    last = deque(_VERDICT.finditer(text), MAX_CONCLUSIONS)
+    verdicts = [match for match in last if _is_certain(text, match)]
     named = {letter for match in verdicts for letter in _found(match)}
     for match in verdicts:
         before = text[max(0, match.start() - 60) : match.start()]

@@ -9,6 +9,7 @@ Completions are hostile input, so everything here takes linear time. Braces are 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -61,7 +62,15 @@ _END_TOKENS = (
     "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
 _MAX_END_TOKENS = 20
-_END_TOKEN = re.compile("|".join(map(re.escape, _END_TOKENS)))
+
+
+def _any_of(words: Collection[str]) -> str:
+    """Return a pattern of the words. A lookahead for their first two characters makes the search fast."""
+    first = {re.escape(word[:2]) for word in words}
+    return f"(?={'|'.join(sorted(first))})(?:{'|'.join(map(re.escape, words))})"
+
+
+_END_TOKEN = re.compile(_any_of(_END_TOKENS))
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]|[^\\{}\s]+", re.DOTALL)
 _MAX_GAP = 60
@@ -127,7 +136,7 @@ def _compiled(pairs: tuple[Delimiters, ...]) -> tuple[re.Pattern[str], dict[str,
     """Return a pattern of all delimiters, and the closing delimiter of each opening one in lower case."""
     lower = [(opening.lower(), closing.lower()) for opening, closing in pairs]
     words = sorted({word for pair in lower for word in pair if word}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE), dict(lower)
+    return re.compile(_any_of(words), re.IGNORECASE), dict(lower)
 
 
 def last_box(text: str) -> Box | None:
@@ -164,6 +173,8 @@ def _boxes(text: str) -> tuple[list[_Span], dict[int, int], bool]:
 
     Also returns the end of each box by the offset of its content, and False if a later box is open at the end.
     """
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return [], {}, True
     open_braces: list[tuple[int, int]] = []  # -1 for a brace that does not open a box
     boxes: list[_Span] = []
     closed: dict[int, int] = {}

@@ -85,10 +85,15 @@ def extract(text: str, *, finished: bool) -> str | None:
 
 
 def _from_field(content: str) -> str | None:
-    """Return the answer in the content of a field, which is its value or a text that contains it."""
+    """Return the answer in the content of a field, which is its value or a text that contains it.
+
+    In more than 4,000 characters, only a marked answer is found.
+    """
     found = _marked(content, finished=True)
     if found is not None:
         return found[0]
+    if len(content) > _SENTENCE_WINDOW:
+        return None
     content = content.strip().rstrip(".").strip()
     if _is_expression(content):
         return _right_side(content)

@@ -65,7 +65,9 @@ _SCALE_AFTER = re.compile(
 _ORDINAL_AFTER = re.compile(any_of(ORDINALS, is_spaced=False) + r"(?![^\W\d_])")
 _DECADE_AFTER = re.compile(r"['\u2019]?s(?!\w)")
 _DAY_TIME_AFTER = re.compile(r"[ ]?(?:[aApP]\.?[mM](?![A-Za-z])|o['\u2019]clock|Uhr\b)\.?")
-_UNIT_POWER = re.compile(r"([-+]?[\d.,]+(?:[eE][-+]?\d+)?)\s?[A-Za-z]{1,6}(?:\^\{?-?\d\}?)")
+_UNIT_POWER = re.compile(
+    r"([-+]?(?<![\d.,])[\d.,]++(?:[eE][-+]?\d++)?)\s?[A-Za-z]{1,6}(?:\^\{?-?\d\}?)"
+)
 _NUMBER_WORD = (
     "(?i:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
     "|half|an? half|a quarter|zwei|drei|deux|trois|dos|tres)"

@@ -22,7 +22,9 @@ from secondpass.strategies.answers.languages import (
 WINDOW = 500
 """Characters that are read after the introduction of a statement."""
 
-_END = 20_000
+MAX_SEARCHED = 10_000
+"""Most characters of the end of a text that are searched for statements."""
+
 _STATEMENTS_READ = 20
 _SPACES = r"[ \t\u00a0]{1,3}"
 _MARKUP = r"[*_\"'\u2019\u201d\u00bb\u300d\u300f\u3011)\]]{0,3}"
@@ -71,10 +73,36 @@ class Statement:
 
 
 def any_of(words: Iterable[str], *, is_spaced: bool = True) -> str:
-    """Return a pattern of the words, longest first; whole words if `is_spaced`."""
+    """Return a pattern of the words, longest first; whole words if `is_spaced`.
+
+    A lookahead for their first characters makes the search fast where no word begins.
+    """
     chosen = sorted(words, key=len, reverse=True)
     joined = "|".join(_cased(word).replace(" ", r"\s{1,2}") for word in chosen) or r"(?!)"
-    return rf"(?<![^\W_])(?:{joined})(?![^\W_])" if is_spaced else rf"(?:{joined})"
+    first = first_characters(chosen)
+    return rf"{first}(?<![^\W_])(?:{joined})(?![^\W_])" if is_spaced else rf"{first}(?:{joined})"
+
+
+def first_characters(words: Iterable[str]) -> str:
+    """Return a lookahead for the first character of any word; empty if it is not clear for each."""
+    found = [_first_of(word) for word in words]
+    characters = "".join(sorted({each for each in found if each}))
+    return f"(?=(?i:[{characters}]))" if characters and all(found) else ""
+
+
+def _first_of(word: str) -> str | None:
+    """Return the characters that a word or simple pattern may begin with, as in a class; None if unclear."""
+    if match := _OPTIONAL_START.match(word):
+        inside = [match["class"]] if match["class"] else map(_first_of, match["group"].split("|"))
+        found = [*inside, _first_of(word[match.end() :]) if match["optional"] else ""]
+        return None if None in found else "".join(map(str, found)).replace("-", "\\-")
+    is_plain = word and word[0] not in "\\.^$*+?{}()|[]-" and word[1:2] not in tuple("?*{")
+    return word[0] if is_plain else None
+
+
+_OPTIONAL_START = re.compile(
+    r"(?:\[(?P<class>[^\]^\\]+)\]|\(\?:(?P<group>[^()]+)\))(?P<optional>\?)?(?![*{])"
+)
 
 
 def every(field: str) -> str:
@@ -236,10 +264,10 @@ for _start in (0x1F130, 0x1F150, 0x1F170):
 
 
 def ending(text: str) -> str:
-    """Return the searched part of a text: its last 20,000 characters, from the start of a line."""
-    if len(text) <= _END:
+    """Return the searched part of a text: its last 10,000 characters, from the start of a line."""
+    if len(text) <= MAX_SEARCHED:
         return text
-    last = text[-_END:]
+    last = text[-MAX_SEARCHED:]
     return last.partition("\n")[2] or last
 
 

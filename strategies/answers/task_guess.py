@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from string import ascii_uppercase
 
-_MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000
 """Number of final characters of a question that are examined; the task is usually at the end."""
 
 _MARKERS = {
@@ -57,7 +57,7 @@ _PROSE_TASK = re.compile(
 
 def options(question: str) -> tuple[str, ...]:
     """Return the options that a question lists as A, B, ...; empty for fewer than two."""
-    text = question[-_MAX_CHARACTERS:]
+    text = question[-MAX_CHARACTERS:]
     for style, marker in _MARKERS.items():
         run = _last_run(text, marker)
         # Two letters inside a sentence need not be options: (A) and (B), A. Smith and B. Jones.
@@ -94,7 +94,7 @@ def _texts(text: str, run: list[re.Match[str]]) -> tuple[str, ...]:
 
 def is_quantitative(question: str) -> bool:
     """Return True if the words and symbols of a question ask for a number or a formula."""
-    text = question[-_MAX_CHARACTERS:]
+    text = question[-MAX_CHARACTERS:]
     if _ARITHMETIC.search(text):
         return True
     if _PROSE_TASK.search(text):

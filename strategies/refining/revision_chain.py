@@ -15,7 +15,8 @@ FeedbackSource = Literal["tests", "review", "merged", "neutral", "none"]
 History = Literal["last", "full", "feedback_only"]
 Gate = Literal["tests", "vote", "prefer", "draw"]
 
-_SEPARATOR = re.compile(r"^[\s*_#>]*revised solution[\s*_#:]*$", re.IGNORECASE | re.MULTILINE)
+_SEPARATOR = re.compile(r"[\s*_#>]*+revised solution[\s*_#:]*+", re.IGNORECASE)
+_DECORATION = re.compile(r"[\s*_#>:]*+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +91,19 @@ def split_review(text: str, *, is_open: bool) -> tuple[str, str] | None:
 
     Without such a line the whole text is the revision, from which an answer can still be extracted.
     In an open task (`is_open`) the result is None then, because the answer would include the
-    review. It is also None if nothing follows the line.
+    review. It is also None if nothing follows the line. Lines of Markdown marks around the line belong to neither.
     """
-    review, *rest = _SEPARATOR.split(text, maxsplit=1)
-    if not rest:
+    lines = text.split("\n")
+    at = next((i for i, line in enumerate(lines) if _SEPARATOR.fullmatch(line)), None)
+    if at is None:
         return None if is_open else ("", text)
-    return (review.strip(), rest[0].strip()) if rest[0].strip() else None
+    end = at + 1
+    while at and _DECORATION.fullmatch(lines[at - 1]):
+        at -= 1
+    while end < len(lines) and _DECORATION.fullmatch(lines[end]):
+        end += 1
+    review, revision = ("\n".join(part).strip() for part in (lines[:at], lines[end:]))
+    return (review, revision) if revision else None
 
 
 def _with_versions(chain: RevisionChain, texts: Sequence[str]) -> RevisionPrompt:

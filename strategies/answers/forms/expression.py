@@ -31,10 +31,10 @@ _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _SCIENTIFIC = re.compile(r"[eE](-?\d{1,6}|\+\d{2,6})(?![\w.])", re.ASCII)
 _REPEATING = re.compile(
-    r"(\d*)\.(\d*)(?:\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))|\((\d+)\))", re.ASCII
+    r"(\d*+)\.(\d*+)(?:\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))|\((\d+)\))", re.ASCII
 )
 _MIXED = re.compile(
-    r"(\d+)(?: +(\d+)/(\d+)(?![\w.!^])|\s*\\frac\s?(?:\{(\d+)\}|(\d))\s?(?:\{(\d+)\}|(\d)))",
+    r"(\d++)(?: ++(\d++)/(\d++)(?![\w.!^])|\s*+\\frac\s?(?:\{(\d+)\}|(\d))\s?(?:\{(\d+)\}|(\d)))",
     re.ASCII,
 )
 _LETTERS = re.compile(TEXT_MARK + "?([A-Za-z]+)")

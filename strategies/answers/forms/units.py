@@ -153,7 +153,7 @@ _MAX_WORDS = 6
 PREFIX = re.compile(
     r"([-+]?)\s?(US\$|USD|\\?\$|\u20ac|EUR|\u00a3|GBP|\u00a5|JPY|\u20b9|Rs\.?|INR)\s*(?=[-+\d.\\])"
 )
-SUFFIX = re.compile(r"(?<=[\dkMBn\s])\s*(\\?\$|\u20ac|\u00a3|\u00a5|\u20b9|\u00a2)$")
+SUFFIX = re.compile(r"(?<=[\dkMBn\s])\s?(\\?\$|\u20ac|\u00a3|\u00a5|\u20b9|\u00a2)$")
 
 
 @dataclass(frozen=True, slots=True)

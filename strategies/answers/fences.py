@@ -93,15 +93,13 @@ def _fence(line: str) -> _Fence | None:
 
 
 def _block(lines: list[str], opening: _Fence, *, is_closed: bool) -> MarkdownSegment:
+    if not lines:  # a text may consist of thousands of empty blocks
+        return MarkdownSegment("", opening.language, is_closed)
     text = "\n".join(lines)
     if ">" in opening.prefix:
         text = _QUOTE.sub("", text)
-    text, language = _dedented(text).strip("\n"), opening.language
+    text, language = textwrap.dedent(text).strip("\n"), opening.language
     first, _, rest = text.partition("\n")
     if not language and first.strip().lower() in _NAMES_OF_PYTHON:  # below its fence
-        text, language = _dedented(rest), first.strip().lower()
+        text, language = textwrap.dedent(rest), first.strip().lower()
     return MarkdownSegment(text, language, is_closed)
-
-
-def _dedented(text: str) -> str:
-    return textwrap.dedent(text) if text else ""  # a text may consist of thousands of empty blocks

@@ -89,20 +89,19 @@ _RELATION = re.compile(r"(?<![<>!=:])=(?!=)|\u2248|\\approx(?![a-z])")
 _OF = re.compile(r"\b(?:of|de|von|di|for|by)\s{1,2}\Z")
 _VALUE = re.compile(r"\d|=|\\(?:pi|sqrt|infty)")
 _WORDS = re.compile(r"[^\W\d_]")
-_DELIMITED = re.compile(r"\$\$[^$]*\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_DELIMITED = re.compile(r"\$\$[^$]*\$\$|\$[^$]*\$|\\\(.{0,300}?\\\)|\\\[.{0,300}?\\\]", re.DOTALL)
 _LETTERS = re.compile(r"(?<![A-Za-z'\u2019])(?!x [\d$])[A-Za-z](?![A-Za-z'\u2019])")
 _VARIABLE = re.compile(r"\s*[A-Za-z](?:_?\w{1,3}|\([A-Za-z\d]{1,3}\))?\s*")
 _INNER_UNIT = re.compile(rf"\d[ ]?(?:{_UNIT})(?![A-Za-z\u00c0-\u04ff])[^\d]{{0,20}}\d")
 _LIST_SEPARATOR = re.compile(
     rf",\s|\s{{1,2}}(?:{any_of(word for each in LANGUAGES.values() for word in each.join[:2])})\s{{1,2}}|[、;]"
 )
-_ARITHMETIC = re.compile(
-    r"\d[^=\u2248]{0,40}[-+*/\u00d7\u00f7\u00b7][^=\u2248]{0,40}\d[^=\u2248]{0,40}[=\u2248]"
-)
+_RELATIONS, _OPERATORS = "=\u2248", "-+*/\u00d7\u00f7\u00b7"
+_MAX_OPERAND = 41
 _FOOTNOTE = re.compile(r"\A[-+]?[\d.,]+\s?\(\d{1,2}\)\Z|\([a-h]\)\s?[-\d]")
 _ANY_CONNECTOR = re.compile(_CONNECTOR)
 _KNOWN = re.compile(
-    rf"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]{{1,30}}(?:\{{[^{{}}]{{0,200}}\}}){{0,4}}|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
+    rf"\$[^$]*\$|\\\(.{{0,300}}?\\\)|\\\[.{{0,300}}?\\\]|\\[A-Za-z]{{1,30}}(?:\{{[^{{}}]{{0,200}}\}}){{0,4}}|{_CONNECTOR}|(?<![^\W\d_])(?:{_UNIT})(?![^\W\d_])|(?i:Rs|[ap]\.?m\.?)"
     r"|(?<![A-Za-z])(?:sin|cos|tan|log|ln|exp|sqrt|cot|pi|thousand|million|billion|trillion)(?![A-Za-z])",
     re.DOTALL,
 )
@@ -314,9 +313,7 @@ def _compound(whole: str, language: str, *, is_arithmetic: bool) -> str | None:
     """Return the right side of a single equation, else the whole if it contains only known words."""
     parts = _LIST_SEPARATOR.split(whole)
     is_single = is_arithmetic or not _ANY_CONNECTOR.search(whole)
-    is_last = (is_single and len(parts) == 1) or (
-        is_arithmetic and _ARITHMETIC.search(parts[-1]) is not None
-    )
+    is_last = (is_single and len(parts) == 1) or (is_arithmetic and _has_arithmetic(parts[-1]))
     if is_last and _RELATION.search(parts[-1]):
         sides = _RELATION.split(parts[-1])
         letters = [_LETTERS.search(_KNOWN.sub(" ", side)) is not None for side in sides[:-1]]
@@ -324,6 +321,24 @@ def _compound(whole: str, language: str, *, is_arithmetic: bool) -> str | None:
         if is_name or not letters[0] or (len(letters) > 1 and not letters[-1]):
             return _only_value(sides[-1].strip(), language)
     return whole.strip() if _has_known_words(whole) and not _FOOTNOTE.search(whole) else None
+
+
+def _has_arithmetic(text: str) -> bool:
+    """Return whether a relation follows an operator between two digits, each at most 40 characters apart."""
+    relation = second = operator = (
+        len(text) + _MAX_OPERAND + 1
+    )  # the next one of each, from the right
+    for at in reversed(range(len(text))):
+        character = text[at]
+        if character in _RELATIONS:
+            relation, second, operator = at, at + _MAX_OPERAND + 1, at + _MAX_OPERAND + 1
+        elif character in _OPERATORS and second - at <= _MAX_OPERAND:
+            operator = at
+        elif character.isdecimal():
+            if operator - at <= _MAX_OPERAND:
+                return True
+            second = at if relation - at <= _MAX_OPERAND else second
+    return False
 
 
 def _only_value(text: str, language: str) -> str | None:

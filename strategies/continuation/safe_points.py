@@ -6,7 +6,6 @@ A safe point is never inside a number, a formula, a `\boxed{}`, a code fence or 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 # A full stop after the number of a list item, or between digits, does not end a sentence.
 _PATTERN = re.compile(
@@ -22,7 +21,7 @@ def is_safe_end(text: str) -> bool:
     Open elements are braces (as of `\boxed{}`), formulas, code fences and tool calls. Escaped
     braces and unmatched closing braces are ignored. Runs in linear time.
     """
-    *_, (_, is_open) = _points(text)
+    _, is_open = _scan(text, after=len(text))
     return not is_open
 
 
@@ -33,24 +32,28 @@ def last_safe_point(text: str, *, after: int = 0) -> int | None:
     of characters. The end of the text is not a safe point, because a number there may be
     incomplete.
     """
-    *points, _ = _points(text)
-    return max((at for at, is_open in points if not is_open and at > after), default=None)
+    last, _ = _scan(text, after=after)
+    return last
 
 
-def _points(text: str) -> Iterator[tuple[int, bool]]:
-    """Yield the ends of sentences and lines, then of the text, each with whether something is open."""
+def _scan(text: str, *, after: int) -> tuple[int | None, bool]:
+    """Return the last end of a sentence or line with nothing open, beyond `after`, and whether something is open at the end."""
     depth = 0
-    is_open = {"fence": False, "display": False, "call": False}
+    is_within = {"fence": False, "display": False, "call": False}
+    is_open, last = False, None
     for match in _PATTERN.finditer(text):
         kind = match.lastgroup
+        if kind == "sentence":
+            if not is_open and match.end() > after:
+                last = match.end()
+            continue
         if kind == "open":
             depth += 1
         elif kind == "close":
             depth = max(0, depth - 1)
         elif kind in ("fence", "display"):
-            is_open[kind] = not is_open[kind]
+            is_within[kind] = not is_within[kind]
         elif kind == "end":
-            is_open["call"] = not match["end"]
-        elif kind == "sentence":
-            yield match.end(), bool(depth) or any(is_open.values())
-    yield len(text), bool(depth) or any(is_open.values())
+            is_within["call"] = not match["end"]
+        is_open = depth > 0 or any(is_within.values())
+    return last, is_open

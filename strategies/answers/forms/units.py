@@ -221,7 +221,7 @@ def parse_unit(phrase: str, *, attached: bool = False, nouns: bool = True) -> Un
         return None
     if unit := _lookup(phrase) or _temperature(phrase):
         return unit
-    above, *below = re.split(r"\s*/\s*|\s+per\s+|\s+an\s+(?=hour)", phrase)
+    above, *below = re.split(r" ?/ ?| per | an (?=hour)", phrase)
     if len(below) > 1:
         return None
     parts = [_product(part, nouns=nouns and not attached) for part in (above, *below)]

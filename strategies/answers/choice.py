@@ -144,7 +144,10 @@ def _named_exactly(text: str, options: Sequence[str]) -> set[str]:
 
 
 def _named(text: str, options: Sequence[str]) -> set[str]:
-    """Return the letters of the options that a text of at most 10,000 characters names, by letter or by full text."""
+    """Return the letters of the options that a short text names, by letter or by full text.
+
+    A text with more than 10,000 characters names none.
+    """
     if len(text) > MAX_SEARCHED:
         return set()
     if exact := _named_exactly(text, options):

@@ -32,6 +32,8 @@ _NO_PROGRAM = frozenset({
 })  # fmt: skip
 """Languages of output, shell commands and data."""
 
+_KNOWN = _PYTHON | _NO_PROGRAM
+
 _DEFINITION = re.compile(
     r"^(?:(?:async[ \t]{1,4})?def[ \t]{1,4}(\w{1,200})[ \t]{0,4}[(\[]|class[ \t]{1,4}(\w{1,200})[ \t]{0,4}[(:\[]"
     r"|(\w{1,200})[ \t]{0,4}(?::[^=\n]{1,200})?=[ \t]{0,4}lambda\b)",
@@ -133,15 +135,14 @@ def _is_python(segment: MarkdownSegment) -> bool:
 
 
 def _is_other_language(segment: MarkdownSegment) -> bool:
-    known = _PYTHON | _NO_PROGRAM
-    return segment.language is not None and segment.language not in known and bool(segment.text)
+    return bool(segment.text) and segment.language is not None and segment.language not in _KNOWN
 
 
 def _rank(segment: MarkdownSegment) -> Rank:
     if segment.language is None:
         is_code = _unfenced_code(segment.text)
         return Rank.UNFENCED if is_code else Rank.NONE
-    if not _is_python(segment) or not segment.text.strip():
+    if not segment.text.strip() or not _is_python(segment):
         return Rank.NONE
     names = [next(filter(None, found.groups())) for found in _DEFINITION.finditer(segment.text)]
     if names:

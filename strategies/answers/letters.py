@@ -136,7 +136,7 @@ _INTRO = re.compile(
 
 
 def _verdict(language: Language) -> tuple[str, str]:
-    """Return the pattern after a letter of "C is correct" and "C is the answer", and that of "is C correct"."""
+    """Return the pattern of "is correct" and "is the answer" after a letter, and that of "is C correct"."""
     copula, lead, correct, answer, option = (
         any_of(words, is_spaced=language.is_spaced)
         for words in (

@@ -91,7 +91,7 @@ def split_review(text: str, *, is_open: bool) -> tuple[str, str] | None:
 
     Without such a line the whole text is the revision, from which an answer can still be extracted.
     In an open task (`is_open`) the result is None then, because the answer would include the
-    review. It is also None if nothing follows the line. Lines of Markdown marks around the line belong to neither.
+    review. It is also None if nothing follows the line. Lines with only Markdown syntax around it belong to neither.
     """
     lines = text.split("\n")
     at = next((i for i, line in enumerate(lines) if _SEPARATOR.fullmatch(line)), None)

@@ -157,7 +157,7 @@ class FieldVote:
         )
 
     def _votes_of(self, fields: Fields) -> int:
-        """Return the votes for the values of an object, less a constant: those for paths that any object may lack."""
+        """Return the votes for the values of an object, less those for all paths as missing."""
         number = len(self._objects)
         tallies = map(self._tallies.__getitem__, fields)
         return sum(

@@ -14,12 +14,15 @@ from secondpass.service.calls.repetition import ends_with_loop
 from secondpass.service.common import (
     client_messages,
     errors,
+    json_text,
     routing_headers,
     strict_json,
     validation,
 )
 from secondpass.service.engines.common import status_codes
+from secondpass.service.engines.common.redaction import Redactor, masked
 from secondpass.service.engines.openai import finish_reasons, message_text
+from secondpass.service.engines.openai.connection import MAX_ERROR_BYTES
 from secondpass.service.engines.openai.usage import usage_of
 from secondpass.service.engines.scripted.tokens import _TOKEN as SCRIPTED_TOKEN
 from secondpass.service.http import chat_schema, resolve, schema
@@ -66,6 +69,7 @@ FRAMES: dict[str, tuple[str, str]] = {
 """Surroundings that lead a parser to the text within: the text before and after it."""
 
 
+_REDACTOR = Redactor("e", "http://10.0.0.1:8000", ("secret key/1", "EMPTY"))
 _SERVICE: Any = SimpleNamespace(settings=SimpleNamespace(allow_image_hosts=()))
 
 
@@ -193,7 +197,7 @@ PARSERS: dict[str, Use] = {
     # requests
     "decode": lambda text: strict_json.decode(_body(text)),
     "decode raw": lambda text: strict_json.decode(text.encode()),
-    "without_member": lambda text: strict_json.without_member(_body(text), "a"),
+    "without_member": lambda text: json_text.without_member(_body(text), "a"),
     "SolveRequest": _solve,
     "ChatRequest": lambda text: chat_schema.validate_chat(
         {"model": text, "messages": json.loads(_body(text))["messages"]}
@@ -208,6 +212,10 @@ PARSERS: dict[str, Use] = {
     "excerpt": errors.excerpt,
     "prompt sizes": _estimated,
     # engines
+    "clean": lambda text: _REDACTOR.clean(text[:MAX_ERROR_BYTES]),  # most bytes of an error
+    "for_client": _REDACTOR.for_client,
+    "for_log": _REDACTOR.for_log,
+    "masked": lambda text: masked(text.encode(), _REDACTOR.secrets),
     "status excerpt": status_codes.excerpt,
     "parse_object": status_codes.parse_object,
     "error_message": lambda text: status_codes.error_message({"error": {"message": text}}),

@@ -1,4 +1,4 @@
-"""Texts that are cheap to send and expensive to search: repeated parts of the syntax that is searched for."""
+"""Texts that are cheap to send and expensive to search: repetitions of the syntax that is searched."""
 
 import random
 from collections.abc import Iterator
@@ -42,6 +42,20 @@ _WORDS = (
     *("Answer: ", "Answer:\n", "**Answer:** ", "The answer is ", "The answer is A.", "answer "),
     *("the answer is not ", "So 7 + 5 = 12. ", "m/s ", "per hour ", "5 apples and ", "$5 "),
     *("x", "def ", "def f():\n", "    x\n", "import a\n", "@a\n", ">>> ", "REVISED SOLUTION\n"),
+    *(
+        "10.0.0.1:",
+        "10.",
+        "http://",
+        "http://a@",
+        "a.b.",
+        "::",
+        "a:",
+        "sk-",
+        "eyJa.",
+        "bearer ",
+        "port ",
+    ),
+    *("secret key/1", "secret key", "s", "%20", "&#0", "\\u0073", "localhost", "ip-1-1-1-1", "[::"),
     *("- item\n", "1. x\n", "A) a\n", '"a":', "a: b\n", "lambda: ", "x = 1\n", '{"answer": "1"}\n'),
 )
 SEEDS = tuple(dict.fromkeys((*_OPENERS, *_SPACES, *_MARKS, *_NUMBERS, *_WORDS)))

@@ -1,4 +1,4 @@
-"""Every function that reads foreign text on the event loop is linear, and takes at most 50 ms for 100 kB.
+"""Every reader of foreign text on the event loop is linear, and takes at most 50 ms for 100 kB.
 
 Formulas are exempt: `service.equivalence` evaluates them in worker processes with a limit of CPU time, which
 tests/equivalence checks. What remains on the loop, the parsing of answers to normal forms, is not.

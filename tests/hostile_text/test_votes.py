@@ -1,4 +1,4 @@
-"""Votes over the texts of hostile models take bounded time and memory, and elect as a recount of all objects does."""
+"""Votes over hostile texts take bounded time and memory, and elect as a recount of all objects does."""
 
 import json
 import random

@@ -1,5 +1,6 @@
 """CPU time of a function of a text, at growing sizes."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ _FLOOR = 0.005
 """Seconds below which a time is not compared, because it is mostly noise."""
 
 _ATTEMPTS = 5
+_REFERENCE, _REFERENCE_TEXT = re.compile(r"\w+"), "ab " * 10_000
+_REFERENCE_SECONDS = 0.0013
+"""CPU time of a scan of the text on the machine for which `LIMIT` is: a core of a server of 2023."""
 
 Use = Callable[[str], object]
 Shape = Callable[[int], str]
@@ -33,6 +37,14 @@ def cost(use: Use, text: str, enough: float) -> float:
     return least
 
 
+def _slowness() -> float:
+    """Return how much slower than the reference machine this one is now, at least 1."""
+    start = time.thread_time()
+    for _ in range(20):
+        sum(1 for _ in _REFERENCE.finditer(_REFERENCE_TEXT))
+    return max(1.0, (time.thread_time() - start) / 20 / _REFERENCE_SECONDS)
+
+
 def problem(use: Use, shape: Shape, sizes: tuple[int, ...] = SIZES) -> str | None:
     """Return why the time is not linear in the text, or too long; None if it is neither.
 
@@ -41,15 +53,15 @@ def problem(use: Use, shape: Shape, sizes: tuple[int, ...] = SIZES) -> str | Non
     """
     small, medium, large = sizes
     first = cost(use, shape(small), 0.2 * LIMIT)
-    if first > LIMIT:
+    if first > LIMIT and first > LIMIT * _slowness():
         return f"{small} characters: {1000 * first:.0f} ms"
     second = cost(use, shape(medium), max(LIMIT / 200, 11 * first))
-    if second > LIMIT:
+    if second > LIMIT and second > LIMIT * _slowness():
         return f"{medium} characters: {1000 * second:.0f} ms"
     if second < LIMIT / 200 or (second <= 12 * first and second < LIMIT / 30):
         return None
     third = cost(use, shape(large), 0.8 * LIMIT)
-    if third > LIMIT:
+    if third > LIMIT and third > LIMIT * _slowness():
         return f"{large} characters: {1000 * third:.0f} ms"
     if third > GROWTH * second + _FLOOR:
         return f"{large} characters: {1000 * third:.1f} ms, after {1000 * second:.1f} ms"

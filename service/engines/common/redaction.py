@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -197,6 +198,7 @@ def _own_address(host: str, port: int | None) -> tuple[str, ...]:
     return (rf"(?P<own>{scheme}(?<![\w.-]){name}{end}{path})",)
 
 
+@lru_cache(maxsize=1024)
 def _is_ip(text: str) -> bool:
     try:
         ip_address(text)

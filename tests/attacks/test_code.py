@@ -163,13 +163,14 @@ def test_code_that_takes_everything_is_ended(attacked: Victim, code: str) -> Non
 
 
 READING = """
-import os
+import os, sys
+PRIVATE = ("/usr/local", "/etc", "/root", "/home", "/var", "/opt", "/srv", "/proc", "/sys", "/run")
 def squares(n):
     found = []
-    for folder in ("/usr/local/etc", "/etc", "/root", "/home", "/var", "/opt", "/srv", "/proc", "/sys", "/run"):
-        if os.path.isdir(folder): found += os.listdir(folder)
     for folder, _, names in os.walk("/"):
-        if "secondpass" in folder or "fastapi" in folder: found.append(folder)
+        is_python = folder.startswith(sys.base_prefix)
+        if names and folder.startswith(PRIVATE) and not is_python: found.append(folder)
+        if "secondpass" in folder or "fastapi" in folder or "site-packages" in folder: found.append(folder)
     return found
 """
 

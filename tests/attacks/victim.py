@@ -163,6 +163,8 @@ def attack(attacked: Victim, *, stall: float = STALL_SECONDS) -> Iterator[None]:
     While it lasts /livez answers within `stall` seconds. Afterwards it answers within 100 ms, memory returns to within
     50 MB of what it was, and an innocent question is answered.
     """
+    with attacked.client() as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200, reason="it is not ready")
     innocent(attacked)
     before = attacked.rss()
     with _watched(attacked) as pauses:

@@ -170,7 +170,7 @@ def squares(n):
     for folder, _, names in os.walk("/"):
         is_python = folder.startswith(sys.base_prefix)
         if names and folder.startswith(PRIVATE) and not is_python: found.append(folder)
-        if "secondpass" in folder or "fastapi" in folder or "site-packages" in folder: found.append(folder)
+        if "secondpass" in folder or "fastapi" in folder or (names and "site-packages" in folder): found.append(folder)
     return found
 """
 

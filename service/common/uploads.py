@@ -6,6 +6,8 @@ If another request needs room, the oldest body is refused, so that slow clients 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 from starlette.datastructures import Headers
@@ -18,6 +20,8 @@ PATIENCE_SECONDS = 2.0
 
 GRACE_SECONDS = 10.0
 """Seconds before the least rate applies."""
+
+_NO_ROOM = "too many request bodies are being read; retry later"
 
 LINGER_SECONDS = 5.0
 """Maximum time to discard the rest of a body that is refused."""
@@ -59,19 +63,18 @@ class Uploads:
         self._bytes += size
         while self._bytes > self._max_bytes:
             oldest = next(iter(self._open))
-            error = NotAdmitted("too many request bodies are being read; retry later")
             if oldest is upload or not oldest.is_old:
-                raise error
-            oldest.refuse(error)
+                raise NotAdmitted(_NO_ROOM)
+            oldest.refuse(_NO_ROOM)
 
     def close(self, upload: Upload) -> None:
         """Stop counting a body; without effect if it is not open."""
         self._bytes -= self._open.pop(upload, 0)
 
-    def refuse_all(self, error: HttpError) -> None:
+    def refuse_all(self, reason: str) -> None:
         """Refuse every body that is being read."""
         for upload in list(self._open):
-            upload.refuse(error)
+            upload.refuse(reason)
 
 
 class Upload:
@@ -87,7 +90,7 @@ class Upload:
         self._uploads, self._receive = uploads, receive
         self._awaits_continue = "expect" in headers
         self._scope: anyio.CancelScope | None = None
-        self._refusal: HttpError | None = None
+        self._refusal: Callable[[], HttpError] | None = None
         self.started = 0.0
         self.received = 0
         has_length = headers.get("content-length", "0") != "0"
@@ -117,8 +120,8 @@ class Upload:
                 message = await self._receive()
             self._scope = None
         if message is None or self._refusal is not None:
-            self._refusal = self._refusal or BodyTooSlow("arrived too slowly", field="body")
-            raise self._refusal
+            self._refusal = self._refusal or _too_slow
+            raise self._refusal()  # a stored error would keep its traceback, and so the body
         size = len(message.get("body", b""))
         self.received += size
         self._note(message)
@@ -126,9 +129,9 @@ class Upload:
             self._uploads.grow(self, size)
         return message
 
-    def refuse(self, error: HttpError) -> None:
-        """End the reading of the body with an error."""
-        self._refusal = error
+    def refuse(self, reason: str) -> None:
+        """End the reading of the body: it raises NotAdmitted."""
+        self._refusal = partial(NotAdmitted, reason)
         self.close()
         if self._scope is not None:
             self._scope.cancel()
@@ -154,3 +157,7 @@ class Upload:
         if not message.get("more_body", False):  # the last part, or a disconnect
             self.is_complete = True
             self.close()
+
+
+def _too_slow() -> BodyTooSlow:
+    return BodyTooSlow("arrived too slowly", field="body")

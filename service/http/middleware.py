@@ -13,6 +13,7 @@ from contextlib import closing
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondpass.service.common.errors import ClientDisconnected, HttpError, Unauthorized
@@ -74,6 +75,7 @@ class RequestMiddleware:
         request_id = _request_id(headers)
         scope.setdefault("state", {}).update(request_id=request_id, upload=upload)
         has_started = False
+        response: Response | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_started
@@ -94,12 +96,12 @@ class RequestMiddleware:
         except ClientDisconnected as error:
             logger.info("request %s: 499, %s", request_id, error.detail)
         except Exception as error:  # outermost handler: every request needs a response
-            failure = as_http_error(error)
-            if isinstance(failure, Internal) and failure is not error:
-                logger.exception("request %s: internal error", request_id)
+            response = _response(error, scope["path"], request_id)
             if has_started:
                 raise
-            await error_response(failure, scope["path"])(scope, upload.receive, send_with_id)
+        # Sent here, because the traceback of the error keeps the body in memory.
+        if response is not None:
+            await response(scope, upload.receive, send_with_id)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a websocket of a known tenant; close any other before it opens.
@@ -140,6 +142,14 @@ class RequestMiddleware:
             await send(message)
         if timeout.cancelled_caught:
             raise ClientDisconnected("the client stopped reading its response")
+
+
+def _response(error: Exception, path: str, request_id: str) -> Response:
+    """Return the response to an error. A defect of the service is logged."""
+    failure = as_http_error(error)
+    if isinstance(failure, Internal) and failure is not error:
+        logger.error("request %s: internal error", request_id, exc_info=error)
+    return error_response(failure, path)
 
 
 def _request_id(headers: Headers) -> str:

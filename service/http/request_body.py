@@ -9,6 +9,10 @@ from secondpass.service.common.uploads import Upload
 from secondpass.service.http.state import Service, service_of
 
 
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body must be at most {limit} bytes", field="body")
+
+
 async def read_body(request: Request, service: Service | None = None) -> bytes:
     """Read the raw body. The request counts as one in progress while it is read.
 
@@ -30,15 +34,14 @@ async def read_body(request: Request, service: Service | None = None) -> bytes:
         raise Malformed(f"{problem} application/json", field="content-type")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Malformed("is not supported: send the body uncompressed", field="content-encoding")
-    too_large = TooLarge(f"the body must be at most {limit} bytes", field="body")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise too_large
+        raise _too_large(limit)
     upload: Upload = request.state.upload
     body = bytearray()
     with service.traffic.reading(upload):
         async for chunk in request.stream():
             if len(body) + len(chunk) > limit:
-                raise too_large
+                raise _too_large(limit)
             body += chunk
     return bytes(body)

@@ -126,7 +126,7 @@ class RequestTracker:
         answer so far.
         """
         self.is_draining = True
-        self.uploads.refuse_all(NotAdmitted(_SHUTTING_DOWN))
+        self.uploads.refuse_all(_SHUTTING_DOWN)
         await self._wait(grace)
         for run in list(self._runs):
             run.interrupt()
@@ -143,10 +143,10 @@ class RequestTracker:
             raise NotAdmitted(_SHUTTING_DOWN)
         if len(self) < self._max_runs:
             return
-        full = NotAdmitted(f"max_runs ({self._max_runs}) is reached; retry later")
+        full = f"max_runs ({self._max_runs}) is reached; retry later"
         oldest = next(iter(self._reading), None)
         if oldest is None or not oldest.is_old:
-            raise full
+            raise NotAdmitted(full)
         del self._reading[oldest]
         oldest.refuse(full)
 

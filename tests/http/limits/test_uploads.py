@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message
 
 from secondpass.service.common import uploads
-from secondpass.service.common.errors import BodyTooSlow, NotAdmitted
+from secondpass.service.common.errors import BodyTooSlow, HttpError, NotAdmitted
 from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.testing.support import ON_BOTH_BACKENDS
 from tests.http.serving import Served, serving
@@ -162,7 +163,7 @@ async def test_a_refused_body_is_not_read_further() -> None:
     bodies = Uploads()
     upload = upload_of(bodies, [part(3), part(4)])
     await upload.receive()
-    upload.refuse(NotAdmitted("full"))
+    upload.refuse("full")
     for _ in range(2):
         with pytest.raises(NotAdmitted):
             await upload.receive()
@@ -223,3 +224,25 @@ def test_all_bodies_together_never_hold_more_than_allowed(
         patch.setattr(uploads, "PATIENCE_SECONDS", 0.0 if are_old else 60.0)
         patch.setattr(uploads, "LINGER_SECONDS", 0.0)
         anyio.run(check)
+
+
+def test_a_refused_body_leaves_nothing_for_the_garbage_collector() -> None:
+    """An error in a reference cycle would keep the body in memory until the next full collection."""
+    with serving(body_timeout_seconds=0.3) as served:
+        served.solve()
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            with start(served) as client:
+                client.sendall(b" " * 100)
+                rest_of(client)
+            served.solve(strategy="unknown", trace="unknown")
+            served.post("/solve", {"question": 1})
+            gc.collect()
+            kept = [each for each in gc.garbage if isinstance(each, HttpError)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert not kept

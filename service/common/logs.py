@@ -19,6 +19,9 @@ MAX_KINDS = 256
 
 _MINUTE = 60.0
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_IS_WRITTEN = "secondpass_is_written"
+"""Attribute of a record that a filter has seen."""
+
 _UNLIMITED = "uvicorn.access"
 """Logger of the access log, which has one line per request if the operator asks for it."""
 
@@ -50,7 +53,7 @@ class _Count:
 class LogFilter(logging.Filter):
     """Suppresses a record beyond the first `LINES_PER_MINUTE` of its kind, and escapes control characters.
 
-    The next line of the kind states how many were suppressed.
+    The next line of the kind states how many were suppressed. A record is counted once, whatever handlers it reaches.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,6 +63,12 @@ class LogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is written."""
+        if not hasattr(record, _IS_WRITTEN):
+            setattr(record, _IS_WRITTEN, self._admit(record))
+        return bool(getattr(record, _IS_WRITTEN))
+
+    def _admit(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written, with its message escaped."""
         suppressed = self._count(record)
         if suppressed is None:
             return False

@@ -98,7 +98,7 @@ def _places(path: str) -> tuple[str, ...]:
 def _by_folder(libraries: dict[str, str]) -> dict[str, str]:
     """Return the mounts, with one for each folder of the system's libraries.
 
-    A mount takes about a millisecond.     Such a folder has the name of an architecture. Other folders may contain applications.
+    A mount takes about a millisecond. Such a folder has the name of an architecture. Other folders may contain applications.
     """
     found: dict[str, str] = {}
     for place, source in libraries.items():

@@ -94,3 +94,19 @@ def test_the_handlers_of_another_program_are_limited(capsys: pytest.CaptureFixtu
     finally:
         parent.removeHandler(handler)
     assert stream.getvalue() == "a\\nb\n" * LINES_PER_MINUTE
+
+
+def test_a_record_that_reaches_several_handlers_is_counted_once() -> None:
+    streams = [io.StringIO(), io.StringIO()]
+    logger = logger_to(streams[0], clock := [0.0])
+    handler = logging.StreamHandler(streams[1])
+    handler.addFilter(LogFilter(lambda: clock[0]))
+    logger.addHandler(handler)
+    for number in range(100):
+        logger.warning("request %d failed", number)
+    clock[0] = 60.0
+    logger.warning("request %d failed", 100)
+    for stream in streams:
+        *_, last = lines = stream.getvalue().splitlines()
+        assert len(lines) == LINES_PER_MINUTE + 1
+        assert last.endswith("request 100 failed (90 similar lines were suppressed)")

@@ -16,6 +16,7 @@ from secondpass.service.cli.common.failure import REFUSED, Failure
 from secondpass.service.cli.common.output import print_text
 from secondpass.service.common.concurrency import task_group
 from secondpass.service.common.errors import BadSettings
+from secondpass.service.common.logs import new_handler
 from secondpass.service.config.settings import Settings, load
 from secondpass.service.http.state import Service
 from secondpass.service.server.app import create_app, in_process, service_in
@@ -81,7 +82,7 @@ async def embedded_server(flags: Sequence[str], wait: float) -> AsyncIterator[st
 @asynccontextmanager
 async def _serve(app: FastAPI, settings: Settings, wait: float) -> AsyncIterator[str]:
     if "log_level" in settings.model_fields_set:
-        logging.basicConfig(level=settings.log_level.upper())
+        logging.basicConfig(level=settings.log_level.upper(), handlers=[new_handler()])
     config = http_config(app, settings, close_seconds=SHUTDOWN_TIMEOUT_SECONDS, lifespan="on")
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -15,7 +15,8 @@ FILES = sorted(set(re.findall(r"`((?:service|strategies|tests|requirements)/[\w/
 @pytest.mark.parametrize(("path", "name"), TESTS)
 def test_a_named_test_exists(path: str, name: str) -> None:
     tree = ast.parse((ROOT / path).read_text())
-    assert name in [each.name for each in tree.body if isinstance(each, ast.FunctionDef)]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    assert name in [each.name for each in tree.body if isinstance(each, functions)]
 
 
 @pytest.mark.parametrize("path", FILES)

@@ -6,24 +6,32 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from secondpass.service.config.engine_settings import EngineSettings
 from secondpass.service.config.tables import Names, Positive
 
+LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\*")
+_REMOTE_HOST = re.compile(r"(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*")
 
 
-def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+def _host_headers(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not _HOST_HEADER.fullmatch(name):
             raise ValueError(f"must be host names without scheme and port, or *, not {name!r}")
     return names
 
 
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
-
-_HOST_NAME = re.compile(r"(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*")
+def _remote_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _REMOTE_HOST.fullmatch(name) or name.split(".")[-1] == "localhost":
+            raise ValueError(
+                f"{name!r} is not the name of a remote host in lower case; "
+                "addresses, ports, wildcards and localhost are not allowed"
+            )
+    return names
 
 
 class HttpSettings(EngineSettings):
@@ -91,22 +99,11 @@ class HttpSettings(EngineSettings):
     max_target_bytes: Positive = Field(
         8 * 2**10, description="size limit of the path and query of a request in bytes"
     )
-    allowed_hosts: Annotated[Names, AfterValidator(_host_names)] = Field(
+    allowed_hosts: Annotated[Names, AfterValidator(_host_headers)] = Field(
         (),
         description="without API keys: names that the Host header may have besides loopback names; `*` allows all",
     )
-    allow_image_hosts: Names = Field(
+    allow_image_hosts: Annotated[Names, AfterValidator(_remote_hosts)] = Field(
         (),
         description="hosts of https image URLs in requests with a strategy; data URLs need none",
     )
-
-    @field_validator("allow_image_hosts")
-    @classmethod
-    def _are_host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _HOST_NAME.fullmatch(host) or host.split(".")[-1] == "localhost":
-                raise ValueError(
-                    f"{host!r} is not the name of a remote host in lower case; "
-                    "addresses, ports, wildcards and localhost are not allowed"
-                )
-        return hosts

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
+from secondpass.service.engines.openai.own_count import BYTES_PER_TOKEN, SLACK_BYTES
 from tests.attacks.replies import answer_42, raw, with_usage, writes
 from tests.attacks.victim import ENGINE_KEY, Json, Victim, attack, victim
 from tests.engines.upstream import Body, Handler, chunk, endless, event, refuses, start_stream
@@ -132,18 +133,23 @@ async def endless_letters(request: web.Request, _: Body) -> web.StreamResponse:
         await asyncio.sleep(0.001)
 
 
+CAP = 50
+
+
 @pytest.mark.parametrize("reply", [endless, endless_letters, writes("word " * 20_000)])
 def test_an_engine_without_counts_stops_at_the_cap(attacked: Victim, reply: Handler) -> None:
     with attack(attacked):
         attacked.upstream.chat = reply
         body = QUESTION | {
             "strategy": "single",
-            "sampling": {"max_tokens": 50},
+            "sampling": {"max_tokens": CAP},
             "task": {"kind": "open"},
             "budget": {"partial": True, "deadline_ms": 20_000},
         }
         response = attacked.post("/solve", body)
-        assert response.json().get("stop_reason") != "deadline", response.text
+        document = response.json()
+        assert document["stop_reason"] == "finished", response.text
+        assert len(document["text"]) <= BYTES_PER_TOKEN * CAP + SLACK_BYTES
     wait_until(lambda: attacked.upstream.running == 0)
 
 

@@ -26,7 +26,6 @@ MAX_SEARCHED = 10_000
 """Most characters of the end of a text that are searched for statements."""
 
 _STATEMENTS_READ = 20
-_SPACES = r"[ \t\u00a0]{1,3}"
 _MARKUP = r"[*_\"'\u2019\u201d\u00bb\u300d\u300f\u3011)\]]{0,3}"
 _SENTENCE_END = re.compile(r"\n|(?<!\.)[.!?\u0964\u061f](?=\s|$)|[\u3002\uff01\uff1f]")
 _LAST_WORD = re.compile(r"[^\W\d_]{1,10}(?:\.[^\W\d_]{1,3}){0,3}\Z")

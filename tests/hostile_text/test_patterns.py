@@ -36,19 +36,22 @@ INPUT_LIMITS = {
 
 BUILT_IN_FUNCTIONS = {
     "secondpass.service.cli.new_strategy.skeletons": 1,
-    "secondpass.service.engines.common.redaction": 2,  # used by a function in `parsers`
-    "secondpass.service.lab.evaluation.scorers": 1,  # definition of the tested function, at a line's start
+    "secondpass.service.engines.common.redaction": 2,
+    "secondpass.service.lab.evaluation.scorers": 1,  # the tested function
     "secondpass.service.sandbox.inside.unshared": 1,  # words, within the sandbox
     "secondpass.strategies.answers.forms.statements": 1,  # a mark or two letters
     "secondpass.strategies.answers.items": 1,  # spaces before three digits
     "secondpass.strategies.answers.letters": 9,  # kept by the module
     "secondpass.strategies.answers.markers": 1,  # delimiters of reasoning, which are literal
     "secondpass.strategies.answers.statements": 1,  # kept by the module
-    "secondpass.strategies.api.control_tokens": 1,  # used by a function in `parsers`
-    "secondpass.strategies.api.quoting": 1,  # used by a function in `parsers`
+    "secondpass.strategies.api.control_tokens": 1,
+    "secondpass.strategies.api.quoting": 1,
     "secondpass.strategies.api.model_profiles": 1,  # patterns of model names, from settings
 }
-"""Number of patterns that functions of a module build from other texts."""
+"""Number of patterns that functions of a module build from other texts.
+
+Those of redaction, control tokens and quoting are timed by the tests of parsers.
+"""
 
 
 def _sizes(found: FoundPattern) -> tuple[int, int, int]:

@@ -16,8 +16,8 @@ from enum import IntEnum
 from secondpass.strategies.answers.fences import MarkdownSegment, segments
 from secondpass.strategies.answers.markers import conclusion
 
-MAX_PARSED_CHARACTERS = 50_000
-"""Characters of a block above which it is not parsed, and therefore not joined with others."""
+MAX_PARSED_CHARACTERS = 10_000
+"""Most characters of the last block and those joined with it. Blocks beyond them are not parsed."""
 
 MAX_JOINED_BLOCKS = 16
 """Blocks before the last one that may be joined with it."""
@@ -182,12 +182,15 @@ def _unfenced_code(text: str) -> str:
 def _joined(earlier: Sequence[str], code: str) -> str:
     """Return the code after those earlier blocks, newest first, that define names it needs."""
     code = _without_magics(code)
-    scope = _names(code)
+    scope = _names(code) if earlier else None
     if scope is None:
         return code
     defined, used = scope
     parts = [code]
+    left = MAX_PARSED_CHARACTERS - len(code)
     for text in map(_without_magics, reversed(earlier[-MAX_JOINED_BLOCKS:])):
+        if (left := left - len(text)) < 0:
+            break
         missing = used - defined
         other = _names(text)
         if other is None or other[0] & defined:

@@ -60,6 +60,7 @@ FRAMES: dict[str, tuple[str, str]] = {
     "last": ("", ". The answer is 7."),
     "field": ('{"answer": "', '"}'),
     "fence": ("```python\n", "\n```\n"),
+    "second fence": ("```python\ny = 1\n```\n```python\nz = y\n", "\n```\n"),
     "json fence": ("```json\n{", "}\n```\n"),
     "definition": ("def f(x):\n", "\n"),
     "reasoning": ("<think>", "</think> 7"),

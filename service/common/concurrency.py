@@ -237,6 +237,8 @@ class Results(Generic[R]):
 
     def abandon(self) -> None:
         """Stop reading and collect the `unread` results."""
+        # The tracebacks of these errors refer to frames that refer to this object.
+        self._failure = self._exhausted = None
         self._send.close()
         while self._receive.statistics().current_buffer_used:
             self.unread.append(self._receive.receive_nowait())
@@ -298,6 +300,7 @@ async def gather(
             on_failure(error)
         finally:
             results.end(position, failure)
+            failure = None  # the traceback of the error refers to this frame
             if limiter is not None:
                 limiter.release()
 

@@ -238,6 +238,23 @@ class ClientDisconnected(NoAnswer):
     code = "cancelled"
 
 
+def release(error: BaseException) -> None:
+    """Free what a handled error keeps alive: its causes, and the frames that it passed.
+
+    A frame that refers to its own error is a reference cycle. It would keep the body of a request until the next full
+    garbage collection, which is rare.
+    """
+    rest: list[BaseException | None] = [error]
+    while rest:
+        each = rest.pop()
+        if each is None:
+            continue
+        rest += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            rest += each.exceptions
+        each.__cause__ = each.__context__ = each.__traceback__ = None
+
+
 @contextmanager
 def boundary(
     error: type[SecondpassError], message: str, *foreign: type[Exception], **details: Any

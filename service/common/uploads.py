@@ -5,6 +5,7 @@ If another request needs room, the oldest body is refused, so that slow clients 
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,11 @@ GRACE_SECONDS = 10.0
 """Seconds before the least rate applies."""
 
 _NO_ROOM = "too many request bodies are being read; retry later"
+
+COLLECT_BYTES = 8 * 2**20
+"""Bytes of bodies of ended requests after which reference cycles are freed.
+
+A run consists of objects that refer to each other and to its request. The garbage collector counts objects, not bytes."""
 
 LINGER_SECONDS = 5.0
 """Maximum time to discard the rest of a body that is refused."""
@@ -42,6 +48,7 @@ class Uploads:
         self._timeout, self._min_rate, self._max_bytes = timeout, min_rate, max_bytes
         self._open: dict[Upload, int] = {}  # bytes by body, oldest first
         self._bytes = 0
+        self._uncollected = 0
 
     @property
     def size(self) -> int:
@@ -70,6 +77,13 @@ class Uploads:
     def close(self, upload: Upload) -> None:
         """Stop counting a body; without effect if it is not open."""
         self._bytes -= self._open.pop(upload, 0)
+
+    def end(self, upload: Upload) -> None:
+        """Note that the request of a body has ended, and free the memory of such requests from time to time."""
+        self._uncollected += upload.received
+        if self._uncollected >= COLLECT_BYTES:
+            self._uncollected = 0
+            gc.collect()
 
     def refuse_all(self, reason: str) -> None:
         """Refuse every body that is being read."""

@@ -16,7 +16,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondpass.service.common.errors import ClientDisconnected, HttpError, Unauthorized
+from secondpass.service.common.errors import (
+    ClientDisconnected,
+    HttpError,
+    Unauthorized,
+    release,
+)
 from secondpass.service.common.uploads import Upload, Uploads
 from secondpass.service.config.api_keys import Tenants
 from secondpass.service.http.access.auth_failures import AuthFailures
@@ -69,7 +74,10 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         with closing(Upload(self._uploads, headers, receive)) as upload:
-            await self._http(scope, headers, upload, send)
+            try:
+                await self._http(scope, headers, upload, send)
+            finally:
+                self._uploads.end(upload)
 
     async def _http(self, scope: Scope, headers: Headers, upload: Upload, send: Send) -> None:
         request_id = _request_id(headers)
@@ -99,6 +107,7 @@ class RequestMiddleware:
             response = _response(error, scope["path"], request_id)
             if has_started:
                 raise
+            release(error)
         # Sent here, because the traceback of the error keeps the body in memory.
         if response is not None:
             await response(scope, upload.receive, send_with_id)

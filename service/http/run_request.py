@@ -7,7 +7,7 @@ import uuid
 
 from starlette.requests import Request
 
-from secondpass.service.common.errors import HttpError
+from secondpass.service.common.errors import HttpError, release
 from secondpass.service.common.events import Subscriber, Trace
 from secondpass.service.http.problems import Internal, StrategyFailed, as_http_error
 from secondpass.service.http.state import service_of
@@ -45,4 +45,8 @@ async def execute_run(
                 logger.exception(
                     "request %s, run %s: internal error", request.state.request_id, spec.id
                 )
-            raise failure from error
+            release(error)
+            raise failure from None
+        finally:
+            for each in run.failures.values():
+                release(each)

@@ -37,7 +37,10 @@ def last_safe_point(text: str, *, after: int = 0) -> int | None:
 
 
 def _scan(text: str, *, after: int) -> tuple[int | None, bool]:
-    """Return the last end of a sentence or line with nothing open, beyond `after`, and whether something is open at the end."""
+    """Return the last safe point beyond `after`, and whether something is open at the end.
+
+    A safe point is the end of a sentence or line with nothing open.
+    """
     depth = 0
     is_within = {"fence": False, "display": False, "call": False}
     is_open, last = False, None

@@ -76,11 +76,12 @@ def requirements_of_cpu() -> list[str]:
     return [line for line in lines if not line.startswith("#")]
 
 
-def test_only_cpu_and_vllm_are_installed_without_dependencies() -> None:
+def test_only_cpu_torch_and_vllm_are_installed_without_dependencies() -> None:
     runs = [each.rest for stage in STAGES.values() for each in stage.all("RUN")]
     commands = [command for run in runs for command in run.split("&&")]
 
-    assert {found[1] for each in commands if (found := _UNRESOLVED.search(each))} == {"cpu", "vllm"}
+    found = {match[1] for each in commands if (match := _UNRESOLVED.search(each))}
+    assert found == {"cpu", "torch", "vllm"}
 
 
 def test_cpu_lock_contains_all_dependencies(python: str) -> None:

@@ -24,7 +24,7 @@ GRACE_SECONDS = 10.0
 
 _NO_ROOM = "too many request bodies are being read; retry later"
 
-COLLECT_BYTES = 8 * 2**20
+COLLECT_BYTES = 4 * 2**20
 """Bytes of bodies of ended requests after which reference cycles are freed.
 
 A run consists of objects that refer to each other and to its request. The garbage collector counts objects, not bytes."""

@@ -137,7 +137,7 @@ def test_no_escape_of_a_model_reaches_a_terminal(
     raw = terminal.written.decode()
     for escape in ("\x1b]", "\x07", "\x08", "\x9b", "\u202e", "\u2066", "\x1b[31mred"):
         assert escape not in raw
-    assert "[bo" in terminal.text  # markup, which a narrow table may cut
+    assert "[bo" in terminal.text  # markup, which a narrow table may truncate
 
 
 def test_text_drawn_by_rich_is_printable_and_not_markup() -> None:

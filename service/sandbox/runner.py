@@ -111,7 +111,10 @@ async def run_python(
     Raises:
         SandboxUnavailable: bubblewrap is missing or could not set up a sandbox.
     """
-    limits = limits_of(cpu_seconds, memory_bytes)
+    limits: dict[Role, str] = {
+        "candidate": limits_of(cpu_seconds, memory_bytes),
+        "tester": limits_of(cpu_seconds, memory_bytes),
+    }
     job = {"code": code, "tests": tests, "entry_point": entry_point and entry_point.strip()}
     async with _started(limits, CPU_OF_ALL * cpu_seconds) as run:
         with anyio.move_on_after(wall_seconds) as scope:
@@ -174,16 +177,16 @@ def _status_of(excess: Excess | None, *, is_unused: bool) -> tuple[Status, str]:
 
 
 @asynccontextmanager
-async def _started(limits: str, cpu_seconds: float) -> AsyncIterator[_Run]:
+async def _started(limits: dict[Role, str], cpu_seconds: float) -> AsyncIterator[_Run]:
     """Start both processes, connected by a socket, and their watch; end all with the block."""
     group = new_group(PROMISED_BYTES, 2 * (PROCESSES + 3))  # and bubblewrap's own processes
     tester_end, candidate_end = socket.socketpair()
     try:
         # Shielded: a cancellation during the start would leak a process.
         with anyio.CancelScope(shield=True), tester_end, candidate_end:
-            candidate = await _start("candidate", candidate_end, limits, group)
+            candidate = await _start("candidate", candidate_end, limits["candidate"], group)
             try:
-                tester = await _start("tester", tester_end, limits, group)
+                tester = await _start("tester", tester_end, limits["tester"], group)
             except BaseException:
                 await _end(candidate)
                 raise

@@ -36,7 +36,8 @@ _REFUSED = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "pidfd_getfd": (438, 438), "kcmp": (312, 272), "process_madvise": (440, 440),
     "process_mrelease": (448, 448), "migrate_pages": (256, 238), "move_pages": (279, 239),
-    # Interfaces of the kernel
+    # Interfaces of the kernel, some with memory of their own
+    "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
     "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "personality": (135, 92),

@@ -13,6 +13,7 @@ import re
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +47,13 @@ FILL_RATE = 3 * 2**30
 
 UNSEEN_SECONDS = 0.005
 """CPU time charged for a process that started and ended between two samples."""
+
+SHARING_SECONDS, SHARING_RATE = 0.005, 40 * 2**30
+"""CPU time of the watch for the pages that processes share, and bytes of all processes for each further second.
+
+Code can make the reading slow by many small mappings. The memory of a process that is not read in time counts as if it
+were not shared. Time of the clock may be five times as much.
+"""
 
 MIN_INTERVAL, MAX_INTERVAL = 0.005, 0.05
 _MAPPED = re.compile(r"^(?:RssAnon|RssShmem|VmSwap|VmPTE):\s*(\d+)", re.MULTILINE)
@@ -117,7 +125,7 @@ class _Tree:
         scratch, files = self._scratch_use(pids)
         memory = sum(map(self._mapped, pids))
         if memory > MEMORY_BYTES // 2:
-            memory = min(memory, sum(map(self._proportional, pids)))
+            memory = min(memory, self._shared(pids, memory))
         memory += scratch + self._sockets(pids) * self._socket_bytes
         self._last = _Use(memory, max(self._cpu_seconds(pids), self._last.cpu), files)
         return self._last
@@ -135,6 +143,15 @@ class _Tree:
         if len(numbers) > 1:  # bubblewrap itself has one
             self._newest = max(self._newest, int(numbers[-1]))
         return TASK_BYTES + 1024 * sum(map(int, _MAPPED.findall(status)))
+
+    def _shared(self, pids: list[int], unshared: int) -> int:
+        """Return the memory of processes, pages that they share in proportion, as far as time allows."""
+        memory, seconds = 0, SHARING_SECONDS + unshared / SHARING_RATE
+        cpu_end, end = time.thread_time() + seconds, time.monotonic() + 5 * seconds
+        for pid in pids:
+            is_late = time.thread_time() > cpu_end or time.monotonic() > end
+            memory += self._mapped(pid) if is_late else self._proportional(pid)
+        return memory
 
     def _proportional(self, pid: int) -> int:
         """Return the memory of a process, pages that it shares after a fork in proportion."""

@@ -138,6 +138,12 @@ async def test_memory_of_all_processes_is_bounded(code: str) -> None:
     assert found.memory < PROMISED_BYTES
 
 
+async def test_processes_of_the_code_do_not_count_as_processes_of_the_tests() -> None:
+    code = f"{FORKS}forked(14, lambda: time.sleep(20))\n" + ADD
+    result = await run_python(code, TESTS)
+    assert result.status == "passed", result
+
+
 REFUSED_MEMORY = {
     "SysV": (
         "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.shmat.restype = ctypes.c_void_p\n"
@@ -229,6 +235,22 @@ async def test_tests_that_use_the_memory_before_they_call_the_code_are_an_error(
     assert result == SandboxResult(
         "error", "the tests used more than 768 MiB of memory before they called the code"
     )
+
+
+def test_memory_that_is_slow_to_read_counts_as_if_it_were_not_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(tree: object, pid: int) -> int:
+        end = time.thread_time() + 2 * tree_limits.SHARING_SECONDS
+        while time.thread_time() < end:
+            pass
+        return 1
+
+    monkeypatch.setattr(tree_limits._Tree, "_proportional", slow)
+    monkeypatch.setattr(tree_limits._Tree, "_mapped", lambda *_: 10)
+    tree = tree_limits._Tree(os.getpid(), 0)
+    assert tree._shared([1] * 20, 0) == 1 + 19 * 10
+    tree.close()
 
 
 async def test_memory_that_processes_share_after_a_fork_counts_once() -> None:

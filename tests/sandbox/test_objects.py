@@ -9,6 +9,30 @@ from secondpass.service.sandbox.runner import run_python
 pytestmark = pytest.mark.anyio
 
 CASES = {
+    "arguments that the code changes": (
+        """
+        def sort(d):
+            items = sorted(d.items())
+            d.clear()
+            d.update(items)
+        def push(q):
+            q.append(3)
+        """,
+        """
+        from collections import deque
+        d, q, b = {"b": 1, "a": 2}, deque([1], maxlen=2), bytearray(b"a")
+        sort(d), push(q), push(q), push(b)
+        assert (list(d), q, b) == (["a", "b"], deque([3, 3]), b"a\\x03")
+        assert q.maxlen == 2
+        """,
+    ),
+    "membership in views and generators": (
+        "def keys(d):\n    return d.keys()\ndef count(n):\n    yield from range(n)",
+        """
+        assert "a" in keys({"a": 1}) and "b" not in keys({"a": 1})
+        assert 2 in count(5) and 5 not in count(5)
+        """,
+    ),
     "custom errors": (
         """
         class InsufficientFunds(ValueError):

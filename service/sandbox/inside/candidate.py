@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import types
+from collections import deque
 from typing import Any
 
 from .wire import (
@@ -20,6 +21,8 @@ from .wire import (
     encoded,
     typing_names,
 )
+
+_MUTABLE = (list, dict, set, deque, bytearray)
 
 
 class ObjectTable:
@@ -146,7 +149,7 @@ def _perform(objects: ObjectTable, request: Json) -> Json:
             if value is NotImplemented:
                 return {"unsupported": True}
     # A function may be expected to mutate its arguments.
-    changed = [objects.encode(a) if isinstance(a, list | dict | set) else None for a in arguments]
+    changed = [objects.encode(a) if isinstance(a, _MUTABLE) else None for a in arguments]
     return {"value": objects.encode(value), "arguments": changed}
 
 

@@ -199,7 +199,11 @@ def run_pytest(module: types.ModuleType, excluded: set[str]) -> list[BaseExcepti
             return True
 
         def pytest_exception_interact(self, call: Any) -> None:
-            failures.append(call.excinfo.value)
+            is_success = (
+                call.excinfo.errisinstance(pytest.fail.Exception)
+                and str(call.excinfo.value) == "Unexpected success"
+            )
+            failures.append(Unexplained("unexpected success") if is_success else call.excinfo.value)
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             if report.failed and "XPASS" in str(report.longrepr):

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import inspect
 import json
+import re
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from .wire import (
     Json,
     decoded,
     encoded,
+    update,
 )
 
 FORWARDED = (
@@ -41,6 +43,14 @@ COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
 
 CONVERSIONS = ("__int__", "__float__", "__index__", "__complex__")
 """Methods that are never called: their results could be forged."""
+
+_PREDICATES = frozenset(
+    name
+    for kind in (str, set, float)
+    for name in dir(kind)
+    if re.match("is|startswith|endswith", name)
+)
+"""Methods of builtin classes whose result is true or false. An object of any other class could answer every one with true."""
 
 STANDARD_ERRORS = frozenset({
     "asyncio.exceptions", "binascii", "configparser", "copy", "csv", "_csv", "dataclasses", "decimal", "graphlib", "json.decoder",
@@ -134,7 +144,7 @@ class CandidateProcess:
     def _value(self, reply: Json, given: tuple[Any, ...]) -> Any:
         for argument, changed in zip(given, reply.get("arguments", ()), strict=False):
             if changed is not None:
-                _update(argument, self.decode(changed))
+                update(argument, self.decode(changed))
         return self.decode(reply["value"])
 
     def _interpreted(self, reply: Json, read: Callable[[Json], Any]) -> Any:
@@ -259,6 +269,9 @@ class RemoteObject:
         )
 
     def __getattr__(self, name: str) -> Any:
+        if name in _PREDICATES and not _is_of_named_class(self):
+            class_name = self.__dict__["_class_name"]
+            raise self._candidate.misused(f"the tests do not name the class {class_name}")
         return self._candidate.ask("get", self._number, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -286,6 +299,13 @@ class RemoteObject:
         raise self._candidate.misused("the tests copy an object of the code")
 
 
+def _is_of_named_class(value: RemoteObject) -> bool:
+    """Return whether the tests name the class of an object: it may claim the name of a function."""
+    class_name: str = value.__dict__["_class_name"]
+    candidate: CandidateProcess = value.__dict__["_candidate"]
+    return class_name in candidate.comparable and not class_name[:1].islower()
+
+
 def _forwarded(method: str) -> Callable[..., Any]:
     def forward(self: RemoteObject, *given: Any) -> Any:
         if method in ("__exit__", "__aexit__") and given and isinstance(given[1], AssertionError):
@@ -294,9 +314,12 @@ def _forwarded(method: str) -> Callable[..., Any]:
                 lambda: self._candidate.ask("method", self._number, method, *given)
             )
         own = self.__dict__
-        is_named = own["_class_name"] in self._candidate.comparable
-        if method == "__contains__" and own["_is_own"] and not is_named:
-            raise self._candidate.misused(f"the tests do not name the class {own['_class_name']}")
+        if method == "__contains__" and not _is_of_named_class(self):
+            if own["_is_own"]:
+                raise self._candidate.misused(
+                    f"the tests do not name the class {own['_class_name']}"
+                )
+            return any(each is given[0] or each == given[0] for each in iter(self))
         return self._candidate.ask("method", self._number, method, *given)
 
     return forward
@@ -371,13 +394,3 @@ for _method in COMPARISONS:
     setattr(RemoteObject, _method, _compared(_method))
 for _method in CONVERSIONS:
     setattr(RemoteObject, _method, _unconverted)
-
-
-def _update(argument: Any, changed: Any) -> None:
-    if argument == changed:
-        return
-    if isinstance(argument, list) and isinstance(changed, list):
-        argument[:] = changed
-    elif isinstance(argument, dict | set) and isinstance(changed, dict | set):
-        argument.clear()
-        argument.update(changed)

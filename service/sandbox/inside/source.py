@@ -25,6 +25,13 @@ KNOWN_PACKAGES = frozenset({
 })  # fmt: skip
 """Well-known packages. The code never replaces them, also where one is not installed."""
 
+_OTHER_PACKAGES = frozenset({
+    "aioresponses", "approvaltests", "assertpy", "asynctest", "dateutil", "ddt", "deepdiff", "expects", "faker", "hamcrest", "httpx",
+    "mock", "more_itertools", "moto", "polars", "pyfakefs", "pytest_asyncio", "pytest_check", "pytest_mock", "pytz",
+    "respx", "sortedcontainers", "sure", "syrupy", "testfixtures", "toolz", "typing_extensions", "unittest2", "vcr",
+})  # fmt: skip
+"""Packages that tests compare with. The code never replaces these modules, but may use their names for something else."""
+
 _REDIRECTING = frozenset({"redirect_stdout", "redirect_stderr"})
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -243,7 +250,8 @@ def _is_usual(module: str, wanted: set[str]) -> bool:
 
 def _is_unknown(module: str) -> bool:
     top = module.partition(".")[0]
-    return top not in KNOWN_PACKAGES | sys.stdlib_module_names and not is_importable(top)
+    known = KNOWN_PACKAGES | _OTHER_PACKAGES | sys.stdlib_module_names
+    return top not in known and not is_importable(top)
 
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:

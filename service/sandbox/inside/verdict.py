@@ -35,6 +35,10 @@ _ASSERTS_NOTHING = (
     "they assert nothing about the code: a candidate that computes nothing would pass"
 )
 
+_TOO_MANY = (
+    "they leave so many threads or processes that no other can start to check what they assert"
+)
+
 Verdict = tuple[str, str]
 
 
@@ -169,7 +173,10 @@ class _Verdicts:
 
     def _is_accepted(self, kind: Kind) -> bool:
         """Return whether the tests accept a null candidate, in a process that ends after NULL_SECONDS."""
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            raise TestsUnrunnable(_TOO_MANY) from error
         if not child:
             status = 1
             try:

@@ -56,7 +56,8 @@ def encoded(value: Any, other: Callable[[Any], Json]) -> Json:  # noqa: C901, PL
         case float():
             return float(value)
         case bytes() | bytearray():
-            return {"bytes": base64.b64encode(value).decode()}
+            kind = "bytes" if isinstance(value, bytes) else "bytearray"
+            return {kind: base64.b64encode(value).decode()}
         case complex():
             return {"complex": [value.real, value.imag]}
         case Fraction() | Decimal():
@@ -104,6 +105,8 @@ def decoded(document: Json, reference: Callable[[str, Json], Any]) -> Any:  # no
     match kind:
         case "bytes":
             return base64.b64decode(content)
+        case "bytearray":
+            return bytearray(base64.b64decode(content))
         case "complex":
             return complex(*content)
         case "fraction":
@@ -152,3 +155,18 @@ def typing_names(code: str) -> dict[str, Any]:
     """Return the classes of `typing` that a program mentions, for annotations without an import."""
     mentioned = TYPING_NAMES & set(re.findall(r"\w+", code))
     return {n: getattr(importlib.import_module("typing"), n) for n in mentioned}
+
+
+def update(argument: Any, changed: Any) -> None:
+    """Give an argument of a call the content that the code gave it, unless it is equal already."""
+    is_reordered = isinstance(argument, dict) and list(argument) != list(changed)
+    if argument == changed and not is_reordered:
+        return
+    if isinstance(argument, bytearray) and isinstance(changed, bytearray):
+        argument[:] = changed
+    elif isinstance(argument, list | deque) and isinstance(changed, list | deque):
+        argument.clear()
+        argument.extend(changed)
+    elif isinstance(argument, dict | set) and isinstance(changed, dict | set):
+        argument.clear()
+        argument.update(changed)

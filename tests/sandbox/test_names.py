@@ -203,7 +203,7 @@ def test_the_code_never_gives_a_builtin_or_a_name_of_the_tests(
     own_names = {name for _, name in own}
     given_names = seen.of_code | seen.shared.keys()
     assert not given_names & {*dir(builtins), *own_names, "pytest_plugins", "approx"}
-    assert given_names <= set(names) & set(read)
+    assert given_names <= set(names) & TestSource(tests).words
 
 
 IMPORTED = st.sampled_from(

@@ -49,7 +49,7 @@ UNSEEN_SECONDS = 0.005
 """CPU time charged for a process that started and ended between two samples."""
 
 SHARING_SECONDS, SHARING_RATE = 0.005, 40 * 2**30
-"""CPU time of the watch for the pages that processes share, and bytes of all processes for each further second.
+"""CPU time of the watch for the pages that processes share, and bytes for each further second.
 
 Code can make the reading slow by many small mappings. The memory of a process that is not read in time counts as if it
 were not shared. Time of the clock may be five times as much.

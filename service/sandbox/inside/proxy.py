@@ -50,7 +50,10 @@ _PREDICATES = frozenset(
     for name in dir(kind)
     if re.match("is|startswith|endswith", name)
 )
-"""Methods of builtin classes whose result is true or false. An object of any other class could answer every one with true."""
+"""Methods of builtin classes whose result is true or false.
+
+An object of another class could return true for each.
+"""
 
 STANDARD_ERRORS = frozenset({
     "asyncio.exceptions", "binascii", "configparser", "copy", "csv", "_csv", "dataclasses", "decimal", "graphlib", "json.decoder",

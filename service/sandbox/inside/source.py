@@ -30,7 +30,10 @@ _OTHER_PACKAGES = frozenset({
     "mock", "more_itertools", "moto", "polars", "pyfakefs", "pytest_asyncio", "pytest_check", "pytest_mock", "pytz",
     "respx", "sortedcontainers", "sure", "syrupy", "testfixtures", "toolz", "typing_extensions", "unittest2", "vcr",
 })  # fmt: skip
-"""Packages that tests compare with. The code never replaces these modules, but may use their names for something else."""
+"""Packages that tests compare with.
+
+The code never replaces these modules, but may use their names for something else.
+"""
 
 _REDIRECTING = frozenset({"redirect_stdout", "redirect_stderr"})
 

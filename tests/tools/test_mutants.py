@@ -157,7 +157,7 @@ def test_time_limit_kills_an_endless_loop_and_its_processes(project: Path) -> No
 
     status, output = measured(project, "--jobs", "2", "--timeout", "4")
 
-    assert status == 0
+    assert status == 0, output
     assert "sources/limit.py:4: dropped statement: timed out, 4.0 s" in output
     assert output.endswith("killed 1 of 2 (50.0%), 1 of them timed out; seed 7\n")
     assert not are_running(mark)

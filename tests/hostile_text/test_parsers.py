@@ -47,6 +47,7 @@ def _problems(name: str, every: int, mixed_count: int) -> list[str]:
     ]
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 @pytest.mark.parametrize("name", _NAMES)
 def test_every_parser_takes_linear_time_on_hostile_text(name: str) -> None:

@@ -72,6 +72,7 @@ def _problems(found: FoundPattern) -> list[str]:
     ]
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 @pytest.mark.parametrize("group", range(_GROUPS))
 def test_every_pattern_takes_linear_time_on_hostile_text(group: int) -> None:

@@ -122,6 +122,7 @@ READERS: dict[str, Callable[[str], None]] = {
 }
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 @pytest.mark.parametrize("name", READERS)
 def test_a_stream_in_parts_of_one_character_takes_linear_time(name: str) -> None:
@@ -137,6 +138,7 @@ def test_a_stream_in_parts_of_one_character_takes_linear_time(name: str) -> None
     assert not failures
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 def test_an_unfinished_event_of_its_greatest_length_takes_linear_time() -> None:
     """256 KiB without a blank line, by parts of one byte."""

@@ -55,6 +55,7 @@ OBJECTS: dict[str, Callable[[int], str]] = {
 }
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_a_vote_of_64_hostile_objects_never_takes_long(kind: str) -> None:
@@ -67,6 +68,7 @@ def test_a_vote_of_64_hostile_objects_never_takes_long(kind: str) -> None:
     assert grown < 100_000  # KiB
 
 
+@pytest.mark.no_cover  # coverage multiplies the time
 @pytest.mark.serial
 def test_64_texts_of_100_kilobytes_have_a_medoid_in_bounded_time() -> None:
     source = random.Random(1)
